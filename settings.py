@@ -1,0 +1,223 @@
+"""The settings: one frozen value, read once at the start and passed on as an argument.
+
+An argument beats a `GLASSBOX_*` variable beats `glassbox.toml` beats the default. No other module reads the
+environment. A wrong setting is a `SettingsError` that names file, line or key, what was found and what is allowed.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+BackendKind = Literal["local", "langchain", "scripted"]
+MemoryMode = Literal["none", "full", "window", "tokens"]
+
+_FILE = "glassbox.toml"
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class SettingsError(Exception):
+    """The message is for the person who starts the app."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class BackendSettings(_Section):
+    """One `[[backends]]` entry. What a kind does not use it must not be given; the kind itself checks that."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    kind: BackendKind
+    model: str | None = None
+    """local: "bundled" or the path of a .gguf file."""
+    class_: Annotated[str | None, Field(alias="class")] = None
+    """langchain: `package.module:ClassName` of a BaseChatModel."""
+    options: dict[str, Any] = {}
+    """langchain: keyword arguments of the class."""
+    context: Annotated[int, Field(ge=256)] | None = None
+    """The most tokens that prompt and reply may have together."""
+    slots: Annotated[int, Field(ge=1, le=64)] = 4
+    """local: how many replies are written at once."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """local: threads of the model; default: the machine's."""
+
+    @field_validator("name")
+    @classmethod
+    def _printable(cls, name: str) -> str:
+        if name != name.strip() or not name.isprintable():
+            raise ValueError("a name has no control characters and no blanks around it")
+        return name
+
+
+class MemorySettings(_Section):
+    """`[memory]`."""
+
+    default: MemoryMode = "tokens"
+    window_turns: Annotated[int, Field(ge=1)] = 4
+    token_limit: Annotated[int, Field(ge=64)] = 2000
+    """The most tokens that the mode `tokens` gives the model, where its context does not set less."""
+
+
+class LimitSettings(_Section):
+    """`[limits]`."""
+
+    message_characters: Annotated[int, Field(ge=1)] = 32_000
+    reply_tokens: Annotated[int, Field(ge=1)] = 1024
+    run_seconds: Annotated[float, Field(gt=0, strict=False)] = 600.0
+    stall_seconds: Annotated[float, Field(gt=0, strict=False)] = 5.0
+    abandoned_seconds: Annotated[float, Field(gt=0, strict=False)] = 30.0
+    runs: Annotated[int, Field(ge=1)] = 64
+    body_bytes: Annotated[int, Field(ge=1024)] = 4_000_000
+
+
+class FileSettings(_Section):
+    """The whole of `glassbox.toml`."""
+
+    system_prompt: str = "You are a helpful assistant."
+    backends: list[BackendSettings] = [
+        BackendSettings(name="SmolLM2 135M", kind="local", model="bundled"),
+        BackendSettings(name="Scripted tour", kind="scripted"),
+    ]
+    memory: MemorySettings = MemorySettings()
+    limits: LimitSettings = LimitSettings()
+
+    @field_validator("backends")
+    @classmethod
+    def _named_once(cls, backends: list[BackendSettings]) -> list[BackendSettings]:
+        if not backends:
+            raise ValueError("there must be at least one [[backends]] entry")
+        seen: set[str] = set()
+        for backend in backends:
+            if backend.name in seen:
+                raise ValueError(f"the name {backend.name!r} is used twice; each backend needs its own")
+            seen.add(backend.name)
+        return backends
+
+
+class Settings(FileSettings):
+    """Everything that can be set."""
+
+    host: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    share: bool = False
+    auth: tuple[str, str] | None = None
+    data: Path = Path("data")
+    database_url: str = ""
+    secret: str | None = None
+    on_space: bool = False
+
+
+def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Reads everything. `arguments` holds what the command line named, None for what it did not.
+
+    Raises SettingsError.
+    """
+    named = arguments.get("config") or environ.get("GLASSBOX_CONFIG")
+    path = Path(named or Path(__file__).parent / _FILE)
+    values = _read(path, must_exist=bool(named))
+    on_space = bool(environ.get("SPACE_ID"))
+    data = Path(environ.get("GLASSBOX_DATA") or ("/data" if on_space and Path("/data").is_dir() else "data"))
+    if model := environ.get("GLASSBOX_LOCAL_MODEL"):
+        _use_local_model(values, model)
+    url = environ.get("GLASSBOX_DATABASE_URL") or f"sqlite:///{data / 'glassbox.db'}"
+    if not url.startswith("sqlite:///"):
+        raise SettingsError(f"GLASSBOX_DATABASE_URL: found {url.split(':')[0]!r}, allowed: 'sqlite:///FILE'")
+    _validate(FileSettings, values, str(path))
+    values |= {
+        "host": arguments.get("host"),
+        "port": arguments.get("port"),
+        "share": bool(arguments.get("share")),
+        "auth": _auth(arguments.get("auth") or environ.get("GLASSBOX_AUTH")),
+        "data": data,
+        "database_url": url,
+        "secret": environ.get("GLASSBOX_SECRET") or None,
+        "on_space": on_space,
+    }
+    return _validate(Settings, values, "the command line")
+
+
+def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if must_exist:
+            raise SettingsError(f"{path}: there is no such file. Name another with --config.") from None
+        return {}
+    except UnicodeDecodeError as e:
+        raise SettingsError(f"{path}: not UTF-8 text (byte {e.start})") from None
+    except OSError as e:
+        raise SettingsError(f"{path}: cannot be read ({e.strerror})") from None
+    except tomllib.TOMLDecodeError as e:
+        raise SettingsError(f"{path}: not valid TOML: {e}") from None
+
+
+def _use_local_model(values: dict[str, Any], model: str) -> None:
+    """GLASSBOX_LOCAL_MODEL takes the place of every local backend's `model`."""
+    entries = values.setdefault("backends", [b.model_dump(exclude_unset=True) for b in FileSettings().backends])
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and entry.get("kind") == "local":
+            entry["model"] = model
+
+
+def _auth(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        raise SettingsError("--auth: found no USER:PASSWORD; write both, with a colon between them")
+    return user, password
+
+
+def _validate(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as e:
+        problems = [_sentence(problem, values) for problem in e.errors()]
+        raise SettingsError("\n".join(f"{where}: {problem}" for problem in problems)) from None
+
+
+def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
+    """`backends[1] "Gemma": kind: found 'opnai', allowed: 'local', 'langchain' or 'scripted'`."""
+    place, key = _place(problem["loc"], values), problem["loc"]
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        allowed = sorted(_allowed(key))
+        close = difflib.get_close_matches(str(key[-1]), allowed, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"{place}: no such setting; {hint}allowed: {', '.join(allowed)}"
+    if problem["type"] == "missing":
+        return f"{place}: missing; every entry needs it"
+    if problem["type"] == "literal_error":
+        return f"{place}: found {problem['input']!r}, allowed: {problem['ctx']['expected']}"
+    if problem["type"] == "value_error":
+        return f"{place}: {message}"
+    return f"{place}: found {problem['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _allowed(loc: Sequence[str | int]) -> set[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "backends": BackendSettings,
+        "memory": MemorySettings,
+        "limits": LimitSettings,
+    }
+    section = sections.get(str(loc[0]), FileSettings) if len(loc) > 1 else FileSettings
+    return {f.alias or name for name, f in section.model_fields.items()}
+
+
+def _place(loc: Sequence[str | int], values: Mapping[str, Any]) -> str:
+    """The key as a person would look for it: entries by number from 1, with their name."""
+    parts: list[str] = []
+    for i, step in enumerate(loc):
+        if isinstance(step, int):
+            entry = values.get(str(loc[0]), [])[step] if i == 1 else None
+            name = entry.get("name") if isinstance(entry, dict) else None
+            parts[-1] += f" entry {step + 1}" + (f" ({name!r})" if isinstance(name, str) else "")
+        else:
+            parts.append(step.removesuffix("_"))
+    return ", ".join(parts)
