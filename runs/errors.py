@@ -1,0 +1,54 @@
+"""The one error that a visitor may read.
+
+Everything that can go wrong in a way a person can act on is a `ChatError`; its `code` is part of the wire contract.
+Whatever else is raised is a defect: it is logged once with its traceback and told as `internal`.
+"""
+
+from typing import Literal
+
+Code = Literal[
+    "invalid_request",
+    "authentication",
+    "missing_key",
+    "not_found",
+    "busy",
+    "too_large",
+    "context_too_long",
+    "rate_limited",
+    "backend_unavailable",
+    "timeout",
+    "tool_failed",
+    "internal",
+]
+
+STATUS: dict[Code, int] = {
+    "invalid_request": 400,
+    "authentication": 401,
+    "missing_key": 401,
+    "not_found": 404,
+    "busy": 409,
+    "too_large": 413,
+    "context_too_long": 413,
+    "rate_limited": 429,
+    "backend_unavailable": 503,
+    "timeout": 504,
+    "tool_failed": 500,
+    "internal": 500,
+}
+"""The HTTP status of each code, for answers given before a stream has started."""
+
+INTERNAL = "Something went wrong on our side. Try again; if it happens again, the server's log says why."
+
+
+class ChatError(Exception):
+    """`message` is shown to the visitor: it says what to do and holds no stack trace, key or path.
+
+    `retry_after` is in seconds, where the backend named a time.
+    """
+
+    def __init__(self, code: Code, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code: Code = code
+        self.message = message
+        self.retryable = retryable
+        self.retry_after = retry_after

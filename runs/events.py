@@ -1,0 +1,249 @@
+"""The events of a run, and how they look on the wire.
+
+The grammar: `run` first, then `status`; content events; whatever was started is ended; then exactly one of `complete`,
+`stopped` and `error`, and nothing after it. Texts are increments, never cumulative. `tests/grammar.py` checks it.
+
+Wire `type` strings are the snake_case of the class name. This module knows nothing of who makes or reads the events.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from runs.errors import Code
+
+Phase = Literal[
+    "queued", "waiting", "thinking", "streaming", "tool", "approval", "stalled", "complete", "stopped", "error"
+]
+StopReason = Literal["user", "abandoned", "shutdown", "limit"]
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The first event: what this run is and where it belongs."""
+
+    conversation_id: str
+    backend: str
+    memory: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The phase changed, or there is something to say about it; `content` is a sentence for people."""
+
+    phase: Phase
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the model is given, before each call: `messages` of {role, content, tokens}, `left_out` with a `reason`.
+
+    `tokens` is the size of all that is given, `limit` the most that may be given, both in the backend's tokens.
+    """
+
+    messages: list[JSON]
+    left_out: list[JSON]
+    tokens: int
+    limit: int
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStart:
+    """One call of the model begins."""
+
+    id: str
+    parent_id: str | None
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEnd:
+    """One call of the model ended; `usage` is the provider's own {input_tokens, output_tokens}, if it gave any."""
+
+    id: str
+    usage: JSON | None
+    duration_s: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A piece of the model's visible thinking."""
+
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of the reply; `total_tokens` counts the run's tokens up to and with this one."""
+
+    content: str
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainStart:
+    """A step of the agent begins; `input` is only what is new to the run."""
+
+    name: str
+    id: str
+    parent_id: str | None
+    input: Any
+    truncated: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChainEnd:
+    """A step of the agent ended; `output` is only what is new to the run."""
+
+    id: str
+    output: Any
+    error: str | None = None
+    truncated: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStart:
+    """A tool begins."""
+
+    tool: str
+    tool_call_id: str
+    input: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutput:
+    """A partial result, while the tool runs."""
+
+    tool: str
+    tool_call_id: str
+    chunk: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnd:
+    """A tool ended; `error` says why it failed or that it was cancelled."""
+
+    tool: str
+    tool_call_id: str
+    output: str
+    duration_s: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """The run waits for a person to allow this call."""
+
+    tool: str
+    tool_call_id: str
+    input: Any
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A digest of the derived state, for clients that do not fold events themselves; the fold ignores it."""
+
+    status: Phase
+    current_step: str | None
+    tokens_received: int
+    estimated: bool
+    tools_called: list[str]
+    tokens_per_second: float
+    ttft_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The reply is whole. `content` is all `token` contents joined."""
+
+    content: str
+    usage: JSON
+    timing: JSON
+    status: Literal["complete"] = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The run was ended from outside; `content` is what there is of the reply."""
+
+    content: str
+    reason: StopReason
+    usage: JSON
+    timing: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """The run failed; `content` is what there is of the reply, `message` says what to do."""
+
+    code: Code
+    message: str
+    retryable: bool
+    content: str
+    retry_after: float | None = None
+
+
+Start = ModelStart | ChainStart | ToolStart
+End = ModelEnd | ChainEnd | ToolEnd
+Last = Complete | Stopped | Error
+Event = Run | Status | Context | Start | End | Reasoning | Token | ToolOutput | Approval | State | Last
+
+_OPTIONAL = {"error", "truncated", "retry_after"}
+"""Fields that are left out where they are None."""
+
+
+def _leaves(union: object) -> Iterator[type[Any]]:
+    for part in get_args(union):
+        yield from [part] if isinstance(part, type) else _leaves(part)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+WIRE_TYPES: dict[type[Any], str] = {kind: _snake(kind.__name__) for kind in _leaves(Event)}
+"""`ChainStart` -> `chain_start`, for every event."""
+_FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in WIRE_TYPES}
+
+
+@dataclass(slots=True)
+class Entry:
+    """One line of a run's log: an event with its place (`seq`, from 1, no gaps) and time (`at`, epoch seconds)."""
+
+    seq: int
+    run_id: str
+    at: float
+    event: Event
+    _json: str | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def type(self) -> str:
+        return WIRE_TYPES[type(self.event)]
+
+    @property
+    def timestamp(self) -> str:
+        """ISO 8601, UTC, milliseconds."""
+        return datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def wire(self) -> JSON:
+        """The event as every transport sends it."""
+        body: JSON = {"type": self.type, "seq": self.seq, "run_id": self.run_id, "timestamp": self.timestamp}
+        for name in _FIELDS[type(self.event)]:
+            value = getattr(self.event, name)
+            if value is not None or name not in _OPTIONAL:
+                body[name] = value
+        return body
+
+    @property
+    def json(self) -> str:
+        """`wire()` as one line of JSON; encoded once, however many follow."""
+        if self._json is None:
+            self._json = json.dumps(self.wire(), ensure_ascii=False, separators=(",", ":"))
+        return self._json

@@ -1,0 +1,278 @@
+"""A live run: the background task that does the work, what it appends to its log, and how and when it ends.
+
+The work is a coroutine that emits events; this module adds what the grammar asks for (the first events, phases,
+`state` digests, missing ends, exactly one last event) and the ways a run is ended from outside. It does not know what
+the work is.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from runs import events
+from runs.errors import INTERNAL, ChatError
+from runs.events import Entry, Event, Phase, StopReason
+from runs.log import RunLog
+from runs.state import AgentState, Step, apply, digest
+
+logger = logging.getLogger(__name__)
+
+_STATE_GAP_S = 0.115
+"""Between two `state` events: at most ten a second, the last one included."""
+_TICK_S = 0.25
+_CANCEL_AGAIN_S = 0.05
+"""A cancel can be lost on its way (asyncio.wait_for of Python 3.11 loses some), so it is repeated."""
+_SAVE_S = 3.0
+
+Work = Callable[["LiveRun"], Awaitable[None]]
+Save = Callable[["LiveRun", Sequence[Entry]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """How long a run may go on, in seconds and streamed characters."""
+
+    seconds: float = 600.0
+    abandoned_s: float = 30.0
+    stall_s: float = 5.0
+    characters: int = 2_000_000
+
+
+def new_id() -> str:
+    """An unguessable id of 128 bits."""
+    return secrets.token_urlsafe(16)
+
+
+class LiveRun:
+    """One run. `owner` is a visitor's id, or None for a run that whoever has its id may use."""
+
+    def __init__(
+        self,
+        *,
+        conversation_id: str,
+        backend: str,
+        memory: str,
+        owner: str | None,
+        lifetime: Lifetime,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.id = new_id()
+        self.conversation_id = conversation_id
+        self.backend, self.memory = backend, memory
+        self.owner = owner
+        self.lifetime = lifetime
+        self.log = RunLog(self.id, clock)
+        self.state = AgentState()
+        self.reply: list[str] = []
+        self.task: asyncio.Task[None] | None = None
+        self._clock = clock
+        self._work: asyncio.Task[None] | None = None
+        self._reason: StopReason | None = None
+        self._characters = 0
+        self._digested = 0.0
+        self._digest: events.State | None = None
+        self._flush: asyncio.TimerHandle | None = None
+        self._ending = False
+        self._add([events.Run(conversation_id, backend, memory), events.Status("queued", "Processing...")])
+
+    @property
+    def text(self) -> str:
+        """The reply so far."""
+        return "".join(self.reply)
+
+    @property
+    def ended(self) -> bool:
+        return self.log.closed
+
+    def start(self, work: Work, save: Save | None = None) -> None:
+        """Begins; `save` gets the run and its closing entries just before they are published."""
+        self.task = asyncio.create_task(self._main(work, save), name=f"run {self.id}")
+
+    def emit(self, event: Event) -> None:
+        """Appends an event of the work, after the `status` it implies. What comes after the end is dropped."""
+        if self._ending:
+            return
+        phase = _implied(event)
+        if phase and phase[0] != self.state.phase:
+            self._add([events.Status(*phase), event])
+        else:
+            self._add([event])
+        self._after(event)
+
+    def say(self, phase: Phase, content: str) -> None:
+        """A `status` event; the same phase may have more than one thing to say."""
+        self.emit(events.Status(phase, content))
+
+    async def stop(self, reason: StopReason) -> None:
+        """Ends the run and waits until it has; may be called as often as you like."""
+        if self._reason is None and not self._ending:
+            self._reason = reason
+        while self._work and not self._work.done():
+            self._work.cancel()
+            await asyncio.wait({self._work}, timeout=_CANCEL_AGAIN_S)
+        if self.task:
+            await asyncio.wait({self.task})
+
+    def _add(self, added: Sequence[Event]) -> None:
+        for entry in self.log.append(*added):
+            self.state = apply(self.state, entry)
+
+    def _after(self, event: Event) -> None:
+        if isinstance(event, events.Token):
+            self.reply.append(event.content)
+        if isinstance(event, events.Token | events.Reasoning):
+            self._characters += len(event.content)
+        elif isinstance(event, events.ToolOutput):
+            self._characters += len(event.chunk)
+        if self._characters > self.lifetime.characters:
+            self._end_soon("limit")
+        self._digest_soon()
+
+    def _digest_soon(self) -> None:
+        wait = self._digested + _STATE_GAP_S - self._clock()
+        if wait <= 0:
+            self._digest_now()
+        elif self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(wait, self._digest_now)
+
+    def _digest_now(self) -> None:
+        if self._flush:
+            self._flush.cancel()
+            self._flush = None
+        if self._ending:
+            return
+        now = self._clock()
+        state = digest(self.state, now)
+        if state != self._digest:
+            self._digest, self._digested = state, now
+            self._add([state])
+
+    def _end_soon(self, reason: StopReason) -> None:
+        if self._reason is None:
+            self._reason = reason
+        if self._work:
+            self._work.cancel()
+
+    async def _main(self, work: Work, save: Save | None) -> None:
+        self._work = asyncio.create_task(_call(work, self), name=f"work of {self.id}")
+        try:
+            while not self._work.done():
+                await asyncio.wait({self._work}, timeout=_TICK_S)
+                self._watch()
+        except asyncio.CancelledError:
+            # the loop itself is going down: the end is still told, and the cancel goes on its way
+            self._reason = self._reason or "shutdown"
+            self._work.cancel()
+            await asyncio.wait({self._work}, timeout=_SAVE_S)
+            self._close(self._closing(self._last()))
+            raise
+        closing = self._closing(self._last())
+        if save and (problem := await self._saved(save, closing)):
+            told: list[Event] = [events.Status(self.state.phase, problem)]
+            closing = self.log.prepare(told + [e.event for e in closing])
+        self._close(closing)
+
+    async def _saved(self, save: Save, closing: Sequence[Entry]) -> str | None:
+        """None, or a sentence that says why the reply is not stored; the page keeps it all the same."""
+        try:
+            await asyncio.wait_for(save(self, closing), _SAVE_S)
+            return None
+        except ChatError as e:
+            return e.message
+        except TimeoutError:
+            return "This reply is not saved: the database did not answer in time. Copy what you need."
+        except Exception:
+            logger.exception("run %s could not be saved", self.id)
+            return "This reply is not saved: the database failed. Copy what you need."
+
+    def _watch(self) -> None:
+        """What only the clock can tell: the time limit, nobody following, a stall."""
+        if self._work is None or self._work.done():
+            return
+        now, state, life = self._clock(), self.state, self.lifetime
+        if self._reason:
+            self._work.cancel()
+        elif now - state.started > life.seconds:
+            self._end_soon("limit")
+        elif self._abandoned(now):
+            self._end_soon("abandoned")
+        elif state.phase in ("streaming", "thinking") and now - (state.last_token or now) > life.stall_s:
+            self.say("stalled", f"No token for {life.stall_s:.0f} s; the backend may be stuck")
+
+    def _abandoned(self, now: float) -> bool:
+        return (
+            self.owner is None
+            and self.state.phase != "approval"
+            and not self.log.followers
+            and now - self.log.left_at > self.lifetime.abandoned_s
+        )
+
+    def _last(self) -> events.Last:
+        assert self._work is not None
+        state, now = self.state, self._clock()
+        usage, timing = state.usage(), state.timing(now)
+        if self._work.cancelled() or not self._work.done():
+            return events.Stopped(self.text, self._reason or "shutdown", usage, timing)
+        error = self._work.exception()
+        if error is None:
+            return events.Complete(self.text, usage, timing)
+        if self._reason:  # a cancel that came out of some library as another exception
+            return events.Stopped(self.text, self._reason, usage, timing)
+        if isinstance(error, ChatError):
+            return events.Error(error.code, error.message, error.retryable, self.text, error.retry_after)
+        logger.error("run %s failed", self.id, exc_info=error)
+        return events.Error("internal", INTERNAL, True, self.text)
+
+    def _closing(self, last: events.Last) -> list[Entry]:
+        """The run's closing entries: missing ends, the last digest, the last event. No other is taken now."""
+        self._ending = True
+        if self._flush:
+            self._flush.cancel()
+        now = self._clock()
+        ends: list[Event] = [_ended(step, now) for step in reversed(self.state.open_steps)]
+        state = self.state
+        for entry in self.log.prepare([*ends, last]):
+            state = apply(state, entry)
+        return self.log.prepare([*ends, digest(state, now), last])
+
+    def _close(self, closing: Sequence[Entry]) -> None:
+        self.log.publish(closing)
+        for entry in closing:
+            self.state = apply(self.state, entry)
+        self.log.close()
+
+
+async def _call(work: Work, run: LiveRun) -> None:
+    await work(run)
+
+
+def _implied(event: Event) -> tuple[Phase, str] | None:
+    """The phase that an event brings about, and what to say of it."""
+    match event:
+        case events.ModelStart():
+            return "waiting", "Waiting for the first token"
+        case events.Reasoning():
+            return "thinking", "Thinking"
+        case events.Token():
+            return "streaming", "Writing the reply"
+        case events.ToolStart():
+            return "tool", f"Calling {event.tool}"
+        case events.Approval():
+            return "approval", f"Waiting for your approval of {event.tool}"
+        case _:
+            return None
+
+
+def _ended(step: Step, now: float) -> events.End:
+    """The end that an open step lacks; the contract calls it cancelled, whatever cut it short."""
+    duration = round(now - step.start, 3)
+    match step.kind:
+        case "model":
+            return events.ModelEnd(step.id, None, duration, "cancelled")
+        case "tool":
+            return events.ToolEnd(step.name, step.id, "", duration, "cancelled")
+        case "chain":
+            return events.ChainEnd(step.id, None, "cancelled")

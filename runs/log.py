@@ -1,0 +1,87 @@
+"""A run's append-only log: one writer, any number of followers, each from any place, live or after the end.
+
+A follower holds only an index, so that a slow one costs nothing and holds nobody up. In-process; a log shared by
+several machines would offer the same three methods. Belongs to one event loop.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+from runs.events import Entry, Event
+
+
+class RunLog:
+    def __init__(self, run_id: str, clock: Callable[[], float] = time.time) -> None:
+        self.run_id = run_id
+        self.entries: list[Entry] = []
+        self.closed = False
+        self.followers = 0
+        self.left_at = clock()
+        """When the last follower left (or the log was made), epoch seconds."""
+        self._clock = clock
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def prepare(self, events: Iterable[Event]) -> list[Entry]:
+        """Entries that take the next places, not yet in the log."""
+        at, first = self._clock(), len(self.entries) + 1
+        return [Entry(first + i, self.run_id, at, event) for i, event in enumerate(events)]
+
+    def append(self, *events: Event) -> list[Entry]:
+        """Adds events, in order, and wakes the followers. Raises RuntimeError on a closed log."""
+        entries = self.prepare(events)
+        self.publish(entries)
+        return entries
+
+    def publish(self, entries: Sequence[Entry]) -> None:
+        """Adds prepared entries; they must still fit the end of the log."""
+        if self.closed:
+            raise RuntimeError("the log of an ended run takes no more events")
+        if entries and entries[0].seq != len(self.entries) + 1:
+            raise RuntimeError("prepared entries no longer fit the end of the log")
+        self.entries.extend(entries)
+        self._wake()
+
+    def close(self) -> None:
+        """Says that nothing follows; every follower ends after what is there."""
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
+
+    async def follow(self, after: int = 0, wake_s: float | None = None) -> AsyncIterator[Sequence[Entry]]:
+        """Yields all that is waiting after `seq` `after`, again and again until the log is closed.
+
+        With `wake_s` it also yields an empty batch whenever nothing came for that many seconds, so that a caller can
+        notice that its reader has gone. Hold it in `contextlib.aclosing`.
+        """
+        at = max(0, after)
+        self.followers += 1
+        try:
+            while True:
+                batch = self.entries[at:]
+                if batch:
+                    at += len(batch)
+                    yield batch
+                elif self.closed:
+                    return
+                else:
+                    if not await self._wait(wake_s):
+                        yield ()
+        finally:
+            self.followers -= 1
+            self.left_at = self._clock()
+
+    async def _wait(self, seconds: float | None) -> bool:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        try:
+            done, _ = await asyncio.wait({waiter}, timeout=seconds)
+            return bool(done)
+        finally:
+            self._waiting.discard(waiter)
+            waiter.cancel()

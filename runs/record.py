@@ -1,0 +1,30 @@
+"""A run's record: its events as JSON lines, and back. What reads a record folds it just as it would a live run."""
+
+import json
+from dataclasses import fields
+from datetime import datetime
+
+from runs.events import WIRE_TYPES, Entry
+from runs.state import AgentState, apply
+
+_KINDS = {name: kind for kind, name in WIRE_TYPES.items()}
+
+
+def decode(line: str) -> Entry:
+    """One line of a record. Raises ValueError for what is none."""
+    try:
+        body = json.loads(line)
+        kind = _KINDS[body["type"]]
+        event = kind(**{f.name: body[f.name] for f in fields(kind) if f.name in body})
+        at = datetime.fromisoformat(body["timestamp"]).timestamp()
+        return Entry(int(body["seq"]), str(body["run_id"]), at, event)
+    except (KeyError, TypeError) as e:
+        raise ValueError(f"not a line of a run's record: {line[:80]!r}") from e
+
+
+def fold(record: str) -> AgentState:
+    """The state at the end of a record."""
+    state = AgentState()
+    for line in record.splitlines():
+        state = apply(state, decode(line))
+    return state

@@ -1,0 +1,214 @@
+"""`AgentState`: what is known of a run, as a pure fold over its events.
+
+The panel, the `state` events and a replay are all this fold: `state = apply(state, entry)`. It reads no clock; what
+depends on the time of looking (rates, ages) takes `now` as an argument.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from runs import events
+from runs.events import Entry, Phase
+
+_WINDOW_S = 1.5
+"""Time constant of the rate called "now": a token counts e times less after this long."""
+
+StepKind = Literal["chain", "model", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One bar of the timeline; times are epoch seconds, `end` is None while it is open."""
+
+    id: str
+    parent_id: str | None
+    kind: StepKind
+    name: str
+    start: float
+    end: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """How long the run stayed in one phase, from `start` (epoch seconds) to the next stretch's."""
+
+    phase: Phase
+    start: float
+
+
+@dataclass(frozen=True, slots=True)
+class AgentState:
+    run_id: str = ""
+    conversation_id: str = ""
+    backend: str = ""
+    memory: str = ""
+    phase: Phase = "queued"
+    said: str = ""
+    """The latest sentence for people about the phase."""
+    started: float = 0.0
+    ended: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+    counted: int = 0
+    """The provider's own count of output tokens, summed over the run's ended model calls."""
+    pieces: int = 0
+    """Pieces of the reply and of visible thinking that no provider's count covers yet."""
+    input_tokens: int | None = None
+    level: float = 0.0
+    """The leaky count behind the rate called "now"."""
+    tools: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
+    context: events.Context | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens received: the provider's count where there is one, else pieces."""
+        return self.counted + self.pieces
+
+    @property
+    def estimated(self) -> bool:
+        return self.pieces > 0
+
+    @property
+    def since(self) -> float:
+        """When the current phase began, epoch seconds."""
+        return self.stretches[-1].start if self.stretches else self.started
+
+    @property
+    def ttft_s(self) -> float | None:
+        return None if self.first_token is None else round(self.first_token - self.started, 3)
+
+    @property
+    def current_step(self) -> str | None:
+        """What the run does at the moment, in words."""
+        if self.ended is not None:
+            return None
+        open_tools = [s.name for s in self.steps if s.kind == "tool" and s.end is None]
+        return f"Calling {', '.join(open_tools)}" if open_tools and self.phase == "tool" else self.said or None
+
+    @property
+    def open_steps(self) -> tuple[Step, ...]:
+        """Started and not ended, innermost last."""
+        return tuple(s for s in self.steps if s.end is None)
+
+    def rate(self, now: float) -> float:
+        """Tokens per second over about the last two seconds, at epoch second `now`."""
+        if self.first_token is None or self.last_token is None:
+            return 0.0
+        age = now - self.first_token
+        seen = 1 - math.exp(-max(age, 0.05) / _WINDOW_S)
+        return self.level * math.exp(-max(0.0, now - self.last_token) / _WINDOW_S) / (_WINDOW_S * seen)
+
+    def average(self) -> float | None:
+        """Tokens per second from the first token to the last."""
+        if self.first_token is None or self.last_token is None or self.tokens < 2:
+            return None
+        span = self.last_token - self.first_token
+        return (self.tokens - 1) / span if span > 0 else None
+
+    def usage(self) -> events.JSON:
+        """{input_tokens, output_tokens}: the provider's, else what can be told (input None)."""
+        return {"input_tokens": self.input_tokens, "output_tokens": self.tokens}
+
+    def timing(self, now: float) -> events.JSON:
+        average = self.average()
+        return {
+            "ttft_s": self.ttft_s,
+            "duration_s": round(max(0.0, now - self.started), 3),
+            "tokens_per_s": None if average is None else round(average, 2),
+        }
+
+
+def digest(state: AgentState, now: float) -> events.State:
+    """The `state` event of a moment; at most 2 KB on the wire."""
+    step = state.current_step
+    return events.State(
+        status=state.phase,
+        current_step=step[:200] if step else step,
+        tokens_received=state.tokens,
+        estimated=state.estimated,
+        tools_called=[tool[:60] for tool in state.tools[-10:]],
+        tokens_per_second=round(state.rate(now), 1),
+        ttft_s=state.ttft_s,
+    )
+
+
+def _enter(state: AgentState, phase: Phase, at: float, said: str) -> AgentState:
+    if phase == state.phase and state.stretches:
+        return replace(state, said=said)
+    return replace(state, phase=phase, said=said, stretches=(*state.stretches, Stretch(phase, at)))
+
+
+def _piece(state: AgentState, at: float) -> AgentState:
+    if state.first_token is None:
+        return replace(state, first_token=at, last_token=at, pieces=state.pieces + 1, level=1.0)
+    gap = max(0.0, at - (state.last_token or at))
+    level = state.level * math.exp(-gap / _WINDOW_S) + 1.0
+    return replace(state, last_token=at, pieces=state.pieces + 1, level=level)
+
+
+def _end(state: AgentState, step_id: str, at: float, error: str | None) -> AgentState:
+    steps = tuple(replace(s, end=at, error=error) if s.id == step_id and s.end is None else s for s in state.steps)
+    return replace(state, steps=steps)
+
+
+def _used(state: AgentState, usage: events.JSON | None) -> AgentState:
+    if not usage:
+        return state
+    output, given = usage.get("output_tokens"), usage.get("input_tokens")
+    return replace(
+        state,
+        counted=state.counted if output is None else state.counted + int(output),
+        pieces=state.pieces if output is None else 0,
+        input_tokens=state.input_tokens if given is None else (state.input_tokens or 0) + int(given),
+    )
+
+
+def apply(state: AgentState, entry: Entry) -> AgentState:
+    """The state after one more event."""
+    at = entry.at
+    match entry.event:
+        case events.Token() | events.Reasoning():
+            return _piece(state, at)
+        case events.State() | events.ToolOutput():
+            return state
+        case events.Run() as e:
+            first = AgentState(entry.run_id, e.conversation_id, backend=e.backend, memory=e.memory, started=at)
+            return _enter(first, "queued", at, "")
+        case events.Status() as e:
+            return _enter(state, e.phase, at, e.content)
+        case events.Context() as e:
+            return replace(state, context=e)
+        case events.ModelStart() as e:
+            return replace(state, steps=(*state.steps, Step(e.id, e.parent_id, "model", e.name, at)))
+        case events.ChainStart() as e:
+            return replace(state, steps=(*state.steps, Step(e.id, e.parent_id, "chain", e.name, at)))
+        case events.ToolStart() as e:
+            steps = (*state.steps, Step(e.tool_call_id, None, "tool", e.tool, at))
+            return replace(state, steps=steps, tools=(*state.tools, e.tool))
+        case events.ModelEnd() as e:
+            return _used(_end(state, e.id, at, e.error), e.usage)
+        case events.ChainEnd() as e:
+            return _end(state, e.id, at, e.error)
+        case events.ToolEnd() as e:
+            return _end(state, e.tool_call_id, at, e.error)
+        case events.Approval():
+            return state
+        case events.Complete():
+            return replace(_enter(state, "complete", at, "The reply is complete"), ended=at)
+        case events.Stopped() as e:
+            return replace(_enter(state, "stopped", at, STOPPED[e.reason]), ended=at)
+        case events.Error() as e:
+            return replace(_enter(state, "error", at, e.message), ended=at)
+
+
+STOPPED: dict[events.StopReason, str] = {
+    "user": "Stopped by you",
+    "abandoned": "Stopped: nobody was following",
+    "shutdown": "Stopped: the server shut down",
+    "limit": "Stopped: the run reached its limit",
+}
+"""A sentence for each reason of a stop."""
