@@ -1,0 +1,22 @@
+"""A stored message, and how it is read by a model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["user", "assistant", "system", "tool"]
+Standing = Literal["whole", "growing", "interrupted", "stopped", "failed"]
+"""How a message ended: `growing` while a reply is written, `interrupted` if the process died meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation. `text` is what a person sees; `tokens` is set when a backend has read it."""
+
+    id: str
+    role: Role
+    text: str
+    standing: Standing = "whole"
+    run_id: str | None = None
+    note: str | None = None
+    """Why a reply is not whole, for people."""
+    tokens: int = 0

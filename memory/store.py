@@ -1,0 +1,239 @@
+"""The store: where conversations, messages and the records of ended runs live. SQLite through SQLAlchemy's asyncio.
+
+A message that was acknowledged is on disk. Whatever the database refuses becomes a `ChatError` with a sentence for
+people.
+"""
+
+import logging
+import time
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Row, delete, event, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from memory.messages import Message, Role, Standing
+from memory.tables import conversations, messages, metadata, runs
+from runs.errors import ChatError
+from runs.live import LiveRun, new_id
+
+logger = logging.getLogger(__name__)
+
+_BUSY_MS = 2500
+"""How long a locked database is waited for; less than the time that a run's end waits for its saving."""
+_TITLE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    id: str
+    owner: str | None
+    title: str
+    backend: str | None
+    """The one used last, None for none yet; `memory` likewise."""
+    memory: str | None
+
+
+class Store:
+    """Open it on the loop that uses it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.replace("sqlite:///", "sqlite+aiosqlite:///", 1)
+        self._engine: AsyncEngine | None = None
+
+    async def open(self) -> None:
+        """Makes the tables; replies that a dead process left growing become `interrupted`.
+
+        A database that cannot be written does not stop the start: each use of it then says so.
+        """
+        with suppress(OSError):
+            Path(self._url.partition(":///")[2]).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = create_async_engine(self._url)
+        event.listen(self._engine.sync_engine, "connect", _configure)
+        try:
+            async with self._begin() as db:
+                await db.run_sync(metadata.create_all)
+                growing = messages.c.standing == "growing"
+                await db.execute(update(messages).where(growing).values(standing="interrupted"))
+        except ChatError as e:
+            logger.error("the store at the start: %s", e.message)
+
+    async def close(self) -> None:
+        if self._engine:
+            await self._engine.dispose()
+
+    async def create(self, owner: str | None, given: Sequence[tuple[Role, str]] = ()) -> str:
+        """A new conversation with these messages; returns its id."""
+        conversation_id, now = new_id(), time.time()
+        title = next((text for role, text in given if role == "user"), "")
+        rows = [
+            _row(Message(new_id(), role, text), conversation_id, place, now)
+            for place, (role, text) in enumerate(given, 1)
+        ]
+        async with self._begin() as db:
+            await db.execute(_new_conversation(conversation_id, owner, title, now))
+            if rows:
+                await db.execute(insert(messages), rows)
+        return conversation_id
+
+    async def conversation(self, conversation_id: str, visitor: str | None) -> Conversation:
+        """A conversation that this visitor may use; raises ChatError `not_found` for all others."""
+        async with self._read() as db:
+            found = (await db.execute(select(conversations).where(conversations.c.id == conversation_id))).first()
+        if found is None or found.owner not in (None, visitor):
+            raise ChatError("not_found", "There is no such conversation, or it is not yours.")
+        return Conversation(found.id, found.owner, found.title, found.backend, found.memory)
+
+    async def history(self, conversation_id: str, latest: int | None = None) -> list[Message]:
+        """The messages in order; with `latest`, only the last so many."""
+        wanted = select(messages).where(messages.c.conversation_id == conversation_id)
+        ordered = wanted.order_by(messages.c.place.desc()).limit(latest)
+        async with self._read() as db:
+            rows = (await db.execute(ordered)).all()
+        return [_message(row) for row in reversed(rows)]
+
+    async def size(self, conversation_id: str) -> int:
+        """How many messages there are."""
+        counted = select(func.count()).where(messages.c.conversation_id == conversation_id)
+        async with self._read() as db:
+            return int((await db.execute(counted)).scalar_one())
+
+    async def begin_turn(self, run: LiveRun, text: str, *, instead_of: str | None = None) -> tuple[Message, Message]:
+        """Writes the user's message and an empty growing reply, in one transaction; returns both.
+
+        A conversation that does not exist yet is made. The message `instead_of`, and all after it, give way.
+        """
+        now, used = time.time(), {"backend": run.backend, "memory": run.memory}
+        asked = Message(new_id(), "user", text, run_id=run.id)
+        reply = Message(new_id(), "assistant", "", "growing", run.id)
+        async with self._begin() as db:
+            if instead_of:
+                await self._cut(db, run.conversation_id, instead_of)
+            this = conversations.c.id == run.conversation_id
+            known = await db.execute(update(conversations).where(this).values(updated=now, **used))
+            if not known.rowcount:
+                await db.execute(_new_conversation(run.conversation_id, run.owner, text, now).values(used))
+            last = select(func.max(messages.c.place)).where(messages.c.conversation_id == run.conversation_id)
+            place = ((await db.execute(last)).scalar_one_or_none() or 0) + 1
+            rows = [_row(m, run.conversation_id, place + i, now) for i, m in enumerate((asked, reply))]
+            await db.execute(insert(messages), rows)
+        return asked, reply
+
+    async def grow(self, message_id: str, text: str) -> None:
+        """The reply so far."""
+        async with self._begin() as db:
+            await db.execute(update(messages).where(messages.c.id == message_id).values(text=text))
+
+    async def end_turn(self, run: LiveRun, reply: Message, record: str) -> None:
+        """The reply as it ended and the run's record (JSON lines), in one transaction."""
+        packed = zlib.compress(record.encode(), 1)
+        ended = {"text": reply.text, "standing": reply.standing, "note": reply.note}
+        row = {"id": run.id, "conversation_id": run.conversation_id, "created": time.time(), "record": packed}
+        async with self._begin() as db:
+            known = await db.execute(update(messages).where(messages.c.id == reply.id).values(ended))
+            if known.rowcount:  # the visitor may have deleted the conversation meanwhile
+                await db.execute(insert(runs).values(row))
+
+    async def record(self, run_id: str) -> str:
+        """An ended run's events as JSON lines; raises ChatError `not_found`."""
+        async with self._read() as db:
+            packed = (await db.execute(select(runs.c.record).where(runs.c.id == run_id))).scalar_one_or_none()
+        if packed is None:
+            raise ChatError("not_found", "There is no record of such a run.")
+        return zlib.decompress(packed).decode()
+
+    async def cut(self, conversation_id: str, from_message: str) -> None:
+        """Deletes a message and all after it."""
+        async with self._begin() as db:
+            await self._cut(db, conversation_id, from_message)
+
+    async def delete(self, conversation_id: str) -> None:
+        """Deletes a conversation with all that belongs to it."""
+        async with self._begin() as db:
+            await db.execute(delete(conversations).where(conversations.c.id == conversation_id))
+
+    async def _cut(self, db: AsyncConnection, conversation_id: str, from_message: str) -> None:
+        place = select(messages.c.place).where(
+            messages.c.id == from_message, messages.c.conversation_id == conversation_id
+        )
+        first = (await db.execute(place)).scalar_one_or_none()
+        if first is None:
+            raise ChatError("not_found", "That message is no longer there: reload the page.")
+        gone = messages.c.conversation_id == conversation_id, messages.c.place >= first
+        await db.execute(delete(messages).where(*gone))
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        assert self._engine is not None
+        try:
+            async with self._engine.begin() as db:
+                yield db
+        except (SQLAlchemyError, OSError) as e:
+            raise _explained(e, "saved") from e
+
+    @asynccontextmanager
+    async def _read(self) -> AsyncIterator[AsyncConnection]:
+        assert self._engine is not None
+        try:
+            async with self._engine.connect() as db:
+                yield db
+        except (SQLAlchemyError, OSError) as e:
+            raise _explained(e, "read") from e
+
+
+def _configure(connection: Any, _: Any) -> None:
+    """Write-ahead log: readers do not wait for the writer, and a killed process leaves a sound file."""
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+    except Exception as e:  # the driver's own kinds; a read-only file is still good to read
+        if "readonly" not in str(e) and "locked" not in str(e):
+            raise
+    cursor.close()
+
+
+_CAUSES = {
+    "locked": "the database is locked by another program",
+    "readonly": "the database cannot be written (read-only)",
+    "full": "the disk is full",
+    "unable to open": "the database file cannot be opened",
+    "malformed": "the database file is damaged",
+    "not a database": "the database file is damaged",
+}
+
+
+def _explained(error: Exception, done: str) -> ChatError:
+    text = str(error).lower()
+    cause = next((cause for sign, cause in _CAUSES.items() if sign in text), "the database failed")
+    return ChatError("internal", f"This could not be {done}: {cause}. Tell whoever runs this app.", retryable=True)
+
+
+def _new_conversation(conversation_id: str, owner: str | None, first: str, now: float) -> Any:
+    title = " ".join(first.split())[:_TITLE]
+    return insert(conversations).values(id=conversation_id, owner=owner, title=title, created=now, updated=now)
+
+
+def _row(message: Message, conversation_id: str, place: int, now: float) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "conversation_id": conversation_id,
+        "place": place,
+        "role": message.role,
+        "text": message.text,
+        "standing": message.standing,
+        "run_id": message.run_id,
+        "note": message.note,
+        "created": now,
+    }
+
+
+def _message(row: Row[Any]) -> Message:
+    return Message(row.id, cast(Role, row.role), row.text, cast(Standing, row.standing), row.run_id, row.note)
