@@ -1,0 +1,1 @@
+"""The agent: one turn of a conversation, from the message to the stored reply."""

@@ -1,0 +1,151 @@
+"""LangChain's stream of events (`astream_events`, version "v2") as ours: one pure function.
+
+The protocol: https://python.langchain.com/docs/concepts/streaming/ and langchain_core.runnables.schema. v2's chain
+events hold the whole history each time; only what is new to the run is kept, `Notes` remembers what is not.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+
+from backends.base import PROGRESS
+from runs import events
+from runs.events import Event
+
+CONTEXT = "context"
+"""Name of the custom event that carries a `Context`'s fields."""
+
+_MOST = 8 * 1024
+_REASONING_BLOCKS = {"reasoning", "thinking"}
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What must be remembered from one event to the next: ids of messages told already, tokens, starts by id."""
+
+    seen: frozenset[str] = frozenset()
+    tokens: int = 0
+    starts: tuple[tuple[str, float], ...] = ()
+
+    def since(self, step_id: str, now: float) -> float:
+        """Seconds since a step began."""
+        return round(now - dict(self.starts).get(step_id, now), 3)
+
+
+def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Event], Notes]:
+    """Our events for one of LangChain's, and the notes for the next; `now` is in epoch seconds."""
+    data, step_id = raw["data"], raw["run_id"]
+    match raw["event"]:
+        case "on_chat_model_stream":
+            return _pieces(data["chunk"], notes)
+        case "on_chat_model_start":
+            started = replace(notes, starts=(*notes.starts, (step_id, now)))
+            return [events.ModelStart(step_id, _parent(raw), raw["name"])], started
+        case "on_chat_model_end":
+            usage = _usage(data.get("output"))
+            return [events.ModelEnd(step_id, usage, notes.since(step_id, now))], notes
+        case "on_chain_start":
+            new, notes = _new(data.get("input"), notes)
+            value, cut = bounded(new)
+            return [events.ChainStart(raw["name"], step_id, _parent(raw), value, cut or None)], notes
+        case "on_chain_end":
+            new, notes = _new(data.get("output"), notes)
+            value, cut = bounded(new)
+            return [events.ChainEnd(step_id, value, truncated=cut or None)], notes
+        case "on_custom_event":
+            return _custom(raw["name"], data), notes
+        case _:
+            return [], notes
+
+
+def _parent(raw: Mapping[str, Any]) -> str | None:
+    parents: Sequence[str] = raw.get("parent_ids") or ()
+    return parents[-1] if parents else None
+
+
+def _custom(name: str, data: Any) -> list[Event]:
+    if name == CONTEXT:
+        return [events.Context(**data)]
+    if name == PROGRESS:
+        share = data["read"] / max(1, data["total"])
+        return [events.Status("waiting", f"Reading your prompt, {share:.0%}")] if share < 1 else []
+    return []
+
+
+def _pieces(chunk: AIMessageChunk, notes: Notes) -> tuple[list[Event], Notes]:
+    thought, text = _thought(chunk), chunk.text
+    tokens = notes.tokens + bool(thought) + bool(text)
+    found: list[Event] = []
+    if thought:
+        found.append(events.Reasoning(thought))
+    if text:
+        found.append(events.Token(text, tokens))
+    return found, replace(notes, tokens=tokens) if found else notes
+
+
+def _thought(chunk: AIMessageChunk) -> str:
+    """The visible thinking in a chunk: DeepSeek's and llama.cpp's field, or content blocks of the others."""
+    if field := chunk.additional_kwargs.get("reasoning_content"):
+        return str(field)
+    if isinstance(chunk.content, str):
+        return ""
+    blocks = [b for b in chunk.content if isinstance(b, dict) and b.get("type") in _REASONING_BLOCKS]
+    return "".join(str(b.get("reasoning") or b.get("thinking") or "") for b in blocks)
+
+
+def _usage(output: Any) -> events.JSON | None:
+    usage = output.usage_metadata if isinstance(output, AIMessage) else None
+    if not usage:
+        return None
+    return {"input_tokens": usage["input_tokens"], "output_tokens": usage["output_tokens"]}
+
+
+def _new(value: Any, notes: Notes) -> tuple[list[events.JSON], Notes]:
+    """The messages in a chain's input or output that the run has not told yet."""
+    fresh: dict[str, BaseMessage] = {}
+    for message in _messages(value):
+        key = message.id or str(id(message))
+        if key not in notes.seen:
+            fresh[key] = message
+    told = [_plain(message) for message in fresh.values()]
+    return told, replace(notes, seen=notes.seen | fresh.keys()) if fresh else notes
+
+
+def _messages(value: Any) -> Iterator[BaseMessage]:
+    if isinstance(value, BaseMessage):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _messages(value.get("messages"))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _messages(item)
+    elif hasattr(value, "update"):  # langgraph's Command
+        yield from _messages(value.update)
+
+
+def _plain(message: BaseMessage) -> events.JSON:
+    told: events.JSON = {"role": ROLES.get(message.type, message.type), "content": message.text}
+    if isinstance(message, AIMessage) and message.tool_calls:
+        told["tool_calls"] = [{"name": c["name"], "id": c["id"], "args": c["args"]} for c in message.tool_calls]
+    return told
+
+
+ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
+"""LangChain's message types as roles; the others have the same name."""
+
+
+def bounded(messages: list[events.JSON]) -> tuple[list[events.JSON], bool]:
+    """The messages with their contents cut so that all take at most 8 KB as JSON, and whether any was."""
+    if len(json.dumps(messages)) <= _MOST:
+        return messages, False
+    share = _MOST // 2 // len(messages)
+    while True:
+        cut = [{"role": m["role"], "content": str(m["content"])[:share]} for m in messages]
+        if len(json.dumps(cut)) <= _MOST:
+            return cut, True
+        if share == 0:
+            return cut[: _MOST // 64], True
+        share //= 2

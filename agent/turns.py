@@ -1,0 +1,200 @@
+"""Turns: everything between a message that arrives and a reply that is stored, the same for the page and every
+transport.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+
+from agent.loop import Given, agent_events, system_message
+from backends import Backend, Backends, Options
+from memory.messages import Message, Standing
+from memory.modes import LeftOut, Limits, Mode, get_mode
+from memory.store import Store
+from memory.text import clean
+from runs import events
+from runs.errors import ChatError
+from runs.events import Entry, Event
+from runs.live import Lifetime, LiveRun, new_id
+from runs.registry import Runs
+from runs.state import STOPPED
+from settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_SAVE_EVERY_S = 0.8
+_LOADING_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A message and how it is to be answered; None takes what is configured. `visitor` is who asks, None without
+    cookie.
+
+    With `instead_of`, the id of an earlier message of the user's, that message and all after it give way to this one.
+    """
+
+    message: str
+    visitor: str | None = None
+    conversation_id: str | None = None
+    backend: str | None = None
+    memory: str | None = None
+    instead_of: str | None = None
+
+
+class Turns:
+    """Starts runs. One for the whole app."""
+
+    def __init__(self, settings: Settings, backends: Backends, store: Store, runs: Runs) -> None:
+        self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
+        limits = settings.limits
+        self._lifetime = Lifetime(limits.run_seconds, limits.abandoned_seconds, limits.stall_seconds)
+
+    async def start(self, ask: Ask) -> LiveRun:
+        """Checks and stores the message, and starts its run. Raises ChatError, and then nothing has happened."""
+        text = self._checked(ask.message)
+        backend = self.backends.get(ask.backend or self.backends.first.name)
+        mode = get_mode(ask.memory or self.settings.memory.default)
+        owner = ask.visitor
+        if ask.conversation_id:
+            owner = (await self.store.conversation(ask.conversation_id, ask.visitor)).owner
+        conversation_id = ask.conversation_id or new_id()
+        run = LiveRun(
+            conversation_id=conversation_id,
+            backend=backend.name,
+            memory=mode.name,
+            owner=owner,
+            lifetime=self._lifetime,
+        )
+        self.runs.add(run)
+        try:
+            asked, reply = await self.store.begin_turn(run, text, instead_of=ask.instead_of)
+        except BaseException:
+            self.runs.discard(run)
+            raise
+
+        async def work(run: LiveRun) -> None:
+            saving = asyncio.create_task(self._save_growing(run, reply), name=f"save {run.id}")
+            try:
+                await self._answer(run, backend, mode, asked)
+            finally:
+                saving.cancel()
+                await asyncio.wait({saving})
+
+        async def save(run: LiveRun, closing: Sequence[Entry]) -> None:
+            ended = replace(reply, text=run.text, standing=_STANDING[closing[-1].type], note=_note(closing[-1].event))
+            record = "\n".join(entry.json for entry in [*run.log.entries, *closing])
+            await self.store.end_turn(run, ended, record)
+
+        run.start(work, save)
+        return run
+
+    def _checked(self, message: str) -> str:
+        most = self.settings.limits.message_characters
+        if len(message) > most:
+            raise ChatError("too_large", f"Your message has {len(message):,} characters; at most {most:,} can be sent.")
+        text = clean(message).strip("\n")
+        if not text.strip():
+            raise ChatError("invalid_request", "The message is empty: write something first.")
+        return text
+
+    async def _answer(self, run: LiveRun, backend: Backend, mode: Mode, asked: Message) -> None:
+        try:
+            await _wait_ready(run, backend)
+            reply_tokens = min(self.settings.limits.reply_tokens, backend.context // 2)
+            given = await self._given(run, backend, mode, asked, reply_tokens)
+            model = backend.chat_model(Options(max_tokens=reply_tokens))
+            async with aclosing(agent_events(model, backend, given)) as found:
+                async for event in found:
+                    run.emit(event)
+        except Exception as e:
+            told = backend.error(e)
+            if told is None or told is e:
+                raise
+            logger.info("run %s: %s: %s", run.id, told.code, type(e).__name__)
+            raise told from e
+
+    async def _given(self, run: LiveRun, backend: Backend, mode: Mode, asked: Message, reply_tokens: int) -> Given:
+        """Selects the context: what the mode keeps of the history, as this backend reads it."""
+        stored = await self.store.history(run.conversation_id)
+        history = [m for m in stored[: _place(stored, asked.id)] if m.text.strip()]
+        prompt = self.settings.system_prompt
+        readings = await backend.read([m.text for m in history] + [asked.text, prompt])
+        sized = [
+            replace(m, text=r.text, tokens=r.tokens + backend.overhead) for m, r in zip(history, readings, strict=False)
+        ]
+        message, system = readings[-2], readings[-1]
+        spent = backend.base + message.tokens + backend.overhead
+        if system.text.strip():
+            spent += system.tokens + backend.overhead
+        room = backend.context - reply_tokens
+        memory = self.settings.memory
+        view = mode.select(sized, Limits(room, spent, memory.window_turns, memory.token_limit))
+        messages = [
+            *system_message(system.text),
+            *(_for_model(m) for m in view.kept),
+            HumanMessage(message.text, id=asked.id),
+        ]
+        return Given(messages, [_left_out(item) for item in view.left_out], room, mode.name)
+
+    async def _save_growing(self, run: LiveRun, reply: Message) -> None:
+        """Writes the reply so far, at least every second; a failure is told when the run ends, or heals by itself."""
+        saved = 0
+        while True:
+            await asyncio.sleep(_SAVE_EVERY_S)
+            if len(run.reply) > saved:
+                saved = len(run.reply)
+                try:
+                    await self.store.grow(reply.id, run.text)
+                except ChatError as e:
+                    logger.warning("run %s: %s", run.id, e.message)
+
+
+async def _wait_ready(run: LiveRun, backend: Backend) -> None:
+    """Waits for a backend that still loads, and says how far it is."""
+    waiting = asyncio.create_task(backend.wait_ready())
+    try:
+        while not (await asyncio.wait({waiting}, timeout=_LOADING_S))[0]:
+            progress = backend.health.progress
+            share = "" if progress is None else f", {progress:.0%}"
+            run.say("queued", f"Loading {backend.name}{share}")
+        await waiting
+    finally:
+        waiting.cancel()
+
+
+def _place(stored: Sequence[Message], message_id: str) -> int:
+    return next(i for i, message in enumerate(stored) if message.id == message_id)
+
+
+def _for_model(message: Message) -> BaseMessage:
+    match message.role:
+        case "user":
+            return HumanMessage(message.text, id=message.id)
+        case "assistant":
+            return AIMessage(message.text, id=message.id)
+        case "system" | "tool":
+            return SystemMessage(message.text, id=message.id)
+
+
+def _left_out(item: LeftOut) -> events.JSON:
+    message = item.message
+    return {"role": message.role, "content": message.text, "tokens": message.tokens, "reason": item.reason}
+
+
+def _note(last: Event) -> str | None:
+    """What a person should read below a reply that is not whole."""
+    match last:
+        case events.Stopped():
+            return STOPPED[last.reason]
+        case events.Error():
+            return last.message
+        case _:
+            return None
+
+
+_STANDING: dict[str, Standing] = {"complete": "whole", "stopped": "stopped", "error": "failed"}
