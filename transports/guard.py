@@ -1,0 +1,103 @@
+"""What stands before every route: foreign browsers' requests are refused, bodies are bounded, `--auth` closes our
+routes.
+
+Gradio's own middleware reflects any origin with credentials and its `auth` does not cover routes that are not its own.
+"""
+
+import base64
+import binascii
+import secrets
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runs.errors import STATUS, ChatError
+
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+OPEN = {"/healthz"}
+
+
+def problem(error: ChatError, status: int | None = None) -> JSONResponse:
+    """An error as an answer: {code, message}."""
+    body = {"code": error.code, "message": error.message}
+    headers = {"Retry-After": f"{error.retry_after:.0f}"} if error.retry_after else None
+    return JSONResponse(body, status or STATUS[error.code], headers)
+
+
+def foreign(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that another site's page makes this request. No `Origin` means no browser."""
+    if origin := headers.get("origin"):
+        here = {headers.get("host", ""), *headers.get("x-forwarded-host", "").split(",")}
+        return urlsplit(origin).netloc not in here
+    return headers.get("sec-fetch-site", "none") == "cross-site"
+
+
+class GuardMiddleware:
+    """`ours` are the first path segments of our own routes; `body_bytes` bounds a request body to them."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        ours: frozenset[str],
+        body_bytes: int,
+        auth: tuple[str, str] | None,
+        logged_in: Callable[[HTTPConnection], bool],
+    ) -> None:
+        self.app, self.ours, self.body_bytes, self.auth, self.logged_in = app, ours, body_bytes, auth, logged_in
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers, ours = Headers(scope=scope), "/" + scope["path"].split("/")[1] in self.ours
+        refusal = None
+        if foreign(headers) and (scope["method"] not in _SAFE or ours):
+            refusal = ChatError("authentication", "Requests from other sites' pages are not accepted.")
+            await problem(refusal, 403)(scope, receive, send)
+        elif ours and self.auth and scope["path"] not in OPEN and not self._may(scope, headers):
+            answer = problem(ChatError("authentication", "Log in, or send the name and password as HTTP Basic."))
+            answer.headers["WWW-Authenticate"] = "Basic"
+            await answer(scope, receive, send)
+        elif ours:
+            await self._bounded(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _may(self, scope: Scope, headers: Headers) -> bool:
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "basic" and self.auth:
+            try:
+                found = base64.b64decode(given, validate=True)
+            except (binascii.Error, ValueError):
+                return False
+            return secrets.compare_digest(found, ":".join(self.auth).encode())
+        return self.logged_in(HTTPConnection(scope))
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reads the body up to the bound before the route sees any of it."""
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return  # the client has gone
+            body += message.get("body", b"")
+            if len(body) > self.body_bytes:
+                too_large = ChatError("too_large", f"The request has more than {self.body_bytes:,} bytes.")
+                await problem(too_large)(scope, receive, send)
+                return
+            if not message.get("more_body"):
+                break
+        replayed = False
+
+        async def replay() -> Message:
+            nonlocal replayed
+            if replayed:
+                return await receive()
+            replayed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, replay, send)

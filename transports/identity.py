@@ -1,0 +1,78 @@
+"""Who is asking: a signed HttpOnly cookie that owns conversations and runs. A visitor is a random id, nothing more.
+
+`GET /` and `/example` set it; API routes never do. Gradio's `session_hash` is chosen by the client and owns nothing.
+"""
+
+import secrets
+from collections.abc import Mapping
+from http.cookies import SimpleCookie
+from pathlib import Path
+
+from itsdangerous import BadSignature, Signer
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "glassbox_visitor"
+_PAGES = {"/", "/example"}
+_YEAR_S = 365 * 24 * 3600
+
+
+def load_secret(given: str | None, folder: Path) -> str:
+    """The signing secret: as given, else kept in the data folder; a new one for each start where that cannot be."""
+    if given:
+        return given
+    file = folder / "secret"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_urlsafe(32))
+        return file.read_text().strip() or secrets.token_urlsafe(32)
+    except OSError:
+        return secrets.token_urlsafe(32)
+
+
+class Identity:
+    """Makes and reads visitors' cookies. On a Space the page is an iframe on another site, hence `cross_site`."""
+
+    def __init__(self, secret: str, *, cross_site: bool = False) -> None:
+        self._signer = Signer(secret, salt="glassbox.visitor")
+        self._site = "SameSite=None; Secure; Partitioned" if cross_site else "SameSite=Lax"
+
+    def visitor(self, cookies: Mapping[str, str]) -> str | None:
+        """The visitor's id, or None without a cookie of ours."""
+        try:
+            return self._signer.unsign(cookies.get(COOKIE, "")).decode()
+        except BadSignature:
+            return None
+
+    def new_cookie(self) -> str:
+        """The Set-Cookie value for a new visitor."""
+        value = self._signer.sign(secrets.token_urlsafe(16)).decode()
+        return f"{COOKIE}={value}; Path=/; HttpOnly; Max-Age={_YEAR_S}; {self._site}"
+
+
+def read_cookies(scope: Scope) -> dict[str, str]:
+    """The request's cookies."""
+    jar = SimpleCookie(Headers(scope=scope).get("cookie", ""))
+    return {name: morsel.value for name, morsel in jar.items()}
+
+
+class VisitorMiddleware:
+    """Gives a page's visitor a cookie if they have none."""
+
+    def __init__(self, app: ASGIApp, identity: Identity) -> None:
+        self.app, self.identity = app, identity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        page = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in _PAGES
+        if not page or self.identity.visitor(read_cookies(scope)):
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("set-cookie", self.identity.new_cookie())
+            await send(message)
+
+        await self.app(scope, receive, send_with_cookie)

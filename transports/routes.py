@@ -1,0 +1,122 @@
+"""The HTTP routes beside the page: health, what can be chosen, and conversations."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from agent.turns import Turns
+from memory.messages import Role
+from memory.modes import MODES
+from memory.text import clean
+from runs.errors import ChatError
+from transports.guard import problem
+from transports.identity import Identity
+
+OURS = frozenset({"/healthz", "/backends", "/memory-modes", "/conversations"})
+"""First path segments of the routes here."""
+
+_MOST_MESSAGES = 10_000
+
+
+class ImportedMessage(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    role: Role
+    content: str
+
+
+class ImportedConversation(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    messages: Annotated[list[ImportedMessage], Field(max_length=_MOST_MESSAGES)]
+
+
+class _Route(APIRoute):
+    """Answers what goes wrong in our own shape, {code, message}."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_ours(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except ChatError as e:
+                return problem(e)
+            except RequestValidationError as e:
+                return problem(ChatError("invalid_request", _first_problem(e)))
+            except HTTPException as e:
+                return problem(ChatError("invalid_request", f"The request cannot be read: {e.detail}"), e.status_code)
+
+        return handle_ours
+
+
+def _first_problem(error: RequestValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"])
+    return f"{where}: {first['msg']}"
+
+
+def build_router(turns: Turns, identity: Identity) -> APIRouter:
+    """The routes, over the same pieces that the page uses."""
+    router = APIRouter(route_class=_Route)
+    store, runs = turns.store, turns.runs
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/backends")
+    async def backends() -> list[dict[str, Any]]:
+        return [
+            {
+                "name": backend.name,
+                "kind": backend.kind,
+                "ready": health.state == "ready",
+                "state": health.state,
+                "reason": health.reason or None,
+                "progress": health.progress,
+                "context": backend.context,
+                "about": backend.about,
+            }
+            for backend in turns.backends
+            for health in [backend.health]
+        ]
+
+    @router.get("/memory-modes")
+    async def memory_modes() -> list[dict[str, Any]]:
+        memory = turns.settings.memory
+        return [
+            {
+                "name": mode.name,
+                "about": mode.about,
+                "default": mode.name == memory.default,
+                "parameters": {name: getattr(memory, name) for name in mode.parameters},
+            }
+            for mode in MODES.values()
+        ]
+
+    @router.post("/conversations", status_code=201)
+    async def import_conversation(given: ImportedConversation, request: Request) -> dict[str, str]:
+        pairs = [(m.role, clean(m.content)) for m in given.messages]
+        return {"conversation_id": await store.create(identity.visitor(request.cookies), pairs)}
+
+    @router.get("/conversations/{conversation_id}")
+    async def export_conversation(conversation_id: str, request: Request) -> dict[str, Any]:
+        found = await store.conversation(conversation_id, identity.visitor(request.cookies))
+        messages = [
+            {"role": m.role, "content": m.text, "id": m.id, "standing": m.standing, "run_id": m.run_id}
+            for m in await store.history(found.id)
+        ]
+        return {"conversation_id": found.id, "title": found.title, "messages": messages}
+
+    @router.delete("/conversations/{conversation_id}", status_code=204)
+    async def delete_conversation(conversation_id: str, request: Request) -> None:
+        found = await store.conversation(conversation_id, identity.visitor(request.cookies))
+        if run := runs.of(found.id):
+            await run.stop("user")
+        await store.delete(found.id)
+
+    return router
