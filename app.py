@@ -1,0 +1,187 @@
+"""Glassbox: reads the settings, builds the pieces, launches."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network at the start
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+
+from agent.loop import warm_up
+from agent.turns import Turns
+from backends import Backends
+from components.chat import WEB
+from components.handlers import Handlers
+from components.page import build_page, page_head
+from components.theme import build_theme
+from memory.store import Store
+from runs.registry import Runs
+from settings import Settings, SettingsError, load_settings
+from transports.guard import GuardMiddleware
+from transports.identity import Identity, VisitorMiddleware, load_secret
+from transports.routes import OURS, build_router
+
+logger = logging.getLogger("glassbox")
+
+
+class App:
+    """The running app: the page and the routes on one port, and what they share."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError for settings that cannot work together."""
+        self.settings = settings
+        self.backends = Backends(settings.backends)
+        self.store = Store(settings.database_url)
+        self.runs = Runs(most=settings.limits.runs)
+        self.turns = Turns(settings, self.backends, self.store, self.runs)
+        secret = load_secret(settings.secret, settings.data)
+        self.identity = Identity(secret, cross_site=settings.on_space)
+        self.demo = build_page(Handlers(self.turns, self.identity))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.url = ""
+
+    def launch(self) -> None:
+        """Serves in the background. Raises OSError if the port is taken."""
+        s = self.settings
+        _, local_url, _ = self.demo.launch(
+            server_name=s.host,
+            server_port=s.port,
+            share=False,
+            auth=s.auth,
+            quiet=True,
+            prevent_thread_lock=True,
+            ssr_mode=False,
+            run_history=False,
+            enable_monitoring=False,
+            max_threads=200,
+            footer_links=[],
+            theme=build_theme(),
+            css_paths=[WEB / "page.css"],
+            head=page_head(),
+            favicon_path=WEB / "favicon.svg",
+            app_kwargs={
+                "lifespan": self._lifespan,
+                "routes": build_router(self.turns, self.identity).routes,
+                "middleware": self._middleware(),
+            },
+        )
+        self.url = local_url
+
+    def close(self) -> None:
+        """Ends the runs, then the server, then the backends."""
+        if self._loop:
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=8)
+        if server := getattr(self.demo, "server", None):
+            server.config.timeout_graceful_shutdown = 1  # open pages hold their event streams
+        self.demo.close(verbose=False)
+
+    def _middleware(self) -> list[Middleware]:
+        s = self.settings
+        guard = Middleware(
+            GuardMiddleware,
+            ours=OURS,
+            body_bytes=s.limits.body_bytes,
+            auth=s.auth,
+            logged_in=self._logged_in,
+        )
+        return [guard, Middleware(VisitorMiddleware, identity=self.identity)]
+
+    def _logged_in(self, connection: HTTPConnection) -> bool:
+        app: Any = self.demo.app
+        names = f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}"
+        return any(connection.cookies.get(name) in app.tokens for name in names if name in connection.cookies)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        # Gradio's own CORS middleware reflects any origin with credentials; ours has none to allow
+        app.user_middleware = [m for m in app.user_middleware if "CORS" not in getattr(m.cls, "__name__", "")]
+        app.middleware_stack = app.build_middleware_stack()
+        self._loop = asyncio.get_running_loop()
+        await self.store.open()
+        await self.backends.open()
+        warming = asyncio.create_task(asyncio.to_thread(warm_up))
+        yield
+        await warming
+
+    async def _end(self) -> None:
+        await self.runs.stop_all()
+        await self.backends.close()
+        await self.store.close()
+
+
+def share(app: App) -> str:
+    """The public link, or one sentence that says why there is none."""
+    demo = app.demo
+    try:
+        from gradio import networking
+
+        url = networking.setup_tunnel(
+            local_host="127.0.0.1",
+            local_port=demo.server_port,
+            share_token=demo.share_token,
+            share_server_address=None,
+            share_server_tls_certificate=None,
+        )
+        return f"Public link (works for a week): {url}"
+    except Exception as e:
+        return (
+            f"No public link: Gradio's share server cannot be reached ({type(e).__name__}). "
+            "Check the network and try again; the local page goes on."
+        )
+
+
+def _arguments(argv: list[str]) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(prog="python app.py", description=__doc__)
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument("--share", action="store_true", help="also make a public link")
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for a login")
+    parser.add_argument("--config", metavar="FILE", help="settings file (default glassbox.toml)")
+    return vars(parser.parse_args(argv))
+
+
+def main(argv: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        settings = load_settings(_arguments(sys.argv[1:] if argv is None else argv))
+        app = App(settings)
+    except SettingsError as e:
+        print(e, file=sys.stderr)
+        return 2
+    ended = threading.Event()
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    try:
+        app.launch()
+    except OSError as e:
+        print(f"{e} Choose another with --port or GRADIO_SERVER_PORT.", file=sys.stderr)
+        return 1
+    print(f"Glassbox is at {app.url}", flush=True)
+    if settings.share:
+        print(share(app), flush=True)
+    ended.wait()
+    app.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+__all__ = ["App", "gr", "main", "share"]

@@ -1,0 +1,67 @@
+"""The conversation: what is drawn, the reply that grows, the prompt. Layout only; `wire_chat` is in `wiring.py`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+WEB = Path(__file__).parent.parent / "web"
+
+
+@dataclass(frozen=True)
+class ChatPane:
+    intro: gr.HTML
+    earlier: gr.Button
+    chat: gr.Chatbot
+    live: gr.Chatbot
+    prompt: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    clear: gr.Button
+
+
+def _chatbot(elem_id: str, **options: object) -> gr.Chatbot:
+    """One scrolling column holds both Chatbots, so neither has a height or a frame of its own."""
+    return gr.Chatbot(
+        elem_id=elem_id,
+        show_label=False,
+        container=False,
+        height=None,
+        autoscroll=False,
+        group_consecutive_messages=False,
+        layout="bubble",
+        latex_delimiters=[],
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def build_chat(message_characters: int) -> ChatPane:
+    with gr.Column(elem_id="conversation"):
+        with gr.Column(elem_id="scroll"):
+            intro = gr.HTML(html_template=(WEB / "intro.html").read_text(), js_on_load=None, elem_id="intro")
+            earlier = gr.Button("Show earlier messages", elem_id="earlier", size="sm", visible=False)
+            chat = _chatbot("chat", editable="user", buttons=["copy"])
+            live = _chatbot("live-reply", buttons=[])
+        with gr.Row(elem_id="composer"):
+            prompt = gr.Textbox(
+                elem_id="prompt",
+                show_label=False,
+                container=False,
+                placeholder="Message the model …",
+                lines=1,
+                max_lines=8,
+                autofocus=True,
+                scale=1,
+                html_attributes=gr.InputHTMLAttributes(
+                    enterkeyhint="send", spellcheck=True, autocapitalize="sentences"
+                ),
+            )
+            send = gr.Button("Send", elem_id="send", variant="primary", scale=0, min_width=84)
+            stop = gr.Button("Stop", elem_id="stop", variant="stop", scale=0, min_width=84, visible=False)
+        with gr.Row(elem_id="below"):
+            gr.HTML(
+                f"<span data-most='{message_characters}'>Enter sends, Shift+Enter breaks the line</span>",
+                elem_id="hint",
+            )
+            clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
+    return ChatPane(intro, earlier, chat, live, prompt, send, stop, clear)

@@ -1,0 +1,48 @@
+"""The header: the name of the place, and the dropdowns for backend and memory mode."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from backends import Backends
+from components.chat import WEB
+from components.render import render_backends, render_modes
+
+
+@dataclass(frozen=True)
+class Choices:
+    backend: gr.Dropdown
+    memory: gr.Dropdown
+    about: gr.HTML
+    """Says what there is to say about the backends, and asks `GET /backends` while one loads."""
+
+
+def build_choices(backends: Backends, memory_default: str) -> Choices:
+    with gr.Row(elem_id="header"):
+        gr.HTML((WEB / "brand.html").read_text(), elem_id="brand")
+        backend = gr.Dropdown(
+            render_backends(backends),
+            value=backends.first.name,
+            label="Backend",
+            elem_id="backend",
+            filterable=False,
+            scale=1,
+            min_width=120,
+        )
+        memory = gr.Dropdown(
+            render_modes(),
+            value=memory_default,
+            label="Memory",
+            elem_id="memory",
+            filterable=False,
+            scale=1,
+            min_width=120,
+        )
+    about = gr.HTML(
+        value=None,
+        html_template="<p role='status'></p>",
+        js_on_load=(WEB / "about.js").read_text(),
+        apply_default_css=False,
+        elem_id="about",
+    )
+    return Choices(backend, memory, about)

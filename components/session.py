@@ -1,0 +1,25 @@
+"""What one open page knows: which conversation it shows, which of its messages are drawn, which run it follows.
+
+It is a convenience, never a right: every use of these ids is checked against the visitor's cookie.
+"""
+
+from dataclasses import dataclass, field
+
+from memory.messages import Message
+
+DRAWN = 30
+"""Messages that are drawn at first; each update of a page costs more the more there are."""
+
+
+@dataclass
+class PageState:
+    conversation_id: str | None = None
+    run_id: str | None = None
+    drawn: list[Message] = field(default_factory=list)
+    earlier: int = 0
+    """Messages of the conversation above the drawn ones."""
+
+    def user_message(self, index: int) -> Message | None:
+        """The user's message at a place in the drawn list, or the nearest above it."""
+        found = [m for m in self.drawn[: index + 1] if m.role == "user"]
+        return found[-1] if found else None

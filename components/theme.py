@@ -1,0 +1,35 @@
+"""The look: one accent on quiet neutrals, fonts that need no network. The rest is `web/page.css`."""
+
+import gradio as gr
+from gradio.themes.utils import colors, sizes
+
+_SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
+_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
+
+
+def build_theme() -> gr.themes.Base:
+    theme = gr.themes.Base(
+        primary_hue=colors.teal,
+        neutral_hue=colors.zinc,
+        radius_size=sizes.radius_md,
+        spacing_size=sizes.spacing_md,
+        text_size=sizes.text_md,
+        font=_SANS,
+        font_mono=_MONO,
+    )
+    return theme.set(
+        body_background_fill="white",
+        body_background_fill_dark="*neutral_950",
+        block_border_width="0px",
+        block_shadow="none",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        input_background_fill="white",
+        input_background_fill_dark="*neutral_900",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_500",
+        button_primary_background_fill_hover_dark="*primary_400",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="*neutral_950",
+    )

@@ -1,0 +1,72 @@
+// Behaviour of the page that no component has: following the reply, saying why nothing is sent, the address.
+const $ = (selector) => document.querySelector(selector);
+const NEAR = 24; // pixels from the end that still count as being there
+
+// Follows the end only while the reader is there; an upward wheel or scroll lets go.
+function follow(column) {
+  let following = true, last = column.scrollTop;
+  const toEnd = () => { column.scrollTop = column.scrollHeight; last = column.scrollTop; };
+  const atEnd = () => column.scrollHeight - column.scrollTop - column.clientHeight <= NEAR;
+  column.addEventListener('wheel', (e) => { if (e.deltaY < 0) following = false; }, { passive: true });
+  column.addEventListener('scroll', () => {
+    if (column.scrollTop < last - 1 && !atEnd()) following = false;
+    else if (atEnd()) following = true;
+    last = column.scrollTop;
+  }, { passive: true });
+  const grown = new ResizeObserver(() => { if (following && !$('#intro')?.offsetParent) toEnd(); });
+  const watchChildren = () => { for (const child of column.children) grown.observe(child); };
+  new MutationObserver(watchChildren).observe(column, { childList: true });
+  watchChildren();
+  grown.observe(column);
+  document.addEventListener('click', (e) => { if (e.target.closest('#send, [data-prompt]')) following = true; }, true);
+  document.addEventListener('keydown', (e) => { if (e.key === 'Enter' && e.target.closest?.('#prompt')) following = true; }, true);
+}
+
+// Says on the button why a message is not sent, before any work is done.
+function whyNot() {
+  const text = $('#prompt textarea')?.value ?? '', most = Number($('[data-most]')?.dataset.most ?? 0);
+  if ($('#stop')?.offsetParent) return 'Stop first';
+  if (!text.trim()) return 'Write first';
+  if (most && text.length > most) return `Too long: ${text.length.toLocaleString('en')} of at most ${most.toLocaleString('en')} characters`;
+  return null;
+}
+
+function guard(event) {
+  const why = whyNot();
+  if (!why) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  const said = why.length > 12 ? $('#hint span') : $('#send');
+  const plain = said.dataset.plain ??= said.textContent;
+  said.textContent = why;
+  said.classList.add('why');
+  clearTimeout(said.timer);
+  said.timer = setTimeout(() => { said.textContent = plain; said.classList.remove('why'); }, 2200);
+}
+document.addEventListener('keydown', (e) => {
+  if (e.key === 'Enter' && !e.shiftKey && !e.isComposing && e.target.closest?.('#prompt')) guard(e);
+}, true);
+document.addEventListener('click', (e) => { if (e.target.closest('#send')) guard(e); }, true);
+
+// An example prompt is typed and sent as a person would.
+document.addEventListener('click', (e) => {
+  const text = e.target.closest('[data-prompt]')?.dataset.prompt, box = $('#prompt textarea');
+  if (!text || !box) return;
+  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(box, text);
+  box.dispatchEvent(new Event('input', { bubbles: true }));
+  setTimeout(() => $('#send')?.click(), 60);
+});
+
+// With the first message the address becomes the conversation's, so that a reload finds it.
+window.glassboxAddress = (id) => {
+  const address = new URL(location.href), now = address.searchParams.get('conversation');
+  if ((id || null) === now) return;
+  if (id) address.searchParams.set('conversation', id); else address.searchParams.delete('conversation');
+  history.replaceState(history.state, '', address);
+};
+
+const begin = new MutationObserver(() => {
+  const column = $('#scroll');
+  if (column) { begin.disconnect(); follow(column); }
+});
+begin.observe(document.documentElement, { childList: true, subtree: true });

@@ -1,0 +1,135 @@
+// Draws the panel's value in place. Nothing is ever read as markup: textContent only.
+const $ = (selector) => element.querySelector(selector);
+const panel = $('.panel');
+const NAMES = {
+  idle: 'Idle', queued: 'Queued', waiting: 'Waiting for the first token', thinking: 'Thinking', streaming: 'Streaming',
+  tool: 'Running a tool', approval: 'Waiting for your approval', stalled: 'Stalled', complete: 'Done',
+  stopped: 'Stopped', error: 'Failed',
+};
+let value = null, at = 0, context = null, contextRun = null;
+
+const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+const seconds = (s) => s == null ? '–' : s < 10 ? `${s.toFixed(2)} s` : s < 100 ? `${s.toFixed(1)} s` : `${Math.round(s)} s`;
+const share = (part, whole) => `${Math.min(100, 100 * part / Math.max(whole, 1e-6)).toFixed(2)}%`;
+
+function figure(name, number, unit) {
+  const node = $(`[data-figure=${name}]`);
+  if (!node.lastElementChild) node.replaceChildren(document.createTextNode(''), document.createElement('small'));
+  node.firstChild.data !== number && (node.firstChild.data = number);
+  put(node.lastElementChild, unit ? ` ${unit}` : '');
+}
+
+// Keeps a list's elements and only fills them anew, so that nothing blinks or loses its open state.
+function list(parent, items, make, fill) {
+  while (parent.children.length > items.length) parent.lastElementChild.remove();
+  while (parent.children.length < items.length) parent.append(make());
+  items.forEach((item, i) => fill(parent.children[i], item, i));
+}
+
+function make(tag, ...children) {
+  const node = document.createElement(tag);
+  node.append(...children.map((c) => document.createElement(c)));
+  return node;
+}
+
+// A run that still goes on gets older between two values: the clock is the page's own.
+const elapsed = () => value ? value.elapsed_s + (value.live ? (performance.now() - at) / 1000 : 0) : 0;
+
+function drawTimes() {
+  const whole = elapsed(), age = value.since_s + (whole - value.elapsed_s);
+  put($('.clock'), seconds(value.live ? age : whole));
+  put($('[data-total]'), seconds(whole));
+  const stretches = value.stretches.filter((s, i, all) => (all[i + 1]?.start ?? whole) > s.start);
+  const ends = stretches.map((s, i) => stretches[i + 1]?.start ?? whole);
+  list($('.stretches'), stretches, () => make('i'), (node, s, i) => {
+    node.dataset.p = s.phase;
+    node.style.width = share(ends[i] - s.start, whole);
+    node.title = `${NAMES[s.phase]}: ${seconds(ends[i] - s.start)}`;
+  });
+  const sums = new Map();
+  stretches.forEach((s, i) => sums.set(s.phase, (sums.get(s.phase) ?? 0) + ends[i] - s.start));
+  list($('.legend'), [...sums], () => make('li', 'i', 'span'), (node, [phase, sum]) => {
+    node.firstElementChild.dataset.p = phase;
+    put(node.lastElementChild, `${phase} ${seconds(sum)}`);
+  });
+  list($('.bars'), value.steps, () => { const li = make('li', 'span', 'span', 'span'); li.children[1].className = 'track'; li.children[1].append(document.createElement('i')); return li; }, (node, step) => {
+    const end = step.end ?? whole;
+    node.dataset.kind = step.kind;
+    node.toggleAttribute('data-failed', Boolean(step.error));
+    node.title = step.error ? `${step.name}: ${step.error}` : step.name;
+    put(node.children[0], step.name);
+    node.children[0].style.paddingLeft = `${Math.min(step.depth, 4) * 10}px`;
+    const bar = node.children[1].firstElementChild;
+    bar.style.left = share(step.start, whole);
+    bar.style.width = share(end - step.start, whole);
+    put(node.children[2], seconds(end - step.start));
+  });
+}
+
+function row(node, message) {
+  put(node.children[0], message.role);
+  put(node.children[1], message.content);
+  put(node.children[2], `${message.tokens.toLocaleString('en')} tok`);
+  node.title = message.reason ?? '';
+}
+
+function drawContext() {
+  const left = $('.left-out');
+  $('.empty').hidden = Boolean(context);
+  list($('.given'), context?.messages ?? [], () => make('li', 'b', 'p', 'small'), row);
+  put($('[data-context-total]'), context ? `${context.estimated ? '≈ ' : ''}${context.tokens.toLocaleString('en')} of ${context.limit.toLocaleString('en')} tokens` : '');
+  $('.fill i').style.width = context ? share(context.tokens, context.limit) : '0';
+  left.hidden = !context?.left_out_count;
+  if (left.hidden) return;
+  const shown = context.left_out.length < context.left_out_count ? `, the latest ${context.left_out.length} listed` : '';
+  put(left.firstElementChild, `Left out: ${context.left_out_count} messages, ${context.left_out_tokens.toLocaleString('en')} tokens (${context.left_out.at(-1).reason})${shown}`);
+  list(left.lastElementChild, context.left_out, () => make('li', 'b', 'p', 'small'), row);
+}
+
+function draw() {
+  const next = props.value;
+  if (next?.cleared) window.glassboxAddress?.(null);
+  if (!next?.run) {
+    value = null;
+    panel.dataset.phase = 'idle';
+    put($('.phase'), NAMES.idle);
+    for (const selector of ['.clock', '.step', '[data-made]', '[data-total]']) put($(selector), '');
+    for (const name of ['ttft', 'tokens', 'rate', 'average']) figure(name, '–', '');
+    for (const selector of ['.stretches', '.legend', '.bars']) $(selector).replaceChildren();
+    $('.thoughts').hidden = true;
+    context = null;
+    drawContext();
+    return;
+  }
+  value = next; at = performance.now();
+  window.glassboxAddress?.(value.conversation);
+  panel.dataset.phase = value.phase;
+  put($('.phase'), NAMES[value.phase] ?? value.phase);
+  put($('.step'), !value.live ? value.said : value.phase === 'thinking' && value.thoughts ? `… ${value.thoughts.slice(-90)}` : (value.step ?? ''));
+  figure('ttft', value.ttft_s == null ? '–' : value.ttft_s.toFixed(2), value.ttft_s == null ? '' : 's');
+  put($('[data-label=tokens]'), value.estimated ? 'Tokens ≈' : 'Tokens');
+  figure('tokens', value.tokens.toLocaleString('en'), '');
+  figure('rate', value.rate == null || value.ttft_s == null ? '–' : value.rate.toFixed(1), value.rate == null || value.ttft_s == null ? '' : '/s');
+  figure('average', value.average == null ? '–' : value.average.toFixed(1), value.average == null ? '' : '/s');
+  put($('[data-made]'), `${value.backend} · memory: ${value.memory}${value.input_tokens ? ` · read ${value.input_tokens.toLocaleString('en')} tokens` : ''}`);
+  $('.thoughts').hidden = !value.thoughts;
+  if (value.thoughts) put($('.thoughts p'), value.thoughts);
+  if (value.context) { context = value.context; contextRun = value.run; drawContext(); }
+  else if (contextRun !== value.run && value.run) { context = null; contextRun = value.run; drawContext(); }
+  drawTimes();
+}
+
+element.addEventListener('click', (event) => {
+  const item = event.target.closest('.given li, .left-out li');
+  if (item) item.toggleAttribute('data-open');
+  if (event.target.closest('.head')) {
+    const open = panel.toggleAttribute('data-open');
+    $('.head').setAttribute('aria-expanded', String(open));
+  }
+});
+watch('value', draw);
+draw();
+const ticking = setInterval(() => {
+  if (!element.isConnected) clearInterval(ticking);
+  else if (value?.live && !document.hidden) drawTimes();
+}, 100);
