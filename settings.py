@@ -35,7 +35,7 @@ class BackendSettings(_Section):
     name: Annotated[str, Field(min_length=1, max_length=60)]
     kind: BackendKind
     model: str | None = None
-    """local: "bundled" or the path of a .gguf file."""
+    """local: "bundled", the path of a .gguf file, or hf:OWNER/REPO/FILE.gguf."""
     class_: Annotated[str | None, Field(alias="class")] = None
     """langchain: `package.module:ClassName` of a BaseChatModel."""
     options: dict[str, Any] = {}
@@ -69,9 +69,9 @@ class LimitSettings(_Section):
 
     message_characters: Annotated[int, Field(ge=1)] = 32_000
     reply_tokens: Annotated[int, Field(ge=1)] = 1024
-    run_seconds: Annotated[float, Field(gt=0, strict=False)] = 600.0
-    stall_seconds: Annotated[float, Field(gt=0, strict=False)] = 5.0
-    abandoned_seconds: Annotated[float, Field(gt=0, strict=False)] = 30.0
+    run_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    stall_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    abandoned_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     runs: Annotated[int, Field(ge=1)] = 64
     body_bytes: Annotated[int, Field(ge=1024)] = 4_000_000
 

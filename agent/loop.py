@@ -78,14 +78,16 @@ def _context_middleware(backend: Backend, given: Given) -> Any:
 async def _context(backend: Backend, given: Given, messages: Sequence[BaseMessage]) -> events.JSON:
     """The fields of a `Context` event."""
     readings = await backend.read([m.text for m in messages])
-    told = [
-        {"role": ROLES.get(m.type, m.type), "content": m.text, "tokens": r.tokens + backend.overhead}
-        for m, r in zip(messages, readings, strict=True)
-    ]
+    told: list[events.JSON] = []
+    for message, reading in zip(messages, readings, strict=True):
+        role = ROLES.get(message.type, message.type)
+        tokens = reading.tokens + backend.template.message(role)
+        told.append({"role": role, "content": message.text, "tokens": tokens})
+    prompted = bool(told) and told[0]["role"] == "system"
     return {
         "messages": told,
         "left_out": given.left_out,
-        "tokens": backend.base + sum(r.tokens + backend.overhead for r in readings),
+        "tokens": backend.template.once(prompted=prompted) + sum(m["tokens"] for m in told),
         "limit": given.room,
         "estimated": not backend.exact_counts,
     }
@@ -94,7 +96,7 @@ async def _context(backend: Backend, given: Given, messages: Sequence[BaseMessag
 def _too_long(backend: Backend, given: Given, told: events.JSON) -> ChatError:
     """Says which part is too long, with the numbers."""
     last, room = told["messages"][-1]["tokens"], given.room
-    fixed = last + backend.base + sum(m["tokens"] for m in told["messages"][:-1] if m["role"] == "system")
+    fixed = told["tokens"] - sum(m["tokens"] for m in told["messages"][:-1] if m["role"] != "system")
     if fixed > room or given.memory != "full":
         what = f"Your message has {last:,} tokens, {fixed:,} with the system prompt"
         way_out = "Shorten it, or pick a backend with a longer context."

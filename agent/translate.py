@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from backends.base import PROGRESS
+from memory.text import whole
 from runs import events
 from runs.events import Event
 
@@ -76,7 +77,7 @@ def _custom(name: str, data: Any) -> list[Event]:
 
 
 def _pieces(chunk: AIMessageChunk, notes: Notes) -> tuple[list[Event], Notes]:
-    thought, text = _thought(chunk), chunk.text
+    thought, text = whole(_thought(chunk)), whole(chunk.text)
     tokens = notes.tokens + bool(thought) + bool(text)
     found: list[Event] = []
     if thought:
@@ -127,7 +128,7 @@ def _messages(value: Any) -> Iterator[BaseMessage]:
 
 
 def _plain(message: BaseMessage) -> events.JSON:
-    told: events.JSON = {"role": ROLES.get(message.type, message.type), "content": message.text}
+    told: events.JSON = {"role": ROLES.get(message.type, message.type), "content": whole(message.text)}
     if isinstance(message, AIMessage) and message.tool_calls:
         told["tool_calls"] = [{"name": c["name"], "id": c["id"], "args": c["args"]} for c in message.tool_calls]
     return told

@@ -11,22 +11,20 @@ from dataclasses import dataclass, replace
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from agent.loop import Given, agent_events, system_message
+from agent.saving import ReplySaver
 from backends import Backend, Backends, Options
-from memory.messages import Message, Standing
+from memory.messages import Message
 from memory.modes import LeftOut, Limits, Mode, get_mode
 from memory.store import Store
 from memory.text import clean
 from runs import events
 from runs.errors import ChatError
-from runs.events import Entry, Event
 from runs.live import Lifetime, LiveRun, new_id
 from runs.registry import Runs
-from runs.state import STOPPED
 from settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_SAVE_EVERY_S = 0.8
 _LOADING_S = 0.5
 
 
@@ -77,20 +75,17 @@ class Turns:
             self.runs.discard(run)
             raise
 
+        saver = ReplySaver(self.store, reply)
+
         async def work(run: LiveRun) -> None:
-            saving = asyncio.create_task(self._save_growing(run, reply), name=f"save {run.id}")
+            following = asyncio.create_task(saver.follow(run), name=f"grow {run.id}")
             try:
                 await self._answer(run, backend, mode, asked)
             finally:
-                saving.cancel()
-                await asyncio.wait({saving})
+                following.cancel()
+                await asyncio.wait({following})
 
-        async def save(run: LiveRun, closing: Sequence[Entry]) -> None:
-            ended = replace(reply, text=run.text, standing=_STANDING[closing[-1].type], note=_note(closing[-1].event))
-            record = "\n".join(entry.json for entry in [*run.log.entries, *closing])
-            await self.store.end_turn(run, ended, record)
-
-        run.start(work, save)
+        run.start(work, saver.end)
         return run
 
     def _checked(self, message: str) -> str:
@@ -122,15 +117,17 @@ class Turns:
         """Selects the context: what the mode keeps of the history, as this backend reads it."""
         stored = await self.store.history(run.conversation_id)
         history = [m for m in stored[: _place(stored, asked.id)] if m.text.strip()]
-        prompt = self.settings.system_prompt
+        prompt, template = self.settings.system_prompt, backend.template
         readings = await backend.read([m.text for m in history] + [asked.text, prompt])
         sized = [
-            replace(m, text=r.text, tokens=r.tokens + backend.overhead) for m, r in zip(history, readings, strict=False)
+            replace(m, text=r.text, tokens=r.tokens + template.message(m.role))
+            for m, r in zip(history, readings, strict=False)
         ]
         message, system = readings[-2], readings[-1]
-        spent = backend.base + message.tokens + backend.overhead
-        if system.text.strip():
-            spent += system.tokens + backend.overhead
+        prompted = bool(system.text.strip())
+        spent = template.once(prompted=prompted) + message.tokens + template.message("user")
+        if prompted:
+            spent += system.tokens + template.message("system")
         room = backend.context - reply_tokens
         memory = self.settings.memory
         view = mode.select(sized, Limits(room, spent, memory.window_turns, memory.token_limit))
@@ -140,18 +137,6 @@ class Turns:
             HumanMessage(message.text, id=asked.id),
         ]
         return Given(messages, [_left_out(item) for item in view.left_out], room, mode.name)
-
-    async def _save_growing(self, run: LiveRun, reply: Message) -> None:
-        """Writes the reply so far, at least every second; a failure is told when the run ends, or heals by itself."""
-        saved = 0
-        while True:
-            await asyncio.sleep(_SAVE_EVERY_S)
-            if len(run.reply) > saved:
-                saved = len(run.reply)
-                try:
-                    await self.store.grow(reply.id, run.text)
-                except ChatError as e:
-                    logger.warning("run %s: %s", run.id, e.message)
 
 
 async def _wait_ready(run: LiveRun, backend: Backend) -> None:
@@ -184,17 +169,3 @@ def _for_model(message: Message) -> BaseMessage:
 def _left_out(item: LeftOut) -> events.JSON:
     message = item.message
     return {"role": message.role, "content": message.text, "tokens": message.tokens, "reason": item.reason}
-
-
-def _note(last: Event) -> str | None:
-    """What a person should read below a reply that is not whole."""
-    match last:
-        case events.Stopped():
-            return STOPPED[last.reason]
-        case events.Error():
-            return last.message
-        case _:
-            return None
-
-
-_STANDING: dict[str, Standing] = {"complete": "whole", "stopped": "stopped", "error": "failed"}

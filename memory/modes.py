@@ -111,10 +111,10 @@ def _fitting(history: Sequence[Message], budget: int, reason: str) -> View:
 
 
 MODES: dict[str, Mode] = {
-    "none": Mode("none", "only your message, no history", none),
-    "full": Mode("full", "the whole conversation, as long as it fits", full),
+    "none": Mode("none", "only your message", none),
+    "full": Mode("full", "the whole conversation", full),
     "window": Mode("window", "the last few turns", window, ("window_turns",)),
-    "tokens": Mode("tokens", "as many of the latest messages as fit", tokens, ("token_limit",)),
+    "tokens": Mode("tokens", "the latest messages that fit", tokens, ("token_limit",)),
 }
 """What the dropdown offers, in its order."""
 

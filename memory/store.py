@@ -136,6 +136,7 @@ class Store:
         row = {"id": run.id, "conversation_id": run.conversation_id, "created": time.time(), "record": packed}
         async with self._begin() as db:
             known = await db.execute(update(messages).where(messages.c.id == reply.id).values(ended))
+            await db.execute(delete(runs).where(runs.c.id == run.id))  # an earlier attempt may have come through
             if known.rowcount:  # the visitor may have deleted the conversation meanwhile
                 await db.execute(insert(runs).values(row))
 

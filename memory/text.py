@@ -3,7 +3,11 @@
 _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 
 
+def whole(text: str) -> str:
+    """The text with half surrogate pairs as U+FFFD, so that it can be encoded."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def clean(text: str) -> str:
     """Line ends as `\\n`, control characters as their visible pictures, half surrogate pairs as U+FFFD."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return whole.replace("\r\n", "\n").replace("\r", "\n").translate(_PICTURES)
+    return whole(text).replace("\r\n", "\n").replace("\r", "\n").translate(_PICTURES)

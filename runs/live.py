@@ -67,6 +67,8 @@ class LiveRun:
         self.log = RunLog(self.id, clock)
         self.state = AgentState()
         self.reply: list[str] = []
+        self.unsaved: str | None = None
+        """Why the reply could not be stored when the run ended, for people."""
         self.task: asyncio.Task[None] | None = None
         self._clock = clock
         self._work: asyncio.Task[None] | None = None
@@ -158,6 +160,8 @@ class LiveRun:
 
     async def _main(self, work: Work, save: Save | None) -> None:
         self._work = asyncio.create_task(_call(work, self), name=f"work of {self.id}")
+        if self._reason:  # stopped before it began
+            self._work.cancel()
         try:
             while not self._work.done():
                 await asyncio.wait({self._work}, timeout=_TICK_S)
@@ -170,8 +174,9 @@ class LiveRun:
             self._close(self._closing(self._last()))
             raise
         closing = self._closing(self._last())
-        if save and (problem := await self._saved(save, closing)):
-            told: list[Event] = [events.Status(self.state.phase, problem)]
+        self.unsaved = await self._saved(save, closing) if save else None
+        if self.unsaved:
+            told: list[Event] = [events.Status(self.state.phase, self.unsaved)]
             closing = self.log.prepare(told + [e.event for e in closing])
         self._close(closing)
 
@@ -183,10 +188,10 @@ class LiveRun:
         except ChatError as e:
             return e.message
         except TimeoutError:
-            return "This reply is not saved: the database did not answer in time. Copy what you need."
+            return "This reply is not saved yet: the database did not answer in time."
         except Exception:
             logger.exception("run %s could not be saved", self.id)
-            return "This reply is not saved: the database failed. Copy what you need."
+            return "This reply is not saved yet: the database failed."
 
     def _watch(self) -> None:
         """What only the clock can tell: the time limit, nobody following, a stall."""

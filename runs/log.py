@@ -6,7 +6,7 @@ several machines would offer the same three methods. Belongs to one event loop.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
 from runs.events import Entry, Event
 
@@ -53,7 +53,7 @@ class RunLog:
                 waiter.set_result(None)
         self._waiting.clear()
 
-    async def follow(self, after: int = 0, wake_s: float | None = None) -> AsyncIterator[Sequence[Entry]]:
+    async def follow(self, after: int = 0, wake_s: float | None = None) -> AsyncGenerator[Sequence[Entry], None]:
         """Yields all that is waiting after `seq` `after`, again and again until the log is closed.
 
         With `wake_s` it also yields an empty batch whenever nothing came for that many seconds, so that a caller can

@@ -25,6 +25,7 @@ def decode(line: str) -> Entry:
 def fold(record: str) -> AgentState:
     """The state at the end of a record."""
     state = AgentState()
-    for line in record.splitlines():
-        state = apply(state, decode(line))
+    for line in record.split("\n"):  # not splitlines(): JSON's texts may hold other line ends as they are
+        if line:
+            state = apply(state, decode(line))
     return state

@@ -39,10 +39,14 @@ class Runs:
 
     def get(self, run_id: str, visitor: str | None) -> LiveRun:
         """A run that this visitor may see; raises ChatError `not_found` for all others."""
-        run = self._runs.get(run_id)
+        run = self.find(run_id)
         if run is None or run.owner not in (None, visitor):
             raise ChatError("not_found", "There is no such run, or it is not yours.")
         return run
+
+    def find(self, run_id: str | None) -> LiveRun | None:
+        """A run by its id, whosever it is: for our own use only."""
+        return self._runs.get(run_id) if run_id else None
 
     def of(self, conversation_id: str) -> LiveRun | None:
         """The live run of a conversation."""

@@ -110,8 +110,9 @@ class AgentState:
         return (self.tokens - 1) / span if span > 0 else None
 
     def usage(self) -> events.JSON:
-        """{input_tokens, output_tokens}: the provider's, else what can be told (input None)."""
-        return {"input_tokens": self.input_tokens, "output_tokens": self.tokens}
+        """{input_tokens, output_tokens}: the provider's, else what was counted here before and while it came."""
+        given = self.context.tokens if self.context else 0
+        return {"input_tokens": given if self.input_tokens is None else self.input_tokens, "output_tokens": self.tokens}
 
     def timing(self, now: float) -> events.JSON:
         average = self.average()

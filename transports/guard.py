@@ -32,7 +32,8 @@ def foreign(headers: Mapping[str, str]) -> bool:
     """Whether a browser says that another site's page makes this request. No `Origin` means no browser."""
     if origin := headers.get("origin"):
         here = {headers.get("host", ""), *headers.get("x-forwarded-host", "").split(",")}
-        return urlsplit(origin).netloc not in here
+        # a sandboxed page's origin is "null", which names no host: never ours
+        return urlsplit(origin).netloc not in {host.strip() for host in here} - {""}
     return headers.get("sec-fetch-site", "none") == "cross-site"
 
 

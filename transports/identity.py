@@ -5,11 +5,11 @@
 
 import secrets
 from collections.abc import Mapping
-from http.cookies import SimpleCookie
 from pathlib import Path
 
 from itsdangerous import BadSignature, Signer
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "glassbox_visitor"
@@ -52,12 +52,6 @@ class Identity:
         return f"{COOKIE}={value}; Path=/; HttpOnly; Max-Age={_YEAR_S}; {self._site}"
 
 
-def read_cookies(scope: Scope) -> dict[str, str]:
-    """The request's cookies."""
-    jar = SimpleCookie(Headers(scope=scope).get("cookie", ""))
-    return {name: morsel.value for name, morsel in jar.items()}
-
-
 class VisitorMiddleware:
     """Gives a page's visitor a cookie if they have none."""
 
@@ -66,7 +60,7 @@ class VisitorMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         page = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in _PAGES
-        if not page or self.identity.visitor(read_cookies(scope)):
+        if not page or self.identity.visitor(HTTPConnection(scope).cookies):
             await self.app(scope, receive, send)
             return
 

@@ -1,0 +1,73 @@
+"""One reply on its way into the store: written as it grows, whole at the end, and again later where that failed."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from memory.messages import Message
+from memory.store import Store
+from runs import events
+from runs.errors import ChatError
+from runs.events import Entry, Event
+from runs.live import LiveRun
+from runs.state import STOPPED
+
+logger = logging.getLogger(__name__)
+
+_EVERY_S = 0.8
+_AGAIN_S = (1, 2, 4, 8, 15, 30, 60, 120, 240)
+"""Pauses before each further attempt to save an ended reply."""
+
+
+class ReplySaver:
+    """Keeps the stored copy of `reply` up with its run."""
+
+    def __init__(self, store: Store, reply: Message) -> None:
+        self._store, self._reply = store, reply
+        self._again: asyncio.Task[None] | None = None
+
+    async def follow(self, run: LiveRun) -> None:
+        """Writes the reply so far, at least every second, until cancelled; a failure heals with the next write."""
+        saved = 0
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            if len(run.reply) > saved:
+                saved = len(run.reply)
+                try:
+                    await self._store.grow(self._reply.id, run.text)
+                except ChatError as e:
+                    logger.warning("run %s: %s", run.id, e.message)
+
+    async def end(self, run: LiveRun, closing: Sequence[Entry]) -> None:
+        """Writes the ended reply and the record. Where that fails it raises, and tries again in the background."""
+        try:
+            await self._end(run, [*run.log.entries, *closing])
+        except BaseException:  # the caller's time-out cancels: the reply must not be lost by that either
+            self._again = asyncio.create_task(self._end_later(run), name=f"save {run.id}")
+            raise
+
+    async def _end_later(self, run: LiveRun) -> None:
+        for pause in _AGAIN_S:
+            await asyncio.sleep(pause)
+            try:
+                await self._end(run, run.log.entries)
+                return
+            except ChatError as e:
+                logger.warning("run %s: %s", run.id, e.message)
+        logger.error("run %s: its reply was never saved", run.id)
+
+    async def _end(self, run: LiveRun, entries: Sequence[Entry]) -> None:
+        ended = as_ended(self._reply, run.text, entries[-1].event)
+        await self._store.end_turn(run, ended, "\n".join(entry.json for entry in entries))
+
+
+def as_ended(reply: Message, text: str, last: Event) -> Message:
+    """The reply as its run's last event leaves it; `note` is what a person should read below one that is not whole."""
+    match last:
+        case events.Stopped():
+            return replace(reply, text=text, standing="stopped", note=STOPPED[last.reason])
+        case events.Error():
+            return replace(reply, text=text, standing="failed", note=last.message)
+        case _:
+            return replace(reply, text=text, standing="whole", note=None)
