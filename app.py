@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network at the start
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-import gradio as gr
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
@@ -67,6 +66,7 @@ class App:
             run_history=False,
             enable_monitoring=False,
             max_threads=200,
+            state_session_capacity=2000,
             footer_links=[],
             theme=build_theme(),
             css_paths=[WEB / "page.css"],
@@ -105,7 +105,7 @@ class App:
         return any(connection.cookies.get(name) in app.tokens for name in names if name in connection.cookies)
 
     @asynccontextmanager
-    async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+    async def _lifespan(self, app: FastAPI) -> AsyncGenerator[None, None]:
         # Gradio's own CORS middleware reflects any origin with credentials; ours has none to allow
         app.user_middleware = [m for m in app.user_middleware if "CORS" not in getattr(m.cls, "__name__", "")]
         app.middleware_stack = app.build_middleware_stack()
@@ -170,8 +170,9 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, end)
     try:
         app.launch()
-    except OSError as e:
-        print(f"{e} Choose another with --port or GRADIO_SERVER_PORT.", file=sys.stderr)
+    except OSError:
+        port = settings.port or os.environ.get("GRADIO_SERVER_PORT", "7860-7959")
+        print(f"Port {port} is taken: choose another with --port or GRADIO_SERVER_PORT.", file=sys.stderr)
         return 1
     print(f"Glassbox is at {app.url}", flush=True)
     if settings.share:
@@ -183,5 +184,3 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-__all__ = ["App", "gr", "main", "share"]

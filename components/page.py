@@ -20,8 +20,8 @@ def build_page(handlers: Handlers) -> gr.Blocks:
             pane = build_chat(settings.limits.message_characters)
             panel = build_panel()
         wire_page(demo, handlers, page, choices, pane, panel)
-    demo.queue(default_concurrency_limit=None, api_open=False, max_size=200)
-    return demo
+    queued: gr.Blocks = demo.queue(default_concurrency_limit=None, api_open=False, max_size=200)
+    return queued
 
 
 def wire_page(
@@ -52,8 +52,8 @@ def wire_page(
         pane.chat.edit(handlers.on_edit, chosen, begun, **quiet),
     ]
     for start in starts:
-        following = start.then(handlers.tail, [page], [pane.live, panel], **quiet)
-        following.then(handlers.finish, [page], [page, pane.chat, pane.live, pane.send, pane.stop], **quiet)
+        following = start.then(handlers.tail.follow, [page], [pane.live, panel], **quiet)
+        following.then(handlers.tail.finish, [page], [page, pane.chat, pane.live, pane.send, pane.stop], **quiet)
     pane.chat.undo(handlers.on_undo, [page], begun, **quiet)
     pane.clear.click(handlers.on_clear, [page], begun, **quiet)
     pane.stop.click(handlers.on_stop, [page], None, queue=False, **quiet)

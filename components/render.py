@@ -9,7 +9,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import gradio as gr
+
 from backends import Backend, Backends
+from components.session import PageState
 from memory.messages import Message
 from memory.modes import MODES
 from runs import events
@@ -157,3 +160,14 @@ def _backend_label(backend: Backend) -> str:
 def render_modes() -> list[tuple[str, str]]:
     """The memory dropdown's choices: label and name. The label begins with the name."""
     return [(f"{mode.name} · {mode.about}", mode.name) for mode in MODES.values()]
+
+
+def render_buttons(page: PageState) -> tuple[Wire, Wire]:
+    """Send between runs, Stop during one. -> send, stop"""
+    return gr.update(visible=page.run_id is None), gr.update(visible=page.run_id is not None)
+
+
+def render_frame(page: PageState) -> tuple[Wire, Wire]:
+    """What stands around the drawn messages. -> intro, earlier"""
+    label = f"Show earlier messages ({page.earlier:,})"
+    return gr.update(visible=not page.drawn), gr.update(visible=page.earlier > 0, value=label)

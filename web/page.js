@@ -70,3 +70,8 @@ const begin = new MutationObserver(() => {
   if (column) { begin.disconnect(); follow(column); }
 });
 begin.observe(document.documentElement, { childList: true, subtree: true });
+
+// The live reply's element holds its text and nothing else: not the style sheet inside a hidden icon of the Chatbot.
+new MutationObserver(() => {
+  for (const style of document.querySelectorAll('#live-reply .top-panel svg style')) style.remove();
+}).observe(document.documentElement, { childList: true, subtree: true });

@@ -39,7 +39,7 @@ function drawTimes() {
   const whole = elapsed(), age = value.since_s + (whole - value.elapsed_s);
   put($('.clock'), seconds(value.live ? age : whole));
   put($('[data-total]'), seconds(whole));
-  const stretches = value.stretches.filter((s, i, all) => (all[i + 1]?.start ?? whole) > s.start);
+  const stretches = value.stretches.filter((s, i, all) => (all[i + 1]?.start ?? whole) - s.start > 0.004);
   const ends = stretches.map((s, i) => stretches[i + 1]?.start ?? whole);
   list($('.stretches'), stretches, () => make('i'), (node, s, i) => {
     node.dataset.p = s.phase;
@@ -129,7 +129,13 @@ element.addEventListener('click', (event) => {
 });
 watch('value', draw);
 draw();
+// A live run is heard of at least once a second; silence means that the line is down, not that the model is slow.
+const SILENT_MS = 4000;
 const ticking = setInterval(() => {
   if (!element.isConnected) clearInterval(ticking);
-  else if (value?.live && !document.hidden) drawTimes();
+  else if (value?.live && performance.now() - at > SILENT_MS) {
+    panel.dataset.phase = 'stalled';
+    put($('.phase'), 'Connection lost');
+    put($('.step'), 'The run goes on without this page; it is found again as soon as the server answers.');
+  } else if (value?.live && !document.hidden) drawTimes();
 }, 100);

@@ -1,0 +1,46 @@
+"""What of a conversation is drawn: stored messages, completed by what this process knows of their runs."""
+
+from dataclasses import replace
+
+from agent.saving import as_ended
+from components.session import PageState
+from memory.messages import Message
+from memory.store import Store
+from runs.errors import ChatError
+from runs.live import LiveRun
+from runs.record import fold
+from runs.registry import Runs
+from runs.state import AgentState
+
+
+async def draw(store: Store, runs: Runs, conversation_id: str, latest: int) -> PageState:
+    """The page's view of a conversation: its latest messages, without a reply that is still growing."""
+    found = await store.history(conversation_id, latest)
+    earlier = await store.size(conversation_id) - len(found)
+    drawn = [shown for message in found if (shown := _as_known(runs, message))]
+    return PageState(conversation_id, None, drawn, earlier)
+
+
+def _as_known(runs: Runs, message: Message) -> Message | None:
+    """A stored message as this process knows it; None while its run is live, and drawn by its tail."""
+    if message.standing != "growing":
+        return message
+    run = runs.find(message.run_id)
+    if run is None:
+        return replace(message, standing="interrupted")
+    return ended_reply(run, message) if run.ended else None
+
+
+def ended_reply(run: LiveRun, reply: Message | None = None) -> Message:
+    """An ended run's reply, also where the store could not take it."""
+    reply = reply or Message(f"unsaved {run.id}", "assistant", "", run_id=run.id)
+    return as_ended(reply, run.text, run.log.entries[-1].event)
+
+
+async def last_state(store: Store, page: PageState) -> AgentState:
+    """The state at the end of the latest recorded run, so that a reload shows it again."""
+    run_id = next((m.run_id for m in reversed(page.drawn) if m.run_id), None)
+    try:
+        return fold(await store.record(run_id)) if run_id else AgentState()
+    except (ChatError, ValueError):
+        return AgentState()

@@ -1,0 +1,92 @@
+"""Following a run from a page: what streams into the live reply and the panel, and the hand-over at the end.
+
+The tail never owns the run: a page that leaves takes nothing with it.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from components.drawing import draw, ended_reply
+from components.render import render_buttons, render_live, render_messages, render_panel
+from components.session import PageState
+from memory.store import Store
+from runs import events
+from runs.errors import ChatError
+from runs.events import Entry
+from runs.live import LiveRun
+from runs.registry import Runs
+from transports.identity import Identity
+
+_YIELDS_PER_S = 20
+"""To one page; fewer when more runs share the process."""
+_THOUGHTS = 600
+"""Characters of the latest thinking that the panel shows."""
+
+Updates = tuple[Any, ...]
+
+
+class Tail:
+    """The second and third listener of a turn."""
+
+    def __init__(self, store: Store, runs: Runs, identity: Identity) -> None:
+        self.store, self.runs, self.identity = store, runs, identity
+
+    async def follow(self, page: PageState, request: gr.Request) -> AsyncIterator[Updates]:
+        """Follows the page's run: the first token at once, then a few times a second. -> live, panel"""
+        run = self._run(page, request)
+        if run is None:
+            yield gr.skip(), gr.skip()  # a generator without a yield would empty its outputs
+            return
+        thoughts, last, yielded = "", 0.0, 0
+        async with aclosing(run.log.follow(wake_s=1.0)) as batches:
+            async for batch in batches:
+                fresh_context = any(isinstance(entry.event, events.Context) for entry in batch)
+                thoughts = (thoughts + "".join(_thoughts(batch)))[-_THOUGHTS:]
+                yield (
+                    render_live(run.text),
+                    render_panel(run.state, thoughts, with_context=fresh_context or not yielded),
+                )
+                yielded += 1
+                # the first token is never made to wait; what follows is gathered
+                if run.state.first_token is not None and not run.ended:
+                    pause = last + self._pause() - time.monotonic()
+                    await asyncio.sleep(max(0.0, pause))
+                last = time.monotonic()
+
+    async def finish(self, page: PageState, request: gr.Request) -> Updates:
+        """Hands the live reply over to the conversation. -> page, chat, live, send, stop"""
+        run = self._run(page, request)
+        if run is None:
+            return page, gr.skip(), gr.skip(), *render_buttons(page)
+        drawn = list(page.drawn)
+        try:
+            drawn = (await draw(self.store, self.runs, run.conversation_id, len(page.drawn) + 1)).drawn
+        except ChatError as e:
+            gr.Warning(e.message)
+        if run.unsaved:
+            gr.Warning(f"{run.unsaved} The reply stays on this page, and saving is tried again.")
+        there = drawn and drawn[-1].role == "assistant" and drawn[-1].run_id == run.id
+        kept = drawn if there else [*drawn, ended_reply(run)]
+        page = replace(page, run_id=None, drawn=kept)
+        return page, render_messages(kept), [], *render_buttons(page)
+
+    def _run(self, page: PageState, request: gr.Request) -> LiveRun | None:
+        try:
+            return self.runs.get(page.run_id, self.identity.visitor(request.cookies or {})) if page.run_id else None
+        except ChatError:
+            return None
+
+    def _pause(self) -> float:
+        live = sum(1 for _ in self.runs.live())
+        return math.sqrt(max(1, live)) / _YIELDS_PER_S
+
+
+def _thoughts(batch: Iterable[Entry]) -> list[str]:
+    return [entry.event.content for entry in batch if isinstance(entry.event, events.Reasoning)]
