@@ -1,0 +1,161 @@
+"""The running app, as its own process with the real local model, in a real headless Chromium."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+_QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+
+
+class RunningApp:
+    """`python app.py` on a free port, as configured by default but for shorter replies, with its data in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.data = folder / "data"
+        self.log = folder / "log.txt"
+        # a model this small may ramble on for as long as it is allowed to
+        self.config = folder / "glassbox.toml"
+        self.config.write_text("[limits]\nreply_tokens = 300\n")
+
+    def start(self) -> None:
+        command = [sys.executable, str(ROOT / "app.py"), "--port", str(self.port), "--config", str(self.config)]
+        environment = {**os.environ, "GLASSBOX_DATA": str(self.data)}
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while not self._ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(self.log.read_text())
+            time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        try:
+            states = [b["state"] for b in httpx.get(self.url + "backends", timeout=2).json()]
+        except httpx.HTTPError:
+            return False
+        return "loading" not in states
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    running = RunningApp(tmp_path_factory.mktemp("app"))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
+    if found is None:
+        if os.environ.get("GLASSBOX_TEST_BROWSER") == "required":
+            pytest.fail("no Chromium is installed, and GLASSBOX_TEST_BROWSER=required")
+        pytest.skip("no Chromium is installed")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=_QUIET)
+        yield opened
+        opened.close()
+
+
+class Chat:
+    """One page, used as a person would."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.open(url)
+
+    def open(self, url: str) -> None:
+        self.page.goto(url)
+        self.page.wait_for_selector("#prompt textarea", state="visible")
+        # the page's first event is done when the note on the backends is there
+        self.page.wait_for_function("document.querySelector('#about p')?.textContent")
+
+    def choose(self, dropdown: str, name: str) -> None:
+        self.page.click(f"#{dropdown} input")
+        self.page.get_by_role("option", name=name).click()
+
+    def type(self, text: str) -> None:
+        self.page.fill("#prompt textarea", text)
+
+    def send(self, text: str) -> None:
+        """Types and sends; returns when the run has begun."""
+        self.type(text)
+        self.page.press("#prompt textarea", "Enter")
+        self.page.wait_for_selector("#stop", state="visible")
+
+    def wait_token(self) -> None:
+        self.page.wait_for_selector("#live-reply [data-testid=bot]")
+
+    def wait_end(self) -> None:
+        self.page.wait_for_selector("#send", state="visible", timeout=60_000)
+        self.page.wait_for_selector("#live-reply [data-testid=bot]", state="detached")
+
+    def stop(self) -> None:
+        self.page.click("#stop")
+        self.wait_end()
+
+    def live(self) -> str:
+        return (self.page.text_content("#live-reply") or "").strip()
+
+    def texts(self, who: str) -> list[str]:
+        """What is drawn of the ended conversation: "user" or "bot"."""
+        return [t.strip() for t in self.page.locator(f"#chat [data-testid={who}]").all_text_contents()]
+
+    @property
+    def phase(self) -> str | None:
+        return self.page.get_attribute("#agent-state [data-phase]", "data-phase")
+
+
+@pytest.fixture
+def new_chat(app: RunningApp, browser: Browser) -> Iterator[Callable[..., Chat]]:
+    """Opens a page as a new visitor, or (`like`) as the visitor of another page."""
+    contexts = []
+
+    def open_one(url: str = "", like: Chat | None = None) -> Chat:
+        context = like.page.context if like else browser.new_context(viewport={"width": 1280, "height": 800})
+        contexts.append(context)
+        return Chat(context.new_page(), url or app.url)
+
+    yield open_one
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def chat(new_chat: Callable[..., Chat]) -> Chat:
+    return new_chat()

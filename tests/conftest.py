@@ -1,0 +1,94 @@
+"""What many tests need: settings, a store on a temporary folder, the scripted backend at full speed."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network at the start
+
+import hypothesis
+import pytest
+import pytest_asyncio
+
+from agent.turns import Turns
+from backends import Backends
+from backends.local import LocalBackend
+from backends.scripted import ScriptedBackend
+from memory.store import Store
+from runs.registry import Runs
+from settings import BackendSettings, LimitSettings, Settings
+from tests.local import BUNDLED
+
+hypothesis.settings.register_profile("glassbox", deadline=None)
+hypothesis.settings.load_profile("glassbox")
+
+FAST = 10_000
+"""The scripted backend's pauses are divided by this."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_keys() -> None:
+    for name in list(os.environ):
+        if name.endswith("_API_KEY") or name.startswith("GLASSBOX_") or name == "SPACE_ID":
+            del os.environ[name]
+
+
+async def until(condition: Callable[[], Any], most: float = 20) -> None:
+    """Waits for what nothing announces."""
+    async with asyncio.timeout(most):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def scripted(name: str = "Script", speed: float = FAST, context: int = 8192) -> BackendSettings:
+    return BackendSettings(name=name, kind="scripted", options={"speed": speed}, context=context)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        backends=[scripted(), scripted("Slow script", speed=2), scripted("Small script", context=1024)],
+        limits=LimitSettings(reply_tokens=256),
+        data=tmp_path,
+        database_url=f"sqlite:///{tmp_path / 'glassbox.db'}",
+        secret="of the tests",
+    )
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[Store]:
+    store = Store(settings.database_url)
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def scripted_backend() -> ScriptedBackend:
+    return ScriptedBackend(scripted())
+
+
+@pytest.fixture
+async def turns(settings: Settings, store: Store) -> AsyncIterator[Turns]:
+    turns = Turns(settings, Backends(settings.backends), store, Runs())
+    yield turns
+    await turns.runs.stop_all()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def local() -> AsyncIterator[LocalBackend]:
+    """The real model; its users run on the session's loop, as its connections belong to one."""
+    backend = LocalBackend(BUNDLED)
+    await backend.open()
+    await backend.wait_ready()
+    yield backend
+    await backend.close()

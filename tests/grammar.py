@@ -1,0 +1,131 @@
+"""The run grammar, as a checker of a finished run's events in their wire shape, from whatever transport they came."""
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, get_args
+
+from runs.errors import Code
+from runs.events import Phase, StopReason
+from runs.live import LiveRun
+
+LAST = {"complete", "stopped", "error"}
+
+FIELDS: dict[str, set[str]] = {
+    "run": {"conversation_id", "backend", "memory"},
+    "status": {"phase", "content"},
+    "context": {"messages", "left_out", "tokens", "limit"},
+    "model_start": {"id", "parent_id", "name"},
+    "model_end": {"id", "usage", "duration_s"},
+    "reasoning": {"content"},
+    "token": {"content", "total_tokens"},
+    "chain_start": {"name", "id", "parent_id", "input"},
+    "chain_end": {"id", "output"},
+    "tool_start": {"tool", "tool_call_id", "input"},
+    "tool_output": {"tool", "tool_call_id", "chunk"},
+    "tool_end": {"tool", "tool_call_id", "output", "duration_s"},
+    "approval": {"tool", "tool_call_id", "input"},
+    "state": {
+        "status",
+        "current_step",
+        "tokens_received",
+        "estimated",
+        "tools_called",
+        "tokens_per_second",
+        "ttft_s",
+    },
+    "complete": {"content", "status", "usage", "timing"},
+    "stopped": {"content", "reason", "usage", "timing"},
+    "error": {"code", "message", "retryable", "content"},
+}
+"""What each type must carry, besides type, seq, run_id and timestamp."""
+
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_STATES_A_SECOND, _STATE_BYTES, _STEP_BYTES = 10, 2048, 8192
+
+
+def check_run(run: LiveRun) -> list[dict[str, Any]]:
+    """Checks an ended run's log, as it goes over the wire; returns its events."""
+    assert run.ended
+    told = [json.loads(entry.json) for entry in run.log.entries]
+    check(told)
+    return told
+
+
+def check(told: list[dict[str, Any]]) -> None:
+    """Raises AssertionError where the events of a finished run break the grammar."""
+    _check_envelopes(told)
+    assert told[0]["type"] == "run"
+    assert (told[1]["type"], told[1].get("content")) == ("status", "Processing...")
+    assert [e["type"] for e in told].count("run") == 1
+    ends = [i for i, e in enumerate(told) if e["type"] in LAST]
+    assert ends == [len(told) - 1], "exactly one last event, and nothing after it"
+    written = "".join(e["content"] for e in told if e["type"] == "token")
+    assert told[-1]["content"] == written
+    _check_values(told)
+    _check_brackets(told)
+    _check_states([e for e in told if e["type"] == "state"])
+
+
+def _check_envelopes(told: list[dict[str, Any]]) -> None:
+    assert [e["seq"] for e in told] == list(range(1, len(told) + 1))
+    assert len({e["run_id"] for e in told}) == 1
+    times = [e["timestamp"] for e in told]
+    assert all(_TIMESTAMP.fullmatch(t) for t in times)
+    assert times == sorted(times)
+    for e in told:
+        missing = FIELDS[e["type"]] - e.keys()
+        assert not missing, f"{e['type']} lacks {missing}"
+
+
+def _check_values(told: Iterable[dict[str, Any]]) -> None:
+    counted = 0
+    for e in told:
+        match e["type"]:
+            case "status":
+                assert e["phase"] in get_args(Phase)
+            case "state":
+                assert e["status"] in get_args(Phase)
+            case "error":
+                assert e["code"] in get_args(Code)
+            case "stopped":
+                assert e["reason"] in get_args(StopReason)
+            case "complete":
+                assert e["status"] == "complete"
+            case "token":
+                assert e["content"]
+                assert e["total_tokens"] > counted
+                counted = e["total_tokens"]
+            case "chain_start" | "chain_end":
+                assert len(json.dumps(e.get("input", e.get("output")))) <= _STEP_BYTES
+        if e["type"] in ("complete", "stopped"):
+            assert e["usage"].keys() == {"input_tokens", "output_tokens"}
+            assert e["timing"].keys() == {"ttft_s", "duration_s", "tokens_per_s"}
+
+
+def _check_brackets(told: Iterable[dict[str, Any]]) -> None:
+    """Every start has one end, after it; a tool's output and approval lie between."""
+    started: set[tuple[str, str]] = set()
+    open_now: set[tuple[str, str]] = set()
+    for e in told:
+        kind, _, edge = e["type"].partition("_")
+        step = kind, e.get("id") or e.get("tool_call_id", "")
+        if edge == "start":
+            assert step not in started, f"{step} started twice"
+            started.add(step)
+            open_now.add(step)
+        elif edge == "end":
+            assert step in open_now, f"{step} ended, but is not open"
+            open_now.remove(step)
+        elif e["type"] in ("tool_output", "approval"):
+            assert ("tool", e["tool_call_id"]) in open_now
+    assert not open_now, f"{open_now} never ended"
+
+
+def _check_states(states: list[dict[str, Any]]) -> None:
+    at = [datetime.fromisoformat(e["timestamp"]).timestamp() for e in states]
+    for first, eleventh in zip(at, at[_STATES_A_SECOND:], strict=False):
+        assert eleventh - first >= 0.999, f"more than {_STATES_A_SECOND} states in a second"
+    for e in states:
+        assert len(json.dumps(e, ensure_ascii=False).encode()) <= _STATE_BYTES

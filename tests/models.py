@@ -1,0 +1,61 @@
+"""Chat models for tests of the `langchain` kind, named in settings as `tests.models:Talker`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+
+class Talker(BaseChatModel):
+    """Says `text` word by word, then raises `fails` if there is one."""
+
+    text: str = "one two three four five six seven eight nine ten"
+    pause: float = 0.002
+    fails: Any = None
+    usage: Any = None
+    max_tokens: int = 10
+    temperature: float = 0.5
+    calls: Any = None
+    """A list whose first item is how many streams are open; copies of the model share it."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "talker"
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(self.text))])
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        calls = [0] if self.calls is None else self.calls
+        calls[0] += 1
+        try:
+            for word in self.text.split(" "):
+                await asyncio.sleep(self.pause)
+                yield ChatGenerationChunk(message=AIMessageChunk(word + " "))
+            if self.fails:
+                raise self.fails
+            if self.usage:
+                yield ChatGenerationChunk(message=AIMessageChunk("", usage_metadata=self.usage))
+        finally:
+            calls[0] -= 1
+
+
+class Refuser(Talker):
+    """Cannot be made."""
+
+    def __init__(self, **options: Any) -> None:
+        raise ValueError(f"no such thing as {options}")
+
+
+class NoModel:
+    """Is no chat model."""

@@ -1,0 +1,56 @@
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent import saving
+from agent.saving import as_ended
+from agent.turns import Ask, Turns
+from memory import store as store_module
+from memory.messages import Message, Standing
+from runs import events
+from settings import Settings
+from tests.conftest import until
+from tests.grammar import check_run
+
+
+@pytest.mark.parametrize(
+    ("last", "standing", "note"),
+    [
+        (events.Complete("x", {}, {}), "whole", None),
+        (events.Stopped("x", "user", {}, {}), "stopped", "Stopped by you"),
+        (events.Error("timeout", "Try again.", True, "x"), "failed", "Try again."),
+    ],
+)
+def test_a_reply_stands_as_its_run_ended(last: events.Event, standing: Standing, note: str | None) -> None:
+    ended = as_ended(Message("1", "assistant", "", "growing", "r"), "x", last)
+    assert ended == Message("1", "assistant", "x", standing, "r", note)
+
+
+async def test_a_reply_that_a_locked_database_refused_is_told_and_saved_later(
+    turns: Turns, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "_AGAIN_S", (0.05,) * 100)
+    monkeypatch.setattr(store_module, "_BUSY_MS", 50)  # the wait, for connections made from here on
+    await turns.store.close()
+    await turns.store.open()
+    run = await turns.start(Ask("tour", "anna", backend="Slow script"))
+    await until(lambda: run.reply)
+    file = Path(settings.database_url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        await until(lambda: run.ended)
+        told = check_run(run)
+        assert told[-1]["type"] == "complete"
+        assert run.unsaved
+        assert any(run.unsaved in e["content"] for e in told if e["type"] == "status")
+        other.execute("ROLLBACK")
+    for _ in range(200):
+        reply = (await turns.store.history(run.conversation_id))[-1]
+        if reply.standing == "whole":
+            break
+        await asyncio.sleep(0.02)
+    assert reply.text == told[-1]["content"]
+    assert (await turns.store.record(run.id)).count("\n") == len(told) - 1

@@ -1,0 +1,150 @@
+"""The pure function from LangChain's events to ours, on events shaped as version "v2" gives them."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
+from langgraph.types import Command
+
+from agent.translate import CONTEXT, Notes, bounded, translate
+from backends.base import PROGRESS
+from runs import events
+from runs.events import Event
+
+NOW = 1_700_000_000.0
+
+
+def raw(kind: str, data: Any, *, name: str = "model", step: str = "s", parents: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"event": kind, "name": name, "run_id": step, "parent_ids": list(parents), "tags": [], "data": data}
+
+
+def told(*given_events: dict[str, Any], notes: Notes | None = None) -> list[Event]:
+    notes, found = notes or Notes(), []
+    for at, one in enumerate(given_events):
+        new, notes = translate(one, notes, NOW + at)
+        found += new
+    return found
+
+
+def piece(content: Any, **extra: Any) -> dict[str, Any]:
+    return raw("on_chat_model_stream", {"chunk": AIMessageChunk(content, additional_kwargs=extra)})
+
+
+def test_text_becomes_tokens_that_are_counted() -> None:
+    assert told(piece("Hel"), piece("lo")) == [events.Token("Hel", 1), events.Token("lo", 2)]
+
+
+def test_pieces_without_text_are_no_tokens() -> None:
+    assert told(piece(""), piece([]), piece([{"type": "tool_call_chunk"}])) == []
+
+
+@pytest.mark.parametrize(
+    "thinking",
+    [
+        piece("", reasoning_content="hm"),
+        piece([{"type": "thinking", "thinking": "hm"}]),
+        piece([{"type": "reasoning", "reasoning": "hm"}]),
+    ],
+)
+def test_visible_thinking_becomes_reasoning(thinking: dict[str, Any]) -> None:
+    assert told(thinking, piece("so")) == [events.Reasoning("hm"), events.Token("so", 2)]
+
+
+def test_half_characters_of_a_provider_do_not_reach_the_wire() -> None:
+    found = told(piece("a\ud83d"), piece("\ude00b"), piece("", reasoning_content="\ud83d"))
+    assert "".join(e.content for e in found[:2]) == "a\ufffd\ufffdb"  # type: ignore[union-attr]
+    assert found[2] == events.Reasoning("\ufffd")
+
+
+def test_a_model_call_has_its_place_duration_and_usage() -> None:
+    usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_token_details": {"cache_read": 1}}
+    found = told(
+        raw("on_chat_model_start", {"input": {}}, name="Chat", step="m", parents=("agent", "step")),
+        raw("on_chat_model_end", {"output": AIMessageChunk("x", usage_metadata=usage)}, step="m"),  # type: ignore[arg-type]
+    )
+    assert found == [
+        events.ModelStart("m", "step", "Chat"),
+        events.ModelEnd("m", {"input_tokens": 10, "output_tokens": 5}, 1.0),
+    ]
+
+
+def test_a_model_call_without_usage_says_none() -> None:
+    end = raw("on_chat_model_end", {"output": AIMessage("x")})
+    assert told(end) == [events.ModelEnd("s", None, 0.0)]
+
+
+def test_a_chain_tells_only_what_is_new() -> None:
+    old = [SystemMessage("s", id="0"), *(HumanMessage(f"old {n}", id=f"h{n}") for n in range(400))]
+    asked, reply = HumanMessage("new", id="asked"), AIMessage("reply", id="reply")
+    notes = Notes(seen=frozenset(str(m.id) for m in old))
+    found = told(
+        raw("on_chain_start", {"input": {"messages": [*old, asked]}}, name="agent", step="a"),
+        raw("on_chain_start", {"input": {"messages": [*old, asked]}}, name="model", step="b", parents=("a",)),
+        raw("on_chain_end", {"output": [Command(update={"messages": [reply]})]}, step="b"),
+        raw("on_chain_end", {"output": {"messages": [*old, asked, reply]}}, step="a"),
+        notes=notes,
+    )
+    assert found == [
+        events.ChainStart("agent", "a", None, [{"role": "user", "content": "new"}]),
+        events.ChainStart("model", "b", "a", []),
+        events.ChainEnd("b", [{"role": "assistant", "content": "reply"}]),
+        events.ChainEnd("a", []),
+    ]
+
+
+def test_tool_calls_of_a_message_are_told() -> None:
+    calling = AIMessage("", id="c", tool_calls=[{"name": "clock", "id": "1", "args": {"zone": "UTC"}}])
+    (end,) = told(raw("on_chain_end", {"output": {"messages": [calling]}}))
+    assert isinstance(end, events.ChainEnd)
+    assert end.output[0]["tool_calls"] == [{"name": "clock", "id": "1", "args": {"zone": "UTC"}}]
+
+
+@pytest.mark.parametrize("odd", [None, "text", 3, {}, {"messages": None}, [], set(), {"messages": "text"}])
+def test_chains_of_other_things_tell_nothing_of_them(odd: Any) -> None:
+    assert told(raw("on_chain_end", {"output": odd})) == [events.ChainEnd("s", [])]
+
+
+def test_long_steps_are_cut_and_say_so() -> None:
+    message: BaseMessage = HumanMessage("ü" * 100_000, id="long")
+    (start,) = told(raw("on_chain_start", {"input": {"messages": [message]}}))
+    assert isinstance(start, events.ChainStart)
+    assert start.truncated is True
+    assert start.input[0]["content"].startswith("üü")
+
+
+MESSAGES = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=50)}),
+    max_size=30,
+)
+
+
+@given(MESSAGES, st.integers(1, 3000), st.integers(1, 40))
+def test_a_step_takes_at_most_8_kb(messages: list[events.JSON], longer: int, more: int) -> None:
+    many = [{**m, "content": m["content"] * longer} for m in messages] * more
+    cut, was = bounded(many)
+    assert len(json.dumps(cut)) <= 8192
+    assert was is (cut != many)
+    assert len(cut) <= len(many)
+
+
+def test_context_and_progress_come_as_custom_events() -> None:
+    fields = {"messages": [], "left_out": [], "tokens": 3, "limit": 10, "estimated": True}
+    (context,) = told(raw("on_custom_event", fields, name=CONTEXT))
+    assert context == events.Context([], [], 3, 10, True)
+    (reading,) = told(raw("on_custom_event", {"read": 40, "total": 100}, name=PROGRESS))
+    assert reading == events.Status("waiting", "Reading your prompt, 40%")
+    assert told(raw("on_custom_event", {"read": 100, "total": 100}, name=PROGRESS)) == []
+
+
+@pytest.mark.parametrize("kind", ["on_chain_stream", "on_parser_start", "on_retriever_end", "on_tool_start"])
+def test_other_events_are_nothing(kind: str) -> None:
+    before = Notes(tokens=3)
+    assert translate(raw(kind, {"chunk": "x"}), before, NOW) == ([], before)
+
+
+def test_the_function_is_pure() -> None:
+    start = raw("on_chain_start", {"input": {"messages": [HumanMessage("new", id="x")]}})
+    assert translate(start, Notes(), NOW) == translate(start, Notes(), NOW)

@@ -1,0 +1,287 @@
+"""Turns end to end: a real store, the real agent, the scripted backend."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent.turns import Ask, Turns
+from backends import Backends
+from memory.store import Store
+from runs.errors import ChatError
+from runs.live import LiveRun
+from runs.record import fold
+from runs.registry import Runs
+from settings import BackendSettings, LimitSettings, Settings
+from tests.conftest import scripted, until
+from tests.grammar import check_run
+
+Told = list[dict[str, Any]]
+
+
+async def ended(run: LiveRun) -> Told:
+    assert run.task
+    await asyncio.wait_for(asyncio.shield(run.task), 20)
+    return check_run(run)
+
+
+async def asked(turns: Turns, message: str, **more: Any) -> tuple[LiveRun, Told]:
+    run = await turns.start(Ask(message, "anna", **more))
+    return run, await ended(run)
+
+
+def of(told: Told, kind: str) -> Told:
+    return [e for e in told if e["type"] == kind]
+
+
+async def refused(turns: Turns, ask: Ask) -> ChatError:
+    with pytest.raises(ChatError) as raised:
+        await turns.start(ask)
+    assert not list(turns.runs.live()), "nothing has started"
+    return raised.value
+
+
+async def test_a_turn_tells_its_context_before_the_model_and_stores_the_reply(turns: Turns) -> None:
+    run, told = await asked(turns, "Hello")
+    kinds = [e["type"] for e in told]
+    assert kinds.index("context") < kinds.index("model_start")
+    assert told[-1]["type"] == "complete"
+    context = of(told, "context")[0]
+    assert [m["content"] for m in context["messages"]] == [turns.settings.system_prompt, "Hello"]
+    assert context["tokens"] <= context["limit"]
+    question, reply = await turns.store.history(run.conversation_id)
+    assert (question.text, question.role, question.run_id) == ("Hello", "user", run.id)
+    assert (reply.text, reply.standing, reply.run_id) == (told[-1]["content"], "whole", run.id)
+    assert (await turns.store.conversation(run.conversation_id, "anna")).owner == "anna"
+
+
+async def test_the_stored_record_folds_to_the_same_state(turns: Turns) -> None:
+    run, told = await asked(turns, "tour")
+    record = await turns.store.record(run.id)
+    assert record.count("\n") == len(told) - 1
+    stored = fold(record)
+    assert replace(stored, **dict.fromkeys(_TIMES)) == replace(run.state, **dict.fromkeys(_TIMES))
+    assert stored.ttft_s == pytest.approx(run.state.ttft_s, abs=0.003)
+    assert [s.name for s in stored.steps] == [s.name for s in run.state.steps]
+    assert of(told, "reasoning")
+
+
+_TIMES = ("started", "ended", "first_token", "last_token", "level", "steps", "stretches")
+"""Fields that a record keeps to the millisecond."""
+
+
+async def test_the_history_goes_to_the_model_as_the_mode_says(turns: Turns) -> None:
+    run, first = await asked(turns, "one", memory="full")
+    _, second = await asked(turns, "two", conversation_id=run.conversation_id, memory="full")
+    _, third = await asked(turns, "three", conversation_id=run.conversation_id, memory="none")
+    reply = first[-1]["content"].strip()
+    given = [m["content"].strip() for m in of(second, "context")[0]["messages"]]
+    assert given[1:] == ["one", reply, "two"]
+    last = of(third, "context")[0]
+    assert [m["content"] for m in last["messages"]][1:] == ["three"]
+    assert [m["role"] for m in last["left_out"]] == ["user", "assistant"] * 2
+    assert all(m["reason"] and m["tokens"] for m in last["left_out"])
+
+
+async def test_a_run_costs_the_same_however_long_its_conversation_is(turns: Turns) -> None:
+    given: Any = [("user", "old " * 50), ("assistant", "older " * 50)] * 100
+    long = await turns.store.create("anna", given)
+    _, short_told = await asked(turns, "tour")
+    _, long_told = await asked(turns, "tour", conversation_id=long, memory="full", backend="Script")
+
+    def size(told: Told) -> int:
+        return sum(len(str(e)) for e in told if e["type"] not in ("context", "state"))
+
+    assert of(long_told, "error")[0]["code"] == "context_too_long"
+    _, fitting = await asked(turns, "tour", conversation_id=long, memory="tokens")
+    assert len(of(fitting, "context")[0]["messages"]) > 10
+    assert size(fitting) == pytest.approx(size(short_told), rel=0.05)
+
+
+@pytest.mark.parametrize("memory", ["none", "full", "window", "tokens"])
+async def test_a_message_longer_than_the_context_is_refused_before_the_model(turns: Turns, memory: str) -> None:
+    run, told = await asked(turns, "word " * 800, backend="Small script", memory=memory)
+    last = told[-1]
+    assert (last["type"], last["code"], last["retryable"]) == ("error", "context_too_long", False)
+    assert not of(told, "model_start")
+    context = of(told, "context")[0]
+    assert context["tokens"] > context["limit"]
+    assert f"{context['limit']:,}" in last["message"]
+    assert f"{context['messages'][-1]['tokens']:,}" in last["message"]
+    assert [m.standing for m in await turns.store.history(run.conversation_id)] == ["whole", "failed"]
+
+
+async def test_a_conversation_too_long_for_full_is_refused_with_another_way_out(turns: Turns) -> None:
+    given: Any = [("user", "old words " * 50), ("assistant", "older words " * 50)] * 10
+    long = await turns.store.create("anna", given)
+    _, told = await asked(turns, "Hi", conversation_id=long, backend="Small script", memory="full")
+    assert told[-1]["code"] == "context_too_long"
+    assert "another memory mode" in told[-1]["message"]
+    assert not of(told, "model_start")
+    for memory in ("window", "tokens", "none"):
+        _, told = await asked(turns, "Hi", conversation_id=long, backend="Small script", memory=memory)
+        assert told[-1]["type"] == "complete"
+        context = of(told, "context")[0]
+        assert context["tokens"] <= context["limit"]
+
+
+@pytest.mark.parametrize("message", ["", "   ", "\n\n", " \t\r\n "])
+async def test_a_blank_message_does_nothing(turns: Turns, message: str) -> None:
+    assert (await refused(turns, Ask(message))).code == "invalid_request"
+
+
+async def test_a_huge_message_is_refused_with_the_limit(turns: Turns) -> None:
+    error = await refused(turns, Ask("x" * 1_000_000))
+    assert error.code == "too_large"
+    assert "1,000,000" in error.message
+    assert "32,000" in error.message
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        Ask("Hi", backend="No such"),
+        Ask("Hi", memory="No such"),
+        Ask("Hi", conversation_id="no-such"),
+        Ask("Hi", instead_of="no-such"),
+    ],
+)
+async def test_unknown_names_are_not_found(turns: Turns, ask: Ask) -> None:
+    assert (await refused(turns, ask)).code == "not_found"
+
+
+async def test_another_visitors_conversation_is_not_found(turns: Turns) -> None:
+    run, _ = await asked(turns, "Hello")
+    for stranger in ("ben", None):
+        assert (await refused(turns, Ask("Hi", stranger, run.conversation_id))).code == "not_found"
+    assert await turns.store.size(run.conversation_id) == 2
+
+
+async def test_a_second_run_in_a_conversation_is_busy(turns: Turns) -> None:
+    run = await turns.start(Ask("endless", "anna", backend="Slow script"))
+    with pytest.raises(ChatError) as raised:
+        await turns.start(Ask("Hi", "anna", run.conversation_id))
+    assert raised.value.code == "busy"
+    await run.stop("user")
+    await asked(turns, "Hi", conversation_id=run.conversation_id)
+    assert await turns.store.size(run.conversation_id) == 4
+
+
+async def test_of_two_sent_together_one_starts(turns: Turns) -> None:
+    conversation_id = await turns.store.create("anna")
+    ask = Ask("endless", "anna", conversation_id)
+    started = await asyncio.gather(*(turns.start(ask) for _ in range(5)), return_exceptions=True)
+    runs = [run for run in started if isinstance(run, LiveRun)]
+    assert len(runs) == 1
+    assert {e.code for e in started if isinstance(e, ChatError)} == {"busy"}
+    assert await turns.store.size(conversation_id) == 2
+
+
+async def test_a_stop_stores_what_there_is(turns: Turns) -> None:
+    run = await turns.start(Ask("endless", "anna", backend="Slow script"))
+    await until(lambda: run.reply)
+    await run.stop("user")
+    last = check_run(run)[-1]
+    assert (last["type"], last["reason"]) == ("stopped", "user")
+    reply = (await turns.store.history(run.conversation_id))[-1]
+    assert (reply.text, reply.standing, reply.note) == (last["content"], "stopped", "Stopped by you")
+    assert reply.text.startswith("1 ")
+
+
+async def test_a_growing_reply_is_on_disk_within_a_second_or_two(turns: Turns) -> None:
+    run = await turns.start(Ask("endless", "anna", backend="Slow script"))
+    for _ in range(300):
+        await asyncio.sleep(0.01)
+        reply = (await turns.store.history(run.conversation_id))[-1]
+        if reply.text:
+            break
+    assert reply.standing == "growing"
+    assert run.text.startswith(reply.text)
+    assert not run.ended
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "written"),
+    [
+        ("cut", "backend_unavailable", True),
+        ("rate limit", "rate_limited", False),
+        ("wrong key", "authentication", False),
+    ],
+)
+async def test_faults_become_errors_and_keep_what_was_written(
+    turns: Turns, fault: str, code: str, written: bool
+) -> None:
+    run, told = await asked(turns, fault)
+    assert (told[-1]["type"], told[-1]["code"]) == ("error", code)
+    assert bool(told[-1]["content"]) is written
+    reply = (await turns.store.history(run.conversation_id))[-1]
+    assert (reply.text, reply.standing, reply.note) == (told[-1]["content"], "failed", told[-1]["message"])
+
+
+async def test_a_turn_instead_of_an_earlier_message_takes_its_place(turns: Turns) -> None:
+    run, _ = await asked(turns, "one")
+    first = (await turns.store.history(run.conversation_id))[0]
+    await asked(turns, "two", conversation_id=run.conversation_id)
+    _, told = await asked(turns, "tour", conversation_id=run.conversation_id, instead_of=first.id, memory="full")
+    history = await turns.store.history(run.conversation_id)
+    assert history[0].text == "tour"
+    assert len(history) == 2
+    assert [m["content"] for m in of(told, "context")[0]["messages"]][1:] == ["tour"]
+
+
+async def test_odd_characters_are_stored_and_sent_as_text(turns: Turns) -> None:
+    message = "\na\x00b\ud83dc\r\n<script>\u202e\u05e9\u05dc\u05d5\u05dd <|im_start|>system\n"
+    run, told = await asked(turns, message)
+    shown = "a\u2400b\ufffdc\n<script>\u202e\u05e9\u05dc\u05d5\u05dd <|im_start|>system"
+    assert (await turns.store.history(run.conversation_id))[0].text == shown
+    assert of(told, "context")[0]["messages"][-1]["content"] == shown
+
+
+@pytest.fixture
+async def with_models(settings: Settings, store: Store) -> AsyncIterator[Any]:
+    """Makes turns over one `tests.models:Talker` with options."""
+    made: list[Turns] = []
+
+    def make(**options: Any) -> Turns:
+        entry = BackendSettings(name="Talker", kind="langchain", options=options, **{"class": "tests.models:Talker"})
+        made.append(Turns(settings, Backends([entry, scripted()]), store, Runs()))
+        return made[-1]
+
+    yield make
+    for turns in made:
+        await turns.runs.stop_all()
+
+
+async def test_the_providers_own_count_is_what_a_run_tells(with_models: Any) -> None:
+    usage = {"input_tokens": 40, "output_tokens": 33, "total_tokens": 73}
+    run, told = await asked(with_models(usage=usage), "Hi")
+    assert told[-1]["usage"] == {"input_tokens": 40, "output_tokens": 33}
+    assert of(told, "state")[-1]["tokens_received"] == 33
+    assert of(told, "state")[-1]["estimated"] is False
+    assert run.state.tokens == 33
+
+
+@pytest.mark.parametrize(
+    ("fails", "code"), [(ConnectionResetError("sk-1"), "backend_unavailable"), (KeyError("sk-1"), "internal")]
+)
+async def test_what_a_model_raises_is_explained_and_not_shown(with_models: Any, fails: Exception, code: str) -> None:
+    _, told = await asked(with_models(text="so far", fails=fails), "Hi")
+    assert (told[-1]["type"], told[-1]["code"]) == ("error", code)
+    assert told[-1]["content"] == "so far "
+    assert "sk-1" not in str(told)
+
+
+async def test_a_backend_that_is_not_available_is_told_in_the_run(settings: Settings, store: Store) -> None:
+    entry = BackendSettings(name="Gone", kind="langchain", **{"class": "no_such_package:Model"})
+    run, told = await asked(Turns(settings, Backends([entry]), store, Runs()), "Hi")
+    assert told[-1]["code"] == "backend_unavailable"
+    assert "no_such_package" in told[-1]["message"]
+    assert (await store.history(run.conversation_id))[-1].standing == "failed"
+
+
+async def test_a_reply_longer_than_a_run_may_be_ends_at_the_limit(settings: Settings, store: Store) -> None:
+    short = settings.model_copy(update={"limits": LimitSettings(run_seconds=0.1)})
+    _, told = await asked(Turns(short, Backends([scripted()]), store, Runs()), "endless")
+    assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "limit")

@@ -1,0 +1,231 @@
+"""One contract for every kind of backend, and the registry."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from google.genai.errors import ClientError
+from langchain_core.messages import HumanMessage, SystemMessage
+
+import backends as module
+from agent.loop import Given, agent_events
+from backends import Backend, Backends, Options
+from backends.langchain import LangChainBackend
+from backends.local import LocalBackend
+from backends.scripted import ScriptedBackend
+from runs.errors import ChatError
+from runs.live import Lifetime, LiveRun
+from settings import BackendSettings, SettingsError
+from tests.conftest import scripted
+from tests.grammar import check_run
+from tests.local import busy_slots, free_within
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LONG = [HumanMessage("endless please: write a long story about a lighthouse keeper")]
+
+
+@dataclass
+class Subject:
+    backend: Backend
+    at_rest: Callable[[], Awaitable[Any]]
+    """Returns when none of the backend's work goes on, and fails if it does go on."""
+    at_work: Callable[[], Awaitable[Any]] | None
+    """Whether it goes on, where that can be seen from outside."""
+
+
+async def _no_tasks() -> None:
+    await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.fixture(params=["scripted", "langchain", "local"])
+def subject(request: pytest.FixtureRequest, local: LocalBackend) -> Subject:
+    if request.param == "scripted":
+        return Subject(ScriptedBackend(scripted(speed=20)), _no_tasks, None)
+    if request.param == "local":
+        return Subject(local, lambda: free_within(local, 0.5), lambda: busy_slots(local))
+    calls = [0]
+    options = {"text": "word " * 200, "calls": calls}
+
+    async def at_rest() -> None:
+        assert calls == [0]
+
+    async def at_work() -> int:
+        return calls[0]
+
+    entry = BackendSettings(name="Talker", kind="langchain", options=options, **{"class": "tests.models:Talker"})
+    return Subject(LangChainBackend(entry), at_rest, at_work)
+
+
+async def test_it_is_ready_after_it_was_waited_for(subject: Subject) -> None:
+    await subject.backend.wait_ready()
+    assert subject.backend.health.state == "ready"
+    assert subject.backend.health.reason == ""
+
+
+async def test_its_model_streams_in_pieces(subject: Subject) -> None:
+    await subject.backend.wait_ready()
+    model = subject.backend.chat_model(Options(max_tokens=12, temperature=0.1))
+    pieces = [chunk.text async for chunk in model.astream([HumanMessage("tell me of lighthouses")]) if chunk.text]
+    assert len(pieces) > 3
+    await subject.at_rest()
+
+
+async def test_closing_its_stream_ends_the_work(subject: Subject) -> None:
+    await subject.backend.wait_ready()
+    model = subject.backend.chat_model(Options(max_tokens=500))
+    async with aclosing(model.astream(LONG)) as chunks:  # type: ignore[type-var]
+        found = ""
+        async for chunk in chunks:
+            found += chunk.text
+            if len(found) > 10:
+                break
+        if subject.at_work:
+            assert await subject.at_work() == 1
+    await subject.at_rest()
+
+
+async def test_cancelling_its_reader_ends_the_work(subject: Subject) -> None:
+    await subject.backend.wait_ready()
+    model, begun = subject.backend.chat_model(Options(max_tokens=500)), asyncio.Event()
+
+    async def read() -> None:
+        async for chunk in model.astream(LONG):
+            if chunk.text:
+                begun.set()
+
+    reading = asyncio.create_task(read())
+    await asyncio.wait_for(begun.wait(), 20)
+    reading.cancel()
+    await asyncio.wait({reading})
+    assert reading.cancelled()
+    await subject.at_rest()
+
+
+async def test_it_reads_texts_and_counts_their_tokens(subject: Subject) -> None:
+    await subject.backend.wait_ready()
+    texts = ["", "word", "Some words, in a sentence.", "Some words, in a sentence." * 50, "Ünïcödé 日本 \U0001f600"]
+    readings = await subject.backend.read(texts)
+    assert [r.text for r in readings] == texts
+    assert readings[0].tokens == 0
+    assert 0 < readings[1].tokens < readings[2].tokens < readings[3].tokens < len(texts[3])
+    assert readings == await subject.backend.read(texts)
+
+
+async def test_a_run_on_it_follows_the_grammar(subject: Subject) -> None:
+    await subject.backend.wait_ready()
+    model = subject.backend.chat_model(Options(max_tokens=8))
+    messages = [SystemMessage("Be brief.", id="system"), HumanMessage("Who are you?", id="asked")]
+
+    async def work(run: LiveRun) -> None:
+        async with aclosing(agent_events(model, subject.backend, Given(messages, [], 4000, "none"))) as found:
+            async for event in found:
+                run.emit(event)
+
+    run = LiveRun(conversation_id="c", backend="b", memory="none", owner="anna", lifetime=Lifetime())
+    run.start(work)
+    assert run.task
+    await run.task
+    told = check_run(run)
+    assert told[-1]["type"] == "complete"
+    assert told[-1]["content"].strip()
+    context = next(e for e in told if e["type"] == "context")
+    assert [m["content"] for m in context["messages"]] == ["Be brief.", "Who are you?"]
+    assert context["estimated"] is not subject.backend.exact_counts
+
+
+def answered(status: int) -> Exception:
+    request = httpx.Request("POST", "http://127.0.0.1/v1")
+    kinds: dict[int, type[openai.APIStatusError]] = {
+        401: openai.AuthenticationError,
+        404: openai.NotFoundError,
+        429: openai.RateLimitError,
+    }
+    kind = kinds.get(status, openai.APIStatusError)
+    return kind("sk-secret", response=httpx.Response(status, request=request), body=None)
+
+
+REQUEST = httpx.Request("POST", "http://127.0.0.1/v1")
+EXPLAINED: list[tuple[Exception, str, bool]] = [
+    (answered(400), "invalid_request", False),
+    (answered(401), "authentication", False),
+    (answered(403), "authentication", False),
+    (answered(404), "backend_unavailable", False),
+    (answered(413), "context_too_long", False),
+    (answered(429), "rate_limited", True),
+    (answered(500), "backend_unavailable", True),
+    (answered(503), "backend_unavailable", True),
+    (ClientError(429, {"error": {"message": "secret"}}), "rate_limited", True),
+    (openai.APIConnectionError(request=REQUEST), "backend_unavailable", True),
+    (openai.APITimeoutError(request=REQUEST), "timeout", True),
+    (httpx.ConnectError("secret"), "backend_unavailable", True),
+    (httpx.RemoteProtocolError("secret"), "backend_unavailable", True),
+    (httpx.ReadTimeout("secret"), "timeout", True),
+    (ConnectionRefusedError("secret"), "backend_unavailable", True),
+    (TimeoutError(), "timeout", True),
+]
+
+
+@pytest.mark.parametrize(("raised", "code", "retryable"), EXPLAINED, ids=lambda v: repr(v)[:40])
+async def test_errors_of_sdks_become_chat_errors(
+    subject: Subject, raised: Exception, code: str, retryable: bool
+) -> None:
+    told = subject.backend.error(raised)
+    assert told
+    assert (told.code, told.retryable) == (code, retryable)
+    assert subject.backend.name in told.message
+    assert "secret" not in told.message
+
+
+async def test_a_chat_error_stays_itself_and_a_defect_is_not_explained(subject: Subject) -> None:
+    known = ChatError("busy", "Wait.")
+    assert subject.backend.error(known) is known
+    assert subject.backend.error(ValueError("defect")) is None
+
+
+async def test_the_registry_keeps_order_and_names_what_there_is() -> None:
+    registry = Backends([scripted("One"), scripted("Two")])
+    assert [b.name for b in registry] == ["One", "Two"]
+    assert registry.first is registry.get("One")
+    with pytest.raises(ChatError) as refused:
+        registry.get("Three" * 100)
+    assert refused.value.code == "not_found"
+    assert "'One', 'Two'" in refused.value.message
+    assert len(refused.value.message) < 200
+
+
+async def test_a_missing_package_disables_one_backend_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(module.KINDS, "langchain", "no_such_package.backend:Backend")
+    registry = Backends([BackendSettings(name="Gone", kind="langchain"), scripted("Here")])
+    await registry.open()
+    gone = registry.get("Gone")
+    assert gone.health.state == "unavailable"
+    assert "no_such_package" in gone.health.reason
+    for use in (gone.wait_ready(), asyncio.to_thread(gone.chat_model, Options(max_tokens=1))):
+        with pytest.raises(ChatError) as refused:
+            await use
+        assert refused.value.code == "backend_unavailable"
+    await registry.get("Here").wait_ready()
+    await registry.close()
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"kind": "langchain"}, "class: found None"),
+        ({"kind": "langchain", "class": "no colon"}, "class: found 'no colon'"),
+        ({"kind": "local", "model": "gpt-5"}, "model: found 'gpt-5'"),
+    ],
+)
+async def test_an_entry_that_its_kind_cannot_use_stops_the_start(entry: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Backends([BackendSettings(name="Wrong", **entry)])
+    assert "'Wrong'" in str(refused.value)
+    assert told in str(refused.value)
+    assert "allowed" in str(refused.value)

@@ -1,0 +1,237 @@
+"""The page's callbacks without a browser: called and iterated as Gradio would, with a stand-in for its request."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from agent.turns import Ask, Turns
+from components.handlers import Handlers
+from components.session import DRAWN, PageState
+from tests.conftest import until
+from tests.grammar import check_run
+from transports.identity import COOKIE, Identity
+
+
+@dataclass
+class Request:
+    """What the handlers read of a gr.Request."""
+
+    cookies: dict[str, str] = field(default_factory=dict)
+    query_params: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Data:
+    """What the handlers read of the Chatbot's event data."""
+
+    index: int
+    value: Any = ""
+
+
+class Page:
+    """One open page: calls the listeners in their order and keeps what they give to the components."""
+
+    def __init__(self, handlers: Handlers, cookie: str | None) -> None:
+        self.handlers = handlers
+        self.request: Any = Request({COOKIE: cookie} if cookie else {})
+        self.state = PageState()
+        self.chat: list[Any] = []
+        self.prompt: Any = ""
+        self.lives: list[str] = []
+        self.panels: list[dict[str, Any]] = []
+
+    @property
+    def texts(self) -> list[str]:
+        return [m["content"][0]["text"] for m in self.chat]
+
+    def takes(self, updates: tuple[Any, ...]) -> None:
+        self.state, self.prompt, self.chat = updates[:3]
+
+    async def load(self, **query: str) -> tuple[Any, ...]:
+        self.request.query_params = query
+        updates = await self.handlers.on_load(self.state, self.request)
+        self.state, self.chat = updates[:2]
+        return updates
+
+    async def begin(self, prompt: str, backend: str = "Script", memory: str = "tokens") -> None:
+        self.takes(await self.handlers.on_send(prompt, backend, memory, self.state, self.request))
+
+    async def follow(self) -> None:
+        self.lives, self.panels = [], []
+        async with aclosing(self.handlers.tail.follow(self.state, self.request)) as updates:  # type: ignore[type-var]
+            async for live, panel in updates:
+                if isinstance(panel, dict) and "phase" in panel:
+                    self.lives.append(live[0]["content"][0]["text"] if live else "")
+                    self.panels.append(panel)
+        updates = await self.handlers.tail.finish(self.state, self.request)
+        self.state = updates[0]
+        if self.lives:
+            self.chat = updates[1]
+
+    async def send(self, prompt: str, **more: str) -> None:
+        await self.begin(prompt, **more)
+        await self.follow()
+
+
+@pytest.fixture
+def identity() -> Identity:
+    return Identity("of the tests")
+
+
+@pytest.fixture
+def handlers(turns: Turns, identity: Identity) -> Handlers:
+    return Handlers(turns, identity)
+
+
+def cookie(identity: Identity) -> str:
+    return identity.new_cookie().split(";")[0].removeprefix(f"{COOKIE}=")
+
+
+@pytest.fixture
+def page(handlers: Handlers, identity: Identity) -> Page:
+    return Page(handlers, cookie(identity))
+
+
+async def test_a_turn_streams_into_the_live_reply_and_is_handed_over(page: Page) -> None:
+    await page.begin("tour", backend="Slow script")
+    assert (page.texts, page.prompt) == (["tour"], "")
+    run = page.handlers.runs.get(str(page.state.run_id), page.handlers._visitor(page.request))
+    await page.follow()
+    assert len(page.lives) > 5
+    assert all(later.startswith(earlier) for earlier, later in zip(page.lives, page.lives[1:], strict=False))
+    assert page.texts[1] == page.lives[-1]
+    assert page.panels[-1]["phase"] == "complete"
+    assert any(panel["phase"] == "thinking" and panel["thoughts"] for panel in page.panels)
+    assert sum("context" in panel for panel in page.panels) <= 2
+    assert page.state.run_id is None
+    check_run(run)
+
+
+async def test_a_blank_prompt_does_nothing(page: Page) -> None:
+    await page.begin("  \n ")
+    assert (page.state, page.chat) == (PageState(), [])
+    await page.follow()
+    assert page.panels == []
+
+
+async def test_what_cannot_be_sent_is_told_and_the_prompt_keeps_its_text(page: Page) -> None:
+    with pytest.warns(UserWarning, match="1,000,000"):
+        await page.begin("x" * 1_000_000)
+    assert page.prompt == gr.skip()
+    assert page.state.run_id is None
+
+
+async def test_stop_ends_the_run_and_the_reply_says_so(page: Page) -> None:
+    await page.begin("endless", backend="Slow script")
+    following = asyncio.create_task(page.follow())
+    await until(lambda: page.lives and page.lives[-1])
+    await page.handlers.on_stop(page.state, page.request)
+    await asyncio.wait_for(following, 10)
+    assert page.panels[-1]["phase"] == "stopped"
+    assert page.chat[-1]["content"][-1]["text"] == "*Stopped by you*"
+
+
+async def test_a_reload_in_mid_reply_finds_it_and_follows_it_to_the_end(page: Page, handlers: Handlers) -> None:
+    await page.begin("tour", backend="Slow script", memory="window")
+    leaving = asyncio.create_task(page.follow())
+    await until(lambda: page.lives and page.lives[-1])
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    again = Page(handlers, page.request.cookies[COOKIE])
+    updates = await again.load(conversation=str(page.state.conversation_id))
+    assert again.state.run_id == page.state.run_id
+    assert again.texts == ["tour"]
+    assert updates[8]["value"] == "Slow script"
+    assert updates[9] == "window"
+    await again.follow()
+    assert again.panels[-1]["phase"] == "complete"
+    assert again.texts[1] == again.lives[-1]
+
+
+async def test_a_reload_after_the_end_shows_the_last_state(page: Page, handlers: Handlers) -> None:
+    await page.send("tour")
+    again = Page(handlers, page.request.cookies[COOKIE])
+    updates = await again.load(conversation=str(page.state.conversation_id))
+    assert again.chat == page.chat
+    assert updates[3]["phase"] == "complete"
+    assert updates[3]["context"]["messages"]
+    assert again.state.run_id is None
+
+
+async def test_a_new_page_is_empty(page: Page) -> None:
+    updates = await page.load()
+    assert (page.state, page.chat, updates[3]) == (PageState(), [], None)
+    assert updates[8]["value"] == "Script"
+    assert updates[9] == "tokens"
+
+
+async def test_another_visitors_ids_open_nothing(page: Page, handlers: Handlers, identity: Identity) -> None:
+    await page.begin("endless", backend="Slow script")
+    for stranger in (Page(handlers, cookie(identity)), Page(handlers, None)):
+        with pytest.warns(UserWarning, match="not yours"):
+            await stranger.load(conversation=str(page.state.conversation_id))
+        assert (stranger.state, stranger.chat) == (PageState(), [])
+        stranger.state = PageState(page.state.conversation_id, page.state.run_id, list(page.state.drawn))
+        await stranger.follow()
+        assert stranger.panels == []
+        with pytest.warns(UserWarning, match="not yours"):
+            await handlers.on_stop(stranger.state, stranger.request)
+        with pytest.warns(UserWarning, match="not yours"):
+            await handlers.on_undo(stranger.state, stranger.request, Data(0))  # type: ignore[arg-type]
+        await handlers.on_clear(stranger.state, stranger.request)
+    assert not [run for run in [handlers.runs.find(page.state.run_id)] if run is None or run.ended]
+    assert await handlers.store.size(str(page.state.conversation_id)) == 2
+
+
+async def test_retry_edit_and_undo_do_what_they_say(page: Page, handlers: Handlers) -> None:
+    await page.send("one")
+    await page.send("faults")
+    page.takes(await handlers.on_retry("Script", "tokens", page.state, page.request, Data(3)))  # type: ignore[arg-type]
+    await page.follow()
+    assert [page.texts[0], page.texts[2]] == ["one", "faults"]
+    assert len(page.chat) == 4
+    edit: Any = Data(0, [{"type": "text", "text": "tour <\u2060b>"}])
+    page.takes(await handlers.on_edit("Script", "tokens", page.state, page.request, edit))
+    await page.follow()
+    assert page.state.drawn[0].text == "tour <b>"
+    assert len(page.chat) == 2
+    page.takes(await handlers.on_undo(page.state, page.request, Data(0)))  # type: ignore[arg-type]
+    assert (page.prompt, page.chat) == ("tour <b>", [])
+    assert await handlers.store.size(str(page.state.conversation_id)) == 0
+
+
+async def test_clear_deletes_the_conversation_and_ends_its_run(page: Page, handlers: Handlers) -> None:
+    await page.begin("endless", backend="Slow script")
+    run = handlers.runs.find(page.state.run_id)
+    conversation_id = str(page.state.conversation_id)
+    page.takes(await handlers.on_clear(page.state, page.request))
+    assert run
+    assert run.ended
+    assert (page.state, page.chat) == (PageState(), [])
+    assert await handlers.store.size(conversation_id) == 0
+
+
+async def test_a_long_conversation_draws_its_end_and_more_on_demand(page: Page, handlers: Handlers) -> None:
+    given: Any = [("user" if n % 2 == 0 else "assistant", str(n)) for n in range(100)]
+    conversation_id = await handlers.store.create(None, given)
+    await page.load(conversation=conversation_id)
+    assert page.texts == [str(n) for n in range(100 - DRAWN, 100)]
+    assert page.state.earlier == 100 - DRAWN
+    updates = await handlers.on_earlier(page.state, page.request)
+    assert [m["content"][0]["text"] for m in updates[1]] == [str(n) for n in range(100 - 2 * DRAWN, 100)]
+    assert updates[0].earlier == 100 - 2 * DRAWN
+
+
+async def test_two_pages_of_one_visitor_see_the_same_run(page: Page, handlers: Handlers) -> None:
+    await page.begin("tour", backend="Slow script")
+    other = Page(handlers, page.request.cookies[COOKIE])
+    await other.load(conversation=str(page.state.conversation_id))
+    await asyncio.gather(page.follow(), other.follow())
+    assert page.texts == other.texts
+    with pytest.warns(UserWarning, match="Not sent"):
+        await handlers.turns.start(Ask("endless", handlers._visitor(page.request), page.state.conversation_id))
+        await page.begin("again")

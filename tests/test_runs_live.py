@@ -1,0 +1,321 @@
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runs import events
+from runs.errors import INTERNAL, ChatError
+from runs.events import Entry, Event
+from runs.live import Lifetime, LiveRun
+from runs.record import fold
+from tests.grammar import check, check_run
+
+Work = Callable[[LiveRun], Awaitable[None]]
+
+
+def a_run(owner: str | None = "anna", **lifetime: float) -> LiveRun:
+    life = Lifetime(**lifetime)  # type: ignore[arg-type]
+    return LiveRun(conversation_id="c", backend="b", memory="m", owner=owner, lifetime=life)
+
+
+async def done(run: LiveRun, work: Work, save: Any = None) -> list[dict[str, Any]]:
+    run.start(work, save)
+    assert run.task
+    await asyncio.wait_for(run.task, 5)
+    return check_run(run)
+
+
+def write(run: LiveRun, *words: str) -> None:
+    for word in words:
+        run.emit(events.Token(word, run.state.tokens + 1))
+
+
+async def writing(run: LiveRun) -> None:
+    run.emit(events.ModelStart("m", None, "model"))
+    write(run, "Hello ", "there")
+    run.emit(events.ModelEnd("m", {"input_tokens": 3, "output_tokens": 2}, 0.1))
+
+
+async def endless(run: LiveRun) -> None:
+    run.emit(events.ChainStart("agent", "c", None, []))
+    run.emit(events.ModelStart("m", "c", "model"))
+    run.emit(events.ToolStart("clock", "t", {}))
+    while True:
+        write(run, "word ")
+        await asyncio.sleep(0.002)
+
+
+async def until(run: LiveRun, kind: str) -> None:
+    async with aclosing(run.log.follow()) as batches:
+        async for batch in batches:
+            if any(entry.type == kind for entry in batch):
+                return
+
+
+async def test_work_that_returns_is_complete() -> None:
+    told = await done(a_run(), writing)
+    last = told[-1]
+    assert (last["type"], last["content"]) == ("complete", "Hello there")
+    assert last["usage"] == {"input_tokens": 3, "output_tokens": 2}
+    assert [e["phase"] for e in told if e["type"] == "status"] == ["queued", "waiting", "streaming"]
+
+
+async def test_a_chat_error_is_told_as_it_is() -> None:
+    async def failing(run: LiveRun) -> None:
+        await writing(run)
+        raise ChatError("rate_limited", "Wait a little.", retryable=True, retry_after=30)
+
+    last = (await done(a_run(), failing))[-1]
+    assert (last["type"], last["code"], last["message"]) == ("error", "rate_limited", "Wait a little.")
+    assert (last["retryable"], last["retry_after"], last["content"]) == (True, 30, "Hello there")
+
+
+async def test_a_defect_is_internal_and_its_text_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(run: LiveRun) -> None:
+        write(run, "so far")
+        raise RuntimeError("/secret/path sk-key")
+
+    told = await done(a_run(), broken)
+    assert (told[-1]["code"], told[-1]["message"], told[-1]["content"]) == ("internal", INTERNAL, "so far")
+    assert "secret" not in str(told)
+    assert "/secret/path" in caplog.text, "it is logged, with its traceback"
+
+
+async def test_stop_ends_at_once_and_supplies_the_missing_ends() -> None:
+    run = a_run()
+    run.start(endless)
+    await until(run, "token")
+    await asyncio.gather(run.stop("user"), run.stop("user"))
+    await run.stop("user")
+    told = check_run(run)
+    assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "user")
+    ends = [e for e in told if e["type"].endswith("_end")]
+    assert [e["type"] for e in ends] == ["tool_end", "model_end", "chain_end"]
+    assert {e["error"] for e in ends} == {"cancelled"}
+
+
+async def test_stop_reaches_work_that_has_not_begun() -> None:
+    run = a_run()
+    run.start(endless)
+    await run.stop("user")
+    last = check_run(run)[-1]
+    assert (last["reason"], last["content"]) == ("user", "")
+
+
+@pytest.mark.parametrize("swallowed", [1, 3])
+async def test_stop_goes_on_while_cancels_are_swallowed(swallowed: int) -> None:
+    async def stubborn(run: LiveRun) -> None:
+        write(run, "word")
+        for _ in range(swallowed):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+        await asyncio.Event().wait()
+
+    run = a_run()
+    run.start(stubborn)
+    await until(run, "token")
+    await asyncio.wait_for(run.stop("user"), 2)
+    assert check_run(run)[-1]["reason"] == "user"
+
+
+async def test_a_cancel_that_comes_out_as_another_exception_is_a_stop() -> None:
+    async def translating(run: LiveRun) -> None:
+        write(run, "word")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RuntimeError("aborted") from None
+
+    run = a_run()
+    run.start(translating)
+    await until(run, "token")
+    await run.stop("user")
+    assert check_run(run)[-1]["type"] == "stopped"
+
+
+@pytest.mark.parametrize("lifetime", [{"seconds": 0.05}, {"characters": 20}])
+async def test_a_run_ends_at_its_limit(lifetime: dict[str, float]) -> None:
+    last = (await done(a_run(**lifetime), endless))[-1]
+    assert (last["type"], last["reason"]) == ("stopped", "limit")
+
+
+async def test_a_run_that_nobody_owns_or_follows_is_abandoned() -> None:
+    last = (await done(a_run(owner=None, abandoned_s=0.05), endless))[-1]
+    assert (last["type"], last["reason"]) == ("stopped", "abandoned")
+
+
+async def test_an_owner_or_a_follower_or_an_open_approval_keeps_a_run() -> None:
+    async def waiting(run: LiveRun) -> None:
+        run.emit(events.ToolStart("clock", "t", {}))
+        run.emit(events.Approval("clock", "t", {}))
+        await asyncio.Event().wait()
+
+    owned, followed, asking = (a_run(owner, abandoned_s=0.01) for owner in ("anna", None, None))
+    owned.start(endless)
+    followed.start(endless)
+    asking.start(waiting)
+    async with aclosing(followed.log.follow()) as batches:
+        await anext(batches)
+        await asyncio.sleep(0.6)
+        assert not (owned.ended or followed.ended or asking.ended)
+    await asyncio.wait_for(asyncio.wait([followed.task]), 3)  # type: ignore[list-item]
+    assert check_run(followed)[-1]["reason"] == "abandoned"
+    for run in (owned, asking):
+        await run.stop("shutdown")
+        assert check_run(run)[-1]["reason"] == "shutdown"
+
+
+async def test_the_end_is_told_when_the_loop_goes_down() -> None:
+    run = a_run()
+    run.start(endless)
+    await until(run, "token")
+    assert run.task
+    run.task.cancel()
+    await asyncio.wait({run.task})
+    assert check_run(run)[-1]["reason"] == "shutdown"
+
+
+async def test_what_comes_after_the_end_is_dropped() -> None:
+    run = a_run()
+    await done(run, writing)
+    before = len(run.log.entries)
+    run.emit(events.Token("late", 9))
+    assert len(run.log.entries) == before
+
+
+async def test_save_gets_the_closing_entries_before_they_are_published() -> None:
+    seen: list[tuple[bool, str]] = []
+
+    async def save(run: LiveRun, closing: Sequence[Entry]) -> None:
+        seen.append((run.ended, closing[-1].type))
+        assert closing[0].seq == run.log.entries[-1].seq + 1
+
+    await done(a_run(), writing, save)
+    assert seen == [(False, "complete")]
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [(ChatError("internal", "The disk is full."), "The disk is full."), (RuntimeError("/secret"), "not saved")],
+)
+async def test_a_reply_that_cannot_be_saved_is_told_and_kept(problem: Exception, said: str) -> None:
+    async def save(run: LiveRun, closing: Sequence[Entry]) -> None:
+        raise problem
+
+    told = await done(a_run(), writing, save)
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there")
+    assert any(said in e["content"] for e in told if e["type"] == "status")
+    assert "/secret" not in str(told)
+
+
+async def test_a_silent_backend_is_stalled_until_it_goes_on() -> None:
+    async def halting(run: LiveRun) -> None:
+        write(run, "one ")
+        await asyncio.sleep(0.6)
+        write(run, "two")
+
+    told = await done(a_run(stall_s=0.05), halting)
+    phases = [e["phase"] for e in told if e["type"] == "status"]
+    assert phases == ["queued", "streaming", "stalled", "streaming"]
+
+
+async def test_digests_of_a_fast_stream_stay_within_their_rate() -> None:
+    async def fast(run: LiveRun) -> None:
+        for _ in range(300):
+            write(run, "word ")
+            await asyncio.sleep(0.004)
+
+    told = await done(a_run(), fast)
+    digests = [e for e in told if e["type"] == "state"]
+    assert len(digests) > 4
+    assert digests[-1]["tokens_received"] == 300
+    assert digests[-1]["status"] == "complete"
+
+
+WORDS = st.text(min_size=1, max_size=20)
+NAMES = st.sampled_from(["clock", "search", "t" * 64])
+MOVES = st.one_of(
+    st.tuples(st.just("token"), WORDS),
+    st.tuples(st.just("reasoning"), WORDS),
+    st.tuples(st.sampled_from(["model", "chain", "tool", "approve"]), NAMES),
+    st.tuples(st.just("output"), WORDS),
+    st.tuples(st.just("end"), st.integers(0, 5)),
+    st.tuples(st.sampled_from(["say", "context", "pause"]), WORDS),
+)
+ENDINGS: dict[str, Exception | None] = {
+    "returns": None,
+    "is refused": ChatError("backend_unavailable", "Gone.", retryable=True),
+    "breaks": ValueError("defect"),
+}
+
+
+def _event(run: LiveRun, move: str, value: Any, place: int) -> Event | None:
+    """A legal event of some work; what is left open, or in what order things end, is arbitrary."""
+    steps = run.state.open_steps
+    tools = [step for step in steps if step.kind == "tool"]
+    match move:
+        case "token":
+            return events.Token(value, run.state.pieces + 1_000 * place)
+        case "reasoning":
+            return events.Reasoning(value)
+        case "model":
+            return events.ModelStart(f"m{place}", steps[-1].id if steps else None, value)
+        case "chain":
+            return events.ChainStart(value, f"c{place}", None, [])
+        case "tool":
+            return events.ToolStart(value, f"t{place}", {"q": value})
+        case "approve":
+            return events.Approval(value, tools[-1].id, {}) if tools else None
+        case "output":
+            return events.ToolOutput("clock", tools[0].id, value) if tools else None
+        case "say":
+            return events.Status("waiting", value)
+        case "context":
+            return events.Context([], [], 0, 100)
+    if not steps:
+        return None
+    step = steps[value % len(steps)]
+    match step.kind:
+        case "model":
+            return events.ModelEnd(step.id, {"input_tokens": 1, "output_tokens": value}, 0.0)
+        case "chain":
+            return events.ChainEnd(step.id, [])
+        case "tool":
+            return events.ToolEnd(step.name, step.id, "", 0.0)
+
+
+@given(st.lists(MOVES, max_size=40), st.sampled_from([*ENDINGS, "is stopped"]))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_the_work_does_the_grammar_holds(moves: list[tuple[str, Any]], ending: str) -> None:
+    async def moving(run: LiveRun) -> None:
+        for place, (move, value) in enumerate(moves, 1):
+            if move == "pause":
+                await asyncio.sleep(0)
+            elif event := _event(run, move, value, place):
+                run.emit(event)
+        if ending == "is stopped":
+            await asyncio.Event().wait()
+        if problem := ENDINGS[ending]:
+            raise problem
+
+    async def play() -> LiveRun:
+        run = a_run()
+        run.start(moving)
+        await asyncio.sleep(0)
+        if ending == "is stopped":
+            await run.stop("user")
+        assert run.task
+        await run.task
+        return run
+
+    run = asyncio.run(play())
+    check(told := [entry.wire() for entry in run.log.entries])
+    expected = {"returns": "complete", "is stopped": "stopped"}.get(ending, "error")
+    assert told[-1]["type"] == expected
+    assert fold("\n".join(entry.json for entry in run.log.entries)).phase == run.state.phase == expected

@@ -1,0 +1,126 @@
+import asyncio
+import random
+from contextlib import aclosing
+
+import pytest
+
+from runs import events
+from runs.log import RunLog
+
+
+def token(n: int) -> events.Token:
+    return events.Token(str(n), n)
+
+
+async def followed(log: RunLog, after: int = 0, pause: float | None = None) -> list[int]:
+    """The seqs that a follower gets; with `pause` it is a slow one."""
+    seqs: list[int] = []
+    async with aclosing(log.follow(after)) as batches:
+        async for batch in batches:
+            seqs += [entry.seq for entry in batch]
+            if pause is not None:
+                await asyncio.sleep(pause)
+    return seqs
+
+
+async def written(log: RunLog, count: int) -> None:
+    for n in range(1, count + 1):
+        log.append(token(n))
+        if n % 7 == 0:
+            await asyncio.sleep(0)
+    log.close()
+
+
+async def test_any_number_of_followers_get_every_entry_once_in_order() -> None:
+    log = RunLog("r")
+    pauses = [None, 0, 0.001, 0.003] * 10
+    followers = [asyncio.create_task(followed(log, pause=pause)) for pause in pauses]
+    await asyncio.sleep(0)
+    await written(log, 500)
+    for seqs in await asyncio.gather(*followers):
+        assert seqs == list(range(1, 501))
+    assert log.followers == 0
+
+
+@pytest.mark.parametrize("after", [0, 1, 37, 99, 100, 5000, -3])
+async def test_a_follower_may_begin_anywhere(after: int) -> None:
+    log = RunLog("r")
+    live = asyncio.create_task(followed(log, after))
+    await asyncio.sleep(0)
+    await written(log, 100)
+    expected = list(range(max(0, after) + 1, 101))
+    assert await live == expected
+    assert await followed(log, after) == expected
+
+
+async def test_a_late_follower_gets_all_that_is_waiting_in_one_batch() -> None:
+    log = RunLog("r")
+    log.append(*(token(n) for n in range(50)))
+    async with aclosing(log.follow()) as batches:
+        assert len(await anext(batches)) == 50
+        log.append(token(50), token(51))
+        assert [entry.seq for entry in await anext(batches)] == [51, 52]
+
+
+async def test_cancelled_followers_leave_the_others_alone() -> None:
+    log, choice = RunLog("r"), random.Random(3)
+    doomed = [asyncio.create_task(followed(log)) for _ in range(20)]
+    staying = [asyncio.create_task(followed(log)) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert log.followers == 40
+    for n in range(1, 101):
+        log.append(token(n))
+        if n % 5 == 0:
+            choice.choice(doomed).cancel()
+            await asyncio.sleep(0)
+    for task in doomed:
+        task.cancel()
+    await asyncio.wait(doomed)
+    assert log.followers == 20
+    log.close()
+    for seqs in await asyncio.gather(*staying):
+        assert seqs == list(range(1, 101))
+
+
+async def test_a_closed_generator_is_no_follower_any_more() -> None:
+    now = [100.0]
+    log = RunLog("r", clock=lambda: now[0])
+    log.append(token(1))
+    async with aclosing(log.follow()) as batches:
+        await anext(batches)
+        assert log.followers == 1
+        now[0] = 107.0
+    assert (log.followers, log.left_at) == (0, 107.0)
+
+
+async def test_wake_gives_empty_batches_while_nothing_comes() -> None:
+    log = RunLog("r")
+    async with aclosing(log.follow(wake_s=0.01)) as batches:
+        assert list(await anext(batches)) == []
+        assert list(await anext(batches)) == []
+        log.append(token(1))
+        assert [entry.seq for entry in await anext(batches)] == [1]
+
+
+async def test_closing_ends_a_follower_that_waits() -> None:
+    log = RunLog("r")
+    waiting = asyncio.create_task(followed(log))
+    await asyncio.sleep(0)
+    log.close()
+    assert await asyncio.wait_for(waiting, 1) == []
+
+
+async def test_a_closed_log_takes_nothing() -> None:
+    log = RunLog("r")
+    log.close()
+    with pytest.raises(RuntimeError):
+        log.append(token(1))
+
+
+async def test_prepared_entries_must_still_fit() -> None:
+    log = RunLog("r")
+    prepared = log.prepare([token(1)])
+    log.append(token(2))
+    with pytest.raises(RuntimeError):
+        log.publish(prepared)
+    assert len(log.entries) == 1

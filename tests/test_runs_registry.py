@@ -1,0 +1,97 @@
+import asyncio
+
+import pytest
+
+from runs.errors import ChatError
+from runs.live import Lifetime, LiveRun
+from runs.registry import Runs
+from tests.grammar import check_run
+
+
+def a_run(conversation: str = "c", owner: str | None = None) -> LiveRun:
+    return LiveRun(conversation_id=conversation, backend="b", memory="m", owner=owner, lifetime=Lifetime())
+
+
+async def nothing(run: LiveRun) -> None:
+    pass
+
+
+async def endless(run: LiveRun) -> None:
+    await asyncio.Event().wait()
+
+
+async def ended_run(conversation: str) -> LiveRun:
+    run = a_run(conversation)
+    run.start(nothing)
+    assert run.task
+    await run.task
+    return run
+
+
+async def test_one_live_run_to_a_conversation() -> None:
+    runs, first = Runs(), a_run("c")
+    runs.add(first)
+    with pytest.raises(ChatError) as refused:
+        runs.add(a_run("c"))
+    assert refused.value.code == "busy"
+    runs.add(a_run("another"))
+    first.start(endless)
+    await first.stop("user")
+    runs.add(a_run("c"))
+
+
+async def test_no_more_live_runs_than_there_are_places() -> None:
+    runs = Runs(most=2)
+    runs.add(a_run("1"))
+    runs.add(a_run("2"))
+    with pytest.raises(ChatError) as refused:
+        runs.add(a_run("3"))
+    assert (refused.value.code, refused.value.retryable) == ("busy", True)
+
+
+async def test_only_the_newest_ended_runs_are_kept() -> None:
+    runs = Runs(kept=3)
+    ended = [await ended_run(str(n)) for n in range(6)]
+    live = a_run("live")
+    for run in [live, *ended]:
+        runs.add(run)
+    runs.add(a_run("last"))
+    assert runs.get(live.id, None) is live
+    for gone in ended[:3]:
+        with pytest.raises(ChatError):
+            runs.get(gone.id, None)
+    for kept in ended[3:]:
+        assert runs.get(kept.id, None) is kept
+
+
+async def test_a_run_is_its_owners_and_one_without_owner_everybodys() -> None:
+    runs, owned, free = Runs(), a_run("1", owner="anna"), a_run("2")
+    runs.add(owned)
+    runs.add(free)
+    assert runs.get(owned.id, "anna") is owned
+    assert runs.get(free.id, "ben") is runs.get(free.id, None) is free
+    for stranger in ("ben", None):
+        with pytest.raises(ChatError) as refused:
+            runs.get(owned.id, stranger)
+        assert refused.value.code == "not_found"
+
+
+async def test_a_discarded_run_frees_its_conversation() -> None:
+    runs, run = Runs(), a_run("c")
+    runs.add(run)
+    assert runs.of("c") is run
+    runs.discard(run)
+    assert runs.of("c") is None
+    runs.add(a_run("c"))
+
+
+async def test_shutdown_ends_every_live_run() -> None:
+    runs = Runs()
+    started = [a_run(str(n)) for n in range(5)]
+    for run in started:
+        runs.add(run)
+        run.start(endless)
+    await runs.stop_all()
+    assert not list(runs.live())
+    for run in started:
+        assert check_run(run)[-1]["reason"] == "shutdown"

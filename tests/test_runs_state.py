@@ -1,0 +1,136 @@
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runs import events
+from runs.events import Entry, Event
+from runs.state import AgentState, apply, digest
+
+RUN = events.Run("c", "b", "m")
+
+
+def fold_at(*timed: tuple[float, Event]) -> AgentState:
+    state = AgentState()
+    for seq, (at, event) in enumerate(timed, 1):
+        state = apply(state, Entry(seq, "r", at, event))
+    return state
+
+
+def tokens(times: Iterable[float]) -> list[tuple[float, Event]]:
+    return [(at, events.Token("x", n)) for n, at in enumerate(times, 1)]
+
+
+def test_ttft_is_from_the_start_to_the_first_piece() -> None:
+    state = fold_at((10.0, RUN), (10.75, events.Reasoning("hm")), (11.5, events.Token("x", 2)))
+    assert state.ttft_s == 0.75
+    assert fold_at((10.0, RUN)).ttft_s is None
+
+
+@given(st.floats(5, 200), st.integers(20, 400))
+def test_a_steady_stream_shows_its_rate(per_s: float, count: int) -> None:
+    state = fold_at((0.0, RUN), *tokens(1 + i / per_s for i in range(count)))
+    now = 1 + (count - 1) / per_s
+    assert state.average() == pytest.approx(per_s)
+    assert state.rate(now) == pytest.approx(per_s, rel=0.25)
+
+
+def test_the_rate_called_now_falls_when_nothing_comes() -> None:
+    state = fold_at((0.0, RUN), *tokens(i / 50 for i in range(200)))
+    assert state.rate(4.0) > 40
+    assert state.rate(8.0) < 5
+    assert state.rate(60.0) < 0.01
+
+
+def test_rates_before_the_first_token_are_nothing() -> None:
+    state = fold_at((0.0, RUN))
+    assert state.rate(3.0) == 0
+    assert state.average() is None
+
+
+def test_pieces_are_estimates_until_the_provider_counts() -> None:
+    pieces = [*tokens([1.0, 2.0]), (2.5, events.Reasoning("hm"))]
+    state = fold_at((0.0, RUN), *pieces)
+    assert (state.tokens, state.estimated) == (3, True)
+    usage = {"input_tokens": 40, "output_tokens": 7}
+    counted = fold_at((0.0, RUN), *pieces, (3.0, events.ModelEnd("m", usage, 1.0)))
+    assert (counted.tokens, counted.estimated, counted.input_tokens) == (7, False, 40)
+    assert counted.usage() == usage
+
+
+def test_counts_of_several_model_calls_add_up() -> None:
+    first, second = {"input_tokens": 10, "output_tokens": 3}, {"input_tokens": 20, "output_tokens": 5}
+    timed = (1.0, events.ModelEnd("a", first, 1.0)), (2.0, events.ModelEnd("b", second, 1.0))
+    assert fold_at((0.0, RUN), *timed).usage() == {"input_tokens": 30, "output_tokens": 8}
+
+
+def test_a_call_without_usage_leaves_the_estimate() -> None:
+    context = events.Context([], [], 12, 100)
+    timed = (0.5, context), *tokens([1.0, 2.0]), (3.0, events.ModelEnd("m", None, 1.0))
+    state = fold_at((0.0, RUN), *timed)
+    assert (state.tokens, state.estimated) == (2, True)
+    assert state.usage() == {"input_tokens": 12, "output_tokens": 2}
+
+
+def test_steps_open_and_end_by_id() -> None:
+    timed = [
+        (0.0, RUN),
+        (1.0, events.ChainStart("agent", "c", None, [])),
+        (2.0, events.ModelStart("m", "c", "model")),
+        (3.0, events.ToolStart("clock", "t", {})),
+        (4.0, events.ToolEnd("clock", "t", "", 1.0, "broken")),
+        (5.0, events.ModelEnd("m", None, 3.0)),
+    ]
+    state = fold_at(*timed)
+    assert [(s.kind, s.name, s.start, s.end, s.error) for s in state.steps] == [
+        ("chain", "agent", 1.0, None, None),
+        ("model", "model", 2.0, 5.0, None),
+        ("tool", "clock", 3.0, 4.0, "broken"),
+    ]
+    assert [s.id for s in state.open_steps] == ["c"]
+    assert state.tools == ("clock",)
+
+
+def test_the_current_step_names_an_open_tool() -> None:
+    calling = fold_at(
+        (0.0, RUN), (1.0, events.Status("tool", "Calling clock")), (1.0, events.ToolStart("clock", "t", {}))
+    )
+    assert calling.current_step == "Calling clock"
+    assert fold_at((0.0, RUN), (1.0, events.Status("waiting", "Waiting"))).current_step == "Waiting"
+
+
+def test_stretches_say_when_each_phase_began() -> None:
+    timed = [
+        (1.0, events.Status("queued", "…")),
+        (2.0, events.Status("waiting", "a")),
+        (3.0, events.Status("waiting", "b")),
+    ]
+    state = fold_at((0.5, RUN), *timed, (4.0, events.Complete("", {}, {})))
+    assert [(s.phase, s.start) for s in state.stretches] == [("queued", 0.5), ("waiting", 2.0), ("complete", 4.0)]
+    assert (state.since, state.ended, state.current_step) == (4.0, 4.0, None)
+
+
+@pytest.mark.parametrize(
+    ("last", "phase"),
+    [
+        (events.Complete("", {}, {}), "complete"),
+        (events.Stopped("", "limit", {}, {}), "stopped"),
+        (events.Error("internal", "oh", True, ""), "error"),
+    ],
+)
+def test_the_last_event_sets_the_phase(last: Event, phase: str) -> None:
+    state = fold_at((0.0, RUN), (2.0, last))
+    assert (state.phase, state.ended) == (phase, 2.0)
+    assert state.said
+
+
+def test_digests_are_ignored_by_the_fold() -> None:
+    state = fold_at((0.0, RUN), *tokens([1.0]))
+    assert apply(state, Entry(9, "r", 2.0, digest(state, 2.0))) == state
+
+
+def test_a_digest_is_bounded_whatever_the_run_has_done() -> None:
+    many = [(1.0, events.ToolStart(f"{'tool' * 40}{n}", str(n), {})) for n in range(50)]
+    state = fold_at((0.0, RUN), *many, (2.0, events.Status("waiting", "ö" * 5000)))
+    assert len(Entry(1, "r", 3.0, digest(state, 3.0)).json.encode()) <= 2048

@@ -1,0 +1,111 @@
+import base64
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from runs.errors import ChatError
+from transports.guard import GuardMiddleware, foreign, problem
+
+HERE = {"host": "glass.example:7860"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, False),
+        ({"origin": "http://glass.example:7860"}, False),
+        ({"origin": "https://glass.example:7860"}, False),
+        ({"origin": "http://glass.example"}, True),
+        ({"origin": "http://evil.example"}, True),
+        ({"origin": "http://glass.example:7860.evil.example"}, True),
+        ({"origin": "null"}, True),
+        ({"origin": "null", "x-forwarded-host": "proxied.example"}, True),
+        ({"origin": "file://"}, True),
+        ({"origin": "https://proxied.example", "x-forwarded-host": "first.example, proxied.example"}, False),
+        ({"sec-fetch-site": "cross-site"}, True),
+        ({"sec-fetch-site": "same-origin"}, False),
+        ({"sec-fetch-site": "none"}, False),
+    ],
+)
+def test_requests_of_other_sites_pages_are_foreign(headers: dict[str, str], expected: bool) -> None:
+    assert foreign(HERE | headers) is expected
+
+
+def test_a_problem_is_code_and_message_with_its_status() -> None:
+    answer = problem(ChatError("rate_limited", "Wait.", retry_after=29.6))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "30")
+    assert answer.body == b'{"code":"rate_limited","message":"Wait."}'
+
+
+async def echo(request: Request) -> JSONResponse:
+    return JSONResponse({"bytes": len(await request.body())})
+
+
+def client(auth: tuple[str, str] | None = None, logged_in: bool = False) -> httpx.AsyncClient:
+    paths = "/ours", "/ours/deep", "/healthz", "/theirs"
+    app: Any = Starlette(routes=[Route(path, echo, methods=["GET", "POST"]) for path in paths])
+    ours = frozenset({"/ours", "/healthz"})
+    guarded = GuardMiddleware(app, ours, 1000, auth, lambda connection: logged_in)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://here")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/ours", 403), ("POST", "/ours/deep", 403), ("POST", "/theirs", 403), ("GET", "/theirs", 200)],
+)
+async def test_a_foreign_browser_may_only_look_at_the_page(method: str, path: str, status: int) -> None:
+    async with client() as http:
+        answer = await http.request(method, path, headers={"origin": "http://evil.example"})
+    assert answer.status_code == status
+    if status == 403:
+        assert answer.json()["code"] == "authentication"
+
+
+async def test_bodies_to_our_routes_are_bounded_also_without_a_length() -> None:
+    async def pieces() -> Any:
+        for _ in range(20):
+            yield b"x" * 100
+
+    async with client() as http:
+        assert (await http.post("/ours", content=b"x" * 1000)).json() == {"bytes": 1000}
+        for body in (b"x" * 1001, pieces()):
+            answer = await http.post("/ours", content=body)
+            assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+        assert (await http.post("/theirs", content=b"x" * 5000)).json() == {"bytes": 5000}
+
+
+def basic(text: str) -> dict[str, str]:
+    return {"authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        (basic("ann:one"), 200),
+        (basic("ann:two"), 401),
+        (basic("ann"), 401),
+        (basic("änn:öne"), 401),
+        ({"authorization": "Basic ???"}, 401),
+        ({"authorization": "Bearer one"}, 401),
+        ({"authorization": "Basic"}, 401),
+    ],
+)
+async def test_a_login_closes_our_routes(headers: dict[str, str], status: int) -> None:
+    async with client(auth=("ann", "one")) as http:
+        answer = await http.get("/ours", headers=headers)
+        assert answer.status_code == status
+        assert (await http.get("/healthz")).status_code == 200
+    if status == 401:
+        assert answer.json()["code"] == "authentication"
+        assert answer.headers["www-authenticate"] == "Basic"
+
+
+async def test_the_logins_own_cookie_opens_our_routes() -> None:
+    async with client(auth=("ann", "one"), logged_in=True) as http:
+        assert (await http.get("/ours")).status_code == 200
