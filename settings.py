@@ -45,7 +45,7 @@ class BackendSettings(_Section):
     slots: Annotated[int, Field(ge=1, le=64)] = 4
     """local: how many replies are written at once."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """local: threads of the model; default: the machine's."""
+    """local: threads of the model; default: half the logical processors."""
 
     @field_validator("name")
     @classmethod

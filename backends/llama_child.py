@@ -23,8 +23,7 @@ def main() -> None:
     params.n_ctx = wanted["context"] * wanted["slots"]
     params.n_parallel = wanted["slots"]
     params.n_batch = params.n_ubatch = BATCH
-    if wanted["threads"]:
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = wanted["threads"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = wanted["threads"]
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [wanted["key"]]
