@@ -26,6 +26,8 @@ from transports.identity import Identity
 
 _YIELDS_PER_S = 20
 """To one page; fewer when more runs share the process."""
+_PANEL_S = 0.12
+"""Between two drawings of the panel in one phase: figures that change faster cannot be read."""
 _THOUGHTS = 600
 """Characters of the latest thinking that the panel shows."""
 
@@ -44,16 +46,17 @@ class Tail:
         if run is None:
             yield gr.skip(), gr.skip()  # a generator without a yield would empty its outputs
             return
-        thoughts, last, yielded = "", 0.0, 0
+        phase: events.Phase | None = None
+        thoughts, last, drawn = "", 0.0, 0.0
         async with aclosing(run.log.follow(wake_s=1.0)) as batches:
             async for batch in batches:
                 fresh_context = any(isinstance(entry.event, events.Context) for entry in batch)
                 thoughts = (thoughts + "".join(_thoughts(batch)))[-_THOUGHTS:]
-                yield (
-                    render_live(run.text),
-                    render_panel(run.state, thoughts, with_context=fresh_context or not yielded),
-                )
-                yielded += 1
+                panel: Any = gr.skip()
+                if run.ended or fresh_context or run.state.phase != phase or time.monotonic() - drawn > _PANEL_S:
+                    panel = render_panel(run.state, thoughts, with_context=fresh_context or not drawn)
+                    drawn, phase = time.monotonic(), run.state.phase
+                yield render_live(run.text), panel
                 # the first token is never made to wait; what follows is gathered
                 if run.state.first_token is not None and not run.ended:
                     pause = last + self._pause() - time.monotonic()

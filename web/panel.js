@@ -6,7 +6,7 @@ const NAMES = {
   tool: 'Running a tool', approval: 'Waiting for your approval', stalled: 'Stalled', complete: 'Done',
   stopped: 'Stopped', error: 'Failed',
 };
-let value = null, at = 0, context = null, contextRun = null;
+let value = null, at = 0, drawnAt = 0, context = null, contextRun = null;
 
 const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const seconds = (s) => s == null ? '–' : s < 10 ? `${s.toFixed(2)} s` : s < 100 ? `${s.toFixed(1)} s` : `${Math.round(s)} s`;
@@ -36,6 +36,7 @@ function make(tag, ...children) {
 const elapsed = () => value ? value.elapsed_s + (value.live ? (performance.now() - at) / 1000 : 0) : 0;
 
 function drawTimes() {
+  drawnAt = performance.now();
   const whole = elapsed(), age = value.since_s + (whole - value.elapsed_s);
   put($('.clock'), seconds(value.live ? age : whole));
   put($('[data-total]'), seconds(whole));
@@ -137,5 +138,5 @@ const ticking = setInterval(() => {
     panel.dataset.phase = 'stalled';
     put($('.phase'), 'Connection lost');
     put($('.step'), 'The run goes on without this page; it is found again as soon as the server answers.');
-  } else if (value?.live && !document.hidden) drawTimes();
+  } else if (value?.live && !document.hidden && performance.now() - drawnAt > 150) drawTimes();
 }, 100);
