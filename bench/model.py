@@ -1,0 +1,105 @@
+"""A LangChain chat model that follows a script, and logs when each of its tokens left it.
+
+The last message "N=300 R=50" asks for 300 tokens at 50 a second, without drift; R=0 is as fast as possible. Token 7
+reads " w0007", so that a reply's text alone shows whether it is complete and in order.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+MOST_TOKENS = 9999
+"""A token's number has four digits."""
+_TEXT = "seven quiet engineers measure the same page again and print all of it for a friend in the next room "
+
+
+def token(i: int) -> str:
+    return f" w{i:04d}"
+
+
+def numbers(text: str) -> list[int]:
+    """The numbers of the tokens in a text, in its order."""
+    return [int(digits) for digits in re.findall(r"w(\d{4})", text)]
+
+
+class ScriptedModel(BaseChatModel):
+    """`log` is the file that gets one JSON line at the end of each reply:
+
+    `asked`, the message; `how`, "done" or "cancelled"; and in milliseconds since 1970 `start_ms`, `end_ms` (when the
+    model's own work ended) and `emitted_ms`, a list with the moment of each token that was emitted.
+    """
+
+    log: Path
+
+    @property
+    def _llm_type(self) -> str:
+        return "bench"
+
+    def bind_tools(self, tools: Any, **options: Any) -> Any:
+        return self
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **options: Any) -> ChatResult:
+        tokens, _ = _script(messages[-1].text)
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("".join(map(token, range(tokens)))))])
+
+    async def _astream(
+        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **options: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        asked = messages[-1].text
+        tokens, rate = _script(asked)
+        start, emitted = time.time(), list[float]()
+        try:
+            for i in range(tokens):
+                due = start + i / rate if rate else 0.0
+                await asyncio.sleep(max(0.0, due - time.time()))  # also at R=0: a model on a network lets others run
+                emitted.append(time.time())
+                yield ChatGenerationChunk(message=AIMessageChunk(content=token(i)))
+        finally:
+            ended = {
+                "asked": asked,
+                "how": "done" if len(emitted) == tokens else "cancelled",
+                "start_ms": start * 1000,
+                "end_ms": time.time() * 1000,
+                "emitted_ms": [at * 1000 for at in emitted],
+            }
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(ended) + "\n")
+
+
+def _script(text: str) -> tuple[int, float]:
+    """How many tokens, and how many a second (0: no limit)."""
+    given = dict(re.findall(r"\b([NR])=([\d.]+)", text))
+    return min(MOST_TOKENS, int(given.get("N", 20))), float(given.get("R", 0))
+
+
+def wait_for_end(log: Path, asked: str, timeout_s: float) -> dict[str, Any] | None:
+    """The log's line about the latest reply to a message; None if there is none in time."""
+    until = time.monotonic() + timeout_s
+    while True:
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        ended = [json.loads(line) for line in lines if line.endswith("}")]
+        for record in reversed(ended):
+            if record["asked"] == asked:
+                return dict(record)
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.05)
+
+
+def earlier_messages(count: int) -> list[dict[str, str]]:
+    """The beginning of a conversation, user and assistant in turn, about 600 characters each, replies in Markdown."""
+    found = []
+    for i in range(count):
+        text = (_TEXT * 8)[7 * i % len(_TEXT) :]
+        question = f"Question {i}: {text[:580]}?"
+        answer = f"**Answer {i}.** {text[:280]}\n\n- one {text[20:90]}\n- two `{text[40:60]}`\n\n{text[280:470]}"
+        found.append({"role": "assistant", "content": answer} if i % 2 else {"role": "user", "content": question})
+    return found

@@ -1,0 +1,105 @@
+"""What the benchmark has found, as Markdown tables: medians over the repetitions, and ratios within this one run."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+Row = Mapping[str, Any]
+"""One measurement: `page`, `history`, `repetition`, `case` ("reply" or "stop"), and its figures or `error`."""
+
+MOST_RATIO = 1.2
+"""A long conversation may cost our page at most this much more per token than a new one."""
+
+_REPLY = {
+    "behind_p50_ms": "behind schedule p50, ms",
+    "behind_p95_ms": "p95, ms",
+    "first_token_ms": "first token, ms",
+    "server_cpu_ms_per_token": "server CPU, ms/token",
+    "browser_cpu_ms_per_token": "browser CPU, ms/token",
+    "long_tasks": "long tasks",
+}
+_CPU = {"server_cpu_ms_per_token": "server CPU", "browser_cpu_ms_per_token": "browser CPU"}
+
+
+def print_report(rows: Sequence[Row], tokens: int, rate: int, history: int) -> bool:
+    """Prints all tables; returns whether replies were whole, our Stop stopped and our ratios are within the bound."""
+    replies = [row for row in rows if row["case"] == "reply"]
+    print(f"\n## A reply of {tokens} tokens at {rate} a second\n")
+    print(_table(["page", "earlier messages", *_REPLY.values(), "complete, in order"], _reply_lines(replies)))
+    print(f"\n## CPU per token, {history} earlier messages to none\n")
+    print(_table(["page", *_CPU.values(), f"within {MOST_RATIO}"], _ratio_lines(replies, history)))
+    print("\nThe median of the repetitions' ratios, in brackets their range.")
+    print("\n## Stop\n")
+    header = ["page", "click to the model's end, ms", "tokens emitted after the click", "model stopped"]
+    print(_table(header, _stop_lines(rows)))
+    failed = [row for row in rows if "error" in row]
+    for row in failed:
+        print(f"\n{row['page']}, {row['history']} earlier, repetition {row['repetition']} failed: {row['error']}")
+    whole = all(row.get("complete_in_order") for row in replies)
+    stopped = all(row.get("stop_ms") is not None for row in rows if row["case"] == "stop" and row["page"] == "ours")
+    return whole and stopped and not failed and _within(replies, "ours", history)
+
+
+def _table(header: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
+    header = list(header)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
+
+
+def _middle(rows: Iterable[Row], figure: str) -> float | None:
+    found = [row[figure] for row in rows if row.get(figure) is not None]
+    return median(found) if found else None
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    digits = 0 if value == int(value) or value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f}"
+
+
+def _pages(rows: Iterable[Row]) -> list[tuple[str, int]]:
+    """What was measured, ours first."""
+    return sorted({(row["page"], row["history"]) for row in rows})
+
+
+def _of(rows: Iterable[Row], page: str, history: int) -> list[Row]:
+    return [row for row in rows if (row["page"], row["history"]) == (page, history)]
+
+
+def _reply_lines(replies: Sequence[Row]) -> Iterable[list[str]]:
+    for page, history in _pages(replies):
+        mine = _of(replies, page, history)
+        whole = sum(bool(row.get("complete_in_order")) for row in mine)
+        yield [page, str(history), *(_number(_middle(mine, f)) for f in _REPLY), f"{whole} of {len(mine)}"]
+
+
+def _ratios(replies: Sequence[Row], page: str, history: int, figure: str) -> list[float]:
+    """A figure with earlier messages over the same without, for each repetition that has both."""
+    found = []
+    for repetition in sorted({row["repetition"] for row in replies}):
+        turn = [row for row in replies if row["repetition"] == repetition]
+        long, new = _middle(_of(turn, page, history), figure), _middle(_of(turn, page, 0), figure)
+        if long and new:
+            found.append(long / new)
+    return found
+
+
+def _within(replies: Sequence[Row], page: str, history: int) -> bool:
+    ratios = [_ratios(replies, page, history, figure) for figure in _CPU]
+    return all(each and round(median(each), 2) <= MOST_RATIO for each in ratios)
+
+
+def _ratio_lines(replies: Sequence[Row], history: int) -> Iterable[list[str]]:
+    for page in dict.fromkeys(page for page, _ in _pages(replies)):
+        ratios = [_ratios(replies, page, history, figure) for figure in _CPU]
+        cells = [f"{median(r):.2f} ({min(r):.2f} to {max(r):.2f})" if r else "-" for r in ratios]
+        yield [page, *cells, "yes" if _within(replies, page, history) else "no"]
+
+
+def _stop_lines(rows: Sequence[Row]) -> Iterable[list[str]]:
+    stops = [row for row in rows if row["case"] == "stop"]
+    for page, history in _pages(stops):
+        mine = _of(stops, page, history)
+        stopped = sum(row.get("stop_ms") is not None for row in mine)
+        figures = [_number(_middle(mine, f)) for f in ("stop_ms", "tokens_after_click")]
+        yield [page, *figures, f"{stopped} of {len(mine)}"]
