@@ -1,4 +1,8 @@
-"""The running app, as its own process with the real local model, in a real headless Chromium."""
+"""The running app, as its own process with the real local model, in a real headless Chromium.
+
+Playwright keeps an event loop running in this thread until it is closed, which pytest-asyncio would trip over: so these
+fixtures end with this package, not with the session.
+"""
 
 import os
 import shutil
@@ -68,7 +72,7 @@ class RunningApp:
             self.process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     running = RunningApp(tmp_path_factory.mktemp("app"))
     running.start()
@@ -76,7 +80,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     found = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
     if found is None:
