@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import AsyncGenerator
@@ -74,6 +75,7 @@ class App:
             favicon_path=WEB / "favicon.svg",
             app_kwargs={
                 "lifespan": self._lifespan,
+                "openapi_url": None,
                 "routes": build_router(self.turns, self.identity).routes,
                 "middleware": self._middleware(),
             },
@@ -83,7 +85,10 @@ class App:
     def close(self) -> None:
         """Ends the runs, then the server, then the backends."""
         if self._loop:
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=8)
+            try:
+                asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=8)
+            except TimeoutError:
+                logger.error("not everything ended in time: the process ends all the same")
         if server := getattr(self.demo, "server", None):
             server.config.timeout_graceful_shutdown = 1  # open pages hold their event streams
         self.demo.close(verbose=False)
@@ -143,6 +148,18 @@ def share(app: App) -> str:
         )
 
 
+def _refusal(settings: Settings) -> str:
+    """Why the address cannot be had."""
+    host = settings.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    try:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return f"{host} is no address of this machine: choose another with --host or GRADIO_SERVER_NAME."
+    port = settings.port or os.environ.get("GRADIO_SERVER_PORT", "7860-7959")
+    return f"Port {port} is taken: choose another with --port or GRADIO_SERVER_PORT."
+
+
 def _arguments(argv: list[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python app.py", description=__doc__)
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
@@ -171,8 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         app.launch()
     except OSError:
-        port = settings.port or os.environ.get("GRADIO_SERVER_PORT", "7860-7959")
-        print(f"Port {port} is taken: choose another with --port or GRADIO_SERVER_PORT.", file=sys.stderr)
+        print(_refusal(settings), file=sys.stderr)
         return 1
     print(f"Glassbox is at {app.url}", flush=True)
     if settings.share:

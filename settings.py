@@ -61,7 +61,7 @@ class MemorySettings(_Section):
     default: MemoryMode = "tokens"
     window_turns: Annotated[int, Field(ge=1)] = 4
     token_limit: Annotated[int, Field(ge=64)] = 2000
-    """The most tokens that the mode `tokens` gives the model, where its context does not set less."""
+    """The most tokens that the mode `tokens` fills with history, where the context does not set less."""
 
 
 class LimitSettings(_Section):
@@ -121,6 +121,9 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
     named = arguments.get("config") or environ.get("GLASSBOX_CONFIG")
     path = Path(named or Path(__file__).parent / _FILE)
     values = _read(path, must_exist=bool(named))
+    port = environ.get("GRADIO_SERVER_PORT")
+    if port and not port.isdigit():
+        raise SettingsError(f"GRADIO_SERVER_PORT: found {port!r}, allowed: a number from 1 to 65535")
     on_space = bool(environ.get("SPACE_ID"))
     data = Path(environ.get("GLASSBOX_DATA") or ("/data" if on_space and Path("/data").is_dir() else "data"))
     if model := environ.get("GLASSBOX_LOCAL_MODEL"):

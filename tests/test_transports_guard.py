@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from runs.errors import ChatError
-from transports.guard import GuardMiddleware, foreign, problem
+from transports.guard import GuardMiddleware, foreign, problem, route_path
 
 HERE = {"host": "glass.example:7860"}
 
@@ -76,7 +76,14 @@ async def test_bodies_to_our_routes_are_bounded_also_without_a_length() -> None:
         for body in (b"x" * 1001, pieces()):
             answer = await http.post("/ours", content=body)
             assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
-        assert (await http.post("/theirs", content=b"x" * 5000)).json() == {"bytes": 5000}
+        assert (await http.post("/theirs", content=b"x" * 5000)).status_code == 413
+
+
+def test_a_path_is_seen_as_the_routes_see_it() -> None:
+    assert route_path({"path": "/x/backends", "root_path": "/x"}) == "/backends"
+    assert route_path({"path": "/backends", "root_path": "/x"}) == "/backends"
+    assert route_path({"path": "/xy", "root_path": "/x"}) == "/xy"
+    assert route_path({"path": "/"}) == "/"
 
 
 def basic(text: str) -> dict[str, str]:

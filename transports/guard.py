@@ -18,7 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runs.errors import STATUS, ChatError
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
-OPEN = {"/healthz"}
+_OPEN = {"/healthz"}
+_CLOSED = ("/gradio_api/deep_link", "/gradio_api/upload")
+"""Gradio's own routes that are for nobody: the one publishes a visitor's page, the other has no use here yet."""
 
 
 def problem(error: ChatError, status: int | None = None) -> JSONResponse:
@@ -37,8 +39,14 @@ def foreign(headers: Mapping[str, str]) -> bool:
     return headers.get("sec-fetch-site", "none") == "cross-site"
 
 
+def route_path(scope: Scope) -> str:
+    """The path as the routes see it: without the prefix of a proxy that serves the app below one."""
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path[len(root) :] if root and path.startswith(root + "/") else path
+
+
 class GuardMiddleware:
-    """`ours` are the first path segments of our own routes; `body_bytes` bounds a request body to them."""
+    """`ours` are the first path segments of our own routes; `body_bytes` bounds every request's body."""
 
     def __init__(
         self,
@@ -54,16 +62,19 @@ class GuardMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers, ours = Headers(scope=scope), "/" + scope["path"].split("/")[1] in self.ours
+        headers, path = Headers(scope=scope), route_path(scope)
+        ours = "/" + path.split("/")[1] in self.ours
         refusal = None
         if foreign(headers) and (scope["method"] not in _SAFE or ours):
             refusal = ChatError("authentication", "Requests from other sites' pages are not accepted.")
             await problem(refusal, 403)(scope, receive, send)
-        elif ours and self.auth and scope["path"] not in OPEN and not self._may(scope, headers):
+        elif ours and self.auth and path not in _OPEN and not self._may(scope, headers):
             answer = problem(ChatError("authentication", "Log in, or send the name and password as HTTP Basic."))
             answer.headers["WWW-Authenticate"] = "Basic"
             await answer(scope, receive, send)
-        elif ours:
+        elif path.startswith(_CLOSED):
+            await problem(ChatError("not_found", "There is nothing here."))(scope, receive, send)
+        elif ours or scope["method"] not in _SAFE:
             await self._bounded(scope, receive, send)
         else:
             await self.app(scope, receive, send)

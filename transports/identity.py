@@ -3,6 +3,7 @@
 `GET /` and `/example` set it; API routes never do. Gradio's `session_hash` is chosen by the client and owns nothing.
 """
 
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from itsdangerous import BadSignature, Signer
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from transports.guard import route_path
 
 COOKIE = "glassbox_visitor"
 _PAGES = {"/", "/example"}
@@ -21,15 +24,15 @@ def load_secret(given: str | None, folder: Path) -> str:
     """The signing secret: as given, else kept in the data folder; a new one for each start where that cannot be."""
     if given:
         return given
-    file = folder / "secret"
+    file, made = folder / "secret", secrets.token_urlsafe(32)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_urlsafe(32))
-        return file.read_text().strip() or secrets.token_urlsafe(32)
+        if not file.exists() or not file.stat().st_size:
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as new:
+                new.write(made)
+        return file.read_text().strip() or made
     except OSError:
-        return secrets.token_urlsafe(32)
+        return made
 
 
 class Identity:
@@ -59,7 +62,7 @@ class VisitorMiddleware:
         self.app, self.identity = app, identity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        page = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in _PAGES
+        page = scope["type"] == "http" and scope["method"] == "GET" and route_path(scope) in _PAGES
         if not page or self.identity.visitor(HTTPConnection(scope).cookies):
             await self.app(scope, receive, send)
             return

@@ -30,7 +30,9 @@ class ImportedMessage(BaseModel):
 
 
 class ImportedConversation(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """What `GET /conversations/{id}` answers can be sent back as it is."""
+
+    model_config = ConfigDict(extra="ignore")
     messages: Annotated[list[ImportedMessage], Field(max_length=_MOST_MESSAGES)]
 
 
@@ -62,9 +64,9 @@ def _first_problem(error: RequestValidationError) -> str:
 def build_router(turns: Turns, identity: Identity) -> APIRouter:
     """The routes, over the same pieces that the page uses."""
     router = APIRouter(route_class=_Route)
-    store, runs = turns.store, turns.runs
+    store = turns.store
 
-    @router.get("/healthz")
+    @router.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
@@ -98,7 +100,7 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
             for mode in MODES.values()
         ]
 
-    @router.post("/conversations", status_code=201)
+    @router.post("/conversations")
     async def import_conversation(given: ImportedConversation, request: Request) -> dict[str, str]:
         pairs = [(m.role, clean(m.content)) for m in given.messages]
         return {"conversation_id": await store.create(identity.visitor(request.cookies), pairs)}
@@ -115,8 +117,6 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
     @router.delete("/conversations/{conversation_id}", status_code=204)
     async def delete_conversation(conversation_id: str, request: Request) -> None:
         found = await store.conversation(conversation_id, identity.visitor(request.cookies))
-        if run := runs.of(found.id):
-            await run.stop("user")
-        await store.delete(found.id)
+        await turns.delete(found.id)
 
     return router
