@@ -70,7 +70,8 @@ class Turns:
         )
         self.runs.add(run)
         try:
-            asked, reply = await self.store.begin_turn(run, text, instead_of=ask.instead_of)
+            new = ask.conversation_id is None
+            asked, reply = await self.store.begin_turn(run, text, new=new, instead_of=ask.instead_of)
         except BaseException:
             self.runs.discard(run)
             raise
@@ -87,6 +88,14 @@ class Turns:
 
         run.start(work, saver.end)
         return run
+
+    async def delete(self, conversation_id: str) -> None:
+        """Deletes a conversation, and ends its live run first. The caller has checked whose it is."""
+        if run := self.runs.of(conversation_id):
+            run.discarded = True
+            await run.stop("user")
+        with self.runs.hold(conversation_id):
+            await self.store.delete(conversation_id)
 
     def _checked(self, message: str) -> str:
         most = self.settings.limits.message_characters
@@ -116,7 +125,7 @@ class Turns:
     async def _given(self, run: LiveRun, backend: Backend, mode: Mode, asked: Message, reply_tokens: int) -> Given:
         """Selects the context: what the mode keeps of the history, as this backend reads it."""
         stored = await self.store.history(run.conversation_id)
-        history = [m for m in stored[: _place(stored, asked.id)] if m.text.strip()]
+        history, unanswered = _answered(stored[: _place(stored, asked.id)])
         prompt, template = self.settings.system_prompt, backend.template
         readings = await backend.read([m.text for m in history] + [asked.text, prompt])
         sized = [
@@ -136,7 +145,8 @@ class Turns:
             *(_for_model(m) for m in view.kept),
             HumanMessage(message.text, id=asked.id),
         ]
-        return Given(messages, [_left_out(item) for item in view.left_out], room, mode.name)
+        left_out = [*unanswered, *view.left_out]
+        return Given(messages, [_left_out(item) for item in left_out], room, mode.name)
 
 
 async def _wait_ready(run: LiveRun, backend: Backend) -> None:
@@ -153,7 +163,22 @@ async def _wait_ready(run: LiveRun, backend: Backend) -> None:
 
 
 def _place(stored: Sequence[Message], message_id: str) -> int:
-    return next(i for i, message in enumerate(stored) if message.id == message_id)
+    for place, message in enumerate(stored):
+        if message.id == message_id:
+            return place
+    raise ChatError("not_found", "This conversation was deleted meanwhile.")
+
+
+def _answered(stored: Sequence[Message]) -> tuple[list[Message], list[LeftOut]]:
+    """Without replies that failed before a word, and without what they should have answered: turns must alternate."""
+    kept: list[Message] = []
+    unanswered: list[LeftOut] = []
+    for message in stored:
+        if message.text.strip():
+            kept.append(message)
+        elif kept and kept[-1].role == "user":
+            unanswered.append(LeftOut(kept.pop(), "it was never answered"))
+    return kept, unanswered
 
 
 def _for_model(message: Message) -> BaseMessage:

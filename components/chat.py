@@ -1,4 +1,4 @@
-"""The conversation: what is drawn, the reply that grows, the prompt. Layout only; `wire_chat` is in `wiring.py`."""
+"""The conversation: what is drawn, the reply that grows, the prompt. Layout only; `page.py` attaches the listeners."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -13,12 +13,12 @@ from runs.registry import Runs
 from runs.state import AgentState
 
 
-async def draw(store: Store, runs: Runs, conversation_id: str, latest: int) -> PageState:
+async def draw(store: Store, runs: Runs, visitor: str | None, conversation_id: str, latest: int) -> PageState:
     """The page's view of a conversation: its latest messages, without a reply that is still growing."""
     found = await store.history(conversation_id, latest)
     earlier = await store.size(conversation_id) - len(found)
     drawn = [shown for message in found if (shown := _as_known(runs, message))]
-    return PageState(conversation_id, None, drawn, earlier)
+    return PageState(visitor, conversation_id, None, drawn, earlier)
 
 
 def _as_known(runs: Runs, message: Message) -> Message | None:

@@ -4,6 +4,7 @@ A handler never owns a run: it starts one, and `tail.py` follows it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -39,15 +40,15 @@ class Handlers:
     def _visitor(self, request: gr.Request) -> str | None:
         return self.identity.visitor(request.cookies or {})
 
-    async def on_load(self, page: PageState, request: gr.Request) -> Updates:
+    async def on_load(self, request: gr.Request) -> Updates:
         """-> page, chat, live, panel, send, stop, intro, earlier, backend, memory, about"""
         query: Mapping[str, str] = request.query_params or {}
         first, memory = self.backends.first.name, str(self.turns.settings.memory.default)
-        page, state = PageState(), AgentState()
+        page, state = PageState(self._visitor(request)), AgentState()
         if conversation_id := query.get("conversation"):
             try:
-                found = await self.store.conversation(conversation_id, self._visitor(request))
-                page = await self._drawn(found.id, DRAWN)
+                found = await self.store.conversation(conversation_id, page.visitor)
+                page = await self._drawn(page, found.id, DRAWN)
                 run = self.runs.of(found.id)
                 page.run_id = run.id if run else None
                 state = run.state if run else await last_state(self.store, page)
@@ -69,9 +70,10 @@ class Handlers:
 
     async def on_send(self, prompt: str, backend: str, memory: str, page: PageState, request: gr.Request) -> Updates:
         """-> page, prompt, chat, live, panel, send, stop, intro, earlier"""
+        page = page.of(self._visitor(request))
         if not (prompt or "").strip():
             return self._unchanged(page)
-        ask = Ask(prompt, self._visitor(request), page.conversation_id, backend, memory)
+        ask = Ask(prompt, page.visitor, page.conversation_id, backend, memory)
         return await self._begin(ask, page)
 
     async def on_retry(
@@ -89,15 +91,15 @@ class Handlers:
 
     async def on_undo(self, page: PageState, request: gr.Request, data: gr.UndoData) -> Updates:
         """Takes the last message back into the prompt, and its reply away. -> as on_send"""
+        page = page.of(self._visitor(request))
         message = page.user_message(_index(data.index))
         try:
             if message is None or page.conversation_id is None:
                 raise ChatError("not_found", "There is nothing to take back.")
-            await self.store.conversation(page.conversation_id, self._visitor(request))
-            if self.runs.of(page.conversation_id):
-                raise ChatError("busy", "A reply is still being written here: stop it first.")
-            await self.store.cut(page.conversation_id, message.id)
-            page = await self._drawn(page.conversation_id, max(DRAWN, len(page.drawn)))
+            await self.store.conversation(page.conversation_id, page.visitor)
+            with self.runs.hold(page.conversation_id):
+                await self.store.cut(page.conversation_id, message.id)
+            page = await self._drawn(page, page.conversation_id, max(DRAWN, len(page.drawn)))
         except ChatError as e:
             gr.Warning(e.message)
             return self._unchanged(page)
@@ -106,34 +108,34 @@ class Handlers:
 
     async def on_clear(self, page: PageState, request: gr.Request) -> Updates:
         """Deletes the conversation, and its live run with it. -> as on_send"""
+        page = page.of(self._visitor(request))
         try:
             if page.conversation_id:
-                await self.store.conversation(page.conversation_id, self._visitor(request))
-                if run := self.runs.of(page.conversation_id):
-                    await run.stop("user")
-                await self.store.delete(page.conversation_id)
+                await self.store.conversation(page.conversation_id, page.visitor)
+                await self.turns.delete(page.conversation_id)
         except ChatError as e:
             if e.code != "not_found":
                 gr.Warning(e.message)
                 return self._unchanged(page)
-        page = PageState()
-        return page, gr.skip(), [], [], {"cleared": True}, *render_buttons(page), *render_frame(page)
+        return self._emptied(page)
 
     async def on_stop(self, page: PageState, request: gr.Request) -> None:
         """Ends the run that the page follows; its tail then says so."""
+        page = page.of(self._visitor(request))
         if page.run_id:
             try:
-                await self.runs.get(page.run_id, self._visitor(request)).stop("user")
+                await self.runs.get(page.run_id, page.visitor).stop("user")
             except ChatError as e:
                 gr.Warning(e.message)
 
     async def on_earlier(self, page: PageState, request: gr.Request) -> Updates:
         """Draws more of the conversation's beginning. -> page, chat, intro, earlier"""
+        page = page.of(self._visitor(request))
         if page.conversation_id is None:
             return page, gr.skip(), *render_frame(page)
         try:
-            await self.store.conversation(page.conversation_id, self._visitor(request))
-            more = await self._drawn(page.conversation_id, len(page.drawn) + DRAWN)
+            await self.store.conversation(page.conversation_id, page.visitor)
+            more = await self._drawn(page, page.conversation_id, len(page.drawn) + DRAWN)
         except ChatError as e:
             gr.Warning(e.message)
             return page, gr.skip(), *render_frame(page)
@@ -147,12 +149,13 @@ class Handlers:
     async def _again(
         self, text: str | None, backend: str, memory: str, page: PageState, request: gr.Request, index: Any
     ) -> Updates:
+        page = page.of(self._visitor(request))
         message = page.user_message(_index(index))
         if message is None:
             gr.Warning("There is no message to ask again.")
             return self._unchanged(page)
         asked = message.text if text is None else text
-        ask = Ask(asked, self._visitor(request), page.conversation_id, backend, memory, message.id)
+        ask = Ask(asked, page.visitor, page.conversation_id, backend, memory, message.id)
         return await self._begin(ask, page, keep_prompt=True)
 
     async def _begin(self, ask: Ask, page: PageState, *, keep_prompt: bool = False) -> Updates:
@@ -160,8 +163,12 @@ class Handlers:
             run = await self.turns.start(ask)
         except ChatError as e:
             gr.Warning(f"Not sent. {e.message}")
-            return self._unchanged(page)
-        page = await self._drawn(run.conversation_id, DRAWN)
+            return self._unchanged(page) if e.code != "not_found" else await self._if_gone(page)
+        try:
+            page = await self._drawn(page, run.conversation_id, DRAWN)
+        except ChatError as e:  # it runs all the same, and is followed
+            gr.Warning(e.message)
+            page = replace(page, conversation_id=run.conversation_id)
         page.run_id = run.id
         return (
             page,
@@ -172,6 +179,20 @@ class Handlers:
             *render_buttons(page),
             *render_frame(page),
         )
+
+    async def _if_gone(self, page: PageState) -> Updates:
+        """After a `not_found`: an emptied page if it is the conversation that has gone, deleted from another page."""
+        try:
+            if page.conversation_id:
+                await self.store.conversation(page.conversation_id, page.visitor)
+        except ChatError:
+            return self._emptied(page)
+        return self._unchanged(page)
+
+    def _emptied(self, page: PageState) -> Updates:
+        """A new conversation; the prompt keeps its text. -> as on_send"""
+        page = PageState(page.visitor)
+        return page, gr.skip(), [], [], {"cleared": True}, *render_buttons(page), *render_frame(page)
 
     def _unchanged(self, page: PageState) -> Updates:
         """Nothing happened; the prompt keeps its text. The Chatbot is redrawn, since an edit has changed it."""
@@ -185,8 +206,8 @@ class Handlers:
             *render_frame(page),
         )
 
-    async def _drawn(self, conversation_id: str, latest: int) -> PageState:
-        return await draw(self.store, self.runs, conversation_id, latest)
+    async def _drawn(self, page: PageState, conversation_id: str, latest: int) -> PageState:
+        return await draw(self.store, self.runs, page.visitor, conversation_id, latest)
 
     def _still_there(self, name: str | None) -> str | None:
         return name if name in {backend.name for backend in self.backends} else None

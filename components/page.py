@@ -36,7 +36,7 @@ def wire_page(
     starts = [
         demo.load(
             handlers.on_load,
-            [page],
+            None,
             [*begun[:1], *begun[2:], choices.backend, choices.memory, choices.about],
             **quiet,
         ),

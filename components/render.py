@@ -22,8 +22,13 @@ Wire = dict[str, Any]
 
 _JOINER = "\u2060"
 """Word joiner: no width; keeps what follows from being read as a tag, an entity or a link."""
-_CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.DOTALL)
+_CODE = re.compile(
+    r"(^[ >]{0,7}(?P<fence>`{3,}|~{3,}).*?(?:^[ >]{0,7}(?P=fence)|\Z)"
+    r"|(?<![\\`])(?P<ticks>`+)(?!`)[^\n]*?[^`\n](?P=ticks)(?!`))",
+    re.DOTALL | re.MULTILINE,
+)
 _TAG = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+_IMAGE = re.compile(r"!(?=\[)")
 _SCRIPT_LINK = re.compile(r"\](?=\(\s*(?:javascript|vbscript|data):)", re.IGNORECASE)
 _NOTED = {"interrupted": "Interrupted: the server went away while this was written"}
 _SHOWN = 2000
@@ -35,13 +40,18 @@ _LISTED = 40
 def render_text(text: str) -> str:
     """Markdown in which markup is text: tags, entities and script links are shown as they were typed, outside of code.
 
-    The Chatbot sanitizes too; that would drop them, this shows them.
+    The Chatbot sanitizes too, but would drop them. Images become links: to draw one would tell its server.
     """
-    parts = _CODE.split(text)
-    for i in range(0, len(parts), 2):
-        shown = _TAG.sub(lambda m: m.group() + _JOINER, parts[i])
-        parts[i] = _SCRIPT_LINK.sub("]" + _JOINER, shown)
-    return "".join(parts)
+    shown, at = [], 0
+    for code in _CODE.finditer(text):
+        shown += [_plain(text[at : code.start()]), code.group()]
+        at = code.end()
+    return "".join([*shown, _plain(text[at:])])
+
+
+def _plain(text: str) -> str:
+    text = _TAG.sub(lambda m: m.group() + _JOINER, text)
+    return _SCRIPT_LINK.sub("]" + _JOINER, _IMAGE.sub("!" + _JOINER, text))
 
 
 def meant_text(text: str) -> str:

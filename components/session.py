@@ -1,6 +1,6 @@
 """What one open page knows: which conversation it shows, which of its messages are drawn, which run it follows.
 
-It is a convenience, never a right: every use of these ids is checked against the visitor's cookie.
+It is a convenience, never a right: a state that is not the asking visitor's own is replaced by an empty one.
 """
 
 from dataclasses import dataclass, field
@@ -13,11 +13,17 @@ DRAWN = 30
 
 @dataclass
 class PageState:
+    visitor: str | None = None
+    """Whose page this is: Gradio keeps this state under an id that a client chooses."""
     conversation_id: str | None = None
     run_id: str | None = None
     drawn: list[Message] = field(default_factory=list)
     earlier: int = 0
     """Messages of the conversation above the drawn ones."""
+
+    def of(self, visitor: str | None) -> "PageState":
+        """This state for the visitor it belongs to, an empty one for all others."""
+        return self if self.visitor == visitor else PageState(visitor)
 
     def user_message(self, index: int) -> Message | None:
         """The user's message at a place in the drawn list, or the nearest above it."""

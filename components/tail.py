@@ -42,7 +42,7 @@ class Tail:
 
     async def follow(self, page: PageState, request: gr.Request) -> AsyncIterator[Updates]:
         """Follows the page's run: the first token at once, then a few times a second. -> live, panel"""
-        run = self._run(page, request)
+        run = self._run(page.of(self.identity.visitor(request.cookies or {})), request)
         if run is None:
             yield gr.skip(), gr.skip()  # a generator without a yield would empty its outputs
             return
@@ -50,6 +50,9 @@ class Tail:
         thoughts, last, drawn = "", 0.0, 0.0
         async with aclosing(run.log.follow(wake_s=1.0)) as batches:
             async for batch in batches:
+                if run.discarded:  # the page has been emptied: nothing of it may come back
+                    yield gr.skip(), gr.skip()
+                    return
                 fresh_context = any(isinstance(entry.event, events.Context) for entry in batch)
                 thoughts = (thoughts + "".join(_thoughts(batch)))[-_THOUGHTS:]
                 panel: Any = gr.skip()
@@ -65,14 +68,20 @@ class Tail:
 
     async def finish(self, page: PageState, request: gr.Request) -> Updates:
         """Hands the live reply over to the conversation. -> page, chat, live, send, stop"""
+        page = page.of(self.identity.visitor(request.cookies or {}))
         run = self._run(page, request)
         if run is None:
-            return page, gr.skip(), gr.skip(), *render_buttons(page)
+            page = replace(page, run_id=None)
+            return page, gr.skip(), [], *render_buttons(page)
         drawn = list(page.drawn)
         try:
-            drawn = (await draw(self.store, self.runs, run.conversation_id, len(page.drawn) + 1)).drawn
+            latest = len(page.drawn) + 1
+            drawn = (await draw(self.store, self.runs, page.visitor, run.conversation_id, latest)).drawn
         except ChatError as e:
             gr.Warning(e.message)
+        if run.discarded:
+            page = PageState(page.visitor)
+            return page, [], [], *render_buttons(page)
         if run.unsaved:
             gr.Warning(f"{run.unsaved} The reply stays on this page, and saving is tried again.")
         there = drawn and drawn[-1].role == "assistant" and drawn[-1].run_id == run.id

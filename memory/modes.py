@@ -5,7 +5,7 @@ message comes with its tokens already counted. Add a mode: one function here and
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, trim_messages
 
@@ -125,8 +125,3 @@ def get_mode(name: str) -> Mode:
         return MODES[name]
     except KeyError:
         raise ChatError("not_found", f"There is no memory mode {name[:60]!r}; there are {', '.join(MODES)}.") from None
-
-
-def measured(message: Message, text: str, tokens: int) -> Message:
-    """The message as a backend reads it."""
-    return replace(message, text=text, tokens=tokens)

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _BUSY_MS = 2500
 """How long a locked database is waited for; less than the time that a run's end waits for its saving."""
 _TITLE = 60
+NOT_FOUND = "There is no such conversation, or it is not yours: start a new one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Store:
         async with self._read() as db:
             found = (await db.execute(select(conversations).where(conversations.c.id == conversation_id))).first()
         if found is None or found.owner not in (None, visitor):
-            raise ChatError("not_found", "There is no such conversation, or it is not yours.")
+            raise ChatError("not_found", NOT_FOUND)
         return Conversation(found.id, found.owner, found.title, found.backend, found.memory)
 
     async def history(self, conversation_id: str, latest: int | None = None) -> list[Message]:
@@ -103,10 +104,13 @@ class Store:
         async with self._read() as db:
             return int((await db.execute(counted)).scalar_one())
 
-    async def begin_turn(self, run: LiveRun, text: str, *, instead_of: str | None = None) -> tuple[Message, Message]:
+    async def begin_turn(
+        self, run: LiveRun, text: str, *, new: bool = False, instead_of: str | None = None
+    ) -> tuple[Message, Message]:
         """Writes the user's message and an empty growing reply, in one transaction; returns both.
 
-        A conversation that does not exist yet is made. The message `instead_of`, and all after it, give way.
+        A `new` conversation is made first. The message `instead_of`, and all after it, give way. Raises ChatError
+        `not_found` for a conversation that has gone meanwhile.
         """
         now, used = time.time(), {"backend": run.backend, "memory": run.memory}
         asked = Message(new_id(), "user", text, run_id=run.id)
@@ -114,10 +118,13 @@ class Store:
         async with self._begin() as db:
             if instead_of:
                 await self._cut(db, run.conversation_id, instead_of)
-            this = conversations.c.id == run.conversation_id
-            known = await db.execute(update(conversations).where(this).values(updated=now, **used))
-            if not known.rowcount:
+            if new:
                 await db.execute(_new_conversation(run.conversation_id, run.owner, text, now).values(used))
+            else:
+                this = conversations.c.id == run.conversation_id
+                known = await db.execute(update(conversations).where(this).values(updated=now, **used))
+                if not known.rowcount:
+                    raise ChatError("not_found", NOT_FOUND)
             last = select(func.max(messages.c.place)).where(messages.c.conversation_id == run.conversation_id)
             place = ((await db.execute(last)).scalar_one_or_none() or 0) + 1
             rows = [_row(m, run.conversation_id, place + i, now) for i, m in enumerate((asked, reply))]

@@ -69,6 +69,8 @@ class LiveRun:
         self.reply: list[str] = []
         self.unsaved: str | None = None
         """Why the reply could not be stored when the run ended, for people."""
+        self.discarded = False
+        """Whether its conversation was deleted: what it still has to say is for nobody."""
         self.task: asyncio.Task[None] | None = None
         self._clock = clock
         self._work: asyncio.Task[None] | None = None
@@ -95,7 +97,8 @@ class LiveRun:
 
     def emit(self, event: Event) -> None:
         """Appends an event of the work, after the `status` it implies. What comes after the end is dropped."""
-        if self._ending:
+        said = self.state.phase, self.state.said
+        if self._ending or (isinstance(event, events.Status) and (event.phase, event.content) == said):
             return
         phase = _implied(event)
         if phase and phase[0] != self.state.phase:
@@ -174,11 +177,13 @@ class LiveRun:
             self._close(self._closing(self._last()))
             raise
         closing = self._closing(self._last())
-        self.unsaved = await self._saved(save, closing) if save else None
-        if self.unsaved:
-            told: list[Event] = [events.Status(self.state.phase, self.unsaved)]
-            closing = self.log.prepare(told + [e.event for e in closing])
-        self._close(closing)
+        try:
+            self.unsaved = await self._saved(save, closing) if save else None
+            if self.unsaved:
+                told: list[Event] = [events.Status(self.state.phase, self.unsaved)]
+                closing = self.log.prepare(told + [e.event for e in closing])
+        finally:
+            self._close(closing)
 
     async def _saved(self, save: Save, closing: Sequence[Entry]) -> str | None:
         """None, or a sentence that says why the reply is not stored; the page keeps it all the same."""

@@ -2,17 +2,22 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from runs.errors import ChatError
 from runs.live import LiveRun
 
 
 class Runs:
-    """`most` runs may be live at once; the newest `kept` ended ones stay in memory for late followers."""
+    """`most` runs may be live at once; the newest `kept` ended ones stay in memory for late followers.
 
-    def __init__(self, most: int = 64, kept: int = 64) -> None:
+    Of these, too, only as many as have at most `kept_events` events together, of about half a kilobyte each.
+    """
+
+    def __init__(self, most: int = 64, kept: int = 64, kept_events: int = 100_000) -> None:
         self._runs: dict[str, LiveRun] = {}
-        self._most, self._kept = most, kept
+        self._held: set[str] = set()
+        self._most, self._kept, self._kept_events = most, kept, kept_events
 
     def live(self) -> Iterator[LiveRun]:
         return (run for run in self._runs.values() if not run.ended)
@@ -23,15 +28,33 @@ class Runs:
         Raises ChatError `busy` if a run in this conversation may not start now.
         """
         live = list(self.live())
-        if any(other.conversation_id == run.conversation_id for other in live):
-            raise ChatError("busy", "A reply is still being written here: stop it, or wait for its end.")
+        self._check_free(run.conversation_id)
         if len(live) >= self._most:
             message = f"All {self._most} places are taken at the moment: try again in a minute."
             raise ChatError("busy", message, retryable=True)
         self._runs[run.id] = run
-        ended = [run.id for run in self._runs.values() if run.ended]
-        for run_id in ended[: max(0, len(ended) - self._kept)]:
-            del self._runs[run_id]
+        self._let_go()
+
+    def _let_go(self) -> None:
+        kept = events = 0
+        for run in reversed([run for run in self._runs.values() if run.ended]):
+            kept, events = kept + 1, events + len(run.log.entries)
+            if kept > self._kept or events > self._kept_events:
+                del self._runs[run.id]
+
+    def _check_free(self, conversation_id: str) -> None:
+        if conversation_id in self._held or self.of(conversation_id):
+            raise ChatError("busy", "A reply is still being written here: stop it, or wait for its end.")
+
+    @contextmanager
+    def hold(self, conversation_id: str) -> Iterator[None]:
+        """Lets no run begin in a conversation while its messages are taken away; ChatError `busy` if one goes on."""
+        self._check_free(conversation_id)
+        self._held.add(conversation_id)
+        try:
+            yield
+        finally:
+            self._held.discard(conversation_id)
 
     def discard(self, run: LiveRun) -> None:
         """Forgets a run that could not be started."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
@@ -45,6 +45,10 @@ class Page:
         self.panels: list[dict[str, Any]] = []
 
     @property
+    def empty(self) -> PageState:
+        return PageState(self.handlers._visitor(self.request))
+
+    @property
     def texts(self) -> list[str]:
         return [m["content"][0]["text"] for m in self.chat]
 
@@ -53,7 +57,7 @@ class Page:
 
     async def load(self, **query: str) -> tuple[Any, ...]:
         self.request.query_params = query
-        updates = await self.handlers.on_load(self.state, self.request)
+        updates = await self.handlers.on_load(self.request)
         self.state, self.chat = updates[:2]
         return updates
 
@@ -113,7 +117,7 @@ async def test_a_turn_streams_into_the_live_reply_and_is_handed_over(page: Page)
 
 async def test_a_blank_prompt_does_nothing(page: Page) -> None:
     await page.begin("  \n ")
-    assert (page.state, page.chat) == (PageState(), [])
+    assert (page.state, page.chat) == (page.empty, [])
     await page.follow()
     assert page.panels == []
 
@@ -164,7 +168,7 @@ async def test_a_reload_after_the_end_shows_the_last_state(page: Page, handlers:
 
 async def test_a_new_page_is_empty(page: Page) -> None:
     updates = await page.load()
-    assert (page.state, page.chat, updates[3]) == (PageState(), [], None)
+    assert (page.state, page.chat, updates[3]) == (page.empty, [], None)
     assert updates[8]["value"] == "Script"
     assert updates[9] == "tokens"
 
@@ -174,15 +178,18 @@ async def test_another_visitors_ids_open_nothing(page: Page, handlers: Handlers,
     for stranger in (Page(handlers, cookie(identity)), Page(handlers, None)):
         with pytest.warns(UserWarning, match="not yours"):
             await stranger.load(conversation=str(page.state.conversation_id))
-        assert (stranger.state, stranger.chat) == (PageState(), [])
-        stranger.state = PageState(page.state.conversation_id, page.state.run_id, list(page.state.drawn))
+        assert (stranger.state, stranger.chat) == (stranger.empty, [])
+        # Gradio keeps a page's state under an id that any client may name, so a stranger can bring one
+        taken = stranger.state = replace(page.state, drawn=list(page.state.drawn))
         await stranger.follow()
         assert stranger.panels == []
-        with pytest.warns(UserWarning, match="not yours"):
-            await handlers.on_stop(stranger.state, stranger.request)
-        with pytest.warns(UserWarning, match="not yours"):
-            await handlers.on_undo(stranger.state, stranger.request, Data(0))  # type: ignore[arg-type]
-        await handlers.on_clear(stranger.state, stranger.request)
+        await stranger.begin("  ")
+        assert (stranger.state, stranger.chat) == (stranger.empty, [])
+        await handlers.on_stop(taken, stranger.request)
+        with pytest.warns(UserWarning, match="nothing to take back"):
+            await handlers.on_undo(taken, stranger.request, Data(0))  # type: ignore[arg-type]
+        assert (await handlers.on_earlier(taken, stranger.request))[0] == stranger.empty
+        await handlers.on_clear(taken, stranger.request)
     assert not [run for run in [handlers.runs.find(page.state.run_id)] if run is None or run.ended]
     assert await handlers.store.size(str(page.state.conversation_id)) == 2
 
@@ -211,8 +218,31 @@ async def test_clear_deletes_the_conversation_and_ends_its_run(page: Page, handl
     page.takes(await handlers.on_clear(page.state, page.request))
     assert run
     assert run.ended
-    assert (page.state, page.chat) == (PageState(), [])
+    assert (page.state, page.chat) == (page.empty, [])
     assert await handlers.store.size(conversation_id) == 0
+
+
+async def test_clear_during_a_run_lets_nothing_come_back(page: Page, handlers: Handlers) -> None:
+    await page.begin("endless", backend="Slow script")
+    page_at_begin, yields = page.state, []
+    async for update in handlers.tail.follow(page_at_begin, page.request):
+        yields.append(update)
+        if len(yields) == 3:
+            page.takes(await handlers.on_clear(page_at_begin, page.request))
+            cleared_at = len(yields)
+    assert all(update == (gr.skip(), gr.skip()) for update in yields[cleared_at:])
+    state, chat, live, *_ = await handlers.tail.finish(page_at_begin, page.request)
+    assert (state, chat, live) == (page.empty, [], [])
+
+
+async def test_a_conversation_deleted_elsewhere_is_left_with_the_prompt_kept(page: Page, handlers: Handlers) -> None:
+    await page.send("one")
+    await handlers.turns.delete(str(page.state.conversation_id))
+    with pytest.warns(UserWarning, match="start a new one"):
+        await page.begin("two")
+    assert (page.state, page.chat, page.prompt) == (page.empty, [], gr.skip())
+    await page.send("two")
+    assert page.texts[0] == "two"
 
 
 async def test_a_long_conversation_draws_its_end_and_more_on_demand(page: Page, handlers: Handlers) -> None:

@@ -56,6 +56,15 @@ async def test_a_created_conversation_holds_what_it_was_given(store: Store) -> N
     assert await store.history(conversation_id, latest=2) == history[-2:]
 
 
+async def begin(store: Store, run: LiveRun, text: str, **more: Any) -> tuple[Message, Message]:
+    """A turn; the conversation is made with its first."""
+    try:
+        await store.conversation(run.conversation_id, run.owner)
+    except ChatError as e:
+        more |= {"new": e.code == "not_found"}
+    return await store.begin_turn(run, text, **more)
+
+
 async def test_an_empty_conversation_can_be_created(store: Store) -> None:
     conversation_id = await store.create(None)
     assert await store.history(conversation_id) == []
@@ -74,7 +83,7 @@ async def test_a_conversation_is_not_found_by_others(store: Store) -> None:
 
 async def test_a_turn_is_on_disk_before_its_run_starts(store: Store, reopened: Any) -> None:
     run = a_run()
-    asked, reply = await store.begin_turn(run, "Hi")
+    asked, reply = await begin(store, run, "Hi")
     other = await reopened()
     found = await other.history("c")
     assert [m.text for m in found] == ["Hi", ""]
@@ -85,7 +94,7 @@ async def test_a_turn_is_on_disk_before_its_run_starts(store: Store, reopened: A
 
 async def test_a_reply_grows_and_ends_with_its_record(store: Store) -> None:
     run = a_run()
-    _, reply = await store.begin_turn(run, "Hi")
+    _, reply = await begin(store, run, "Hi")
     await store.grow(reply.id, "Hel")
     assert (await store.history("c"))[-1] == replace(reply, text="Hel")
     ended = replace(reply, text="Hello", standing="stopped", note="Stopped by you")
@@ -97,26 +106,26 @@ async def test_a_reply_grows_and_ends_with_its_record(store: Store) -> None:
 
 
 async def test_a_turn_instead_of_an_earlier_message_replaces_all_after_it(store: Store) -> None:
-    first, _ = await store.begin_turn(a_run(), "one")
-    second, _ = await store.begin_turn(a_run(), "two")
-    await store.begin_turn(a_run(), "three")
-    await store.begin_turn(a_run(), "two again", instead_of=second.id)
+    first, _ = await begin(store, a_run(), "one")
+    second, _ = await begin(store, a_run(), "two")
+    await begin(store, a_run(), "three")
+    await begin(store, a_run(), "two again", instead_of=second.id)
     assert await texts(store) == ["one", "", "two again", ""]
     with pytest.raises(ChatError) as refused:
-        await store.begin_turn(a_run(), "lost", instead_of=second.id)
+        await begin(store, a_run(), "lost", instead_of=second.id)
     assert refused.value.code == "not_found"
     other = await store.create("anna", [("user", "elsewhere")])
     with pytest.raises(ChatError):
-        await store.begin_turn(a_run(other), "taken", instead_of=first.id)
+        await begin(store, a_run(other), "taken", instead_of=first.id)
     assert await texts(store) == ["one", "", "two again", ""]
     assert await texts(store, other) == ["elsewhere"]
 
 
 async def test_cut_and_delete_take_what_they_say(store: Store) -> None:
     run = a_run()
-    _, reply = await store.begin_turn(run, "one")
+    _, reply = await begin(store, run, "one")
     await store.end_turn(run, replace(reply, standing="whole"), "record")
-    second, _ = await store.begin_turn(a_run(), "two")
+    second, _ = await begin(store, a_run(), "two")
     kept = await store.create("anna", [("user", "kept")])
     await store.cut("c", second.id)
     assert await texts(store) == ["one", ""]
@@ -131,7 +140,7 @@ async def test_cut_and_delete_take_what_they_say(store: Store) -> None:
 
 async def test_a_run_that_ends_after_its_conversation_was_deleted_leaves_nothing(store: Store) -> None:
     run = a_run()
-    _, reply = await store.begin_turn(run, "one")
+    _, reply = await begin(store, run, "one")
     await store.delete("c")
     await store.end_turn(run, reply, "record")
     with pytest.raises(ChatError):
@@ -139,18 +148,28 @@ async def test_a_run_that_ends_after_its_conversation_was_deleted_leaves_nothing
 
 
 async def test_what_a_dead_process_left_growing_is_interrupted(store: Store, reopened: Any) -> None:
-    _, reply = await store.begin_turn(a_run(), "Hi")
+    _, reply = await begin(store, a_run(), "Hi")
     await store.grow(reply.id, "Hel")
     last: Message = (await (await reopened()).history("c"))[-1]
     assert (last.text, last.standing) == ("Hel", "interrupted")
 
 
 async def test_turns_begun_together_all_find_their_place(store: Store) -> None:
-    await asyncio.gather(*(store.begin_turn(a_run(f"c{n % 3}"), str(n)) for n in range(12)))
-    for n in range(3):
-        found = await store.history(f"c{n}")
+    made = [await store.create(None) for _ in range(3)]
+    await asyncio.gather(*(store.begin_turn(a_run(made[n % 3]), str(n)) for n in range(12)))
+    for conversation_id in made:
+        found = await store.history(conversation_id)
         assert len(found) == 8
         assert [m.role for m in found] == ["user", "assistant"] * 4
+
+
+async def test_a_turn_in_a_deleted_conversation_does_not_bring_it_back(store: Store) -> None:
+    conversation_id = await store.create(None)
+    await store.delete(conversation_id)
+    with pytest.raises(ChatError) as refused:
+        await store.begin_turn(a_run(conversation_id), "Hi")
+    assert refused.value.code == "not_found"
+    assert await store.size(conversation_id) == 0
 
 
 async def test_a_locked_database_says_so_and_heals(
@@ -162,17 +181,17 @@ async def test_a_locked_database_says_so_and_heals(
     with closing(sqlite3.connect(database(settings), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(ChatError) as refused:
-            await store.begin_turn(a_run(), "Hi")
+            await begin(store, a_run(), "Hi")
         assert "locked" in refused.value.message
         other.execute("ROLLBACK")
-    await store.begin_turn(a_run(), "Hi")
+    await begin(store, a_run(), "Hi")
     assert await texts(store) == ["Hi", ""]
 
 
 async def test_a_read_only_database_can_be_read_and_says_why_not_written(
     store: Store, settings: Settings, reopened: Any
 ) -> None:
-    await store.begin_turn(a_run(), "Hi")
+    await begin(store, a_run(), "Hi")
     await store.close()
     with database(settings).open("r+b") as file:
         file.seek(18)  # the file format's write version: a newer one than SQLite knows makes the file read-only
@@ -180,7 +199,7 @@ async def test_a_read_only_database_can_be_read_and_says_why_not_written(
     readonly = await reopened()
     assert await texts(readonly) == ["Hi", ""]
     with pytest.raises(ChatError) as refused:
-        await readonly.begin_turn(a_run(), "more")
+        await begin(readonly, a_run(), "more")
     assert "read-only" in refused.value.message
     assert str(database(settings)) not in refused.value.message
 
@@ -217,4 +236,4 @@ async def test_a_file_that_is_no_database_says_so(store: Store, settings: Settin
         await broken.history(conversation_id)
     assert "damaged" in refused.value.message or "cannot be opened" in refused.value.message
     with pytest.raises(ChatError):
-        await broken.begin_turn(a_run(), "Hi")
+        await begin(broken, a_run(), "Hi")
