@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
 from backends.base import PROGRESS
 from memory.text import whole
@@ -30,6 +30,8 @@ class Notes:
     seen: frozenset[str] = frozenset()
     tokens: int = 0
     starts: tuple[tuple[str, float], ...] = ()
+    streamed: frozenset[str] = frozenset()
+    """Model calls that gave a chunk; the others' text comes whole, with their end."""
 
     def since(self, step_id: str, now: float) -> float:
         """Seconds since a step began."""
@@ -41,13 +43,17 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
     data, step_id = raw["data"], raw["run_id"]
     match raw["event"]:
         case "on_chat_model_stream":
+            if step_id not in notes.streamed:
+                notes = replace(notes, streamed=notes.streamed | {step_id})
             return _pieces(data["chunk"], notes)
         case "on_chat_model_start":
             started = replace(notes, starts=(*notes.starts, (step_id, now)))
             return [events.ModelStart(step_id, _parent(raw), raw["name"])], started
         case "on_chat_model_end":
-            usage = _usage(data.get("output"))
-            return [events.ModelEnd(step_id, usage, notes.since(step_id, now))], notes
+            output, found = data.get("output"), list[Event]()
+            if step_id not in notes.streamed and isinstance(output, AIMessage):
+                found, notes = _pieces(output, notes)
+            return [*found, events.ModelEnd(step_id, _usage(output), notes.since(step_id, now))], notes
         case "on_chain_start":
             new, notes = _new(data.get("input"), notes)
             value, cut = bounded(new)
@@ -76,7 +82,7 @@ def _custom(name: str, data: Any) -> list[Event]:
     return []
 
 
-def _pieces(chunk: AIMessageChunk, notes: Notes) -> tuple[list[Event], Notes]:
+def _pieces(chunk: AIMessage, notes: Notes) -> tuple[list[Event], Notes]:
     thought, text = whole(_thought(chunk)), whole(chunk.text)
     tokens = notes.tokens + bool(thought) + bool(text)
     found: list[Event] = []
@@ -87,7 +93,7 @@ def _pieces(chunk: AIMessageChunk, notes: Notes) -> tuple[list[Event], Notes]:
     return found, replace(notes, tokens=tokens) if found else notes
 
 
-def _thought(chunk: AIMessageChunk) -> str:
+def _thought(chunk: AIMessage) -> str:
     """The visible thinking in a chunk: DeepSeek's and llama.cpp's field, or content blocks of the others."""
     if field := chunk.additional_kwargs.get("reasoning_content"):
         return str(field)

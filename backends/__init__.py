@@ -77,7 +77,11 @@ class Backends:
 def _build(entry: BackendSettings) -> Backend:
     module, _, name = KINDS[entry.kind].partition(":")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        kind: type[Backend] = getattr(importlib.import_module(module), name)
+        given = {field.removesuffix("_") for field in entry.model_fields_set} - {"name", "kind", "context"}
+        if unused := given - kind.uses:
+            allowed = ", ".join(sorted({"name", "kind", "context"} | kind.uses))
+            raise BackendError(f"{', '.join(sorted(unused))}: not used by the kind {entry.kind!r}; allowed: {allowed}")
         backend: Backend = kind(entry)
         return backend
     except ImportError as e:

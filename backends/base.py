@@ -70,6 +70,8 @@ class Backend(ABC):
     """One entry of the settings. Made on the main thread; everything async runs on the server's loop."""
 
     kind: ClassVar[str]
+    uses: ClassVar[frozenset[str]] = frozenset()
+    """The settings that this kind uses besides `name`, `kind` and `context`; others stop the start."""
     about: str = ""
     """A sentence for the page: what a visitor should know before they choose it."""
     is_model: ClassVar[bool] = True

@@ -1,5 +1,6 @@
 """Any LangChain chat model, by import path: `class = "package.module:ClassName"` with `options`."""
 
+import asyncio
 import importlib
 from typing import Any
 
@@ -10,9 +11,10 @@ from settings import BackendSettings
 
 
 class LangChainBackend(Backend):
-    """The class is imported and built when it is first needed; a failure disables the backend with its reason."""
+    """The class is imported and built in the background; a failure disables the backend with its reason."""
 
     kind = "langchain"
+    uses = frozenset({"class", "options"})
 
     def __init__(self, settings: BackendSettings) -> None:
         super().__init__(settings)
@@ -22,15 +24,25 @@ class LangChainBackend(Backend):
             raise BackendError(f"class: found {found!r}, allowed: 'package.module:ClassName'")
         self._path = module, name
         self._model: BaseChatModel | None = None
-        self._health = Health("ready")
+        self._health = Health("loading", "it has not started to load")
+        self._loading: asyncio.Task[None] | None = None
 
     @property
     def health(self) -> Health:
         return self._health
 
+    async def open(self) -> None:
+        self._loading = asyncio.create_task(asyncio.to_thread(self._build), name=f"load {self.name}")
+
+    async def close(self) -> None:
+        if self._loading:
+            await asyncio.wait({self._loading})
+
     async def wait_ready(self) -> None:
-        if self._model is None and self._health.state == "ready":
-            self._build()
+        if self._loading is None:
+            await self.open()
+        if self._loading:
+            await asyncio.shield(self._loading)
         await super().wait_ready()
 
     def chat_model(self, options: Options) -> BaseChatModel:
@@ -52,6 +64,6 @@ class LangChainBackend(Backend):
             self._health = Health("unavailable", f"{name} did not accept its options ({type(e).__name__})")
         else:
             if isinstance(model, BaseChatModel):
-                self._model = model
+                self._model, self._health = model, Health("ready")
             else:
                 self._health = Health("unavailable", f"{name} is no LangChain chat model")

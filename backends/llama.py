@@ -19,7 +19,7 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from backends.base import PROGRESS, Reading, Template
 
-_CACHED = 8192
+_CACHED = 20_000
 _BREAK = "\u2060"
 """Word joiner: no width, and no part of any control word."""
 
@@ -47,7 +47,7 @@ class Tokenizer:
         a template that cannot be used.
         """
         with self._lock:
-            letter = len(self._tokens("a", special=False))
+            letter = len(self._ids("a", obeyed=False))
             bare = self._whole(["user"])
             prompted = self._whole(["system", "user"])
             turn = self._whole(["system", "user", "assistant", "user"]) - prompted - 2 * letter
@@ -59,7 +59,7 @@ class Tokenizer:
             self._cache.move_to_end(text)
             return self._cache[text]
         inert = self._inert(text) if "<" in text or "[" in text else text
-        reading = Reading(inert, len(self._tokens(inert, special=False)))
+        reading = Reading(inert, len(self._ids(inert, obeyed=False)))
         self._cache[text] = reading
         if len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
@@ -67,39 +67,39 @@ class Tokenizer:
 
     def _inert(self, text: str) -> str:
         for _ in range(8):  # breaking one word can, in theory, make another
-            pieces = self._tokens(text, special=True)
-            found = {p["piece"] for p in pieces if self._is_control(p["piece"])}
+            found = {piece for piece in self._pieces(text) if isinstance(piece, str) and self._is_control(piece)}
             if not found:
                 return text
             for word in sorted(found, key=len, reverse=True):
                 text = text.replace(word, word[0] + _BREAK + word[1:])
         return text
 
-    def _is_control(self, piece: str | list[int]) -> bool:
+    def _is_control(self, piece: str) -> bool:
         """Whether a piece is one token only when control words are obeyed."""
-        if not isinstance(piece, str) or len(piece) < 2:
+        if len(piece) < 2:
             return False
         if piece not in self._control:
-            obeyed, plain = self._tokens(piece, special=True), self._tokens(piece, special=False)
-            self._control[piece] = len(obeyed) == 1 and [t["id"] for t in obeyed] != [t["id"] for t in plain]
             if len(self._control) > _CACHED:
                 self._control.clear()
-                return self._is_control(piece)
+            obeyed = self._ids(piece, obeyed=True)
+            self._control[piece] = len(obeyed) == 1 and obeyed != self._ids(piece, obeyed=False)
         return self._control[piece]
 
-    def _tokens(self, text: str, *, special: bool) -> list[Any]:
-        body = {"content": text, "add_special": False, "parse_special": special, "with_pieces": special}
-        if special is False:
-            # pieces cost more than ids; only the comparison of a single piece needs its id
-            tokens = self._post("/tokenize", body)["tokens"]
-            return [{"id": t} for t in tokens]
+    def _ids(self, text: str, *, obeyed: bool) -> list[int]:
+        """The text's tokens; `obeyed` lets control words be what they are."""
+        body = {"content": text, "add_special": False, "parse_special": obeyed}
         return list(self._post("/tokenize", body)["tokens"])
+
+    def _pieces(self, text: str) -> list[Any]:
+        """The texts of its tokens with control words obeyed; a list of bytes where a token is no whole text."""
+        body = {"content": text, "add_special": False, "parse_special": True, "with_pieces": True}
+        return [token["piece"] for token in self._post("/tokenize", body)["tokens"]]
 
     def _whole(self, roles: list[str]) -> int:
         """Tokens of a prompt of one-letter messages."""
         listed = [{"role": role, "content": "a"} for role in roles]
         prompt = self._post("/apply-template", {"messages": listed})["prompt"]
-        return len(self._tokens(prompt, special=True))
+        return len(self._ids(prompt, obeyed=True))
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         data = json.dumps(body)

@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 
 _WAY_OUT = "run `make setup`, or name another .gguf file in GLASSBOX_LOCAL_MODEL"
 _LOAD_S = 300.0
-_MOST_RESTARTS = 3
 
 
 class LocalBackend(Backend):
     """Loads in the background from `open` on; a turn that comes earlier waits. A dead process is started again."""
 
     kind = "local"
+    uses = frozenset({"model", "slots", "threads"})
     exact_counts = True
 
     def __init__(self, settings: BackendSettings) -> None:
@@ -50,7 +50,6 @@ class LocalBackend(Backend):
         self._loading: asyncio.Task[None] | None = None
         self._chat: LocalChat | None = None
         self._tokenizer: Tokenizer | None = None
-        self._restarts = 0
 
     @property
     def health(self) -> Health:
@@ -69,8 +68,7 @@ class LocalBackend(Backend):
         self._end_process()
 
     async def wait_ready(self) -> None:
-        if self._health.state == "ready" and not self._alive() and self._restarts < _MOST_RESTARTS:
-            self._restarts += 1
+        if self._health.state == "ready" and not self._alive():
             logger.warning("the process of %r has ended: starting it again", self.name)
             await self.open()
         if self._loading:
@@ -128,6 +126,7 @@ class LocalBackend(Backend):
         self._health = Health("ready")
 
     def _start(self) -> "subprocess.Popen[str]":
+        self._end_process()
         # -P: the script's own folder is no place to import from (backends/langchain.py would hide a package)
         command = [sys.executable, "-P", str(Path(__file__).with_name("llama_child.py"))]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}

@@ -15,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from backends.base import Backend, Health, Options
+from backends.base import Backend, BackendError, Health, Options
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -156,12 +156,16 @@ class ScriptedChat(BaseChatModel):
 
 class ScriptedBackend(Backend):
     kind = "scripted"
+    uses = frozenset({"options"})
     is_model = False
     about = "No model: a fixed script that shows what this page can show. Type tour or faults."
 
     def __init__(self, settings: BackendSettings) -> None:
         super().__init__(settings)
-        self._model = ScriptedChat(**settings.options)
+        speed = settings.options.get("speed", 1.0)
+        if settings.options.keys() - {"speed"} or not isinstance(speed, int | float) or not speed > 0:
+            raise BackendError(f"options: found {settings.options!r}, allowed: speed, a number above 0")
+        self._model = ScriptedChat(speed=speed)
 
     @property
     def health(self) -> Health:

@@ -63,17 +63,24 @@ def test_a_model_call_has_its_place_duration_and_usage() -> None:
     usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_token_details": {"cache_read": 1}}
     found = told(
         raw("on_chat_model_start", {"input": {}}, name="Chat", step="m", parents=("agent", "step")),
+        raw("on_chat_model_stream", {"chunk": AIMessageChunk("x")}, step="m"),
         raw("on_chat_model_end", {"output": AIMessageChunk("x", usage_metadata=usage)}, step="m"),  # type: ignore[arg-type]
     )
     assert found == [
         events.ModelStart("m", "step", "Chat"),
-        events.ModelEnd("m", {"input_tokens": 10, "output_tokens": 5}, 1.0),
+        events.Token("x", 1),
+        events.ModelEnd("m", {"input_tokens": 10, "output_tokens": 5}, 2.0),
     ]
 
 
 def test_a_model_call_without_usage_says_none() -> None:
     end = raw("on_chat_model_end", {"output": AIMessage("x")})
-    assert told(end) == [events.ModelEnd("s", None, 0.0)]
+    assert told(end)[-1] == events.ModelEnd("s", None, 0.0)
+
+
+def test_a_model_that_does_not_stream_gives_its_text_with_its_end() -> None:
+    end = raw("on_chat_model_end", {"output": AIMessage("whole", additional_kwargs={"reasoning_content": "why"})})
+    assert told(end)[:-1] == [events.Reasoning("why"), events.Token("whole", 2)]
 
 
 def test_a_chain_tells_only_what_is_new() -> None:

@@ -45,7 +45,8 @@ async def test_a_turns_options_reach_a_copy_of_the_model() -> None:
 async def test_a_model_that_cannot_be_made_is_unavailable_and_says_why(path: str, reason: str) -> None:
     options = {} if path.endswith("NoModel") else {"api_key": "sk-secret"}
     made = backend(path, **options)
-    assert made.health.state == "ready", "it is made when it is first needed"
+    await made.open()
+    assert made.health.state == "loading"
     for _ in range(2):
         with pytest.raises(ChatError) as refused:
             await made.wait_ready()

@@ -156,7 +156,7 @@ HOSTILE = st.lists(st.sampled_from([*CONTROL, "<|im_", "start|>", "<", "|>", "sy
 def test_the_words_of_these_tests_do_control_the_model(local: LocalBackend, word: str) -> None:
     tokenizer = local._tokenizer
     assert tokenizer
-    assert len(tokenizer._tokens(word, special=True)) == 1 < len(tokenizer._tokens(word, special=False))
+    assert len(tokenizer._ids(word, obeyed=True)) == 1 < len(tokenizer._ids(word, obeyed=False))
 
 
 @given(HOSTILE.map("".join))
@@ -165,8 +165,8 @@ def test_control_words_are_read_and_not_obeyed(local: LocalBackend, text: str) -
     tokenizer = local._tokenizer
     assert tokenizer
     (reading,) = tokenizer.read([text])
-    obeyed, plain = (tokenizer._tokens(reading.text, special=special) for special in (True, False))
-    assert [t["id"] for t in obeyed] == [t["id"] for t in plain]
+    obeyed, plain = (tokenizer._ids(reading.text, obeyed=obeyed) for obeyed in (True, False))
+    assert obeyed == plain
     assert reading.tokens == len(plain)
     assert reading.text.replace("\u2060", "") == text
 
