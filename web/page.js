@@ -2,18 +2,25 @@
 const $ = (selector) => document.querySelector(selector);
 const NEAR = 24; // pixels from the end that still count as being there
 
-// Follows the end only while the reader is there; an upward wheel or scroll lets go.
+// Follows the end only while the reader is there; an upward wheel or scroll lets go. Text may grow while a scroll is on
+// its way: the end that counts is the one that the reader could see, or aimed at with the wheel.
 function follow(column) {
-  let following = true, last = column.scrollTop;
+  let following = true, last = column.scrollTop, known = column.scrollHeight, aim = Infinity;
   const toEnd = () => { column.scrollTop = column.scrollHeight; last = column.scrollTop; };
-  const atEnd = () => column.scrollHeight - column.scrollTop - column.clientHeight <= NEAR;
-  column.addEventListener('wheel', (e) => { if (e.deltaY < 0) following = false; }, { passive: true });
+  const atEnd = () => Math.min(known, aim) - column.scrollTop - column.clientHeight <= NEAR;
+  column.addEventListener('wheel', (e) => {
+    aim = e.deltaY > 0 ? column.scrollHeight : Infinity;
+    if (e.deltaY < 0) following = false;
+  }, { passive: true });
   column.addEventListener('scroll', () => {
     if (column.scrollTop < last - 1 && !atEnd()) following = false;
-    else if (atEnd()) following = true;
+    else if (column.scrollTop >= last && atEnd()) { following = true; aim = Infinity; }
     last = column.scrollTop;
   }, { passive: true });
-  const grown = new ResizeObserver(() => { if (following && !$('#intro')?.offsetParent) toEnd(); });
+  const grown = new ResizeObserver(() => {
+    if (following && !$('#intro')?.offsetParent) toEnd();
+    known = column.scrollHeight;
+  });
   const watchChildren = () => { for (const child of column.children) grown.observe(child); };
   new MutationObserver(watchChildren).observe(column, { childList: true });
   watchChildren();
