@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _WAY_OUT = "run `make setup`, or name another .gguf file in GLASSBOX_LOCAL_MODEL"
 _LOAD_S = 300.0
+_BUNDLED_TEMPERATURE = 0.2
+"""What SmolLM2-135M-Instruct's model card recommends; at llama.cpp's own 0.8 it often answers a greeting with noise."""
 
 
 class LocalBackend(Backend):
@@ -77,7 +79,10 @@ class LocalBackend(Backend):
 
     def chat_model(self, options: Options) -> BaseChatModel:
         assert self._chat is not None
-        return self._chat.model_copy(update={"max_tokens": options.max_tokens, "temperature": options.temperature})
+        temperature = options.temperature
+        if temperature is None and self._model == BUNDLED:
+            temperature = _BUNDLED_TEMPERATURE
+        return self._chat.model_copy(update={"max_tokens": options.max_tokens, "temperature": temperature})
 
     async def read(self, texts: Sequence[str]) -> list[Reading]:
         assert self._tokenizer is not None

@@ -30,6 +30,9 @@ _QUIET = [
 ]
 
 
+_ENDED = "#agent-state :is([data-phase=complete], [data-phase=stopped], [data-phase=error])"
+
+
 class RunningApp:
     """`python app.py` on a free port, as configured by default but for shorter replies, with its data in `folder`."""
 
@@ -42,7 +45,7 @@ class RunningApp:
         self.log = folder / "log.txt"
         # a model this small may ramble on for as long as it is allowed to
         self.config = folder / "glassbox.toml"
-        self.config.write_text("[limits]\nreply_tokens = 300\n")
+        self.config.write_text("[limits]\nreply_tokens = 800\n")
 
     def start(self) -> None:
         command = [sys.executable, str(ROOT / "app.py"), "--port", str(self.port), "--config", str(self.config)]
@@ -120,13 +123,14 @@ class Chat:
         """Types and sends; returns when the run has begun."""
         self.type(text)
         self.page.press("#prompt textarea", "Enter")
-        self.page.wait_for_selector("#stop", state="visible")
+        self.page.wait_for_function("document.querySelector('#prompt textarea').value === ''")
 
     def wait_token(self) -> None:
         self.page.wait_for_selector("#live-reply [data-testid=bot]")
 
     def wait_end(self) -> None:
-        self.page.wait_for_selector("#send", state="visible", timeout=60_000)
+        self.page.wait_for_selector(_ENDED, state="attached", timeout=60_000)
+        self.page.wait_for_selector("#send", state="visible")
         self.page.wait_for_selector("#live-reply [data-testid=bot]", state="detached")
 
     def stop(self) -> None:

@@ -38,7 +38,7 @@ def test_panel_tells_the_figures_and_what_the_model_was_given(chat: Chat) -> Non
     chat.wait_end()
     assert chat.phase == "complete"
     panel = chat.page.inner_text("#agent-state")
-    assert "You are a helpful assistant." in panel and "of 3,796 tokens" in panel
+    assert "You are a helpful assistant." in panel and "of 3,296 tokens" in panel
     assert float(chat.page.inner_text("[data-figure=ttft]").split()[0]) > 0
     assert int(chat.page.inner_text("[data-figure=tokens]").replace(",", "")) > 0
     assert chat.page.locator("#timeline .bars li").count() == 3
