@@ -70,6 +70,9 @@ class Tail:
         """Hands the live reply over to the conversation. -> page, chat, live, send, stop"""
         page = page.of(self.identity.visitor(request.cookies or {}))
         run = self._run(page, request)
+        if page.run_id is None or (run and not run.ended):
+            # a page's first listeners end with this one too, and a quick visitor has begun a run meanwhile
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
         if run is None:
             page = replace(page, run_id=None)
             return page, gr.skip(), [], *render_buttons(page)

@@ -72,7 +72,8 @@ class Page:
                     self.lives.append(live[0]["content"][0]["text"] if live else "")
                     self.panels.append(panel)
         updates = await self.handlers.tail.finish(self.state, self.request)
-        self.state = updates[0]
+        if updates[0] != gr.skip():
+            self.state = updates[0]
         if self.lives:
             self.chat = updates[1]
 
@@ -265,3 +266,13 @@ async def test_two_pages_of_one_visitor_see_the_same_run(page: Page, handlers: H
     with pytest.warns(UserWarning, match="Not sent"):
         await handlers.turns.start(Ask("endless", handlers._visitor(page.request), page.state.conversation_id))
         await page.begin("again")
+
+
+async def test_a_late_hand_over_touches_no_run_that_has_begun_meanwhile(page: Page, handlers: Handlers) -> None:
+    untouched = (gr.skip(),) * 5
+    assert await handlers.tail.finish(page.empty, page.request) == untouched
+    await page.begin("endless", backend="Slow script")
+    assert await handlers.tail.finish(page.state, page.request) == untouched
+    await handlers.on_stop(page.state, page.request)
+    await page.follow()
+    assert page.state.run_id is None
