@@ -23,6 +23,7 @@ from starlette.requests import HTTPConnection
 from agent.loop import warm_up
 from agent.turns import Turns
 from backends import Backends
+from backends.keys import ClearedFormatter
 from components.chat import WEB
 from components.handlers import Handlers
 from components.page import build_page, page_head
@@ -43,7 +44,7 @@ class App:
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError for settings that cannot work together."""
         self.settings = settings
-        self.backends = Backends(settings.backends)
+        self.backends = Backends(settings.backends, settings.keys)
         self.store = Store(settings.database_url)
         self.runs = Runs(most=settings.limits.runs)
         self.turns = Turns(settings, self.backends, self.store, self.runs)
@@ -171,7 +172,9 @@ def _arguments(argv: list[str]) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    shown = logging.StreamHandler()
+    shown.setFormatter(ClearedFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[shown])
     try:
         settings = load_settings(_arguments(sys.argv[1:] if argv is None else argv))
         app = App(settings)

@@ -6,14 +6,15 @@ environment. A wrong setting is a `SettingsError` that names file, line or key, 
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-BackendKind = Literal["local", "langchain", "scripted"]
 MemoryMode = Literal["none", "full", "window", "tokens"]
 
 _FILE = "glassbox.toml"
@@ -33,19 +34,30 @@ class BackendSettings(_Section):
     """One `[[backends]]` entry. What a kind does not use it must not be given; the kind itself checks that."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
-    kind: BackendKind
+    kind: Annotated[str, Field(min_length=1)]
+    """One of `backends.KINDS`, which is checked there."""
     model: str | None = None
-    """local: "bundled", the path of a .gguf file, or hf:OWNER/REPO/FILE.gguf."""
+    """local: "bundled", the path of a .gguf file, or hf:OWNER/REPO/FILE.gguf; gemini, openai: the provider's name."""
+    key: str | None = None
+    """The name of the environment variable that holds the key; without it visitors may bring their own."""
+    key_field: str | None = None
+    """langchain: the class's field that takes the key, where its `lc_secrets` does not say so."""
+    base_url: str | None = None
+    """gemini, openai: where the provider's server is."""
     class_: Annotated[str | None, Field(alias="class")] = None
     """langchain: `package.module:ClassName` of a BaseChatModel."""
     options: dict[str, Any] = {}
-    """langchain: keyword arguments of the class."""
+    """gemini, openai, langchain: further keyword arguments of the class."""
     context: Annotated[int, Field(ge=256)] | None = None
     """The most tokens that prompt and reply may have together."""
     slots: Annotated[int, Field(ge=1, le=64)] = 4
     """local: how many replies are written at once."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """local: threads of the model; default: half the logical processors."""
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Seconds without a sign of life until a reply fails; the kind has a default."""
+    fallback: str | None = None
+    """The backend that answers instead where this one fails before its first token."""
 
     @field_validator("name")
     @classmethod
@@ -53,6 +65,35 @@ class BackendSettings(_Section):
         if name != name.strip() or not name.isprintable():
             raise ValueError("a name has no control characters and no blanks around it")
         return name
+
+    @property
+    def key_name(self) -> str | None:
+        """The variable that holds the key, also where the entry names none; None where no key is needed."""
+        if self.key or self.kind not in ("gemini", "openai"):
+            return self.key
+        if self.kind == "gemini":
+            return "GOOGLE_API_KEY"
+        return None if self.base_url else "OPENAI_API_KEY"
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _no_key_itself(cls, name: Any) -> Any:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+            raise ValueError('this is the name of an environment variable, such as "OPENAI_API_KEY", never the key')
+        return name
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or True)
+            sound = sound and "@" not in parts.netloc and not re.search(r"\s", url)
+        except ValueError:
+            sound = False
+        if not sound:  # which is not repeated: there may be a password in it
+            raise ValueError("this is no address; allowed: http://HOST… or https://HOST…, without name and password")
+        return url.rstrip("/")
 
 
 class MemorySettings(_Section):
@@ -97,7 +138,22 @@ class FileSettings(_Section):
             if backend.name in seen:
                 raise ValueError(f"the name {backend.name!r} is used twice; each backend needs its own")
             seen.add(backend.name)
+        for backend in backends:
+            _check_fallback(backend, {b.name: b for b in backends})
         return backends
+
+
+def _check_fallback(backend: BackendSettings, named: Mapping[str, BackendSettings]) -> None:
+    """Raises ValueError for a chain of fallbacks that leads nowhere, or back."""
+    passed, at = [backend.name], backend
+    while at.fallback is not None:
+        if at.fallback not in named:
+            names = ", ".join(repr(name) for name in named if name != at.name)
+            raise ValueError(f"fallback of {at.name!r}: found {at.fallback!r}, allowed: {names or 'no other backend'}")
+        if at.fallback in passed:
+            raise ValueError(f"fallback of {at.name!r}: {at.fallback!r} leads back to it")
+        at = named[at.fallback]
+        passed.append(at.name)
 
 
 class Settings(FileSettings):
@@ -111,6 +167,8 @@ class Settings(FileSettings):
     database_url: str = ""
     secret: str | None = None
     on_space: bool = False
+    keys: dict[str, SecretStr] = {}
+    """The keys that the operator gave, by the name of their variable."""
 
 
 def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -131,7 +189,8 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
     url = environ.get("GLASSBOX_DATABASE_URL") or f"sqlite:///{data / 'glassbox.db'}"
     if not url.startswith("sqlite:///"):
         raise SettingsError(f"GLASSBOX_DATABASE_URL: found {url.split(':')[0]!r}, allowed: 'sqlite:///FILE'")
-    _validate(FileSettings, values, str(path))
+    file = _validate(FileSettings, values, str(path))
+    names = {backend.key_name for backend in file.backends} - {None}
     values |= {
         "host": arguments.get("host"),
         "port": arguments.get("port"),
@@ -141,6 +200,7 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         "database_url": url,
         "secret": environ.get("GLASSBOX_SECRET") or None,
         "on_space": on_space,
+        "keys": {name: SecretStr(key) for name in names if name and (key := environ.get(name, "").strip())},
     }
     return _validate(Settings, values, "the command line")
 

@@ -4,13 +4,14 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.messages import BaseMessage
 
+from agent.given import Given
+from agent.tools import tool_middleware
 from agent.translate import CONTEXT, ROLES, Notes, translate
 from backends import Backend
 from runs import events
@@ -23,19 +24,6 @@ if TYPE_CHECKING:  # langchain.agents costs two seconds of CPU: imported with th
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What one turn gives the model: `messages` (the system prompt first), and what its memory mode left out.
-
-    `room` is the most tokens that may be given in all.
-    """
-
-    messages: Sequence[BaseMessage]
-    left_out: list[events.JSON]
-    room: int
-    memory: str
-
-
 def warm_up() -> None:
     """Imports what the first turn needs."""
     import langchain.agents.middleware  # noqa: F401
@@ -45,7 +33,8 @@ async def agent_events(model: BaseChatModel, backend: Backend, given: Given) -> 
     """Runs the agent on what it is given and yields its events; closing it ends the model's own work."""
     from langchain.agents import create_agent
 
-    agent: Any = create_agent(model, [], middleware=[_context_middleware(backend, given)], name="agent")
+    middleware = [_context_middleware(backend, given), tool_middleware()]
+    agent: Any = create_agent(model, list(backend.tools), middleware=middleware, name="agent")
     notes = Notes(seen=frozenset(str(m.id) for m in given.messages[:-1]))
     stream = agent.astream_events({"messages": list(given.messages)}, version="v2")
     async with aclosing(stream):
@@ -104,8 +93,3 @@ def _too_long(backend: Backend, given: Given, told: events.JSON) -> ChatError:
         what = f"The whole conversation has {told['tokens']:,} tokens"
         way_out = "Pick another memory mode, or a backend with a longer context."
     return ChatError("context_too_long", f"{what}; {backend.name} can be given at most {room:,}. {way_out}")
-
-
-def system_message(text: str) -> list[BaseMessage]:
-    """The system prompt as the first message; none if it is blank."""
-    return [SystemMessage(text, id="system")] if text.strip() else []

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from memory.messages import Message
+from memory.messages import Message, Standing
 from memory.store import Store
 from runs import events
 from runs.errors import ChatError
@@ -58,16 +58,17 @@ class ReplySaver:
         logger.error("run %s: its reply was never saved", run.id)
 
     async def _end(self, run: LiveRun, entries: Sequence[Entry]) -> None:
-        ended = as_ended(self._reply, run.text, entries[-1].event)
+        ended = as_ended(self._reply, run, entries[-1].event)
         await self._store.end_turn(run, ended, "\n".join(entry.json for entry in entries))
 
 
-def as_ended(reply: Message, text: str, last: Event) -> Message:
-    """The reply as its run's last event leaves it; `note` is what a person should read below one that is not whole."""
+def as_ended(reply: Message, run: LiveRun, last: Event) -> Message:
+    """The reply as its run's last event leaves it; `note` is what a person should read below it."""
+    standing: Standing = "whole"
+    notes = [run.note]
     match last:
         case events.Stopped():
-            return replace(reply, text=text, standing="stopped", note=STOPPED[last.reason])
+            standing, notes = "stopped", [run.note, STOPPED[last.reason]]
         case events.Error():
-            return replace(reply, text=text, standing="failed", note=last.message)
-        case _:
-            return replace(reply, text=text, standing="whole", note=None)
+            standing, notes = "failed", [run.note, last.message]
+    return replace(reply, text=run.text, standing=standing, note=" ".join(note for note in notes if note) or None)

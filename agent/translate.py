@@ -6,11 +6,13 @@ events hold the whole history each time; only what is new to the run is kept, `N
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from agent.pieces import Call, final_usage, held_back, read_piece
+from agent.tools import TOOL_END, TOOL_START
 from backends.base import PROGRESS
 from memory.text import whole
 from runs import events
@@ -20,7 +22,6 @@ CONTEXT = "context"
 """Name of the custom event that carries a `Context`'s fields."""
 
 _MOST = 8 * 1024
-_REASONING_BLOCKS = {"reasoning", "thinking"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Notes:
     seen: frozenset[str] = frozenset()
     tokens: int = 0
     starts: tuple[tuple[str, float], ...] = ()
-    streamed: frozenset[str] = frozenset()
-    """Model calls that gave a chunk; the others' text comes whole, with their end."""
+    calls: Mapping[str, Call] = field(default_factory=dict)
+    """Open model calls that have given a chunk, by id; the others' text comes whole, with their end."""
 
     def since(self, step_id: str, now: float) -> float:
         """Seconds since a step began."""
@@ -43,17 +44,22 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
     data, step_id = raw["data"], raw["run_id"]
     match raw["event"]:
         case "on_chat_model_stream":
-            if step_id not in notes.streamed:
-                notes = replace(notes, streamed=notes.streamed | {step_id})
-            return _pieces(data["chunk"], notes)
+            return _pieces(data["chunk"], notes, step_id)
         case "on_chat_model_start":
             started = replace(notes, starts=(*notes.starts, (step_id, now)))
             return [events.ModelStart(step_id, _parent(raw), raw["name"])], started
         case "on_chat_model_end":
             output, found = data.get("output"), list[Event]()
-            if step_id not in notes.streamed and isinstance(output, AIMessage):
-                found, notes = _pieces(output, notes)
-            return [*found, events.ModelEnd(step_id, _usage(output), notes.since(step_id, now))], notes
+            if step_id not in notes.calls and isinstance(output, AIMessage):
+                found, notes = _pieces(output, notes, step_id)
+            call = notes.calls.get(step_id, Call())
+            rest, notes = _told(*held_back(call), notes)
+            notes = replace(notes, calls={key: one for key, one in notes.calls.items() if key != step_id})
+            return [
+                *found,
+                *rest,
+                events.ModelEnd(step_id, final_usage(output, call), notes.since(step_id, now)),
+            ], notes
         case "on_chain_start":
             new, notes = _new(data.get("input"), notes)
             value, cut = bounded(new)
@@ -76,14 +82,27 @@ def _parent(raw: Mapping[str, Any]) -> str | None:
 def _custom(name: str, data: Any) -> list[Event]:
     if name == CONTEXT:
         return [events.Context(**data)]
+    if name == TOOL_START:
+        return [events.ToolStart(**data)]
+    if name == TOOL_END:
+        return [events.ToolEnd(**data)]
     if name == PROGRESS:
         share = data["read"] / max(1, data["total"])
         return [events.Status("waiting", f"Reading your prompt, {share:.0%}")] if share < 1 else []
     return []
 
 
-def _pieces(chunk: AIMessage, notes: Notes) -> tuple[list[Event], Notes]:
-    thought, text = whole(_thought(chunk)), whole(chunk.text)
+def _with(notes: Notes, step_id: str, call: Call) -> Notes:
+    return replace(notes, calls={**notes.calls, step_id: call})
+
+
+def _pieces(chunk: AIMessage, notes: Notes, step_id: str) -> tuple[list[Event], Notes]:
+    thought, text, call = read_piece(chunk, notes.calls.get(step_id, Call()))
+    return _told(thought, text, _with(notes, step_id, call))
+
+
+def _told(thought: str, text: str, notes: Notes) -> tuple[list[Event], Notes]:
+    thought, text = whole(thought), whole(text)
     tokens = notes.tokens + bool(thought) + bool(text)
     found: list[Event] = []
     if thought:
@@ -91,23 +110,6 @@ def _pieces(chunk: AIMessage, notes: Notes) -> tuple[list[Event], Notes]:
     if text:
         found.append(events.Token(text, tokens))
     return found, replace(notes, tokens=tokens) if found else notes
-
-
-def _thought(chunk: AIMessage) -> str:
-    """The visible thinking in a chunk: DeepSeek's and llama.cpp's field, or content blocks of the others."""
-    if field := chunk.additional_kwargs.get("reasoning_content"):
-        return str(field)
-    if isinstance(chunk.content, str):
-        return ""
-    blocks = [b for b in chunk.content if isinstance(b, dict) and b.get("type") in _REASONING_BLOCKS]
-    return "".join(str(b.get("reasoning") or b.get("thinking") or "") for b in blocks)
-
-
-def _usage(output: Any) -> events.JSON | None:
-    usage = output.usage_metadata if isinstance(output, AIMessage) else None
-    if not usage:
-        return None
-    return {"input_tokens": usage["input_tokens"], "output_tokens": usage["output_tokens"]}
 
 
 def _new(value: Any, notes: Notes) -> tuple[list[events.JSON], Notes]:

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.language_models import BaseChatModel
 
-from agent.loop import Given, agent_events, system_message
+from agent.attempts import first_that_answers, while_heard
+from agent.given import Given, Turn, give
+from agent.loop import agent_events
 from agent.saving import ReplySaver
-from backends import Backend, Backends, Options
-from memory.messages import Message
-from memory.modes import LeftOut, Limits, Mode, get_mode
+from backends import Backend, Backends, Key, Options
+from memory.messages import Tuning
+from memory.modes import get_mode
 from memory.store import Store
 from memory.text import clean
 from runs import events
@@ -26,6 +28,7 @@ from settings import Settings
 logger = logging.getLogger(__name__)
 
 _LOADING_S = 0.5
+_HOTTEST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class Ask:
     """A message and how it is to be answered; None takes what is configured. `visitor` is who asks, None without
     cookie.
 
-    With `instead_of`, the id of an earlier message of the user's, that message and all after it give way to this one.
+    `tuning` None takes the conversation's own. With `instead_of`, the id of an earlier message of the user's, that
+    message and all after it give way to this one.
     """
 
     message: str
@@ -41,6 +45,7 @@ class Ask:
     conversation_id: str | None = None
     backend: str | None = None
     memory: str | None = None
+    tuning: Tuning | None = None
     instead_of: str | None = None
 
 
@@ -57,9 +62,14 @@ class Turns:
         text = self._checked(ask.message)
         backend = self.backends.get(ask.backend or self.backends.first.name)
         mode = get_mode(ask.memory or self.settings.memory.default)
-        owner = ask.visitor
+        owner, tuning = ask.visitor, ask.tuning or Tuning()
         if ask.conversation_id:
-            owner = (await self.store.conversation(ask.conversation_id, ask.visitor)).owner
+            found = await self.store.conversation(ask.conversation_id, ask.visitor)
+            owner, tuning = found.owner, ask.tuning or found.tuning
+        tuning = self._checked_tuning(tuning)
+        chain = self.backends.chain(backend)
+        if len(chain) == 1:
+            self._check_key(backend, ask.visitor)
         conversation_id = ask.conversation_id or new_id()
         run = LiveRun(
             conversation_id=conversation_id,
@@ -71,7 +81,8 @@ class Turns:
         self.runs.add(run)
         try:
             new = ask.conversation_id is None
-            asked, reply = await self.store.begin_turn(run, text, new=new, instead_of=ask.instead_of)
+            kept = self.store.begin_turn(run, text, new=new, instead_of=ask.instead_of, tuning=tuning)
+            asked, reply = await kept
         except BaseException:
             self.runs.discard(run)
             raise
@@ -81,7 +92,7 @@ class Turns:
         async def work(run: LiveRun) -> None:
             following = asyncio.create_task(saver.follow(run), name=f"grow {run.id}")
             try:
-                await self._answer(run, backend, mode, asked)
+                await self._answer(run, chain, Turn(mode, asked, tuning, ask.visitor))
             finally:
                 following.cancel()
                 await asyncio.wait({following})
@@ -106,91 +117,76 @@ class Turns:
             raise ChatError("invalid_request", "The message is empty: write something first.")
         return text
 
-    async def _answer(self, run: LiveRun, backend: Backend, mode: Mode, asked: Message) -> None:
-        try:
-            await _wait_ready(run, backend)
-            reply_tokens = min(self.settings.limits.reply_tokens, backend.context // 2)
-            given = await self._given(run, backend, mode, asked, reply_tokens)
-            model = backend.chat_model(Options(max_tokens=reply_tokens))
-            async with aclosing(agent_events(model, backend, given)) as found:
-                async for event in found:
-                    run.emit(event)
-        except Exception as e:
-            told = backend.error(e)
-            if told is None or told is e:
-                raise
-            logger.info("run %s: %s: %s", run.id, told.code, type(e).__name__)
-            raise told from e
+    def _checked_tuning(self, tuning: Tuning) -> Tuning:
+        limits = self.settings.limits
+        if tuning.temperature is not None and not 0 <= tuning.temperature <= _HOTTEST:
+            raise ChatError("invalid_request", f"The temperature can be 0 to {_HOTTEST:g}.")
+        if tuning.max_tokens is not None and not 1 <= tuning.max_tokens <= limits.reply_tokens:
+            raise ChatError("invalid_request", f"The longest reply can be 1 to {limits.reply_tokens:,} tokens.")
+        if len(tuning.system_prompt or "") > limits.message_characters:
+            most = f"{limits.message_characters:,} characters"
+            raise ChatError("too_large", f"The system prompt is too long: at most {most} can be sent.")
+        return tuning if tuning.system_prompt is None else replace(tuning, system_prompt=clean(tuning.system_prompt))
 
-    async def _given(self, run: LiveRun, backend: Backend, mode: Mode, asked: Message, reply_tokens: int) -> Given:
-        """Selects the context: what the mode keeps of the history, as this backend reads it."""
-        stored = await self.store.history(run.conversation_id)
-        history, unanswered = _answered(stored[: _place(stored, asked.id)])
-        prompt, template = self.settings.system_prompt, backend.template
-        readings = await backend.read([m.text for m in history] + [asked.text, prompt])
-        sized = [
-            replace(m, text=r.text, tokens=r.tokens + template.message(m.role))
-            for m, r in zip(history, readings, strict=False)
-        ]
-        message, system = readings[-2], readings[-1]
-        prompted = bool(system.text.strip())
-        spent = template.once(prompted=prompted) + message.tokens + template.message("user")
-        if prompted:
-            spent += system.tokens + template.message("system")
-        room = backend.context - reply_tokens
-        memory = self.settings.memory
-        view = mode.select(sized, Limits(room, spent, memory.window_turns, memory.token_limit))
-        messages = [
-            *system_message(system.text),
-            *(_for_model(m) for m in view.kept),
-            HumanMessage(message.text, id=asked.id),
-        ]
-        left_out = [*unanswered, *view.left_out]
-        return Given(messages, [_left_out(item) for item in left_out], room, mode.name)
+    def _check_key(self, backend: Backend, visitor: str | None) -> None:
+        """Refuses at once what could not be answered."""
+        health = backend.health(self.backends.key(backend, visitor))
+        if health.state == "key_missing":
+            raise ChatError("missing_key", f"{backend.name} is not ready: {health.reason}.")
+
+    async def _answer(self, run: LiveRun, chain: Sequence[Backend], turn: Turn) -> None:
+        async def answer(backend: Backend) -> None:
+            key = self.backends.key(backend, turn.visitor)
+            await _wait_ready(run, backend, key)
+            try:
+                options = self._options(backend, turn.tuning)
+                given = await give(self.store, self.settings, run.conversation_id, backend, turn, options.max_tokens)
+                work = _stream(run, backend.chat_model(options, key), backend, given, options)
+                await while_heard(run, backend, work)
+            except Exception as e:
+                told = backend.error(e)
+                if told is None:
+                    raise
+                if not run.spoke:
+                    backend.learn(key, told)
+                if told is e:
+                    raise
+                logger.info("run %s: %s: %s", run.id, told.code, type(e).__name__)
+                raise told from e
+            backend.learn(key, None, run.state.ttft_s)
+
+        await first_that_answers(run, chain, answer)
+
+    def _options(self, backend: Backend, tuning: Tuning) -> Options:
+        most = tuning.max_tokens or self.settings.limits.reply_tokens
+        return Options(min(most, backend.context // 2), tuning.temperature)
 
 
-async def _wait_ready(run: LiveRun, backend: Backend) -> None:
+async def _stream(run: LiveRun, model: BaseChatModel, backend: Backend, given: Given, options: Options) -> None:
+    """Lets the agent answer, and bounds the reply of a backend that does not do so itself.
+
+    One that says it does may have forgotten to: some LangChain classes have the field and do not send it.
+    """
+    cut = f"Cut at the longest reply, {options.max_tokens:,} tokens."
+    most = options.max_tokens * (2 if "max_tokens" in backend.takes else 1)
+    async with aclosing(agent_events(model, backend, given)) as found:
+        async for event in found:
+            run.emit(event)
+            if isinstance(event, events.ModelEnd) and (event.usage or {}).get("output_tokens", 0) >= options.max_tokens:
+                run.notes.append(cut)
+            if isinstance(event, events.Token) and run.state.pieces >= most:
+                run.notes.append(cut)
+                run.end_soon("limit")
+
+
+async def _wait_ready(run: LiveRun, backend: Backend, key: Key | None) -> None:
     """Waits for a backend that still loads, and says how far it is."""
-    waiting = asyncio.create_task(backend.wait_ready())
+    waiting = asyncio.create_task(backend.wait_ready(key))
     try:
         while not (await asyncio.wait({waiting}, timeout=_LOADING_S))[0]:
-            progress = backend.health.progress
-            share = "" if progress is None else f", {progress:.0%}"
+            health = backend.health(key)
+            share = "" if health.progress is None else f", {health.progress:.0%}"
             run.say("queued", f"Loading {backend.name}{share}")
         await waiting
     finally:
         waiting.cancel()
-
-
-def _place(stored: Sequence[Message], message_id: str) -> int:
-    for place, message in enumerate(stored):
-        if message.id == message_id:
-            return place
-    raise ChatError("not_found", "This conversation was deleted meanwhile.")
-
-
-def _answered(stored: Sequence[Message]) -> tuple[list[Message], list[LeftOut]]:
-    """Without replies that failed before a word, and without what they should have answered: turns must alternate."""
-    kept: list[Message] = []
-    unanswered: list[LeftOut] = []
-    for message in stored:
-        if message.text.strip():
-            kept.append(message)
-        elif kept and kept[-1].role == "user":
-            unanswered.append(LeftOut(kept.pop(), "it was never answered"))
-    return kept, unanswered
-
-
-def _for_model(message: Message) -> BaseMessage:
-    match message.role:
-        case "user":
-            return HumanMessage(message.text, id=message.id)
-        case "assistant":
-            return AIMessage(message.text, id=message.id)
-        case "system" | "tool":
-            return SystemMessage(message.text, id=message.id)
-
-
-def _left_out(item: LeftOut) -> events.JSON:
-    message = item.message
-    return {"role": message.role, "content": message.text, "tokens": message.tokens, "reason": item.reason}

@@ -4,26 +4,35 @@ A kind's module is imported when an entry names it, so that what nobody uses cos
 disables one backend, with its reason, instead of stopping the start.
 """
 
+import difflib
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
+from pydantic import SecretStr
 
-from backends.base import Backend, BackendError, Health, Options
+from backends.base import OPTIONS, Backend, BackendError, Health, Options
+from backends.keys import Key, Keys
 from runs.errors import ChatError
 from settings import BackendSettings, SettingsError
 
-__all__ = ["KINDS", "Backend", "BackendError", "Backends", "Health", "Options"]
+__all__ = ["KINDS", "OPTIONS", "Backend", "BackendError", "Backends", "Health", "Key", "Keys", "Options"]
 
 logger = logging.getLogger(__name__)
 
 KINDS: dict[str, str] = {
     "local": "backends.local:LocalBackend",
+    "gemini": "backends.gemini:GeminiBackend",
+    "openai": "backends.openai:OpenAIBackend",
     "langchain": "backends.langchain:LangChainBackend",
     "scripted": "backends.scripted:ScriptedBackend",
 }
 """Kind -> where its class is."""
+
+_EVERY_KIND = frozenset({"name", "kind", "context", "timeout", "fallback"})
+"""The settings that every kind uses."""
 
 
 class MissingBackend(Backend):
@@ -35,20 +44,22 @@ class MissingBackend(Backend):
         super().__init__(settings)
         self._reason = reason
 
-    @property
-    def health(self) -> Health:
+    def health(self, key: Key | None = None) -> Health:
         return Health("unavailable", self._reason)
 
-    def chat_model(self, options: Options) -> BaseChatModel:
+    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
         raise ChatError("backend_unavailable", f"{self.name} is not available: {self._reason}")
 
 
 class Backends:
     """The configured backends, in their order; the first is the one chosen at the start."""
 
-    def __init__(self, entries: list[BackendSettings]) -> None:
-        """Raises SettingsError for an entry that its kind cannot use."""
-        self._backends = {entry.name: _build(entry) for entry in entries}
+    def __init__(self, entries: list[BackendSettings], keys: Mapping[str, SecretStr] | None = None) -> None:
+        """`keys` are the operator's, by variable. Raises SettingsError for an entry that its kind cannot use."""
+        held = {name: Key(secret.get_secret_value()) for name, secret in (keys or {}).items()}
+        self._backends = {entry.name: _build(entry, held.get(entry.key_name or "")) for entry in entries}
+        self.keys = Keys()
+        """What visitors brought."""
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(self._backends.values())
@@ -65,6 +76,46 @@ class Backends:
             names = ", ".join(repr(n) for n in self._backends)
             raise ChatError("not_found", f"There is no backend {name[:60]!r}; there are {names}.") from None
 
+    def key(self, backend: Backend, visitor: str | None) -> Key | None:
+        """The key that a visitor uses a backend with: their own, else the operator's."""
+        return self.keys.get(visitor, backend.name) or backend.key
+
+    def health(self, backend: Backend, visitor: str | None) -> Health:
+        """How a backend is for this visitor, as far as is known; what is old news is looked up for the next time."""
+        key = self.key(backend, visitor)
+        backend.look(key)
+        return backend.health(key)
+
+    def listed(self, visitor: str | None) -> list[dict[str, Any]]:
+        """What `GET /backends` and the page tell a visitor of each backend."""
+        return [self._told(backend, visitor) for backend in self]
+
+    def _told(self, backend: Backend, visitor: str | None) -> dict[str, Any]:
+        key, health = self.key(backend, visitor), self.health(backend, visitor)
+        return {
+            "name": backend.name,
+            "kind": backend.kind,
+            "ready": health.ready,
+            "state": health.state,
+            "reason": health.reason or None,
+            "progress": health.progress,
+            "until": health.until,
+            "ttft_s": backend.ttft_s,
+            "key": _whose(key) if backend.settings.key_name else None,
+            "takes": [name for name in OPTIONS if name in backend.takes],
+            "fallback": backend.settings.fallback,
+            "context": backend.context,
+            "about": backend.about,
+            "prompts": backend.prompts,
+        }
+
+    def chain(self, backend: Backend) -> list[Backend]:
+        """A backend, its fallback, the fallback's own, and so on."""
+        found = [backend]
+        while found[-1].settings.fallback:
+            found.append(self._backends[found[-1].settings.fallback])
+        return found
+
     async def open(self) -> None:
         for backend in self:
             await backend.open()
@@ -74,15 +125,24 @@ class Backends:
             await backend.close()
 
 
-def _build(entry: BackendSettings) -> Backend:
+def _whose(key: Key | None) -> str:
+    return "missing" if key is None else "yours" if key.own else "everybody's"
+
+
+def _build(entry: BackendSettings, key: Key | None) -> Backend:
+    if entry.kind not in KINDS:
+        close = difflib.get_close_matches(entry.kind, KINDS, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        allowed = ", ".join(map(repr, KINDS))
+        raise SettingsError(f"backend {entry.name!r}: kind: found {entry.kind!r}; {hint}allowed: {allowed}")
     module, _, name = KINDS[entry.kind].partition(":")
     try:
         kind: type[Backend] = getattr(importlib.import_module(module), name)
-        given = {field.removesuffix("_") for field in entry.model_fields_set} - {"name", "kind", "context"}
-        if unused := given - kind.uses:
-            allowed = ", ".join(sorted({"name", "kind", "context"} | kind.uses))
+        usable = _EVERY_KIND | kind.uses
+        if unused := {field.removesuffix("_") for field in entry.model_fields_set} - usable:
+            allowed = ", ".join(sorted(usable))
             raise BackendError(f"{', '.join(sorted(unused))}: not used by the kind {entry.kind!r}; allowed: {allowed}")
-        backend: Backend = kind(entry)
+        backend: Backend = kind(entry, key)
         return backend
     except ImportError as e:
         logger.warning("backend %r is disabled: %s", entry.name, e)

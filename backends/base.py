@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.tools import BaseTool
 
+from backends.errors import explain
+from backends.keys import Key
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -22,13 +25,24 @@ class BackendError(Exception):
     """A backend's own settings cannot work; the message is for the person who starts the app."""
 
 
+State = Literal["ready", "loading", "key_missing", "key_refused", "unreachable", "rate_limited", "unavailable"]
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`reason` says why it is not ready and what to do; `progress` is the loaded share, 0 to 1."""
+    """`reason` says why it is not ready and what to do; `progress` is the loaded share, 0 to 1.
 
-    state: Literal["ready", "loading", "unavailable"]
+    `until` is when a `rate_limited` one may be asked again, in epoch seconds.
+    """
+
+    state: State
     reason: str = ""
     progress: float | None = None
+    until: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,10 @@ class Options:
 
     max_tokens: int
     temperature: float | None = None
+
+
+OPTIONS = ("system_prompt", "temperature", "max_tokens")
+"""What a visitor may set beside backend and memory mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +89,11 @@ class Backend(ABC):
 
     kind: ClassVar[str]
     uses: ClassVar[frozenset[str]] = frozenset()
-    """The settings that this kind uses besides `name`, `kind` and `context`; others stop the start."""
+    """The settings that this kind uses besides those that every kind does; others stop the start."""
+    timeout_s: ClassVar[float] = 60.0
+    """Seconds without a sign of life until a reply fails, where the settings say nothing."""
+    takes: frozenset[str] = frozenset(OPTIONS)
+    """Those of `OPTIONS` that make a difference to it."""
     about: str = ""
     """A sentence for the page: what a visitor should know before they choose it."""
     is_model: ClassVar[bool] = True
@@ -79,16 +101,37 @@ class Backend(ABC):
     """Whether the tokens of `read` are counted by the model's own tokenizer, not estimated."""
     template = Template()
 
-    def __init__(self, settings: BackendSettings) -> None:
-        self.settings = settings
+    tools: Sequence[BaseTool] = ()
+    """Tools of its own."""
+    prompts: dict[str, str]
+    """What may be sent to it at a click, and what then happens: the scripted backend's menu."""
+
+    def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
+        """`key` is the operator's. Raises BackendError for settings that cannot work."""
+        self.settings, self.key = settings, key
         self.name = settings.name
         self.context = settings.context or 8192
         """The most tokens of prompt and reply together."""
+        self.timeout = settings.timeout or self.timeout_s
+        self.ttft_s: float | None = None
+        """The last time to first token, in seconds."""
+        self.prompts = {}
 
-    @property
     @abstractmethod
-    def health(self) -> Health:
-        """As known at this moment; never waits."""
+    def health(self, key: Key | None = None) -> Health:
+        """As known at this moment to whoever uses this key; never waits."""
+
+    def look(self, key: Key | None = None) -> None:  # noqa: B027 - most kinds know without looking
+        """Asks in the background how it is, if the last answer is old; returns at once."""
+
+    async def look_now(self, key: Key | None = None) -> Health:
+        """Asks at once, and waits for the answer."""
+        return self.health(key)
+
+    def learn(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
+        """What a turn showed: the error that it failed with before its first token, or how long that took."""
+        if ttft_s is not None:
+            self.ttft_s = ttft_s
 
     async def open(self) -> None:  # noqa: B027 - most kinds have nothing to do
         """Begins to get ready, in the background; returns at once."""
@@ -96,14 +139,14 @@ class Backend(ABC):
     async def close(self) -> None:  # noqa: B027
         """Lets go of whatever `open` took."""
 
-    async def wait_ready(self) -> None:
-        """Returns when a turn can start; raises ChatError `backend_unavailable` when none can."""
-        health = self.health
+    async def wait_ready(self, key: Key | None = None) -> None:
+        """Returns when a turn can start; raises ChatError when none can."""
+        health = self.health(key)
         if health.state == "unavailable":
             raise ChatError("backend_unavailable", f"{self.name} is not available: {health.reason}")
 
     @abstractmethod
-    def chat_model(self, options: Options) -> BaseChatModel:
+    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
         """The model for one turn; cheap to call. Only after `wait_ready`."""
 
     async def read(self, texts: Sequence[str]) -> list[Reading]:
@@ -113,32 +156,3 @@ class Backend(ABC):
     def error(self, exception: Exception) -> ChatError | None:
         """The exception as one that a visitor may read; None if it is not this backend's to explain."""
         return explain(self.name, exception)
-
-
-def explain(name: str, exception: Exception) -> ChatError | None:
-    """What HTTP clients and SDKs have in common: a status code on the exception, or a class name for the network."""
-    if isinstance(exception, ChatError):
-        return exception
-    status = getattr(exception, "status_code", None) or getattr(exception, "code", None)
-    kinds = {kind.__name__ for kind in type(exception).__mro__}
-    if kinds & {"APITimeoutError", "TimeoutException", "TimeoutError"}:
-        return ChatError("timeout", f"{name} did not answer in time: try again.", retryable=True)
-    if kinds & {"APIConnectionError", "ConnectError", "TransportError", "ConnectionError"}:
-        return ChatError(
-            "backend_unavailable", f"{name} cannot be reached: try again, or pick another.", retryable=True
-        )
-    if not isinstance(status, int):
-        return None
-    if status in (401, 403):
-        return ChatError("authentication", f"{name} refused the key: check it, or pick another backend.")
-    if status == 404:
-        return ChatError("backend_unavailable", f"{name} does not know this model: check its `model` setting.")
-    if status == 413:
-        return ChatError("context_too_long", f"{name} says that this is too long for it: shorten the message.")
-    if status == 429:
-        return ChatError(
-            "rate_limited", f"{name} has too many requests: wait a little, then try again.", retryable=True
-        )
-    if status >= 500:
-        return ChatError("backend_unavailable", f"{name} failed (HTTP {status}): try again.", retryable=True)
-    return ChatError("invalid_request", f"{name} did not accept the request (HTTP {status}).")

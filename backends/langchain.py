@@ -1,69 +1,98 @@
 """Any LangChain chat model, by import path: `class = "package.module:ClassName"` with `options`."""
 
-import asyncio
 import importlib
+import logging
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
-from backends.base import Backend, BackendError, Health, Options
+from backends.base import BackendError
+from backends.keys import Key
+from backends.remote import RemoteBackend, Unusable
+from runs.errors import ChatError
 from settings import BackendSettings
 
+logger = logging.getLogger(__name__)
 
-class LangChainBackend(Backend):
+_LONGEST_REPLY = ("max_tokens", "max_output_tokens", "max_new_tokens", "num_predict", "max_tokens_to_sample")
+"""What the classes call it."""
+
+
+class LangChainBackend(RemoteBackend):
     """The class is imported and built in the background; a failure disables the backend with its reason."""
 
     kind = "langchain"
-    uses = frozenset({"class", "options"})
+    uses = frozenset({"class", "options", "key", "key_field"})
 
-    def __init__(self, settings: BackendSettings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
+        super().__init__(settings, key)
         module, colon, name = (settings.class_ or "").partition(":")
         if not (module and colon and name):
             found = settings.class_
             raise BackendError(f"class: found {found!r}, allowed: 'package.module:ClassName'")
+        if settings.key_field and not settings.key:
+            raise BackendError("key_field: is of no use without `key`, the name of the variable that holds the key")
         self._path = module, name
-        self._model: BaseChatModel | None = None
-        self._health = Health("loading", "it has not started to load")
-        self._loading: asyncio.Task[None] | None = None
 
-    @property
-    def health(self) -> Health:
-        return self._health
-
-    async def open(self) -> None:
-        self._loading = asyncio.create_task(asyncio.to_thread(self._build), name=f"load {self.name}")
-
-    async def close(self) -> None:
-        if self._loading:
-            await asyncio.wait({self._loading})
-
-    async def wait_ready(self) -> None:
-        if self._loading is None:
-            await self.open()
-        if self._loading:
-            await asyncio.shield(self._loading)
-        await super().wait_ready()
-
-    def chat_model(self, options: Options) -> BaseChatModel:
-        assert self._model is not None
-        fields = type(self._model).model_fields
-        wanted: dict[str, Any] = {"max_tokens": options.max_tokens, "temperature": options.temperature}
-        return self._model.model_copy(update={k: v for k, v in wanted.items() if k in fields and v is not None})
-
-    def _build(self) -> None:
+    def build(self, key: Key | None) -> BaseChatModel:
         module, name = self._path
         try:
             kind = getattr(importlib.import_module(module), name)
-            model = kind(**self.settings.options)
         except ImportError as e:
-            self._health = Health("unavailable", f"{e.name or module} cannot be imported: is it installed?")
+            raise Unusable(f"{e.name or module} cannot be imported: is it installed?") from None
         except AttributeError:
-            self._health = Health("unavailable", f"there is no {name!r} in {module}")
+            raise Unusable(f"there is no {name!r} in {module}") from None
+        if not (isinstance(kind, type) and issubclass(kind, BaseChatModel)):
+            raise Unusable(f"{name} is no LangChain chat model")
+        options = dict(self.settings.options)
+        if key is not None:
+            options[self._key_field(kind)] = key.reveal()
+        try:
+            model = kind(**options)
+        except ImportError as e:
+            raise Unusable(f"{name} needs {_package(e)} that is not installed") from None
         except Exception as e:  # a constructor may raise anything; its text may hold a key, so only its kind is told
-            self._health = Health("unavailable", f"{name} did not accept its options ({type(e).__name__})")
-        else:
-            if isinstance(model, BaseChatModel):
-                self._model, self._health = model, Health("ready")
-            else:
-                self._health = Health("unavailable", f"{name} is no LangChain chat model")
+            raise Unusable(f"{name} did not accept its options ({type(e).__name__})") from None
+        self._see(model)
+        return model
+
+    def error(self, exception: Exception) -> ChatError | None:
+        """What nobody foresaw is the class's own failure: it may raise anything."""
+        if told := super().error(exception):
+            return told
+        logger.error("backend %r failed", self.name, exc_info=exception)
+        return ChatError("backend_unavailable", f"{self.name} failed ({type(exception).__name__}): try again.")
+
+    def _key_field(self, kind: type[BaseChatModel]) -> str:
+        """The constructor's name for the key: `key_field`, else the field that `lc_secrets` maps to the variable."""
+        field = self.settings.key_field or _secret_field(kind, str(self.settings.key))
+        if field is None:
+            raise Unusable(
+                f"{kind.__name__} does not say which field takes {self.settings.key}: name it in `key_field`"
+            )
+        for known, about in kind.model_fields.items():
+            if field in (known, about.alias):
+                return about.alias or known
+        raise Unusable(f"{kind.__name__} has no field {field!r}: name another in `key_field`")
+
+    def _see(self, model: BaseChatModel) -> None:
+        fields = type(model).model_fields
+        self.max_tokens_field = next((name for name in _LONGEST_REPLY if name in fields), "")
+        taken = {"system_prompt", *({"max_tokens"} if self.max_tokens_field else ())}
+        self.takes = frozenset(taken | ({"temperature"} & fields.keys()))
+
+
+def _package(error: ImportError) -> str:
+    """Which package is missing; classes raise an error of their own because of the one that knows."""
+    causes = (error, error.__cause__, error.__context__)
+    return next((e.name for e in causes if isinstance(e, ImportError) and e.name), "a package")
+
+
+def _secret_field(kind: type[BaseChatModel], variable: str) -> str | None:
+    """By `lc_secrets`, a property of an instance; one without any values serves, since none is built without a key."""
+    try:
+        secrets: dict[str, Any] = kind.model_construct().lc_secrets
+    except Exception:
+        return None
+    found = [field for field, name in secrets.items() if name == variable]
+    return next((field for field in found if field in kind.model_fields), found[0] if found else None)

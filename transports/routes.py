@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.exceptions import HTTPException
 
 from agent.turns import Turns
@@ -27,6 +27,18 @@ class ImportedMessage(BaseModel):
     model_config = ConfigDict(extra="ignore")
     role: Role
     content: str
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text_only(cls, content: Any) -> Any:
+        """Joins the text of a message in parts; a part of another kind is refused by its name."""
+        if not isinstance(content, list):
+            return content
+        for part in content:
+            if not (isinstance(part, dict) and isinstance(part.get("text"), str)):
+                kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+                raise ValueError(f"a part of the type {str(kind)[:40]!r} cannot be taken: no model here is given any")
+        return "".join(part["text"] for part in content)
 
 
 class ImportedConversation(BaseModel):
@@ -58,7 +70,7 @@ class _Route(APIRoute):
 def _first_problem(error: RequestValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(step) for step in first["loc"])
-    return f"{where}: {first['msg']}"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def build_router(turns: Turns, identity: Identity) -> APIRouter:
@@ -71,21 +83,8 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
         return {"status": "ok"}
 
     @router.get("/backends")
-    async def backends() -> list[dict[str, Any]]:
-        return [
-            {
-                "name": backend.name,
-                "kind": backend.kind,
-                "ready": health.state == "ready",
-                "state": health.state,
-                "reason": health.reason or None,
-                "progress": health.progress,
-                "context": backend.context,
-                "about": backend.about,
-            }
-            for backend in turns.backends
-            for health in [backend.health]
-        ]
+    async def backends(request: Request) -> list[dict[str, Any]]:
+        return turns.backends.listed(identity.visitor(request.cookies))
 
     @router.get("/memory-modes")
     async def memory_modes() -> list[dict[str, Any]]:

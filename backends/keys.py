@@ -1,0 +1,133 @@
+"""Keys: the operator's, and the ones that visitors bring. They live in this process's memory and nowhere else.
+
+A visitor's key belongs to one backend, is gone some minutes after their last page, and is never put into the
+environment, which all visitors share. Nothing prints one: a `Key` shows no more than that it is one, and the log is
+cleared of all of them.
+"""
+
+import logging
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from runs.errors import ChatError
+
+_MOST_CHARACTERS = 1000
+_SHORTEST_CLEARED = 6
+"""What is shorter is no key, and to clear the log of it would make it unreadable."""
+_known: "weakref.WeakSet[Key]" = weakref.WeakSet()
+
+
+class Key:
+    """A key; equal only to itself, so that what is known of one goes with it. `own` means that a visitor brought it."""
+
+    __slots__ = ("__weakref__", "_secret", "own")
+
+    def __init__(self, secret: str, *, own: bool = False) -> None:
+        self._secret, self.own = secret, own
+        _known.add(self)
+
+    def reveal(self) -> str:
+        """The key itself: only for the constructor field that it belongs to, and for a request's header."""
+        return self._secret
+
+    def __repr__(self) -> str:
+        return "Key(…)"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("a key is neither stored nor copied")
+
+
+def cleared(text: str) -> str:
+    """A text without any key that this process holds."""
+    for secret in sorted((key.reveal() for key in list(_known)), key=len, reverse=True):  # one may begin with another
+        if len(secret) >= _SHORTEST_CLEARED:
+            text = text.replace(secret, "[key]")
+    return text
+
+
+class ClearedFormatter(logging.Formatter):
+    """A log's formatter that lets no key through, not even within a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return cleared(super().format(record))
+
+
+class Keys:
+    """What visitors brought, by visitor and backend. A visitor is present while a page of theirs is open.
+
+    The keys of an absent visitor are forgotten `absent_s` seconds later (a reload is no end), those of a present one
+    `idle_s` seconds after their last use; and the ones least lately used where there are more than `most` in all.
+    """
+
+    def __init__(
+        self,
+        absent_s: float = 600.0,
+        idle_s: float = 12 * 3600.0,
+        most: int = 1000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys: dict[tuple[str, str], Key] = {}
+        self._used: dict[tuple[str, str], float] = {}
+        self._pages: dict[str, int] = {}
+        self._left: dict[str, float] = {}
+        self.absent_s, self._idle_s, self._most, self._clock = absent_s, idle_s, most, clock
+        self._swept = clock()
+
+    def put(self, visitor: str | None, backend: str, text: str) -> None:
+        """Takes a visitor's key. Raises ChatError for what cannot be one, without repeating it."""
+        if visitor is None:
+            raise ChatError(
+                "invalid_request", "A key can only be kept for a page with cookies: allow them, and reload."
+            )
+        text = text.strip()
+        if not text:
+            raise ChatError("invalid_request", "There is no key: paste one first.")
+        if len(text) > _MOST_CHARACTERS or not (text.isascii() and text.isprintable()) or " " in text:
+            raise ChatError("invalid_request", "This is no key: a key is one word of letters, digits and signs.")
+        place = visitor, backend
+        self._keys.pop(place, None)  # the newest comes last
+        self._keys[place], self._used[place] = Key(text, own=True), self._clock()
+        self._left[visitor] = self._clock()  # counts only while no page is open
+        self.forget_old()
+
+    def get(self, visitor: str | None, backend: str) -> Key | None:
+        """The visitor's key for a backend, if they brought one that is still kept."""
+        if self._clock() - self._swept > 1.0:
+            self.forget_old()
+        place = visitor or "", backend
+        if place not in self._keys:
+            return None
+        self._used[place] = self._clock()
+        return self._keys[place]
+
+    def forget(self, visitor: str | None, backend: str) -> None:
+        self._keys.pop((visitor or "", backend), None)
+        self._used.pop((visitor or "", backend), None)
+
+    def enter(self, visitor: str | None) -> None:
+        """A page of this visitor's was opened."""
+        if visitor:
+            self._pages[visitor] = self._pages.get(visitor, 0) + 1
+
+    def leave(self, visitor: str | None) -> None:
+        """A page of this visitor's was closed."""
+        if visitor not in self._pages:
+            return
+        self._pages[visitor] -= 1
+        if self._pages[visitor] <= 0:
+            del self._pages[visitor]
+            self._left[visitor] = self._clock()
+
+    def forget_old(self) -> None:
+        """Forgets the keys whose time has come; needs no call, but that leaves them in memory until the next use."""
+        now = self._swept = self._clock()
+        for visitor, backend in list(self._keys):
+            absent = visitor not in self._pages and now - self._left.get(visitor, now) > self.absent_s
+            if absent or now - self._used[visitor, backend] > self._idle_s:
+                self.forget(visitor, backend)
+        while len(self._keys) > self._most:
+            self.forget(*min(self._used, key=self._used.__getitem__))
+        kept = {visitor for visitor, _ in self._keys}
+        self._left = {visitor: at for visitor, at in self._left.items() if visitor in kept}

@@ -1,0 +1,83 @@
+"""Any server that speaks OpenAI's chat protocol: OpenAI, Ollama, vLLM, llama-server, Hugging Face's providers …"""
+
+import asyncio
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from langchain_core.language_models import BaseChatModel
+
+from backends.base import BackendError, Health
+from backends.errors import retry_after
+from backends.keys import Key
+from backends.remote import RemoteBackend, Unusable, probed
+from settings import BackendSettings
+
+OPENAI = "https://api.openai.com/v1"
+_LISTED = 2_000_000
+"""Bytes of a list of models that are read."""
+
+
+class OpenAIBackend(RemoteBackend):
+    kind = "openai"
+    uses = frozenset({"model", "key", "base_url", "options"})
+
+    def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
+        super().__init__(settings, key)
+        if not settings.model:
+            raise BackendError("model: missing; name the model as its server does")
+        if own := settings.options.keys() & {"api_key", "openai_api_key", "base_url", "model"}:
+            raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
+        self._address = settings.base_url or OPENAI
+        self._here = urlsplit(self._address).hostname in ("localhost", "127.0.0.1", "::1")
+        """On this machine, where no proxy of the environment leads."""
+
+    def build(self, key: Key | None) -> BaseChatModel:
+        from backends.compatible import CompatibleChat, own_clients
+
+        wanted: dict[str, Any] = {
+            "model": self.settings.model,
+            "base_url": self._address,
+            # always given: else langchain-openai would take OPENAI_API_KEY, and send it to whatever address this is
+            "api_key": key.reveal() if key else "none",
+            "stream_usage": True,
+            "max_retries": 0,
+            "timeout": self.timeout,
+            # langchain-openai's own guard loses cancels on Python 3.11: the model would run on
+            "stream_chunk_timeout": None,
+            **(own_clients() if self._here else {}),
+            **self.settings.options,
+        }
+        try:
+            return CompatibleChat(**wanted)
+        except Exception as e:  # its text may hold the key
+            raise Unusable(f"its options are not accepted ({type(e).__name__})") from None
+
+    async def probe(self, key: Key | None) -> Health:
+        headers = {"Authorization": f"Bearer {key.reveal()}"} if key else {}
+        making = asyncio.to_thread(httpx.AsyncClient, timeout=None, trust_env=not self._here)  # reads certificates
+        async with await making as client:
+            async with client.stream("GET", f"{self._address}/models", headers=headers) as answer:
+                found = probed(self.name, key, answer.status_code, retry_after(answer))
+                if not found.ready or answer.status_code != 200:
+                    return found
+                text = b""
+                async for piece in answer.aiter_bytes():
+                    text += piece
+                    if len(text) > _LISTED:
+                        return found
+        return self._listed(text)
+
+    def _listed(self, text: bytes) -> Health:
+        """Whether a server that lists its models has this one; one that lists in another way is taken as ready."""
+        import json
+
+        try:
+            names = {str(model["id"]) for model in json.loads(text)["data"]}
+        except (ValueError, KeyError, TypeError):
+            return Health("ready")
+        model = str(self.settings.model)
+        if not names or model in names or any(name.split(":")[0] == model for name in names):
+            return Health("ready")
+        few = ", ".join(sorted(names)[:5])
+        return Health("unavailable", f"its server has no model {model!r}; it has {few}{' …' if len(names) > 5 else ''}")

@@ -1,0 +1,198 @@
+"""Models that are built from a class and, mostly, a key: what is known of each key, looked up and learned from turns.
+
+Whoever uses a key has an `Account`: the model built with it, and how the provider answered. An account goes with its
+key. Looking happens in the background, takes three seconds at most, and one account never waits for another.
+"""
+
+import asyncio
+import logging
+import time
+import weakref
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+from backends.base import Backend, Health, Options
+from backends.keys import Key
+from runs.errors import ChatError
+from settings import BackendSettings
+
+logger = logging.getLogger(__name__)
+
+PROBE_S = 3.0
+_OLD_S = {"ready": 60.0, "unavailable": 60.0}
+"""After how long an answer is looked up again, by the state that it told; others: `_SOON_S`."""
+_SOON_S = 5.0
+_UNKNOWN_LIMIT_S = 20.0
+"""How long a rate limit is taken to last where the provider does not say."""
+
+
+class Unusable(Exception):
+    """A model cannot be built; the message says why, for the page."""
+
+
+@dataclass
+class Account:
+    """What is known of a backend as used with one key; `looked` is in seconds of the monotonic clock."""
+
+    health: Health = field(default_factory=lambda: Health("loading", "it is being looked up"))
+    model: BaseChatModel | None = None
+    refused_until: float = 0.0
+    """Until when the provider itself asked not to be asked, epoch seconds."""
+    unbuilt: bool = False
+    """Whether it is unavailable because the model could not be built."""
+    looked: float = -1e9
+    looking: "asyncio.Task[None] | None" = None
+    building: "asyncio.Task[None] | None" = None
+
+
+class RemoteBackend(Backend):
+    """Subclasses build the model and say how to probe; a keyless one has one account for all."""
+
+    max_tokens_field: str = "max_tokens"
+
+    def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
+        super().__init__(settings, key)
+        self._keyless = Account()
+        self._accounts: weakref.WeakKeyDictionary[Key, Account] = weakref.WeakKeyDictionary()
+
+    @abstractmethod
+    def build(self, key: Key | None) -> BaseChatModel:
+        """Makes the model; called in a thread, since its import may take seconds. Raises Unusable."""
+
+    async def probe(self, key: Key | None) -> Health:
+        """Asks the provider, within PROBE_S seconds. What it raises means that it cannot be reached."""
+        return Health("ready")
+
+    async def open(self) -> None:
+        self.look(self.key)
+
+    async def close(self) -> None:
+        accounts = (self._keyless, *self._accounts.values())
+        tasks = {task for a in accounts for task in (a.looking, a.building) if task and not task.done()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def health(self, key: Key | None = None) -> Health:
+        if self._key_missing(key):
+            reason = f"it needs a key: paste yours below, or set {self.settings.key_name} before the start"
+            return Health("key_missing", reason)
+        health = self._account(key).health
+        if health.until is not None and health.until <= time.time():
+            return Health("ready")
+        return health
+
+    def look(self, key: Key | None = None) -> None:
+        if self._key_missing(key):
+            return
+        account = self._account(key)
+        old = _OLD_S.get(account.health.state, _SOON_S)
+        if (account.looking is None or account.looking.done()) and time.monotonic() - account.looked > old:
+            account.looked = time.monotonic()
+            account.looking = asyncio.create_task(self._look(account, key), name=f"look at {self.name}")
+
+    async def look_now(self, key: Key | None = None) -> Health:
+        """Asks at once, and waits for the answer."""
+        account = self._account(key)
+        account.looked = -1e9
+        self.look(key)
+        if account.looking:
+            await asyncio.shield(account.looking)
+        return self.health(key)
+
+    def learn(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
+        super().learn(key, error, ttft_s)
+        if self._key_missing(key):
+            return
+        account = self._account(key)
+        if error is None:
+            account.health = Health("ready")
+        elif error.code == "rate_limited":
+            account.refused_until = time.time() + (error.retry_after or 0.0)
+            until = time.time() + (error.retry_after or _UNKNOWN_LIMIT_S)
+            account.health = Health("rate_limited", error.message, until=until)
+        elif error.code == "authentication":
+            account.health = Health("key_refused", _refused(key))
+        elif error.code in ("backend_unavailable", "timeout"):
+            account.health, account.looked = Health("unreachable", self._reason(error)), time.monotonic()
+
+    async def wait_ready(self, key: Key | None = None) -> None:
+        if self._key_missing(key):
+            raise ChatError("missing_key", f"{self.name} is not ready: {self.health(key).reason}.")
+        account = self._account(key)
+        await self._built(account, key)
+        health = self.health(key)
+        if health.state == "unavailable":
+            raise ChatError("backend_unavailable", f"{self.name} is not available: {health.reason}")
+        if (wait := account.refused_until - time.time()) > 0:
+            message = f"{self.name} has too many requests at the moment: wait {wait:.0f} s, then try again."
+            raise ChatError("rate_limited", message, retryable=True, retry_after=wait)
+
+    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
+        model = self._account(key).model
+        assert model is not None
+        wanted: dict[str, Any] = {"temperature": options.temperature, self.max_tokens_field: options.max_tokens}
+        fields = type(model).model_fields
+        return model.model_copy(update={k: v for k, v in wanted.items() if k in fields and v is not None})
+
+    def _key_missing(self, key: Key | None) -> bool:
+        return key is None and self.settings.key_name is not None
+
+    def _account(self, key: Key | None) -> Account:
+        return self._keyless if key is None else self._accounts.setdefault(key, Account())
+
+    def _reason(self, error: ChatError) -> str:
+        """An error's sentence as a part of one about this backend."""
+        return "it " + error.message.removeprefix(f"{self.name} ")
+
+    async def _built(self, account: Account, key: Key | None) -> None:
+        """Builds the model if there is none; whoever is cancelled meanwhile takes nothing from the others who wait."""
+        if account.model is None:
+            if account.building is None or account.building.done():
+                account.building = asyncio.create_task(self._build(account, key), name=f"build {self.name}")
+            await asyncio.shield(account.building)
+
+    async def _build(self, account: Account, key: Key | None) -> None:
+        try:
+            account.model = await asyncio.to_thread(self.build, key)
+        except Exception as e:  # what a library raises may hold the key: only its kind is told
+            reason = str(e) if isinstance(e, Unusable) else f"its model cannot be made ({type(e).__name__})"
+            account.health, account.unbuilt = Health("unavailable", reason), True
+        else:
+            if account.health.state == "loading" or account.unbuilt:
+                account.health, account.unbuilt = Health("ready"), False
+
+    async def _look(self, account: Account, key: Key | None) -> None:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                found = await self.probe(key)
+        except TimeoutError:
+            found = Health("unreachable", f"it did not answer within {PROBE_S:.0f} s")
+        except Exception as e:
+            logger.info("backend %r: the probe failed: %s", self.name, type(e).__name__)
+            told = self.error(e)
+            found = Health("unreachable", self._reason(told) if told else f"it cannot be asked ({type(e).__name__})")
+        if account.health.state != "rate_limited" or self.health(key).state != "rate_limited":
+            account.health = found
+        if found.ready:
+            await self._built(account, key)  # so that the first turn need not wait for it
+
+
+def probed(name: str, key: Key | None, status: int, retry_after: float | None = None) -> Health:
+    """What the status of a provider's answer to a probe tells."""
+    if status in (401, 403):
+        return Health("key_refused", _refused(key))
+    if status == 429:
+        until = time.time() + (retry_after or _UNKNOWN_LIMIT_S)
+        return Health("rate_limited", f"{name} has too many requests at the moment", until=until)
+    if status >= 500:
+        return Health("unreachable", f"its server fails (HTTP {status})")
+    return Health("ready")
+
+
+def _refused(key: Key | None) -> str:
+    return "it refused your key: paste another below" if key and key.own else "it refused the key of this place"
