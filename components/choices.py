@@ -6,7 +6,7 @@ import gradio as gr
 
 from backends import Backends
 from components.chat import WEB
-from components.render import render_backends, render_modes
+from components.render import render_modes
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ def build_choices(backends: Backends, memory_default: str) -> Choices:
     with gr.Row(elem_id="header"):
         gr.HTML((WEB / "brand.html").read_text(), elem_id="brand")
         backend = gr.Dropdown(
-            render_backends(backends),
+            [backend.name for backend in backends],
             value=backends.first.name,
             label="Backend",
             elem_id="backend",
@@ -38,9 +38,10 @@ def build_choices(backends: Backends, memory_default: str) -> Choices:
             scale=1,
             min_width=120,
         )
+        gr.Button("Options", elem_id="show-options", size="sm", scale=0, min_width=76)
     about = gr.HTML(
         value=None,
-        html_template="<p role='status'></p>",
+        html_template="<p role='status'></p><div class='menu'></div>",
         js_on_load=(WEB / "about.js").read_text(),
         apply_default_css=False,
         elem_id="about",

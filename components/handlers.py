@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from agent.turns import Ask, Turns
+from components.choosing import Choosing
 from components.drawing import draw, last_state
 from components.render import (
     meant_text,
@@ -21,6 +22,7 @@ from components.render import (
 )
 from components.session import DRAWN, PageState
 from components.tail import Tail
+from memory.messages import Tuning
 from memory.modes import MODES
 from runs.errors import ChatError
 from runs.state import AgentState
@@ -34,6 +36,7 @@ class Handlers:
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self.turns, self.identity = turns, identity
+        self.choosing = Choosing(turns.backends, identity, turns.settings.system_prompt)
         self.tail = Tail(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
 
@@ -41,10 +44,12 @@ class Handlers:
         return self.identity.visitor(request.cookies or {})
 
     async def on_load(self, request: gr.Request) -> Updates:
-        """-> page, chat, live, panel, send, stop, intro, earlier, backend, memory, about"""
+        """-> page, chat, live, panel, send, stop, intro, earlier, backend, memory, about, options"""
         query: Mapping[str, str] = request.query_params or {}
         first, memory = self.backends.first.name, str(self.turns.settings.memory.default)
         page, state = PageState(self._visitor(request)), AgentState()
+        tuning = Tuning()
+        self.backends.keys.enter(page.visitor)
         if conversation_id := query.get("conversation"):
             try:
                 found = await self.store.conversation(conversation_id, page.visitor)
@@ -53,6 +58,7 @@ class Handlers:
                 page.run_id = run.id if run else None
                 state = run.state if run else await last_state(self.store, page)
                 first, memory = self._still_there(found.backend) or first, found.memory or memory
+                tuning = found.tuning
             except ChatError as e:
                 gr.Warning(e.message)
         panel = render_panel(state, "", with_context=True) if state.run_id else None
@@ -63,31 +69,61 @@ class Handlers:
             panel,
             *render_buttons(page),
             *render_frame(page),
-            gr.update(choices=render_backends(self.backends), value=first),
+            gr.update(choices=render_backends(self.backends, page.visitor), value=first),
             memory if memory in MODES else self.turns.settings.memory.default,
-            self._about(),
+            self.backends.listed(page.visitor),
+            *self.choosing.options(first, page.visitor, tuning),
         )
 
-    async def on_send(self, prompt: str, backend: str, memory: str, page: PageState, request: gr.Request) -> Updates:
+    async def on_send(
+        self,
+        prompt: str,
+        backend: str,
+        memory: str,
+        system_prompt: str | None,
+        temperature: float | None,
+        max_tokens: int | None,
+        page: PageState,
+        request: gr.Request,
+    ) -> Updates:
         """-> page, prompt, chat, live, panel, send, stop, intro, earlier"""
         page = page.of(self._visitor(request))
         if not (prompt or "").strip():
             return self._unchanged(page)
-        ask = Ask(prompt, page.visitor, page.conversation_id, backend, memory)
+        tuning = Tuning(system_prompt, temperature, max_tokens)
+        ask = Ask(prompt, page.visitor, page.conversation_id, backend, memory, tuning)
         return await self._begin(ask, page)
 
     async def on_retry(
-        self, backend: str, memory: str, page: PageState, request: gr.Request, data: gr.RetryData
+        self,
+        backend: str,
+        memory: str,
+        system_prompt: str | None,
+        temperature: float | None,
+        max_tokens: int | None,
+        page: PageState,
+        request: gr.Request,
+        data: gr.RetryData,
     ) -> Updates:
         """Asks the last message again; the earlier reply gives way. -> as on_send"""
-        return await self._again(None, backend, memory, page, request, data.index)
+        ask = Ask("", None, None, backend, memory, Tuning(system_prompt, temperature, max_tokens))
+        return await self._again(ask, page, request, data.index)
 
     async def on_edit(
-        self, backend: str, memory: str, page: PageState, request: gr.Request, data: gr.EditData
+        self,
+        backend: str,
+        memory: str,
+        system_prompt: str | None,
+        temperature: float | None,
+        max_tokens: int | None,
+        page: PageState,
+        request: gr.Request,
+        data: gr.EditData,
     ) -> Updates:
         """Asks an earlier message in other words; all after it gives way. -> as on_send"""
         text = data.value if isinstance(data.value, str) else _text_of(data.value)
-        return await self._again(meant_text(text), backend, memory, page, request, data.index)
+        ask = Ask(meant_text(text), None, None, backend, memory, Tuning(system_prompt, temperature, max_tokens))
+        return await self._again(ask, page, request, data.index, edited=True)
 
     async def on_undo(self, page: PageState, request: gr.Request, data: gr.UndoData) -> Updates:
         """Takes the last message back into the prompt, and its reply away. -> as on_send"""
@@ -142,20 +178,21 @@ class Handlers:
         more.run_id = page.run_id
         return more, render_messages(more.drawn), *render_frame(more)
 
-    def on_refresh(self) -> Updates:
-        """After a backend has loaded. -> backend, about"""
-        return gr.update(choices=render_backends(self.backends)), self._about()
-
     async def _again(
-        self, text: str | None, backend: str, memory: str, page: PageState, request: gr.Request, index: Any
+        self, ask: Ask, page: PageState, request: gr.Request, index: Any, *, edited: bool = False
     ) -> Updates:
         page = page.of(self._visitor(request))
         message = page.user_message(_index(index))
         if message is None:
             gr.Warning("There is no message to ask again.")
             return self._unchanged(page)
-        asked = message.text if text is None else text
-        ask = Ask(asked, page.visitor, page.conversation_id, backend, memory, message.id)
+        ask = replace(
+            ask,
+            message=ask.message if edited else message.text,
+            visitor=page.visitor,
+            conversation_id=page.conversation_id,
+            instead_of=message.id,
+        )
         return await self._begin(ask, page, keep_prompt=True)
 
     async def _begin(self, ask: Ask, page: PageState, *, keep_prompt: bool = False) -> Updates:
@@ -211,12 +248,6 @@ class Handlers:
 
     def _still_there(self, name: str | None) -> str | None:
         return name if name in {backend.name for backend in self.backends} else None
-
-    def _about(self) -> list[dict[str, Any]]:
-        return [
-            {"name": b.name, "about": b.about, "state": b.health.state, "reason": b.health.reason}
-            for b in self.backends
-        ]
 
 
 def _index(index: Any) -> int:

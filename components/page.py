@@ -6,9 +6,13 @@ import gradio as gr
 
 from components.chat import WEB, ChatPane, build_chat
 from components.choices import Choices, build_choices
+from components.choosing import Choosing
 from components.handlers import Handlers
+from components.options import OptionsPane, build_options
 from components.panel import build_panel
 from components.session import PageState
+
+_QUIET: Any = {"postprocess": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def build_page(handlers: Handlers) -> gr.Blocks:
@@ -16,29 +20,37 @@ def build_page(handlers: Handlers) -> gr.Blocks:
     with gr.Blocks(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False) as demo:
         page = gr.State(PageState())
         choices = build_choices(handlers.backends, settings.memory.default)
+        options = build_options(settings.system_prompt, settings.limits.reply_tokens)
         with gr.Row(elem_id="main"):
             pane = build_chat(settings.limits.message_characters)
             panel = build_panel()
-        wire_page(demo, handlers, page, choices, pane, panel)
+        wire_page(demo, handlers, page, choices, options, pane, panel)
+        wire_options(handlers.choosing, choices, options)
+        demo.unload(handlers.choosing.on_leave)
     queued: gr.Blocks = demo.queue(default_concurrency_limit=None, api_open=False, max_size=200)
     return queued
 
 
 def wire_page(
-    demo: gr.Blocks, handlers: Handlers, page: gr.State, choices: Choices, pane: ChatPane, panel: gr.HTML
+    demo: gr.Blocks,
+    handlers: Handlers,
+    page: gr.State,
+    choices: Choices,
+    options: OptionsPane,
+    pane: ChatPane,
+    panel: gr.HTML,
 ) -> None:
     """A turn is three listeners in a row, so that the conversation is no output while tokens stream."""
-    quiet: Any = {"postprocess": False, "show_progress": "hidden", "api_visibility": "private"}
     begun = [
         page, pane.prompt, pane.chat, pane.live, panel, pane.send, pane.stop, pane.intro, pane.earlier
     ]  # fmt: skip
-    chosen = [choices.backend, choices.memory, page]
+    chosen = [choices.backend, choices.memory, *options.tuning, page]
     starts = [
         demo.load(
             handlers.on_load,
             None,
-            [*begun[:1], *begun[2:], choices.backend, choices.memory, choices.about],
-            **quiet,
+            [*begun[:1], *begun[2:], choices.backend, choices.memory, choices.about, *options.drawn],
+            **_QUIET,
         ),
         gr.on(
             [pane.prompt.submit, pane.send.click],
@@ -46,19 +58,34 @@ def wire_page(
             [pane.prompt, *chosen],
             begun,
             trigger_mode="once",
-            **quiet,
+            **_QUIET,
         ),
-        pane.chat.retry(handlers.on_retry, chosen, begun, **quiet),
-        pane.chat.edit(handlers.on_edit, chosen, begun, **quiet),
+        pane.chat.retry(handlers.on_retry, chosen, begun, **_QUIET),
+        pane.chat.edit(handlers.on_edit, chosen, begun, **_QUIET),
     ]
     for start in starts:
-        following = start.then(handlers.tail.follow, [page], [pane.live, panel], **quiet)
-        following.then(handlers.tail.finish, [page], [page, pane.chat, pane.live, pane.send, pane.stop], **quiet)
-    pane.chat.undo(handlers.on_undo, [page], begun, **quiet)
-    pane.clear.click(handlers.on_clear, [page], begun, **quiet)
-    pane.stop.click(handlers.on_stop, [page], None, queue=False, **quiet)
-    pane.earlier.click(handlers.on_earlier, [page], [page, pane.chat, pane.intro, pane.earlier], **quiet)
-    choices.about.loaded(handlers.on_refresh, None, [choices.backend, choices.about], **quiet)
+        following = start.then(handlers.tail.follow, [page], [pane.live, panel], **_QUIET)
+        following.then(handlers.tail.finish, [page], [page, pane.chat, pane.live, pane.send, pane.stop], **_QUIET)
+    pane.chat.undo(handlers.on_undo, [page], begun, **_QUIET)
+    pane.clear.click(handlers.on_clear, [page], begun, **_QUIET)
+    pane.stop.click(handlers.on_stop, [page], None, queue=False, **_QUIET)
+    pane.earlier.click(handlers.on_earlier, [page], [page, pane.chat, pane.intro, pane.earlier], **_QUIET)
+
+
+def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane) -> None:
+    """What depends on the chosen backend, and on what is known of it."""
+    known = [choices.backend, choices.about]
+    choices.about.news(choosing.on_news, None, known, **_QUIET)
+    choices.backend.input(choosing.on_choose, [choices.backend], options.drawn, **_QUIET)
+    gr.on(
+        [options.key.submit, options.use_key.click],
+        choosing.on_key,
+        [options.key, choices.backend],
+        [*known, *options.drawn],
+        trigger_mode="once",
+        **_QUIET,
+    )
+    options.forget_key.click(choosing.on_forget_key, [choices.backend], [*known, *options.drawn], **_QUIET)
 
 
 def page_head() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from backends import Backend, Backends
+from backends import Backend, Backends, Health
 from components.session import PageState
 from memory.messages import Message
 from memory.modes import MODES
@@ -155,16 +155,17 @@ def _shown(message: events.JSON) -> dict[str, Any]:
     return {**message, "content": text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text):,} characters)"}
 
 
-def render_backends(backends: Backends) -> list[tuple[str, str]]:
-    """The backend dropdown's choices: label and name. The label begins with the name."""
-    return [(_backend_label(backend), backend.name) for backend in backends]
+def render_backends(backends: Backends, visitor: str | None) -> list[tuple[str, str]]:
+    """The backend dropdown's choices for a visitor: label and name. The label begins with the name."""
+    return [(_backend_label(b, backends.health(b, visitor)), b.name) for b in backends]
 
 
-def _backend_label(backend: Backend) -> str:
-    health = backend.health
-    if health.state == "ready":
-        return backend.name if backend.is_model else f"{backend.name} · no model"
-    return f"{backend.name} · {health.state}"
+def _backend_label(backend: Backend, health: Health) -> str:
+    if not health.ready:
+        return f"{backend.name} · {health.state.replace('_', ' ')}"
+    if not backend.is_model:
+        return f"{backend.name} · no model"
+    return backend.name if backend.ttft_s is None else f"{backend.name} · first token {backend.ttft_s:.1f} s"
 
 
 def render_modes() -> list[tuple[str, str]]:

@@ -1,34 +1,90 @@
-// Says what there is to say about the chosen backend, and asks for news while one is still loading.
-const line = element.querySelector('p');
+// Says what there is to say about the chosen backend and offers what it can be asked at a click. Asks for news while one
+// loads, while the chosen one is not ready, and after each run; never while the page is hidden.
+const line = element.querySelector('p'), menu = element.querySelector('.menu');
 const chosen = () => document.querySelector('#backend input')?.value ?? '';
-let backends = [], timer = null;
+const phase = () => document.querySelector('#agent-state [data-phase]')?.dataset.phase ?? '';
+const ENDED = ['complete', 'stopped', 'error'];
+let backends = [], timer = null, asked = 0, untold = false;
 
-function draw() {
+function current() {
   const name = chosen();
-  const one = backends.filter((b) => name.startsWith(b.name)).sort((a, b) => b.name.length - a.name.length)[0];
-  const loading = one?.state === 'loading' && `Loading ${one.name}${one.progress == null ? '' : `, ${Math.round(100 * one.progress)} %`} …`;
-  const text = !one ? '' : one.state === 'unavailable' ? `${one.name} is not available: ${one.reason}` : loading || one.about || '';
-  if (line.textContent !== text) line.textContent = text;
-  line.dataset.state = one?.state ?? '';
+  return backends.filter((b) => name.startsWith(b.name)).sort((a, b) => b.name.length - a.name.length)[0];
 }
 
+function sentence(one) {
+  if (!one) return '';
+  const share = one.progress == null ? '' : `, ${Math.round(100 * one.progress)} %`;
+  const until = one.until && new Date(1000 * one.until);
+  const first = one.ttft_s == null ? '' : ` Last time to first token: ${one.ttft_s.toFixed(1)} s.`;
+  const key = { yours: ' It uses your key.', "everybody's": '', missing: '' }[one.key] ?? '';
+  switch (one.state) {
+    case 'ready': return `${one.about || `${one.name} is ready.`}${key}${first}`;
+    case 'loading': return `${one.name}: ${one.reason || 'loading'}${share} …`;
+    case 'rate_limited': return `${one.name} is rate limited until ${until.toLocaleTimeString()}: wait, or pick another backend.`;
+    default: return `${one.name} is not ready: ${one.reason}`;
+  }
+}
+
+function draw() {
+  const one = current(), text = sentence(one);
+  if (line.textContent !== text) line.textContent = text;
+  line.dataset.state = one?.state ?? '';
+  line.style.setProperty('--done', one?.state === 'loading' && one.progress != null ? `${100 * one.progress}%` : '0%');
+  const prompts = Object.entries(one?.prompts ?? {});
+  if (menu.dataset.of !== (one?.name ?? '')) {
+    menu.dataset.of = one?.name ?? '';
+    menu.replaceChildren(...prompts.map(([prompt, what]) => {
+      const button = document.createElement('button');
+      Object.assign(button, { type: 'button', textContent: prompt, title: what });
+      button.dataset.prompt = prompt;
+      return button;
+    }));
+  }
+}
+
+const news = (before, after) => JSON.stringify(before.map((b) => [b.name, b.state, b.ttft_s])) !== JSON.stringify(after.map((b) => [b.name, b.state, b.ttft_s]));
+
 async function ask() {
+  clearTimeout(timer);
   timer = null;
+  asked = performance.now();
   const before = backends;
   try { backends = await (await fetch('backends')).json(); } catch { /* the next question may be answered */ }
   draw();
-  if (backends.some((b) => b.state === 'loading')) timer = setTimeout(ask, 700);
-  else if (before.some((b) => b.state === 'loading')) trigger('loaded');
+  untold ||= news(before, backends);
+  tell();
+  plan();
+}
+
+// The dropdown's labels change only while nobody chooses from it: a list that is drawn anew under a pointer is lost.
+function tell() {
+  if (!untold || document.querySelector('#backend input')?.ariaExpanded === 'true') return;
+  untold = false;
+  trigger('news');
+}
+
+// A backend's server may come back by itself; a key that is missing or refused does not.
+function plan() {
+  if (timer || !element.isConnected) return;
+  const waits = ['unreachable', 'rate_limited', 'unavailable'].includes(current()?.state);
+  const pause = backends.some((b) => b.state === 'loading') ? 700 : waits ? 5000 : null;
+  if (pause) timer = setTimeout(() => document.hidden ? (timer = null, plan()) : ask(), pause);
 }
 
 watch('value', () => {
   backends = props.value ?? [];
   draw();
-  if (!timer && backends.some((b) => b.state === 'loading')) timer = setTimeout(ask, 300);
+  plan();
 });
-// the dropdown's own value has no event to listen to from here, and looking costs next to nothing
-let seen = null;
+// the dropdown's own value and the panel's phase have no event to listen to from here, and looking costs next to nothing
+let seen = null, was = '';
 const looking = setInterval(() => {
-  if (!element.isConnected) clearInterval(looking);
-  else if (chosen() !== seen) { seen = chosen(); draw(); }
+  if (!element.isConnected) return clearInterval(looking);
+  if (chosen() !== seen) { seen = chosen(); draw(); plan(); }
+  const now = phase();
+  if (now !== was && ENDED.includes(now) && was && !ENDED.includes(was)) setTimeout(ask, 400);
+  was = now;
+  tell();
 }, 200);
+// whoever opens the dropdown wants to know how things are now
+document.querySelector('#backend')?.addEventListener('focusin', () => { if (performance.now() - asked > 3000) ask(); });

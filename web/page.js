@@ -43,17 +43,35 @@ function guard(event) {
   if (!why) return;
   event.preventDefault();
   event.stopImmediatePropagation();
-  const said = why.length > 12 ? $('#hint span') : $('#send');
-  const plain = said.dataset.plain ??= said.textContent;
-  said.textContent = why;
-  said.classList.add('why');
-  clearTimeout(said.timer);
-  said.timer = setTimeout(() => { said.textContent = plain; said.classList.remove('why'); }, 2200);
+  say(why.length > 12 ? $('#hint span') : $('#send'), why);
+}
+
+// Puts a short notice in the place of a text, for a moment.
+function say(place, notice) {
+  const plain = place.dataset.plain ??= place.textContent;
+  place.textContent = notice;
+  place.classList.add('why');
+  clearTimeout(place.timer);
+  place.timer = setTimeout(() => { place.textContent = plain; place.classList.remove('why'); }, 2200);
 }
 document.addEventListener('keydown', (e) => {
   if (e.key === 'Enter' && !e.shiftKey && !e.isComposing && e.target.closest?.('#prompt')) guard(e);
 }, true);
 document.addEventListener('click', (e) => { if (e.target.closest('#send')) guard(e); }, true);
+
+// The options are a row below the header, shown when asked for.
+document.addEventListener('click', (e) => {
+  const button = e.target.closest('#show-options');
+  if (button) button.setAttribute('aria-expanded', document.body.classList.toggle('options'));
+});
+
+// Files and images are refused by name: nothing here can take them.
+for (const kind of ['paste', 'drop']) document.addEventListener(kind, (e) => {
+  const file = (e.clipboardData ?? e.dataTransfer)?.files?.[0];
+  if (!file || !e.target.closest?.('#conversation')) return;
+  e.preventDefault();
+  say($('#hint span'), `${file.name || file.type}: only text can be sent here`);
+}, true);
 
 // An example prompt is typed and sent as a person would.
 document.addEventListener('click', (e) => {

@@ -1,0 +1,73 @@
+"""What the page does when a visitor chooses a backend, sets its options or brings a key: more handlers."""
+
+import asyncio
+from typing import Any
+
+import gradio as gr
+
+from backends import Backends
+from components.options import render_options
+from components.render import render_backends
+from memory.messages import Tuning
+from runs.errors import ChatError
+from transports.identity import Identity
+
+Updates = tuple[Any, ...]
+
+
+class Choosing:
+    """One for all pages. What the backends are like is different for each visitor, by the keys that they brought."""
+
+    def __init__(self, backends: Backends, identity: Identity, system_prompt: str) -> None:
+        self.backends, self._identity, self._prompt = backends, identity, system_prompt
+
+    def _visitor(self, request: gr.Request) -> str | None:
+        return self._identity.visitor(request.cookies or {})
+
+    async def on_leave(self, request: gr.Request) -> None:
+        """A page was closed: its visitor's keys are forgotten, unless they come back soon."""
+        keys = self.backends.keys
+        keys.leave(self._visitor(request))
+        asyncio.get_running_loop().call_later(keys.absent_s + 1, keys.forget_old)
+
+    async def on_choose(self, backend: str, request: gr.Request) -> Updates:
+        """-> options, but for their values"""
+        return self.options(backend, self._visitor(request))
+
+    async def on_news(self, request: gr.Request) -> Updates:
+        """When there is news of a backend. -> backend, about"""
+        visitor = self._visitor(request)
+        return gr.update(choices=render_backends(self.backends, visitor)), self.backends.listed(visitor)
+
+    async def on_key(self, text: str, backend: str, request: gr.Request) -> Updates:
+        """Takes a visitor's key, and tries it. -> backend, about, options"""
+        visitor = self._visitor(request)
+        try:
+            chosen = self.backends.get(backend)
+            if chosen.settings.key_name is None:
+                raise ChatError("invalid_request", f"{chosen.name} takes no key.")
+            self.backends.keys.put(visitor, chosen.name, text or "")
+            health = await chosen.look_now(self.backends.key(chosen, visitor))
+            if health.state == "key_refused":
+                self.backends.keys.forget(visitor, chosen.name)
+                gr.Warning(f"{chosen.name} refused this key: check that all of it was pasted.")
+            elif health.ready:
+                gr.Info(f"{chosen.name} is ready with your key.")
+            else:
+                gr.Warning(f"Your key is kept, but {chosen.name} is not ready: {health.reason.rstrip('.?')}.")
+        except ChatError as e:
+            gr.Warning(e.message)
+        return *await self.on_news(request), *self.options(backend, visitor)
+
+    async def on_forget_key(self, backend: str, request: gr.Request) -> Updates:
+        """-> backend, about, options"""
+        visitor = self._visitor(request)
+        self.backends.keys.forget(visitor, backend)
+        return *await self.on_news(request), *self.options(backend, visitor)
+
+    def options(self, backend: str, visitor: str | None, tuning: Tuning | None = None) -> Updates:
+        """How the options are for a backend; with `tuning`, their values too, and the system prompt in force."""
+        chosen = next((b for b in self.backends if b.name == backend), self.backends.first)
+        if tuning and tuning.system_prompt is None:
+            tuning = Tuning(self._prompt, tuning.temperature, tuning.max_tokens)
+        return render_options(chosen, self.backends.key(chosen, visitor), tuning)

@@ -1,0 +1,104 @@
+"""What a visitor may set beside backend and memory mode: system prompt, temperature, longest reply, their own key."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from backends import OPTIONS, Backend, Key
+from memory.messages import Tuning
+
+_NAMES = {"system_prompt": "System prompt", "temperature": "Temperature", "max_tokens": "Longest reply"}
+
+
+@dataclass(frozen=True)
+class OptionsPane:
+    system_prompt: gr.Textbox
+    temperature: gr.Number
+    max_tokens: gr.Number
+    key_row: gr.Row
+    key: gr.Textbox
+    use_key: gr.Button
+    forget_key: gr.Button
+
+    @property
+    def tuning(self) -> list[Any]:
+        """The components of a `Tuning`, in its order."""
+        return [self.system_prompt, self.temperature, self.max_tokens]
+
+    @property
+    def drawn(self) -> list[Any]:
+        """What `render_options` gives values to, in its order."""
+        return [*self.tuning, self.key_row, self.key, self.forget_key]
+
+
+def build_options(system_prompt: str, reply_tokens: int) -> OptionsPane:
+    with gr.Row(elem_id="options"):  # shown and hidden by web/page.js
+        prompt = gr.Textbox(
+            system_prompt,
+            label=_NAMES["system_prompt"],
+            placeholder="none: the model gets no instruction",
+            lines=1,
+            max_lines=6,
+            elem_id="system-prompt",
+            scale=6,
+            min_width=200,
+        )
+        temperature = gr.Number(
+            None,
+            label=_NAMES["temperature"],
+            placeholder="the model's own",
+            step=0.1,
+            elem_id="temperature",
+            scale=1,
+            min_width=130,
+        )
+        longest = gr.Number(
+            None,
+            label=_NAMES["max_tokens"],
+            placeholder=f"{reply_tokens:,} tokens",
+            precision=0,
+            step=64,
+            elem_id="max-tokens",
+            scale=1,
+            min_width=130,
+        )
+    with gr.Row(elem_id="key-row", visible=False) as key_row:
+        key = gr.Textbox(
+            label="Your key",
+            type="password",
+            lines=1,
+            elem_id="key",
+            scale=1,
+            min_width=160,
+            html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False, autocapitalize="off"),
+        )
+        use_key = gr.Button("Use key", elem_id="use-key", size="sm", scale=0, min_width=80)
+        forget_key = gr.Button("Forget it", elem_id="forget-key", size="sm", scale=0, min_width=80, visible=False)
+    return OptionsPane(prompt, temperature, longest, key_row, key, use_key, forget_key)
+
+
+def render_options(backend: Backend, key: Key | None, tuning: Tuning | None = None) -> tuple[Any, ...]:
+    """How the options are for a backend; with `tuning`, their values too. -> OptionsPane.drawn"""
+    values = {} if tuning is None else {name: getattr(tuning, name) for name in OPTIONS}
+    drawn = [_field(name, backend, values) for name in OPTIONS]
+    own = key is not None and key.own
+    if own:
+        told = "your key is in use; another takes its place"
+    elif key:
+        told = "there is one for everybody; yours takes its place"
+    else:
+        told = "paste it here"
+    label = f"Your key for {backend.name} · kept in memory only, until you leave"
+    return (
+        *drawn,
+        gr.update(visible=backend.settings.key_name is not None),
+        gr.update(value="", label=label, placeholder=told),
+        gr.update(visible=own),
+    )
+
+
+def _field(name: str, backend: Backend, values: dict[str, Any]) -> Any:
+    taken = name in backend.takes
+    label = _NAMES[name] if taken else f"{_NAMES[name]} · not used here"
+    return gr.update(label=label, interactive=taken, **({"value": values[name]} if name in values else {}))
