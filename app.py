@@ -36,6 +36,7 @@ from transports.identity import Identity, VisitorMiddleware, load_secret
 from transports.routes import OURS, build_router
 
 logger = logging.getLogger("glassbox")
+LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 class App:
@@ -82,6 +83,8 @@ class App:
             },
         )
         self.url = local_url
+        for handler in logging.getLogger("uvicorn").handlers:
+            handler.setFormatter(ClearedFormatter(LOG_FORMAT))
 
     def close(self) -> None:
         """Ends the runs, then the server, then the backends."""
@@ -173,7 +176,7 @@ def _arguments(argv: list[str]) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     shown = logging.StreamHandler()
-    shown.setFormatter(ClearedFormatter("%(levelname)s %(name)s: %(message)s"))
+    shown.setFormatter(ClearedFormatter(LOG_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[shown])
     try:
         settings = load_settings(_arguments(sys.argv[1:] if argv is None else argv))

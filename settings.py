@@ -78,7 +78,7 @@ class BackendSettings(_Section):
     @field_validator("key", mode="before")
     @classmethod
     def _no_key_itself(cls, name: Any) -> Any:
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        if not isinstance(name, str) or not re.fullmatch(r"(?=.{1,19}$|.*_)[A-Z_][A-Z0-9_]*", name):
             raise ValueError('this is the name of an environment variable, such as "OPENAI_API_KEY", never the key')
         return name
 

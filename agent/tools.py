@@ -22,6 +22,7 @@ _MOST = 2000
 def tool_middleware() -> Any:
     """Middleware that tells each call's start and end, and makes an error an observation for the model."""
     from langchain.agents.middleware import AgentMiddleware
+    from langgraph.errors import GraphBubbleUp
 
     class ToolMiddleware(AgentMiddleware[Any, Any, Any]):
         async def awrap_tool_call(
@@ -34,6 +35,8 @@ def tool_middleware() -> Any:
             await adispatch_custom_event(TOOL_START, {**told, "input": call["args"]})
             try:
                 result = await handler(request)
+            except GraphBubbleUp:
+                raise
             except Exception as e:
                 error = (str(e) or type(e).__name__)[:_MOST]
                 text = f"The tool failed: {error}"

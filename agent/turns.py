@@ -4,6 +4,7 @@ transport.
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -138,6 +139,7 @@ class Turns:
         async def answer(backend: Backend) -> None:
             key = self.backends.key(backend, turn.visitor)
             await _wait_ready(run, backend, key)
+            begun = time.time()
             try:
                 options = self._options(backend, turn.tuning)
                 given = await give(self.store, self.settings, run.conversation_id, backend, turn, options.max_tokens)
@@ -153,7 +155,8 @@ class Turns:
                     raise
                 logger.info("run %s: %s: %s", run.id, told.code, type(e).__name__)
                 raise told from e
-            backend.learn(key, None, run.state.ttft_s)
+            first = run.state.first_token
+            backend.learn(key, None, None if first is None else round(first - begun, 3))
 
         await first_that_answers(run, chain, answer)
 

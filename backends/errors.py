@@ -152,8 +152,8 @@ def retry_after(response: Any, exception: BaseException | None = None) -> float 
         return min(float(given), _LONGEST_S)
     if given:
         try:
-            return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+            return min(max(0.0, parsedate_to_datetime(given).timestamp() - time.time()), _LONGEST_S)
         except ValueError:
             return None
     found = re.search(r"retryDelay\W+(\d+(?:\.\d+)?)s", str(exception or ""))
-    return float(found.group(1)) if found else None
+    return min(float(found.group(1)), _LONGEST_S) if found else None

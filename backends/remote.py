@@ -111,6 +111,8 @@ class RemoteBackend(Backend):
         account = self._account(key)
         if error is None:
             account.health = Health("ready")
+        elif error.code == "rate_limited" and not error.retryable:  # no credit left: waiting does not help
+            account.health = Health("key_refused", self._reason(error))
         elif error.code == "rate_limited":
             account.refused_until = time.time() + (error.retry_after or 0.0)
             until = time.time() + (error.retry_after or _UNKNOWN_LIMIT_S)

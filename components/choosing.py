@@ -46,10 +46,13 @@ class Choosing:
             chosen = self.backends.get(backend)
             if chosen.settings.key_name is None:
                 raise ChatError("invalid_request", f"{chosen.name} takes no key.")
+            earlier = self.backends.keys.get(visitor, chosen.name)
             self.backends.keys.put(visitor, chosen.name, text or "")
             health = await chosen.look_now(self.backends.key(chosen, visitor))
             if health.state == "key_refused":
                 self.backends.keys.forget(visitor, chosen.name)
+                if earlier:
+                    self.backends.keys.put(visitor, chosen.name, earlier.reveal())
                 gr.Warning(f"{chosen.name} refused this key: check that all of it was pasted.")
             elif health.ready:
                 gr.Info(f"{chosen.name} is ready with your key.")
