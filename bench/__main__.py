@@ -1,8 +1,10 @@
-"""Measures how a reply streams: our page and a plain `gr.ChatInterface`, each with none and with many earlier messages.
+"""Measures how fast the bundled model's text reaches a run's log, beside the bare binding; and how a reply streams: our
+page and a plain `gr.ChatInterface`, each with none and with many earlier messages.
 
 Everything is measured in one run, taking turns, so that whatever else the machine does falls on all alike. Each
-measurement has a server and a browser of its own. Ends with 0 if every reply was whole, our Stop stopped the model and
-a long conversation costs our page at most 1.2 times what a new one does, else with 1; with 2 where there is no browser.
+measurement of a page has a server and a browser of its own. Ends with 0 if text came at 0.95 of the bare rate or more,
+every reply was whole, our Stop stopped the model and a long conversation costs our page at most 1.2 times what a new
+one does, else with 1; with 2 where there is no browser for the page.
 """
 
 import argparse
@@ -23,7 +25,8 @@ from playwright.sync_api import Playwright, sync_playwright
 
 from bench.browser import RATE, find_chromium, measure_reply, measure_stop, open_page
 from bench.model import MOST_TOKENS
-from bench.report import print_report
+from bench.rate import measure_rates
+from bench.report import print_rates, print_report
 from bench.server import OURS, VANILLA, Server, Site, end_children
 
 _RESULTS = Path(__file__).parent / "results"
@@ -45,7 +48,8 @@ def _at_least(least: int, most: int) -> Any:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--reps", type=_at_least(1, 100), default=3, help="repetitions (default 3)")
+    parser.add_argument("--only", choices=("rate", "page"), help="measure only this")
+    parser.add_argument("--reps", type=_at_least(1, 100), help="repetitions (default 5 of the rate, 3 of the page)")
     parser.add_argument("--tokens", type=_at_least(20, MOST_TOKENS), default=300, help="of a reply (default 300)")
     parser.add_argument("--history", type=_at_least(2, 10_000), default=400, help="earlier messages (default 400)")
     return parser.parse_args()
@@ -65,13 +69,13 @@ def _run(chromium: str, given: argparse.Namespace) -> list[dict[str, Any]]:
         (site, history, given.tokens) for site in (OURS, VANILLA) for history in (0, given.history)
     ]
     stops: list[tuple[Site, int, int | None]] = [(site, 0, None) for site in (OURS, VANILLA)]
-    rows = []
+    rows, repetitions = [], given.reps or 3
     with sync_playwright() as playwright:
-        for repetition in range(given.reps):
+        for repetition in range(repetitions):
             turn = [*replies, *stops]
             for site, history, tokens in turn if repetition % 2 == 0 else reversed(turn):  # a drift falls on all alike
                 case = "stop" if tokens is None else "reply"
-                print(f"{repetition + 1} of {given.reps}: {case}, {site.name}, {history} earlier", file=sys.stderr)
+                print(f"{repetition + 1} of {repetitions}: {case}, {site.name}, {history} earlier", file=sys.stderr)
                 figures = _measure(playwright, chromium, site, history, tokens)
                 rows.append({"page": site.name, "history": history, "repetition": repetition, "case": case} | figures)
     return rows
@@ -85,7 +89,7 @@ def _keep(rows: list[dict[str, Any]], given: argparse.Namespace) -> Path:
         "python": platform.python_version(),
         "processors": os.cpu_count(),
         "load": os.getloadavg(),
-        **{name: version(name) for name in ("gradio", "langchain-core", "playwright")},
+        **{name: version(name) for name in ("gradio", "langchain-core", "playwright", "xllamacpp")},
     }
     kept = {"arguments": vars(given) | {"rate": RATE}, "machine": machine, "rows": rows}
     file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
@@ -93,10 +97,13 @@ def _keep(rows: list[dict[str, Any]], given: argparse.Namespace) -> Path:
 
 
 def main() -> int:
-    given, chromium = _arguments(), find_chromium()
-    if chromium is None:
+    given = _arguments()
+    chromium = find_chromium() if given.only != "rate" else None
+    blind = given.only != "rate" and chromium is None
+    if blind:
         print(_NO_BROWSER, file=sys.stderr)
-        return 2
+        if given.only == "page":
+            return 2
     folder = tempfile.mkdtemp(prefix="glassbox-bench-")
     tempfile.tempdir = os.environ["TMPDIR"] = folder  # servers' data and browsers' profiles go with it
 
@@ -108,14 +115,20 @@ def main() -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
+    rates, pages = list[dict[str, Any]](), list[dict[str, Any]]()
     try:
-        rows = _run(chromium, given)
+        if given.only != "page":
+            rates = measure_rates(given.reps or 5)
+        if chromium:
+            pages = _run(chromium, given)
     finally:
         end_children()
         shutil.rmtree(folder, ignore_errors=True)
-    good = print_report(rows, given.tokens, RATE, given.history)
-    print(f"\nRaw figures: {os.path.relpath(_keep(rows, given))}")
-    return 0 if good else 1
+    good = print_rates(rates) if rates else True
+    if pages:
+        good = print_report(pages, given.tokens, RATE, given.history) and good
+    print(f"\nRaw figures: {os.path.relpath(_keep([*rates, *pages], given))}")
+    return 1 if not good else 2 if blind else 0
 
 
 if __name__ == "__main__":

@@ -5,10 +5,15 @@ from statistics import median
 from typing import Any
 
 Row = Mapping[str, Any]
-"""One measurement: `page`, `history`, `repetition`, `case` ("reply" or "stop"), and its figures or `error`."""
+"""One measurement: `repetition`, `case`, and its figures or `error`.
+
+Of the page ("reply" or "stop") it has `page` and `history`, of the rate ("rate") `side` and `conversations`.
+"""
 
 MOST_RATIO = 1.2
 """A long conversation may cost our page at most this much more per token than a new one."""
+LEAST_RATE = 0.95
+"""Text reaches the log at no less than this share of the bare binding's rate."""
 
 _REPLY = {
     "behind_p50_ms": "behind schedule p50, ms",
@@ -19,6 +24,55 @@ _REPLY = {
     "long_tasks": "long tasks",
 }
 _CPU = {"server_cpu_ms_per_token": "server CPU", "browser_cpu_ms_per_token": "browser CPU"}
+
+
+_RATES = {"together_per_s": "while all are written", "from_first_per_s": "first to last piece"}
+
+
+def print_rates(rows: Sequence[Row]) -> bool:
+    """Prints the rates; returns whether ours is within the bound for each number of conversations."""
+    header = ["conversations", "bare, tokens/s", "ours, tokens/s", "ours to bare", f"at least {LEAST_RATE}"]
+    print("\n## The bundled model's text in the run's log, beside the bare binding\n")
+    print(_table([*header, *_RATES.values()], _rate_lines(rows)))
+    print("\nFrom asking to the last piece of all, since that is what each side takes for the same work: prompts and")
+    print(
+        "starts included, in whatever order. Ratios of medians; in brackets the range of the repetitions' own ratios."
+    )
+    if taken := [row["others_cpu"] for row in rows if "others_cpu" in row]:
+        print(f"Other programs took {median(taken):.2f} of a processor meanwhile, at most {max(taken):.2f}.")
+    failed = [row for row in rows if "error" in row]
+    for row in failed:
+        print(f"\n{row['side']}, {row['conversations']}, repetition {row['repetition']} failed: {row['error']}")
+    return not failed and all(_fast(rows, many) for many in _conversations(rows))
+
+
+def _conversations(rows: Sequence[Row]) -> list[int]:
+    return sorted({row["conversations"] for row in rows})
+
+
+def _rates(rows: Sequence[Row], side: str, many: int, figure: str) -> list[float]:
+    mine = [row for row in rows if (row["side"], row["conversations"]) == (side, many)]
+    return [row[figure] for row in mine if figure in row]
+
+
+def _share(rows: Sequence[Row], many: int, figure: str) -> float | None:
+    bare, ours = (_rates(rows, side, many, figure) for side in ("bare", "ours"))
+    return median(ours) / median(bare) if bare and ours else None
+
+
+def _fast(rows: Sequence[Row], many: int) -> bool:
+    return round(_share(rows, many, "tokens_per_s") or 0.0, 3) >= LEAST_RATE
+
+
+def _rate_lines(rows: Sequence[Row]) -> Iterable[list[str]]:
+    for many in _conversations(rows):
+        bare, ours = (_rates(rows, side, many, "tokens_per_s") for side in ("bare", "ours"))
+        each = [one / other for one, other in zip(ours, bare, strict=False)]
+        ratio = f"{_share(rows, many, 'tokens_per_s'):.3f} ({min(each):.2f} to {max(each):.2f})" if each else "-"
+        middles = [_number(median(side)) if side else "-" for side in (bare, ours)]
+        others = [_share(rows, many, figure) for figure in _RATES]
+        shown = ["-" if other is None else f"{other:.3f}" for other in others]
+        yield [str(many), *middles, ratio, "yes" if _fast(rows, many) else "no", *shown]
 
 
 def print_report(rows: Sequence[Row], tokens: int, rate: int, history: int) -> bool:

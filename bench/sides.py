@@ -1,0 +1,119 @@
+"""The two sides whose rates are compared, each a process of its own: `python -m bench.sides bare` or `… ours`.
+
+Same model, slots and threads on both. A side reads lines of prompts from standard input, has a line's prompts all
+answered at once, and answers with a line of `Moments`. It ends with its input.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from agent.loop import warm_up
+from agent.turns import Ask, Turns
+from backends import KINDS, Backends, Key, Options
+from backends.llama_child import BATCH
+from backends.local import LocalBackend
+from backends.weights import BUNDLED, find_weights
+from memory.messages import Tuning
+from memory.store import Store
+from runs.events import Token
+from runs.registry import Runs
+from settings import BackendSettings, LimitSettings, Settings
+
+SLOTS = 8
+"""The most replies that are written at once."""
+TOKENS = 128
+"""Of each reply: neither side may end one earlier, so that both write equally many."""
+_CONTEXT = 1024
+_THREADS = max(1, (os.cpu_count() or 2) // 2)
+
+Moments = list[list[float]]
+"""When each piece of each reply came, in seconds since 1970."""
+
+
+class Steady(LocalBackend):
+    """The local backend, whose replies have all the tokens that they may have."""
+
+    def chat_model(self, options: Options, key: Key | None = None) -> Any:
+        model: Any = super().chat_model(options, key)
+        return model.model_copy(update={"extra_body": {**model.extra_body, "ignore_eos": True}})
+
+
+def _bare() -> None:
+    """Serves with the binding's own streaming call, a thread for each reply; pieces are looked into afterwards."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()  # as in backends/llama_child.py
+    params.model.path = str(find_weights(BUNDLED))
+    params.n_ctx, params.n_parallel = _CONTEXT * SLOTS, SLOTS
+    params.n_batch = params.n_ubatch = BATCH
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _THREADS
+    params.hostnames, params.port = ["127.0.0.1"], 0
+    params.verbosity, params.ui = 0, False
+    server = xllamacpp.Server(params)
+    system = {"role": "system", "content": Settings().system_prompt}
+
+    def reply(prompt: str, came: list[tuple[float, str]]) -> None:
+        messages = [system, {"role": "user", "content": prompt}]
+        wanted = {"messages": messages, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True, "stream": True}
+        server.handle_chat_completions(json.dumps(wanted), lambda chunk: came.append((time.time(), chunk)))
+
+    def replies(prompts: list[str]) -> Moments:
+        came: list[list[tuple[float, str]]] = [[] for _ in prompts]
+        threads = [threading.Thread(target=reply, args=each) for each in zip(prompts, came, strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [[at for at, chunk in chunks if _has_text(json.loads(chunk))] for chunks in came]
+
+    for line in sys.stdin:
+        print(json.dumps(replies(json.loads(line))), flush=True)
+
+
+def _has_text(chunk: dict[str, Any]) -> bool:
+    return any(choice["delta"].get("content") for choice in chunk["choices"])
+
+
+async def _ours() -> None:
+    """Serves with turns as the page starts them, each run's log followed to its end."""
+    KINDS["local"] = "bench.sides:Steady"
+    folder = Path(tempfile.mkdtemp(prefix="rate-"))
+    settings = Settings(
+        backends=[BackendSettings(name="Local", kind="local", context=_CONTEXT, slots=SLOTS, threads=_THREADS)],
+        limits=LimitSettings(reply_tokens=TOKENS),
+        database_url=f"sqlite:///{folder / 'glassbox.db'}",
+    )
+    backends, store = Backends(settings.backends), Store(settings.database_url)
+    turns = Turns(settings, backends, store, Runs())
+    await store.open()
+    await backends.open()
+    await asyncio.to_thread(warm_up)
+
+    async def reply(prompt: str) -> list[float]:
+        run, moments = await turns.start(Ask(prompt, tuning=Tuning(temperature=0))), list[float]()
+        async with aclosing(run.log.follow()) as batches:
+            async for batch in batches:
+                moments += [entry.at for entry in batch if isinstance(entry.event, Token)]
+        return moments
+
+    try:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            print(json.dumps(await asyncio.gather(*map(reply, json.loads(line)))), flush=True)
+    finally:
+        await backends.close()
+        await store.close()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "bare":
+        _bare()
+    else:
+        asyncio.run(_ours())
