@@ -1,12 +1,13 @@
 """Chat models for tests of the `langchain` kind, named in settings as `tests.models:Talker`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 
@@ -21,6 +22,8 @@ class Talker(BaseChatModel):
     temperature: float = 0.5
     calls: Any = None
     """A list whose first item is how many streams are open; copies of the model share it."""
+    seen: Any = None
+    """A list that gets what each call is given: its messages, the longest reply, the temperature."""
 
     @property
     def _llm_type(self) -> str:
@@ -38,8 +41,10 @@ class Talker(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         calls = [0] if self.calls is None else self.calls
         calls[0] += 1
+        if self.seen is not None:
+            self.seen.append((messages, self.max_tokens, self.temperature))
         try:
-            for word in self.text.split(" "):
+            for word in self.text.split(" ") if self.text else ():
                 await asyncio.sleep(self.pause)
                 yield ChatGenerationChunk(message=AIMessageChunk(word + " "))
             if self.fails:
@@ -48,6 +53,24 @@ class Talker(BaseChatModel):
                 yield ChatGenerationChunk(message=AIMessageChunk("", usage_metadata=self.usage))
         finally:
             calls[0] -= 1
+
+
+class Caller(Talker):
+    """Calls the tools of these names, all at once, and talks when it has their results."""
+
+    names: Any = ()
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> "Caller":
+        return self
+
+    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        if isinstance(messages[-1], ToolMessage):
+            async for chunk in super()._astream(messages, *args, **kwargs):
+                yield chunk
+            return
+        for index, name in enumerate(self.names):
+            call = tool_call_chunk(name=name, args='{"question": "when?"}', id=f"call {index}", index=index)
+            yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
 
 
 class Refuser(Talker):

@@ -11,6 +11,7 @@ from agent.turns import Ask, Turns
 from memory import store as store_module
 from memory.messages import Message, Standing
 from runs import events
+from runs.live import Lifetime, LiveRun
 from settings import Settings
 from tests.conftest import until
 from tests.grammar import check_run
@@ -24,9 +25,16 @@ from tests.grammar import check_run
         (events.Error("timeout", "Try again.", True, "x"), "failed", "Try again."),
     ],
 )
-def test_a_reply_stands_as_its_run_ended(last: events.Event, standing: Standing, note: str | None) -> None:
-    ended = as_ended(Message("1", "assistant", "", "growing", "r"), "x", last)
-    assert ended == Message("1", "assistant", "x", standing, "r", note)
+@pytest.mark.parametrize("noted", [None, "B answered instead of A. A failed."])
+async def test_a_reply_stands_as_its_run_ended(
+    last: events.Event, standing: Standing, note: str | None, noted: str | None
+) -> None:
+    run = LiveRun(conversation_id="c", backend="b", memory="m", owner=None, lifetime=Lifetime())
+    run.emit(events.Token("x", 1))
+    run.notes = [noted] if noted else []
+    ended = as_ended(Message("1", "assistant", "", "growing", run.id), run, last)
+    notes = " ".join(told for told in (noted, note) if told) or None
+    assert ended == Message("1", "assistant", "x", standing, run.id, notes)
 
 
 async def test_a_reply_that_a_locked_database_refused_is_told_and_saved_later(

@@ -3,12 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from agent import attempts
+from agent.given import Turn, give
 from agent.turns import Ask, Turns
 from backends import Backends
+from backends.scripted import ScriptedBackend
+from memory.messages import Message, Tuning
+from memory.modes import get_mode
 from memory.store import Store
 from runs.errors import ChatError
 from runs.live import LiveRun
@@ -264,7 +273,8 @@ async def test_the_providers_own_count_is_what_a_run_tells(with_models: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("fails", "code"), [(ConnectionResetError("sk-1"), "backend_unavailable"), (KeyError("sk-1"), "internal")]
+    ("fails", "code"),
+    [(ConnectionResetError("sk-1"), "backend_unavailable"), (KeyError("sk-1"), "backend_unavailable")],
 )
 async def test_what_a_model_raises_is_explained_and_not_shown(with_models: Any, fails: Exception, code: str) -> None:
     _, told = await asked(with_models(text="so far", fails=fails), "Hi")
@@ -279,6 +289,229 @@ async def test_a_backend_that_is_not_available_is_told_in_the_run(settings: Sett
     assert told[-1]["code"] == "backend_unavailable"
     assert "no_such_package" in told[-1]["message"]
     assert (await store.history(run.conversation_id))[-1].standing == "failed"
+
+
+async def test_what_is_tuned_reaches_the_model(with_models: Any) -> None:
+    seen: list[Any] = []
+    turns = with_models(seen=seen)
+    _, told = await asked(turns, "Ahoy", tuning=Tuning("Be a pirate.", 0.3, 20))
+    ((messages, longest, temperature),) = seen
+    assert [(m.type, m.text) for m in messages] == [("system", "Be a pirate."), ("human", "Ahoy")]
+    assert (longest, temperature) == (20, 0.3)
+    context = of(told, "context")[0]
+    assert context["limit"] == turns.backends.first.context - 20
+
+
+async def test_what_is_not_tuned_is_as_configured(with_models: Any) -> None:
+    seen: list[Any] = []
+    turns = with_models(seen=seen)
+    await asked(turns, "Hi", tuning=Tuning())
+    await asked(turns, "Hi")
+    for messages, longest, temperature in seen:
+        assert messages[0].text == turns.settings.system_prompt
+        assert (longest, temperature) == (turns.settings.limits.reply_tokens, 0.5)
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n "])
+async def test_an_empty_system_prompt_is_none(with_models: Any, prompt: str) -> None:
+    seen: list[Any] = []
+    await asked(with_models(seen=seen), "Hi", tuning=Tuning(prompt))
+    assert [m.type for m in seen[0][0]] == ["human"]
+
+
+async def test_the_coldest_and_the_shortest_are_no_none(with_models: Any) -> None:
+    seen: list[Any] = []
+    await asked(with_models(seen=seen), "Hi", tuning=Tuning(temperature=0, max_tokens=1))
+    assert seen[0][1:] == (1, 0)
+
+
+async def test_a_conversation_keeps_its_tuning_until_it_is_given_another(with_models: Any) -> None:
+    seen: list[Any] = []
+    turns, pirate = with_models(seen=seen), Tuning("Be a pirate.", 0.3, 20)
+    run, _ = await asked(turns, "one", tuning=pirate)
+    this: Any = {"conversation_id": run.conversation_id, "memory": "none"}
+    await asked(turns, "two", **this)
+    assert (await turns.store.conversation(run.conversation_id, "anna")).tuning == pirate
+    await asked(turns, "three", tuning=Tuning(temperature=1.5), **this)
+    assert (await turns.store.conversation(run.conversation_id, "anna")).tuning == Tuning(temperature=1.5)
+    await asked(turns, "four", **this)
+    given = [(messages[0].text, longest, temperature) for messages, longest, temperature in seen]
+    own = (turns.settings.system_prompt, turns.settings.limits.reply_tokens, 1.5)
+    assert given == [("Be a pirate.", 20, 0.3)] * 2 + [own] * 2
+
+
+async def test_a_system_prompt_is_cleaned_as_a_message_is(with_models: Any) -> None:
+    seen: list[Any] = []
+    turns = with_models(seen=seen)
+    run, _ = await asked(turns, "Hi", tuning=Tuning("a\x00b\ud83dc\r\nd"))
+    assert seen[0][0][0].text == "a\u2400b\ufffdc\nd"
+    kept = await turns.store.conversation(run.conversation_id, "anna")
+    assert kept.tuning.system_prompt == "a\u2400b\ufffdc\nd"
+
+
+@pytest.mark.parametrize(
+    ("tuning", "code", "told"),
+    [
+        (Tuning(temperature=-0.1), "invalid_request", "0 to 2"),
+        (Tuning(temperature=2.1), "invalid_request", "0 to 2"),
+        (Tuning(temperature=float("nan")), "invalid_request", "0 to 2"),
+        (Tuning(temperature=float("inf")), "invalid_request", "0 to 2"),
+        (Tuning(max_tokens=0), "invalid_request", "1 to 256"),
+        (Tuning(max_tokens=-5), "invalid_request", "1 to 256"),
+        (Tuning(max_tokens=257), "invalid_request", "1 to 256"),
+        (Tuning("x" * 32_001), "too_large", "32,000"),
+    ],
+)
+async def test_a_bad_tuning_is_refused_before_anything_is_stored(
+    turns: Turns, tuning: Tuning, code: str, told: str
+) -> None:
+    run, _ = await asked(turns, "Hi", tuning=Tuning("Be brief."))
+    for instead_of in (None, (await turns.store.history(run.conversation_id))[0].id):
+        ask = Ask("more", "anna", run.conversation_id, tuning=tuning, instead_of=instead_of)
+        error = await refused(turns, ask)
+        assert error.code == code
+        assert told in error.message
+    assert await turns.store.size(run.conversation_id) == 2
+    assert (await turns.store.conversation(run.conversation_id, "anna")).tuning == Tuning("Be brief.")
+
+
+async def test_a_reply_cut_at_the_longest_one_says_so_and_is_whole(with_models: Any) -> None:
+    usage = {"input_tokens": 40, "output_tokens": 33, "total_tokens": 73}
+    turns = with_models(usage=usage)
+    for longest, note in ((33, "Cut at the longest reply, 33 tokens."), (34, None)):
+        run, told = await asked(turns, "Hi", tuning=Tuning(max_tokens=longest))
+        assert told[-1]["type"] == "complete"
+        reply = (await turns.store.history(run.conversation_id))[-1]
+        assert (reply.standing, reply.note) == ("whole", note)
+
+
+GONE: Any = {"name": "Gone", "kind": "langchain", "fallback": "Script", "class": "no_such_package:Model"}
+
+
+async def test_who_answered_instead_is_stored_with_the_reply(settings: Settings, store: Store) -> None:
+    turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, Runs())
+    run, told = await asked(turns, "Hi")
+    assert (told[0]["backend"], told[-1]["type"]) == ("Gone", "complete")
+    reply = (await store.history(run.conversation_id))[-1]
+    assert (reply.standing, reply.text) == ("whole", told[-1]["content"])
+    assert str(reply.note).startswith("Script answered instead of Gone. Gone is not available: no_such_package")
+    assert (await store.conversation(run.conversation_id, "anna")).backend == "Gone"
+
+
+async def test_a_cut_reply_still_says_who_answered_instead(settings: Settings, store: Store) -> None:
+    turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, Runs())
+    run, _ = await asked(turns, "endless")
+    note = str((await store.history(run.conversation_id))[-1].note)
+    assert "Cut at the longest reply" in note
+    assert "Script answered instead of Gone" in note
+
+
+async def test_without_a_key_nothing_starts_unless_another_backend_can_answer(settings: Settings, store: Store) -> None:
+    for fallback in ({}, {"fallback": "Script"}):
+        entry = BackendSettings(name="Keyed", kind="openai", model="m", **fallback)
+        turns = Turns(settings, Backends([entry, scripted()]), store, Runs())
+        if fallback:
+            run, told = await asked(turns, "Hi")
+            assert told[-1]["type"] == "complete"
+            assert "OPENAI_API_KEY" in str((await store.history(run.conversation_id))[-1].note)
+        else:
+            error = await refused(turns, Ask("Hi", "anna"))
+            assert error.code == "missing_key"
+            assert "OPENAI_API_KEY" in error.message
+
+
+async def test_each_visitors_turn_uses_their_own_key(settings: Settings, store: Store) -> None:
+    path = {"class": "tests.models:Talker"}
+    entry = BackendSettings(name="Talker", kind="langchain", key="TALKER_KEY", key_field="text", **path)  # type: ignore[arg-type]
+    backends = Backends([entry], {"TALKER_KEY": SecretStr("of the operator")})
+    turns = Turns(settings, backends, store, Runs())
+    backends.keys.put("anna", "Talker", "annas-own")
+    said = {}
+    for visitor in ("anna", "ben", None):
+        run = await turns.start(Ask("Hi", visitor))
+        said[visitor] = (await ended(run))[-1]["content"].strip()
+    assert said == {"anna": "annas-own", "ben": "of the operator", None: "of the operator"}
+
+
+async def test_what_a_turn_shows_of_a_backend_is_known_afterwards(
+    with_models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.001)
+    works, fails = with_models(), with_models(text="", fails=ConnectionRefusedError("sk-1"))
+    _, told = await asked(works, "Hi")
+    backend = works.backends.first
+    assert backend.health().ready
+    assert backend.ttft_s is not None
+    assert 0 < backend.ttft_s <= of(told, "state")[-1]["ttft_s"]
+    _, told = await asked(fails, "Hi")
+    assert told[-1]["code"] == "backend_unavailable"
+    health = fails.backends.first.health()
+    assert (health.state, health.reason[:3]) == ("unreachable", "it ")
+    assert "sk-1" not in f"{told}{health}"
+
+
+async def test_a_backends_own_refusal_teaches_nothing(settings: Settings, store: Store) -> None:
+    turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, Runs())
+    gone = turns.backends.first
+    with pytest.raises(ChatError):
+        await gone.wait_ready()
+    known = gone.health()
+    await asked(turns, "Hi")
+    assert (known.state, gone.health()) == ("unavailable", known)
+
+
+async def test_an_imported_conversation_becomes_turns_that_alternate(with_models: Any) -> None:
+    seen: list[Any] = []
+    turns = with_models(seen=seen)
+    given: Any = [
+        ("system", "Be kind."),
+        ("user", "Hi"),
+        ("assistant", "I look."),
+        ("tool", "12:00"),
+        ("assistant", "It is noon."),
+        ("assistant", "Really."),
+        ("system", "Be brief."),
+    ]
+    imported = await turns.store.create("anna", given)
+    await asked(turns, "Thanks", conversation_id=imported, memory="full")
+    (_, *messages) = seen[0][0]
+    assert [(m.type, m.text) for m in messages] == [
+        ("human", "[Instruction] Be kind.\n\nHi"),
+        ("ai", "I look."),
+        ("human", "[Result of a tool] 12:00"),
+        ("ai", "It is noon.\n\nReally."),
+        ("human", "[Instruction] Be brief.\n\nThanks"),
+    ]
+
+
+class Stored:
+    """A store that holds one conversation."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        self.messages = messages
+
+    async def history(self, conversation_id: str) -> list[Message]:
+        return self.messages
+
+
+ROLES = st.sampled_from(["user", "assistant", "system", "tool"])
+
+
+@given(st.lists(st.tuples(ROLES, st.sampled_from(["", " \n", "words {}."])), max_size=12))
+def test_whatever_was_imported_turns_alternate_and_nothing_is_lost(messages: list[tuple[Any, str]]) -> None:
+    history = [Message(f"m{n}", role, text.format(n)) for n, (role, text) in enumerate(messages)]
+    asked_now = Message("asked", "user", "now")
+    store: Any = Stored([*history, asked_now, Message("reply", "assistant", "", "growing")])
+    turn = Turn(get_mode("full"), asked_now, Tuning(), None)
+    made = asyncio.run(give(store, Settings(), "c", ScriptedBackend(scripted()), turn, 100))
+    (system, *given_now) = made.messages
+    kinds = [m.type for m in given_now]
+    assert (system.type, kinds[-1]) == ("system", "human")
+    assert all(one != following for one, following in pairwise(kinds))
+    read = "".join(m.text for m in given_now)
+    left = "".join(m["content"] for m in made.left_out)
+    assert all((m.text in read) is (m.text not in left) for m in history if m.text.strip())
+    assert (given_now[-1].id, read.endswith("now")) == ("asked", True)
 
 
 async def test_a_reply_longer_than_a_run_may_be_ends_at_the_limit(settings: Settings, store: Store) -> None:

@@ -65,8 +65,8 @@ def subject(request: pytest.FixtureRequest, local: LocalBackend) -> Subject:
 
 async def test_it_is_ready_after_it_was_waited_for(subject: Subject) -> None:
     await subject.backend.wait_ready()
-    assert subject.backend.health.state == "ready"
-    assert subject.backend.health.reason == ""
+    assert subject.backend.health().state == "ready"
+    assert subject.backend.health().reason == ""
 
 
 async def test_its_model_streams_in_pieces(subject: Subject) -> None:
@@ -186,7 +186,14 @@ async def test_errors_of_sdks_become_chat_errors(
 async def test_a_chat_error_stays_itself_and_a_defect_is_not_explained(subject: Subject) -> None:
     known = ChatError("busy", "Wait.")
     assert subject.backend.error(known) is known
-    assert subject.backend.error(ValueError("defect")) is None
+    told = subject.backend.error(ValueError("defect"))
+    if subject.backend.kind != "langchain":
+        assert told is None
+    else:  # any class may be named there, so its defects are not ours
+        assert told
+        assert (told.code, told.retryable) == ("backend_unavailable", False)
+        assert "ValueError" in told.message
+        assert "defect" not in told.message
 
 
 async def test_the_registry_keeps_order_and_names_what_there_is() -> None:
@@ -205,14 +212,24 @@ async def test_a_missing_package_disables_one_backend_only(monkeypatch: pytest.M
     registry = Backends([BackendSettings(name="Gone", kind="langchain"), scripted("Here")])
     await registry.open()
     gone = registry.get("Gone")
-    assert gone.health.state == "unavailable"
-    assert "no_such_package" in gone.health.reason
+    assert gone.health().state == "unavailable"
+    assert "no_such_package" in gone.health().reason
     for use in (gone.wait_ready(), asyncio.to_thread(gone.chat_model, Options(max_tokens=1))):
         with pytest.raises(ChatError) as refused:
             await use
         assert refused.value.code == "backend_unavailable"
     await registry.get("Here").wait_ready()
     await registry.close()
+
+
+async def test_an_unknown_kind_is_told_with_those_allowed() -> None:
+    with pytest.raises(SettingsError) as refused:
+        Backends([scripted("A"), BackendSettings(name="B", kind="opnai")])
+    told = str(refused.value)
+    assert "backend 'B': kind: found 'opnai'; did you mean 'openai'?" in told
+    for kind in ("local", "gemini", "openai", "langchain", "scripted"):
+        assert f"'{kind}'" in told
+    assert "'A'" not in told
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,11 @@ async def test_a_model_that_cannot_be_made_is_unavailable_and_says_why(path: str
     options = {} if path.endswith("NoModel") else {"api_key": "sk-secret"}
     made = backend(path, **options)
     await made.open()
-    assert made.health.state == "loading"
+    assert made.health().state == "loading"
     for _ in range(2):
         with pytest.raises(ChatError) as refused:
             await made.wait_ready()
         assert refused.value.code == "backend_unavailable"
         assert reason in refused.value.message
         assert "secret" not in refused.value.message
-    assert made.health.state == "unavailable"
+    assert made.health().state == "unavailable"

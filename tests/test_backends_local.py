@@ -3,10 +3,12 @@
 import asyncio
 import os
 import random
+import re
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,14 +20,16 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from agent.loop import Given, _context, agent_events
 from backends.base import Options
-from backends.local import LocalBackend
+from backends.local import LocalBackend, _threads
 from backends.weights import bundled_weights
+from memory.messages import Tuning
 from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun
 from settings import BackendSettings
 from tests.conftest import until
 from tests.grammar import check_run
-from tests.local import BUNDLED, free_within
+from tests.local import BUNDLED, _client, free_within
+from tests.test_backends_openai import housed, of, text_of
 
 on_session_loop = pytest.mark.asyncio(loop_scope="session")
 
@@ -130,22 +134,127 @@ STRICT = (
 )
 
 
-@on_session_loop
-async def test_a_template_that_demands_alternate_roles_is_counted_too(tmp_path: Path) -> None:
-    bundled, path = bundled_weights(), tmp_path / "strict.gguf"
+def with_template(folder: Path, template: str) -> BackendSettings:
+    """The bundled model with another chat template in the old one's place, after a comment that fills it up."""
+    bundled, path = bundled_weights(), folder / "other.gguf"
     assert bundled
     weights = bundled.read_bytes()
     begin = weights.index(b"{% for message in messages %}")
     end = weights.index(b"{% endif %}\x1c", begin) + len(b"{% endif %}")
-    path.write_bytes(weights[:begin] + STRICT.encode().ljust(end - begin) + weights[end:])
-    del weights
-    backend = LocalBackend(BUNDLED.model_copy(update={"model": str(path), "context": 512, "slots": 1}))
+    filler = end - begin - len(template.encode()) - len("{##}")
+    assert filler >= 0, "it must fit"
+    path.write_bytes(weights[:begin] + f"{{#{' ' * filler}#}}{template}".encode() + weights[end:])
+    return BUNDLED.model_copy(update={"model": str(path), "context": 512, "slots": 1})
+
+
+@on_session_loop
+async def test_a_template_that_demands_alternate_roles_is_counted_too(tmp_path: Path) -> None:
+    backend = LocalBackend(with_template(tmp_path, STRICT))
     await backend.open()
     try:
         await backend.wait_ready()
         await counts_are_right(backend, [SYSTEM, HumanMessage("Hi"), AIMessage("Hello."), HumanMessage("Who?")])
     finally:
         await backend.close()
+
+
+START, OPENED = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' ", "<|im_start|>assistant\\n<think>\\n"
+END = f"+ '<|im_end|>\\n' }}}}{{% endfor %}}{{% if add_generation_prompt %}}{{{{ '{OPENED}' }}}}{{% endif %}}"
+THINKING = {
+    "as in Qwen's": START
+    + "}}{% if m.reasoning_content %}{{ '<think>\\n' + m.reasoning_content + '\\n</think>\\n\\n' }}{% endif %}"
+    + "{{ m.content "
+    + END,
+    "as in DeepSeek's": "{% for m in messages %}{% set content = m.content %}"
+    + "{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}"
+    + "{{ '<|im_start|>' + m.role + '\\n' + content "
+    + END,
+    "as nobody knows": START + "+ m.content " + END,
+}
+
+
+@on_session_loop
+@pytest.mark.parametrize(
+    "name",
+    [
+        "as in Qwen's",
+        "as in DeepSeek's",
+        pytest.param(
+            "as nobody knows",
+            marks=pytest.mark.xfail(reason="llama.cpp tells apart the forms it knows", raises=AssertionError),
+        ),
+    ],
+)
+async def test_thinking_that_a_template_opens_is_told_apart(tmp_path: Path, name: str) -> None:
+    entry = with_template(tmp_path, THINKING[name])
+    async with housed(tmp_path, entry) as house:
+        await house.backends.open()
+        told_so = await house.ask("What is two and two?", tuning=Tuning(temperature=0, max_tokens=20))
+    assert told_so[-1]["type"] == "complete"
+    assert told_so[-1]["usage"]["output_tokens"] == 20
+    assert text_of(told_so, "reasoning").strip(), "it thinks to the end"
+    assert told_so[-1]["content"] == ""
+
+
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system, please') }}{% endif %}"
+    "{{ '[[' + m.role + ']] ' + m.content + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[[assistant]] ' }}{% endif %}"
+)
+
+
+@on_session_loop
+async def test_a_template_that_refuses_a_system_prompt_is_given_it_in_another_way(tmp_path: Path) -> None:
+    async with housed(tmp_path, with_template(tmp_path, NO_SYSTEM)) as house:
+        await house.backends.open()
+        told_so = await house.ask("Hi", tuning=Tuning(system_prompt="Be brief.", max_tokens=5))
+        backend = house.backend
+        assert isinstance(backend, LocalBackend)
+        assert backend._tokenizer
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+        prompt = backend._tokenizer._post("/apply-template", {"messages": messages})["prompt"]
+        assert backend.health().ready
+    assert re.fullmatch(r"\[\[user\]\] Be brief\.\s+Hi\n\[\[assistant\]\] ", prompt), prompt
+    assert told_so[-1]["type"] == "complete"
+    assert of(told_so, "context")[0]["tokens"] == told_so[-1]["usage"]["input_tokens"]
+
+
+@on_session_loop
+@pytest.mark.parametrize(
+    ("refused", "reason"), [("user", "cannot be loaded"), ("assistant", "no chat template that works")]
+)
+async def test_a_template_that_does_not_work_is_told_with_a_way_out(tmp_path: Path, refused: str, reason: str) -> None:
+    template = NO_SYSTEM.replace("'system'", f"'{refused}'")
+    async with housed(tmp_path, with_template(tmp_path, template)) as house:
+        await house.backends.open()
+        told_so = await house.ask()
+        backend = house.backend
+        assert isinstance(backend, LocalBackend)
+        assert backend._process is None
+    assert told_so[-1]["code"] == "backend_unavailable"
+    for words in ("other.gguf", reason, "make setup"):
+        assert words in told_so[-1]["message"]
+
+
+@on_session_loop
+async def test_slots_context_and_threads_are_as_set(local: LocalBackend) -> None:
+    backend = LocalBackend(BUNDLED.model_copy(update={"context": 768, "threads": _threads() + 2}))
+    await backend.open()
+    try:
+        await backend.wait_ready()
+        slots = await slots_of(backend)
+        assert [slot["n_ctx"] for slot in slots] == [768] * BUNDLED.slots
+        assert [slot["n_ctx"] for slot in await slots_of(local)] == [local.context] * BUNDLED.slots
+        assert backend._process and local._process
+        ours, theirs = (psutil.Process(one._process.pid).num_threads() for one in (backend, local))
+        assert ours == theirs + 2
+    finally:
+        await backend.close()
+
+
+async def slots_of(backend: LocalBackend) -> list[dict[str, Any]]:
+    async with _client(backend) as client:
+        return list((await client.get("/slots")).raise_for_status().json())
 
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<repo_name>", "<file_sep>", "<jupyter_start>", "<gh_stars>"]
@@ -182,7 +291,7 @@ async def own() -> AsyncIterator[LocalBackend]:
 
 @on_session_loop
 async def test_a_killed_process_is_told_and_started_again(own: LocalBackend) -> None:
-    assert own.health.state == "loading"
+    assert own.health().state == "loading"
     await own.wait_ready()
     run = started(own, "Write a long story about a lighthouse")
     await told(run, '"type":"token"')
@@ -192,10 +301,10 @@ async def test_a_killed_process_is_told_and_started_again(own: LocalBackend) -> 
     await asyncio.wait_for(asyncio.shield(asyncio.wait({run.task})), 10)
     assert check_run(run)[-1]["type"] == "error"
     own._process.wait(10)
-    assert own.health.state == "unavailable"
-    assert "next message" in own.health.reason
+    assert own.health().state == "unavailable"
+    assert "next message" in own.health().reason
     await own.wait_ready()
-    assert own.health.state == "ready"
+    assert own.health().state == "ready"
     assert (await own.chat_model(Options(max_tokens=3)).ainvoke([HumanMessage("Hi")])).text
     child = psutil.Process(own._process.pid)
     await own.close()
@@ -226,7 +335,7 @@ async def test_weights_that_cannot_be_loaded_are_unavailable_with_a_way_out(tmp_
         assert "weights.gguf" in refused.value.message
         assert "make setup" in refused.value.message
         assert str(tmp_path) not in refused.value.message
-    assert backend.health.state == "unavailable"
+    assert backend.health().state == "unavailable"
     await backend.close()
     assert backend._process is None
 

@@ -9,8 +9,11 @@ import gradio as gr
 import pytest
 
 from agent.turns import Ask, Turns
+from backends import OPTIONS, Backends, Health, Key
 from components.handlers import Handlers
 from components.session import DRAWN, PageState
+from memory.messages import Tuning
+from settings import BackendSettings
 from tests.conftest import until
 from tests.grammar import check_run
 from transports.identity import COOKIE, Identity
@@ -41,6 +44,8 @@ class Page:
         self.state = PageState()
         self.chat: list[Any] = []
         self.prompt: Any = ""
+        self.tuning: tuple[Any, ...] = (None, None, None)
+        """What the fields of the options hold: system prompt, temperature, longest reply."""
         self.lives: list[str] = []
         self.panels: list[dict[str, Any]] = []
 
@@ -62,7 +67,8 @@ class Page:
         return updates
 
     async def begin(self, prompt: str, backend: str = "Script", memory: str = "tokens") -> None:
-        self.takes(await self.handlers.on_send(prompt, backend, memory, self.state, self.request))
+        send = self.handlers.on_send(prompt, backend, memory, *self.tuning, self.state, self.request)
+        self.takes(await send)
 
     async def follow(self) -> None:
         self.lives, self.panels = [], []
@@ -174,6 +180,165 @@ async def test_a_new_page_is_empty(page: Page) -> None:
     assert updates[9] == "tokens"
 
 
+def fields(updates: tuple[Any, ...]) -> dict[str, Any]:
+    """The options' updates by their place in `OptionsPane.drawn`."""
+    names = ("system_prompt", "temperature", "max_tokens", "key_row", "key", "forget_key")
+    return dict(zip(names, updates[-6:], strict=True))
+
+
+async def test_a_new_page_has_the_configured_options(page: Page, handlers: Handlers) -> None:
+    updates = await page.load()
+    assert len(updates) == 17
+    assert [told["name"] for told in updates[10]] == ["Script", "Slow script", "Small script"]
+    shown = fields(updates)
+    assert [shown[name]["value"] for name in OPTIONS] == [handlers.turns.settings.system_prompt, None, None]
+    assert not any(shown[name]["interactive"] for name in OPTIONS), "the script takes none"
+    assert (shown["key_row"]["visible"], shown["forget_key"]["visible"]) == (False, False)
+
+
+async def test_a_conversation_brings_its_options_back(page: Page, handlers: Handlers) -> None:
+    page.tuning = ("Be a pirate.", 0.3, 20)
+    await page.send("tour")
+    again = Page(handlers, page.request.cookies[COOKIE])
+    shown = fields(await again.load(conversation=str(page.state.conversation_id)))
+    assert tuple(shown[name]["value"] for name in OPTIONS) == page.tuning
+
+
+async def test_options_that_cannot_be_are_told_and_nothing_is_sent(page: Page) -> None:
+    page.tuning = (None, 9.0, None)
+    with pytest.warns(UserWarning, match="Not sent. The temperature can be 0 to 2"):
+        await page.begin("tour")
+    assert (page.state.run_id, page.prompt) == (None, gr.skip())
+
+
+async def test_retry_and_edit_take_the_options_of_the_moment(page: Page, handlers: Handlers) -> None:
+    await page.send("one")
+    this = str(page.state.conversation_id)
+    for on, data in ((handlers.on_retry, Data(1)), (handlers.on_edit, Data(0, "two"))):
+        page.tuning = (f"Be {data.value or 'brief'}.", 0.1, 9)
+        again: Any = on("Script", "tokens", *page.tuning, page.state, page.request, data)  # type: ignore[arg-type]
+        page.takes(await again)
+        await page.follow()
+        assert (await handlers.store.conversation(this, page.state.visitor)).tuning == Tuning(*page.tuning)
+
+
+SECRET = "sk-of-a-visitor"
+
+
+@pytest.fixture
+def keyed(turns: Turns, identity: Identity) -> Page:
+    """A page with a backend that takes a key; `says` sets what its provider answers when it is asked about one."""
+    entry = BackendSettings(name="Keyed", kind="openai", model="m", base_url="http://127.0.0.1:1", key="A_KEY")
+    turns.backends = Backends([*turns.settings.backends, entry])
+    made = Page(Handlers(turns, identity), cookie(identity))
+    backend: Any = turns.backends.get("Keyed")
+    backend.build = lambda key: None
+    says(made, Health("ready"))
+    return made
+
+
+def says(page: Page, health: Health) -> None:
+    async def probe(key: Key | None) -> Health:
+        return health
+
+    backend: Any = page.handlers.backends.get("Keyed")
+    backend.probe = probe
+
+
+def held(page: Page) -> str | None:
+    key = page.handlers.backends.keys.get(page.handlers._visitor(page.request), "Keyed")
+    return None if key is None else key.reveal()
+
+
+async def test_a_key_that_works_is_taken_and_never_shown(keyed: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    before = fields(await keyed.handlers.choosing.on_choose("Keyed", keyed.request))
+    assert (before["key_row"]["visible"], before["forget_key"]["visible"]) == (True, False)
+    updates = await keyed.handlers.choosing.on_key(f" {SECRET} ", "Keyed", keyed.request)
+    assert held(keyed) == SECRET
+    assert "Keyed is ready with your key" in capsys.readouterr().out
+    assert SECRET not in str(updates)
+    assert ("Keyed", "Keyed") in updates[0]["choices"]
+    assert updates[1][-1]["key"] == "yours"
+    shown = fields(updates)
+    assert (shown["key"]["value"], shown["forget_key"]["visible"]) == ("", True)
+    assert "value" not in shown["system_prompt"], "what was written stays"
+
+
+async def test_a_key_that_is_refused_is_not_kept(keyed: Page) -> None:
+    says(keyed, Health("key_refused", "it refused your key"))
+    with pytest.warns(UserWarning, match="Keyed refused this key"):
+        updates = await keyed.handlers.choosing.on_key(SECRET, "Keyed", keyed.request)
+    assert held(keyed) is None
+    assert ("Keyed · key missing", "Keyed") in updates[0]["choices"]
+    assert fields(updates)["forget_key"]["visible"] is False
+
+
+async def test_a_key_that_could_not_be_tried_is_kept(keyed: Page) -> None:
+    says(keyed, Health("unreachable", "it cannot be reached: is there a network?"))
+    with pytest.warns(UserWarning, match=r"kept, but Keyed is not ready: .*is there a network\."):
+        updates = await keyed.handlers.choosing.on_key(SECRET, "Keyed", keyed.request)
+    assert held(keyed) == SECRET
+    assert ("Keyed · unreachable", "Keyed") in updates[0]["choices"]
+
+
+@pytest.mark.parametrize(
+    ("text", "backend", "told"),
+    [
+        ("", "Keyed", "no key"),
+        (None, "Keyed", "no key"),
+        (f"{SECRET} {SECRET}", "Keyed", "one word"),
+        (SECRET, "Script", "takes no key"),
+        (SECRET, "Nobody", "no backend"),
+    ],
+)
+async def test_what_is_no_key_for_it_is_told_and_not_repeated(keyed: Page, text: Any, backend: str, told: str) -> None:
+    with pytest.warns(UserWarning, match=told) as warned:
+        updates = await keyed.handlers.choosing.on_key(text, backend, keyed.request)
+    assert len(updates) == 8
+    assert held(keyed) is None
+    assert not [one for one in warned if SECRET in str(one.message)]
+
+
+async def test_without_a_cookie_no_key_is_taken(keyed: Page) -> None:
+    stranger = Page(keyed.handlers, None)
+    with pytest.warns(UserWarning, match="cookies"):
+        await keyed.handlers.choosing.on_key(SECRET, "Keyed", stranger.request)
+    assert held(stranger) is None
+
+
+async def test_a_key_is_forgotten_at_a_click_and_only_ones_own(keyed: Page, identity: Identity) -> None:
+    other = Page(keyed.handlers, cookie(identity))
+    for page in (keyed, other):
+        await page.handlers.choosing.on_key(SECRET, "Keyed", page.request)
+    updates = await keyed.handlers.choosing.on_forget_key("Keyed", keyed.request)
+    assert (held(keyed), held(other)) == (None, SECRET)
+    assert updates[1][-1]["key"] == "missing"
+    assert fields(updates)["forget_key"]["visible"] is False
+    assert (await other.handlers.choosing.on_news(other.request))[1][-1]["key"] == "yours"
+
+
+async def test_a_visitor_is_present_from_a_pages_load_until_it_is_left(keyed: Page) -> None:
+    keys = keyed.handlers.backends.keys
+    await keyed.load()
+    await keyed.load()
+    await keyed.handlers.choosing.on_leave(keyed.request)
+    assert list(keys._pages.values()) == [1]
+    await keyed.handlers.choosing.on_leave(keyed.request)
+    assert keys._pages == {}
+    stranger = Page(keyed.handlers, None)
+    await stranger.load()
+    await keyed.handlers.choosing.on_leave(stranger.request)
+    assert keys._pages == {}
+
+
+async def test_what_is_new_of_a_backend_is_drawn(page: Page, handlers: Handlers) -> None:
+    handlers.backends.get("Slow script").ttft_s = 1.26
+    choices, listed = await handlers.choosing.on_news(page.request)
+    assert [name for _, name in choices["choices"]] == ["Script", "Slow script", "Small script"]
+    assert "value" not in choices, "the choice stays"
+    assert listed[1]["ttft_s"] == 1.26
+
+
 async def test_another_visitors_ids_open_nothing(page: Page, handlers: Handlers, identity: Identity) -> None:
     await page.begin("endless", backend="Slow script")
     for stranger in (Page(handlers, cookie(identity)), Page(handlers, None)):
@@ -198,12 +363,13 @@ async def test_another_visitors_ids_open_nothing(page: Page, handlers: Handlers,
 async def test_retry_edit_and_undo_do_what_they_say(page: Page, handlers: Handlers) -> None:
     await page.send("one")
     await page.send("faults")
-    page.takes(await handlers.on_retry("Script", "tokens", page.state, page.request, Data(3)))  # type: ignore[arg-type]
+    retry: Any = Data(3)
+    page.takes(await handlers.on_retry("Script", "tokens", *page.tuning, page.state, page.request, retry))
     await page.follow()
     assert [page.texts[0], page.texts[2]] == ["one", "faults"]
     assert len(page.chat) == 4
     edit: Any = Data(0, [{"type": "text", "text": "tour <\u2060b>"}])
-    page.takes(await handlers.on_edit("Script", "tokens", page.state, page.request, edit))
+    page.takes(await handlers.on_edit("Script", "tokens", *page.tuning, page.state, page.request, edit))
     await page.follow()
     assert page.state.drawn[0].text == "tour <b>"
     assert len(page.chat) == 2

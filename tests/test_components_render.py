@@ -150,8 +150,19 @@ def test_a_long_list_of_what_was_left_out_is_cut_and_counted() -> None:
 
 def test_dropdowns_begin_with_the_configured_names() -> None:
     entries = [scripted("Script"), BackendSettings(name="Local", kind="local", model="absent.gguf")]
-    choices = render_backends(Backends(entries))
+    choices = render_backends(Backends(entries), None)
     assert [name for _, name in choices] == ["Script", "Local"]
     assert all(label.startswith(name) for label, name in [*choices, *render_modes()])
     assert "no model" in choices[0][0]
     assert "loading" in choices[1][0]
+
+
+async def test_a_choice_says_why_it_cannot_answer_or_how_quick_it_is() -> None:
+    entry = BackendSettings(name="Keyed", kind="openai", model="m", base_url="http://127.0.0.1:1", key="A_KEY")
+    backends = Backends([entry])
+    assert render_backends(backends, "anna") == [("Keyed · key missing", "Keyed")]
+    backends.keys.put("anna", "Keyed", "sk-of-anna")
+    backends.first.learn(backends.key(backends.first, "anna"), None, 1.26)
+    assert render_backends(backends, "anna") == [("Keyed · first token 1.3 s", "Keyed")]
+    assert render_backends(backends, "ben") == [("Keyed · key missing", "Keyed")]
+    await backends.close()

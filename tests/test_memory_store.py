@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from memory import store as module
-from memory.messages import Message
+from memory.messages import Message, Tuning
 from memory.store import Store
 from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun
@@ -152,6 +152,55 @@ async def test_what_a_dead_process_left_growing_is_interrupted(store: Store, reo
     await store.grow(reply.id, "Hel")
     last: Message = (await (await reopened()).history("c"))[-1]
     assert (last.text, last.standing) == ("Hel", "interrupted")
+
+
+BEFORE_TUNING = """
+CREATE TABLE conversations (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, owner VARCHAR(64), title TEXT NOT NULL, backend TEXT, memory TEXT,
+    created FLOAT NOT NULL, updated FLOAT NOT NULL
+);
+CREATE INDEX ix_conversations_owner ON conversations (owner);
+CREATE TABLE messages (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, conversation_id VARCHAR(32) NOT NULL, place INTEGER NOT NULL,
+    role VARCHAR(16) NOT NULL, text TEXT NOT NULL, standing VARCHAR(16) NOT NULL, run_id VARCHAR(32), note TEXT,
+    created FLOAT NOT NULL, FOREIGN KEY(conversation_id) REFERENCES conversations (id) ON DELETE CASCADE
+);
+CREATE INDEX messages_in_order ON messages (conversation_id, place);
+CREATE TABLE runs (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, conversation_id VARCHAR(32) NOT NULL, created FLOAT NOT NULL,
+    record BLOB NOT NULL, FOREIGN KEY(conversation_id) REFERENCES conversations (id) ON DELETE CASCADE
+);
+CREATE INDEX ix_runs_conversation_id ON runs (conversation_id);
+INSERT INTO conversations VALUES ('c', 'anna', 'Hi', 'B', 'full', 1.0, 1.0);
+INSERT INTO messages VALUES ('m1', 'c', 1, 'user', 'Hi', 'whole', 'r', NULL, 1.0);
+INSERT INTO messages VALUES ('m2', 'c', 2, 'assistant', 'Hel', 'growing', 'r', NULL, 1.0);
+"""
+"""A database as the version before tuning made it."""
+
+
+async def test_a_database_of_an_earlier_version_opens_and_works(settings: Settings, reopened: Any) -> None:
+    with closing(sqlite3.connect(database(settings))) as earlier:
+        earlier.executescript(BEFORE_TUNING)
+    for store in (await reopened(), await reopened()):
+        found = await store.conversation("c", "anna")
+        assert (found.title, found.memory, found.tuning) == ("Hi", "full", Tuning())
+        assert (await store.history("c"))[1].standing == "interrupted"
+    pirate = Tuning("Be a pirate.", 0.5, 20)
+    run = a_run()
+    _, reply = await begin(store, run, "more", tuning=pirate)
+    await store.end_turn(run, replace(reply, standing="whole"), "record")
+    assert (await store.conversation("c", "anna")).tuning == pirate
+    assert await texts(store) == ["Hi", "Hel", "more", ""]
+    assert await store.record(run.id) == "record"
+    await store.delete("c")
+    assert await texts(store) == []
+
+
+async def test_a_conversation_keeps_the_tuning_of_its_latest_turn(store: Store) -> None:
+    assert (await store.conversation(await store.create("anna"), "anna")).tuning == Tuning()
+    for tuning in (Tuning("Be kind.", 0.0, 1), Tuning(temperature=1.5), Tuning("")):
+        await begin(store, a_run(), "Hi", tuning=tuning)
+        assert (await store.conversation("c", "anna")).tuning == tuning
 
 
 async def test_turns_begun_together_all_find_their_place(store: Store) -> None:

@@ -1,7 +1,10 @@
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from settings import Settings, SettingsError, load_settings
 
@@ -86,15 +89,6 @@ def test_a_syntax_error_has_its_file_and_line(file: Path) -> None:
     assert "line 3" in told
 
 
-def test_an_unknown_kind_is_told_with_those_allowed(file: Path) -> None:
-    told = wrong(file, entry(name='"A"', kind='"local"') + entry(name='"B"', kind='"opnai"'))
-    assert "backends entry 2 ('B'), kind" in told
-    assert "found 'opnai'" in told
-    for kind in ("local", "langchain", "scripted"):
-        assert f"'{kind}'" in told
-    assert "entry 1" not in told
-
-
 def test_a_name_used_twice_is_told(file: Path) -> None:
     told = wrong(file, entry(name='"Same"', kind='"local"') + entry(name='"Same"', kind='"scripted"'))
     assert "'Same' is used twice" in told
@@ -127,12 +121,152 @@ def test_a_name_used_twice_is_told(file: Path) -> None:
         (entry(name='"a\\nb"', kind='"scripted"'), "no control characters"),
         (entry(name="''", kind='"scripted"'), "name: found ''"),
         (entry(name='"A"', kind='"local"', slots="1000"), "slots: found 1000"),
+        (entry(name='"A"', kind='"openai"', timeout="0"), "timeout: found 0"),
+        (entry(name='"A"', kind='"openai"', timeout="inf"), "timeout: found inf"),
+        (entry(name='"A"', kind='"scripted"', fallback='"B"'), "fallback of 'A': found 'B', allowed: no other backend"),
+        (entry(name='"A"', kind='"scripted"', fallback='"A"'), "fallback of 'A': 'A' leads back to it"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_place(file: Path, text: str, told: str) -> None:
     message = wrong(file, text)
     assert told in message
     assert message.startswith(f"{file}: ")
+
+
+def chain(**following: str) -> str:
+    """Backends by name, each with its fallback, if it has one."""
+    return "".join(
+        entry(name=f'"{name}"', kind='"scripted"', **({"fallback": f'"{to}"'} if to else {}))
+        for name, to in following.items()
+    )
+
+
+def test_fallbacks_may_form_a_chain(file: Path) -> None:
+    found = load(file, chain(A="B", B="C", C="", D="B"))
+    assert [b.fallback for b in found.backends] == ["B", "C", None, "B"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (chain(A="C", B=""), "fallback of 'A': found 'C', allowed: 'B'"),
+        (chain(A="B", B="A"), "fallback of 'B': 'A' leads back to it"),
+        (chain(A="B", B="C", C="B"), "fallback of 'C': 'B' leads back to it"),
+        (chain(A="", B="C", C="D", D="B"), "fallback of 'D': 'B' leads back to it"),
+    ],
+)
+def test_a_fallback_that_leads_nowhere_or_back_is_told(file: Path, text: str, told: str) -> None:
+    assert told in wrong(file, text)
+
+
+@given(st.dictionaries(st.sampled_from("ABCDE"), st.sampled_from(["", *"ABCDEF"]), min_size=1))
+def test_every_chain_of_fallbacks_that_is_taken_ends(following: dict[str, str]) -> None:
+    made = [{"name": name, "kind": "scripted"} | ({"fallback": to} if to else {}) for name, to in following.items()]
+    try:
+        found = {b.name: b.fallback for b in Settings.model_validate({"backends": made}).backends}
+    except ValueError:
+        assert any(to and _endless(following, name) for name, to in following.items())
+    else:
+        assert not any(_endless(found, name) for name in found)
+
+
+def _endless(following: Mapping[str, str | None], name: str) -> bool:
+    """Whether a chain leads back, or out of what there is."""
+    for _ in range(len(following) + 1):
+        if name not in following:
+            return True
+        if not following[name]:
+            return False
+        name = str(following[name])
+    return True
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    ["sk-proj-0123456789", "AIzaSyD-0123456789", "hf_0123456789", "lower_case", "", "A KEY", "9KEY", "KEYÉ"],
+)
+def test_a_key_instead_of_its_variables_name_is_refused_and_not_repeated(file: Path, pasted: str) -> None:
+    told = wrong(file, entry(name='"A"', kind='"openai"', model='"m"', key=f'"{pasted}"'))
+    assert "backends entry 1 ('A'), key" in told
+    assert "never the key" in told
+    assert not pasted or pasted not in told
+
+
+def test_a_key_in_a_setting_that_there_is_not_is_not_repeated(file: Path) -> None:
+    told = wrong(file, entry(name='"A"', kind='"openai"', model='"m"', api_key='"sk-0123456789"'))
+    assert "api_key: no such setting; did you mean 'key'?" in told
+    assert "sk-0123456789" not in told
+
+
+@pytest.mark.parametrize("number", ["3", "true", "['A_KEY']"])
+def test_a_key_is_a_name(file: Path, number: str) -> None:
+    assert "never the key" in wrong(file, entry(name='"A"', kind='"openai"', key=number))
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1"),
+        ("https://models.example/v1/", "https://models.example/v1"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_a_base_url_is_taken_without_its_last_slash(file: Path, url: str, kept: str) -> None:
+    found = load(file, entry(name='"A"', kind='"openai"', model='"m"', base_url=f'"{url}"'))
+    assert found.backends[0].base_url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:8080",
+        "127.0.0.1",
+        "/v1",
+        "ftp://models.example",
+        "http://",
+        "http:///v1",
+        "https://ann:one@models.example",
+        "javascript:alert(1)",
+        "http://[::1",
+    ],
+)
+def test_a_base_url_that_is_no_address_is_told(file: Path, url: str) -> None:
+    told = wrong(file, entry(name='"A"', kind='"openai"', model='"m"', base_url=f'"{url}"'))
+    assert "backends entry 1 ('A'), base_url" in told
+    assert "ann:one" not in told
+
+
+@pytest.mark.parametrize("url", ["https://:one@models.example", "https://models.example:99999/v1", "http://a b"])
+def test_a_base_url_that_no_client_takes_is_told(file: Path, url: str) -> None:
+    told = wrong(file, entry(name='"A"', kind='"openai"', model='"m"', base_url=f'"{url}"'))
+    assert ":one" not in told
+
+
+KEYED = entry(name='"A"', kind='"openai"', model='"m"', key='"A_KEY"')
+
+
+@pytest.mark.parametrize("value", ["", "  ", "\n", None])
+def test_a_key_variable_with_nothing_in_it_counts_as_missing(file: Path, value: str | None) -> None:
+    assert load(file, KEYED, {} if value is None else {"A_KEY": value}).keys == {}
+
+
+def test_keys_are_read_from_the_variables_that_entries_name_and_no_others(file: Path) -> None:
+    text = KEYED + entry(name='"G"', kind='"gemini"', model='"m"') + entry(name='"O"', kind='"openai"', model='"m"')
+    text += entry(name='"Own"', kind='"openai"', model='"m"', base_url='"http://127.0.0.1:1/v1"')
+    text += entry(name='"S"', kind='"scripted"')
+    environ = {"A_KEY": " one\n", "GOOGLE_API_KEY": "two", "OPENAI_API_KEY": "three", "OTHER_API_KEY": "four"}
+    found = load(file, text, environ)
+    assert [b.key_name for b in found.backends] == ["A_KEY", "GOOGLE_API_KEY", "OPENAI_API_KEY", None, None]
+    revealed = {name: key.get_secret_value() for name, key in found.keys.items()}
+    assert revealed == {"A_KEY": "one", "GOOGLE_API_KEY": "two", "OPENAI_API_KEY": "three"}
+
+
+def test_keys_show_in_no_text_of_the_settings(file: Path) -> None:
+    found = load(file, KEYED, {"A_KEY": "sk-0123456789"})
+    shown = [repr(found), str(found), f"{found}", str(found.model_dump()), found.model_dump_json(), repr(found.keys)]
+    assert not [text for text in shown if "sk-0123456789" in text]
+    assert all("A_KEY" in text for text in shown)
 
 
 def test_every_problem_is_told(file: Path) -> None:

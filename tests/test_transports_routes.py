@@ -1,25 +1,34 @@
 """The routes of a real running app, as API clients and browsers reach them."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from agent.turns import Ask
 from app import App
+from runs.errors import ChatError
 from settings import BackendSettings, LimitSettings, Settings
 from tests.conftest import free_port, scripted
 from transports.identity import COOKIE
 
+SECRET, VISITORS = "sk-of-the-operator", "sk-of-a-visitor"
+
 
 def launched(data: Path, **more: Any) -> App:
     broken = BackendSettings(name="Gone", kind="langchain", **{"class": "no_such_package:Model"})
+    away: Any = {"kind": "openai", "model": "m", "base_url": f"http://127.0.0.1:{free_port()}/v1"}
+    keyed = BackendSettings(name="Keyed", key="KEYED_KEY", fallback="Script", context=1000, **away)
+    bring = BackendSettings(name="Bring", key="BRING_KEY", **away)
     app = App(
         Settings(
-            backends=[scripted("Script", speed=5), broken],
+            backends=[scripted("Script", speed=5), broken, keyed, bring],
+            keys={"KEYED_KEY": SecretStr(SECRET)},
             limits=LimitSettings(body_bytes=50_000),
             data=data,
             database_url=f"sqlite:///{data / 'glassbox.db'}",
@@ -83,10 +92,75 @@ def test_the_page_and_its_health_are_served(http: httpx.Client) -> None:
     assert "Glassbox" in page.text
 
 
-def test_backends_are_listed_with_why_they_are_not_ready(app: App, http: httpx.Client) -> None:
-    first, second = http.get("/backends").json()
-    assert (first["name"], first["kind"], first["ready"], first["reason"]) == ("Script", "scripted", True, None)
-    assert (second["name"], second["kind"]) == ("Gone", "langchain")
+def listed(client: httpx.Client) -> dict[str, dict[str, Any]]:
+    """What `GET /backends` tells, by name."""
+    answer = client.get("/backends").raise_for_status()
+    assert SECRET not in answer.text
+    assert VISITORS not in answer.text
+    return {told["name"]: told for told in answer.json()}
+
+
+def settled(client: httpx.Client) -> dict[str, dict[str, Any]]:
+    """The same, when no backend is being looked up any more."""
+    for _ in range(200):
+        found = listed(client)
+        if not [told for told in found.values() if told["state"] == "loading"]:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(found)
+
+
+def test_backends_are_listed_in_order_with_what_they_take(http: httpx.Client) -> None:
+    found = listed(http)
+    assert list(found) == ["Script", "Gone", "Keyed", "Bring"]
+    fields = {"name", "kind", "ready", "state", "reason", "progress", "until", "ttft_s", "key", "takes", "fallback"}
+    assert all(told.keys() == fields | {"context", "about", "prompts"} for told in found.values())
+    script, keyed = found["Script"], found["Keyed"]
+    assert (script["kind"], script["ready"], script["state"], script["reason"]) == ("scripted", True, "ready", None)
+    assert (script["takes"], script["key"], script["fallback"], script["context"]) == ([], None, None, 8192)
+    assert "rate limit" in script["prompts"]
+    assert "No model" in script["about"]
+    assert (keyed["takes"], keyed["fallback"]) == (["system_prompt", "temperature", "max_tokens"], "Script")
+    assert (keyed["context"], keyed["prompts"], keyed["ttft_s"]) == (1000, {}, None)
+
+
+def test_a_backend_that_is_not_ready_says_why(http: httpx.Client) -> None:
+    found = settled(http)
+    states = {name: told["state"] for name, told in found.items()}
+    assert states == {"Script": "ready", "Gone": "unavailable", "Keyed": "unreachable", "Bring": "key_missing"}
+    assert all(told["ready"] is (told["state"] == "ready") for told in found.values())
+    assert "no_such_package" in found["Gone"]["reason"]
+    assert "cannot be reached" in found["Keyed"]["reason"]
+    assert "BRING_KEY" in found["Bring"]["reason"]
+
+
+def test_a_rate_limit_says_until_when(app: App, http: httpx.Client) -> None:
+    settled(http)
+    backend = app.backends.get("Keyed")
+    backend.learn(backend.key, ChatError("rate_limited", "Too many.", retryable=True, retry_after=30))
+    told = listed(http)["Keyed"]
+    assert (told["state"], told["ready"]) == ("rate_limited", False)
+    assert told["until"] == pytest.approx(time.time() + 30, abs=5)
+    backend.learn(backend.key, None, 0.25)
+    told = listed(http)["Keyed"]
+    assert (told["state"], told["ttft_s"]) == ("ready", 0.25)
+
+
+def test_whose_key_is_used_is_told_to_each_visitor(app: App, http: httpx.Client, browser: httpx.Client) -> None:
+    def keys(client: httpx.Client) -> list[Any]:
+        return [told["key"] for told in listed(client).values()]
+
+    for client in (http, browser):
+        assert keys(client) == [None, None, "everybody's", "missing"]
+    visitor = app.identity.visitor(browser.cookies)
+    for name in ("Keyed", "Bring"):
+        app.backends.keys.put(visitor, name, VISITORS)
+    assert keys(browser) == [None, None, "yours", "yours"]
+    assert listed(browser)["Bring"]["state"] != "key_missing"
+    assert keys(http) == [None, None, "everybody's", "missing"]
+    assert listed(http)["Bring"]["state"] == "key_missing"
+    app.backends.keys.forget(visitor, "Keyed")
+    assert keys(browser) == [None, None, "everybody's", "yours"]
 
 
 def test_memory_modes_are_listed_with_their_parameters(http: httpx.Client) -> None:
@@ -119,6 +193,24 @@ def test_every_role_and_odd_characters_are_taken(http: httpx.Client) -> None:
     assert http.get(f"/conversations/{imported(http, [])}").json()["messages"] == []
 
 
+def test_the_texts_of_a_message_in_parts_are_joined(http: httpx.Client) -> None:
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    told = http.get(f"/conversations/{imported(http, [{'role': 'user', 'content': parts}])}").json()["messages"]
+    assert told[0]["content"] == "one two"
+
+
+@pytest.mark.parametrize(
+    "part", [{"type": "image_url", "image_url": {"url": "data:,sk"}}, {"type": "text"}, "sk", 3, None]
+)
+def test_a_part_that_is_no_text_is_refused_by_its_kind(http: httpx.Client, part: Any) -> None:
+    parts = [{"type": "text", "text": "look"}, part]
+    answer = http.post("/conversations", json={"messages": [{"role": "user", "content": parts}]})
+    told = refused(answer, 400, "invalid_request")
+    assert "messages.0.content" in told
+    assert str(part["type"] if isinstance(part, dict) else type(part).__name__) in told
+    assert "data:,sk" not in told
+
+
 def test_a_conversation_belongs_to_its_cookie(app: App, browser: httpx.Client, http: httpx.Client) -> None:
     conversation_id = imported(browser)
     assert browser.get(f"/conversations/{conversation_id}").status_code == 200
@@ -148,7 +240,7 @@ def test_half_a_character_is_replaced_or_refused(http: httpx.Client) -> None:
     body = b'{"messages": [{"role": "user", "content": "a\\ud83d"}]}'
     answer = http.post("/conversations", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (200, 400)
-    if answer.status_code == 201:
+    if answer.status_code == 200:
         told = http.get(f"/conversations/{answer.json()['conversation_id']}").json()
         assert told["messages"][0]["content"] == "a\ufffd"
 

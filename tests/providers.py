@@ -1,0 +1,482 @@
+"""Model providers on 127.0.0.1 for tests: they speak the real HTTP streaming protocols and answer as a test says.
+
+Sources: OpenAI's API reference ("Chat Completions", "Streaming", "Error codes"), vLLM's "OpenAI-Compatible Server"
+(`continuous_usage_stats`, `max_model_len`), DeepSeek's "Reasoning Model" (`reasoning_content`), OpenRouter's "Reasoning
+Tokens" (`reasoning`), Google's Gemini API reference ("Generating content", "Models", "Troubleshooting"), RFC 9112.
+"""
+
+import asyncio
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+NO_HEADERS: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client sent; header names are in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+    at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Fail:
+    """An HTTP error in the provider's shape: what OpenAI and what Gemini say, of {key}, {model} and {context}."""
+
+    status: int
+    code: str | None = None
+    openai: str = "The request was refused."
+    gemini: str = "Request contains an invalid argument."
+    retry_after: float | None = None
+
+
+_QUOTA = "You exceeded your current quota, please check your plan and billing details."
+BAD_KEY = Fail(401, "invalid_api_key", "Incorrect API key provided: {key}.", "Invalid credentials: {key}.")
+BAD_GEMINI_KEY = Fail(400, "API_KEY_INVALID", gemini="API key not valid. Please pass a valid API key.")
+FORBIDDEN = Fail(403, "unsupported_country", "Country not supported", "The caller does not have permission")
+NO_MODEL = Fail(404, "model_not_found", "The model `{model}` does not exist.", "models/{model} is not found.")
+NO_QUOTA = Fail(429, "insufficient_quota", _QUOTA, _QUOTA)
+TOO_LONG = Fail(
+    400,
+    "context_length_exceeded",
+    "This model's maximum context length is {context} tokens. However, your messages resulted in more.",
+    "The input token count exceeds the maximum number of tokens allowed ({context}).",
+)
+NO_IMAGES = Fail(400, None, "image_url is only supported by certain models.", "Image input modality is not enabled")
+BROKEN = Fail(500, None, "The server had an error while processing your request.", "An internal error has occurred.")
+OVERLOADED = Fail(503, None, "The engine is currently overloaded.", "The model is overloaded. Please try again later.")
+
+
+def rate_limit(seconds: float) -> Fail:
+    """Gemini words it as it words an empty account."""
+    return Fail(429, "rate_limit_exceeded", "Rate limit reached for {model}.", _QUOTA, seconds)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A call of a tool, its JSON arguments in the pieces they arrive in."""
+
+    name: str
+    arguments: Sequence[str] = ("{}",)
+    id: str = "call_1"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply in pieces: first the thinking, then the text, then the tools; every piece counts as one token.
+
+    With `breaks` only the first `after` pieces arrive (all, if None), and instead of the reply's end there comes:
+    `cut` the connection's end amid a chunked body, `reset` a TCP reset, `eof` a polite end (the body has no known
+    length, so it seems whole), `hang` nothing at all, `garbage` an event that is no JSON, a `Fail` its error event.
+    """
+
+    text: Sequence[str] = ("Hello", " there", "!")
+    """It may have `<think>` and `</think>` in it."""
+    thinking: Sequence[str] = ()
+    tools: Sequence[Tool] = ()
+    wait: float = 0
+    """Seconds before the answer begins."""
+    pause: float = 0
+    """Seconds before each piece."""
+    drip: int = 0
+    """If set, only so many bytes are written at once, with `pause` before each: amid characters and lines."""
+    breaks: Literal["cut", "reset", "eof", "hang", "garbage"] | Fail | None = None
+    after: int | None = None
+    finish: Literal["stop", "length", "content_filter"] = "stop"
+    usage: Literal["end", "every", "never"] = "end"
+    """OpenAI only: at the end if the request asks for it, in every chunk as from vLLM, or never. Gemini: in every."""
+    thinking_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
+    """OpenAI only: where the thinking is."""
+    prompt_tokens: int = 7
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Any answer at all, such as the page of a proxy."""
+
+    body: str = "<!DOCTYPE html>\n<html><body><h1>Welcome to the Wi-Fi</h1></body></html>"
+    status: int = 200
+    type: str = "text/html"
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Takes the request and never answers."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Takes the request and ends the connection without an answer."""
+
+
+Answer = Reply | Fail | Raw | Hang | Drop
+Answers = Sequence[Answer | Callable[[Request], Answer]]
+
+
+class Wire:
+    """One answer on its way to the client."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._chunked = False
+        self.keep = True
+        """Whether the connection serves another request afterwards."""
+
+    async def head(self, status: int, headers: Mapping[str, Any], keep: bool = True) -> None:
+        """Without a Content-Length the body is chunked, or ends with the connection if that is not kept."""
+        self.keep = keep
+        self._chunked = keep and "Content-Length" not in headers
+        framing = {"Transfer-Encoding": "chunked"} if self._chunked else {}
+        lines = {**headers, **framing, "Connection": "keep-alive" if keep else "close"}
+        told = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        self._writer.write(f"HTTP/1.1 {status} Test\r\n{told}\r\n".encode())
+        await self._writer.drain()
+
+    async def send(self, data: bytes, pause: float = 0, size: int = 0) -> None:
+        """In parts of `size` bytes, if that is set."""
+        size = size or len(data)
+        for at in range(0, len(data), size or 1):
+            await asyncio.sleep(pause)
+            part = data[at : at + size]
+            self._writer.write(b"%x\r\n%b\r\n" % (len(part), part) if self._chunked else part)
+            await self._writer.drain()
+
+    async def end(self) -> None:
+        if self._chunked:
+            self._writer.write(b"0\r\n\r\n")
+            await self._writer.drain()
+
+    async def whole(self, body: str, status: int, kind: str, headers: Mapping[str, Any] = NO_HEADERS) -> None:
+        data = body.encode()
+        await self.head(status, {"Content-Type": kind, "Content-Length": len(data), **headers})
+        await self.send(data)
+
+    async def json(self, body: Any, status: int = 200, headers: Mapping[str, Any] = NO_HEADERS) -> None:
+        await self.whole(json.dumps(body), status, "application/json", headers)
+
+    def cut(self, reset: bool = False) -> None:
+        self.keep = False
+        if reset:
+            raw: socket.socket = self._writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._writer.transport.abort()
+
+
+class Server:
+    """An HTTP/1.1 server on a thread of its own, from `with` to the block's end; hung requests do not hold it up."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.open_streams = 0
+        """How many answers are under way now."""
+        self.disconnects: list[float] = []
+        """When (`time.monotonic()`) a client left before its answer was whole."""
+        self.port = 0
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name=type(self).__name__)
+        self._started = threading.Event()
+        self._connections: set[asyncio.Task[None]] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._started.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def respond(self, request: Request, wire: Wire) -> None:
+        raise NotImplementedError
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        listening = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = listening.sockets[0].getsockname()[1]
+        self._started.set()
+        await self._stop.wait()
+        listening.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.create_task(self._converse(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = Wire(writer)
+        ahead = asyncio.create_task(reader.read(1))  # the next request's first byte, or the client's end
+        try:
+            while wire.keep and (first := await ahead):
+                request = await self._request(first, reader)
+                ahead = asyncio.create_task(reader.read(1))
+                self.requests.append(request)
+                await self._answer(request, wire, ahead)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            ahead.cancel()
+            writer.close()
+
+    async def _request(self, first: bytes, reader: asyncio.StreamReader) -> Request:
+        head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        start, *lines = head.strip().split("\r\n")
+        method, path, _ = start.split(" ")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        return Request(method, path, headers, json.loads(body) if body else None)
+
+    async def _answer(self, request: Request, wire: Wire, ahead: asyncio.Task[bytes]) -> None:
+        answering = asyncio.create_task(self.respond(request, wire))
+        self.open_streams += 1
+        try:
+            await asyncio.wait({answering, ahead}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done() and not await ahead:
+                raise ConnectionAbortedError
+            await answering
+        except ConnectionError:
+            self.disconnects.append(time.monotonic())
+            raise
+        finally:
+            self.open_streams -= 1
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+
+
+class ProviderServer(Server):
+    """What is the same for all providers: the answers, and how a reply is sent or breaks off."""
+
+    def __init__(self, *answers: Answer | Callable[[Request], Answer], model: str = "test-model") -> None:
+        super().__init__()
+        self.answers = answers or (Reply(),)
+        self.model, self.context = model, 8192
+        self.listing: Answer | None = None
+        """What is answered to questions about the models; None: the truth."""
+
+    @property
+    def answers(self) -> Answers:
+        """Used one after another, the last one for ever; a function chooses by the request. Set them at any time."""
+        return self._answers
+
+    @answers.setter
+    def answers(self, answers: Answers) -> None:
+        self._answers = list(answers)
+
+    async def respond(self, request: Request, wire: Wire) -> None:
+        path = request.path.partition("?")[0]
+        answer: Any = NO_MODEL
+        if request.method == "GET":
+            answer = self.listing or self.told(path) or NO_MODEL
+        elif self.streams(request) is not None:
+            answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        match answer(request) if callable(answer) else answer:
+            case Reply() as reply:
+                await self._reply(reply, request, wire)
+            case Fail() as fail:
+                headers = {} if fail.retry_after is None else {"Retry-After": f"{fail.retry_after:g}"}
+                await wire.json(self.error(fail, request), fail.status, headers)
+            case Raw(body, status, kind):
+                await wire.whole(body, status, kind)
+            case Hang():
+                await asyncio.Event().wait()
+            case Drop():
+                wire.cut()
+            case told:
+                await wire.json(told)
+
+    async def _reply(self, reply: Reply, request: Request, wire: Wire) -> None:
+        kind, pieces, end = "application/json", list[str](), ""
+        if self.streams(request):
+            kind = "text/event-stream"
+            *pieces, end = self.events(reply, request)
+        else:
+            end = json.dumps(self.whole(reply))
+        await asyncio.sleep(reply.wait)
+        await wire.head(200, {"Content-Type": kind}, keep=reply.breaks != "eof")
+        for piece in pieces[: reply.after]:
+            await wire.send(piece.encode(), reply.pause, reply.drip)
+        match reply.breaks:
+            case "hang":
+                await asyncio.Event().wait()
+            case "cut" | "reset" | "eof":
+                return wire.cut(reset=reply.breaks == "reset")
+            case "garbage":
+                await wire.send(b'data: {"choices": [{"del\n\n')
+            case Fail() as fail:
+                await wire.send(_event(self.error(fail, request)).encode())
+            case None:
+                await wire.send(end.encode(), reply.pause, reply.drip)
+        await wire.end()
+
+    def told(self, path: str) -> Any:
+        """What is known about the model, or about all models; None if there is no such."""
+        raise NotImplementedError
+
+    def streams(self, request: Request) -> bool | None:
+        """Whether the request wants a stream; None if it wants no reply."""
+        raise NotImplementedError
+
+    def events(self, reply: Reply, request: Request) -> Iterator[str]:
+        """What is sent for each piece, and last what is sent for the end."""
+        raise NotImplementedError
+
+    def whole(self, reply: Reply) -> Any:
+        """The answer to a request that wants no stream."""
+        raise NotImplementedError
+
+    def error(self, fail: Fail, request: Request) -> Any:
+        raise NotImplementedError
+
+
+class OpenAIServer(ProviderServer):
+    """`/v1/models` and `/v1/chat/completions`: OpenAI and the many servers that are compatible with it."""
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def told(self, path: str) -> Any:
+        one = {"id": self.model, "object": "model", "created": 1, "owned_by": "tests", "max_model_len": self.context}
+        return {"/v1/models": {"object": "list", "data": [one]}, f"/v1/models/{self.model}": one}.get(path)
+
+    def streams(self, request: Request) -> bool | None:
+        return bool(request.body.get("stream")) if request.path == "/v1/chat/completions" else None
+
+    def events(self, reply: Reply, request: Request) -> Iterator[str]:
+        asked = reply.usage != "never" and (request.body.get("stream_options") or {}).get("include_usage")
+
+        def event(delta: Any, tokens: int, finish: str | None = None) -> str:
+            choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+            told = self._told("chat.completion.chunk", [choice])
+            if reply.usage == "every" or asked:
+                told["usage"] = self._usage(reply, tokens) if reply.usage == "every" else None
+            return _event(told)
+
+        deltas = self._deltas(reply)
+        for at, delta in enumerate(deltas, 1):
+            yield (event({"role": "assistant", "content": ""}, 0) if at == 1 else "") + event(delta, at)
+        end = event({}, len(deltas), "tool_calls" if reply.tools else reply.finish)
+        if asked:
+            end += _event(self._told("chat.completion.chunk", []) | {"usage": self._usage(reply, len(deltas))})
+        yield end + "data: [DONE]\n\n"
+
+    def whole(self, reply: Reply) -> Any:
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(reply.text) or None, "refusal": None}
+        if reply.thinking:
+            message[reply.thinking_field] = "".join(reply.thinking)
+        if reply.tools:
+            message["tool_calls"] = [_call(tool, "".join(tool.arguments)) for tool in reply.tools]
+        finish = "tool_calls" if reply.tools else reply.finish
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+        return self._told("chat.completion", [choice]) | {"usage": self._usage(reply, len(self._deltas(reply)))}
+
+    def error(self, fail: Fail, request: Request) -> Any:
+        key, model = request.headers.get("authorization", "").removeprefix("Bearer "), (request.body or {}).get("model")
+        message = fail.openai.format(key=key, model=model, context=self.context)
+        kinds = {403: "request_forbidden", 429: "requests", 500: "server_error", 503: "server_error"}
+        kind = fail.code if fail is NO_QUOTA else kinds.get(fail.status, "invalid_request_error")
+        return {"error": {"message": message, "type": kind, "param": None, "code": fail.code}}
+
+    def _told(self, kind: str, choices: list[Any]) -> dict[str, Any]:
+        return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": self.model, "choices": choices}
+
+    def _usage(self, reply: Reply, tokens: int) -> Any:
+        total = reply.prompt_tokens + tokens
+        usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": tokens, "total_tokens": total}
+        thought = {"reasoning_tokens": min(tokens, len(reply.thinking))}
+        return usage | ({"completion_tokens_details": thought} if reply.thinking else {})
+
+    def _deltas(self, reply: Reply) -> list[Any]:
+        deltas: list[Any] = [{reply.thinking_field: piece} for piece in reply.thinking]
+        deltas += [{"content": piece} for piece in reply.text]
+        for index, tool in enumerate(reply.tools):
+            deltas.append({"tool_calls": [{"index": index, **_call(tool, "")}]})
+            deltas += [{"tool_calls": [{"index": index, "function": {"arguments": a}}]} for a in tool.arguments]
+        return deltas
+
+
+class GeminiServer(ProviderServer):
+    """`/v1beta/models` with `:generateContent` and `:streamGenerateContent?alt=sse`."""
+
+    def told(self, path: str) -> Any:
+        limits = {"inputTokenLimit": self.context, "outputTokenLimit": self.context}
+        one = {"name": f"models/{self.model}", "supportedGenerationMethods": ["generateContent"], **limits}
+        return {"/v1beta/models": {"models": [one]}, f"/v1beta/models/{self.model}": one}.get(path)
+
+    def streams(self, request: Request) -> bool | None:
+        model, _, method = request.path.removeprefix("/v1beta/models/").partition(":")
+        return None if "/" in model else {"streamGenerateContent?alt=sse": True, "generateContent": False}.get(method)
+
+    def events(self, reply: Reply, request: Request) -> Iterator[str]:
+        parts = self._parts(reply)
+        for at, part in enumerate(parts, 1):
+            yield _event(self._told(reply, [part], at))
+        yield _event(self._told(reply, [{"text": ""}], len(parts), ends=True))
+
+    def whole(self, reply: Reply) -> Any:
+        parts = self._parts(reply)
+        return self._told(reply, parts, len(parts), ends=True)
+
+    def error(self, fail: Fail, request: Request) -> Any:
+        key, model = request.headers.get("x-goog-api-key"), request.path.rpartition("/")[2].partition(":")[0]
+        details: list[Any] = []
+        if fail is BAD_GEMINI_KEY:
+            details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": fail.code})
+        if fail.retry_after is not None:
+            delay = f"{fail.retry_after:g}s"
+            details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
+        told = {
+            "code": fail.status,
+            "message": fail.gemini.format(key=key, model=model, context=self.context),
+            "status": _GEMINI_STATUS.get(fail.status, "INVALID_ARGUMENT"),
+        }
+        return {"error": told | ({"details": details} if details else {})}
+
+    def _told(self, reply: Reply, parts: list[Any], tokens: int, ends: bool = False) -> Any:
+        thoughts = min(tokens, len(reply.thinking))
+        counts = {"candidatesTokenCount": tokens - thoughts, "thoughtsTokenCount": thoughts}
+        usage = {"promptTokenCount": reply.prompt_tokens, "totalTokenCount": reply.prompt_tokens + tokens}
+        usage |= {name: count for name, count in counts.items() if count}
+        candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": 0}
+        candidate |= {"finishReason": _GEMINI_FINISH[reply.finish]} if ends else {}
+        told = {"candidates": [candidate], "usageMetadata": usage}
+        return told | {"modelVersion": self.model, "responseId": "response-1"}
+
+    def _parts(self, reply: Reply) -> list[Any]:
+        calls = [{"id": t.id, "name": t.name, "args": json.loads("".join(t.arguments))} for t in reply.tools]
+        parts: list[Any] = [{"text": piece, "thought": True} for piece in reply.thinking]
+        return parts + [{"text": piece} for piece in reply.text] + [{"functionCall": call} for call in calls]
+
+
+_GEMINI_FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
+_GEMINI_STATUS = {
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+}
+
+
+def _event(data: Any) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+def _call(tool: Tool, arguments: str) -> dict[str, Any]:
+    return {"id": tool.id, "type": "function", "function": {"name": tool.name, "arguments": arguments}}

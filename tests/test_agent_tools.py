@@ -1,0 +1,236 @@
+"""Tools and faults through whole turns: what fails is told, and the reply goes on where it can."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from langchain_core.tools import BaseTool, tool
+
+from agent import attempts
+from agent.turns import Ask, Turns
+from backends import Backends
+from backends import scripted as module
+from backends.scripted import FAULTS, broken_tool
+from memory.messages import Message
+from memory.store import Store
+from runs.registry import Runs
+from settings import BackendSettings, Settings
+from tests.conftest import FAST, until
+from tests.grammar import check_run
+
+Told = list[dict[str, Any]]
+Make = Callable[..., Turns]
+
+
+@pytest.fixture
+async def make(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
+    """Makes turns over one backend, without long pauses between attempts."""
+    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.01)
+    monkeypatch.setattr(attempts, "_TICK_S", 0.02)
+    monkeypatch.setattr(module, "_BUSY_S", 0.05)
+    made: list[Turns] = []
+
+    def make(*tools: BaseTool, **entry: Any) -> Turns:
+        made.append(Turns(settings, Backends([BackendSettings(**({"name": "A"} | entry))]), store, Runs()))
+        if tools:
+            made[-1].backends.first.tools = tools
+        return made[-1]
+
+    yield make
+    for turns in made:
+        await turns.runs.stop_all()
+
+
+@pytest.fixture
+def script(make: Make) -> Turns:
+    return make(kind="scripted", options={"speed": FAST})
+
+
+@pytest.fixture
+def impatient(make: Make) -> Turns:
+    return make(kind="scripted", options={"speed": FAST}, timeout=0.3)
+
+
+def caller(make: Make, *tools: BaseTool, names: Any = None) -> Turns:
+    """A model that calls each of the tools, and then talks."""
+    options = {"names": names or [one.name for one in tools], "text": "that was it"}
+    return make(*tools, kind="langchain", options=options, **{"class": "tests.models:Caller"})
+
+
+async def asked(turns: Turns, message: str = "Hi") -> Told:
+    run = await turns.start(Ask(message, "anna"))
+    assert run.task
+    await asyncio.wait_for(asyncio.shield(run.task), 10)
+    return check_run(run)
+
+
+async def stored(turns: Turns, told: Told) -> Message:
+    """The reply of a run."""
+    return (await turns.store.history(told[0]["conversation_id"]))[-1]
+
+
+def of(told: Told, kind: str) -> Told:
+    return [e for e in told if e["type"] == kind]
+
+
+def attempts_of(told: Told) -> int:
+    return 1 + sum("Attempt" in e["content"] for e in of(told, "status"))
+
+
+@tool
+def clock(question: str) -> str:
+    """Tells the time."""
+    return f"{question} at noon"
+
+
+@tool
+def broken(question: str) -> str:
+    """Fails."""
+    raise RuntimeError("no time left")
+
+
+async def test_a_tool_that_fails_is_told_and_the_reply_goes_on(script: Turns) -> None:
+    told = await asked(script, "tool failure")
+    assert told[-1]["type"] == "complete"
+    (start,), (end,) = of(told, "tool_start"), of(told, "tool_end")
+    assert (start["tool"], start["input"]) == (broken_tool.name, {"question": "Are you there?"})
+    assert (end["tool"], end["tool_call_id"]) == (start["tool"], start["tool_call_id"])
+    assert end["error"] == "the tool's own server answered HTTP 500"
+    kinds = [e["type"] for e in told]
+    assert kinds.index("token") < kinds.index("tool_start") < kinds.index("tool_end")
+    assert "token" in kinds[kinds.index("tool_end") :]
+    assert [e["phase"] for e in of(told, "status")] == [
+        "queued",
+        "waiting",
+        "streaming",
+        "tool",
+        "waiting",
+        "streaming",
+    ]
+    first, second = of(told, "context")
+    assert [m["role"] for m in first["messages"]] == ["system", "user"]
+    assert [m["role"] for m in second["messages"]] == ["system", "user", "assistant", "tool"]
+    assert "HTTP 500" in second["messages"][-1]["content"]
+
+
+async def test_a_tool_that_works_is_told_with_what_it_gave(make: Make) -> None:
+    told = await asked(caller(make, clock))
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "that was it ")
+    (end,) = of(told, "tool_end")
+    assert (end["output"], "error" in end) == ("when? at noon", False)
+    assert of(told, "state")[-1]["tools_called"] == ["clock"]
+
+
+async def test_of_tools_called_together_each_has_its_own_end(make: Make) -> None:
+    told = await asked(caller(make, clock, broken))
+    assert told[-1]["type"] == "complete"
+    ends = {e["tool_call_id"]: (e["tool"], e.get("error")) for e in of(told, "tool_end")}
+    assert ends == {"call 0": ("clock", None), "call 1": ("broken", "no time left")}
+
+
+async def test_a_tool_that_there_is_not_is_an_error_too(make: Make) -> None:
+    told = await asked(caller(make, clock, names=["nothing"]))
+    assert told[-1]["type"] == "complete"
+    (end,) = of(told, "tool_end")
+    assert (end["tool"], bool(end["error"])) == ("nothing", True)
+
+
+async def test_a_long_error_of_a_tool_is_cut(make: Make) -> None:
+    @tool
+    def verbose(question: str) -> str:
+        """Fails at length."""
+        raise RuntimeError("x" * 100_000)
+
+    told = await asked(caller(make, verbose))
+    assert len(of(told, "tool_end")[0]["error"]) == 2000
+    assert max(len(str(e)) for e in told if e["type"] != "context") < 10_000
+
+
+async def test_stop_ends_a_tool_at_work(make: Make) -> None:
+    ended: list[str] = []
+
+    @tool
+    async def endless(question: str) -> str:
+        """Never ends."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("ended")
+        return ""
+
+    run = await caller(make, endless).start(Ask("Hi", "anna"))
+    await until(lambda: run.state.phase == "tool")
+    begun = time.monotonic()
+    await run.stop("user")
+    assert time.monotonic() - begun < 0.5
+    told = check_run(run)
+    assert (told[-1]["type"], ended) == ("stopped", ["ended"])
+    assert of(told, "tool_end")[0]["error"] == "cancelled"
+
+
+async def test_what_fails_after_a_tool_is_not_tried_again(make: Make) -> None:
+    options = {"names": ["clock"], "text": "", "fails": ConnectionResetError()}
+    turns = make(clock, kind="langchain", options=options, **{"class": "tests.models:Caller"})
+    told = await asked(turns)
+    assert told[-1]["code"] == "backend_unavailable"
+    assert (attempts_of(told), len(of(told, "tool_start"))) == (1, 1)
+
+
+ENDS: dict[str, tuple[str, str | None, int]] = {
+    "slow": ("complete", None, 1),
+    "stall": ("complete", None, 1),
+    "hang": ("error", "timeout", 1),
+    "busy": ("complete", None, 2),
+    "rate limit": ("error", "rate_limited", 1),
+    "wrong key": ("error", "authentication", 1),
+    "unreachable": ("error", "backend_unavailable", 3),
+    "garbage": ("error", "backend_unavailable", 3),
+    "cut": ("error", "backend_unavailable", 1),
+    "tool failure": ("complete", None, 1),
+    "endless": ("stopped", None, 1),
+}
+"""How each fault of the menu ends, and after how many attempts."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_every_fault_of_the_menu_ends_as_it_says(script: Turns, impatient: Turns, fault: str) -> None:
+    kind, code, times = ENDS[fault]
+    told = await asked(impatient if fault == "hang" else script, fault)
+    assert (told[-1]["type"], told[-1].get("code")) == (kind, code)
+    assert attempts_of(told) == times
+    reply = await stored(script, told)
+    assert reply.text == told[-1]["content"]
+    assert reply.standing == {"complete": "whole", "error": "failed", "stopped": "stopped"}[kind]
+    assert bool(reply.text) is (fault not in ("hang", "rate limit", "wrong key", "unreachable", "garbage"))
+
+
+async def test_busy_is_waited_for_and_then_let_in(script: Turns) -> None:
+    told = await asked(script, "busy")
+    assert "this is the second" in told[-1]["content"]
+    again = next(e for e in of(told, "status") if "Attempt 2 of 3" in e["content"])
+    assert again["phase"] == "queued"
+    assert len(of(told, "model_start")) == 2
+
+
+async def test_a_long_rate_limit_says_how_long(script: Turns) -> None:
+    last = (await asked(script, "rate limit"))[-1]
+    assert (last["retryable"], last["retry_after"]) == (True, 60)
+    assert "60 s" in last["message"]
+
+
+async def test_a_hang_says_how_long_nothing_came(impatient: Turns) -> None:
+    begun = time.monotonic()
+    last = (await asked(impatient, "hang"))[-1]
+    assert 0.3 <= time.monotonic() - begun < 2
+    assert "0.3 s" in last["message"]
+
+
+async def test_an_endless_reply_is_cut_at_the_longest_one_and_says_so(script: Turns) -> None:
+    told = await asked(script, "endless")
+    assert told[-1]["reason"] == "limit"
+    assert of(told, "token")[-1]["total_tokens"] == script.settings.limits.reply_tokens
+    assert (
+        await stored(script, told)
+    ).note == "Cut at the longest reply, 256 tokens. Stopped: the run reached its limit"

@@ -1,0 +1,359 @@
+"""`explain`: real exceptions of the client libraries, each as they raise it."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+import aiohttp
+import httpx
+import openai
+import pytest
+import requests
+from google.genai.errors import APIError, ClientError, ServerError, UnknownApiResponseError
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.exceptions import ContextOverflowError
+from langchain_google_genai import chat_models as google
+
+from backends.errors import broken_off, explain, retry_after, silent
+from runs.errors import ChatError
+
+CANARY = "sk-canary/0123456789"
+REQUEST = httpx.Request("POST", "http://127.0.0.1/v1/chat/completions")
+Make = Callable[[], BaseException]
+
+
+def raised(work: Callable[[], Any]) -> BaseException:
+    """What it raises, with its causes as they are then."""
+    with pytest.raises(BaseException) as caught:
+        work()
+    return caught.value
+
+
+def by_openai(status: int, text: str = CANARY, code: str | None = None, **headers: str) -> BaseException:
+    """As the SDK makes it of a provider's answer."""
+    error = {"message": f"{text} {CANARY}", "type": "of the tests", "param": None, "code": code}
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    response = httpx.Response(status, json={"error": error}, headers=headers, request=REQUEST)
+    return openai.OpenAI(api_key=CANARY)._make_status_error_from_response(response)
+
+
+def by_google(status: int, text: str = CANARY, *details: Any, **headers: str) -> ClientError | ServerError:
+    told = {"error": {"code": status, "message": f"{text} {CANARY}", "status": "X", "details": list(details)}}
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    kind = ServerError if status >= 500 else ClientError
+    return kind(status, told, httpx.Response(status, json=told, headers=headers, request=REQUEST))
+
+
+def wrapped(error: ClientError | ServerError) -> BaseException:
+    """As langchain-google-genai raises it again."""
+
+    def handle() -> None:
+        try:
+            raise error
+        except ClientError as e:
+            google._handle_client_error(e, {"model": CANARY})
+        except ServerError as e:
+            google._handle_server_error(e)
+
+    return raised(handle)
+
+
+def caused(outer: BaseException, inner: BaseException) -> BaseException:
+    def raise_both() -> None:
+        try:
+            raise inner
+        except BaseException as e:
+            raise outer from e
+
+    return raised(raise_both)
+
+
+def no_json() -> BaseException:
+    return raised(lambda: json.loads(f"<html>{CANARY}"))
+
+
+def no_connection(inner: Exception) -> BaseException:
+    """As OpenAI's SDK raises it."""
+    return caused(openai.APIConnectionError(message=CANARY, request=REQUEST), inner)
+
+
+BILLING = "You exceeded your current quota, please check your plan and billing details."
+RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7.5s"}
+TABLE: list[tuple[str, Make, str, bool, float | None]] = [
+    ("openai 400", lambda: by_openai(400), "invalid_request", False, None),
+    ("openai 401", lambda: by_openai(401), "authentication", False, None),
+    ("openai 403", lambda: by_openai(403), "authentication", False, None),
+    ("openai 404", lambda: by_openai(404), "backend_unavailable", False, None),
+    ("openai 408", lambda: by_openai(408), "timeout", True, None),
+    ("openai 413", lambda: by_openai(413), "context_too_long", False, None),
+    ("openai 422", lambda: by_openai(422), "invalid_request", False, None),
+    ("openai 402", lambda: by_openai(402), "rate_limited", False, None),
+    ("openai 429", lambda: by_openai(429), "rate_limited", True, None),
+    ("openai 429, 3 s", lambda: by_openai(429, retry_after="3"), "rate_limited", True, 3.0),
+    ("openai 429, half a second", lambda: by_openai(429, retry_after="0.5"), "rate_limited", True, 0.5),
+    ("openai 429, in words", lambda: by_openai(429, retry_after="soon"), "rate_limited", True, None),
+    ("openai 429, no credit", lambda: by_openai(429, BILLING, "insufficient_quota"), "rate_limited", False, None),
+    ("openai 500", lambda: by_openai(500), "backend_unavailable", True, None),
+    ("openai 503, 9 s", lambda: by_openai(503, retry_after="9"), "backend_unavailable", True, 9.0),
+    ("openai 504", lambda: by_openai(504), "timeout", True, None),
+    (
+        "openai, too long",
+        lambda: by_openai(400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded"),
+        "context_too_long",
+        False,
+        None,
+    ),
+    (
+        "llama-server, too long",
+        lambda: by_openai(400, "the request exceeds the available context size", "exceed_context_size_error"),
+        "context_too_long",
+        False,
+        None,
+    ),
+    (
+        "in a stream",
+        lambda: openai.APIError(CANARY, request=REQUEST, body={"message": CANARY, "code": None}),
+        "backend_unavailable",
+        True,
+        None,
+    ),
+    (
+        "in a stream, too long",
+        lambda: openai.APIError(f"exceeds the context window {CANARY}", request=REQUEST, body=None),
+        "context_too_long",
+        False,
+        None,
+    ),
+    ("openai, refused", lambda: no_connection(httpx.ConnectError(CANARY)), "backend_unavailable", True, None),
+    (
+        "openai, broken off",
+        lambda: no_connection(httpx.RemoteProtocolError(CANARY)),
+        "backend_unavailable",
+        True,
+        None,
+    ),
+    ("openai, timeout", lambda: openai.APITimeoutError(request=REQUEST), "timeout", True, None),
+    (
+        "langchain, too long",
+        lambda: caused(ContextOverflowError(CANARY), by_openai(400)),
+        "context_too_long",
+        False,
+        None,
+    ),
+    ("google 400", lambda: by_google(400), "invalid_request", False, None),
+    ("google 400, key", lambda: by_google(400, "API key not valid."), "authentication", False, None),
+    ("google 403", lambda: by_google(403), "authentication", False, None),
+    ("google 404", lambda: by_google(404), "backend_unavailable", False, None),
+    ("google 429", lambda: by_google(429), "rate_limited", True, None),
+    ("google 429, info", lambda: by_google(429, CANARY, RETRY_INFO), "rate_limited", True, 7.5),
+    ("google 429, header", lambda: by_google(429, CANARY, RETRY_INFO, retry_after="4"), "rate_limited", True, 4.0),
+    ("google 500", lambda: by_google(500), "backend_unavailable", True, None),
+    ("google 503, info", lambda: by_google(503, CANARY, RETRY_INFO), "backend_unavailable", True, 7.5),
+    ("langchain google 400", lambda: wrapped(by_google(400)), "invalid_request", False, None),
+    ("langchain google 401", lambda: wrapped(by_google(401)), "authentication", False, None),
+    ("langchain google 403", lambda: wrapped(by_google(403)), "authentication", False, None),
+    ("langchain google 404", lambda: wrapped(by_google(404)), "backend_unavailable", False, None),
+    ("langchain google 429", lambda: wrapped(by_google(429, CANARY, RETRY_INFO)), "rate_limited", True, 7.5),
+    ("langchain google 499", lambda: wrapped(by_google(499)), "invalid_request", False, None),
+    ("langchain google 503", lambda: wrapped(by_google(503, CANARY, RETRY_INFO)), "backend_unavailable", True, 7.5),
+    (
+        "langchain google, too long",
+        lambda: wrapped(by_google(400, "The input token count exceeds the maximum number of tokens allowed (8).")),
+        "context_too_long",
+        False,
+        None,
+    ),
+    ("google, unreadable", lambda: UnknownApiResponseError(CANARY), "backend_unavailable", True, None),
+    ("httpx refused", lambda: httpx.ConnectError(CANARY), "backend_unavailable", True, None),
+    ("httpx cut", lambda: httpx.RemoteProtocolError(CANARY), "backend_unavailable", True, None),
+    ("httpx read", lambda: httpx.ReadError(CANARY), "backend_unavailable", True, None),
+    ("httpx timeout", lambda: httpx.ReadTimeout(CANARY), "timeout", True, None),
+    ("httpx pool", lambda: httpx.PoolTimeout(CANARY), "timeout", True, None),
+    (
+        "httpx status",
+        lambda: raised(httpx.Response(429, headers={"retry-after": "2"}, request=REQUEST).raise_for_status),
+        "rate_limited",
+        True,
+        2.0,
+    ),
+    ("requests refused", lambda: requests.ConnectionError(CANARY), "backend_unavailable", True, None),
+    ("requests timeout", lambda: requests.ReadTimeout(CANARY), "timeout", True, None),
+    ("requests cut", lambda: requests.exceptions.ChunkedEncodingError(CANARY), "backend_unavailable", True, None),
+    (
+        "requests unreadable",
+        lambda: requests.exceptions.JSONDecodeError(CANARY, CANARY, 0),
+        "backend_unavailable",
+        True,
+        None,
+    ),
+    ("aiohttp refused", lambda: aiohttp.ClientConnectionError(CANARY), "backend_unavailable", True, None),
+    ("aiohttp gone", lambda: aiohttp.ServerDisconnectedError(CANARY), "backend_unavailable", True, None),
+    ("aiohttp timeout", lambda: aiohttp.ServerTimeoutError(CANARY), "timeout", True, None),
+    ("aiohttp cut", lambda: aiohttp.ClientPayloadError(CANARY), "backend_unavailable", True, None),
+    ("Python's refused", lambda: ConnectionRefusedError(111, CANARY), "backend_unavailable", True, None),
+    ("Python's reset", lambda: ConnectionResetError(104, CANARY), "backend_unavailable", True, None),
+    ("Python's timeout", lambda: TimeoutError(CANARY), "timeout", True, None),
+    ("no JSON", no_json, "backend_unavailable", True, None),
+    ("no text", lambda: raised(lambda: b"\xff".decode()), "backend_unavailable", True, None),
+    ("wrapped twice", lambda: caused(RuntimeError(CANARY), wrapped(by_google(401))), "authentication", False, None),
+]
+
+
+@pytest.mark.parametrize(("make", "code", "retryable", "wait"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE])
+def test_what_a_library_raises_becomes_an_error_to_read(
+    make: Make, code: str, retryable: bool, wait: float | None
+) -> None:
+    told = explain("Model X", make())
+    assert told
+    assert (told.code, told.retryable, told.retry_after) == (code, retryable, wait)
+    assert "Model X" in told.message
+    assert "canary" not in told.message
+
+
+def test_googles_rate_limit_is_waited_for_though_it_speaks_of_billing() -> None:
+    told = explain("Gemini", wrapped(by_google(429, BILLING, RETRY_INFO)))
+    assert told
+    assert (told.code, told.retryable, told.retry_after) == ("rate_limited", True, 7.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "retryable"),
+    [
+        (lambda: by_openai(429, CANARY, "insufficient_quota"), False),
+        (lambda: openai.APIError(CANARY, request=REQUEST, body={"message": CANARY, "code": 429}), True),
+    ],
+    ids=["in an answer", "in a stream"],
+)
+def test_a_code_says_why_where_the_text_does_not(make: Make, retryable: bool) -> None:
+    told = explain("Model X", make())
+    assert told
+    assert (told.code, told.retryable) == ("rate_limited", retryable)
+
+
+def test_an_answer_that_the_sdk_cannot_read_is_no_refusal() -> None:
+    response = httpx.Response(200, text=CANARY, request=REQUEST)
+    told = explain("Model X", openai.APIResponseValidationError(response, body=CANARY))
+    assert told
+    assert (told.code, told.retryable) == ("backend_unavailable", True)
+
+
+def test_the_way_out_of_no_connection_and_of_a_cut_one_differ() -> None:
+    refused, cut = (
+        explain("X", no_connection(inner)) for inner in (httpx.ConnectError(CANARY), httpx.RemoteProtocolError(CANARY))
+    )
+    assert refused
+    assert cut
+    assert "cannot be reached" in refused.message
+    assert "broke" in cut.message
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: inner, lambda inner: caused(openai.APITimeoutError(REQUEST), inner)])
+def test_who_cannot_even_be_connected_to_is_not_reached(wrap: Callable[[BaseException], BaseException]) -> None:
+    told = explain("X", wrap(caused(httpx.ConnectTimeout(CANARY), TimeoutError())))
+    assert told
+    assert (told.code, told.retryable) == ("backend_unavailable", True)
+    assert "cannot be reached" in told.message
+
+
+def test_a_chat_error_stays_itself_even_within_another() -> None:
+    known = ChatError("busy", "Wait.")
+    assert explain("X", known) is known
+    assert explain("X", caused(RuntimeError(CANARY), known)) is known
+
+
+@pytest.mark.parametrize(
+    "defect", [ValueError(CANARY), KeyError(CANARY), AssertionError(), ZeroDivisionError()], ids=repr
+)
+def test_a_defect_is_not_explained(defect: Exception) -> None:
+    assert explain("X", defect) is None
+
+
+def test_our_own_errors_name_the_backend_and_can_be_tried_again() -> None:
+    for told, code in ((broken_off("Model X"), "backend_unavailable"), (silent("Model X", 0.5), "timeout")):
+        assert (told.code, told.retryable) == (code, True)
+        assert "Model X" in told.message
+    assert "0.5 s" in silent("X", 0.5).message
+
+
+def answer(given: str | None, **more: str) -> httpx.Response:
+    return httpx.Response(429, headers=({} if given is None else {"Retry-After": given}) | more)
+
+
+def test_a_date_to_wait_for_becomes_seconds() -> None:
+    assert retry_after(answer(formatdate(time.time() + 90, usegmt=True))) == pytest.approx(90, abs=2)
+    assert retry_after(answer(formatdate(time.time() - 90, usegmt=True))) == 0.0
+
+
+@pytest.mark.parametrize("given", [None, "", "soon", "-5", "1e9", "5 minutes", "Mon, 99 Jan 2020 25:00:00 GMT", "0 0"])
+def test_what_names_no_time_is_no_time(given: str | None) -> None:
+    assert retry_after(answer(given)) is None
+    assert retry_after(None) is None
+    assert retry_after(answer(given), APIError(429, {"error": {"details": [RETRY_INFO]}})) == (
+        7.5 if not given else None
+    )
+
+
+def test_a_time_beyond_all_measure_stays_a_number_that_can_be_sent() -> None:
+    wait = retry_after(answer("9" * 400))
+    assert wait is not None
+    assert math.isfinite(wait)
+
+
+def test_an_answer_that_cannot_be_unpacked_is_unreadable() -> None:
+    packed = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(CANARY.encode()))
+    told = explain("X", raised(packed.read))
+    assert told
+    assert (told.code, told.retryable) == ("backend_unavailable", True)
+
+
+def test_the_headers_of_any_library_are_read() -> None:
+    response = requests.Response()
+    response.status_code, response.headers["retry-after"] = 429, "6"
+    told = explain("X", requests.HTTPError(CANARY, response=response))
+    assert told
+    assert (told.code, told.retry_after) == ("rate_limited", 6.0)
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=40))
+def test_no_header_breaks_it(given_text: str) -> None:
+    wait = retry_after(httpx.Response(429, headers=[(b"retry-after", given_text.encode("latin-1"))]))
+    assert wait is None or wait >= 0
+
+
+TEXTS = st.sampled_from(["", "context length", "exceeds the maximum tokens", "billing", "API key", "retryDelay: '3s'"])
+STATUSES = st.integers(400, 599)
+
+
+def in_every_place(kind: int, status: int, text: str) -> BaseException:
+    """An exception that has the canary in all of its texts."""
+    text = f"{text} {CANARY}"
+    match kind:
+        case 0:
+            return by_openai(status, text, CANARY, retry_after=CANARY)
+        case 1:
+            return by_google(status, text, {"reason": CANARY, "retryDelay": CANARY}, retry_after=CANARY)
+        case 2:
+            return wrapped(by_google(status, text, RETRY_INFO))
+        case 3:
+            return openai.APIError(text, request=REQUEST, body={"message": text, "code": status, "param": CANARY})
+        case 4:
+            response = httpx.Response(status, text=text, headers={"x-canary": CANARY}, request=REQUEST)
+            return raised(response.raise_for_status)
+        case 5:
+            return no_connection(httpx.ConnectError(text))
+        case _:
+            return caused(RuntimeError(text), caused(ValueError(text), ConnectionResetError(104, text, CANARY)))
+
+
+@given(st.integers(0, 6), STATUSES, TEXTS)
+def test_no_message_holds_anything_of_an_exceptions_text(kind: int, status: int, text: str) -> None:
+    told = explain("Model X", in_every_place(kind, status, text))
+    assert told
+    assert "canary" not in told.message
+    assert "0123456789" not in f"{told.message} {told.retry_after}"
+    assert "canary" not in repr(told.args)
+    assert told.message.count("Model X") == 1

@@ -1,0 +1,148 @@
+"""The kind `gemini` over real HTTP and through whole turns; most of it is the contract that it shares with `openai`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.base import BackendError
+from backends.gemini import GeminiBackend
+from backends.keys import Key
+from memory.messages import Tuning
+from tests import providers
+from tests.providers import GeminiServer, Raw, Reply, Request
+from tests.test_backends_openai import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
+
+pytestmark = [  # both are the client's own
+    pytest.mark.filterwarnings("ignore:coroutine 'ClientResponse.json' was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),
+]
+
+
+def stream(*chunks: Any) -> Raw:
+    """An answer in Google's words."""
+    return Raw("".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks), type="text/event-stream")
+
+
+def said(text: str, **more: Any) -> dict[str, Any]:
+    return {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "index": 0, **more}]}
+
+
+class TestGemini(RemoteContract):
+    kind, server_class = "gemini", GeminiServer
+
+    def key_sent(self, request: Request) -> str:
+        return request.headers["x-goog-api-key"]
+
+    def roles(self, request: Request) -> list[str]:
+        return ["assistant" if content["role"] == "model" else content["role"] for content in request.body["contents"]]
+
+    async def test_what_a_visitor_sets_is_in_the_request(self, tmp_path: Path) -> None:
+        tuning = Tuning(system_prompt="Be brief.", temperature=0.3, max_tokens=77)
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                await house.ask(tuning=tuning)
+                await house.ask()
+        tuned, plain = (request.body for request in asked_for_replies(server))
+        assert tuned["systemInstruction"]["parts"] == [{"text": "Be brief."}]
+        assert tuned["contents"] == [{"role": "user", "parts": [{"text": "Hi"}]}]
+        assert (tuned["generationConfig"]["temperature"], tuned["generationConfig"]["maxOutputTokens"]) == (0.3, 77)
+        assert [*tuned["generationConfig"]["thinkingConfig"].values()] == [True], "it includes the thoughts"
+        assert plain["generationConfig"]["maxOutputTokens"] == 256
+        assert {request.path for request in asked_for_replies(server)} == {
+            "/v1beta/models/test-model:streamGenerateContent?alt=sse"
+        }
+
+    async def test_a_temperature_that_nobody_set_is_the_models_own(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                await house.ask()
+        assert "temperature" not in asked_for_replies(server)[0].body["generationConfig"]
+
+    async def test_a_blank_system_prompt_is_none(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                await house.ask(tuning=Tuning(system_prompt="  "))
+        assert "systemInstruction" not in asked_for_replies(server)[0].body
+
+    async def test_options_reach_the_request(self, tmp_path: Path) -> None:
+        options = {"top_p": 0.5, "include_thoughts": False, "additional_headers": {"X-Title": "Glassbox"}}
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server, options=options), TEST_KEY=CANARY) as house:
+                await house.ask()
+        (request,) = asked_for_replies(server)
+        assert request.body["generationConfig"]["topP"] == 0.5
+        assert True not in request.body["generationConfig"].get("thinkingConfig", {}).values()
+        assert request.headers["x-title"] == "Glassbox"
+
+    async def test_thinking_and_text_in_one_piece_are_told_apart(self, tmp_path: Path) -> None:
+        parts = [{"text": "Hm.", "thought": True}, {"text": "Yes"}]
+        both = {"candidates": [{"content": {"role": "model", "parts": parts}, "index": 0}]}
+        with self.server(stream(both, said(".", finishReason="STOP"))) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert (told[-1]["type"], told[-1]["content"], text_of(told, "reasoning")) == ("complete", "Yes.", "Hm.")
+
+    async def test_a_key_that_google_calls_no_valid_one_is_refused(self, tmp_path: Path) -> None:
+        bad = providers.BAD_GEMINI_KEY
+        with self.server(bad, listing=bad) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+                assert house.backends.listed("anna")[0]["state"] == "key_refused"
+                assert (await house.health()).state == "key_refused"
+        assert (told[-1]["code"], told[-1]["retryable"]) == ("authentication", False)
+        assert len(asked_for_replies(server)) == 1
+
+    @pytest.mark.parametrize("reason", ["SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII"])
+    async def test_a_reply_that_is_broken_off_for_a_reason_says_so(self, tmp_path: Path, reason: str) -> None:
+        with self.server(stream(said("So far"), said("", finishReason=reason))) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+                assert house.backends.listed("anna")[0]["state"] == "ready"
+        assert (told[-1]["code"], told[-1]["content"]) == ("invalid_request", "So far")
+        assert "declined" in told[-1]["message"]
+        assert reason.lower() in told[-1]["message"]
+
+    async def test_a_question_that_is_declined_says_so(self, tmp_path: Path) -> None:
+        usage = {"promptTokenCount": 7, "totalTokenCount": 7}
+        with self.server(stream({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": usage})) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert (told[-1]["type"], told[-1]["code"], told[-1]["retryable"]) == ("error", "invalid_request", False)
+        assert "declined" in told[-1]["message"]
+        assert len(asked_for_replies(server)) == 1
+
+    async def test_a_limit_whose_end_stands_in_the_body_only_is_waited_for(self, tmp_path: Path) -> None:
+        error = {
+            "code": 429,
+            "message": "You exceeded your current quota, please check your plan and billing details.",
+            "status": "RESOURCE_EXHAUSTED",
+            "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "0.3s"}],
+        }
+        answer = Raw(json.dumps({"error": error}), 429, "application/json")
+        with self.server(answer, Reply()) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert told[-1]["type"] == "complete"
+        first, second = asked_for_replies(server)
+        assert second.at - first.at >= 0.3
+        assert [e["phase"] for e in of(told, "status") if "Attempt 2 of 3" in e["content"]] == ["queued"]
+
+    async def test_the_model_is_asked_for_by_its_name(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                assert (await house.health()).ready
+        assert [request.path for request in server.requests] == ["/v1beta/models/test-model"]
+
+    def test_google_itself_is_asked_where_nothing_else_is_said(self, tmp_path: Path) -> None:
+        backend = GeminiBackend(self.entry(GeminiServer(), base_url=None), Key(CANARY))
+        assert backend._address.startswith("https://")
+        assert backend.settings.key_name == "TEST_KEY"
+        assert self.entry(GeminiServer(), key=None).key_name == "GOOGLE_API_KEY"
+
+    @pytest.mark.parametrize("name", ["api_key", "google_api_key", "base_url", "model"])
+    def test_options_that_have_a_setting_of_their_own_are_refused(self, name: str) -> None:
+        with pytest.raises(BackendError, match=name) as refused:
+            GeminiBackend(self.entry(GeminiServer(), options={name: CANARY}))
+        assert CANARY not in str(refused.value)

@@ -1,0 +1,303 @@
+"""Keys: nothing prints one, and what a visitor brought is theirs, for a while."""
+
+import copy
+import io
+import logging
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from backends import Backends
+from backends.keys import ClearedFormatter, Key, Keys, cleared
+from runs.errors import ChatError
+from settings import BackendSettings
+
+SECRET = "sk-of-the-tests-0123456789"
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def keys(clock: Clock, most: int = 100) -> Keys:
+    return Keys(absent_s=600, idle_s=3600, most=most, clock=clock)
+
+
+def held(kept: Keys, visitor: str | None = "anna", backend: str = "A") -> str | None:
+    key = kept.get(visitor, backend)
+    return None if key is None else key.reveal()
+
+
+def test_a_key_shows_itself_in_no_text() -> None:
+    key = Key(SECRET, own=True)
+    shown = [repr(key), str(key), f"{key}", f"{key!r:>40}", str([key]), str({"key": key}), f"{vars(Key)}"]
+    assert not [text for text in shown if SECRET in text]
+    assert (key.reveal(), key.own) == (SECRET, True)
+    assert not hasattr(key, "__dict__")
+
+
+def test_a_key_is_neither_stored_nor_copied() -> None:
+    for take in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError):
+            take(Key(SECRET))
+
+
+def test_a_key_equals_only_itself() -> None:
+    assert Key(SECRET) != Key(SECRET)
+    assert len({Key(SECRET), Key(SECRET)}) == 2
+
+
+KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=20)
+
+
+@given(st.lists(KEYS, min_size=1, max_size=4), st.lists(st.text(max_size=10), min_size=1, max_size=5))
+def test_a_cleared_text_holds_no_key(secrets: list[str], parts: list[str]) -> None:
+    made = [Key(secret) for secret in secrets]
+    text = "".join(f"{part} {key.reveal()}" for part in parts for key in made)
+    assert not [key for key in made if key.reveal() in cleared(text).replace("[key]", " ")]
+
+
+def test_of_a_key_that_begins_with_another_nothing_is_left() -> None:
+    longer = [Key(SECRET + "+" * more) for more in range(20)]
+    for key in longer:
+        assert cleared(f"({key.reveal()})") == "([key])"
+
+
+def test_what_is_no_key_is_left_in_a_text() -> None:
+    short = Key("key")
+    assert cleared("a key is a key") == "a key is a key"
+    assert short.reveal() == "key"
+
+
+def test_a_log_shows_no_key_not_even_in_a_traceback() -> None:
+    key, written = Key(SECRET), io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(ClearedFormatter("%(levelname)s %(message)s"))
+    log = logging.Logger("of the tests")
+    log.addHandler(handler)
+    try:
+        try:
+            raise ValueError(f"Incorrect API key provided: {key.reveal()}.")
+        except ValueError as e:
+            raise RuntimeError(f"refused {key.reveal()}") from e
+    except RuntimeError:
+        log.exception("the request with %s failed", key.reveal())
+    told = written.getvalue()
+    assert SECRET not in told
+    assert told.startswith("ERROR the request with [key] failed\n")
+    assert "ValueError: Incorrect API key provided: [key]." in told
+    assert "RuntimeError: refused [key]" in told
+
+
+def test_a_visitors_key_is_for_them_and_for_one_backend(clock: Clock) -> None:
+    kept = keys(clock)
+    kept.put("anna", "A", f"  {SECRET}\n")
+    kept.put("ben", "A", "another-key")
+    assert held(kept) == SECRET
+    assert held(kept, "ben") == "another-key"
+    assert [held(kept, "anna", "B"), held(kept, "cleo"), held(kept, None)] == [None, None, None]
+    kept.forget("anna", "A")
+    assert (held(kept), held(kept, "ben")) == (None, "another-key")
+    kept.forget("anna", "A")
+
+
+def test_another_key_takes_the_place_of_the_first(clock: Clock) -> None:
+    kept = keys(clock)
+    kept.put("anna", "A", "the-first-key")
+    first = kept.get("anna", "A")
+    kept.put("anna", "A", "the-first-key")
+    assert kept.get("anna", "A") not in (None, first), "what was known of the first does not hold for it"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "  \n", "x" * 1001, "two words", "tab\tbed", "li\nne", "nul\x00", "kéy", "\u202ekey", "del\x7f", "\ud83dx"],
+    ids=ascii,
+)
+def test_what_cannot_be_a_key_is_refused_without_being_repeated(clock: Clock, text: str) -> None:
+    kept = keys(clock)
+    with pytest.raises(ChatError) as refused:
+        kept.put("anna", "A", text)
+    assert refused.value.code == "invalid_request"
+    assert not text.strip() or text not in refused.value.message
+    assert held(kept) is None
+
+
+@given(st.text(min_size=1, max_size=1100))
+def test_every_key_that_is_taken_can_go_into_a_header(text: str) -> None:
+    kept = Keys()
+    try:
+        kept.put("anna", "A", text)
+    except ChatError as e:
+        assert len(text.strip()) < 4 or text not in e.message
+    else:
+        taken = held(kept)
+        assert taken == text.strip()
+        assert taken.isascii()
+        assert taken.isprintable()
+        assert " " not in taken
+
+
+def test_without_a_cookie_no_key_is_kept(clock: Clock) -> None:
+    kept = keys(clock)
+    with pytest.raises(ChatError) as refused:
+        kept.put(None, "A", SECRET)
+    assert "cookies" in refused.value.message
+    assert SECRET not in refused.value.message
+    assert held(kept, None) is None
+    assert held(kept, "") is None
+
+
+def test_ones_own_key_beats_the_operators() -> None:
+    entry = BackendSettings(name="A", kind="openai", model="m", key="A_KEY")
+    backends = Backends([entry], {"A_KEY": SecretStr("of-the-operator")})
+    backend = backends.first
+    theirs = backends.key(backend, "anna")
+    assert theirs is backends.key(backend, None) is backend.key
+    assert theirs
+    assert not theirs.own
+    backends.keys.put("anna", "A", SECRET)
+    own = backends.key(backend, "anna")
+    assert own
+    assert (own.reveal(), own.own) == (SECRET, True)
+    assert backends.key(backend, "ben") is backend.key
+    backends.keys.forget("anna", "A")
+    assert backends.key(backend, "anna") is backend.key
+
+
+def test_keys_are_forgotten_some_time_after_the_last_page_was_closed(clock: Clock) -> None:
+    kept = keys(clock)
+    kept.enter("anna")
+    kept.put("anna", "A", SECRET)
+    clock.now += 3000
+    assert held(kept) == SECRET, "a page is open"
+    kept.leave("anna")
+    clock.now += 599
+    kept.forget_old()
+    assert held(kept) == SECRET
+    clock.now += 2
+    assert held(kept) is None
+
+
+def test_a_key_put_without_an_open_page_is_forgotten_too(clock: Clock) -> None:
+    kept = keys(clock)
+    kept.put("anna", "A", SECRET)
+    clock.now += 599
+    assert held(kept) == SECRET
+    clock.now += 2
+    kept.forget_old()
+    assert held(kept) is None
+
+
+def test_a_key_put_while_no_page_is_known_has_its_full_time(clock: Clock) -> None:
+    kept = keys(clock)
+    kept.enter("anna")
+    kept.put("anna", "A", SECRET)
+    kept.leave("anna")  # by a lost connection: the page is still there, and goes on
+    clock.now += 595
+    kept.put("anna", "A", "another-key")
+    clock.now += 10
+    kept.forget_old()
+    assert held(kept) == "another-key"
+
+
+@pytest.mark.parametrize("order", ["leave first", "enter first"])
+def test_a_reload_forgets_nothing(clock: Clock, order: str) -> None:
+    kept = keys(clock)
+    kept.enter("anna")
+    kept.put("anna", "A", SECRET)
+    for step in (kept.leave, kept.enter) if order == "leave first" else (kept.enter, kept.leave):
+        clock.now += 10
+        step("anna")
+    clock.now += 3000
+    assert held(kept) == SECRET
+
+
+def test_one_of_two_pages_keeps_a_visitors_keys(clock: Clock) -> None:
+    kept = keys(clock)
+    kept.enter("anna")
+    kept.enter("anna")
+    kept.put("anna", "A", SECRET)
+    kept.leave("anna")
+    clock.now += 3000
+    assert held(kept) == SECRET
+    kept.leave("anna")
+    kept.leave("anna")
+    clock.now += 601
+    assert held(kept) is None
+
+
+def test_a_key_that_is_not_used_is_forgotten_though_a_page_is_open(clock: Clock) -> None:
+    kept = keys(clock)
+    kept.enter("anna")
+    kept.put("anna", "A", SECRET)
+    kept.put("anna", "B", "another-key")
+    clock.now += 3000
+    assert held(kept, backend="B") == "another-key"
+    clock.now += 601
+    assert held(kept) is None
+    assert held(kept, backend="B") == "another-key"
+
+
+def test_of_too_many_the_ones_least_lately_used_are_forgotten(clock: Clock) -> None:
+    kept = keys(clock, most=3)
+    for visitor in ("anna", "ben", "cleo"):
+        clock.now += 0.1
+        kept.put(visitor, "A", SECRET)
+    clock.now += 0.1
+    assert held(kept, "anna") == SECRET
+    kept.put("dora", "A", SECRET)
+    assert [held(kept, visitor) for visitor in ("anna", "ben", "cleo", "dora")] == [SECRET, None, SECRET, SECRET]
+
+
+MOVES = st.tuples(
+    st.sampled_from(["put", "get", "forget", "enter", "leave", "wait"]),
+    st.sampled_from(["anna", "ben", None]),
+    st.sampled_from(["A", "B"]),
+)
+
+
+@given(st.lists(MOVES, max_size=40))
+def test_whatever_visitors_do_nobody_gets_anothers_key_and_none_outlives_its_time(
+    moves: list[tuple[str, str | None, str]],
+) -> None:
+    clock = Clock()
+    kept = keys(clock, most=2)
+    pages: dict[str | None, int] = {}
+    for number, (move, visitor, backend) in enumerate(moves):
+        clock.now += 1
+        match move:
+            case "put" if visitor:
+                kept.put(visitor, backend, f"{visitor}-{backend}-{number}")
+            case "get":
+                key = held(kept, visitor, backend)
+                assert key is None or key.startswith(f"{visitor}-{backend}-")
+            case "forget":
+                kept.forget(visitor, backend)
+                assert held(kept, visitor, backend) is None
+            case "enter":
+                kept.enter(visitor)
+                pages[visitor] = pages.get(visitor, 0) + 1
+            case "leave":
+                kept.leave(visitor)
+                pages[visitor] = max(0, pages.get(visitor, 0) - 1)
+            case "wait":
+                clock.now += 700
+                for one in ("anna", "ben"):
+                    assert pages.get(one) or not (held(kept, one, "A") or held(kept, one, "B"))
+        assert len(kept._keys) == len(kept._used) <= 2
+        assert len(kept._left) <= 2 + len(pages)
