@@ -66,17 +66,15 @@ class CompatibleChat(ChatOpenAI):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        chunk, ended = (
-            None,
-            self._use_responses_api({**kwargs, **self.model_kwargs}),
-        )  # there the SDK itself minds the end
+        chunk, filtered = None, False
+        ended = self._use_responses_api({**kwargs, **self.model_kwargs})  # there the SDK itself minds the end
         async with aclosing(super()._astream(messages, stop, run_manager, **kwargs)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
                 reason = (chunk.generation_info or {}).get("finish_reason")
-                ended = ended or bool(reason)
+                ended, filtered = ended or bool(reason), filtered or reason == "content_filter"
                 yield chunk
-                if reason == "content_filter":
-                    raise ChatError("invalid_request", "The provider's filter ended this reply: ask in another way.")
+        if filtered:
+            raise ChatError("invalid_request", "The provider's filter ended this reply: ask in another way.")
         if chunk is None:
             raise json.JSONDecodeError("not one event of a stream", "", 0)
         if not ended:

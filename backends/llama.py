@@ -7,18 +7,21 @@ import http.client
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, adispatch_custom_event
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
+from pydantic import SecretStr
 
 from backends.base import PROGRESS, Reading, Template
 from backends.compatible import CompatibleChat, own_clients
+from backends.llama_stream import stream_chunks
 
 _CACHED = 20_000
 _BREAK = "\u2060"
@@ -151,7 +154,11 @@ class LocalChat(CompatibleChat):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async with aclosing(super()._astream(messages, stop, run_manager, **kwargs)) as chunks:  # type: ignore[type-var]
+        if "response_format" in kwargs:  # the SDK knows how to ask for a class
+            source = super()._astream(messages, stop, run_manager, **kwargs)
+        else:
+            source = self._pieces(messages, stop, **kwargs)
+        async with aclosing(source) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
                 progress = (chunk.generation_info or {}).get(PROGRESS)
                 if not progress:
@@ -160,6 +167,26 @@ class LocalChat(CompatibleChat):
                     read = {"read": progress["processed"], "total": progress["total"]}
                     with suppress(RuntimeError):  # raised where no agent's run is there to tell it to
                         await adispatch_custom_event(PROGRESS, read)
+
+    async def _pieces(
+        self, messages: list[BaseMessage], stop: list[str] | None, **kwargs: Any
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        asked = kwargs | {"stream": True, "stream_options": {"include_usage": True}}
+        payload = self._get_request_payload(messages, stop=stop, **asked)
+        extra, ended = payload.pop("extra_body", {}), False
+        body = {**payload, **extra}
+        async with aclosing(stream_chunks(str(self.openai_api_base), self._key(), body)) as chunks:
+            async for chunk in chunks:
+                ended = ended or any(choice.get("finish_reason") for choice in chunk["choices"])
+                made = self._convert_chunk_to_generation_chunk(chunk, AIMessageChunk, {})
+                if made is not None:
+                    yield made
+        if not ended:
+            raise httpx.RemoteProtocolError("the stream ended before the reply did")
+
+    def _key(self) -> str:
+        key = self.openai_api_key
+        return key.get_secret_value() if isinstance(key, SecretStr) else str(key() if callable(key) else "")
 
 
 def local_chat(address: str, key: str) -> LocalChat:

@@ -49,9 +49,14 @@ class OpenAIBackend(RemoteBackend):
             **self.settings.options,
         }
         try:
-            return CompatibleChat(**wanted)
+            model = CompatibleChat(**wanted)
         except Exception as e:  # its text may hold the key
             raise Unusable(f"its options are not accepted ({type(e).__name__})") from None
+        for client in (model.root_client, model.root_async_client):
+            # OPENAI_ORG_ID and the like belong to the operator's account, not to every key and server
+            client.organization, client.project = self.settings.options.get("organization"), None
+            client._custom_headers = dict(model.default_headers or {})
+        return model
 
     async def probe(self, key: Key | None) -> Health:
         headers = {"Authorization": f"Bearer {key.reveal()}"} if key else {}

@@ -158,35 +158,28 @@ async def test_a_template_that_demands_alternate_roles_is_counted_too(tmp_path: 
         await backend.close()
 
 
-START, OPENED = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' ", "<|im_start|>assistant\\n<think>\\n"
-END = f"+ '<|im_end|>\\n' }}}}{{% endfor %}}{{% if add_generation_prompt %}}{{{{ '{OPENED}' }}}}{{% endif %}}"
-THINKING = {
-    "as in Qwen's": START
-    + "}}{% if m.reasoning_content %}{{ '<think>\\n' + m.reasoning_content + '\\n</think>\\n\\n' }}{% endif %}"
-    + "{{ m.content "
-    + END,
-    "as in DeepSeek's": "{% for m in messages %}{% set content = m.content %}"
-    + "{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}"
-    + "{{ '<|im_start|>' + m.role + '\\n' + content "
-    + END,
-    "as nobody knows": START + "+ m.content " + END,
-}
+def thinking(message: str) -> str:
+    """A template that opens the thinking of a reply, and shows a message so."""
+    return (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}" + message + "{{ '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}"
+    )
+
+
+THOUGHT = "{% if m.reasoning_content %}{{ '<think>\\n' + m.reasoning_content + '\\n</think>\\n\\n' }}{% endif %}"
+UNKNOWN = pytest.mark.xfail(reason="llama.cpp tells apart the forms it knows", raises=AssertionError)
 
 
 @on_session_loop
 @pytest.mark.parametrize(
-    "name",
+    "message",
     [
-        "as in Qwen's",
-        "as in DeepSeek's",
-        pytest.param(
-            "as nobody knows",
-            marks=pytest.mark.xfail(reason="llama.cpp tells apart the forms it knows", raises=AssertionError),
-        ),
+        pytest.param(THOUGHT + "{{ m.content }}", id="as in Qwen's"),
+        pytest.param("{{ m.content }}", id="as nobody knows", marks=UNKNOWN),
     ],
 )
-async def test_thinking_that_a_template_opens_is_told_apart(tmp_path: Path, name: str) -> None:
-    entry = with_template(tmp_path, THINKING[name])
+async def test_thinking_that_a_template_opens_is_told_apart(tmp_path: Path, message: str) -> None:
+    entry = with_template(tmp_path, thinking(message))
     async with housed(tmp_path, entry) as house:
         await house.backends.open()
         told_so = await house.ask("What is two and two?", tuning=Tuning(temperature=0, max_tokens=20))

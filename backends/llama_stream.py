@@ -1,0 +1,66 @@
+"""One streamed reply of a local model's process, read from its socket.
+
+Without an SDK, which takes more CPU for a token than all else here together (0.58 ms of 1.2; this takes 0.18): the
+model's threads lack it, since all share the machine's processors. The server is our own, so its HTTP/1.1 is known.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+
+class LlamaError(Exception):
+    """What the process answered instead of a reply; `status_code` is HTTP's."""
+
+    def __init__(self, status_code: int, text: str) -> None:
+        super().__init__(text)
+        self.status_code = status_code
+
+
+async def stream_chunks(base: str, key: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    """The chunks of one reply; closing it closes the connection, which ends the model's own work.
+
+    Raises LlamaError, and httpx.TransportError for a process that has gone.
+    """
+    where, data = urlsplit(base), json.dumps(body).encode()
+    try:
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    except OSError as e:
+        raise httpx.ConnectError("nobody listens") from e
+    try:
+        head = (
+            f"POST {where.path}/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n"
+            f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        )
+        writer.write(head.encode() + data)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        status = int(answer.split(None, 2)[1])
+        if status != 200:
+            raise LlamaError(status, (await reader.read()).decode(errors="replace"))
+        async with aclosing(_lines(reader)) as lines:
+            async for line in lines:
+                if line.startswith(b"error: "):  # llama.cpp's own, beside the protocol
+                    raise LlamaError(500, line.decode(errors="replace"))
+                if line.startswith(b"data: {"):
+                    chunk: dict[str, Any] = json.loads(line[6:])
+                    if error := chunk.get("error"):
+                        raise LlamaError(int(error.get("code") or 500), str(error.get("message")))
+                    yield chunk
+    except (asyncio.IncompleteReadError, ConnectionError) as e:
+        raise httpx.RemoteProtocolError("the stream ended before the reply did") from e
+    finally:
+        writer.transport.abort()
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
+    """The lines of a body that comes in HTTP's chunks, which may end anywhere."""
+    rest = b""
+    while size := int((await reader.readuntil(b"\n")).split(b";")[0], 16):
+        *lines, rest = (rest + (await reader.readexactly(size + 2))[:-2]).split(b"\n")
+        for line in lines:
+            yield line
