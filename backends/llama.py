@@ -24,6 +24,7 @@ from backends.compatible import CompatibleChat, own_clients
 from backends.llama_stream import stream_chunks
 
 _CACHED = 20_000
+THINK = "<think>"
 _BREAK = "\u2060"
 """Word joiner: no width, and no part of any control word."""
 
@@ -57,6 +58,12 @@ class Tokenizer:
             turn = self._whole(["system", "user", "assistant", "user"]) - prompted - 2 * letter
         user = turn // 2
         return Template(prompted - 2 * (user + letter), bare - (user + letter), user, turn - user)
+
+    def opens_thinking(self) -> bool:
+        """Whether the chat template begins each reply with an open <think> tag. Raises OSError."""
+        with self._lock:
+            asked = self._post("/apply-template", {"messages": [{"role": "user", "content": "a"}]})
+        return bool(asked["prompt"].rstrip().endswith(THINK))
 
     def _read(self, text: str) -> Reading:
         if text in self._cache:
@@ -124,6 +131,9 @@ class Tokenizer:
 class LocalChat(CompatibleChat):
     """llama.cpp's chat, with its progress as a custom event."""
 
+    thinks: bool = False
+    """Whether the template opens each reply's thinking: what llama.cpp leaves of the tag depends on the template."""
+
     @property
     def _llm_type(self) -> str:
         return "llama.cpp"
@@ -145,7 +155,7 @@ class LocalChat(CompatibleChat):
 
     def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
         chunks = super()._stream(*args, **kwargs)
-        return (chunk for chunk in chunks if not (chunk.generation_info or {}).get(PROGRESS))
+        return (chunk for chunk in chunks if chunk.text or not (chunk.generation_info or {}).get(PROGRESS))
 
     async def _astream(
         self,
@@ -161,26 +171,33 @@ class LocalChat(CompatibleChat):
         async with aclosing(source) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
                 progress = (chunk.generation_info or {}).get(PROGRESS)
-                if not progress:
-                    yield chunk
-                else:
+                if progress:
                     read = {"read": progress["processed"], "total": progress["total"]}
                     with suppress(RuntimeError):  # raised where no agent's run is there to tell it to
                         await adispatch_custom_event(PROGRESS, read)
+                if not progress or chunk.text:  # a tag that the template opens may come with it
+                    yield chunk
 
     async def _pieces(
         self, messages: list[BaseMessage], stop: list[str] | None, **kwargs: Any
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         asked = kwargs | {"stream": True, "stream_options": {"include_usage": True}}
         payload = self._get_request_payload(messages, stop=stop, **asked)
-        extra, ended = payload.pop("extra_body", {}), False
+        extra, ended, opened = payload.pop("extra_body", {}), False, not self.thinks
         body = {**payload, **extra}
         async with aclosing(stream_chunks(str(self.openai_api_base), self._key(), body)) as chunks:
             async for chunk in chunks:
                 ended = ended or any(choice.get("finish_reason") for choice in chunk["choices"])
                 made = self._convert_chunk_to_generation_chunk(chunk, AIMessageChunk, {})
-                if made is not None:
-                    yield made
+                if made is None:
+                    continue
+                if not opened and made.text:
+                    opened = True
+                    if not made.text.lstrip().startswith(THINK):
+                        made = ChatGenerationChunk(
+                            message=AIMessageChunk(content=THINK + made.text, id=made.message.id)
+                        )
+                yield made
         if not ended:
             raise httpx.RemoteProtocolError("the stream ended before the reply did")
 
@@ -189,9 +206,12 @@ class LocalChat(CompatibleChat):
         return key.get_secret_value() if isinstance(key, SecretStr) else str(key() if callable(key) else "")
 
 
-def local_chat(address: str, key: str) -> LocalChat:
+def local_chat(address: str, key: str, *, thinks: bool = False) -> LocalChat:
     """The chat model of a process; `max_tokens` and `temperature` are set on copies of it."""
+    # only where the template opens it: then the tags stay in the text, in every form, and are read with the others'
+    thinking = {"reasoning_format": "none"} if thinks else {}
     return LocalChat(
+        thinks=thinks,
         model="local",
         base_url=f"{address}/v1",
         api_key=lambda: key,
@@ -199,6 +219,6 @@ def local_chat(address: str, key: str) -> LocalChat:
         max_retries=0,
         # langchain-openai's own guard loses cancels on Python 3.11: the model would run on
         stream_chunk_timeout=None,
-        extra_body={"return_progress": True},
+        extra_body={"return_progress": True, **thinking},
         **own_clients(),
     )

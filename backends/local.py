@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,8 @@ _WAY_OUT = "run `make setup`, or name another .gguf file in GLASSBOX_LOCAL_MODEL
 _LOAD_S = 300.0
 _AGAIN_S = 5.0
 """After which a message tries again what could not be loaded."""
+_PARTING_S = 2.0
+"""For a download to end in: it may hang, and then it is left."""
 _BUNDLED_TEMPERATURE = 0.2
 """What SmolLM2-135M-Instruct's model card recommends; at llama.cpp's own 0.8 it often answers a greeting with noise."""
 
@@ -59,6 +61,7 @@ class LocalBackend(Backend):
         self._chat: LocalChat | None = None
         self._tokenizer: Tokenizer | None = None
         self._closing = threading.Event()
+        self._fetching: threading.Thread | None = None
         self._begun = 0.0
 
     def health(self, key: Key | None = None) -> Health:
@@ -77,6 +80,8 @@ class LocalBackend(Backend):
         if self._loading:
             self._loading.cancel()
             await asyncio.wait({self._loading})
+        if self._fetching:
+            await asyncio.to_thread(self._fetching.join, _PARTING_S)  # so that it can remove what it has
         self._end_process()
 
     async def wait_ready(self, key: Key | None = None) -> None:
@@ -110,7 +115,7 @@ class LocalBackend(Backend):
 
     async def _load(self) -> None:
         try:
-            path = await _apart(lambda: find_weights(self._model, self._downloaded))
+            path = await self._fetched()
         except WeightsError as e:
             self._health = Health("unavailable", f"{e}: {_WAY_OUT}")
             return
@@ -143,6 +148,31 @@ class LocalBackend(Backend):
             self._health = Health("unavailable", f"{path.name} has no chat template that works: {_WAY_OUT}")
             return
         self._health = Health("ready")
+
+    async def _fetched(self) -> Path:
+        """The weights, fetched in a thread that the process's end does not wait for: a download may hang."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Path] = loop.create_future()
+
+        def tell(result: Path | Exception) -> None:
+            if done.done():
+                return
+            if isinstance(result, Exception):
+                done.set_exception(result)
+            else:
+                done.set_result(result)
+
+        def fetch() -> None:
+            try:
+                result: Path | Exception = find_weights(self._model, self._downloaded)
+            except Exception as e:
+                result = e
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(tell, result)
+
+        self._fetching = threading.Thread(target=fetch, name="weights", daemon=True)
+        self._fetching.start()
+        return await done
 
     def _downloaded(self, done: int, total: int) -> None:
         """Called in the download's thread with each piece."""
@@ -179,9 +209,9 @@ class LocalBackend(Backend):
     def _connect(self, address: str, key: str) -> None:
         from backends.llama import Tokenizer, local_chat
 
-        self._chat = local_chat(address, key)
         self._tokenizer = Tokenizer(address, key)
         self.template = self._tokenizer.template()
+        self._chat = local_chat(address, key, thinks=self._tokenizer.opens_thinking())
 
     def _end_process(self) -> None:
         if self._process is None:
@@ -192,31 +222,6 @@ class LocalBackend(Backend):
             if pipe:
                 pipe.close()
         self._process = None
-
-
-async def _apart(work: Callable[[], Path]) -> Path:
-    """Works in a thread that the process's end does not wait for: a download may hang, and comes in big steps."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Path] = loop.create_future()
-
-    def tell(result: Path | BaseException) -> None:
-        if done.done():
-            return
-        if isinstance(result, BaseException):
-            done.set_exception(result)
-        else:
-            done.set_result(result)
-
-    def run() -> None:
-        try:
-            result: Path | BaseException = work()
-        except BaseException as e:
-            result = e
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(tell, result)
-
-    threading.Thread(target=run, name="weights", daemon=True).start()
-    return await done
 
 
 def _threads() -> int:

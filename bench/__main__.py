@@ -49,7 +49,7 @@ def _at_least(least: int, most: int) -> Any:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", choices=("rate", "page"), help="measure only this")
-    parser.add_argument("--reps", type=_at_least(1, 100), help="repetitions (default 5 of the rate, 3 of the page)")
+    parser.add_argument("--reps", type=_at_least(1, 100), help="repetitions (default 12 of the rate, 3 of the page)")
     parser.add_argument("--tokens", type=_at_least(20, MOST_TOKENS), default=300, help="of a reply (default 300)")
     parser.add_argument("--history", type=_at_least(2, 10_000), default=400, help="earlier messages (default 400)")
     return parser.parse_args()
@@ -118,7 +118,7 @@ def main() -> int:
     rates, pages = list[dict[str, Any]](), list[dict[str, Any]]()
     try:
         if given.only != "page":
-            rates = measure_rates(given.reps or 5)
+            rates = measure_rates(given.reps or 12)
         if chromium:
             pages = _run(chromium, given)
     finally:

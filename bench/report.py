@@ -1,7 +1,7 @@
 """What the benchmark has found, as Markdown tables: medians over the repetitions, and ratios within this one run."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
+from statistics import harmonic_mean, median
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -36,8 +36,9 @@ def print_rates(rows: Sequence[Row]) -> bool:
     print(_table([*header, *_RATES.values()], _rate_lines(rows)))
     print("\nFrom asking to the last piece of all, since that is what each side takes for the same work: prompts and")
     print(
-        "starts included, in whatever order. Ratios of medians; in brackets the range of the repetitions' own ratios."
+        "starts included, in whatever order. Rates over all repetitions together, the sides taking turns: all tokens by"
     )
+    print("all time. In brackets the range of the repetitions' own ratios, which the machine's moods stretch.")
     if taken := [row["others_cpu"] for row in rows if "others_cpu" in row]:
         print(f"Other programs took {median(taken):.2f} of a processor meanwhile, at most {max(taken):.2f}.")
     failed = [row for row in rows if "error" in row]
@@ -57,7 +58,7 @@ def _rates(rows: Sequence[Row], side: str, many: int, figure: str) -> list[float
 
 def _share(rows: Sequence[Row], many: int, figure: str) -> float | None:
     bare, ours = (_rates(rows, side, many, figure) for side in ("bare", "ours"))
-    return median(ours) / median(bare) if bare and ours else None
+    return harmonic_mean(ours) / harmonic_mean(bare) if bare and ours else None
 
 
 def _fast(rows: Sequence[Row], many: int) -> bool:
@@ -69,7 +70,7 @@ def _rate_lines(rows: Sequence[Row]) -> Iterable[list[str]]:
         bare, ours = (_rates(rows, side, many, "tokens_per_s") for side in ("bare", "ours"))
         each = [one / other for one, other in zip(ours, bare, strict=False)]
         ratio = f"{_share(rows, many, 'tokens_per_s'):.3f} ({min(each):.2f} to {max(each):.2f})" if each else "-"
-        middles = [_number(median(side)) if side else "-" for side in (bare, ours)]
+        middles = [_number(harmonic_mean(side)) if side else "-" for side in (bare, ours)]
         others = [_share(rows, many, figure) for figure in _RATES]
         shown = ["-" if other is None else f"{other:.3f}" for other in others]
         yield [str(many), *middles, ratio, "yes" if _fast(rows, many) else "no", *shown]

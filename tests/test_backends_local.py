@@ -167,7 +167,6 @@ def thinking(message: str) -> str:
 
 
 THOUGHT = "{% if m.reasoning_content %}{{ '<think>\\n' + m.reasoning_content + '\\n</think>\\n\\n' }}{% endif %}"
-UNKNOWN = pytest.mark.xfail(reason="llama.cpp tells apart the forms it knows", raises=AssertionError)
 
 
 @on_session_loop
@@ -175,7 +174,7 @@ UNKNOWN = pytest.mark.xfail(reason="llama.cpp tells apart the forms it knows", r
     "message",
     [
         pytest.param(THOUGHT + "{{ m.content }}", id="as in Qwen's"),
-        pytest.param("{{ m.content }}", id="as nobody knows", marks=UNKNOWN),
+        pytest.param("{{ m.content }}", id="as nobody knows"),
     ],
 )
 async def test_thinking_that_a_template_opens_is_told_apart(tmp_path: Path, message: str) -> None:

@@ -271,7 +271,6 @@ def test_the_app_tells_how_far_its_download_is(apps: tuple[App, App]) -> None:
     assert "Traceback" not in app.drawn
 
 
-@pytest.mark.xfail(reason="the Hub's client leaves what it has", raises=AssertionError)
 def test_the_app_ends_soon_though_a_download_is_slow(apps: tuple[App, App]) -> None:
     _, app = apps
     app.until(lambda one: list(app.folder.rglob("*.incomplete")))
