@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -21,6 +22,8 @@ from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 
 from agent.loop import warm_up
+from agent.tools import Toolbox
+from agent.tools.library import Library
 from agent.turns import Turns
 from backends import Backends
 from backends.keys import ClearedFormatter
@@ -48,7 +51,8 @@ class App:
         self.backends = Backends(settings.backends, settings.keys)
         self.store = Store(settings.database_url)
         self.runs = Runs(most=settings.limits.runs)
-        self.turns = Turns(settings, self.backends, self.store, self.runs)
+        self.library = Library(settings.data / "library.db", Path(__file__).parent / "README.md")
+        self.turns = Turns(settings, self.backends, self.store, self.runs, Toolbox(settings.tools, self.library))
         secret = load_secret(settings.secret, settings.data)
         self.identity = Identity(secret, cross_site=settings.on_space)
         self.demo = build_page(Handlers(self.turns, self.identity))
@@ -121,6 +125,7 @@ class App:
         self._loop = asyncio.get_running_loop()
         await self.store.open()
         await self.backends.open()
+        await self.library.open()
         warming = asyncio.create_task(asyncio.to_thread(warm_up))
         yield
         await warming
@@ -128,6 +133,7 @@ class App:
     async def _end(self) -> None:
         await self.runs.stop_all()
         await self.backends.close()
+        await self.library.close()
         await self.store.close()
 
 

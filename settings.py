@@ -54,6 +54,8 @@ class BackendSettings(_Section):
     """local: how many replies are written at once."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """local: threads of the model; default: half the logical processors."""
+    tools: bool | None = None
+    """Whether the model chooses tools; by default the kind knows."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds without a sign of life until a reply fails; the kind has a default."""
     fallback: str | None = None
@@ -105,6 +107,21 @@ class MemorySettings(_Section):
     """The most tokens that the mode `tokens` fills with history, where the context does not set less."""
 
 
+class ToolSettings(_Section):
+    """`[tools]`."""
+
+    enabled: list[str] = ["calculator", "clock", "search", "count"]
+    """Names of `agent.tools.TOOLS`, or `package.module:name` of any LangChain tool; checked there."""
+    approval: list[str] = []
+    """Those of them that wait for the visitor's approval."""
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    """The longest that one call may take, waiting for an approval not counted."""
+    result_characters: Annotated[int, Field(ge=100)] = 6000
+    """The most of a result that a model is given."""
+    rounds: Annotated[int, Field(ge=1, le=50)] = 8
+    """How often in one reply a model may be given results and call again."""
+
+
 class LimitSettings(_Section):
     """`[limits]`."""
 
@@ -126,6 +143,7 @@ class FileSettings(_Section):
         BackendSettings(name="Scripted tour", kind="scripted"),
     ]
     memory: MemorySettings = MemorySettings()
+    tools: ToolSettings = ToolSettings()
     limits: LimitSettings = LimitSettings()
 
     @field_validator("backends")
@@ -267,6 +285,7 @@ def _allowed(loc: Sequence[str | int]) -> set[str]:
     sections: dict[str, type[BaseModel]] = {
         "backends": BackendSettings,
         "memory": MemorySettings,
+        "tools": ToolSettings,
         "limits": LimitSettings,
     }
     section = sections.get(str(loc[0]), FileSettings) if len(loc) > 1 else FileSettings

@@ -1,28 +1,44 @@
 """The agent loop: `create_agent`, followed event by event, with every model call's context told and bounded first."""
 
 import gc
-import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
+from langchain_core.tools import BaseTool
 
+from agent.calls import Rules, tool_middleware
+from agent.commands import Command, folded
 from agent.given import Given
-from agent.tools import tool_middleware
 from agent.translate import CONTEXT, ROLES, Notes, translate
 from backends import Backend
 from runs import events
+from runs.calls import Calls
 from runs.errors import ChatError
 from runs.events import Event
 
 if TYPE_CHECKING:  # langchain.agents costs two seconds of CPU: imported with the first turn, or warmed up before
     from langchain.agents.middleware import ModelRequest, ModelResponse
 
-logger = logging.getLogger(__name__)
+_LEAST = 64
+"""Tokens that a result keeps, however little room there is."""
+_SAFE = 0.9
+"""Tokens are not spread evenly over a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What a turn may do beside talking; `command` is done first. `rounds`: see `ToolSettings`."""
+
+    tools: Sequence[BaseTool] = ()
+    command: Command | None = None
+    rules: Rules = field(default_factory=Rules)
+    rounds: int = 8
 
 
 def warm_up() -> None:
@@ -35,14 +51,20 @@ def warm_up() -> None:
     gc.freeze()
 
 
-async def agent_events(model: BaseChatModel, backend: Backend, given: Given) -> AsyncGenerator[Event, None]:
-    """Runs the agent on what it is given and yields its events; closing it ends the model's own work."""
+async def agent_events(
+    model: BaseChatModel, backend: Backend, given: Given, kit: Kit, calls: Calls
+) -> AsyncGenerator[Event, None]:
+    """Runs the agent on what it is given and yields its events; closing it ends the model's and the tools' own work.
+
+    Raises RoundsError where the model calls tools more often than the kit allows.
+    """
     from langchain.agents import create_agent
 
-    middleware = [_context_middleware(backend, given), tool_middleware()]
-    agent: Any = create_agent(model, list(backend.tools), middleware=middleware, name="agent")
+    middleware = [_model_middleware(backend, given, kit), tool_middleware(calls, kit.rules)]
+    agent: Any = create_agent(model, list(kit.tools), middleware=middleware, name="agent")
     notes = Notes(seen=frozenset(str(m.id) for m in given.messages[:-1]))
-    stream = agent.astream_events({"messages": list(given.messages)}, version="v2")
+    limit = {"recursion_limit": 4 * (kit.rounds + 3)}  # ours is reached first, and says more
+    stream = agent.astream_events({"messages": list(given.messages)}, version="v2", config=limit)
     async with aclosing(stream):
         async for raw in stream:
             found, notes = translate(raw, notes, time.time())
@@ -50,24 +72,61 @@ async def agent_events(model: BaseChatModel, backend: Backend, given: Given) -> 
                 yield event
 
 
-def _context_middleware(backend: Backend, given: Given) -> Any:
-    from langchain.agents.middleware import AgentMiddleware
+class RoundsError(Exception):
+    """The model went on calling tools."""
 
-    class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
-        """Tells exactly what the model is given, and refuses what is too long, before the call."""
+
+def _model_middleware(backend: Backend, given: Given, kit: Kit) -> Any:
+    from langchain.agents.middleware import AgentMiddleware, ModelResponse
+
+    class ModelMiddleware(AgentMiddleware[Any, Any, Any]):
+        """Before each call: a command goes first; what the model is given is fitted, told, and refused if too long."""
+
+        asked = 0
 
         async def awrap_model_call(
             self,
             request: "ModelRequest[Any]",
             handler: "Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]",
         ) -> "ModelResponse[Any]":
-            told = await _context(backend, given, request.messages)
+            self.asked += 1
+            if kit.command and self.asked == 1:
+                return ModelResponse(result=[kit.command.message()])
+            if self.asked > kit.rounds + 1 + bool(kit.command):
+                raise RoundsError
+            messages = folded(request.messages, kit.command) if kit.command else request.messages
+            messages = await _fitted(backend, given, messages)
+            told = await _context(backend, given, messages)
             await adispatch_custom_event(CONTEXT, told)
             if told["tokens"] > given.room:
                 raise _too_long(backend, given, told)
-            return await handler(request)
+            tools = request.tools if backend.chooses_tools else []
+            return await handler(request.override(messages=cast(Any, messages), tools=tools))
 
-    return ContextMiddleware()
+    return ModelMiddleware()
+
+
+async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """The messages with what came in this run as the model reads it, and cut where it would not fit.
+
+    What came before it has been read and fitted already.
+    """
+    known = {m.id: m for m in given.messages}
+    fresh = [m for m in messages if known.get(m.id) is None or known[m.id].text != m.text]
+    if not fresh:
+        return list(messages)
+    spent = (await _context(backend, given, [m for m in messages if m not in fresh]))["tokens"]
+    readings = await backend.read([m.text for m in fresh])
+    share = max(_LEAST, (given.room - spent) // len(fresh) - 2 * backend.template.user)
+    read = {}
+    for message, reading in zip(fresh, readings, strict=True):
+        text = reading.text
+        if reading.tokens > share:
+            kept = int(len(text) * share / reading.tokens * _SAFE)
+            text = f"{text[:kept]}\n[cut to fit the model's context]"
+        if text != message.text:
+            read[id(message)] = message.model_copy(update={"content": text})
+    return [read.get(id(m), m) for m in messages]
 
 
 async def _context(backend: Backend, given: Given, messages: Sequence[BaseMessage]) -> events.JSON:

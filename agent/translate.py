@@ -5,14 +5,14 @@ events hold the whole history each time; only what is new to the run is kept, `N
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from agent.calls import APPROVAL, STATUS, TOOL_END, TOOL_OUTPUT, TOOL_START
 from agent.pieces import Call, final_usage, held_back, read_piece
-from agent.tools import TOOL_END, TOOL_START
 from backends.base import PROGRESS
 from memory.text import whole
 from runs import events
@@ -79,13 +79,19 @@ def _parent(raw: Mapping[str, Any]) -> str | None:
     return parents[-1] if parents else None
 
 
+_CUSTOM: dict[str, Callable[..., Event]] = {
+    CONTEXT: events.Context,
+    TOOL_START: events.ToolStart,
+    TOOL_OUTPUT: events.ToolOutput,
+    TOOL_END: events.ToolEnd,
+    APPROVAL: events.Approval,
+    STATUS: events.Status,
+}
+
+
 def _custom(name: str, data: Any) -> list[Event]:
-    if name == CONTEXT:
-        return [events.Context(**data)]
-    if name == TOOL_START:
-        return [events.ToolStart(**data)]
-    if name == TOOL_END:
-        return [events.ToolEnd(**data)]
+    if name in _CUSTOM:
+        return [_CUSTOM[name](**data)]
     if name == PROGRESS:
         share = data["read"] / max(1, data["total"])
         return [events.Status("waiting", f"Reading your prompt, {share:.0%}")] if share < 1 else []
@@ -138,7 +144,8 @@ def _messages(value: Any) -> Iterator[BaseMessage]:
 def _plain(message: BaseMessage) -> events.JSON:
     told: events.JSON = {"role": ROLES.get(message.type, message.type), "content": whole(message.text)}
     if isinstance(message, AIMessage) and message.tool_calls:
-        told["tool_calls"] = [{"name": c["name"], "id": c["id"], "args": c["args"]} for c in message.tool_calls]
+        calls = [{"name": c["name"], "id": c["id"], "args": c["args"]} for c in message.tool_calls]
+        told["tool_calls"] = json.loads(whole(json.dumps(calls, ensure_ascii=False, default=str)))
     return told
 
 

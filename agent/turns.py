@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from langchain_core.language_models import BaseChatModel
 
 from agent.attempts import first_that_answers, while_heard
+from agent.calls import Rules
+from agent.commands import read_command
 from agent.given import Given, Turn, give
-from agent.loop import agent_events
+from agent.loop import Kit, RoundsError, agent_events
 from agent.saving import ReplySaver
+from agent.tools import Toolbox
 from backends import Backend, Backends, Key, Options
 from memory.messages import Tuning
 from memory.modes import get_mode
@@ -53,8 +56,11 @@ class Ask:
 class Turns:
     """Starts runs. One for the whole app."""
 
-    def __init__(self, settings: Settings, backends: Backends, store: Store, runs: Runs) -> None:
+    def __init__(
+        self, settings: Settings, backends: Backends, store: Store, runs: Runs, toolbox: Toolbox | None = None
+    ) -> None:
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
+        self.toolbox = toolbox
         limits = settings.limits
         self._lifetime = Lifetime(limits.run_seconds, limits.abandoned_seconds, limits.stall_seconds)
 
@@ -68,6 +74,7 @@ class Turns:
             found = await self.store.conversation(ask.conversation_id, ask.visitor)
             owner, tuning = found.owner, ask.tuning or found.tuning
         tuning = self._checked_tuning(tuning)
+        kit = self._kit(text, ask.visitor, tuning)
         chain = self.backends.chain(backend)
         if len(chain) == 1:
             self._check_key(backend, ask.visitor)
@@ -93,7 +100,7 @@ class Turns:
         async def work(run: LiveRun) -> None:
             following = asyncio.create_task(saver.follow(run), name=f"grow {run.id}")
             try:
-                await self._answer(run, chain, Turn(mode, asked, tuning, ask.visitor))
+                await self._answer(run, chain, Turn(mode, asked, tuning, ask.visitor), kit)
             finally:
                 following.cancel()
                 await asyncio.wait({following})
@@ -135,7 +142,18 @@ class Turns:
         if health.state == "key_missing":
             raise ChatError("missing_key", f"{backend.name} is not ready: {health.reason}.")
 
-    async def _answer(self, run: LiveRun, chain: Sequence[Backend], turn: Turn) -> None:
+    def _kit(self, text: str, visitor: str | None, tuning: Tuning) -> Kit:
+        """The tools that are on for this turn, and the command in its message; a command may use any tool."""
+        if self.toolbox is None:
+            return Kit()
+        chosen, rules = self.toolbox.tools(visitor, tuning.tools), self.settings.tools
+        command = read_command(text, every := self.toolbox.tools(visitor))
+        if command and command.tool not in {tool.name for tool in chosen}:
+            chosen += [tool for tool in every if tool.name == command.tool]
+        bounds = Rules(frozenset(rules.approval), rules.seconds, rules.result_characters)
+        return Kit(chosen, command, bounds, rules.rounds)
+
+    async def _answer(self, run: LiveRun, chain: Sequence[Backend], turn: Turn, kit: Kit) -> None:
         async def answer(backend: Backend) -> None:
             key = self.backends.key(backend, turn.visitor)
             await _wait_ready(run, backend, key)
@@ -143,7 +161,10 @@ class Turns:
             try:
                 options = self._options(backend, turn.tuning)
                 given = await give(self.store, self.settings, run.conversation_id, backend, turn, options.max_tokens)
-                work = _stream(run, backend.chat_model(options, key), backend, given, options)
+                own = [one for one in backend.tools if one.name not in {tool.name for tool in kit.tools}]
+                rules = replace(kit.rules, approval=kit.rules.approval | backend.approval)
+                kit_here = replace(kit, tools=[*kit.tools, *own], rules=rules)
+                work = _stream(run, backend.chat_model(options, key), backend, given, options, kit_here)
                 await while_heard(run, backend, work)
             except Exception as e:
                 told = backend.error(e)
@@ -165,21 +186,29 @@ class Turns:
         return Options(min(most, backend.context // 2), tuning.temperature)
 
 
-async def _stream(run: LiveRun, model: BaseChatModel, backend: Backend, given: Given, options: Options) -> None:
+async def _stream(
+    run: LiveRun, model: BaseChatModel, backend: Backend, given: Given, options: Options, kit: Kit
+) -> None:
     """Lets the agent answer, and bounds the reply of a backend that does not do so itself.
 
     One that says it does may have forgotten to: some LangChain classes have the field and do not send it.
     """
     cut = f"Cut at the longest reply, {options.max_tokens:,} tokens."
     most = options.max_tokens * (2 if "max_tokens" in backend.takes else 1)
-    async with aclosing(agent_events(model, backend, given)) as found:
-        async for event in found:
-            run.emit(event)
-            if isinstance(event, events.ModelEnd) and (event.usage or {}).get("output_tokens", 0) >= options.max_tokens:
-                run.notes.append(cut)
-            if isinstance(event, events.Token) and run.state.pieces >= most:
-                run.notes.append(cut)
-                run.end_soon("limit")
+    try:
+        async with aclosing(agent_events(model, backend, given, kit, run.calls)) as found:
+            async for event in found:
+                run.emit(event)
+                used = (event.usage or {}).get("output_tokens", 0) if isinstance(event, events.ModelEnd) else 0
+                if used >= options.max_tokens:
+                    run.notes.append(cut)
+                if isinstance(event, events.Token) and run.state.pieces >= most:
+                    run.notes.append(cut)
+                    run.end_soon("limit")
+    except RoundsError:
+        run.notes.append(f"Ended after {kit.rounds} rounds of tool calls, the most that one reply may take.")
+        run.end_soon("limit")
+        await asyncio.sleep(_LOADING_S)  # for the end to come
 
 
 async def _wait_ready(run: LiveRun, backend: Backend, key: Key | None) -> None:

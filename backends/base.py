@@ -101,8 +101,12 @@ class Backend(ABC):
     """Whether the tokens of `read` are counted by the model's own tokenizer, not estimated."""
     template = Template()
 
+    knows_tools: bool = True
+    """Whether its model can choose tools, as far as is known."""
     tools: Sequence[BaseTool] = ()
     """Tools of its own."""
+    approval: frozenset[str] = frozenset()
+    """Those of them that wait for the visitor's approval."""
     prompts: dict[str, str]
     """What may be sent to it at a click, and what then happens: the scripted backend's menu."""
 
@@ -116,6 +120,11 @@ class Backend(ABC):
         self.ttft_s: float | None = None
         """The last time to first token, in seconds."""
         self.prompts = {}
+
+    @property
+    def chooses_tools(self) -> bool:
+        """Whether its model is offered tools; else they are run by the visitor's word only."""
+        return self.knows_tools if self.settings.tools is None else self.settings.tools
 
     @abstractmethod
     def health(self, key: Key | None = None) -> Health:

@@ -79,6 +79,7 @@ class LangChainBackend(RemoteBackend):
         fields = type(model).model_fields
         self.max_tokens_field = next((name for name in _LONGEST_REPLY if name in fields), "")
         taken = {"system_prompt", *({"max_tokens"} if self.max_tokens_field else ())}
+        self.knows_tools = type(model).bind_tools is not BaseChatModel.bind_tools
         self.takes = frozenset(taken | ({"temperature"} & fields.keys()))
 
 

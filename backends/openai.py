@@ -11,6 +11,7 @@ from backends.base import BackendError, Health
 from backends.errors import retry_after
 from backends.keys import Key
 from backends.remote import RemoteBackend, Unusable, probed
+from runs.errors import ChatError
 from settings import BackendSettings
 
 OPENAI = "https://api.openai.com/v1"
@@ -57,6 +58,16 @@ class OpenAIBackend(RemoteBackend):
             client.organization, client.project = self.settings.options.get("organization"), None
             client._custom_headers = dict(model.default_headers or {})
         return model
+
+    def error(self, exception: Exception) -> ChatError | None:
+        """A server whose model takes no tools says so only when it is given some: then it is asked without."""
+        told = super().error(exception)
+        refused = told is not None and told.code == "invalid_request" and "tool" in str(exception).lower()
+        if refused and self.chooses_tools and self.settings.tools is None:
+            self.knows_tools = False
+            message = f"{self.name} takes no tools; they are left out."
+            return ChatError("backend_unavailable", message, retryable=True)
+        return told
 
     async def probe(self, key: Key | None) -> Health:
         headers = {"Authorization": f"Bearer {key.reveal()}"} if key else {}

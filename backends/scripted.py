@@ -11,7 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -29,6 +29,7 @@ from pydantic import Field
 from backends.base import Backend, BackendError, Health, Options
 from backends.errors import broken_off
 from backends.keys import Key
+from runs import events
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -56,6 +57,12 @@ async for chunk in model.astream(messages):
 
 Type `faults` to see what can go wrong, and how the page tells you.
 """
+
+SHOWS: dict[str, str] = {
+    "tools": "three tools at once, one of them slow: see their results arrive on the timeline",
+    "approval": "a tool that waits until you allow it",
+}
+"""What else to type, and what it shows."""
 
 FAULTS: dict[str, str] = {
     "slow": "the first token takes eight seconds",
@@ -86,6 +93,8 @@ class Piece:
     thinking: bool = False
     error: Exception | None = None
     tool: str | None = None
+    input: events.JSON = field(default_factory=dict)
+    """What `tool` is called with."""
 
 
 @tool
@@ -94,15 +103,49 @@ def broken_tool(question: str) -> str:
     raise RuntimeError("the tool's own server answered HTTP 500")
 
 
-def fault(message: str) -> str | None:
-    """The fault that a message asks for."""
+@tool
+def careful_tool(text: str) -> str:
+    """Says a text, once it is allowed to."""
+    return f"It said: {text}"
+
+
+_CALLS = {
+    "tool failure": (
+        "I ask a tool. ",
+        [Piece(tool=broken_tool.name, input={"question": "Are you there?"})],
+        "The tool failed, so I go on without it: that is an observation, not the end.",
+    ),
+    "tools": (
+        "I ask three tools at once. ",
+        [
+            Piece(tool="calculator", input={"expression": "17*23"}),
+            Piece(tool="clock"),
+            Piece(tool="count", input={"upto": 8, "pause_s": 0.5}),
+        ],
+        "All three have answered: click their bars on the timeline to see what.",
+    ),
+    "approval": (
+        "I would like to use a tool. ",
+        [Piece(tool=careful_tool.name, input={"text": "Hello"})],
+        "You have decided, and I go on with what you said.",
+    ),
+}
+"""What is said before tools are called, the calls, and what is said with their results."""
+
+
+def asked_for(message: str) -> str | None:
+    """What of the two menus a message asks for."""
     asked = message.strip().lower()
-    return next((name for name in FAULTS if asked == name or asked.startswith(name + " ")), None)
+    return next((name for name in (*SHOWS, *FAULTS) if asked == name or asked.startswith(name + " ")), None)
 
 
 def script(message: str, *, again: bool = False, observed: bool = False) -> Iterable[Piece]:
     """The pieces that answer a message; may be endless. `again` is a second attempt, `observed` has a tool's result."""
-    match fault(message):
+    wanted = asked_for(message)
+    if wanted in _CALLS:
+        before, calls, after = _CALLS[wanted]
+        return _words(after) if observed else [*_words(before), *calls]
+    match wanted:
         case "slow":
             return [Piece("Here ", wait_s=8.0), *_words("is the first token, eight seconds later.")]
         case "stall":
@@ -123,10 +166,6 @@ def script(message: str, *, again: bool = False, observed: bool = False) -> Iter
             return [Piece(error=json.JSONDecodeError("no JSON", "<html>", 0))]
         case "cut":
             return [*_words("This reply breaks off in the middle of a "), Piece(error=broken_off(_NAME))]
-        case "tool failure" if not observed:
-            return [*_words("I ask a tool. "), Piece(tool=broken_tool.name)]
-        case "tool failure":
-            return _words("The tool failed, so I go on without it: that is an observation, not the end.")
         case "endless":
             return (Piece(f"{number} ") for number in itertools.count(1))
     asked = message.strip().lower()
@@ -235,7 +274,8 @@ def _chunk(piece: Piece) -> AIMessageChunk:
     if piece.error:
         raise piece.error
     if piece.tool:
-        call = tool_call_chunk(name=piece.tool, args='{"question": "Are you there?"}', id=uuid4().hex, index=0)
+        arguments, call_id = json.dumps(piece.input), uuid4().hex
+        call = tool_call_chunk(name=piece.tool, args=arguments, id=call_id, index=int(call_id, 16))
         return AIMessageChunk(content="", tool_call_chunks=[call])
     extra = {"reasoning_content": piece.text} if piece.thinking else {}
     return AIMessageChunk(content="" if piece.thinking else piece.text, additional_kwargs=extra)
@@ -248,7 +288,8 @@ class ScriptedBackend(Backend):
     about = "No model: a fixed script that shows what this page can show."
     takes = frozenset()
     timeout_s = 20.0
-    tools = (broken_tool,)
+    tools = (broken_tool, careful_tool)
+    approval = frozenset({careful_tool.name})
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings)
@@ -256,7 +297,7 @@ class ScriptedBackend(Backend):
         if settings.options.keys() - {"speed"} or not isinstance(speed, int | float) or not speed > 0:
             raise BackendError(f"options: found {settings.options!r}, allowed: speed, a number above 0")
         self._model = ScriptedChat(speed=speed)
-        self.prompts = {"tour": "a tour of what this page can show", **FAULTS}
+        self.prompts = {"tour": "a tour of what this page can show", **SHOWS, **FAULTS}
 
     def health(self, key: Key | None = None) -> Health:
         return Health("ready")

@@ -14,6 +14,7 @@ class ChatPane:
     earlier: gr.Button
     chat: gr.Chatbot
     live: gr.Chatbot
+    approval: gr.HTML
     prompt: gr.Textbox
     send: gr.Button
     stop: gr.Button
@@ -35,6 +36,16 @@ def _chatbot(elem_id: str, **options: object) -> gr.Chatbot:
     )
 
 
+def _approval() -> gr.HTML:
+    """Drawn by `web/approval.js` from what the panel is given; triggers `answer` and `wake`."""
+    return gr.HTML(
+        html_template="<div class='asked' role='group' aria-label='Waiting for your approval'></div>",
+        js_on_load=(WEB / "approval.js").read_text(),
+        apply_default_css=False,
+        elem_id="approval",
+    )
+
+
 def build_chat(message_characters: int) -> ChatPane:
     with gr.Column(elem_id="conversation"):
         with gr.Column(elem_id="scroll"):
@@ -42,6 +53,7 @@ def build_chat(message_characters: int) -> ChatPane:
             earlier = gr.Button("Show earlier messages", elem_id="earlier", size="sm", visible=False)
             chat = _chatbot("chat", editable="user", buttons=["copy"])
             live = _chatbot("live-reply", buttons=[])
+            approval = _approval()
         with gr.Row(elem_id="composer"):
             prompt = gr.Textbox(
                 elem_id="prompt",
@@ -64,4 +76,4 @@ def build_chat(message_characters: int) -> ChatPane:
                 elem_id="hint",
             )
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
-    return ChatPane(intro, earlier, chat, live, prompt, send, stop, clear)
+    return ChatPane(intro, earlier, chat, live, approval, prompt, send, stop, clear)

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from agent.turns import Ask, Turns
+from components.approval import Approving
 from components.choosing import Choosing
 from components.drawing import draw, last_state
 from components.render import (
@@ -37,6 +38,7 @@ class Handlers:
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self.turns, self.identity = turns, identity
         self.choosing = Choosing(turns.backends, identity, turns.settings.system_prompt)
+        self.approving = Approving(turns, identity)
         self.tail = Tail(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
 

@@ -25,6 +25,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
             pane = build_chat(settings.limits.message_characters)
             panel = build_panel()
         wire_page(demo, handlers, page, choices, options, pane, panel)
+        wire_approval(handlers, page, pane, panel)
         wire_options(handlers.choosing, choices, options)
         demo.unload(handlers.choosing.on_leave)
     queued: gr.Blocks = demo.queue(default_concurrency_limit=None, api_open=False, max_size=200)
@@ -64,12 +65,27 @@ def wire_page(
         pane.chat.edit(handlers.on_edit, chosen, begun, **_QUIET),
     ]
     for start in starts:
-        following = start.then(handlers.tail.follow, [page], [pane.live, panel], **_QUIET)
-        following.then(handlers.tail.finish, [page], [page, pane.chat, pane.live, pane.send, pane.stop], **_QUIET)
+        _follow(start, handlers, page, pane, panel)
     pane.chat.undo(handlers.on_undo, [page], begun, **_QUIET)
     pane.clear.click(handlers.on_clear, [page], begun, **_QUIET)
     pane.stop.click(handlers.on_stop, [page], None, queue=False, **_QUIET)
     pane.earlier.click(handlers.on_earlier, [page], [page, pane.chat, pane.intro, pane.earlier], **_QUIET)
+
+
+def wire_approval(handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.HTML) -> None:
+    """A waiting page follows its run again when it answers, and looks now and then whether somebody else has."""
+    approving = handlers.approving
+    for start in (
+        pane.approval.answer(approving.on_answer, [page], [page], **_QUIET),
+        pane.approval.wake(approving.on_wake, [page], [page], **_QUIET),
+    ):
+        _follow(start, handlers, page, pane, panel)
+    panel.cancel(approving.on_cancel, [page], None, queue=False, **_QUIET)
+
+
+def _follow(start: Any, handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.HTML) -> None:
+    following = start.then(handlers.tail.follow, [page], [pane.live, panel], **_QUIET)
+    following.then(handlers.tail.finish, [page], [page, pane.chat, pane.live, pane.send, pane.stop], **_QUIET)
 
 
 def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane) -> None:

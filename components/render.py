@@ -4,6 +4,7 @@ Chatbot values are in the shape that goes over the wire, since their listeners r
 own conversion costs more the longer the conversation is.
 """
 
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -114,10 +115,15 @@ def render_panel(state: AgentState, thoughts: str, *, with_context: bool) -> dic
         "thoughts": thoughts,
         "stretches": [{"phase": s.phase, "start": round(s.start - state.started, 3)} for s in state.stretches],
         "steps": [_bar(state, i) for i in range(len(state.steps))],
+        "approvals": [{"tool": a.tool, "tool_call_id": a.tool_call_id, "input": a.input} for a in _waiting(state)],
     }
     if with_context and state.context:
         value["context"] = render_context(state.context)
     return value
+
+
+def _waiting(state: AgentState) -> Sequence[events.Approval]:
+    return state.approvals if state.ended is None else ()
 
 
 def _bar(state: AgentState, i: int) -> dict[str, Any]:
@@ -125,7 +131,9 @@ def _bar(state: AgentState, i: int) -> dict[str, Any]:
     depth, parent = 0, step.parent_id
     while parent in parents and depth < 8:
         depth, parent = depth + 1, parents[parent]
+    detail = {} if step.kind != "tool" else {"input": _json(step.input), "output": step.output[:_SHOWN]}
     return {
+        **detail,
         "id": step.id,
         "kind": step.kind,
         "name": step.name,
@@ -134,6 +142,10 @@ def _bar(state: AgentState, i: int) -> dict[str, Any]:
         "end": None if step.end is None else round(step.end - state.started, 3),
         "error": step.error,
     }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1)[:_SHOWN]
 
 
 def render_context(context: events.Context) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class Tail:
                     panel = render_panel(run.state, thoughts, with_context=fresh_context or not drawn)
                     drawn, phase = time.monotonic(), run.state.phase
                 yield render_live(run.text), panel
+                if run.calls.asleep and run.state.phase == "approval" and not run.ended:
+                    return  # a page that waits for its visitor holds no listener; it is followed again by the answer
                 # the first token is never made to wait; what follows is gathered
                 if run.state.first_token is not None and not run.ended:
                     pause = last + self._pause() - time.monotonic()

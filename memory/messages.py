@@ -30,3 +30,5 @@ class Tuning:
     temperature: float | None = None
     max_tokens: int | None = None
     """The longest reply."""
+    tools: tuple[str, ...] | None = None
+    """Names of the tools that are on."""

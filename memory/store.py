@@ -90,7 +90,8 @@ class Store:
             found = (await db.execute(select(conversations).where(conversations.c.id == conversation_id))).first()
         if found is None or found.owner not in (None, visitor):
             raise ChatError("not_found", NOT_FOUND)
-        tuning = Tuning(found.system_prompt, found.temperature, found.max_tokens)
+        tools = None if found.tools is None else tuple(found.tools)
+        tuning = Tuning(found.system_prompt, found.temperature, found.max_tokens, tools)
         return Conversation(found.id, found.owner, found.title, found.backend, found.memory, tuning)
 
     async def history(self, conversation_id: str, latest: int | None = None) -> list[Message]:

@@ -3,7 +3,7 @@
 `backend`, `memory` and the tuning are the ones that the conversation used last.
 """
 
-from sqlalchemy import Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -18,6 +18,7 @@ conversations = Table(
     Column("system_prompt", Text),
     Column("temperature", Float),
     Column("max_tokens", Integer),
+    Column("tools", JSON(none_as_null=True)),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),
 )

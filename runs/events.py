@@ -33,10 +33,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The phase changed, or there is something to say about it; `content` is a sentence for people."""
+    """The phase changed, or there is something to say about it; `content` is a sentence for people.
+
+    `tool_call_id` names the call whose approval has been given.
+    """
 
     phase: Phase
     content: str
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ End = ModelEnd | ChainEnd | ToolEnd
 Last = Complete | Stopped | Error
 Event = Run | Status | Context | Start | End | Reasoning | Token | ToolOutput | Approval | State | Last
 
-_OPTIONAL = {"error", "truncated", "retry_after"}
+_OPTIONAL = {"error", "truncated", "retry_after", "tool_call_id"}
 """Fields that are left out where they are None."""
 
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from runs import events
+from runs.calls import Calls
 from runs.errors import INTERNAL, ChatError
 from runs.events import Entry, Event, Phase, StopReason
 from runs.log import RunLog
@@ -65,6 +66,7 @@ class LiveRun:
         self.owner = owner
         self.lifetime = lifetime
         self.log = RunLog(self.id, clock)
+        self.calls = Calls()
         self.state = AgentState()
         self.reply: list[str] = []
         self.notes: list[str] = []

@@ -6,13 +6,16 @@ depends on the time of looking (rates, ages) takes `now` as an argument.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from runs import events
 from runs.events import Entry, Phase
 
 _WINDOW_S = 1.5
 """Time constant of the rate called "now": a token counts e times less after this long."""
+
+_OUTPUT = 4000
+"""Characters of a tool's output that the state holds."""
 
 StepKind = Literal["chain", "model", "tool"]
 
@@ -28,6 +31,10 @@ class Step:
     start: float
     end: float | None = None
     error: str | None = None
+    input: Any = None
+    """What a tool was called with; None for other steps."""
+    output: str = ""
+    """A tool's output so far, or as it ended; the beginning of a long one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,8 @@ class AgentState:
     steps: tuple[Step, ...] = ()
     stretches: tuple[Stretch, ...] = ()
     context: events.Context | None = None
+    approvals: tuple[events.Approval, ...] = ()
+    """The calls that wait for a person."""
 
     @property
     def tokens(self) -> int:
@@ -151,9 +160,28 @@ def _piece(state: AgentState, at: float) -> AgentState:
     return replace(state, last_token=at, pieces=state.pieces + 1, level=level)
 
 
-def _end(state: AgentState, step_id: str, at: float, error: str | None) -> AgentState:
-    steps = tuple(replace(s, end=at, error=error) if s.id == step_id and s.end is None else s for s in state.steps)
+def _end(state: AgentState, step_id: str, at: float, error: str | None, output: str = "") -> AgentState:
+    """The step ended; its whole output counts only where none of it has come before."""
+
+    def ended(step: Step) -> Step:
+        return replace(step, end=at, error=error, output=step.output or output[:_OUTPUT])
+
+    steps = tuple(ended(s) if s.id == step_id and s.end is None else s for s in state.steps)
     return replace(state, steps=steps)
+
+
+def _output(state: AgentState, step_id: str, text: str) -> AgentState:
+    """The open step with more of its output."""
+    steps = tuple(
+        replace(s, output=(s.output + text)[:_OUTPUT]) if s.id == step_id and s.end is None else s for s in state.steps
+    )
+    return replace(state, steps=steps)
+
+
+def _answered(state: AgentState, call_id: str | None) -> AgentState:
+    if not any(e.tool_call_id == call_id for e in state.approvals):
+        return state
+    return replace(state, approvals=tuple(e for e in state.approvals if e.tool_call_id != call_id))
 
 
 def _used(state: AgentState, usage: events.JSON | None) -> AgentState:
@@ -174,13 +202,15 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
     match entry.event:
         case events.Token() | events.Reasoning():
             return _piece(state, at)
-        case events.State() | events.ToolOutput():
+        case events.State():
             return state
+        case events.ToolOutput() as e:
+            return _output(state, e.tool_call_id, e.chunk)
         case events.Run() as e:
             first = AgentState(entry.run_id, e.conversation_id, backend=e.backend, memory=e.memory, started=at)
             return _enter(first, "queued", at, "")
         case events.Status() as e:
-            return _enter(state, e.phase, at, e.content)
+            return _enter(_answered(state, e.tool_call_id), e.phase, at, e.content)
         case events.Context() as e:
             return replace(state, context=e)
         case events.ModelStart() as e:
@@ -188,16 +218,16 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.ChainStart() as e:
             return replace(state, steps=(*state.steps, Step(e.id, e.parent_id, "chain", e.name, at)))
         case events.ToolStart() as e:
-            steps = (*state.steps, Step(e.tool_call_id, None, "tool", e.tool, at))
+            steps = (*state.steps, Step(e.tool_call_id, None, "tool", e.tool, at, input=e.input))
             return replace(state, steps=steps, tools=(*state.tools, e.tool))
         case events.ModelEnd() as e:
             return _used(_end(state, e.id, at, e.error), e.usage)
         case events.ChainEnd() as e:
             return _end(state, e.id, at, e.error)
         case events.ToolEnd() as e:
-            return _end(state, e.tool_call_id, at, e.error)
-        case events.Approval():
-            return state
+            return _end(_answered(state, e.tool_call_id), e.tool_call_id, at, e.error, e.output)
+        case events.Approval() as e:
+            return replace(state, approvals=(*state.approvals, e))
         case events.Complete():
             return replace(_enter(state, "complete", at, "The reply is complete"), ended=at)
         case events.Stopped() as e:

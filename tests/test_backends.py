@@ -13,7 +13,8 @@ from google.genai.errors import ClientError
 from langchain_core.messages import HumanMessage, SystemMessage
 
 import backends as module
-from agent.loop import Given, agent_events
+from agent.given import Given
+from agent.loop import Kit, agent_events
 from backends import Backend, Backends, Options
 from backends.langchain import LangChainBackend
 from backends.local import LocalBackend
@@ -124,7 +125,8 @@ async def test_a_run_on_it_follows_the_grammar(subject: Subject) -> None:
     messages = [SystemMessage("Be brief.", id="system"), HumanMessage("Who are you?", id="asked")]
 
     async def work(run: LiveRun) -> None:
-        async with aclosing(agent_events(model, subject.backend, Given(messages, [], 4000, "none"))) as found:
+        given = Given(messages, [], 4000, "none")
+        async with aclosing(agent_events(model, subject.backend, given, Kit(), run.calls)) as found:
             async for event in found:
                 run.emit(event)
 

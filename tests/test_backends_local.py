@@ -18,7 +18,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from agent.loop import Given, _context, agent_events
+from agent.loop import Given, Kit, _context, agent_events
 from backends.base import Options
 from backends.local import LocalBackend, _threads
 from backends.weights import bundled_weights
@@ -42,7 +42,7 @@ def started(backend: LocalBackend, text: str, max_tokens: int = 800) -> LiveRun:
     messages = [SYSTEM, HumanMessage(text, id="asked")]
 
     async def work(run: LiveRun) -> None:
-        async with aclosing(agent_events(model, backend, Given(messages, [], 4000, "none"))) as found:
+        async with aclosing(agent_events(model, backend, Given(messages, [], 4000, "none"), Kit(), run.calls)) as found:
             async for event in found:
                 run.emit(event)
 

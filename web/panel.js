@@ -53,18 +53,39 @@ function drawTimes() {
     node.firstElementChild.dataset.p = phase;
     put(node.lastElementChild, `${phase} ${seconds(sum)}`);
   });
-  list($('.bars'), value.steps, () => { const li = make('li', 'span', 'span', 'span'); li.children[1].className = 'track'; li.children[1].append(document.createElement('i')); return li; }, (node, step) => {
-    const end = step.end ?? whole;
-    node.dataset.kind = step.kind;
-    node.toggleAttribute('data-failed', Boolean(step.error));
-    node.title = step.error ? `${step.name}: ${step.error}` : step.name;
-    put(node.children[0], step.name);
-    node.children[0].style.paddingLeft = `${Math.min(step.depth, 4) * 10}px`;
-    const bar = node.children[1].firstElementChild;
-    bar.style.left = share(step.start, whole);
-    bar.style.width = share(end - step.start, whole);
-    put(node.children[2], seconds(end - step.start));
-  });
+  list($('.bars'), value.steps, makeBar, (node, step) => fillBar(node, step, whole));
+}
+
+function makeBar() {
+  const li = make('li', 'span', 'span', 'span', 'div');
+  li.children[1].className = 'track';
+  li.children[1].append(document.createElement('i'));
+  li.children[3].className = 'detail';
+  li.children[3].append(make('p'), make('pre'), make('p'), make('pre'), make('button'));
+  Object.assign(li.children[3].lastElementChild, { type: 'button', textContent: 'Cancel this call' });
+  return li;
+}
+
+function fillBar(node, step, whole) {
+  const end = step.end ?? whole, detail = node.children[3];
+  node.dataset.kind = step.kind;
+  node.dataset.call = step.id;
+  node.toggleAttribute('data-failed', Boolean(step.error));
+  node.toggleAttribute('data-more', step.input != null);
+  node.title = step.error ? `${step.name}: ${step.error}` : step.name;
+  put(node.children[0], step.name);
+  node.children[0].style.paddingLeft = `${Math.min(step.depth, 4) * 10}px`;
+  const bar = node.children[1].firstElementChild;
+  bar.style.left = share(step.start, whole);
+  bar.style.width = share(end - step.start, whole);
+  put(node.children[2], seconds(end - step.start));
+  if (step.input == null) return;
+  const [, input, label, output, cancel] = detail.children;
+  put(detail.firstElementChild, 'Input');
+  put(input, step.input);
+  put(label, step.error ? `Failed: ${step.error}` : step.end == null ? 'Output so far' : 'Output');
+  put(output, step.output || '–');
+  cancel.hidden = step.end != null || !value.live;
 }
 
 function row(node, message) {
@@ -98,12 +119,14 @@ function draw() {
     for (const name of ['ttft', 'tokens', 'rate', 'average']) figure(name, '–', '');
     for (const selector of ['.stretches', '.legend', '.bars']) $(selector).replaceChildren();
     $('.thoughts').hidden = true;
+    window.glassboxApprovals?.(null, []);
     context = null;
     drawContext();
     return;
   }
   value = next; at = performance.now();
   window.glassboxAddress?.(value.conversation);
+  window.glassboxApprovals?.(value.run, value.approvals);
   panel.dataset.phase = value.phase;
   put($('.phase'), NAMES[value.phase] ?? value.phase);
   put($('.step'), !value.live ? value.said : value.phase === 'thinking' && value.thoughts ? `… ${value.thoughts.slice(-90)}` : (value.step ?? ''));
@@ -123,6 +146,9 @@ function draw() {
 element.addEventListener('click', (event) => {
   const item = event.target.closest('.given li, .left-out li');
   if (item) item.toggleAttribute('data-open');
+  const bar = event.target.closest('.bars li[data-more]');
+  if (event.target.closest('.detail button')) trigger('cancel', { call: bar.dataset.call });
+  else if (bar && !event.target.closest('.detail')) bar.toggleAttribute('data-open');
   if (event.target.closest('.head')) {
     const open = panel.toggleAttribute('data-open');
     $('.head').setAttribute('aria-expanded', String(open));
@@ -134,7 +160,7 @@ draw();
 const SILENT_MS = 4000;
 const ticking = setInterval(() => {
   if (!element.isConnected) clearInterval(ticking);
-  else if (value?.live && performance.now() - at > SILENT_MS) {
+  else if (value?.live && value.phase !== 'approval' && performance.now() - at > SILENT_MS) {
     panel.dataset.phase = 'stalled';
     put($('.phase'), 'Connection lost');
     put($('.step'), 'The run goes on without this page; it is found again as soon as the server answers.');

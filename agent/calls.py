@@ -1,0 +1,171 @@
+"""Tool calls, told as they happen: LangChain's own events carry no `tool_call_id`, and a tool that raises would end the
+run and leave its siblings without an end.
+
+Whatever goes wrong with a call becomes an observation for the model: an error, a time-out, a refusal, a cancel.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langchain_core.callbacks import adispatch_custom_event
+from langchain_core.messages import ToolMessage
+
+from agent.tools.streaming import told_to
+from memory.text import whole
+from runs.calls import Calls
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware import ToolCallRequest
+    from langgraph.types import Command
+
+TOOL_START, TOOL_OUTPUT, TOOL_END = "tool_start", "tool_output", "tool_end"
+APPROVAL, STATUS = "approval", "status"
+"""Names of the custom events that carry the fields of our events of the same names."""
+_MOST_ERROR = 2000
+"""Characters of an error that are told."""
+_MOST_INPUT = 20_000
+_ENDING_S = 0.45
+"""For a tool to end in when its call is cancelled; after that it is left to itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for all tool calls: those that need an approval, seconds for one, characters of a result."""
+
+    approval: frozenset[str] = frozenset()
+    seconds: float = 60.0
+    characters: int = 6000
+
+
+class _Failed(Exception):
+    """Why a call gave no result: `error` for people, `text` for the model."""
+
+    def __init__(self, error: str, text: str) -> None:
+        super().__init__(error)
+        self.error, self.text = error, text
+
+
+def tool_middleware(calls: Calls, rules: Rules) -> Any:
+    """Middleware that tells each call's start, outputs, approval and end, and bounds it."""
+    from langchain.agents.middleware import AgentMiddleware
+
+    seen: Counter[str] = Counter()
+
+    class ToolMiddleware(AgentMiddleware[Any, Any, Any]):
+        async def awrap_tool_call(
+            self,
+            request: "ToolCallRequest",
+            handler: "Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]",
+        ) -> Any:
+            call, begun = request.tool_call, time.monotonic()
+            call_id = call["id"] or uuid4().hex
+            seen[call_id] += 1  # some servers count their calls anew with each reply
+            told = {
+                "tool": call["name"],
+                "tool_call_id": call_id if seen[call_id] == 1 else f"{call_id}-{seen[call_id]}",
+            }
+            await adispatch_custom_event(TOOL_START, {**told, "input": _shown(call["args"])})
+            error = None
+            try:
+                result: Any = _cut(await _watched(calls, rules, told, request, handler), rules.characters)
+            except _Failed as e:
+                error = e.error
+                result = ToolMessage(e.text, tool_call_id=call["id"], name=call["name"], status="error")
+            output = result.text if isinstance(result, ToolMessage) else ""
+            if error is None and isinstance(result, ToolMessage) and result.status == "error":
+                error = output[:_MOST_ERROR]
+            ended = {"output": output, "duration_s": round(time.monotonic() - begun, 3), "error": error}
+            await adispatch_custom_event(TOOL_END, {**told, **ended})
+            if error and call["name"] in rules.approval and calls.working and not calls.asked:
+                await adispatch_custom_event(STATUS, {"phase": "tool", "content": "Calling the other tools"})
+            return result
+
+    return ToolMiddleware()
+
+
+async def _watched(calls: Calls, rules: Rules, told: dict[str, str], request: Any, handler: Any) -> Any:
+    """The call in a task of its own, so that it can be ended alone. Raises _Failed."""
+    call_id = told["tool_call_id"]
+    work = asyncio.create_task(_allowed(calls, rules, told, request, handler), name=f"call {call_id}")
+    calls.begin(call_id, work)
+    try:
+        await asyncio.wait({work})
+    finally:
+        calls.end(call_id)
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work}, timeout=_ENDING_S)
+    if work.cancelled():
+        raise _Failed("cancelled by the visitor", "The visitor cancelled this call. Go on without its result.")
+    return work.result()
+
+
+async def _allowed(calls: Calls, rules: Rules, told: dict[str, str], request: Any, handler: Any) -> Any:
+    """The call, after a person has allowed it where the rules want that."""
+    call = request.tool_call
+    if told["tool"] in rules.approval:
+        await adispatch_custom_event(APPROVAL, {**told, "input": _shown(call["args"])})
+        answer = await calls.ask(told["tool_call_id"])
+        if not answer.approved:
+            raise _Failed("refused by the visitor", "The visitor refused this call. Go on without it.")
+        said = f"Calling {told['tool']}"
+        if answer.input is not None and answer.input != call["args"]:
+            request = request.override(tool_call={**call, "args": answer.input})
+            said += f" with an input of yours: {json.dumps(answer.input, ensure_ascii=False)[:_MOST_ERROR]}"
+        others = calls.asked
+        phase = {"phase": "approval" if others else "tool", "content": said}
+        await adispatch_custom_event(STATUS, {**phase, "tool_call_id": told["tool_call_id"]})
+    return await _timed(rules.seconds, told, request, handler)
+
+
+async def _timed(seconds: float, told: dict[str, str], request: Any, handler: Any) -> Any:
+    from langgraph.errors import GraphBubbleUp
+
+    async def tell(chunk: str) -> None:
+        if text := whole(chunk):
+            await adispatch_custom_event(TOOL_OUTPUT, {**told, "chunk": text})
+
+    async def call() -> Any:
+        with told_to(tell):
+            return await handler(request)
+
+    work = asyncio.create_task(call())
+    try:
+        await asyncio.wait({work}, timeout=seconds)
+    finally:
+        late = not work.done()
+        if late:
+            work.cancel()
+            await asyncio.wait({work}, timeout=_ENDING_S)
+    if late:
+        error = f"it took longer than {seconds:g} s"
+        raise _Failed(error, f"The tool failed: {error}.")
+    try:
+        return work.result()
+    except GraphBubbleUp:
+        raise
+    except Exception as e:
+        error = whole(str(e) or type(e).__name__)[:_MOST_ERROR]
+        raise _Failed(error, f"The tool failed: {error}") from e
+
+
+def _cut(result: Any, most: int) -> Any:
+    """A result of at most so many characters, which says where it was cut."""
+    if not isinstance(result, ToolMessage):
+        return result
+    text = whole(result.text)
+    if len(text) > most:
+        text = f"{text[:most]}\n[cut: it has {len(text):,} characters]"
+    return result if text == result.text else result.model_copy(update={"content": text})
+
+
+def _shown(arguments: Any) -> Any:
+    """A call's input, or the beginning of one that is too long to be told."""
+    text = whole(json.dumps(arguments, ensure_ascii=False, default=str))
+    return json.loads(text) if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}

@@ -1,0 +1,83 @@
+"""The tools: which there are, which are on, and what a visitor's turn gets of them.
+
+Add one: a function with `@streaming_tool` (or any LangChain tool) and a line in `TOOLS`. Turn one on or off: `enabled`
+in the settings, and a checkbox on the page.
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.tools import BaseTool
+
+from agent.tools.documents import search_tool
+from agent.tools.library import Library
+from runs.errors import ChatError
+from runs.events import JSON
+from settings import SettingsError, ToolSettings
+
+TOOLS = {
+    "calculator": "agent.tools.calculator:calculator",
+    "clock": "agent.tools.clock:clock",
+    "count": "agent.tools.count:count",
+    "wikipedia": "agent.tools.wikipedia:wikipedia",
+    "search": "agent.tools.documents:search_tool",
+}
+"""Where each tool is. A function that is no tool itself makes one, of the library and the visitor."""
+
+
+class Toolbox:
+    """The tools that are on. One for the whole app."""
+
+    def __init__(self, settings: ToolSettings, library: Library) -> None:
+        """Raises SettingsError for a name or a path that leads to no tool."""
+        self.settings, self.library = settings, library
+        self._made = dict(self._make(name) for name in settings.enabled)
+        if unknown := [name for name in settings.approval if name not in self._made]:
+            raise SettingsError(f"tools, approval: found {unknown[0]!r}, allowed: {_listed(self._made)}")
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._made)
+
+    def tools(self, visitor: str | None, chosen: Sequence[str] | None = None) -> list[BaseTool]:
+        """The tools for a visitor's turn; `chosen` None is all. Raises ChatError `invalid_request`."""
+        if unknown := [name for name in chosen or () if name not in self._made]:
+            raise ChatError("invalid_request", f"There is no tool {unknown[0]!r}; there are: {_listed(self._made)}.")
+        names = self.names if chosen is None else [name for name in self.names if name in chosen]
+        return [search_tool(self.library, visitor) if name == "search" else self._made[name] for name in names]
+
+    def listed(self) -> list[JSON]:
+        """What a visitor may know of each: name, what it is for, its inputs, whether it waits for an approval."""
+        return [
+            {
+                "name": one.name,
+                "about": one.description.partition("\n")[0],
+                "input": one.args,
+                "approval": one.name in self.settings.approval,
+            }
+            for one in self.tools(None)
+        ]
+
+    def _make(self, name: str) -> tuple[str, BaseTool]:
+        path = TOOLS.get(name, name)
+        if ":" not in path:
+            raise SettingsError(f"tools, enabled: found {name!r}, allowed: {_listed(TOOLS)}, or package.module:name")
+        module, _, attribute = path.partition(":")
+        try:
+            found: Any = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as e:
+            raise SettingsError(f"tools, enabled: {name!r} cannot be imported: {e}") from None
+        if found is search_tool:
+            found = search_tool(self.library, None)
+        if not isinstance(found, BaseTool):
+            raise SettingsError(
+                f"tools, enabled: {name!r} is no LangChain tool; write @streaming_tool or @tool above it"
+            )
+        if TOOLS.get(found.name, path) != path:
+            raise SettingsError(f"tools, enabled: {name!r} has the name {found.name!r}, which another tool has already")
+        return found.name, found
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

@@ -1,0 +1,46 @@
+"""The time now, anywhere."""
+
+import asyncio
+import difflib
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
+
+from agent.tools.streaming import streaming_tool
+
+_LONGEST = 60
+"""Characters of a zone's name."""
+
+
+@streaming_tool
+async def clock(time_zone: str = "UTC") -> AsyncGenerator[str, None]:
+    """Tells the date and the time now in a time zone, such as UTC or Europe/Berlin; a city's name alone will do."""
+    zone = await asyncio.to_thread(_zone, time_zone)
+    now = datetime.now(ZoneInfo(zone))
+    yield f"{now.isoformat(timespec='seconds')}, {now:%A} ({zone})"
+
+
+@cache
+def _zones() -> dict[str, list[str]]:
+    """The zones by their names in small letters, whole and the last part alone."""
+    found: dict[str, list[str]] = {}
+    for zone in sorted(available_timezones()):
+        for name in {zone.lower(), zone.rpartition("/")[2].lower()}:
+            found.setdefault(name, []).append(zone)
+    return found
+
+
+def _zone(wanted: str) -> str:
+    """The zone that is meant. Raises ValueError with the ones that may have been."""
+    name = "_".join(wanted.lower().split()) or "utc"
+    zones = _zones()
+    meant = zones.get(name, [])
+    exact = [zone for zone in meant if zone.lower() == name]
+    if exact:
+        return exact[0]
+    if meant and len({datetime.now(ZoneInfo(zone)).utcoffset() for zone in meant}) == 1:
+        return meant[0]  # several are old names of one place
+    close = meant or [zones[near][0] for near in difflib.get_close_matches(name[:_LONGEST], zones, 3)]
+    hint = f"did you mean {' or '.join(dict.fromkeys(close))}?" if close else "use an IANA name such as Europe/Berlin."
+    raise ValueError(f"There is no one time zone {wanted[:_LONGEST]!r}: {hint}")

@@ -1,0 +1,21 @@
+"""A slow tool, to see what a tool at work looks like, and to cancel one."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from agent.tools.streaming import streaming_tool
+
+_MOST, _LONGEST_S = 1000, 5.0
+
+
+@streaming_tool
+async def count(upto: int = 10, pause_s: float = 0.5) -> AsyncGenerator[str, None]:
+    """Counts slowly from 1 up to a number, with a pause of some seconds between two numbers. For demonstration."""
+    if not 1 <= upto <= _MOST:
+        raise ValueError(f"upto: found {upto}, allowed: 1 to {_MOST}")
+    if not 0 <= pause_s <= _LONGEST_S:
+        raise ValueError(f"pause_s: found {pause_s:g}, allowed: 0 to {_LONGEST_S:g}")
+    for number in range(1, upto + 1):
+        if number > 1:
+            await asyncio.sleep(pause_s)
+        yield f"{number} of {upto}\n"

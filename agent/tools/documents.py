@@ -1,0 +1,31 @@
+"""The tool that searches a visitor's documents. It is made anew for each visitor, who sees no one else's."""
+
+from collections.abc import AsyncGenerator
+
+from langchain_core.tools import StructuredTool
+
+from agent.tools.library import Library
+from agent.tools.streaming import streaming_tool
+
+_CHARACTERS = 600
+"""Of each passage that is found."""
+
+
+def search_tool(library: Library, owner: str | None) -> StructuredTool:
+    """Makes the tool `search` over the owner's documents and the guide; without an owner, over the guide alone."""
+
+    @streaming_tool
+    async def search(query: str) -> AsyncGenerator[str, None]:
+        """Searches the visitor's uploaded documents and this project's own guide."""
+        found = await library.search(owner, query)
+        for number, passage in enumerate(found, 1):
+            text = passage.text[:_CHARACTERS] + ("…" if len(passage.text) > _CHARACTERS else "")
+            yield f"[{number}] {passage.document}, {passage.place}\n{text}\n\n"
+        if not found:
+            documents = await library.documents(None)
+            if owner is not None:
+                documents += await library.documents(owner)
+            plural = "" if len(documents) == 1 else "s"
+            yield f"Nothing found: {len(documents)} document{plural} searched, and none has any of these words."
+
+    return search

@@ -1,0 +1,55 @@
+"""The tool `search`: each hit is told with its place, and finding nothing is said."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.tools.documents import search_tool
+from agent.tools.library import Library
+from agent.tools.streaming import told_to
+
+
+@pytest.fixture
+async def library(tmp_path: Path) -> AsyncIterator[Library]:
+    guide = tmp_path / "GUIDE.md"
+    guide.write_text("## Parrots\nThey talk.\n", encoding="utf-8")
+    library = Library(tmp_path / "library.db", guide)
+    await library.add("anna", "birds.txt", b"The parrots of Anna. " + b"They are green. " * 45)
+    yield library
+    await library.close()
+
+
+async def test_each_hit_is_told_with_its_place(library: Library) -> None:
+    tool = search_tool(library, "anna")
+    told: list[str] = []
+
+    async def tell(text: str) -> None:
+        told.append(text)
+
+    with told_to(tell):
+        result = await tool.ainvoke({"query": "parrots talk"})
+    assert result == "".join(told)
+    first, second, end = result.split("\n\n")
+    assert (first, end) == ("[1] GUIDE.md, Parrots\nThey talk.", "")
+    place, _, text = second.partition("\n")
+    assert place == "[2] birds.txt, section 1"
+    assert text.startswith("The parrots of Anna. They are green.") and text.endswith("…") and len(text) == 601
+
+
+async def test_another_visitor_finds_the_guide_alone(library: Library) -> None:
+    for owner in ("ben", None):
+        result = await search_tool(library, owner).ainvoke({"query": "parrots"})
+        assert result == "[1] GUIDE.md, Parrots\nThey talk.\n\n"
+
+
+async def test_nothing_found_is_said_with_how_much_was_searched(library: Library) -> None:
+    for owner, searched in (("anna", "2 documents searched"), ("ben", "1 document searched"), (None, "1 document ")):
+        result = await search_tool(library, owner).ainvoke({"query": "submarine"})
+        assert result.startswith(f"Nothing found: {searched}")
+
+
+def test_a_model_is_told_what_it_is_for(library: Library) -> None:
+    tool = search_tool(library, None)
+    assert (tool.name, list(tool.args)) == ("search", ["query"])
+    assert tool.description == "Searches the visitor's uploaded documents and this project's own guide."

@@ -1,0 +1,48 @@
+// Shows the calls that wait for an answer, as the panel is told of them. Inputs are text, never markup.
+const box = element.querySelector('.asked');
+const WAKE_MS = 5000;
+let timer = null, asked = [];
+
+const make = (tag, text, more = {}) => Object.assign(document.createElement(tag), { textContent: text, ...more });
+
+function card(one) {
+  const card = make('div', '', { className: 'card' });
+  const exact = JSON.stringify(one.input, null, 2);
+  const input = make('textarea', exact, { value: exact, readOnly: true, spellcheck: false, rows: Math.min(10, exact.split('\n').length) });
+  input.setAttribute('aria-label', `Input of ${one.tool}`);
+  const why = make('p', '', { className: 'why' });
+  const row = make('div', '', { className: 'row' });
+  const answer = (approved) => {
+    let edited = null;
+    if (approved && input.value !== exact) {
+      try { edited = JSON.parse(input.value); } catch { why.textContent = 'This is no JSON: mend it, or reload to start over.'; return; }
+    }
+    for (const button of row.children) button.disabled = true;
+    trigger('answer', { call: one.tool_call_id, approved, input: edited });
+  };
+  const button = (text, name, act) => {
+    const made = make('button', text, { type: 'button', className: name });
+    made.addEventListener('click', act);
+    row.append(made);
+  };
+  button('Approve', 'yes', () => answer(true));
+  button('Edit', 'edit', () => { input.readOnly = false; input.focus(); });
+  button('Refuse', 'no', () => answer(false));
+  card.append(make('b', `${one.tool} waits for your approval`), input, why, row);
+  card.dataset.call = one.tool_call_id;
+  return card;
+}
+
+// Cards that are there stay as they are: an edit in one is not lost when another is answered.
+window.glassboxApprovals = (run, approvals) => {
+  asked = approvals;
+  const wanted = new Set(approvals.map((one) => one.tool_call_id));
+  for (const old of [...box.children]) if (!wanted.has(old.dataset.call)) old.remove();
+  for (const one of approvals) if (![...box.children].some((old) => old.dataset.call === one.tool_call_id)) box.append(card(one));
+  plan();
+};
+
+function plan() {
+  clearTimeout(timer);
+  if (asked.length && element.isConnected) timer = setTimeout(() => { if (!document.hidden) trigger('wake'); plan(); }, WAKE_MS);
+}
