@@ -1,0 +1,159 @@
+"""Commands: `/name arguments` runs a tool by the visitor's word, also where the model knows none."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage, ToolMessage
+
+from agent.commands import read_command
+from agent.turns import Ask, Turns
+from memory.messages import Tuning
+from runs.calls import Answer
+from runs.errors import ChatError
+from tests import test_agent_calls as calls
+from tests.conftest import until
+from tests.test_agent_calls import _world, asked, begun, ended, make, of, options, seen  # noqa: F401
+
+Make = Callable[..., Turns]
+
+
+@pytest.fixture
+def talker(make: Make, seen: list[Any]) -> Turns:  # noqa: F811
+    """A model that knows no tools."""
+    return make({"text": "it is so", "pause": 0, "seen": seen}, kind="Talker")
+
+
+async def refused(turns: Turns, message: str) -> str:
+    with pytest.raises(ChatError) as raised:
+        await turns.start(Ask(message, "anna"))
+    assert not list(turns.runs.live()), "nothing has started"
+    assert raised.value.code == "invalid_request"
+    return raised.value.message
+
+
+async def test_a_command_runs_its_tool_and_the_model_is_given_the_result_as_text(
+    talker: Turns,
+    seen: list[Any],  # noqa: F811
+) -> None:
+    told = await asked(talker, "/calculator 17*23")
+    assert talker.backends.first.knows_tools is False
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "it is so ")
+    (start,), (end,) = of(told, "tool_start"), of(told, "tool_end")
+    assert (start["tool"], start["input"]) == ("calculator", {"expression": "17*23"})
+    assert (end["tool_call_id"], "391" in end["output"], "error" in end) == (start["tool_call_id"], True, False)
+    ((messages, *_),) = seen
+    assert not any(isinstance(m, ToolMessage) or getattr(m, "tool_calls", None) for m in messages)
+    assert isinstance(messages[-1], HumanMessage)
+    assert messages[-1].text.startswith("/calculator 17*23")
+    assert end["output"] in messages[-1].text
+    (context,) = of(told, "context")
+    assert [m["role"] for m in context["messages"]] == ["system", "user"]
+    stored = await talker.store.history(told[0]["conversation_id"])
+    assert [m.text for m in stored] == ["/calculator 17*23", "it is so "]
+
+
+async def test_a_command_that_fails_is_given_to_the_model_too(talker: Turns, seen: list[Any]) -> None:  # noqa: F811
+    told = await asked(talker, "/breaks a")
+    assert told[-1]["type"] == "complete"
+    assert of(told, "tool_end")[0]["error"] == "no luck today"
+    assert "no luck today" in seen[-1][0][-1].text
+
+
+@pytest.mark.parametrize(
+    ("message", "given"),
+    [
+        ('/calculator {"expression": "6*7"}', {"expression": "6*7"}),
+        ("/calculator   6*7  ", {"expression": "6*7"}),
+        ("/calculator\n6*7", {"expression": "6*7"}),
+    ],
+)
+async def test_arguments_are_json_or_the_text_of_the_first(talker: Turns, message: str, given: dict[str, Any]) -> None:
+    told = await asked(talker, message)
+    assert of(told, "tool_start")[0]["input"] == given
+    assert "42" in of(told, "tool_end")[0]["output"]
+
+
+async def test_what_only_looks_like_json_is_text(talker: Turns) -> None:
+    told = await asked(talker, "/plain {braces}")
+    assert (calls.world.got, of(told, "tool_start")[0]["input"]) == (["{braces}"], {"text": "{braces}"})
+
+
+async def test_a_number_may_be_written_as_text(talker: Turns) -> None:
+    told = await asked(talker, "/many 3")
+    assert of(told, "tool_end")[0]["output"] == "0,1,2,"
+
+
+async def test_arguments_that_do_not_fit_are_an_error_of_the_call(talker: Turns) -> None:
+    told = await asked(talker, '/calculator {"nonsense": 1}')
+    assert told[-1]["type"] == "complete"
+    assert of(told, "tool_end")[0]["error"]
+
+
+@pytest.mark.parametrize("message", ["/nothing 1", "/", "/ 17*23", "/nothing"])
+async def test_an_unknown_command_is_refused_with_the_list(talker: Turns, message: str) -> None:
+    told = await refused(talker, message)
+    assert "/calculator <expression>" in told
+    assert "/plain <text>" in told
+    assert "/nothing" in told if "nothing" in message else "name" in told
+
+
+async def test_a_command_without_what_it_needs_is_refused(talker: Turns) -> None:
+    assert "/calculator <expression>" in await refused(talker, "/calculator")
+
+
+async def test_json_too_deep_to_read_is_not_the_apps_failure(talker: Turns) -> None:
+    told = await asked(talker, '/plain {"text": ' + "[" * 20_000)
+    assert told[-1]["type"] == "complete"
+
+
+async def test_half_a_pair_in_json_can_be_sent_and_stored(talker: Turns) -> None:
+    run = await begun(talker, '/plain {"text": "\\ud83d"}')
+    assert (await ended(run))[-1]["type"] == "complete"
+    assert run.unsaved is None
+    for entry in run.log.entries:
+        entry.json.encode()
+
+
+@pytest.mark.parametrize("message", ["/etc/passwd is a file", " /calculator 1", "see /calculator 1", "//calculator 1"])
+async def test_other_text_is_plain_text(talker: Turns, seen: list[Any], message: str) -> None:  # noqa: F811
+    told = await asked(talker, message)
+    assert (told[-1]["type"], of(told, "tool_start")) == ("complete", [])
+    assert seen[-1][0][-1].text == message
+
+
+async def test_a_command_may_use_a_tool_that_is_off_for_the_conversation(talker: Turns) -> None:
+    told = await asked(talker, "/calculator 17*23", tuning=Tuning(tools=()))
+    assert "391" in of(told, "tool_end")[0]["output"]
+
+
+async def test_a_model_that_knows_tools_may_go_on_with_them(make: Make, seen: list[Any]) -> None:  # noqa: F811
+    told = await asked(make(options(seen, ("plain", {"text": "b"}))), "/calculator 17*23")
+    assert told[-1]["type"] == "complete"
+    assert [e["tool"] for e in of(told, "tool_start")] == ["calculator", "plain"]
+    human, *rest = [m for m in seen[-1][0] if m.type != "system"]
+    assert "391" in human.text
+    assert [m.type for m in rest] == ["ai", "tool"]
+
+
+async def test_a_command_waits_for_its_approval_too(make: Make, seen: list[Any]) -> None:  # noqa: F811
+    turns = make({"text": "it is so", "pause": 0, "seen": seen}, kind="Talker", approval=["plain"])
+    run = await begun(turns, "/plain hello")
+    await until(lambda: run.calls.asked)
+    (call_id,) = run.calls.asked
+    run.calls.answer(call_id, Answer(False))
+    told = await ended(run)
+    assert (told[-1]["type"], calls.world.got) == ("complete", [])
+    assert "refused" in seen[-1][0][-1].text
+
+
+async def test_any_name_a_tool_may_have_is_a_command() -> None:
+    hyphened = calls.plain.model_copy(update={"name": "web-search"})
+    found = read_command("/web-search cats", [hyphened])
+    assert found
+    assert (found.tool, found.input) == ("web-search", {"text": "cats"})
+
+
+async def test_without_tools_a_command_says_so() -> None:
+    with pytest.raises(ChatError, match="No tool is turned on"):
+        read_command("/calculator 1", [])
