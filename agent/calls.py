@@ -5,9 +5,9 @@ Whatever goes wrong with a call becomes an observation for the model: an error, 
 """
 
 import asyncio
+import itertools
 import json
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from langchain.agents.middleware import ToolCallRequest
     from langgraph.types import Command
 
-TOOL_START, TOOL_OUTPUT, TOOL_END = "tool_start", "tool_output", "tool_end"
-APPROVAL, STATUS = "approval", "status"
-"""Names of the custom events that carry the fields of our events of the same names."""
+TOOL_START, TOOL_OUTPUT, TOOL_END = "glassbox_tool_start", "glassbox_tool_output", "glassbox_tool_end"
+APPROVAL, STATUS = "glassbox_approval", "glassbox_status"
+"""Names of the custom events that carry the fields of our events; any tool may dispatch others."""
 _MOST_ERROR = 2000
 """Characters of an error that are told."""
 _MOST_INPUT = 20_000
@@ -55,7 +55,7 @@ def tool_middleware(calls: Calls, rules: Rules) -> Any:
     """Middleware that tells each call's start, outputs, approval and end, and bounds it."""
     from langchain.agents.middleware import AgentMiddleware
 
-    seen: Counter[str] = Counter()
+    seen: set[str] = set()
 
     class ToolMiddleware(AgentMiddleware[Any, Any, Any]):
         async def awrap_tool_call(
@@ -64,13 +64,8 @@ def tool_middleware(calls: Calls, rules: Rules) -> Any:
             handler: "Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]",
         ) -> Any:
             call, begun = request.tool_call, time.monotonic()
-            call_id = call["id"] or uuid4().hex
-            seen[call_id] += 1  # some servers count their calls anew with each reply
-            told = {
-                "tool": call["name"],
-                "tool_call_id": call_id if seen[call_id] == 1 else f"{call_id}-{seen[call_id]}",
-            }
-            await adispatch_custom_event(TOOL_START, {**told, "input": _shown(call["args"])})
+            told = {"tool": call["name"], "tool_call_id": _unused(call["id"] or uuid4().hex, seen)}
+            await adispatch_custom_event(TOOL_START, {**told, "input": shown(call["args"])})
             error = None
             try:
                 result: Any = _cut(await _watched(calls, rules, told, request, handler), rules.characters)
@@ -89,6 +84,14 @@ def tool_middleware(calls: Calls, rules: Rules) -> Any:
     return ToolMiddleware()
 
 
+def _unused(call_id: str, seen: set[str]) -> str:
+    """The id, told apart from the `seen` ones, among which it is then: some servers count anew with each reply."""
+    numbered = itertools.chain([call_id], (f"{call_id}-{number}" for number in itertools.count(2)))
+    unused = next(one for one in numbered if one not in seen)
+    seen.add(unused)
+    return unused
+
+
 async def _watched(calls: Calls, rules: Rules, told: dict[str, str], request: Any, handler: Any) -> Any:
     """The call in a task of its own, so that it can be ended alone. Raises _Failed."""
     call_id = told["tool_call_id"]
@@ -101,6 +104,8 @@ async def _watched(calls: Calls, rules: Rules, told: dict[str, str], request: An
         if not work.done():
             work.cancel()
             await asyncio.wait({work}, timeout=_ENDING_S)
+    if work.cancelled() and call_id not in calls.cancelled:
+        raise _Failed("it was cancelled", "The tool failed: it was cancelled.")
     if work.cancelled():
         raise _Failed("cancelled by the visitor", "The visitor cancelled this call. Go on without its result.")
     return work.result()
@@ -110,12 +115,12 @@ async def _allowed(calls: Calls, rules: Rules, told: dict[str, str], request: An
     """The call, after a person has allowed it where the rules want that."""
     call = request.tool_call
     if told["tool"] in rules.approval:
-        await adispatch_custom_event(APPROVAL, {**told, "input": _shown(call["args"])})
+        await adispatch_custom_event(APPROVAL, {**told, "input": shown(call["args"])})
         answer = await calls.ask(told["tool_call_id"])
         if not answer.approved:
             raise _Failed("refused by the visitor", "The visitor refused this call. Go on without it.")
         said = f"Calling {told['tool']}"
-        if answer.input is not None and answer.input != call["args"]:
+        if answer.input is not None and answer.input not in (call["args"], shown(call["args"])):
             request = request.override(tool_call={**call, "args": answer.input})
             said += f" with an input of yours: {json.dumps(answer.input, ensure_ascii=False)[:_MOST_ERROR]}"
         others = calls.asked
@@ -165,7 +170,9 @@ def _cut(result: Any, most: int) -> Any:
     return result if text == result.text else result.model_copy(update={"content": text})
 
 
-def _shown(arguments: Any) -> Any:
-    """A call's input, or the beginning of one that is too long to be told."""
+def shown(arguments: Any) -> Any:
+    """A call's input as JSON can hold it, or the beginning of one that is too long to be told."""
     text = whole(json.dumps(arguments, ensure_ascii=False, default=str))
-    return json.loads(text) if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}
+    return (
+        json.loads(text, parse_constant=str) if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}
+    )

@@ -37,6 +37,8 @@ class Kit:
 
     tools: Sequence[BaseTool] = ()
     command: Command | None = None
+    hidden: frozenset[str] = frozenset()
+    """Tools that the command may use, and the model may not."""
     rules: Rules = field(default_factory=Rules)
     rounds: int = 8
 
@@ -100,7 +102,8 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit) -> Any:
             await adispatch_custom_event(CONTEXT, told)
             if told["tokens"] > given.room:
                 raise _too_long(backend, given, told)
-            tools = request.tools if backend.chooses_tools else []
+            offered = [one for one in request.tools if getattr(one, "name", None) not in kit.hidden]
+            tools = offered if backend.chooses_tools else []
             return await handler(request.override(messages=cast(Any, messages), tools=tools))
 
     return ModelMiddleware()

@@ -11,14 +11,14 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from agent.calls import APPROVAL, STATUS, TOOL_END, TOOL_OUTPUT, TOOL_START
+from agent.calls import APPROVAL, STATUS, TOOL_END, TOOL_OUTPUT, TOOL_START, shown
 from agent.pieces import Call, final_usage, held_back, read_piece
 from backends.base import PROGRESS
 from memory.text import whole
 from runs import events
 from runs.events import Event
 
-CONTEXT = "context"
+CONTEXT = "glassbox_context"
 """Name of the custom event that carries a `Context`'s fields."""
 
 _MOST = 8 * 1024
@@ -144,8 +144,7 @@ def _messages(value: Any) -> Iterator[BaseMessage]:
 def _plain(message: BaseMessage) -> events.JSON:
     told: events.JSON = {"role": ROLES.get(message.type, message.type), "content": whole(message.text)}
     if isinstance(message, AIMessage) and message.tool_calls:
-        calls = [{"name": c["name"], "id": c["id"], "args": c["args"]} for c in message.tool_calls]
-        told["tool_calls"] = json.loads(whole(json.dumps(calls, ensure_ascii=False, default=str)))
+        told["tool_calls"] = [{"name": c["name"], "id": c["id"], "args": shown(c["args"])} for c in message.tool_calls]
     return told
 
 

@@ -148,10 +148,10 @@ class Turns:
             return Kit()
         chosen, rules = self.toolbox.tools(visitor, tuning.tools), self.settings.tools
         command = read_command(text, every := self.toolbox.tools(visitor))
-        if command and command.tool not in {tool.name for tool in chosen}:
-            chosen += [tool for tool in every if tool.name == command.tool]
+        hidden = frozenset({command.tool} if command else ()) - {tool.name for tool in chosen}
+        chosen += [tool for tool in every if tool.name in hidden]
         bounds = Rules(frozenset(rules.approval), rules.seconds, rules.result_characters)
-        return Kit(chosen, command, bounds, rules.rounds)
+        return Kit(chosen, command, hidden, bounds, rules.rounds)
 
     async def _answer(self, run: LiveRun, chain: Sequence[Backend], turn: Turn, kit: Kit) -> None:
         async def answer(backend: Backend) -> None:

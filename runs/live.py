@@ -239,7 +239,7 @@ class LiveRun:
     def _abandoned(self, now: float) -> bool:
         return (
             self.owner is None
-            and self.state.phase != "approval"
+            and not self.state.approvals
             and not self.log.followers
             and now - self.log.left_at > self.lifetime.abandoned_s
         )

@@ -1,9 +1,11 @@
 """Tool calls through whole turns: their outputs as they come, and what holds when they fail, hang or are ended."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, adispatch_custom_event
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
@@ -157,7 +159,30 @@ async def stubborn(text: str) -> str:
     return "after all"
 
 
-NAMES = ("many", "trio", "slow", "flood", "breaks", "plain", "large", "html", "stubborn")
+@tool
+async def tells(text: str) -> str:
+    """Tells LangChain something of its own."""
+    await adispatch_custom_event("status", {"step": 1})
+    return "told"
+
+
+@tool
+async def gives_up(text: str) -> str:
+    """Cancels itself, as a client library may."""
+    raise asyncio.CancelledError
+
+
+@streaming_tool
+async def chatty(text: str) -> AsyncGenerator[str, None]:
+    """Has something to say even when it is ended."""
+    try:
+        yield "hello"
+        await asyncio.Event().wait()
+    finally:
+        yield "bye"
+
+
+NAMES = ("many", "trio", "slow", "flood", "breaks", "plain", "large", "html", "stubborn", "tells", "gives_up", "chatty")
 
 
 @pytest.fixture
@@ -383,6 +408,52 @@ async def test_a_model_that_calls_for_ever_is_ended_with_a_note(make: Make, seen
     assert (reply.standing, "3 rounds" in (reply.note or "")) == ("stopped", True)
 
 
+# Known problems, each with its mend in the report: the mark goes with the mend
+
+
+async def test_an_id_made_for_a_call_is_no_other_calls(make: Make, seen: list[Any]) -> None:
+    rounds = [[("plain", {"text": "1"}, "a"), ("plain", {"text": "2"}, "a"), ("plain", {"text": "3"}, "a-2")]]
+    told = await asked(make({**options(seen), "rounds": rounds}))
+    assert len({e["tool_call_id"] for e in of(told, "tool_start")}) == 3
+
+
+async def test_a_tools_own_custom_events_are_not_taken_for_ours(make: Make, seen: list[Any]) -> None:
+    told = await asked(make(options(seen, ("tells", {"text": "a"}))))
+    assert (told[-1]["type"], observed(seen)) == ("complete", {"c0": "told"})
+
+
+async def test_a_tool_that_cancels_itself_is_not_the_visitors_doing(make: Make, seen: list[Any]) -> None:
+    told = await asked(make(options(seen, ("gives_up", {"text": "a"}))))
+    assert told[-1]["type"] == "complete"
+    assert "visitor" not in of(told, "tool_end")[0]["error"] + observed(seen)["c0"]
+
+
+async def test_what_is_no_number_leaves_the_wire_json(make: Make, seen: list[Any]) -> None:
+    run = await begun(make(options(seen, ("plain", {"text": float("nan")}))))
+    await ended(run)
+    strange: list[str] = []
+    for entry in run.log.entries:
+        json.loads(entry.json, parse_constant=strange.append)
+    assert strange == []
+
+
+async def test_a_tool_that_talks_on_when_it_is_ended_leaves_no_noise(
+    make: Make, seen: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    told = await asked(make(options(seen, ("chatty", {"text": "a"})), seconds=0.1))
+    gc.collect()
+    await asyncio.sleep(0.05)
+    assert told[-1]["type"] == "complete"
+    assert "never retrieved" not in caplog.text
+
+
+async def test_a_long_input_that_comes_back_as_it_was_shown_is_the_whole_one(make: Make, seen: list[Any]) -> None:
+    run = await waiting(make, seen, ("plain", {"text": "z" * 30_000}))
+    run.calls.answer("c0", Answer(True, run.state.approvals[0].input))
+    assert (await ended(run))[-1]["type"] == "complete"
+    assert world.got == ["z" * 30_000]
+
+
 # Approvals
 
 
@@ -553,7 +624,8 @@ async def test_the_grammar_holds_whatever_the_tools_do(make: Make, script: list[
         while not run.ended:
             for step in run.state.open_steps:
                 if step.id.startswith("is cancelled") and opened(run, step.id) and step.id not in run.calls.cancelled:
-                    run.calls.cancel(step.id)
+                    with suppress(ChatError):  # its time is over, and its end is not told yet
+                        run.calls.cancel(step.id)
             await asyncio.sleep(0.01)
 
     async def halt() -> None:

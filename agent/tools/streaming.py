@@ -64,6 +64,7 @@ async def _collect(chunks: AsyncGenerator[str, None]) -> str:
     """The joined chunks, told as they come; a cancel lets the generator's own `finally` run first."""
     send, receive = anyio.create_memory_object_stream[str](_AHEAD)
     reading = asyncio.create_task(_read(chunks, send))
+    reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio complains
     tell, found = _listener.get(), list[str]()
     try:
         async with receive:
