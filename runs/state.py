@@ -213,10 +213,9 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
             return _enter(_answered(state, e.tool_call_id), e.phase, at, e.content)
         case events.Context() as e:
             return replace(state, context=e)
-        case events.ModelStart() as e:
-            return replace(state, steps=(*state.steps, Step(e.id, e.parent_id, "model", e.name, at)))
-        case events.ChainStart() as e:
-            return replace(state, steps=(*state.steps, Step(e.id, e.parent_id, "chain", e.name, at)))
+        case events.ModelStart() | events.ChainStart() as e:
+            kind: StepKind = "model" if isinstance(e, events.ModelStart) else "chain"
+            return replace(state, steps=(*state.steps, Step(e.id, e.parent_id, kind, e.name, at)))
         case events.ToolStart() as e:
             steps = (*state.steps, Step(e.tool_call_id, None, "tool", e.tool, at, input=e.input))
             return replace(state, steps=steps, tools=(*state.tools, e.tool))
