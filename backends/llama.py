@@ -25,6 +25,7 @@ from backends.llama_stream import stream_chunks
 
 _CACHED = 20_000
 THINK = "<think>"
+"""What begins visible thinking in the text of most models."""
 _BREAK = "\u2060"
 """Word joiner: no width, and no part of any control word."""
 

@@ -1,4 +1,6 @@
-"""What the benchmark has found, as Markdown tables: medians over the repetitions, and ratios within this one run."""
+"""What the benchmark has found, as Markdown tables: ratios within this one run, of medians over the repetitions (pages)
+or of all work by all time (rates).
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import harmonic_mean, median
