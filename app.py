@@ -23,14 +23,14 @@ from starlette.requests import HTTPConnection
 
 from agent.loop import warm_up
 from agent.tools import Toolbox
-from agent.tools.library import Library
+from agent.tools.library import Library, Limits
 from agent.turns import Turns
 from backends import Backends
 from backends.keys import ClearedFormatter
-from components.chat import WEB
 from components.handlers import Handlers
-from components.page import build_page, page_head
+from components.page import build_page
 from components.theme import build_theme
+from components.web import WEB, page_head
 from memory.store import Store
 from runs.registry import Runs
 from settings import Settings, SettingsError, load_settings
@@ -51,7 +51,8 @@ class App:
         self.backends = Backends(settings.backends, settings.keys)
         self.store = Store(settings.database_url)
         self.runs = Runs(most=settings.limits.runs)
-        self.library = Library(settings.data / "library.db", Path(__file__).parent / "README.md")
+        bounds = Limits(file_bytes=settings.limits.document_bytes)
+        self.library = Library(settings.data / "library.db", Path(__file__).parent / "README.md", bounds)
         self.turns = Turns(settings, self.backends, self.store, self.runs, Toolbox(settings.tools, self.library))
         secret = load_secret(settings.secret, settings.data)
         self.identity = Identity(secret, cross_site=settings.on_space)
@@ -107,6 +108,7 @@ class App:
             GuardMiddleware,
             ours=OURS,
             body_bytes=s.limits.body_bytes,
+            uploads={"/documents": s.limits.document_bytes},
             auth=s.auth,
             logged_in=self._logged_in,
         )

@@ -132,6 +132,8 @@ class LimitSettings(_Section):
     abandoned_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     runs: Annotated[int, Field(ge=1)] = 64
     body_bytes: Annotated[int, Field(ge=1024)] = 4_000_000
+    document_bytes: Annotated[int, Field(ge=1024)] = 5_000_000
+    """Of a file that a visitor adds for the tool `search`."""
 
 
 class FileSettings(_Section):

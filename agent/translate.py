@@ -33,6 +33,10 @@ class Notes:
     starts: tuple[tuple[str, float], ...] = ()
     calls: Mapping[str, Call] = field(default_factory=dict)
     """Open model calls that have given a chunk, by id; the others' text comes whole, with their end."""
+    wrote: bool = False
+    """Whether there is text of the reply already."""
+    gap: str = ""
+    """What keeps the next text apart from that of an earlier model call."""
 
     def since(self, step_id: str, now: float) -> float:
         """Seconds since a step began."""
@@ -46,7 +50,8 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
         case "on_chat_model_stream":
             return _pieces(data["chunk"], notes, step_id)
         case "on_chat_model_start":
-            started = replace(notes, starts=(*notes.starts, (step_id, now)))
+            gap = "\n\n" if notes.wrote else ""
+            started = replace(notes, starts=(*notes.starts, (step_id, now)), gap=gap)
             return [events.ModelStart(step_id, _parent(raw), raw["name"])], started
         case "on_chat_model_end":
             output, found = data.get("output"), list[Event]()
@@ -69,7 +74,7 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
             value, cut = bounded(new)
             return [events.ChainEnd(step_id, value, truncated=cut or None)], notes
         case "on_custom_event":
-            return _custom(raw["name"], data), notes
+            return _custom(raw, data), notes
         case _:
             return [], notes
 
@@ -81,7 +86,6 @@ def _parent(raw: Mapping[str, Any]) -> str | None:
 
 _CUSTOM: dict[str, Callable[..., Event]] = {
     CONTEXT: events.Context,
-    TOOL_START: events.ToolStart,
     TOOL_OUTPUT: events.ToolOutput,
     TOOL_END: events.ToolEnd,
     APPROVAL: events.Approval,
@@ -89,7 +93,10 @@ _CUSTOM: dict[str, Callable[..., Event]] = {
 }
 
 
-def _custom(name: str, data: Any) -> list[Event]:
+def _custom(raw: Mapping[str, Any], data: Any) -> list[Event]:
+    name = raw["name"]
+    if name == TOOL_START:
+        return [events.ToolStart(**data, parent_id=raw["run_id"])]  # a custom event has the id of what it was told in
     if name in _CUSTOM:
         return [_CUSTOM[name](**data)]
     if name == PROGRESS:
@@ -114,7 +121,8 @@ def _told(thought: str, text: str, notes: Notes) -> tuple[list[Event], Notes]:
     if thought:
         found.append(events.Reasoning(thought))
     if text:
-        found.append(events.Token(text, tokens))
+        found.append(events.Token(notes.gap + text, tokens))
+        notes = replace(notes, wrote=True, gap="")
     return found, replace(notes, tokens=tokens) if found else notes
 
 

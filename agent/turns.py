@@ -27,7 +27,7 @@ from runs import events
 from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun, new_id
 from runs.registry import Runs
-from settings import Settings
+from settings import Settings, ToolSettings
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +59,9 @@ class Turns:
     def __init__(
         self, settings: Settings, backends: Backends, store: Store, runs: Runs, toolbox: Toolbox | None = None
     ) -> None:
+        """Without a toolbox there are no tools but the backends' own."""
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
-        self.toolbox = toolbox
+        self.toolbox = toolbox or Toolbox(ToolSettings(enabled=[]))
         limits = settings.limits
         self._lifetime = Lifetime(limits.run_seconds, limits.abandoned_seconds, limits.stall_seconds)
 
@@ -72,7 +73,7 @@ class Turns:
         owner, tuning = ask.visitor, ask.tuning or Tuning()
         if ask.conversation_id:
             found = await self.store.conversation(ask.conversation_id, ask.visitor)
-            owner, tuning = found.owner, ask.tuning or found.tuning
+            owner, tuning = found.owner, ask.tuning or self._kept(found.tuning)
         tuning = self._checked_tuning(tuning)
         kit = self._kit(text, ask.visitor, tuning)
         chain = self.backends.chain(backend)
@@ -116,6 +117,10 @@ class Turns:
         with self.runs.hold(conversation_id):
             await self.store.delete(conversation_id)
 
+    def _kept(self, tuning: Tuning) -> Tuning:
+        """A conversation's tuning, without tools that have been turned off since."""
+        return tuning if tuning.tools is None else replace(tuning, tools=tuple(self.toolbox.known(tuning.tools)))
+
     def _checked(self, message: str) -> str:
         most = self.settings.limits.message_characters
         if len(message) > most:
@@ -144,8 +149,6 @@ class Turns:
 
     def _kit(self, text: str, visitor: str | None, tuning: Tuning) -> Kit:
         """The tools that are on for this turn, and the command in its message; a command may use any tool."""
-        if self.toolbox is None:
-            return Kit()
         chosen, rules = self.toolbox.tools(visitor, tuning.tools), self.settings.tools
         command = read_command(text, every := self.toolbox.tools(visitor))
         hidden = frozenset({command.tool} if command else ()) - {tool.name for tool in chosen}

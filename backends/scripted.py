@@ -35,15 +35,19 @@ from settings import BackendSettings
 
 TOUR_THOUGHTS = "The visitor wants to see the page at work. First a heading, then a list, then some code. "
 
-TOUR = """\
+_TOUR_BEGINS = """\
 ## What you are looking at
 
 This is the **scripted tour**: no model wrote it. It shows what the page does while a model writes:
 
 - the reply grows *as it comes*, and lists and code are drawn while they grow
 - the panel tells the phase, the time to the first token and the tokens per second
+- tools run at once, and what they find is shown while they run
 - **Stop** ends the work itself, not only its display
 
+"""
+
+_TOUR_ENDS = """\
 ```python
 async for chunk in model.astream(messages):
     if chunk.content:
@@ -54,9 +58,12 @@ async for chunk in model.astream(messages):
 |---|---|
 | swap the model | the *Backend* dropdown |
 | change what it remembers | the *Memory* dropdown |
+| run a tool yourself | typing `/` |
 
-Type `faults` to see what can go wrong, and how the page tells you.
+Type `approval` to see a tool that waits for your word, or `faults` to see what can go wrong.
 """
+
+TOUR = _TOUR_BEGINS + _TOUR_ENDS
 
 SHOWS: dict[str, str] = {
     "tools": "three tools at once, one of them slow: see their results arrive on the timeline",
@@ -109,7 +116,15 @@ def careful_tool(text: str) -> str:
     return f"It said: {text}"
 
 
-_CALLS = {
+_CALLS: dict[str | None, tuple[str, list[Piece], str]] = {
+    "tour": (
+        _TOUR_BEGINS,
+        [
+            Piece(tool="calculator", input={"expression": "17*23"}),
+            Piece(tool="count", input={"upto": 6, "pause_s": 0.3}),
+        ],
+        _TOUR_ENDS,
+    ),
     "tool failure": (
         "I ask a tool. ",
         [Piece(tool=broken_tool.name, input={"question": "Are you there?"})],
@@ -139,12 +154,20 @@ def asked_for(message: str) -> str | None:
     return next((name for name in (*SHOWS, *FAULTS) if asked == name or asked.startswith(name + " ")), None)
 
 
-def script(message: str, *, again: bool = False, observed: bool = False) -> Iterable[Piece]:
-    """The pieces that answer a message; may be endless. `again` is a second attempt, `observed` has a tool's result."""
-    wanted = asked_for(message)
+def script(
+    message: str, *, again: bool = False, observed: bool = False, offered: frozenset[str] = frozenset()
+) -> Iterable[Piece]:
+    """The pieces that answer a message; may be endless. `again` is a second attempt, `observed` has a tool's result.
+
+    Of the tools, only the `offered` ones are called.
+    """
+    asked = message.strip().lower()
+    wanted = "tour" if asked.startswith("tour") else asked_for(message)
     if wanted in _CALLS:
         before, calls, after = _CALLS[wanted]
-        return _words(after) if observed else [*_words(before), *calls]
+        begin = [*_words(TOUR_THOUGHTS if wanted == "tour" else "", thinking=True), *_words(before)]
+        calls = [piece for piece in calls if piece.tool in offered]
+        return _words(after) if observed else [*begin, *(calls or _words(after))]
     match wanted:
         case "slow":
             return [Piece("Here ", wait_s=8.0), *_words("is the first token, eight seconds later.")]
@@ -168,9 +191,6 @@ def script(message: str, *, again: bool = False, observed: bool = False) -> Iter
             return [*_words("This reply breaks off in the middle of a "), Piece(error=broken_off(_NAME))]
         case "endless":
             return (Piece(f"{number} ") for number in itertools.count(1))
-    asked = message.strip().lower()
-    if asked.startswith("tour"):
-        return [*_words(TOUR_THOUGHTS, thinking=True), *_words(TOUR)]
     if asked.startswith("fault"):
         lines = "\n".join(f"- `{name}`: {what}" for name, what in FAULTS.items())
         return _words(f"Type one of these:\n\n{lines}\n")
@@ -212,7 +232,7 @@ class ScriptedChat(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         """Without the pauses, and not without end."""
-        pieces = itertools.islice(self._script(messages, stop), 1001)
+        pieces = itertools.islice(self._script(messages, stop, **kwargs), 1001)
         return generate_from_stream(ChatGenerationChunk(message=_chunk(piece)) for piece in pieces)
 
     def _stream(
@@ -222,7 +242,7 @@ class ScriptedChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for piece in self._script(messages, stop):
+        for piece in self._script(messages, stop, **kwargs):
             time.sleep(piece.wait_s / self.speed)
             chunk = ChatGenerationChunk(message=_chunk(piece))
             if run_manager:
@@ -236,19 +256,22 @@ class ScriptedChat(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        for piece in self._script(messages, stop):
+        for piece in self._script(messages, stop, **kwargs):
             await asyncio.sleep(piece.wait_s / self.speed)
             chunk = ChatGenerationChunk(message=_chunk(piece))
             if run_manager:
                 await run_manager.on_llm_new_token(piece.text, chunk=chunk)
             yield chunk
 
-    def _script(self, messages: list[BaseMessage], stop: list[str] | None) -> Iterable[Piece]:
+    def _script(
+        self, messages: list[BaseMessage], stop: list[str] | None, tools: Sequence[events.JSON] = (), **kwargs: Any
+    ) -> Iterable[Piece]:
         asked = next((m for m in reversed(messages) if isinstance(m, HumanMessage)), HumanMessage(""))
         again = asked.id in self.asked
         if asked.id:
             self.asked.append(asked.id)
-        pieces = script(asked.text, again=again, observed=isinstance(messages[-1], ToolMessage))
+        offered = frozenset(one["function"]["name"] for one in tools)
+        pieces = script(asked.text, again=again, observed=isinstance(messages[-1], ToolMessage), offered=offered)
         return _stopped(pieces, stop) if stop else pieces
 
 

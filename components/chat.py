@@ -1,11 +1,13 @@
 """The conversation: what is drawn, the reply that grows, the prompt. Layout only; `page.py` attaches the listeners."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 
-WEB = Path(__file__).parent.parent / "web"
+from components.parts import build_parts
+from components.web import WEB, drawn_by
+
+_ASKED = "<div class='asked' role='group' aria-label='Waiting for your approval'></div>"
 
 
 @dataclass(frozen=True)
@@ -13,6 +15,7 @@ class ChatPane:
     intro: gr.HTML
     earlier: gr.Button
     chat: gr.Chatbot
+    parts: gr.HTML
     live: gr.Chatbot
     approval: gr.HTML
     prompt: gr.Textbox
@@ -36,24 +39,16 @@ def _chatbot(elem_id: str, **options: object) -> gr.Chatbot:
     )
 
 
-def _approval() -> gr.HTML:
-    """Drawn by `web/approval.js` from what the panel is given; triggers `answer` and `wake`."""
-    return gr.HTML(
-        html_template="<div class='asked' role='group' aria-label='Waiting for your approval'></div>",
-        js_on_load=(WEB / "approval.js").read_text(),
-        apply_default_css=False,
-        elem_id="approval",
-    )
-
-
 def build_chat(message_characters: int) -> ChatPane:
     with gr.Column(elem_id="conversation"):
         with gr.Column(elem_id="scroll"):
             intro = gr.HTML(html_template=(WEB / "intro.html").read_text(), js_on_load=None, elem_id="intro")
             earlier = gr.Button("Show earlier messages", elem_id="earlier", size="sm", visible=False)
             chat = _chatbot("chat", editable="user", buttons=["copy"])
+            parts = build_parts()
             live = _chatbot("live-reply", buttons=[])
-            approval = _approval()
+            approval = drawn_by("approval.js", "approval", _ASKED)
+        drawn_by("commands.js", "commands", "<ul role='listbox' aria-label='Commands'></ul>")
         with gr.Row(elem_id="composer"):
             prompt = gr.Textbox(
                 elem_id="prompt",
@@ -76,4 +71,4 @@ def build_chat(message_characters: int) -> ChatPane:
                 elem_id="hint",
             )
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
-    return ChatPane(intro, earlier, chat, live, approval, prompt, send, stop, clear)
+    return ChatPane(intro, earlier, chat, parts, live, approval, prompt, send, stop, clear)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import gradio as gr
 
 from backends import Backends
-from components.chat import WEB
 from components.render import render_modes
+from components.web import WEB, drawn_by
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,5 @@ def build_choices(backends: Backends, memory_default: str) -> Choices:
             min_width=120,
         )
         gr.Button("Options", elem_id="show-options", size="sm", scale=0, min_width=76)
-    about = gr.HTML(
-        value=None,
-        html_template="<p role='status'></p><div class='menu'></div>",
-        js_on_load=(WEB / "about.js").read_text(),
-        apply_default_css=False,
-        elem_id="about",
-    )
+    about = drawn_by("about.js", "about", "<p role='status'></p><div class='menu'></div>")
     return Choices(backend, memory, about)

@@ -1,10 +1,12 @@
 """What the page does when a visitor chooses a backend, sets its options or brings a key: more handlers."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
+from agent.tools import Toolbox
 from backends import Backends
 from components.options import render_options
 from components.render import render_backends
@@ -18,8 +20,8 @@ Updates = tuple[Any, ...]
 class Choosing:
     """One for all pages. What the backends are like is different for each visitor, by the keys that they brought."""
 
-    def __init__(self, backends: Backends, identity: Identity, system_prompt: str) -> None:
-        self.backends, self._identity, self._prompt = backends, identity, system_prompt
+    def __init__(self, backends: Backends, identity: Identity, system_prompt: str, toolbox: Toolbox) -> None:
+        self.backends, self._identity, self._prompt, self._toolbox = backends, identity, system_prompt, toolbox
 
     def _visitor(self, request: gr.Request) -> str | None:
         return self._identity.visitor(request.cookies or {})
@@ -69,8 +71,9 @@ class Choosing:
         return *await self.on_news(request), *self.options(backend, visitor)
 
     def options(self, backend: str, visitor: str | None, tuning: Tuning | None = None) -> Updates:
-        """How the options are for a backend; with `tuning`, their values too, and the system prompt in force."""
+        """How the options are for a backend; with `tuning`, their values too: the system prompt and tools in force."""
         chosen = next((b for b in self.backends if b.name == backend), self.backends.first)
-        if tuning and tuning.system_prompt is None:
-            tuning = Tuning(self._prompt, tuning.temperature, tuning.max_tokens)
+        if tuning:
+            prompt = self._prompt if tuning.system_prompt is None else tuning.system_prompt
+            tuning = replace(tuning, system_prompt=prompt, tools=tuple(self._toolbox.known(tuning.tools)))
         return render_options(chosen, self.backends.key(chosen, visitor), tuning)

@@ -34,7 +34,7 @@ def _as_known(runs: Runs, message: Message) -> Message | None:
 def ended_reply(run: LiveRun, reply: Message | None = None) -> Message:
     """An ended run's reply, also where the store could not take it."""
     reply = reply or Message(f"unsaved {run.id}", "assistant", "", run_id=run.id)
-    return as_ended(reply, run, run.log.entries[-1].event)
+    return as_ended(reply, run, run.state, run.log.entries[-1].event)
 
 
 async def last_state(store: Store, page: PageState) -> AgentState:

@@ -13,13 +13,13 @@ from agent.turns import Ask, Turns
 from components.approval import Approving
 from components.choosing import Choosing
 from components.drawing import draw, last_state
+from components.panel import render_panel
 from components.render import (
     meant_text,
     render_backends,
     render_buttons,
     render_frame,
     render_messages,
-    render_panel,
 )
 from components.session import DRAWN, PageState
 from components.tail import Tail
@@ -37,7 +37,7 @@ class Handlers:
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self.turns, self.identity = turns, identity
-        self.choosing = Choosing(turns.backends, identity, turns.settings.system_prompt)
+        self.choosing = Choosing(turns.backends, identity, turns.settings.system_prompt, turns.toolbox)
         self.approving = Approving(turns, identity)
         self.tail = Tail(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
@@ -63,7 +63,7 @@ class Handlers:
                 tuning = found.tuning
             except ChatError as e:
                 gr.Warning(e.message)
-        panel = render_panel(state, "", with_context=True) if state.run_id else None
+        panel = render_panel(state, whole=True) if state.run_id else None
         return (
             page,
             render_messages(page.drawn),
@@ -85,6 +85,7 @@ class Handlers:
         system_prompt: str | None,
         temperature: float | None,
         max_tokens: int | None,
+        tools: list[str] | None,
         page: PageState,
         request: gr.Request,
     ) -> Updates:
@@ -92,7 +93,7 @@ class Handlers:
         page = page.of(self._visitor(request))
         if not (prompt or "").strip():
             return self._unchanged(page)
-        tuning = Tuning(system_prompt, temperature, max_tokens)
+        tuning = self._tuning(system_prompt, temperature, max_tokens, tools)
         ask = Ask(prompt, page.visitor, page.conversation_id, backend, memory, tuning)
         return await self._begin(ask, page)
 
@@ -103,12 +104,13 @@ class Handlers:
         system_prompt: str | None,
         temperature: float | None,
         max_tokens: int | None,
+        tools: list[str] | None,
         page: PageState,
         request: gr.Request,
         data: gr.RetryData,
     ) -> Updates:
         """Asks the last message again; the earlier reply gives way. -> as on_send"""
-        ask = Ask("", None, None, backend, memory, Tuning(system_prompt, temperature, max_tokens))
+        ask = Ask("", None, None, backend, memory, self._tuning(system_prompt, temperature, max_tokens, tools))
         return await self._again(ask, page, request, data.index)
 
     async def on_edit(
@@ -118,13 +120,15 @@ class Handlers:
         system_prompt: str | None,
         temperature: float | None,
         max_tokens: int | None,
+        tools: list[str] | None,
         page: PageState,
         request: gr.Request,
         data: gr.EditData,
     ) -> Updates:
         """Asks an earlier message in other words; all after it gives way. -> as on_send"""
         text = data.value if isinstance(data.value, str) else _text_of(data.value)
-        ask = Ask(meant_text(text), None, None, backend, memory, Tuning(system_prompt, temperature, max_tokens))
+        tuning = self._tuning(system_prompt, temperature, max_tokens, tools)
+        ask = Ask(meant_text(text), None, None, backend, memory, tuning)
         return await self._again(ask, page, request, data.index, edited=True)
 
     async def on_undo(self, page: PageState, request: gr.Request, data: gr.UndoData) -> Updates:
@@ -180,6 +184,13 @@ class Handlers:
         more.run_id = page.run_id
         return more, render_messages(more.drawn), *render_frame(more)
 
+    def _tuning(
+        self, system_prompt: str | None, temperature: float | None, max_tokens: int | None, tools: list[str] | None
+    ) -> Tuning:
+        """All tools are the same as no choice: a tool that the settings add later is then on as well."""
+        every = tools is None or set(tools) == set(self.turns.toolbox.names)
+        return Tuning(system_prompt, temperature, max_tokens, None if every else tuple(tools or ()))
+
     async def _again(
         self, ask: Ask, page: PageState, request: gr.Request, index: Any, *, edited: bool = False
     ) -> Updates:
@@ -214,7 +225,7 @@ class Handlers:
             gr.skip() if keep_prompt else "",
             render_messages(page.drawn),
             [],
-            render_panel(run.state, "", with_context=False),
+            render_panel(run.state, whole=False),
             *render_buttons(page),
             *render_frame(page),
         )

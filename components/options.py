@@ -1,4 +1,6 @@
-"""What a visitor may set beside backend and memory mode: system prompt, temperature, longest reply, their own key."""
+"""What a visitor may set beside backend and memory mode: system prompt, temperature, longest reply, tools, documents
+to search, their own key.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,9 +8,12 @@ from typing import Any
 import gradio as gr
 
 from backends import OPTIONS, Backend, Key
+from components.web import WEB, drawn_by
 from memory.messages import Tuning
 
 _NAMES = {"system_prompt": "System prompt", "temperature": "Temperature", "max_tokens": "Longest reply"}
+_TOOLS = "Tools"
+_BY_NAME = "this backend does not choose them by itself; type /name"
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,7 @@ class OptionsPane:
     system_prompt: gr.Textbox
     temperature: gr.Number
     max_tokens: gr.Number
+    tools: gr.CheckboxGroup
     key_row: gr.Row
     key: gr.Textbox
     use_key: gr.Button
@@ -24,7 +30,7 @@ class OptionsPane:
     @property
     def tuning(self) -> list[Any]:
         """The components of a `Tuning`, in its order."""
-        return [self.system_prompt, self.temperature, self.max_tokens]
+        return [self.system_prompt, self.temperature, self.max_tokens, self.tools]
 
     @property
     def drawn(self) -> list[Any]:
@@ -32,7 +38,7 @@ class OptionsPane:
         return [*self.tuning, self.key_row, self.key, self.forget_key]
 
 
-def build_options(system_prompt: str, reply_tokens: int) -> OptionsPane:
+def build_options(system_prompt: str, reply_tokens: int, tools: list[str]) -> OptionsPane:
     with gr.Row(elem_id="options"):  # shown and hidden by web/page.js
         prompt = gr.Textbox(
             system_prompt,
@@ -63,6 +69,9 @@ def build_options(system_prompt: str, reply_tokens: int) -> OptionsPane:
             scale=1,
             min_width=130,
         )
+    with gr.Row(elem_id="tool-row"):
+        offered = gr.CheckboxGroup(tools, value=tools, label=_TOOLS, elem_id="tools", visible=bool(tools), scale=1)
+        drawn_by("documents.js", "documents", (WEB / "documents.html").read_text())
     with gr.Row(elem_id="key-row", visible=False) as key_row:
         key = gr.Textbox(
             label="Your key",
@@ -75,12 +84,12 @@ def build_options(system_prompt: str, reply_tokens: int) -> OptionsPane:
         )
         use_key = gr.Button("Use key", elem_id="use-key", size="sm", scale=0, min_width=80)
         forget_key = gr.Button("Forget it", elem_id="forget-key", size="sm", scale=0, min_width=80, visible=False)
-    return OptionsPane(prompt, temperature, longest, key_row, key, use_key, forget_key)
+    return OptionsPane(prompt, temperature, longest, offered, key_row, key, use_key, forget_key)
 
 
 def render_options(backend: Backend, key: Key | None, tuning: Tuning | None = None) -> tuple[Any, ...]:
     """How the options are for a backend; with `tuning`, their values too. -> OptionsPane.drawn"""
-    values = {} if tuning is None else {name: getattr(tuning, name) for name in OPTIONS}
+    values = {} if tuning is None else {name: getattr(tuning, name) for name in (*OPTIONS, "tools")}
     drawn = [_field(name, backend, values) for name in OPTIONS]
     own = key is not None and key.own
     if own:
@@ -90,8 +99,10 @@ def render_options(backend: Backend, key: Key | None, tuning: Tuning | None = No
     else:
         told = "paste it here"
     label = f"Your key for {backend.name} · kept in memory only, until you leave"
+    tools: dict[str, Any] = {"value": list(values["tools"] or ())} if values else {}
     return (
         *drawn,
+        gr.update(label=_TOOLS if backend.chooses_tools else f"{_TOOLS} · {_BY_NAME}", **tools),
         gr.update(visible=backend.settings.key_name is not None),
         gr.update(value="", label=label, placeholder=told),
         gr.update(visible=own),

@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from components.chat import WEB, ChatPane, build_chat
+from components.chat import ChatPane, build_chat
 from components.choices import Choices, build_choices
 from components.choosing import Choosing
 from components.handlers import Handlers
@@ -20,7 +20,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
     with gr.Blocks(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False) as demo:
         page = gr.State(PageState())
         choices = build_choices(handlers.backends, settings.memory.default)
-        options = build_options(settings.system_prompt, settings.limits.reply_tokens)
+        options = build_options(settings.system_prompt, settings.limits.reply_tokens, handlers.turns.toolbox.names)
         with gr.Row(elem_id="main"):
             pane = build_chat(settings.limits.message_characters)
             panel = build_panel()
@@ -85,7 +85,9 @@ def wire_approval(handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.
 
 def _follow(start: Any, handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.HTML) -> None:
     following = start.then(handlers.tail.follow, [page], [pane.live, panel], **_QUIET)
-    following.then(handlers.tail.finish, [page], [page, pane.chat, pane.live, pane.send, pane.stop], **_QUIET)
+    following.then(
+        handlers.tail.finish, [page], [page, pane.chat, pane.live, pane.parts, pane.send, pane.stop], **_QUIET
+    )
 
 
 def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane) -> None:
@@ -102,8 +104,3 @@ def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane) -> 
         **_QUIET,
     )
     options.forget_key.click(choosing.on_forget_key, [choices.backend], [*known, *options.drawn], **_QUIET)
-
-
-def page_head() -> str:
-    """What goes into the page's head: behaviour that no component has."""
-    return f"<script type='module'>{(WEB / 'page.js').read_text()}</script>"

@@ -1,17 +1,150 @@
-"""The agent state: phase, figures, timeline and what the model was given, drawn in place by `web/panel.js`."""
+"""The agent state: phase, figures, timeline, what the model was given and the raw events, drawn in place by
+`web/panel.js` from a value that is made here.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import gradio as gr
 
-from components.chat import WEB
+from components.parts import SHOWN, as_json, part_value
+from components.web import WEB, drawn_by
+from runs import events
+from runs.parts import Part, parts_of
+from runs.state import AgentState, Step
+
+_LISTED = 40
+"""Messages that the context list shows of what was left out."""
+_THOUGHTS = 600
+"""Characters of the latest thinking that the panel shows."""
+_FRESH_S = 3.0
+"""How long the details of what has ended go on being sent: a page may miss a value, but not for that long."""
 
 
 def build_panel() -> gr.HTML:
-    """Its value is what `render_panel` makes. The template is built once; nothing of a value is ever read as markup."""
-    return gr.HTML(
-        value=None,
-        html_template=(WEB / "panel.html").read_text(),
-        css_template=(WEB / "panel.css").read_text(),
-        js_on_load=(WEB / "panel.js").read_text(),
-        apply_default_css=False,
-        elem_id="agent-state",
-    )
+    """Its value is what `render_panel` makes."""
+    template, style = (WEB / "panel.html").read_text(), (WEB / "panel.css").read_text()
+    return drawn_by("panel.js", "agent-state", template, style=style)
+
+
+def render_panel(state: AgentState, *, whole: bool) -> dict[str, Any]:
+    """What the panel draws of a run. Times are seconds since the run began; ages are as of now.
+
+    Only a `whole` value has the context and the details of all steps and parts: they grow with the run. What is not
+    sent again stays as it was drawn.
+    """
+    now = time.time()
+    until = now if state.ended is None else state.ended
+    average, whole = state.average(), whole or state.ended is not None
+    value: dict[str, Any] = {
+        "run": state.run_id,
+        "conversation": state.conversation_id,
+        "live": state.ended is None,
+        "phase": state.phase,
+        "said": state.said,
+        "step": state.current_step,
+        "since_s": round(until - state.since, 2),
+        "elapsed_s": round(until - state.started, 2),
+        "ttft_s": state.ttft_s,
+        "tokens": state.tokens,
+        "input_tokens": state.input_tokens,
+        "estimated": state.estimated,
+        "rate": round(state.rate(now), 1) if state.ended is None else None,
+        "average": None if average is None else round(average, 1),
+        "backend": state.backend,
+        "memory": state.memory,
+        "tools": [name if n == 1 else f"{name} ({n})" for name, n in Counter(state.tools).items()],
+        "thoughts": state.thoughts[-1].text[-_THOUGHTS:] if state.thoughts else "",
+        "stretches": [{"phase": s.phase, "start": round(s.start - state.started, 3)} for s in state.stretches],
+        "steps": [_bar(state, step, depth, whole=whole or _fresh(step, now)) for depth, step in _nested(state.steps)],
+        "parts": [_part(part, whole=whole or _fresh(part, now)) for part in parts_of(state)],
+        "approvals": [{"tool": a.tool, "tool_call_id": a.tool_call_id, "input": a.input} for a in _waiting(state)],
+    }
+    if whole and state.context:
+        value["context"] = render_context(state.context)
+    return value
+
+
+def _waiting(state: AgentState) -> Sequence[events.Approval]:
+    return state.approvals if state.ended is None else ()
+
+
+def _fresh(one: Step | Part, now: float) -> bool:
+    return one.end is None or now - one.end < _FRESH_S
+
+
+def _nested(steps: Sequence[Step]) -> list[tuple[int, Step]]:
+    """Each step with its depth, below the one that it belongs to."""
+    ids = {step.id for step in steps}
+    below: dict[str | None, list[Step]] = {}
+    for step in steps:
+        below.setdefault(step.parent_id if step.parent_id in ids else None, []).append(step)
+
+    def walk(parent: str | None, depth: int) -> Iterator[tuple[int, Step]]:
+        for step in below.get(parent, ()):
+            yield depth, step
+            yield from walk(step.id, depth + 1)
+
+    return list(walk(None, 0))
+
+
+def _bar(state: AgentState, step: Step, depth: int, *, whole: bool) -> dict[str, Any]:
+    bar = {
+        "id": step.id,
+        "kind": step.kind,
+        "name": step.name,
+        "depth": depth,
+        "start": round(step.start - state.started, 3),
+        "end": None if step.end is None else round(step.end - state.started, 3),
+        "error": step.error,
+    }
+    return {**bar, "input": _shown(step.input), "output": _shown(step.output)} if whole else bar
+
+
+def _shown(value: Any) -> str:
+    """A step's input or output as people read it; messages with their roles."""
+    if value in (None, "", []):
+        return ""
+    if isinstance(value, list):
+        value = "\n\n".join(_told(message) for message in value)
+    return (value if isinstance(value, str) else as_json(value))[:SHOWN]
+
+
+def _told(message: events.JSON) -> str:
+    calls = [
+        f"{call['name']}({json.dumps(call['args'], ensure_ascii=False)})" for call in message.get("tool_calls", ())
+    ]
+    return "\n".join([f"{message['role']}: {message['content']}", *calls])
+
+
+def _part(part: Part, *, whole: bool) -> dict[str, Any]:
+    """As `part_value`, with the end of a long text; without `blocks` if it is not to be drawn again."""
+    value = part_value(part)
+    blocks = value.pop("blocks")
+    return {**value, "blocks": [[label, _end(text)] for label, text in blocks]} if whole else value
+
+
+def _end(text: str) -> str:
+    return text if len(text) <= SHOWN else f"…{text[-SHOWN:]}"
+
+
+def render_context(context: events.Context) -> dict[str, Any]:
+    """What the model was given, with long texts and long lists cut for the page; the record has all of it."""
+    left = context.left_out
+    return {
+        "tokens": context.tokens,
+        "limit": context.limit,
+        "estimated": context.estimated,
+        "messages": [_shown_message(m) for m in context.messages],
+        "left_out": [_shown_message(m) for m in left[-_LISTED:]],
+        "left_out_count": len(left),
+        "left_out_tokens": sum(int(m["tokens"]) for m in left),
+    }
+
+
+def _shown_message(message: events.JSON) -> dict[str, Any]:
+    text = message["content"]
+    return {**message, "content": text if len(text) <= SHOWN else f"{text[:SHOWN]} … ({len(text):,} characters)"}

@@ -4,20 +4,17 @@ Chatbot values are in the shape that goes over the wire, since their listeners r
 own conversion costs more the longer the conversation is.
 """
 
-import json
 import re
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from backends import Backend, Backends, Health
+from components.parts import parts_html
 from components.session import PageState
 from memory.messages import Message
 from memory.modes import MODES
-from runs import events
-from runs.state import AgentState
 
 Wire = dict[str, Any]
 
@@ -32,10 +29,6 @@ _TAG = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 _IMAGE = re.compile(r"!(?=\[)")
 _SCRIPT_LINK = re.compile(r"\](?=\(\s*(?:javascript|vbscript|data):)", re.IGNORECASE)
 _NOTED = {"interrupted": "Interrupted: the server went away while this was written"}
-_SHOWN = 2000
-"""Characters of a message that the context list shows."""
-_LISTED = 40
-"""Messages that the context list shows of what was left out."""
 
 
 def render_text(text: str) -> str:
@@ -73,8 +66,10 @@ def render_messages(messages: Sequence[Message]) -> list[Wire]:
 def _wire_message(message: Message) -> Wire:
     role = "user" if message.role == "user" else "assistant"
     note = message.note or _NOTED.get(message.standing)
-    parts = [render_text(message.text)] if message.text or not note else []
-    return _wire(role, *parts, *([f"*{_one_line(note)}*"] if note else []))
+    texts = [parts_html(message.parts)] if message.parts else []
+    if message.text or not (note or texts):
+        texts.append(render_text(message.text))
+    return _wire(role, *texts, *([f"*{_one_line(note)}*"] if note else []))
 
 
 def _one_line(text: str) -> str:
@@ -85,86 +80,6 @@ def _one_line(text: str) -> str:
 def render_live(text: str) -> list[Wire]:
     """The value of the live reply: one message, or none while there is no text."""
     return [_wire("assistant", render_text(text))] if text else []
-
-
-def render_panel(state: AgentState, thoughts: str, *, with_context: bool) -> dict[str, Any]:
-    """What the panel draws of a run. Times are seconds since the run began; ages are as of now.
-
-    The context is sent only when asked for: it is the one part that grows with the conversation.
-    """
-    now = time.time()
-    until = now if state.ended is None else state.ended
-    average = state.average()
-    value: dict[str, Any] = {
-        "run": state.run_id,
-        "conversation": state.conversation_id,
-        "live": state.ended is None,
-        "phase": state.phase,
-        "said": state.said,
-        "step": state.current_step,
-        "since_s": round(until - state.since, 2),
-        "elapsed_s": round(until - state.started, 2),
-        "ttft_s": state.ttft_s,
-        "tokens": state.tokens,
-        "input_tokens": state.input_tokens,
-        "estimated": state.estimated,
-        "rate": round(state.rate(now), 1) if state.ended is None else None,
-        "average": None if average is None else round(average, 1),
-        "backend": state.backend,
-        "memory": state.memory,
-        "thoughts": thoughts,
-        "stretches": [{"phase": s.phase, "start": round(s.start - state.started, 3)} for s in state.stretches],
-        "steps": [_bar(state, i) for i in range(len(state.steps))],
-        "approvals": [{"tool": a.tool, "tool_call_id": a.tool_call_id, "input": a.input} for a in _waiting(state)],
-    }
-    if with_context and state.context:
-        value["context"] = render_context(state.context)
-    return value
-
-
-def _waiting(state: AgentState) -> Sequence[events.Approval]:
-    return state.approvals if state.ended is None else ()
-
-
-def _bar(state: AgentState, i: int) -> dict[str, Any]:
-    step, parents = state.steps[i], {s.id: s.parent_id for s in state.steps}
-    depth, parent = 0, step.parent_id
-    while parent in parents and depth < 8:
-        depth, parent = depth + 1, parents[parent]
-    detail = {} if step.kind != "tool" else {"input": _json(step.input), "output": step.output[:_SHOWN]}
-    return {
-        **detail,
-        "id": step.id,
-        "kind": step.kind,
-        "name": step.name,
-        "depth": depth,
-        "start": round(step.start - state.started, 3),
-        "end": None if step.end is None else round(step.end - state.started, 3),
-        "error": step.error,
-    }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1)[:_SHOWN]
-
-
-def render_context(context: events.Context) -> dict[str, Any]:
-    """What the model was given, with long texts and long lists cut for the page; the record has all of it."""
-    left = context.left_out
-    return {
-        "tokens": context.tokens,
-        "limit": context.limit,
-        "estimated": context.estimated,
-        "messages": [_shown(m) for m in context.messages],
-        "left_out": [_shown(m) for m in left[-_LISTED:]],
-        "left_out_count": len(left),
-        "left_out_tokens": sum(int(m["tokens"]) for m in left),
-    }
-
-
-def _shown(message: events.JSON) -> dict[str, Any]:
-    text = message["content"]
-    return {**message, "content": text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text):,} characters)"}
 
 
 def render_backends(backends: Backends, visitor: str | None) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ The tail never owns the run: a page that leaves takes nothing with it.
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -14,12 +14,12 @@ from typing import Any
 import gradio as gr
 
 from components.drawing import draw, ended_reply
-from components.render import render_buttons, render_live, render_messages, render_panel
+from components.panel import render_panel
+from components.render import render_buttons, render_live, render_messages
 from components.session import PageState
 from memory.store import Store
 from runs import events
 from runs.errors import ChatError
-from runs.events import Entry
 from runs.live import LiveRun
 from runs.registry import Runs
 from transports.identity import Identity
@@ -28,8 +28,6 @@ _YIELDS_PER_S = 20
 """To one page; fewer when more runs share the process."""
 _PANEL_S = 0.12
 """Between two drawings of the panel in one phase: figures that change faster cannot be read."""
-_THOUGHTS = 600
-"""Characters of the latest thinking that the panel shows."""
 
 Updates = tuple[Any, ...]
 
@@ -47,17 +45,16 @@ class Tail:
             yield gr.skip(), gr.skip()  # a generator without a yield would empty its outputs
             return
         phase: events.Phase | None = None
-        thoughts, last, drawn = "", 0.0, 0.0
+        last, drawn = 0.0, 0.0
         async with aclosing(run.log.follow(wake_s=1.0)) as batches:
             async for batch in batches:
                 if run.discarded:  # the page has been emptied: nothing of it may come back
                     yield gr.skip(), gr.skip()
                     return
                 fresh_context = any(isinstance(entry.event, events.Context) for entry in batch)
-                thoughts = (thoughts + "".join(_thoughts(batch)))[-_THOUGHTS:]
                 panel: Any = gr.skip()
                 if run.ended or fresh_context or run.state.phase != phase or time.monotonic() - drawn > _PANEL_S:
-                    panel = render_panel(run.state, thoughts, with_context=fresh_context or not drawn)
+                    panel = render_panel(run.state, whole=fresh_context or not drawn)
                     drawn, phase = time.monotonic(), run.state.phase
                 yield render_live(run.text), panel
                 if run.calls.asleep and run.state.phase == "approval" and not run.ended:
@@ -69,15 +66,15 @@ class Tail:
                 last = time.monotonic()
 
     async def finish(self, page: PageState, request: gr.Request) -> Updates:
-        """Hands the live reply over to the conversation. -> page, chat, live, send, stop"""
+        """Hands the live reply over to the conversation. -> page, chat, live, parts, send, stop"""
         page = page.of(self.identity.visitor(request.cookies or {}))
         run = self._run(page, request)
         if page.run_id is None or (run and not run.ended):
             # a page's first listeners end with this one too, and a quick visitor has begun a run meanwhile
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            return (gr.skip(),) * 6
         if run is None:
             page = replace(page, run_id=None)
-            return page, gr.skip(), [], *render_buttons(page)
+            return page, gr.skip(), [], None, *render_buttons(page)
         drawn = list(page.drawn)
         try:
             latest = len(page.drawn) + 1
@@ -86,13 +83,13 @@ class Tail:
             gr.Warning(e.message)
         if run.discarded:
             page = PageState(page.visitor)
-            return page, [], [], *render_buttons(page)
+            return page, [], [], run.id, *render_buttons(page)
         if run.unsaved:
             gr.Warning(f"{run.unsaved} The reply stays on this page, and saving is tried again.")
         there = drawn and drawn[-1].role == "assistant" and drawn[-1].run_id == run.id
         kept = drawn if there else [*drawn, ended_reply(run)]
         page = replace(page, run_id=None, drawn=kept)
-        return page, render_messages(kept), [], *render_buttons(page)
+        return page, render_messages(kept), [], run.id, *render_buttons(page)
 
     def _run(self, page: PageState, request: gr.Request) -> LiveRun | None:
         try:
@@ -103,7 +100,3 @@ class Tail:
     def _pause(self) -> float:
         live = sum(1 for _ in self.runs.live())
         return math.sqrt(max(1, live)) / _YIELDS_PER_S
-
-
-def _thoughts(batch: Iterable[Entry]) -> list[str]:
-    return [entry.event.content for entry in batch if isinstance(entry.event, events.Reasoning)]

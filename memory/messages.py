@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from runs.parts import Part
+
 Role = Literal["user", "assistant", "system", "tool"]
 Standing = Literal["whole", "growing", "interrupted", "stopped", "failed"]
 """How a message ended: `growing` while a reply is written, `interrupted` if the process died meanwhile."""
@@ -20,6 +22,8 @@ class Message:
     note: str | None = None
     """Why a reply is not whole, for people."""
     tokens: int = 0
+    parts: tuple[Part, ...] = ()
+    """A reply's thinking and tool calls."""
 
 
 @dataclass(frozen=True, slots=True)

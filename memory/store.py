@@ -20,7 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from memory.messages import Message, Role, Standing, Tuning
 from memory.tables import conversations, messages, metadata, runs
 from runs.errors import ChatError
+from runs.events import JSON
 from runs.live import LiveRun, new_id
+from runs.parts import Part
 
 logger = logging.getLogger(__name__)
 
@@ -141,15 +143,17 @@ class Store:
             await db.execute(insert(messages), rows)
         return asked, reply
 
-    async def grow(self, message_id: str, text: str) -> None:
+    async def grow(self, reply: Message) -> None:
         """The reply so far."""
         async with self._begin() as db:
-            await db.execute(update(messages).where(messages.c.id == message_id).values(text=text))
+            await db.execute(
+                update(messages).where(messages.c.id == reply.id).values(text=reply.text, parts=_parts(reply))
+            )
 
     async def end_turn(self, run: LiveRun, reply: Message, record: str) -> None:
         """The reply as it ended and the run's record (JSON lines), in one transaction."""
         packed = zlib.compress(record.encode(), 1)
-        ended = {"text": reply.text, "standing": reply.standing, "note": reply.note}
+        ended = {"text": reply.text, "standing": reply.standing, "note": reply.note, "parts": _parts(reply)}
         row = {"id": run.id, "conversation_id": run.conversation_id, "created": time.time(), "record": packed}
         async with self._begin() as db:
             known = await db.execute(update(messages).where(messages.c.id == reply.id).values(ended))
@@ -259,9 +263,19 @@ def _row(message: Message, conversation_id: str, place: int, now: float) -> dict
         "standing": message.standing,
         "run_id": message.run_id,
         "note": message.note,
+        "parts": _parts(message),
         "created": now,
     }
 
 
+def _parts(message: Message) -> list[JSON] | None:
+    return [part.wire() for part in message.parts] or None
+
+
 def _message(row: Row[Any]) -> Message:
-    return Message(row.id, cast(Role, row.role), row.text, cast(Standing, row.standing), row.run_id, row.note)
+    role, standing, parts = (
+        cast(Role, row.role),
+        cast(Standing, row.standing),
+        tuple(Part(**p) for p in row.parts or ()),
+    )
+    return Message(row.id, role, row.text, standing, row.run_id, row.note, parts=parts)

@@ -34,6 +34,7 @@ messages = Table(
     Column("standing", String(16), nullable=False),
     Column("run_id", String(32)),
     Column("note", Text),
+    Column("parts", JSON(none_as_null=True)),
     Column("created", Float, nullable=False),
     Index("messages_in_order", "conversation_id", "place"),
 )

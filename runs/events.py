@@ -114,11 +114,12 @@ class ChainEnd:
 
 @dataclass(frozen=True, slots=True)
 class ToolStart:
-    """A tool begins."""
+    """A tool begins; `parent_id` is the step that it belongs to."""
 
     tool: str
     tool_call_id: str
     input: Any
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ _WINDOW_S = 1.5
 
 _OUTPUT = 4000
 """Characters of a tool's output that the state holds."""
+_THOUGHT = 20_000
+"""Characters of a thought that the state holds."""
 
 StepKind = Literal["chain", "model", "tool"]
 
@@ -32,9 +34,18 @@ class Step:
     end: float | None = None
     error: str | None = None
     input: Any = None
-    """What a tool was called with; None for other steps."""
-    output: str = ""
-    """A tool's output so far, or as it ended; the beginning of a long one."""
+    """What a tool was called with, or what was new to a chain; None for a call of the model."""
+    output: Any = ""
+    """A tool's output so far, or as it ended; the beginning of a long one. What a chain added; what a model used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A stretch of visible thinking, the beginning of a long one; times as in `Step`."""
+
+    text: str
+    start: float
+    end: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ class AgentState:
     """The leaky count behind the rate called "now"."""
     tools: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
+    thoughts: tuple[Thought, ...] = ()
     stretches: tuple[Stretch, ...] = ()
     context: events.Context | None = None
     approvals: tuple[events.Approval, ...] = ()
@@ -160,11 +172,42 @@ def _piece(state: AgentState, at: float) -> AgentState:
     return replace(state, last_token=at, pieces=state.pieces + 1, level=level)
 
 
-def _end(state: AgentState, step_id: str, at: float, error: str | None, output: str = "") -> AgentState:
+def _think(state: AgentState, piece: events.Token | events.Reasoning, at: float) -> AgentState:
+    if isinstance(piece, events.Token):
+        return _thought(state, at)
+    *before, last = state.thoughts or (Thought("", at, at),)
+    if last.end is not None:
+        return replace(state, thoughts=(*state.thoughts, Thought(piece.content[:_THOUGHT], at)))
+    return replace(state, thoughts=(*before, replace(last, text=(last.text + piece.content)[:_THOUGHT])))
+
+
+def _thought(state: AgentState, at: float) -> AgentState:
+    """The state after what ends a thought, if there is one."""
+    if not state.thoughts or state.thoughts[-1].end is not None:
+        return state
+    *before, last = state.thoughts
+    return replace(state, thoughts=(*before, replace(last, end=at)))
+
+
+def _begin(state: AgentState, start: events.Start, at: float) -> AgentState:
+    match start:
+        case events.ModelStart():
+            step = Step(start.id, start.parent_id, "model", start.name, at)
+        case events.ChainStart():
+            step = Step(start.id, start.parent_id, "chain", start.name, at, input=start.input)
+        case events.ToolStart():
+            step = Step(start.tool_call_id, start.parent_id, "tool", start.tool, at, input=start.input)
+            state = replace(_thought(state, at), tools=(*state.tools, start.tool))
+    return replace(state, steps=(*state.steps, step))
+
+
+def _end(state: AgentState, step_id: str, at: float, error: str | None, output: Any = "") -> AgentState:
     """The step ended; its whole output counts only where none of it has come before."""
+    if isinstance(output, str):
+        output = output[:_OUTPUT]
 
     def ended(step: Step) -> Step:
-        return replace(step, end=at, error=error, output=step.output or output[:_OUTPUT])
+        return replace(step, end=at, error=error, output=step.output or output)
 
     steps = tuple(ended(s) if s.id == step_id and s.end is None else s for s in state.steps)
     return replace(state, steps=steps)
@@ -200,8 +243,8 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
     """The state after one more event."""
     at = entry.at
     match entry.event:
-        case events.Token() | events.Reasoning():
-            return _piece(state, at)
+        case events.Token() | events.Reasoning() as e:
+            return _piece(_think(state, e, at), at)
         case events.State():
             return state
         case events.ToolOutput() as e:
@@ -213,16 +256,12 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
             return _enter(_answered(state, e.tool_call_id), e.phase, at, e.content)
         case events.Context() as e:
             return replace(state, context=e)
-        case events.ModelStart() | events.ChainStart() as e:
-            kind: StepKind = "model" if isinstance(e, events.ModelStart) else "chain"
-            return replace(state, steps=(*state.steps, Step(e.id, e.parent_id, kind, e.name, at)))
-        case events.ToolStart() as e:
-            steps = (*state.steps, Step(e.tool_call_id, None, "tool", e.tool, at, input=e.input))
-            return replace(state, steps=steps, tools=(*state.tools, e.tool))
+        case events.ModelStart() | events.ChainStart() | events.ToolStart() as e:
+            return _begin(state, e, at)
         case events.ModelEnd() as e:
-            return _used(_end(state, e.id, at, e.error), e.usage)
+            return _used(_end(_thought(state, at), e.id, at, e.error, e.usage), e.usage)
         case events.ChainEnd() as e:
-            return _end(state, e.id, at, e.error)
+            return _end(state, e.id, at, e.error, e.output)
         case events.ToolEnd() as e:
             return _end(_answered(state, e.tool_call_id), e.tool_call_id, at, e.error, e.output)
         case events.Approval() as e:

@@ -32,7 +32,7 @@ async def test_a_reply_stands_as_its_run_ended(
     run = LiveRun(conversation_id="c", backend="b", memory="m", owner=None, lifetime=Lifetime())
     run.emit(events.Token("x", 1))
     run.notes = [noted] if noted else []
-    ended = as_ended(Message("1", "assistant", "", "growing", run.id), run, last)
+    ended = as_ended(Message("1", "assistant", "", "growing", run.id), run, run.state, last)
     notes = " ".join(told for told in (noted, note) if told) or None
     assert ended == Message("1", "assistant", "x", standing, run.id, notes)
 

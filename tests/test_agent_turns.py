@@ -77,7 +77,7 @@ async def test_the_stored_record_folds_to_the_same_state(turns: Turns) -> None:
     assert of(told, "reasoning")
 
 
-_TIMES = ("started", "ended", "first_token", "last_token", "level", "steps", "stretches")
+_TIMES = ("started", "ended", "first_token", "last_token", "level", "steps", "stretches", "thoughts")
 """Fields that a record keeps to the millisecond."""
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from agent.tools import Toolbox
 from agent.turns import Ask, Turns
 from backends import OPTIONS, Backends, Health, Key
 from components.handlers import Handlers
 from components.session import DRAWN, PageState
 from memory.messages import Tuning
-from settings import BackendSettings
+from settings import BackendSettings, ToolSettings
 from tests.conftest import until
 from tests.grammar import check_run
 from transports.identity import COOKIE, Identity
@@ -44,8 +45,8 @@ class Page:
         self.state = PageState()
         self.chat: list[Any] = []
         self.prompt: Any = ""
-        self.tuning: tuple[Any, ...] = (None, None, None)
-        """What the fields of the options hold: system prompt, temperature, longest reply."""
+        self.tuning: tuple[Any, ...] = (None, None, None, [])
+        """What the fields of the options hold: system prompt, temperature, longest reply, tools."""
         self.lives: list[str] = []
         self.panels: list[dict[str, Any]] = []
 
@@ -55,7 +56,9 @@ class Page:
 
     @property
     def texts(self) -> list[str]:
-        return [m["content"][0]["text"] for m in self.chat]
+        """The drawn messages, without the parts that stand before a reply."""
+        drawn = ([part["text"] for part in m["content"]] for m in self.chat)
+        return [next(text for text in texts if not text.startswith("<div class='parts'>")) for texts in drawn]
 
     def takes(self, updates: tuple[Any, ...]) -> None:
         self.state, self.prompt, self.chat = updates[:3]
@@ -182,13 +185,13 @@ async def test_a_new_page_is_empty(page: Page) -> None:
 
 def fields(updates: tuple[Any, ...]) -> dict[str, Any]:
     """The options' updates by their place in `OptionsPane.drawn`."""
-    names = ("system_prompt", "temperature", "max_tokens", "key_row", "key", "forget_key")
-    return dict(zip(names, updates[-6:], strict=True))
+    names = (*OPTIONS, "tools", "key_row", "key", "forget_key")
+    return dict(zip(names, updates[-7:], strict=True))
 
 
 async def test_a_new_page_has_the_configured_options(page: Page, handlers: Handlers) -> None:
     updates = await page.load()
-    assert len(updates) == 17
+    assert len(updates) == 18
     assert [told["name"] for told in updates[10]] == ["Script", "Slow script", "Small script"]
     shown = fields(updates)
     assert [shown[name]["value"] for name in OPTIONS] == [handlers.turns.settings.system_prompt, None, None]
@@ -197,15 +200,42 @@ async def test_a_new_page_has_the_configured_options(page: Page, handlers: Handl
 
 
 async def test_a_conversation_brings_its_options_back(page: Page, handlers: Handlers) -> None:
-    page.tuning = ("Be a pirate.", 0.3, 20)
+    page.tuning = ("Be a pirate.", 0.3, 20, [])
     await page.send("tour")
     again = Page(handlers, page.request.cookies[COOKIE])
     shown = fields(await again.load(conversation=str(page.state.conversation_id)))
-    assert tuple(shown[name]["value"] for name in OPTIONS) == page.tuning
+    assert tuple(shown[name]["value"] for name in OPTIONS) == page.tuning[:3]
+
+
+async def test_tools_that_are_turned_off_stay_off(page: Page, handlers: Handlers) -> None:
+    handlers.turns.toolbox = handlers.choosing._toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
+    for chosen, kept in ((["clock"], ("clock",)), ([], ()), (["clock", "calculator"], None)):
+        page.tuning = (None, None, None, chosen)
+        await page.send("hello")
+        found = await handlers.store.conversation(str(page.state.conversation_id), page.state.visitor)
+        assert found.tuning.tools == kept
+        again = Page(handlers, page.request.cookies[COOKIE])
+        shown = fields(await again.load(conversation=found.id))
+        assert sorted(shown["tools"]["value"]) == sorted(chosen)
+
+
+async def test_a_tool_that_the_settings_have_no_more_stops_no_conversation(page: Page, handlers: Handlers) -> None:
+    handlers.turns.toolbox = handlers.choosing._toolbox = Toolbox(
+        ToolSettings(enabled=["calculator", "clock", "count"])
+    )
+    page.tuning = (None, None, None, ["clock", "count"])
+    await page.send("hello")
+    handlers.turns.toolbox = handlers.choosing._toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
+    this = str(page.state.conversation_id)
+    shown = fields(await page.load(conversation=this))
+    assert shown["tools"]["value"] == ["clock"]
+    run = await handlers.turns.start(Ask("hello", page.state.visitor, this))
+    await until(lambda: run.ended)
+    assert run.state.phase == "complete"
 
 
 async def test_options_that_cannot_be_are_told_and_nothing_is_sent(page: Page) -> None:
-    page.tuning = (None, 9.0, None)
+    page.tuning = (None, 9.0, None, [])
     with pytest.warns(UserWarning, match="Not sent. The temperature can be 0 to 2"):
         await page.begin("tour")
     assert (page.state.run_id, page.prompt) == (None, gr.skip())
@@ -215,11 +245,11 @@ async def test_retry_and_edit_take_the_options_of_the_moment(page: Page, handler
     await page.send("one")
     this = str(page.state.conversation_id)
     for on, data in ((handlers.on_retry, Data(1)), (handlers.on_edit, Data(0, "two"))):
-        page.tuning = (f"Be {data.value or 'brief'}.", 0.1, 9)
+        page.tuning = (f"Be {data.value or 'brief'}.", 0.1, 9, [])
         again: Any = on("Script", "tokens", *page.tuning, page.state, page.request, data)  # type: ignore[arg-type]
         page.takes(await again)
         await page.follow()
-        assert (await handlers.store.conversation(this, page.state.visitor)).tuning == Tuning(*page.tuning)
+        assert (await handlers.store.conversation(this, page.state.visitor)).tuning == Tuning(*page.tuning[:3])
 
 
 SECRET = "sk-of-a-visitor"
@@ -294,7 +324,7 @@ async def test_a_key_that_could_not_be_tried_is_kept(keyed: Page) -> None:
 async def test_what_is_no_key_for_it_is_told_and_not_repeated(keyed: Page, text: Any, backend: str, told: str) -> None:
     with pytest.warns(UserWarning, match=told) as warned:
         updates = await keyed.handlers.choosing.on_key(text, backend, keyed.request)
-    assert len(updates) == 8
+    assert len(updates) == 9
     assert held(keyed) is None
     assert not [one for one in warned if SECRET in str(one.message)]
 
@@ -435,7 +465,7 @@ async def test_two_pages_of_one_visitor_see_the_same_run(page: Page, handlers: H
 
 
 async def test_a_late_hand_over_touches_no_run_that_has_begun_meanwhile(page: Page, handlers: Handlers) -> None:
-    untouched = (gr.skip(),) * 5
+    untouched = (gr.skip(),) * 6
     assert await handlers.tail.finish(page.empty, page.request) == untouched
     await page.begin("endless", backend="Slow script")
     assert await handlers.tail.finish(page.state, page.request) == untouched

@@ -8,17 +8,13 @@ from backends import Backends
 from components.render import (
     meant_text,
     render_backends,
-    render_context,
     render_live,
     render_messages,
     render_modes,
-    render_panel,
     render_text,
 )
 from memory.messages import Message
-from runs import events
-from runs.events import Entry
-from runs.state import AgentState, apply
+from runs.parts import Part
 from settings import BackendSettings
 from tests.conftest import scripted
 
@@ -108,44 +104,20 @@ def test_the_live_reply_is_one_message_or_none() -> None:
     assert [m["content"][0]["text"] for m in render_live("so <b>")] == [f"so <{JOINER}b>"]
 
 
-def ended_state() -> AgentState:
-    state = AgentState()
-    told = [
-        events.Run("c", "b", "m"),
-        events.Status("queued", "Processing..."),
-        events.ChainStart("agent", "1", None, []),
-        events.ChainStart("model", "2", "1", []),
-        events.Context([{"role": "user", "content": "x" * 5000, "tokens": 9}], [], 9, 10),
-        events.ModelStart("3", "2", "Model"),
-        events.Token("Hi", 1),
-        events.Complete("Hi", {}, {}),
-    ]
-    for seq, event in enumerate(told, 1):
-        state = apply(state, Entry(seq, "r", 100.0 + seq, event))
-    return state
+def test_thinking_and_tool_calls_stand_before_the_reply() -> None:
+    parts = (Part("thinking", "Hm", 1.0, 2.5), Part("tool", "391", 2.5, 2.6, "calculator", {"expression": "17*23"}))
+    (drawn,) = render_messages([Message("1", "assistant", "It is 391.", parts=parts)])
+    folded, text = (part["text"] for part in drawn["content"])
+    assert text == "It is 391."
+    assert "<b>Thought</b>" in folded
+    assert "<b>calculator</b><span>17*23</span>" in folded
 
 
-def test_the_panel_of_an_ended_run_stands_still() -> None:
-    value = render_panel(ended_state(), "hm", with_context=False)
-    assert (value["live"], value["phase"], value["elapsed_s"], value["rate"]) == (False, "complete", 7.0, None)
-    assert [(step["name"], step["depth"]) for step in value["steps"]] == [("agent", 0), ("model", 1), ("Model", 2)]
-    assert value["steps"][0]["start"] == 2.0
-    assert value["thoughts"] == "hm"
-    assert "context" not in value
-    assert value == render_panel(ended_state(), "hm", with_context=False)
-
-
-def test_the_context_is_given_when_asked_for_and_long_texts_are_cut() -> None:
-    context = render_panel(ended_state(), "", with_context=True)["context"]
-    assert len(context["messages"][0]["content"]) < 2100
-    assert "5,000 characters" in context["messages"][0]["content"]
-
-
-def test_a_long_list_of_what_was_left_out_is_cut_and_counted() -> None:
-    left = [{"role": "user", "content": str(n), "tokens": 2, "reason": "old"} for n in range(500)]
-    shown = render_context(events.Context([], left, 0, 10))
-    assert [m["content"] for m in shown["left_out"]] == [str(n) for n in range(460, 500)]
-    assert (shown["left_out_count"], shown["left_out_tokens"]) == (500, 1000)
+def test_a_reply_that_is_only_a_tool_call_has_no_empty_text() -> None:
+    (drawn,) = render_messages(
+        [Message("1", "assistant", "", "stopped", note="Stopped", parts=(Part("tool", "", 1.0),))]
+    )
+    assert len(drawn["content"]) == 2
 
 
 def test_dropdowns_begin_with_the_configured_names() -> None:

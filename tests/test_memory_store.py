@@ -95,7 +95,7 @@ async def test_a_turn_is_on_disk_before_its_run_starts(store: Store, reopened: A
 async def test_a_reply_grows_and_ends_with_its_record(store: Store) -> None:
     run = a_run()
     _, reply = await begin(store, run, "Hi")
-    await store.grow(reply.id, "Hel")
+    await store.grow(replace(reply, text="Hel"))
     assert (await store.history("c"))[-1] == replace(reply, text="Hel")
     ended = replace(reply, text="Hello", standing="stopped", note="Stopped by you")
     await store.end_turn(run, ended, "one\ntwo")
@@ -149,7 +149,7 @@ async def test_a_run_that_ends_after_its_conversation_was_deleted_leaves_nothing
 
 async def test_what_a_dead_process_left_growing_is_interrupted(store: Store, reopened: Any) -> None:
     _, reply = await begin(store, a_run(), "Hi")
-    await store.grow(reply.id, "Hel")
+    await store.grow(replace(reply, text="Hel"))
     last: Message = (await (await reopened()).history("c"))[-1]
     assert (last.text, last.standing) == ("Hel", "interrupted")
 

@@ -8,6 +8,7 @@ import base64
 import binascii
 import secrets
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -46,7 +47,9 @@ def route_path(scope: Scope) -> str:
 
 
 class GuardMiddleware:
-    """`ours` are the first path segments of our own routes; `body_bytes` bounds every request's body."""
+    """`ours` are the first path segments of our own routes; `body_bytes` bounds every request's body, `uploads` those
+    of some of our routes instead.
+    """
 
     def __init__(
         self,
@@ -55,15 +58,18 @@ class GuardMiddleware:
         body_bytes: int,
         auth: tuple[str, str] | None,
         logged_in: Callable[[HTTPConnection], bool],
+        uploads: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        self.app, self.ours, self.body_bytes, self.auth, self.logged_in = app, ours, body_bytes, auth, logged_in
+        self.app, self.ours, self.auth, self.logged_in = app, ours, auth, logged_in
+        self.body_bytes, self.uploads = body_bytes, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers, path = Headers(scope=scope), route_path(scope)
-        ours = "/" + path.split("/")[1] in self.ours
+        first = "/" + path.split("/")[1]
+        ours = first in self.ours
         refusal = None
         if foreign(headers) and (scope["method"] not in _SAFE or ours):
             refusal = ChatError("authentication", "Requests from other sites' pages are not accepted.")
@@ -75,7 +81,7 @@ class GuardMiddleware:
         elif path.startswith(_CLOSED):
             await problem(ChatError("not_found", "There is nothing here."))(scope, receive, send)
         elif ours or scope["method"] not in _SAFE:
-            await self._bounded(scope, receive, send)
+            await self._bounded(scope, receive, send, self.uploads.get(first, self.body_bytes))
         else:
             await self.app(scope, receive, send)
 
@@ -89,7 +95,7 @@ class GuardMiddleware:
             return secrets.compare_digest(found, ":".join(self.auth).encode())
         return self.logged_in(HTTPConnection(scope))
 
-    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         """Reads the body up to the bound before the route sees any of it."""
         body = b""
         while True:
@@ -97,8 +103,8 @@ class GuardMiddleware:
             if message["type"] != "http.request":
                 return  # the client has gone
             body += message.get("body", b"")
-            if len(body) > self.body_bytes:
-                too_large = ChatError("too_large", f"The request has more than {self.body_bytes:,} bytes.")
+            if len(body) > most:
+                too_large = ChatError("too_large", f"This is too large: at most {most:,} bytes can be sent.")
                 await problem(too_large)(scope, receive, send)
                 return
             if not message.get("more_body"):

@@ -1,4 +1,4 @@
-"""The HTTP routes beside the page: health, what can be chosen, and conversations."""
+"""The HTTP routes beside the page: health, what can be chosen, conversations, and those of its neighbours here."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -14,10 +14,11 @@ from memory.messages import Role
 from memory.modes import MODES
 from memory.text import clean
 from runs.errors import ChatError
+from transports.documents import add_documents
 from transports.guard import problem
 from transports.identity import Identity
 
-OURS = frozenset({"/healthz", "/backends", "/memory-modes", "/conversations"})
+OURS = frozenset({"/healthz", "/backends", "/memory-modes", "/conversations", "/tools", "/documents"})
 """First path segments of the routes here."""
 
 _MOST_MESSAGES = 10_000
@@ -118,4 +119,5 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
         found = await store.conversation(conversation_id, identity.visitor(request.cookies))
         await turns.delete(found.id)
 
+    add_documents(router, turns.toolbox, identity)
     return router

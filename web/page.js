@@ -43,7 +43,7 @@ function guard(event) {
   if (!why) return;
   event.preventDefault();
   event.stopImmediatePropagation();
-  say(why.length > 12 ? $('#hint span') : $('#send'), why);
+  say((why.length > 12 ? null : $('#send')) ?? $('#hint span'), why); // during a run there is no Send
 }
 
 // Puts a short notice in the place of a text, for a moment.
@@ -65,13 +65,16 @@ document.addEventListener('click', (e) => {
   if (button) button.setAttribute('aria-expanded', document.body.classList.toggle('options'));
 });
 
-// Files and images are refused by name: nothing here can take them.
+// Files that are dropped or pasted become documents to search; images and the like are refused by their names there.
 for (const kind of ['paste', 'drop']) document.addEventListener(kind, (e) => {
-  const file = (e.clipboardData ?? e.dataTransfer)?.files?.[0];
-  if (!file || !e.target.closest?.('#conversation')) return;
+  const files = [...(e.clipboardData ?? e.dataTransfer)?.files ?? []];
+  if (!files.length || !e.target.closest?.('#main')) return;
   e.preventDefault();
-  say($('#hint span'), `${file.name || file.type}: only text can be sent here`);
+  e.stopImmediatePropagation();
+  document.body.classList.add('options');
+  window.glassboxDocuments?.(files);
 }, true);
+document.addEventListener('dragover', (e) => { if (e.target.closest?.('#main')) e.preventDefault(); });
 
 // An example prompt is typed and sent as a person would.
 document.addEventListener('click', (e) => {

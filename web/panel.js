@@ -40,7 +40,8 @@ function drawTimes() {
   const whole = elapsed(), age = value.since_s + (whole - value.elapsed_s);
   put($('.clock'), seconds(value.live ? age : whole));
   put($('[data-total]'), seconds(whole));
-  const stretches = value.stretches.filter((s, i, all) => (all[i + 1]?.start ?? whole) - s.start > 0.004);
+  const lasted = (s, i, all) => !['complete', 'stopped', 'error'].includes(s.phase) && (all[i + 1]?.start ?? whole) - s.start > 0.004;
+  const stretches = value.stretches.filter(lasted);
   const ends = stretches.map((s, i) => stretches[i + 1]?.start ?? whole);
   list($('.stretches'), stretches, () => make('i'), (node, s, i) => {
     node.dataset.p = s.phase;
@@ -53,11 +54,22 @@ function drawTimes() {
     node.firstElementChild.dataset.p = phase;
     put(node.lastElementChild, `${phase} ${seconds(sum)}`);
   });
-  list($('.bars'), value.steps, makeBar, (node, step) => fillBar(node, step, whole));
+  drawBars(whole);
+}
+
+// Bars keep their elements by the step's id: a call is drawn below its step, so that others move down.
+function drawBars(whole) {
+  const bars = $('.bars'), known = new Map([...bars.children].map((node) => [node.dataset.call, node]));
+  value.steps.forEach((step, i) => {
+    const node = known.get(step.id) ?? makeBar();
+    if (bars.children[i] !== node) bars.insertBefore(node, bars.children[i] ?? null);
+    fillBar(node, step, whole);
+  });
 }
 
 function makeBar() {
-  const li = make('li', 'span', 'span', 'span', 'div');
+  const li = make('li', 'button', 'span', 'span', 'div');
+  Object.assign(li.children[0], { type: 'button', ariaExpanded: 'false' });
   li.children[1].className = 'track';
   li.children[1].append(document.createElement('i'));
   li.children[3].className = 'detail';
@@ -66,12 +78,13 @@ function makeBar() {
   return li;
 }
 
+const LABELS = { tool: ['Input', 'Output'], chain: ['New to this step', 'What it added'], model: ['', 'Tokens used'] };
+
 function fillBar(node, step, whole) {
-  const end = step.end ?? whole, detail = node.children[3];
+  const end = step.end ?? whole;
   node.dataset.kind = step.kind;
   node.dataset.call = step.id;
   node.toggleAttribute('data-failed', Boolean(step.error));
-  node.toggleAttribute('data-more', step.input != null);
   node.title = step.error ? `${step.name}: ${step.error}` : step.name;
   put(node.children[0], step.name);
   node.children[0].style.paddingLeft = `${Math.min(step.depth, 4) * 10}px`;
@@ -79,13 +92,14 @@ function fillBar(node, step, whole) {
   bar.style.left = share(step.start, whole);
   bar.style.width = share(end - step.start, whole);
   put(node.children[2], seconds(end - step.start));
-  if (step.input == null) return;
-  const [, input, label, output, cancel] = detail.children;
-  put(detail.firstElementChild, 'Input');
+  const [inputLabel, input, outputLabel, output, cancel] = node.children[3].children;
+  cancel.hidden = step.kind !== 'tool' || step.end != null || !value.live;
+  if (step.input === undefined) return; // as it was
+  const [taken, given] = LABELS[step.kind];
+  put(inputLabel, step.input ? taken : '');
   put(input, step.input);
-  put(label, step.error ? `Failed: ${step.error}` : step.end == null ? 'Output so far' : 'Output');
-  put(output, step.output || '–');
-  cancel.hidden = step.end != null || !value.live;
+  put(outputLabel, step.error ? `Failed: ${step.error}` : step.end == null ? `${given} so far` : given);
+  put(output, step.output || 'none');
 }
 
 function row(node, message) {
@@ -115,18 +129,23 @@ function draw() {
     value = null;
     panel.dataset.phase = 'idle';
     put($('.phase'), NAMES.idle);
-    for (const selector of ['.clock', '.step', '[data-made]', '[data-total]']) put($(selector), '');
+    for (const selector of ['.clock', '.step', '[data-made]', '[data-tools]', '[data-total]']) put($(selector), '');
     for (const name of ['ttft', 'tokens', 'rate', 'average']) figure(name, '–', '');
     for (const selector of ['.stretches', '.legend', '.bars']) $(selector).replaceChildren();
     $('.thoughts').hidden = true;
     window.glassboxApprovals?.(null, []);
+    window.glassboxParts?.(null, false, []);
+    window.glassboxEvents?.(null, false);
     context = null;
     drawContext();
     return;
   }
+  if (next.run !== value?.run) $('.bars').replaceChildren();
   value = next; at = performance.now();
   window.glassboxAddress?.(value.conversation);
   window.glassboxApprovals?.(value.run, value.approvals);
+  window.glassboxParts?.(value.run, value.live, value.parts);
+  window.glassboxEvents?.(value.run, value.live);
   panel.dataset.phase = value.phase;
   put($('.phase'), NAMES[value.phase] ?? value.phase);
   put($('.step'), !value.live ? value.said : value.phase === 'thinking' && value.thoughts ? `… ${value.thoughts.slice(-90)}` : (value.step ?? ''));
@@ -136,6 +155,7 @@ function draw() {
   figure('rate', value.rate == null || value.ttft_s == null ? '–' : value.rate.toFixed(1), value.rate == null || value.ttft_s == null ? '' : '/s');
   figure('average', value.average == null ? '–' : value.average.toFixed(1), value.average == null ? '' : '/s');
   put($('[data-made]'), `${value.backend} · memory: ${value.memory}${value.input_tokens ? ` · read ${value.input_tokens.toLocaleString('en')} tokens` : ''}`);
+  put($('[data-tools]'), value.tools.length ? `Tools called: ${value.tools.join(', ')}` : '');
   $('.thoughts').hidden = !value.thoughts;
   if (value.thoughts) put($('.thoughts p'), value.thoughts);
   if (value.context) { context = value.context; contextRun = value.run; drawContext(); }
@@ -146,9 +166,9 @@ function draw() {
 element.addEventListener('click', (event) => {
   const item = event.target.closest('.given li, .left-out li');
   if (item) item.toggleAttribute('data-open');
-  const bar = event.target.closest('.bars li[data-more]');
+  const bar = event.target.closest('.bars li');
   if (event.target.closest('.detail button')) trigger('cancel', { call: bar.dataset.call });
-  else if (bar && !event.target.closest('.detail')) bar.toggleAttribute('data-open');
+  else if (bar && !event.target.closest('.detail')) bar.children[0].ariaExpanded = String(bar.toggleAttribute('data-open'));
   if (event.target.closest('.head')) {
     const open = panel.toggleAttribute('data-open');
     $('.head').setAttribute('aria-expanded', String(open));

@@ -5,7 +5,8 @@ in the settings, and a checkbox on the page.
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.tools import BaseTool
@@ -29,8 +30,8 @@ TOOLS = {
 class Toolbox:
     """The tools that are on. One for the whole app."""
 
-    def __init__(self, settings: ToolSettings, library: Library) -> None:
-        """Raises SettingsError for a name or a path that leads to no tool."""
+    def __init__(self, settings: ToolSettings, library: Library | None = None) -> None:
+        """Raises SettingsError for a name or a path that leads to no tool; without a library there is no `search`."""
         self.settings, self.library = settings, library
         self._made = dict(self._make(name) for name in settings.enabled)
         if unknown := [name for name in settings.approval if name not in self._made]:
@@ -40,12 +41,15 @@ class Toolbox:
     def names(self) -> list[str]:
         return list(self._made)
 
+    def known(self, chosen: Sequence[str] | None) -> list[str]:
+        """Those of the `chosen` that are on, None for all: a conversation may have kept one that is not any more."""
+        return [name for name in self._made if chosen is None or name in chosen]
+
     def tools(self, visitor: str | None, chosen: Sequence[str] | None = None) -> list[BaseTool]:
         """The tools for a visitor's turn; `chosen` None is all. Raises ChatError `invalid_request`."""
         if unknown := [name for name in chosen or () if name not in self._made]:
             raise ChatError("invalid_request", f"There is no tool {unknown[0]!r}; there are: {_listed(self._made)}.")
-        names = self.names if chosen is None else [name for name in self.names if name in chosen]
-        return [search_tool(self.library, visitor) if name == "search" else self._made[name] for name in names]
+        return [self._made[name](visitor) for name in self.known(chosen)]
 
     def listed(self) -> list[JSON]:
         """What a visitor may know of each: name, what it is for, its inputs, whether it waits for an approval."""
@@ -59,7 +63,8 @@ class Toolbox:
             for one in self.tools(None)
         ]
 
-    def _make(self, name: str) -> tuple[str, BaseTool]:
+    def _make(self, name: str) -> tuple[str, Callable[[str | None], BaseTool]]:
+        """A tool's name, and what makes it for a visitor."""
         path = TOOLS.get(name, name)
         if ":" not in path:
             raise SettingsError(f"tools, enabled: found {name!r}, allowed: {_listed(TOOLS)}, or package.module:name")
@@ -68,15 +73,15 @@ class Toolbox:
             found: Any = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as e:
             raise SettingsError(f"tools, enabled: {name!r} cannot be imported: {e}") from None
-        if found is search_tool:
-            found = search_tool(self.library, None)
+        if found is search_tool and self.library:
+            return name, partial(search_tool, self.library)
         if not isinstance(found, BaseTool):
             raise SettingsError(
                 f"tools, enabled: {name!r} is no LangChain tool; write @streaming_tool or @tool above it"
             )
         if TOOLS.get(found.name, path) != path:
             raise SettingsError(f"tools, enabled: {name!r} has the name {found.name!r}, which another tool has already")
-        return found.name, found
+        return found.name, lambda visitor: found
 
 
 def _listed(names: Any) -> str:

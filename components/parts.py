@@ -1,0 +1,70 @@
+"""Thinking and tool calls as collapsible parts of the conversation: of a live reply (`web/parts.js`), and of an ended
+one, where they stand in the Chatbot as HTML that Gradio sanitizes once more.
+"""
+
+import html
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import gradio as gr
+
+from components.web import drawn_by
+from runs.events import JSON
+from runs.parts import Part
+
+SHOWN = 2000
+"""Characters of an input or an output that the page shows while a run is live."""
+_HINT = 80
+
+
+def build_parts() -> gr.HTML:
+    """The live reply's parts. Its value is the id of the run whose parts the conversation has taken over."""
+    return drawn_by("parts.js", "live-parts", "<div class='parts'></div>")
+
+
+def part_value(part: Part) -> JSON:
+    """What is drawn of a part: {title, hint, seconds, failed, blocks: [[label, text], …]}; `hint` is one line."""
+    if part.kind == "thinking":
+        title = "Thinking" if part.seconds is None else "Thought"
+        return _value(title, part, [["", part.text]], hint="")
+    texts = part.input.values() if isinstance(part.input, dict) else [part.input]
+    hint = " ".join(" ".join(str(text) for text in texts if text is not None).split())
+    ended = "Output so far" if part.seconds is None else "Output"
+    blocks = [
+        ["Input", as_json(part.input)],
+        [f"Failed: {part.error}" if part.error else ended, part.text.strip("\n") or "none"],
+    ]
+    return _value(part.name, part, blocks, hint=hint if len(hint) <= _HINT else f"{hint[:_HINT]}…")
+
+
+def _value(title: str, part: Part, blocks: list[list[str]], *, hint: str) -> JSON:
+    seconds = (
+        None if part.seconds is None else f"{part.seconds:.2f} s" if part.seconds < 10 else f"{part.seconds:.0f} s"
+    )
+    return {"title": title, "hint": hint, "seconds": seconds, "failed": part.error is not None, "blocks": blocks}
+
+
+def as_json(value: Any) -> str:
+    """A value as people read it."""
+    return json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def parts_html(parts: Iterable[Part]) -> str:
+    """The parts as one block of HTML, built as `web/parts.js` builds it; nothing in them is markup."""
+    return f"<div class='parts'>{''.join(_details(part_value(part)) for part in parts)}</div>"
+
+
+def _details(value: JSON) -> str:
+    blocks = "".join(f"<p>{_text(label)}</p><pre>{_text(text)}</pre>" for label, text in value["blocks"])
+    head = "".join(f"<{tag}>{_text(value[key] or '')}</{tag}>" for tag, key in _HEAD)
+    failed = " class='failed'" if value["failed"] else ""
+    return f"<details{failed}><summary>{head}</summary>{blocks}</details>"
+
+
+_HEAD = ("b", "title"), ("span", "hint"), ("small", "seconds")
+
+
+def _text(text: str) -> str:
+    """Text that stays text, and in one line: a blank one would end a block of HTML in Markdown."""
+    return html.escape(text).replace("\r", "").replace("\n", "&#10;")

@@ -1,0 +1,27 @@
+"""The files of `web/`, which the browser loads as they are, and the components that they draw."""
+
+from pathlib import Path
+
+import gradio as gr
+
+WEB = Path(__file__).parent.parent / "web"
+
+
+def drawn_by(script: str, elem_id: str, template: str, *, style: str = "") -> gr.HTML:
+    """A component whose value a script of `web/` draws into its template, which is built once.
+
+    Nothing of a value is ever read as markup: Gradio would evaluate a template with the value in it once more.
+    """
+    return gr.HTML(
+        value=None,
+        html_template=template,
+        css_template=style,
+        js_on_load=(WEB / script).read_text(),
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def page_head() -> str:
+    """What goes into the page's head: behaviour that no component has."""
+    return f"<script type='module'>{(WEB / 'page.js').read_text()}</script>"

@@ -1,0 +1,57 @@
+// The commands that there are, while one is typed: a list above the prompt, by arrows, Tab, Enter or a click.
+const list = element.querySelector('ul');
+let tools = null, shown = [], at = 0, dismissed = '';
+
+const box = () => document.querySelector('#prompt textarea');
+const inputOf = (tool) => Object.keys(tool.input).slice(0, 1).map((name) => `<${name}>`).join('');
+
+async function known() {
+  tools ??= await fetch('tools').then((answer) => answer.ok ? answer.json() : []).catch(() => []);
+  return tools;
+}
+
+async function look() {
+  const typed = box()?.value.match(/^\/([\w.-]*)$/)?.[1];
+  shown = typed == null || box().value === dismissed ? [] : (await known()).filter((tool) => tool.name.startsWith(typed));
+  if (typed == null) dismissed = '';
+  at = Math.min(at, Math.max(0, shown.length - 1));
+  draw();
+}
+
+function draw() {
+  element.toggleAttribute('data-open', shown.length > 0);
+  list.replaceChildren(...shown.map((tool, i) => {
+    const item = document.createElement('li');
+    for (const [tag, text] of [['b', `/${tool.name}`], ['code', inputOf(tool)], ['span', tool.about]]) {
+      item.append(Object.assign(document.createElement(tag), { textContent: text }));
+    }
+    item.setAttribute('role', 'option');
+    item.ariaSelected = String(i === at);
+    item.addEventListener('mousedown', (event) => { event.preventDefault(); take(tool); });
+    return item;
+  }));
+  list.children[at]?.scrollIntoView({ block: 'nearest' });
+}
+
+// Types the command as a person would; one that needs nothing more is ready to be sent.
+function take(tool) {
+  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(box(), `/${tool.name} `);
+  box().dispatchEvent(new Event('input', { bubbles: true }));
+  box().focus();
+}
+
+document.addEventListener('input', (event) => { if (event.target === box()) look(); }, true);
+document.addEventListener('focusout', (event) => { if (event.target === box()) { shown = []; draw(); } }, true);
+document.addEventListener('focusin', (event) => { if (event.target === box()) look(); }, true);
+// before the prompt's own Enter: a whole name is sent as it is
+window.addEventListener('keydown', (event) => {
+  if (event.target !== box() || !shown.length || event.isComposing) return;
+  const whole = box().value === `/${shown[at].name}`;
+  if (event.key === 'ArrowDown' || event.key === 'ArrowUp') at = (at + (event.key === 'ArrowDown' ? 1 : shown.length - 1)) % shown.length;
+  else if (event.key === 'Tab' && !event.shiftKey || event.key === 'Enter' && !event.shiftKey && !whole) take(shown[at]);
+  else if (event.key === 'Escape') { dismissed = box().value; shown = []; }
+  else return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  draw();
+}, true);
