@@ -71,8 +71,9 @@ def folded(messages: Sequence[BaseMessage], command: Command) -> list[BaseMessag
     for message in messages:
         if isinstance(message, ToolMessage) and message.tool_call_id == command.call_id and kept:
             asked = kept.pop()
-            told = f"I ran the tool {command.tool}. It answered:\n\n{message.text}\n\nTell me what it answered."
-            kept.append(HumanMessage(f"{asked.text}\n\n{told}", id=asked.id))
+            wanted = asked.text.partition(" ")[2].strip() or asked.text
+            told = f"Here is what the tool {command.tool} found:\n\n{message.text.strip()}"
+            kept.append(HumanMessage(f"{told}\n\nAnswer in two sentences: {wanted}", id=asked.id))
         elif message.id != command.message().id:
             kept.append(message)
     return kept

@@ -96,8 +96,9 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit) -> Any:
                 return ModelResponse(result=[kit.command.message()])
             if self.asked > kit.rounds + 1 + bool(kit.command):
                 raise RoundsError
-            messages = folded(request.messages, kit.command) if kit.command else request.messages
-            messages = await _fitted(backend, given, messages)
+            messages = await _fitted(backend, given, request.messages)
+            if kit.command:
+                messages = folded(messages, kit.command)
             told = await _context(backend, given, messages)
             await adispatch_custom_event(CONTEXT, told)
             if told["tokens"] > given.room:
@@ -114,19 +115,20 @@ async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage
 
     What came before it has been read and fitted already.
     """
-    known = {m.id: m for m in given.messages}
-    fresh = [m for m in messages if known.get(m.id) is None or known[m.id].text != m.text]
+    known = {m.id for m in given.messages}
+    fresh = [m for m in messages if m.id not in known]
     if not fresh:
         return list(messages)
     spent = (await _context(backend, given, [m for m in messages if m not in fresh]))["tokens"]
     readings = await backend.read([m.text for m in fresh])
     share = max(_LEAST, (given.room - spent) // len(fresh) - 2 * backend.template.user)
+    share = min(share, backend.result_tokens or share)
     read = {}
     for message, reading in zip(fresh, readings, strict=True):
         text = reading.text
         if reading.tokens > share:
             kept = int(len(text) * share / reading.tokens * _SAFE)
-            text = f"{text[:kept]}\n[cut to fit the model's context]"
+            text = f"{text[:kept]}\n[cut: too long for this model]"
         if text != message.text:
             read[id(message)] = message.model_copy(update={"content": text})
     return [read.get(id(m), m) for m in messages]

@@ -103,6 +103,8 @@ class Backend(ABC):
 
     knows_tools: bool = True
     """Whether its model can choose tools, as far as is known."""
+    result_tokens: int | None = None
+    """The most of a tool's result that its model can make something of, where that is less than its room."""
     tools: Sequence[BaseTool] = ()
     """Tools of its own."""
     approval: frozenset[str] = frozenset()

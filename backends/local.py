@@ -36,6 +36,8 @@ _PARTING_S = 2.0
 """For a download to end in: it may hang, and then it is left."""
 _BUNDLED_TEMPERATURE = 0.2
 """What SmolLM2-135M-Instruct's model card recommends; at llama.cpp's own 0.8 it often answers a greeting with noise."""
+_BUNDLED_RESULT = 200
+"""Tokens of a tool's result; given more, so small a model goes round in circles."""
 
 
 class LocalBackend(Backend):
@@ -55,6 +57,7 @@ class LocalBackend(Backend):
             raise BackendError(f"model: found {self._model!r}, allowed: {allowed}")
         self.context = settings.context or 4096
         if self._model == BUNDLED:
+            self.result_tokens = _BUNDLED_RESULT
             self.about = "A very small model: fast and keyless, but often wrong. Its mistakes are its own."
         self._health = Health("loading", "it has not started to load")
         self._process: subprocess.Popen[str] | None = None

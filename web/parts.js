@@ -44,8 +44,14 @@ window.glassboxParts = (run, live, parts) => {
   parts.forEach((part, i) => fill(box.children[i], part));
 };
 
+// What the reader had opened stays open in the conversation, within the same frame.
 watch('value', () => {
   if (props.value !== drawn) return;
+  const opened = [...box.children].map((node) => node.open);
   box.replaceChildren();
   drawn = null;
+  requestAnimationFrame(() => {
+    const kept = [...document.querySelectorAll('#chat .parts')].at(-1)?.children ?? [];
+    if (kept.length === opened.length) opened.forEach((open, i) => { if (open) kept[i].open = true; });
+  });
 });
