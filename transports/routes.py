@@ -109,7 +109,14 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
     async def export_conversation(conversation_id: str, request: Request) -> dict[str, Any]:
         found = await store.conversation(conversation_id, identity.visitor(request.cookies))
         messages = [
-            {"role": m.role, "content": m.text, "id": m.id, "standing": m.standing, "run_id": m.run_id}
+            {
+                "role": m.role,
+                "content": m.text,
+                "id": m.id,
+                "standing": m.standing,
+                "run_id": m.run_id,
+                "parts": [part.wire() for part in m.parts],
+            }
             for m in await store.history(found.id)
         ]
         return {"conversation_id": found.id, "title": found.title, "messages": messages}

@@ -20,11 +20,13 @@ async function look() {
 
 function draw() {
   element.toggleAttribute('data-open', shown.length > 0);
+  if (shown.length) box()?.setAttribute('aria-activedescendant', `command-${at}`); else box()?.removeAttribute('aria-activedescendant');
   list.replaceChildren(...shown.map((tool, i) => {
     const item = document.createElement('li');
     for (const [tag, text] of [['b', `/${tool.name}`], ['code', inputOf(tool)], ['span', tool.about]]) {
       item.append(Object.assign(document.createElement(tag), { textContent: text }));
     }
+    item.id = `command-${i}`;
     item.setAttribute('role', 'option');
     item.ariaSelected = String(i === at);
     item.addEventListener('mousedown', (event) => { event.preventDefault(); take(tool); });

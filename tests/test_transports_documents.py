@@ -1,0 +1,132 @@
+"""A visitor's documents and the list of tools, over HTTP on a real running app."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app import App
+from settings import LimitSettings, Settings, ToolSettings
+from tests.conftest import free_port, scripted
+
+MOST = 20_000
+
+
+def launched(data: Path, *tools: str) -> App:
+    app = App(
+        Settings(
+            backends=[scripted("Script")],
+            tools=ToolSettings(enabled=list(tools)),
+            limits=LimitSettings(body_bytes=5_000, document_bytes=MOST),
+            data=data,
+            database_url=f"sqlite:///{data / 'glassbox.db'}",
+            host="127.0.0.1",
+            port=free_port(),
+        )
+    )
+    app.launch()
+    return app
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    app = launched(tmp_path_factory.mktemp("documents"), "calculator", "search")
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def anna(app: App) -> Iterator[httpx.Client]:
+    with visitor(app) as client:
+        yield client
+
+
+@contextmanager
+def visitor(app: App) -> Iterator[httpx.Client]:
+    """Somebody who has opened the page, and so has a cookie."""
+    with httpx.Client(base_url=app.url, timeout=20) as client:
+        client.get("/").raise_for_status()
+        yield client
+
+
+def test_the_tools_are_listed(anna: httpx.Client) -> None:
+    tools = anna.get("/tools").json()
+    assert [(tool["name"], list(tool["input"]), tool["approval"]) for tool in tools] == [
+        ("calculator", ["expression"], False),
+        ("search", ["query"], False),
+    ]
+
+
+def test_a_document_is_added_listed_and_removed(anna: httpx.Client) -> None:
+    added = anna.post("/documents", params={"name": "whales.md"}, content="# Whales\n\nThey sing.")
+    assert (added.status_code, added.json()["name"], added.json()["passages"]) == (201, "whales.md", 1)
+    assert anna.get("/documents").json() == [added.json()]
+    gone = f"/documents/{added.json()['id']}"
+    assert anna.delete(gone).status_code == 204
+    assert anna.get("/documents").json() == []
+    assert (anna.delete(gone).status_code, anna.delete(gone).json()["code"]) == (404, "not_found")
+
+
+def test_a_document_may_be_larger_than_other_requests_and_not_too_large(anna: httpx.Client) -> None:
+    assert anna.post("/documents", params={"name": "a.txt"}, content="word " * 3000).status_code == 201
+    refused = anna.post("/documents", params={"name": "a.txt"}, content="word " * 5000)
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+    assert anna.post("/conversations", content="word " * 3000).status_code == 413
+
+
+def test_nobody_sees_or_removes_anothers_documents(app: App, anna: httpx.Client) -> None:
+    mine = anna.post("/documents", params={"name": "diary.txt"}, content="secret thoughts").json()
+    with visitor(app) as ben:
+        assert ben.get("/documents").json() == []
+        assert ben.delete(f"/documents/{mine['id']}").status_code == 404
+    assert mine in anna.get("/documents").json()
+
+
+def test_without_a_cookie_nothing_is_taken(app: App) -> None:
+    with httpx.Client(base_url=app.url, timeout=20) as nobody:
+        assert nobody.get("/documents").json() == []
+        refused = nobody.post("/documents", params={"name": "a.txt"}, content="word")
+        assert (refused.status_code, refused.json()["code"]) == (401, "authentication")
+
+
+def test_another_sites_page_cannot_add_one(anna: httpx.Client) -> None:
+    refused = anna.post("/documents", params={"name": "a.txt"}, content="w", headers={"Origin": "https://evil.test"})
+    assert refused.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.exe", b"MZ", "allowed are files that end in"),
+        ("", b"word", "allowed are files that end in"),
+        ("a.txt", b"", "no text"),
+        ("a.pdf", b"word", "its name says PDF"),
+        ("a.txt", b"%PDF-1.7 word", "its name says text"),
+        ("a" * 500 + ".txt", b"word", "name"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_by_a_sentence(
+    anna: httpx.Client, name: str, content: bytes, told: str
+) -> None:
+    refused = anna.post("/documents", params={"name": name}, content=content)
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
+    assert told in refused.json()["message"]
+
+
+def test_a_path_is_no_name(anna: httpx.Client, app: App) -> None:
+    added = anna.post("/documents", params={"name": "../../x.txt"}, content="word")
+    assert added.json()["name"] == "x.txt"
+    assert not list(app.settings.data.rglob("x.txt"))
+
+
+def test_without_the_search_no_documents_are_taken(tmp_path: Path) -> None:
+    app = launched(tmp_path, "calculator")
+    try:
+        with visitor(app) as client:
+            refused = client.post("/documents", params={"name": "a.txt"}, content="word")
+            assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
+            assert client.get("/documents").status_code == 404
+    finally:
+        app.close()
