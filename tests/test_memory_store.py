@@ -14,6 +14,7 @@ from memory.messages import Message, Tuning
 from memory.store import Store
 from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun
+from runs.parts import Part
 from settings import Settings
 
 
@@ -95,9 +96,15 @@ async def test_a_turn_is_on_disk_before_its_run_starts(store: Store, reopened: A
 async def test_a_reply_grows_and_ends_with_its_record(store: Store) -> None:
     run = a_run()
     _, reply = await begin(store, run, "Hi")
-    await store.grow(replace(reply, text="Hel"))
-    assert (await store.history("c"))[-1] == replace(reply, text="Hel")
-    ended = replace(reply, text="Hello", standing="stopped", note="Stopped by you")
+    thought, call = (
+        Part("thinking", "Hm", 1.0, 2.0),
+        Part("tool", "391", 2.0, None, "calculator", {"expression": "17*23"}),
+    )
+    grown = replace(reply, text="Hel", parts=(thought, call))
+    await store.grow(grown)
+    assert (await store.history("c"))[-1] == grown
+    parts = (thought, replace(call, end=3.0, error="cancelled"))
+    ended = replace(reply, text="Hello", standing="stopped", note="Stopped by you", parts=parts)
     await store.end_turn(run, ended, "one\ntwo")
     assert (await store.history("c"))[-1] == ended
     assert await store.record(run.id) == "one\ntwo"
