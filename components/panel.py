@@ -27,7 +27,7 @@ _FRESH_S = 3.0
 def build_panel() -> gr.HTML:
     """Its value is what `render_panel` makes."""
     template, style = (WEB / "panel.html").read_text(), (WEB / "panel.css").read_text()
-    return drawn_by("panel.js", "agent-state", template, style=style)
+    return drawn_by("panel.js", "agent-state", template, "events.js", style=style)
 
 
 def render_panel(state: AgentState, *, whole: bool) -> dict[str, Any]:

@@ -7,16 +7,17 @@ import gradio as gr
 WEB = Path(__file__).parent.parent / "web"
 
 
-def drawn_by(script: str, elem_id: str, template: str, *, style: str = "") -> gr.HTML:
+def drawn_by(script: str, elem_id: str, template: str, *more: str, style: str = "") -> gr.HTML:
     """A component whose value a script of `web/` draws into its template, which is built once.
 
-    Nothing of a value is ever read as markup: Gradio would evaluate a template with the value in it once more.
+    `more` scripts draw other parts of it; each has its own names. Nothing of a value is ever read as markup: Gradio
+    would evaluate a template with the value in it once more.
     """
     return gr.HTML(
         value=None,
         html_template=template,
         css_template=style,
-        js_on_load=(WEB / script).read_text(),
+        js_on_load="\n".join(f"{{\n{(WEB / name).read_text()}\n}}" for name in (script, *more)),
         apply_default_css=False,
         elem_id=elem_id,
     )

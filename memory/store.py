@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _BUSY_MS = 2500
 """How long a locked database is waited for; less than the time that a run's end waits for its saving."""
 _TITLE = 60
+NO_RUN = "There is no such run, or it is not yours."
 NOT_FOUND = "There is no such conversation, or it is not yours: start a new one."
 
 
@@ -166,8 +167,16 @@ class Store:
         async with self._read() as db:
             packed = (await db.execute(select(runs.c.record).where(runs.c.id == run_id))).scalar_one_or_none()
         if packed is None:
-            raise ChatError("not_found", "There is no record of such a run.")
+            raise ChatError("not_found", NO_RUN)
         return zlib.decompress(packed).decode()
+
+    async def conversation_of(self, run_id: str) -> str:
+        """The conversation that an ended run belongs to; raises ChatError `not_found`."""
+        async with self._read() as db:
+            found = (await db.execute(select(runs.c.conversation_id).where(runs.c.id == run_id))).scalar_one_or_none()
+        if found is None:
+            raise ChatError("not_found", NO_RUN)
+        return str(found)
 
     async def cut(self, conversation_id: str, from_message: str) -> None:
         """Deletes a message and all after it."""

@@ -17,8 +17,9 @@ from runs.errors import ChatError
 from transports.documents import add_documents
 from transports.guard import problem
 from transports.identity import Identity
+from transports.records import add_records
 
-OURS = frozenset({"/healthz", "/backends", "/memory-modes", "/conversations", "/tools", "/documents"})
+OURS = frozenset({"/healthz", "/backends", "/memory-modes", "/conversations", "/tools", "/documents", "/runs"})
 """First path segments of the routes here."""
 
 _MOST_MESSAGES = 10_000
@@ -127,4 +128,5 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
         await turns.delete(found.id)
 
     add_documents(router, turns.toolbox, identity)
+    add_records(router, turns, identity)
     return router

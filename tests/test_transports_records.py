@@ -1,0 +1,222 @@
+"""A run's record over HTTP, on a real running app: whose it is, and how it grows."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agent.turns import Ask
+from app import App
+from runs.events import Status
+from runs.live import LiveRun
+from settings import Settings
+from tests.conftest import free_port, scripted
+from tests.grammar import check
+
+ODD = "one\u2028two\u0085three\nfour"
+"""Holds what some programs take for the end of a line."""
+
+
+def launched(data: Path, **more: Any) -> App:
+    app = App(
+        Settings(
+            backends=[scripted("Script"), scripted("Slow script", speed=5)],
+            data=data,
+            database_url=f"sqlite:///{data / 'glassbox.db'}",
+            host="127.0.0.1",
+            port=free_port(),
+            **more,
+        )
+    )
+    app.launch()
+    return app
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    app = launched(tmp_path_factory.mktemp("records"))
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def http(app: App) -> Iterator[httpx.Client]:
+    """A client without a cookie."""
+    with httpx.Client(base_url=app.url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def anna(app: App) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=app.url, timeout=20) as client:
+        client.get("/").raise_for_status()
+        yield client
+
+
+@pytest.fixture
+def ben(app: App) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=app.url, timeout=20) as client:
+        client.get("/").raise_for_status()
+        yield client
+
+
+def started(app: App, client: httpx.Client, message: str, backend: str = "Slow script") -> LiveRun:
+    assert app._loop
+    ask = Ask(message, app.identity.visitor(client.cookies), backend=backend)
+    return asyncio.run_coroutine_threadsafe(app.turns.start(ask), app._loop).result(timeout=10)
+
+
+def stopped(app: App, run: LiveRun) -> None:
+    assert app._loop
+    asyncio.run_coroutine_threadsafe(run.stop("user"), app._loop).result(timeout=10)
+
+
+def ended(app: App, client: httpx.Client, message: str = ODD) -> LiveRun:
+    run = started(app, client, message, "Script")
+    for _ in range(500):
+        if run.ended:
+            return run
+        time.sleep(0.02)
+    raise AssertionError(run.state)
+
+
+def forget(app: App, run: LiveRun) -> None:
+    """From now on only the store has it."""
+    app.runs.discard(run)
+
+
+def told(answer: httpx.Response) -> list[dict[str, Any]]:
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    assert answer.headers["cache-control"] == "no-cache"
+    assert "set-cookie" not in answer.headers
+    lines = answer.text.split("\n")
+    assert lines.pop() == ""
+    return [json.loads(line) for line in lines]
+
+
+def refused(answer: httpx.Response, status: int, code: str) -> str:
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    return str(answer.json()["message"])
+
+
+def test_an_ended_run_is_the_same_from_memory_and_from_the_store(app: App, anna: httpx.Client) -> None:
+    run = ended(app, anna)
+    from_memory = anna.get(f"/runs/{run.id}")
+    check(told(from_memory))
+    assert from_memory.headers["x-run-live"] == "0"
+    asked = next(event for event in told(from_memory) if event["type"] == "context")
+    assert asked["messages"][-1]["content"] == ODD
+    forget(app, run)
+    from_store = anna.get(f"/runs/{run.id}")
+    assert (from_store.text, from_store.headers["x-run-live"]) == (from_memory.text, "0")
+
+
+def test_a_live_run_grows_to_its_whole_record(app: App, anna: httpx.Client) -> None:
+    run = started(app, anna, "endless")
+    events: list[dict[str, Any]] = []
+    while len(events) < 60:
+        more = anna.get(f"/runs/{run.id}", params={"after": len(events)})
+        assert more.headers["x-run-live"] == "1"
+        events += told(more)
+        time.sleep(0.05)
+    stopped(app, run)
+    more = anna.get(f"/runs/{run.id}", params={"after": len(events)})
+    assert more.headers["x-run-live"] == "0"
+    events += told(more)
+    check(events)
+    assert events[-1]["type"] == "stopped"
+    assert told(anna.get(f"/runs/{run.id}")) == events
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_only_what_comes_after_is_told(app: App, anna: httpx.Client, stored: bool) -> None:
+    run = ended(app, anna)
+    most = len(run.log.entries)
+    if stored:
+        forget(app, run)
+    for after in (0, 1, 5, most - 1, most, most + 1, 10**30):
+        events = told(anna.get(f"/runs/{run.id}", params={"after": after}))
+        assert [event["seq"] for event in events] == list(range(min(after, most) + 1, most + 1))
+
+
+@pytest.mark.parametrize("after", ["-1", "1.5", "x", ""])
+def test_a_wrong_place_is_refused(app: App, anna: httpx.Client, after: str) -> None:
+    run = ended(app, anna)
+    assert "after" in refused(anna.get(f"/runs/{run.id}", params={"after": after}), 400, "invalid_request")
+
+
+def test_a_run_of_another_is_not_found_like_one_that_never_was(
+    app: App, anna: httpx.Client, ben: httpx.Client, http: httpx.Client
+) -> None:
+    live, done, stored = started(app, anna, "endless"), ended(app, anna), ended(app, anna)
+    forget(app, stored)
+    for run in (live, done, stored):
+        assert anna.get(f"/runs/{run.id}").status_code == 200
+        for stranger in (ben, http):
+            answer = stranger.get(f"/runs/{run.id}")
+            refused(answer, 404, "not_found")
+            assert answer.content == stranger.get("/runs/never-was").content
+            assert "x-run-live" not in answer.headers
+    stopped(app, live)
+
+
+@pytest.mark.parametrize("run_id", ["x", "%00", "%ff", "%2e%2e", "a" * 2000, "' OR 1=1 --"])
+def test_what_is_no_run_is_not_found(http: httpx.Client, run_id: str) -> None:
+    refused(http.get(f"/runs/{run_id}"), 404, "not_found")
+
+
+def test_a_run_without_owner_is_for_whoever_has_its_id(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+    run = ended(app, http)
+    assert told(anna.get(f"/runs/{run.id}"))
+    forget(app, run)
+    assert told(anna.get(f"/runs/{run.id}")) == told(http.get(f"/runs/{run.id}"))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_record_goes_with_its_conversation(app: App, anna: httpx.Client, stored: bool) -> None:
+    run = ended(app, anna)
+    if stored:
+        forget(app, run)
+    assert anna.delete(f"/conversations/{run.conversation_id}").status_code == 204
+    refused(anna.get(f"/runs/{run.id}"), 404, "not_found")
+
+
+def test_a_long_run_holds_up_nobody(app: App, anna: httpx.Client) -> None:
+    run, most = started(app, anna, "endless"), 20_000
+    assert app._loop
+    turns: list[float] = []
+
+    async def watch() -> None:
+        for said in range(most):
+            run.emit(Status("streaming", f"{said}"))
+        while len(turns) < 2 or turns[-1] - turns[0] < 3:
+            turns.append(time.monotonic())
+            await asyncio.sleep(0.005)
+
+    watching = asyncio.run_coroutine_threadsafe(watch(), app._loop)
+    while not turns:
+        time.sleep(0.01)
+    assert len(told(anna.get(f"/runs/{run.id}"))) >= most
+    watching.result(timeout=20)
+    assert max(after - before for before, after in zip(turns, turns[1:], strict=False)) < 0.25
+    stopped(app, run)
+
+
+def test_other_sites_and_those_without_a_login_are_kept_out(
+    app: App, anna: httpx.Client, tmp_path: Path
+) -> None:
+    run = ended(app, anna)
+    refused(anna.get(f"/runs/{run.id}", headers={"origin": "http://evil.example"}), 403, "authentication")
+    closed = launched(tmp_path, auth=("ann", "one"))
+    try:
+        with httpx.Client(base_url=closed.url, timeout=20) as client:
+            refused(client.get("/runs/x"), 401, "authentication")
+            refused(client.get("/runs/x", auth=("ann", "one")), 404, "not_found")
+    finally:
+        closed.close()
