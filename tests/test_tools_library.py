@@ -1,16 +1,9 @@
-"""The library: what is taken in, what is found, and by whom; files that are made to do harm, as real files."""
+"""The library: what is taken in, what is found, and by whom."""
 
 import asyncio
-import importlib.util
-import io
 import os
-import signal
 import sqlite3
-import string
-import subprocess
-import sys
-import time
-import zlib
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,56 +11,18 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pypdf import PdfReader, PdfWriter
 
 from agent.tools import library as module
 from agent.tools.library import Library, Limits
+from agent.tools.reading import Row
 from runs.errors import ChatError
+from tests.conftest import until
+from tests.test_tools_reading import pdf, written
 
 README = Path(__file__).parent.parent / "README.md"
 GUIDE = (
     "# Title\n\nAbout parrots.\n\n## Install it\n\nType make.\n\n```\n# not a heading\n```\n\n## Empty\n## Last\nEnd.\n"
 )
-
-
-def pdf(*contents: bytes, coded: str = "", kids: str = "", more: str = "") -> bytes:
-    """A PDF with a page for each content stream; `kids` and `more` objects, one a line, make strange ones."""
-    pages = [(10 + 2 * i, 11 + 2 * i) for i in range(len(contents))]
-    listed = kids or " ".join(f"{page} 0 R" for page, _ in pages)
-    objects = [
-        b"1 0 obj <</Type /Catalog /Pages 2 0 R>> endobj",
-        f"2 0 obj <</Type /Pages /Kids [{listed}] /Count {len(contents)}>> endobj".encode(),
-        b"3 0 obj <</Type /Font /Subtype /Type1 /BaseFont /Helvetica>> endobj",
-        *more.encode().splitlines(),
-    ]
-    for (page, stream), content in zip(pages, contents, strict=True):
-        parts = f"/Parent 2 0 R /Resources <</Font <</F 3 0 R>>>> /Contents {stream} 0 R"
-        objects.append(f"{page} 0 obj <</Type /Page /MediaBox [0 0 600 800] {parts}>> endobj".encode())
-        head = f"{stream} 0 obj <</Length {len(content)} {coded}>> stream\n".encode()
-        objects.append(head + content + b"\nendstream endobj")
-    body, table = b"%PDF-1.4\n", b"xref\n0 1\n0000000000 65535 f \n"
-    for one in objects:
-        table += b"%d 1\n%010d 00000 n \n" % (int(one.split()[0]), len(body))
-        body += one + b"\n"
-    return body + table + b"trailer <</Root 1 0 R /Size 10000>>\nstartxref\n%d\n%%%%EOF\n" % len(body)
-
-
-def written(text: str) -> bytes:
-    """A content stream that shows a text."""
-    return f"BT /F 12 Tf 72 700 Td ({text}) Tj ET".encode()
-
-
-def packed(piece: bytes, times: int) -> bytes:
-    """The piece many times over, deflated, without ever being whole in memory."""
-    packer = zlib.compressobj(1)
-    return b"".join(packer.compress(piece) for _ in range(times)) + packer.flush()
-
-
-def locked_pdf(user: str, owner: str) -> bytes:
-    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf(written("behind a lock")))))
-    writer.encrypt(user, owner)
-    writer.write(file := io.BytesIO())
-    return file.getvalue()
 
 
 @pytest.fixture
@@ -190,67 +145,18 @@ async def test_what_was_added_is_there_after_a_restart(library: Library, tmp_pat
     await later.close()
 
 
-@pytest.mark.parametrize(
-    ("given_name", "kept"),
-    [
-        ("../../x.txt", "x.txt"),
-        ("C:\\Users\\anna\\x.MD", "x.MD"),
-        ("/etc/passwd.txt", "passwd.txt"),
-        ("a\0b\n\u202ec.txt", "abc.txt"),
-        ("x" * 300 + ".txt", "x" * 96 + ".txt"),
-        ("Ünï 1.2.txt", "Ünï 1.2.txt"),
-        ("\ud800.txt", ".txt"),
-    ],
-)
-async def test_a_name_is_cleaned_and_never_a_path(library: Library, tmp_path: Path, given_name: str, kept: str) -> None:
-    assert (await library.add("anna", given_name, b"text")).name == kept
+async def test_a_name_is_never_a_path(library: Library, tmp_path: Path) -> None:
+    for name in ("../../x.txt", "/etc/x.txt", "C:\\Users\\anna\\x.txt"):
+        assert (await library.add("anna", name, b"text")).name == "x.txt"
     await library.close()
     files = [file for _, _, files in os.walk(tmp_path) for file in files]
     assert sorted(files) == ["GUIDE.md", "library.db"]
 
 
-@pytest.mark.parametrize(
-    "name", ["photo.png", "txt", "", "archive.tar.gz", "evil.txt/", "x.pdf\\..", "a" * 300, "x.txt.exe"]
-)
-async def test_another_kind_is_refused_by_its_name(library: Library, name: str) -> None:
-    assert "allowed are files that end in .txt, .md, .pdf" in await refused(library, name, b"text")
-
-
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [
-        ("a.txt", pdf(written("text"))),
-        ("a.md", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256))),
-        ("a.txt", os.urandom(1).ljust(1000, b"\0")),
-        ("a.txt", "no mark of its order".encode("utf-16-le")),
-        ("a.txt", zlib.compress(bytes(range(256)) * 20)),
-        ("a.pdf", b"just text"),
-        ("a.pdf", b""),
-    ],
-)
-async def test_a_content_that_is_not_what_the_name_says_is_refused(library: Library, name: str, data: bytes) -> None:
-    message = await refused(library, name, data)
-    assert f"{name!r} cannot be read" in message
-    assert "holds something else" in message
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        "naïve “test”".encode(),
-        "naïve “test”".encode("utf-8-sig"),
-        "naïve “test”".encode("utf-16"),
-        "naïve “test”".encode("cp1252"),
-    ],
-)
-async def test_the_usual_encodings_are_read(library: Library, data: bytes) -> None:
-    await library.add("anna", "a.txt", data)
-    assert [found.text for found in await library.search("anna", "naïve")] == ["naïve “test”"]
-
-
-@pytest.mark.parametrize("data", [b"", b" \r\n\t\n", b"\xef\xbb\xbf", b"---\ntitle: x\n---\n"])
-async def test_an_empty_text_is_refused(library: Library, data: bytes) -> None:
-    assert await refused(library, "a.md", data) == "'a.md' has no text that could be searched."
+async def test_what_cannot_be_read_leaves_nothing(library: Library) -> None:
+    assert "allowed are files that end in" in await refused(library, "a.png", b"text")
+    assert "cannot be read" in await refused(library, "a.pdf", b"text")
+    assert "no text" in await refused(library, "a.txt", b"")
 
 
 async def test_what_is_too_much_is_refused(tmp_path: Path) -> None:
@@ -258,7 +164,6 @@ async def test_what_is_too_much_is_refused(tmp_path: Path) -> None:
     assert "at most 0.002 MB" in await refused(library, "a.txt", b"x" * 2001, "too_large")
     assert "at most 500 characters" in await refused(library, "a.txt", b"x" * 501, "too_large")
     assert "more than 2 pages" in await refused(library, "a.pdf", pdf(*[b""] * 3))
-    assert "more than 500 characters" in await refused(library, "a.pdf", pdf(written("x" * 501)))
     for name in ("a.txt", "b.txt", "b.txt"):
         await library.add("anna", name, b"text")
     with pytest.raises(ChatError, match=r"at most 2 documents are kept for you\. Remove one first"):
@@ -268,88 +173,30 @@ async def test_what_is_too_much_is_refused(tmp_path: Path) -> None:
     await library.close()
 
 
+async def test_what_all_owners_have_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "GUIDE.md").write_text("A guide. " * 50, encoding="utf-8")  # which is not counted
+    library = Library(tmp_path / "library.db", tmp_path / "GUIDE.md", Limits(total_characters=100))
+    annas = await library.add("anna", "a.txt", b"a" * 60)
+    for owner, name, size in (("ben", "b.txt", 41), ("anna", "b.txt", 41), ("anna", "a.txt", 101)):
+        with pytest.raises(ChatError, match=r"library is full\. Tell whoever runs this app") as error:
+            await library.add(owner, name, b"b" * size)
+        assert error.value.code == "too_large"
+    assert (await library.documents("anna"), await library.documents("ben")) == ([annas], [])
+    assert await places(library, "a" * 60) == [("a.txt", "section 1")]  # the one that was not replaced
+    bens = await library.add("ben", "b.txt", b"b" * 40)
+    await library.add("anna", "a.txt", b"c" * 60)
+    await library.remove("ben", bens.id)
+    added = await asyncio.gather(
+        *(library.add(owner, "d.txt", b"d" * 40) for owner in ("anna", "ben")), return_exceptions=True
+    )
+    assert sum(isinstance(one, ChatError) for one in added) == 1
+    await library.close()
+
+
 async def test_a_pdf_is_found_by_its_pages(library: Library) -> None:
     made = await library.add("anna", "a.pdf", pdf(written("All about whales"), b"", written("Then some dolphins")))
     assert made.passages == 2
     assert await places(library, "dolphin") == [("a.pdf", "page 3")]
-
-
-async def test_a_pdf_without_text_is_refused(library: Library) -> None:
-    assert "If it is a scan" in await refused(library, "a.pdf", pdf(b"0 0 m 9 9 l S"))
-
-
-async def test_a_pdf_that_only_its_owner_may_change_is_read(library: Library) -> None:
-    await library.add("anna", "a.pdf", locked_pdf("", "secret"))
-    assert await places(library, "lock") == [("a.pdf", "page 1")]
-
-
-WIDE = " ".join(["901 0 R"] * 40)
-DEEP = "\n".join(
-    f"{n} 0 obj <</Type /Pages /Parent 2 0 R /Kids [{' '.join([f'{n + 1} 0 R'] * 12)}] /Count 9>> endobj"
-    for n in range(901, 920)
-)
-CHAIN = "\n".join(f"{n} 0 obj <</Type /Pages /Kids [{n + 1} 0 R] /Count 9>> endobj" for n in range(901, 9000))
-HARMFUL = {
-    "a password": (lambda: locked_pdf("secret", "secret"), "protected by a password"),
-    "cut off": (lambda: pdf(written("text"))[:60], "damaged"),
-    "garbage": (lambda: b"%PDF-1.7\n" + b"\xff\0<<>>[[((" * 5000, "damaged"),
-    "its pages in a circle": (lambda: pdf(kids="2 0 R"), "leads in circles|damaged"),
-    "pages of pages of pages": (lambda: pdf(kids=WIDE, more=DEEP), "too large or leads in circles"),
-    "a chain of pages": (lambda: pdf(kids="901 0 R", more=CHAIN), "too large or leads in circles|damaged"),
-    "300 MB of zeros": (lambda: pdf(packed(bytes(1_000_000), 300), coded="/Filter /FlateDecode"), "too large"),
-    "bombs in a bomb": (
-        lambda: pdf(zlib.compress(packed(bytes(1_000_000), 300)), coded="/Filter [/FlateDecode /FlateDecode]"),
-        "too large",
-    ),
-}
-
-
-@pytest.mark.parametrize("harm", HARMFUL)
-async def test_a_harmful_pdf_is_refused_in_time(library: Library, harm: str) -> None:
-    make, why = HARMFUL[harm]
-    begun = time.monotonic()
-    message = await refused(library, "a.pdf", make())
-    assert time.monotonic() - begun < 30
-    assert message.startswith("'a.pdf' cannot be read: ")
-    assert any(reason in message for reason in why.split("|")), message
-
-
-async def test_a_pdf_that_takes_too_long_is_given_up(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PDF_S", 1.5)
-    slow = pdf(packed(written("text") * 1000, 1000), coded="/Filter /FlateDecode")
-    assert "takes too much time" in await refused(library, "a.pdf", slow)
-
-
-def limited(work: str) -> "subprocess.CompletedProcess[bytes]":
-    """Does a work under the limits that hold where PDFs are read, with less time."""
-    load = f"""
-import importlib.util
-spec = importlib.util.spec_from_file_location("child", {str(module._CHILD)!r})
-child = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(child)
-child._SECONDS = 1
-child._limit()
-"""
-    return subprocess.run([sys.executable, "-c", load + work], capture_output=True, timeout=60)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="this system has no such limits")
-def test_time_and_memory_of_the_reading_process_are_limited() -> None:
-    assert limited("while True: pass").returncode == -signal.SIGKILL
-    assert b"MemoryError" in limited("bytearray(2_000_000_000)").stderr
-    assert limited("bytearray(100_000_000)").returncode == 0
-
-
-async def test_a_reading_process_that_dies_or_cannot_start_is_told(
-    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    child = tmp_path / "child.py"
-    monkeypatch.setattr(module, "_CHILD", child)
-    assert "takes too much time or memory" in await refused(library, "a.pdf", pdf(written("text")))  # no such script
-    child.write_text("print('no answer')")
-    assert "no PDF can be read here" in await refused(library, "a.pdf", pdf(written("text")))
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
-    assert "no PDF can be read here" in await refused(library, "a.pdf", pdf(written("text")))
 
 
 async def test_many_at_once_are_all_taken(library: Library) -> None:
@@ -359,6 +206,27 @@ async def test_many_at_once_are_all_taken(library: Library) -> None:
     for owner in ("anna", "ben"):
         assert len(await library.documents(owner)) == 11
         assert len(await library.search(owner, "whales", 100)) == 11
+
+
+async def test_few_pdfs_are_read_at_once_and_no_text_waits_for_one(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = list[str](), threading.Event()
+
+    def read(name: str, kind: str, *_: object) -> list[Row]:
+        if kind == "pdf":
+            begun.append(name)
+            go_on.wait(10)
+        return [("text", "", "section 1")]
+
+    monkeypatch.setattr(module, "read_rows", read)
+    adding = [asyncio.create_task(library.add("anna", f"{n}.pdf", b"")) for n in range(5)]
+    await until(lambda: len(begun) == 2)
+    await library.add("anna", "a.txt", b"")
+    assert len(begun) == 2
+    go_on.set()
+    await asyncio.gather(*adding)
+    assert len(begun) == 5
 
 
 async def test_a_database_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
@@ -464,31 +332,3 @@ def test_owners_never_see_each_others_documents(
         await library.close()
 
     asyncio.run(scenario())
-
-
-@given(st.text(alphabet=string.ascii_letters + " \n.#`", max_size=5000))
-@example("x" * 5000)
-@example("\n\n".join(["word " * 30] * 40))
-def test_a_text_is_split_without_loss(text: str) -> None:
-    for kind in ("txt", "md", "pdf"):
-        rows = list(module._rows(kind, [text]))
-        assert all(0 < len(part) <= module._PASSAGE + 2 and place for part, _, place in rows)
-        if kind != "md":  # whose headings are its places
-            assert "".join("".join(part for part, _, _ in rows).split()) == "".join(text.split())
-
-
-def test_a_long_text_is_split_at_paragraphs_and_sentences() -> None:
-    paragraphs = [f"Paragraph {n}. " + "It has some words. " * 20 for n in range(6)]
-    parts = [part for part, _, _ in module._rows("txt", ["\n\n".join(paragraphs)])]
-    assert [part.count("Paragraph") for part in parts] == [2, 2, 2]
-    parts = [part for part, _, _ in module._rows("txt", ["A sentence of words. " * 100])]
-    assert all(part.endswith("words.") for part in parts)
-
-
-def test_a_large_text_is_split_soon() -> None:
-    begun = time.monotonic()
-    for piece in ("x", "\n", " \n", "# ", "a b. ", "\n# x\n"):
-        list(module._rows("md", [piece * 400_000]))
-    for text in ("---\na:" + "\na:" * 200_000, "# " + " #" * 400_000, "\n" + " " * 800_000 + "x"):
-        list(module._rows("md", [text]))
-    assert time.monotonic() - begun < 10

@@ -7,9 +7,6 @@ from langchain_core.tools import StructuredTool
 from agent.tools.library import Library
 from agent.tools.streaming import streaming_tool
 
-_CHARACTERS = 600
-"""Of each passage that is found."""
-
 
 def search_tool(library: Library, owner: str | None) -> StructuredTool:
     """Makes the tool `search` over the owner's documents and the guide; without an owner, over the guide alone."""
@@ -19,8 +16,7 @@ def search_tool(library: Library, owner: str | None) -> StructuredTool:
         """Searches the visitor's uploaded documents and this project's own guide."""
         found = await library.search(owner, query)
         for number, passage in enumerate(found, 1):
-            text = passage.text[:_CHARACTERS] + ("…" if len(passage.text) > _CHARACTERS else "")
-            yield f"[{number}] {passage.document}, {passage.place}\n{text}\n\n"
+            yield f"[{number}] {passage.document}, {passage.place}\n{passage.text}\n\n"
         if not found:
             documents = await library.documents(None)
             if owner is not None:

@@ -1,0 +1,140 @@
+"""Reading: how a file's bytes become passages, each with its place in the file.
+
+A name tells the kind, and the content must be of it. Where the passages are kept is not known here.
+"""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from memory.text import clean
+from runs.errors import ChatError
+
+logger = logging.getLogger(__name__)
+
+Row = tuple[str, str, str]
+"""A passage on its way into the index: text, heading, place."""
+
+KINDS = "txt", "md", "pdf"
+_PASSAGE = 800
+"""The most characters of a passage, but for the empty line before its last paragraph."""
+_NAME = 100
+"""Characters of a name, and of a heading, that count."""
+_PDF_S = 15
+"""The longest that reading a PDF may take."""
+_CHILD = Path(__file__).with_name("pdf_child.py")
+
+
+def name_and_kind(name: str) -> tuple[str, str]:
+    """The name as it is kept, never a path, and the kind that it tells. Raises ChatError for a kind not in KINDS."""
+    last = re.split(r"[/\\]", name)[-1]
+    stem, dot, kind = "".join(c for c in last if c.isprintable()).strip().rpartition(".")
+    if not dot or kind.lower() not in KINDS:
+        shown = f"{stem}{dot}{kind}"
+        allowed = ", ".join(f".{kind}" for kind in KINDS)
+        raise ChatError(
+            "invalid_request", f"{shown[:_NAME]!r} cannot be taken: allowed are files that end in {allowed}."
+        )
+    return f"{stem[: _NAME - len(kind) - 1]}.{kind}", kind.lower()
+
+
+def read_rows(name: str, kind: str, data: bytes, pages: int, characters: int) -> list[Row]:
+    """The passages of a file of at most so many pages, if it is a PDF, and characters: so call it in a thread.
+
+    Raises ChatError for what is too long, cannot be read, or has no text that could be searched.
+    """
+    texts = _pdf_texts(name, data, pages, characters) if kind == "pdf" else [_decoded(name, data)]
+    if sum(map(len, texts)) > characters:
+        raise ChatError("too_large", f"{name!r} is too long: at most {characters:,} characters.")
+    rows = list(text_rows(kind, texts))
+    if not rows:
+        hint = " If it is a scan, make it searchable with text recognition first." if kind == "pdf" else ""
+        raise ChatError("invalid_request", f"{name!r} has no text that could be searched.{hint}")
+    return rows
+
+
+def text_rows(kind: str, texts: Iterable[str]) -> Iterator[Row]:
+    """The passages of a document, whose texts are the pages of a PDF or the one text of another kind."""
+    texts = map(clean, texts)
+    if kind == "pdf":
+        for number, page in enumerate(texts, 1):
+            yield from ((part, "", f"page {number}") for part in _split(page))
+        return
+    sections = [section for text in texts for section in (_sections(text) if kind == "md" else [("", text)])]
+    parts = ((part, heading) for heading, body in sections for part in _split(body))
+    for number, (part, heading) in enumerate(parts, 1):
+        yield part, heading, heading or f"section {number}"
+
+
+def _decoded(name: str, data: bytes) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = data.decode("utf-16" if wide else "cp1252", "replace")  # the Latin-1 of Windows has quotes and dashes
+    if text.startswith("%PDF-") or len(re.findall(r"[\x00-\x08\x0e-\x1f]", text)) > len(text) // 100:
+        raise ChatError("invalid_request", f"{name!r} cannot be read: its name says text, but it holds something else.")
+    return text
+
+
+def _pdf_texts(name: str, data: bytes, pages: int, characters: int) -> list[str]:
+    """The texts of a PDF's pages, read by a process of its own that can be ended. Raises ChatError."""
+    if b"%PDF-" not in data[:1024]:
+        raise ChatError("invalid_request", f"{name!r} cannot be read: its name says PDF, but it holds something else.")
+    command = [sys.executable, "-P", str(_CHILD), str(pages), str(characters)]
+    try:
+        done = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_PDF_S)
+        answer = json.loads(done.stdout) if done.returncode == 0 else {"error": "it takes too much time or memory"}
+    except subprocess.TimeoutExpired:
+        answer = {"error": "it takes too much time"}
+    except (OSError, ValueError) as e:
+        logger.warning("the process that reads PDFs: %s", e)
+        answer = {"error": "no PDF can be read here at the moment"}
+    if "error" in answer:
+        raise ChatError("invalid_request", f"{name!r} cannot be read: {answer['error']}.")
+    return list(answer["pages"])
+
+
+def _sections(text: str) -> Iterator[tuple[str, str]]:
+    """The headings of a markdown text, each with what is below it; what has nothing below it is its own text."""
+    text = re.sub(r"\A---\n(?:[\w-]+:.*\n)+---\n", "", text)  # settings of the file, not of its text
+    heading, body, code = "", list[str](), False
+    for line in text.split("\n"):
+        code ^= line.lstrip().startswith("```")
+        mark = None if code else re.match(r"#{1,6} ", line)
+        if mark:
+            yield heading, "\n".join(body).strip() or heading
+            heading, body = line[mark.end() :].strip("# \t")[:_NAME], []
+        else:
+            body.append(line)
+    yield heading, "\n".join(body).strip() or heading
+
+
+def _split(text: str) -> Iterator[str]:
+    """Passages that end with a paragraph, or within one that is too long for a passage."""
+    passage = ""
+    for paragraph in re.split(r"\n[ \t]*\n", text):
+        for part in _cut(paragraph):
+            if passage and len(passage) + len(part) > _PASSAGE:
+                yield passage
+                passage = ""
+            passage += f"\n\n{part}" if passage else part
+    if passage:
+        yield passage
+
+
+def _cut(paragraph: str) -> Iterator[str]:
+    """The paragraph in parts that end with a line, a sentence or a word, where one ends in a part's second half."""
+    start = 0
+    while start < len(paragraph):
+        end = start + _PASSAGE
+        if end < len(paragraph):
+            ends = (paragraph.rfind(sign, start + _PASSAGE // 2, end) for sign in ("\n", ". ", " "))
+            end = next((at + 1 for at in ends if at >= 0), end)
+        if part := paragraph[start:end].strip():
+            yield part
+        start = end
