@@ -1,125 +1,154 @@
-// The raw events of the run, while their list is open: fetched as JSON lines, filtered by type and name. All is text.
-const $ = (selector) => element.querySelector(`#events ${selector}`);
-const [count, kinds, box, rows, told] = ['summary span', '.kinds', 'input', '.rows', '.told'].map($);
-const MOST = 300, EVERY_MS = 500, LONGEST = 20_000;
-const hidden = new Set(['token', 'reasoning', 'state']); // there are too many of them to read at first
-let run = null, live = false, asking = false, timer = null, from = 0;
-let events = [], names = new Map(), counts = new Map(), shown = [];
+// The raw events of the panel's run as a table, read from the run's record while it is open. All in it is text.
+const root = element.querySelector('#events');
+const [total, kinds, box, told, rows] = ['summary span', '.kinds', 'input', '.told', '.rows'].map((s) => root.querySelector(s));
+const MOST = 300, CUT = 20_000, EVERY_MS = 500, AGAIN_MS = 2000;
+const off = new Set(['token', 'reasoning', 'state']); // so many that they would hide the others
+let run = null, live = false, whole = false, reading = null, again = 0;
+let events, names, counts, opened, matched, next; // `next`: the first of `matched` that has not been drawn
 
+const number = (n) => Number(n).toLocaleString('en');
 const make = (tag, text = '', more = {}) => Object.assign(document.createElement(tag), { textContent: text, ...more });
-const idOf = (event) => event.id ?? event.tool_call_id;
-const nameOf = (event) => event.name ?? event.tool ?? names.get(idOf(event)) ?? '';
+const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+const nameOf = (e) => e.name ?? e.tool ?? names.get(e.id ?? e.tool_call_id);
+const seqOf = (item) => Number(item?.dataset.seq);
+const atEnd = () => rows.scrollTop + rows.clientHeight >= rows.scrollHeight - 8;
+const used = (e) => e.usage?.output_tokens != null && `${number(e.usage.output_tokens)} tokens`;
 
-function summary(event) {
-  const text = event.content ?? event.chunk ?? event.message ?? event.current_step ?? '';
-  const name = nameOf(event);
-  if (event.type === 'context') return `${event.messages.length} messages, ${event.tokens} of ${event.limit} tokens`;
-  if (event.type === 'run') return `${event.backend} · ${event.memory}`;
-  if (event.type === 'state') return `${event.status} · ${event.tokens_received} tokens`;
-  return [name, event.error, typeof text === 'string' ? text : ''].filter(Boolean).join(' · ').slice(0, 200);
+const WHAT = {
+  run: (e) => [e.backend, `memory: ${e.memory}`],
+  context: (e) => [`${number(e.messages.length)} messages`, `${number(e.tokens)} of ${number(e.limit)} tokens`, e.left_out.length && `${number(e.left_out.length)} left out`],
+  chain_start: (e) => [e.name], tool_start: (e) => [e.tool, JSON.stringify(e.input)], approval: (e) => [e.tool, JSON.stringify(e.input)],
+  tool_output: (e) => [e.tool, e.chunk], tool_end: (e) => [e.tool, e.error ?? e.output, `${e.duration_s} s`],
+  model_end: (e) => [nameOf(e), e.error, used(e), `${e.duration_s} s`], chain_end: (e) => [nameOf(e), e.error],
+  state: (e) => [e.status, `${number(e.tokens_received)} tokens`, `${e.tokens_per_second}/s`],
+  complete: (e) => [used(e), `${e.timing.duration_s} s`], stopped: (e) => [e.reason, used(e), `${e.timing.duration_s} s`],
+  error: (e) => [e.code, e.message],
+};
+const what = (e) => (WHAT[e.type]?.(e) ?? [nameOf(e), e.content]).filter(Boolean).map((part) => String(part).slice(0, 200).replaceAll('\n', '↵')).join(' · ');
+
+const matches = (e) => !off.has(e.type) && (nameOf(e) ?? '').toLowerCase().includes(box.value.trim().toLowerCase());
+
+function unfold(item, e) {
+  const json = JSON.stringify(e, null, 2);
+  item.append(make('pre', json.slice(0, CUT)));
+  if (json.length > CUT) item.append(make('p', `Cut here: the first ${number(CUT)} of ${number(json.length)} characters.`));
 }
 
-function matches(event) {
-  const wanted = box.value.trim().toLowerCase();
-  return !hidden.has(event.type) && (!wanted || nameOf(event).toLowerCase().includes(wanted));
-}
-
-function row(event) {
-  const item = make('li'), button = make('button', '', { type: 'button' });
-  const seconds = ((Date.parse(event.timestamp) - from) / 1000).toFixed(2);
-  for (const text of [event.seq, seconds, event.type, summary(event)]) button.append(make('span', String(text)));
-  button.dataset.type = event.type;
-  button.ariaExpanded = 'false';
-  button.addEventListener('click', () => {
-    const open = item.children.length < 2;
-    button.ariaExpanded = String(open);
-    if (!open) return item.lastElementChild.remove();
-    const json = JSON.stringify(event, null, 1);
-    item.append(make('pre', json.length > LONGEST ? `${json.slice(0, LONGEST)}\n… ${json.length.toLocaleString('en')} characters` : json));
-  });
+function row(e) {
+  const item = make('li'), button = make('button', '', { type: 'button', ariaExpanded: String(opened.has(e.seq)) });
+  const seconds = (Date.parse(e.timestamp) - Date.parse(events[0].timestamp)) / 1000;
+  item.dataset.seq = e.seq;
+  button.dataset.type = e.type;
+  button.toggleAttribute('data-failed', Boolean(e.error));
+  button.append(...[e.seq, seconds.toFixed(2), e.type, what(e)].map((text) => make('span', String(text))));
   item.append(button);
+  if (opened.has(e.seq)) unfold(item, e);
   return item;
 }
 
-// Rows are only added at the end and taken from the beginning, so that open ones stay open.
-function add(found) {
-  const atEnd = rows.scrollTop + rows.clientHeight >= rows.scrollHeight - 8;
-  shown = shown.concat(found);
-  rows.append(...found.slice(-MOST).map(row));
+// Rows are taken away only while the reader is at the end: what is being read never moves.
+function draw() {
+  const follow = atEnd() && !opened.has(seqOf(rows.lastElementChild));
+  const until = follow ? matched.length : Math.min(matched.length, next + MOST - rows.children.length);
+  rows.append(...matched.slice(Math.max(next, until - MOST), until).map(row));
+  next = until;
   while (rows.children.length > MOST) rows.firstElementChild.remove();
-  if (atEnd) rows.scrollTop = rows.scrollHeight;
-  const latest = shown.length > MOST ? `the latest ${MOST} of ` : '';
-  told.textContent = events.length ? `${latest}${shown.length.toLocaleString('en')} shown, ${events.length.toLocaleString('en')} in all` : '';
-  count.textContent = events.length ? events.length.toLocaleString('en') : '';
+  if (follow) rows.scrollTop = rows.scrollHeight;
+  const drawn = rows.children.length, latest = next < matched.length ? '' : 'latest ';
+  put(total, !events.length ? '' : drawn < matched.length ? `${latest}${drawn} of ${number(matched.length)}` : number(drawn));
+  if (!told.classList.contains('bad')) put(told, !run ? 'Send a message, and see here all that its run tells.' : events.length && !drawn ? 'No event matches.' : '');
+}
+
+// What the reader looks at stays where it is, if it still matches.
+function filter() {
+  const seen = !atEnd() && [...rows.children].find((item) => item.offsetTop + item.offsetHeight > rows.scrollTop);
+  const place = seen && seen.offsetTop - rows.scrollTop;
+  matched = events.filter(matches);
+  next = 0;
+  rows.replaceChildren();
+  draw();
+  const same = seen && [...rows.children].find((item) => seqOf(item) >= seqOf(seen));
+  if (same) rows.scrollTop = same.offsetTop - place;
 }
 
 function drawKinds() {
-  const known = new Map([...kinds.children].map((node) => [node.dataset.type, node]));
-  for (const [type, n] of counts) {
-    const node = known.get(type) ?? make('button', '', { type: 'button' });
-    node.dataset.type = type;
-    node.ariaPressed = String(!hidden.has(type));
-    node.textContent = `${type} ${n.toLocaleString('en')}`;
-    if (!node.isConnected) kinds.append(node);
-  }
-}
-
-function filter() {
-  shown = [];
-  rows.replaceChildren();
-  add(events.filter(matches));
+  [...counts].forEach(([type, n], i) => { // types come in the order of their first events, and stay
+    const chip = kinds.children[i] ?? kinds.appendChild(make('button', `${type} `, { type: 'button' }));
+    if (!chip.children.length) chip.append(make('small'));
+    chip.dataset.type = type;
+    chip.ariaPressed = String(!off.has(type));
+    put(chip.lastElementChild, number(n));
+  });
 }
 
 function take(fresh) {
-  for (const event of fresh) {
-    if (event.name ?? event.tool) names.set(idOf(event), event.name ?? event.tool);
-    counts.set(event.type, (counts.get(event.type) ?? 0) + 1);
+  for (const e of fresh) {
+    events.push(e);
+    counts.set(e.type, (counts.get(e.type) ?? 0) + 1);
+    if (e.type.endsWith('_start')) names.set(e.id ?? e.tool_call_id, nameOf(e));
+    if (matches(e)) matched.push(e);
   }
-  from ||= Date.parse(fresh[0]?.timestamp);
-  events = events.concat(fresh);
   drawKinds();
-  add(fresh.filter(matches));
+  draw();
 }
 
-async function ask() {
-  clearTimeout(timer);
-  if (asking || !run || !$('summary').parentElement.open || !element.isConnected) return;
-  if (document.hidden) return plan();
-  const [of, after] = [run, events.length];
-  asking = true;
-  let more = live;
+async function read() {
+  if (!run || whole || reading || document.hidden || performance.now() < again) return;
+  if (!root.open || !root.offsetParent) return; // the panel is folded, too, on a phone
+  const mine = reading = new AbortController();
   try {
-    const answer = await fetch(`runs/${encodeURIComponent(of)}?after=${after}`);
-    if (!answer.ok) throw new Error((await answer.json()).message);
-    const lines = (await answer.text()).split('\n').filter(Boolean);
-    more = answer.headers.get('X-Run-Live') === '1';
-    if (of === run) take(lines.map((line) => JSON.parse(line)));
-  } catch (error) {
-    told.textContent = error.message || 'The events cannot be read at the moment.';
-  } finally { asking = false; }
-  if (more || of !== run) plan();
+    const address = new URL(`runs/${encodeURIComponent(run)}?after=${events.length}`, document.baseURI);
+    const answer = await fetch(address, { signal: mine.signal }), lines = (await answer.text()).split('\n');
+    if (!answer.ok) throw new Error(answer.statusText);
+    const fresh = lines.filter(Boolean).map((line) => JSON.parse(line));
+    if (mine !== reading) return; // of another run
+    whole = answer.headers.get('X-Run-Live') !== '1';
+    told.classList.remove('bad');
+    take(fresh);
+  } catch {
+    if (mine !== reading) return;
+    again = live ? performance.now() + AGAIN_MS : Infinity;
+    told.classList.add('bad');
+    put(told, live ? 'The events cannot be read at the moment: trying again.' : 'The events cannot be read: close this and open it to try again.');
+  } finally {
+    if (mine === reading) reading = null;
+  }
 }
-
-function plan() { clearTimeout(timer); timer = setTimeout(ask, EVERY_MS); }
 
 window.glassboxEvents = (id, goesOn) => {
-  const ended = live && !goesOn;
-  live = goesOn;
-  if (id !== run) {
-    run = id;
-    [events, names, counts, from] = [[], new Map(), new Map(), 0];
+  if (events && id === run && goesOn === live) return;
+  [live, again] = [goesOn, 0];
+  if (!events || id !== run) {
+    reading?.abort();
+    [run, whole, reading, events, names, counts, opened] = [id, false, null, [], new Map(), new Map(), new Set()];
+    told.classList.remove('bad');
     kinds.replaceChildren();
     filter();
-  } else if (!ended) return;
-  ask();
+  }
+  read();
 };
 
-kinds.addEventListener('click', (click) => {
-  const type = click.target.closest('button')?.dataset.type;
+rows.addEventListener('click', ({ target }) => {
+  const button = target.closest('button'), item = button?.parentElement, seq = seqOf(item);
+  if (!button) return;
+  button.ariaExpanded = String(!opened.has(seq));
+  if (opened.delete(seq)) {
+    item.replaceChildren(button);
+    return draw(); // nothing had come below it
+  }
+  opened.add(seq);
+  unfold(item, events[seq - 1]); // seq counts from 1 without gaps
+  item.scrollIntoView({ block: 'nearest' });
+});
+rows.addEventListener('scroll', () => { if (next < matched.length && atEnd()) draw(); });
+kinds.addEventListener('click', ({ target }) => {
+  const type = target.closest('button')?.dataset.type;
   if (!type) return;
-  if (!hidden.delete(type)) hidden.add(type);
+  if (!off.delete(type)) off.add(type);
   drawKinds();
   filter();
 });
 box.addEventListener('input', filter);
-$('summary').parentElement.addEventListener('toggle', ask);
+root.addEventListener('toggle', () => { again = 0; read(); });
+const ticking = setInterval(() => element.isConnected ? read() : clearInterval(ticking), EVERY_MS);
+window.glassboxEvents(props.value?.run ?? null, Boolean(props.value?.live));

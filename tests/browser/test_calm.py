@@ -29,7 +29,7 @@ def test_hand_over_moves_nothing(chat: Chat) -> None:
     chat.choose("backend", "Scripted tour")
     for _ in range(2):  # the second reply ends below the fold, where autoscroll has its part
         chat.send("tour")
-        chat.page.wait_for_function("document.querySelector('#live-reply').textContent.includes('page tells you.')")
+        chat.page.wait_for_function("document.querySelector('#live-reply').textContent.includes('go wrong.')")
         chat.page.wait_for_timeout(60)
         chat.page.evaluate(WATCH_LAST)
         chat.wait_end()
