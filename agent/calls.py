@@ -119,13 +119,14 @@ async def _allowed(calls: Calls, rules: Rules, told: dict[str, str], request: An
         answer = await calls.ask(told["tool_call_id"])
         if not answer.approved:
             raise _Failed("refused by the visitor", "The visitor refused this call. Go on without it.")
-        said = f"Calling {told['tool']}"
+        said, edited = f"Calling {told['tool']}", None
         if answer.input is not None and answer.input not in (call["args"], shown(call["args"])):
             request = request.override(tool_call={**call, "args": answer.input})
+            edited = shown(answer.input)
             said += f" with an input of yours: {json.dumps(answer.input, ensure_ascii=False)[:_MOST_ERROR]}"
         others = calls.asked
         phase = {"phase": "approval" if others else "tool", "content": said}
-        await adispatch_custom_event(STATUS, {**phase, "tool_call_id": told["tool_call_id"]})
+        await adispatch_custom_event(STATUS, {**phase, "tool_call_id": told["tool_call_id"], "edited": edited})
     return await _timed(rules.seconds, told, request, handler)
 
 

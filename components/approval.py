@@ -4,6 +4,7 @@ import gradio as gr
 
 from agent.turns import Turns
 from components.session import PageState
+from components.web import warn
 from runs.calls import Answer
 from runs.errors import ChatError
 from transports.identity import Identity
@@ -26,7 +27,7 @@ class Approving:
             run = self._runs.get(page.run_id or "", page.visitor)
             run.calls.answer(str(given.get("call")), Answer(given.get("approved") is True, edited))
         except ChatError as e:
-            gr.Warning(e.message)
+            warn(e.message)
         return page
 
     async def on_cancel(self, page: PageState, request: gr.Request, event: gr.EventData) -> None:
@@ -36,7 +37,7 @@ class Approving:
             given = event._data if isinstance(event._data, dict) else {}
             self._runs.get(page.run_id or "", page.visitor).calls.cancel(str(given.get("call")))
         except ChatError as e:
-            gr.Warning(e.message)
+            warn(e.message)
 
     async def on_wake(self, page: PageState) -> PageState:
         """A page that waits looks whether somebody else has answered. -> page"""

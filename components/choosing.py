@@ -10,6 +10,7 @@ from agent.tools import Toolbox
 from backends import Backends
 from components.options import render_options
 from components.render import render_backends
+from components.web import as_text, warn
 from memory.messages import Tuning
 from runs.errors import ChatError
 from transports.identity import Identity
@@ -55,13 +56,13 @@ class Choosing:
                 self.backends.keys.forget(visitor, chosen.name)
                 if earlier:
                     self.backends.keys.put(visitor, chosen.name, earlier.reveal())
-                gr.Warning(f"{chosen.name} refused this key: check that all of it was pasted.")
+                warn(f"{chosen.name} refused this key: check that all of it was pasted.")
             elif health.ready:
-                gr.Info(f"{chosen.name} is ready with your key.")
+                gr.Info(as_text(f"{chosen.name} is ready with your key."))
             else:
-                gr.Warning(f"Your key is kept, but {chosen.name} is not ready: {health.reason.rstrip('.?')}.")
+                warn(f"Your key is kept, but {chosen.name} is not ready: {health.reason.rstrip('.?')}.")
         except ChatError as e:
-            gr.Warning(e.message)
+            warn(e.message)
         return *await self.on_news(request), *self.options(backend, visitor)
 
     async def on_forget_key(self, backend: str, request: gr.Request) -> Updates:

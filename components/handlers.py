@@ -23,6 +23,7 @@ from components.render import (
 )
 from components.session import DRAWN, PageState
 from components.tail import Tail
+from components.web import warn
 from memory.messages import Tuning
 from memory.modes import MODES
 from runs.errors import ChatError
@@ -62,7 +63,7 @@ class Handlers:
                 first, memory = self._still_there(found.backend) or first, found.memory or memory
                 tuning = found.tuning
             except ChatError as e:
-                gr.Warning(e.message)
+                warn(e.message)
         panel = render_panel(state, whole=True) if state.run_id else None
         return (
             page,
@@ -143,7 +144,7 @@ class Handlers:
                 await self.store.cut(page.conversation_id, message.id)
             page = await self._drawn(page, page.conversation_id, max(DRAWN, len(page.drawn)))
         except ChatError as e:
-            gr.Warning(e.message)
+            warn(e.message)
             return self._unchanged(page)
         shown = render_messages(page.drawn)
         return page, message.text, shown, [], None, *render_buttons(page), *render_frame(page)
@@ -157,7 +158,7 @@ class Handlers:
                 await self.turns.delete(page.conversation_id)
         except ChatError as e:
             if e.code != "not_found":
-                gr.Warning(e.message)
+                warn(e.message)
                 return self._unchanged(page)
         return self._emptied(page)
 
@@ -168,7 +169,7 @@ class Handlers:
             try:
                 await self.runs.get(page.run_id, page.visitor).stop("user")
             except ChatError as e:
-                gr.Warning(e.message)
+                warn(e.message)
 
     async def on_earlier(self, page: PageState, request: gr.Request) -> Updates:
         """Draws more of the conversation's beginning. -> page, chat, intro, earlier"""
@@ -179,7 +180,7 @@ class Handlers:
             await self.store.conversation(page.conversation_id, page.visitor)
             more = await self._drawn(page, page.conversation_id, len(page.drawn) + DRAWN)
         except ChatError as e:
-            gr.Warning(e.message)
+            warn(e.message)
             return page, gr.skip(), *render_frame(page)
         more.run_id = page.run_id
         return more, render_messages(more.drawn), *render_frame(more)
@@ -197,7 +198,7 @@ class Handlers:
         page = page.of(self._visitor(request))
         message = page.user_message(_index(index))
         if message is None:
-            gr.Warning("There is no message to ask again.")
+            warn("There is no message to ask again.")
             return self._unchanged(page)
         ask = replace(
             ask,
@@ -212,12 +213,12 @@ class Handlers:
         try:
             run = await self.turns.start(ask)
         except ChatError as e:
-            gr.Warning(f"Not sent. {e.message}")
+            warn(f"Not sent. {e.message}")
             return self._unchanged(page) if e.code != "not_found" else await self._if_gone(page)
         try:
             page = await self._drawn(page, run.conversation_id, DRAWN)
         except ChatError as e:  # it runs all the same, and is followed
-            gr.Warning(e.message)
+            warn(e.message)
             page = replace(page, conversation_id=run.conversation_id)
         page.run_id = run.id
         return (

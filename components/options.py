@@ -38,7 +38,7 @@ class OptionsPane:
         return [*self.tuning, self.key_row, self.key, self.forget_key]
 
 
-def build_options(system_prompt: str, reply_tokens: int, tools: list[str]) -> OptionsPane:
+def build_options(system_prompt: str, reply_tokens: int, document_bytes: int, tools: list[str]) -> OptionsPane:
     with gr.Row(elem_id="options"):  # shown and hidden by web/page.js
         prompt = gr.Textbox(
             system_prompt,
@@ -71,7 +71,8 @@ def build_options(system_prompt: str, reply_tokens: int, tools: list[str]) -> Op
         )
     with gr.Row(elem_id="tool-row"):
         offered = gr.CheckboxGroup(tools, value=tools, label=_TOOLS, elem_id="tools", visible=bool(tools), scale=1)
-        drawn_by("documents.js", "documents", (WEB / "documents.html").read_text())
+        template = (WEB / "documents.html").read_text()
+        drawn_by("documents.js", "documents", template.replace('data-bytes=""', f'data-bytes="{document_bytes}"'))
     with gr.Row(elem_id="key-row", visible=False) as key_row:
         key = gr.Textbox(
             label="Your key",

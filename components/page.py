@@ -20,7 +20,12 @@ def build_page(handlers: Handlers) -> gr.Blocks:
     with gr.Blocks(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False) as demo:
         page = gr.State(PageState())
         choices = build_choices(handlers.backends, settings.memory.default)
-        options = build_options(settings.system_prompt, settings.limits.reply_tokens, handlers.turns.toolbox.names)
+        options = build_options(
+            settings.system_prompt,
+            settings.limits.reply_tokens,
+            settings.limits.document_bytes,
+            handlers.turns.toolbox.names,
+        )
         with gr.Row(elem_id="main"):
             pane = build_chat(settings.limits.message_characters)
             panel = build_panel()

@@ -12,6 +12,7 @@ import gradio as gr
 from components.web import drawn_by
 from runs.events import JSON
 from runs.parts import Part
+from runs.state import OUTPUT
 
 SHOWN = 2000
 """Characters of an input or an output that the page shows while a run is live."""
@@ -33,9 +34,13 @@ def part_value(part: Part) -> JSON:
     ended = "Output so far" if part.seconds is None else "Output"
     blocks = [
         ["Input", as_json(part.input)],
-        [f"Failed: {part.error}" if part.error else ended, part.text.strip("\n") or "none"],
+        [f"Failed: {part.error}" if part.error else ended, _whole(part.text).strip("\n") or "none"],
     ]
     return _value(part.name, part, blocks, hint=hint if len(hint) <= _HINT else f"{hint[:_HINT]}…")
+
+
+def _whole(output: str) -> str:
+    return output if len(output) < OUTPUT else f"{output}\n[cut: only the beginning is kept here]"
 
 
 def _value(title: str, part: Part, blocks: list[list[str]], *, hint: str) -> JSON:

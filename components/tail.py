@@ -17,6 +17,7 @@ from components.drawing import draw, ended_reply
 from components.panel import render_panel
 from components.render import render_buttons, render_live, render_messages
 from components.session import PageState
+from components.web import warn
 from memory.store import Store
 from runs import events
 from runs.errors import ChatError
@@ -45,17 +46,23 @@ class Tail:
             yield gr.skip(), gr.skip()  # a generator without a yield would empty its outputs
             return
         phase: events.Phase | None = None
-        last, drawn = 0.0, 0.0
-        async with aclosing(run.log.follow(wake_s=1.0)) as batches:
+        last, drawn, owed = 0.0, 0.0, False
+
+        def wake_s() -> float:
+            """Nothing that the panel has not drawn waits for something else to come."""
+            return max(0.0, drawn + _PANEL_S - time.monotonic()) if owed else 1.0
+
+        async with aclosing(run.log.follow(wake_s=wake_s)) as batches:
             async for batch in batches:
                 if run.discarded:  # the page has been emptied: nothing of it may come back
                     yield gr.skip(), gr.skip()
                     return
                 fresh_context = any(isinstance(entry.event, events.Context) for entry in batch)
+                owed = owed or any(not isinstance(entry.event, events.Token | events.State) for entry in batch)
                 panel: Any = gr.skip()
-                if run.ended or fresh_context or run.state.phase != phase or time.monotonic() - drawn > _PANEL_S:
+                if run.ended or fresh_context or run.state.phase != phase or time.monotonic() - drawn >= _PANEL_S:
                     panel = render_panel(run.state, whole=fresh_context or not drawn)
-                    drawn, phase = time.monotonic(), run.state.phase
+                    drawn, phase, owed = time.monotonic(), run.state.phase, False
                 yield render_live(run.text), panel
                 if run.calls.asleep and run.state.phase == "approval" and not run.ended:
                     return  # a page that waits for its visitor holds no listener; it is followed again by the answer
@@ -80,12 +87,12 @@ class Tail:
             latest = len(page.drawn) + 1
             drawn = (await draw(self.store, self.runs, page.visitor, run.conversation_id, latest)).drawn
         except ChatError as e:
-            gr.Warning(e.message)
+            warn(e.message)
         if run.discarded:
             page = PageState(page.visitor)
             return page, [], [], run.id, *render_buttons(page)
         if run.unsaved:
-            gr.Warning(f"{run.unsaved} The reply stays on this page, and saving is tried again.")
+            warn(f"{run.unsaved} The reply stays on this page, and saving is tried again.")
         there = drawn and drawn[-1].role == "assistant" and drawn[-1].run_id == run.id
         kept = drawn if there else [*drawn, ended_reply(run)]
         page = replace(page, run_id=None, drawn=kept)

@@ -1,5 +1,6 @@
 """The files of `web/`, which the browser loads as they are, and the components that they draw."""
 
+import html
 from pathlib import Path
 
 import gradio as gr
@@ -21,6 +22,15 @@ def drawn_by(script: str, elem_id: str, template: str, *more: str, style: str = 
         apply_default_css=False,
         elem_id=elem_id,
     )
+
+
+def as_text(message: str) -> str:
+    """A notice that stays text: Gradio would read markup in it, and `<query>` would be gone."""
+    return html.escape(message, quote=False)
+
+
+def warn(message: str) -> None:
+    gr.Warning(as_text(message))
 
 
 def page_head() -> str:

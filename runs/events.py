@@ -35,12 +35,13 @@ class Run:
 class Status:
     """The phase changed, or there is something to say about it; `content` is a sentence for people.
 
-    `tool_call_id` names the call whose approval has been given.
+    `tool_call_id` names the call whose approval has been given, `edited` what it is called with instead.
     """
 
     phase: Phase
     content: str
     tool_call_id: str | None = None
+    edited: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ End = ModelEnd | ChainEnd | ToolEnd
 Last = Complete | Stopped | Error
 Event = Run | Status | Context | Start | End | Reasoning | Token | ToolOutput | Approval | State | Last
 
-_OPTIONAL = {"error", "truncated", "retry_after", "tool_call_id"}
+_OPTIONAL = {"error", "truncated", "retry_after", "tool_call_id", "edited"}
 """Fields that are left out where they are None."""
 
 

@@ -53,11 +53,13 @@ class RunLog:
                 waiter.set_result(None)
         self._waiting.clear()
 
-    async def follow(self, after: int = 0, wake_s: float | None = None) -> AsyncGenerator[Sequence[Entry], None]:
+    async def follow(
+        self, after: int = 0, wake_s: Callable[[], float] | None = None
+    ) -> AsyncGenerator[Sequence[Entry], None]:
         """Yields all that is waiting after `seq` `after`, again and again until the log is closed.
 
-        With `wake_s` it also yields an empty batch whenever nothing came for that many seconds, so that a caller can
-        notice that its reader has gone. Hold it in `contextlib.aclosing`.
+        With `wake_s` it also yields an empty batch whenever nothing came for as many seconds as that says, so that a
+        caller can catch up, or notice that its reader has gone. Hold it in `contextlib.aclosing`.
         """
         at = max(0, after)
         self.followers += 1
@@ -70,7 +72,7 @@ class RunLog:
                 elif self.closed:
                     return
                 else:
-                    if not await self._wait(wake_s):
+                    if not await self._wait(wake_s and wake_s()):
                         yield ()
         finally:
             self.followers -= 1

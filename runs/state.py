@@ -14,7 +14,7 @@ from runs.events import Entry, Phase
 _WINDOW_S = 1.5
 """Time constant of the rate called "now": a token counts e times less after this long."""
 
-_OUTPUT = 4000
+OUTPUT = 4000
 """Characters of a tool's output that the state holds."""
 _THOUGHT = 20_000
 """Characters of a thought that the state holds."""
@@ -204,7 +204,7 @@ def _begin(state: AgentState, start: events.Start, at: float) -> AgentState:
 def _end(state: AgentState, step_id: str, at: float, error: str | None, output: Any = "") -> AgentState:
     """The step ended; its whole output counts only where none of it has come before."""
     if isinstance(output, str):
-        output = output[:_OUTPUT]
+        output = output[:OUTPUT]
 
     def ended(step: Step) -> Step:
         return replace(step, end=at, error=error, output=step.output or output)
@@ -216,14 +216,18 @@ def _end(state: AgentState, step_id: str, at: float, error: str | None, output: 
 def _output(state: AgentState, step_id: str, text: str) -> AgentState:
     """The open step with more of its output."""
     steps = tuple(
-        replace(s, output=(s.output + text)[:_OUTPUT]) if s.id == step_id and s.end is None else s for s in state.steps
+        replace(s, output=(s.output + text)[:OUTPUT]) if s.id == step_id and s.end is None else s for s in state.steps
     )
     return replace(state, steps=steps)
 
 
-def _answered(state: AgentState, call_id: str | None) -> AgentState:
+def _answered(state: AgentState, call_id: str | None, edited: Any = None) -> AgentState:
+    """The state after an answer, which may have put another input in the place of the first."""
     if not any(e.tool_call_id == call_id for e in state.approvals):
         return state
+    if edited is not None:
+        steps = tuple(replace(s, input=edited) if s.id == call_id and s.end is None else s for s in state.steps)
+        state = replace(state, steps=steps)
     return replace(state, approvals=tuple(e for e in state.approvals if e.tool_call_id != call_id))
 
 
@@ -253,7 +257,7 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
             first = AgentState(entry.run_id, e.conversation_id, backend=e.backend, memory=e.memory, started=at)
             return _enter(first, "queued", at, "")
         case events.Status() as e:
-            return _enter(_answered(state, e.tool_call_id), e.phase, at, e.content)
+            return _enter(_answered(state, e.tool_call_id, e.edited), e.phase, at, e.content)
         case events.Context() as e:
             return replace(state, context=e)
         case events.ModelStart() | events.ChainStart() | events.ToolStart() as e:

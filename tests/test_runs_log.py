@@ -95,7 +95,7 @@ async def test_a_closed_generator_is_no_follower_any_more() -> None:
 
 async def test_wake_gives_empty_batches_while_nothing_comes() -> None:
     log = RunLog("r")
-    async with aclosing(log.follow(wake_s=0.01)) as batches:
+    async with aclosing(log.follow(wake_s=lambda: 0.01)) as batches:
         assert list(await anext(batches)) == []
         assert list(await anext(batches)) == []
         log.append(token(1))

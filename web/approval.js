@@ -12,10 +12,12 @@ function card(one) {
   input.setAttribute('aria-label', `Input of ${one.tool}`);
   const why = make('p', '', { className: 'why' });
   const row = make('div', '', { className: 'row' });
+  const tell = (text) => { why.textContent = text; };
   const answer = (approved) => {
     let edited = null;
     if (approved && input.value !== exact) {
-      try { edited = JSON.parse(input.value); } catch { why.textContent = 'This is no JSON: mend it, or reload to start over.'; return; }
+      try { edited = JSON.parse(input.value); } catch { return tell('This is no JSON: mend it, or reload to start over.'); }
+      if (Object.prototype.toString.call(edited) !== '[object Object]') return tell('This is no JSON object: it needs its { and }.');
     }
     for (const button of row.children) button.disabled = true;
     trigger('answer', { call: one.tool_call_id, approved, input: edited });
@@ -41,6 +43,12 @@ window.glassboxApprovals = (run, approvals) => {
   for (const one of approvals) if (![...box.children].some((old) => old.dataset.call === one.tool_call_id)) box.append(card(one));
   plan();
 };
+
+// A page that waits follows nothing: after a Stop or a cancel of its own it looks at once.
+document.addEventListener('click', (event) => {
+  if (!asked.length || !event.target.closest('#stop, #agent-state .detail button')) return;
+  for (const ms of [200, 1000]) setTimeout(() => { if (asked.length) trigger('wake'); }, ms);
+}, true);
 
 function plan() {
   clearTimeout(timer);

@@ -69,6 +69,7 @@ document.addEventListener('click', (e) => {
 for (const kind of ['paste', 'drop']) document.addEventListener(kind, (e) => {
   const files = [...(e.clipboardData ?? e.dataTransfer)?.files ?? []];
   if (!files.length || !e.target.closest?.('#main')) return;
+  if (e.clipboardData?.types.includes('text/plain')) return; // text with a picture of it, as from a spreadsheet
   e.preventDefault();
   e.stopImmediatePropagation();
   document.body.classList.add('options');
@@ -93,9 +94,15 @@ window.glassboxAddress = (id) => {
   history.replaceState(history.state, '', address);
 };
 
+// The Chatbot would have the parts' markup read aloud.
+function name(chat) {
+  const look = () => { for (const node of chat.querySelectorAll("[aria-label*='<details']")) node.ariaLabel = 'Thinking and tool calls'; };
+  new MutationObserver(look).observe(chat, { childList: true, subtree: true, attributes: true, attributeFilter: ['aria-label'] });
+}
+
 const begin = new MutationObserver(() => {
-  const column = $('#scroll');
-  if (column) { begin.disconnect(); follow(column); }
+  const column = $('#scroll'), chat = $('#chat');
+  if (column && chat) { begin.disconnect(); follow(column); name(chat); }
 });
 begin.observe(document.documentElement, { childList: true, subtree: true });
 

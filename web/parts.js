@@ -44,14 +44,16 @@ window.glassboxParts = (run, live, parts) => {
   parts.forEach((part, i) => fill(box.children[i], part));
 };
 
-// What the reader had opened stays open in the conversation, within the same frame.
+// What the reader had opened stays open in the conversation. The live parts go in the same moment in which those open: a
+// page that is shorter for a while loses the reader's place.
 watch('value', () => {
   if (props.value !== drawn) return;
-  const opened = [...box.children].map((node) => node.open);
-  box.replaceChildren();
-  drawn = null;
+  const handed = drawn;
   requestAnimationFrame(() => {
+    if (drawn !== handed) return;
     const kept = [...document.querySelectorAll('#chat .parts')].at(-1)?.children ?? [];
-    if (kept.length === opened.length) opened.forEach((open, i) => { if (open) kept[i].open = true; });
+    if (kept.length === box.children.length) [...box.children].forEach((node, i) => { if (node.open) kept[i].open = true; });
+    box.replaceChildren();
+    drawn = null;
   });
 });

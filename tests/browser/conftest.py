@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 _QUIET = [
@@ -100,6 +100,16 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
+_WATCH_PHASES = """() => {
+  const state = document.querySelector('#agent-state'), phases = window.phases = [];
+  const look = () => {
+    const phase = state.querySelector('[data-phase]').dataset.phase;
+    if (phase !== phases.at(-1)) phases.push(phase);
+  };
+  new MutationObserver(look).observe(state, { attributes: true, subtree: true, attributeFilter: ['data-phase'] });
+}"""
+
+
 class Chat:
     """One page, used as a person would."""
 
@@ -142,12 +152,46 @@ class Chat:
             self.page.click("#stop", timeout=3000)
         self.wait_end()
 
+    def start_over(self) -> None:
+        """An empty conversation, whatever there was before."""
+        if self.page.is_visible("#stop"):
+            self.stop()
+        if not self.page.is_visible("#intro"):
+            self.page.click("#clear")
+            self.page.wait_for_selector("#intro", state="visible")
+        self.type("")
+
     def live(self) -> str:
         return (self.page.text_content("#live-reply") or "").strip()
 
     def texts(self, who: str) -> list[str]:
         """What is drawn of the ended conversation: "user" or "bot"."""
         return [t.strip() for t in self.page.locator(f"#chat [data-testid={who}]").all_text_contents()]
+
+    def reply(self) -> str:
+        """The text of the last reply, without its thinking and its tool calls."""
+        return self.page.locator("#chat .bot-row:not(:has(.parts)) [data-testid=bot]").last.inner_text().strip()
+
+    def part(self, name: str, place: str = "#chat") -> Locator:
+        """A thought or a tool's call; of the reply that grows in `#live-parts`."""
+        title = self.page.locator("summary b").get_by_text(name, exact=True)
+        return self.page.locator(f"{place} .parts details").filter(has=title).last
+
+    def bar(self, name: str) -> Locator:
+        """The timeline's bar of a step; of several, the last."""
+        button = self.page.locator("button").get_by_text(name, exact=True)
+        return self.page.locator("#timeline .bars > li").filter(has=button).last
+
+    def wait_toast(self, text: str) -> None:
+        self.page.locator(".toast-wrap").get_by_text(text).first.wait_for(timeout=10_000)
+
+    def watch_phases(self) -> None:
+        """From now on, until the page is loaded again, `phases` has those that are shown."""
+        self.page.evaluate(_WATCH_PHASES)
+
+    @property
+    def phases(self) -> list[str]:
+        return list(self.page.evaluate("window.phases"))
 
     @property
     def phase(self) -> str | None:
