@@ -1,10 +1,11 @@
-"""Measures how fast the bundled model's text reaches a run's log, beside the bare binding; and how a reply streams: our
-page and a plain `gr.ChatInterface`, each with none and with many earlier messages.
+"""Measures how fast the bundled model's text reaches a run's log, beside the bare binding; how a reply streams: our
+page and a plain `gr.ChatInterface`; and how late tools' partial results are on our page. Each page with none and with
+many earlier messages.
 
 Everything is measured in one run, taking turns, so that whatever else the machine does falls on all alike. Each
 measurement of a page has a server and a browser of its own. Ends with 0 if text came at 0.95 of the bare rate or more,
-every reply was whole, our Stop stopped the model and a long conversation costs our page at most 1.2 times what a new
-one does, else with 1; with 2 where there is no browser for the page.
+every reply was whole, our Stop stopped the model, a long conversation costs our page at most 1.2 times what a new one
+does, and 95 in 100 partial results are on it within 300 ms, else with 1; with 2 where there is no browser for the page.
 """
 
 import argparse
@@ -16,18 +17,21 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from playwright.sync_api import Playwright, sync_playwright
 
-from bench.browser import RATE, find_chromium, measure_reply, measure_stop, open_page
+from bench.browser import RATE, Page, find_chromium, measure_reply, measure_stop, measure_tools, open_page
 from bench.model import MOST_TOKENS
 from bench.rate import measure_rates
-from bench.report import print_rates, print_report
+from bench.report import print_rates, print_report, print_tools
 from bench.server import OURS, VANILLA, Server, Site, end_children
+from bench.tools import CASES
 
 _RESULTS = Path(__file__).parent / "results"
 _NO_BROWSER = """\
@@ -48,36 +52,52 @@ def _at_least(least: int, most: int) -> Any:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", choices=("rate", "page"), help="measure only this")
-    parser.add_argument("--reps", type=_at_least(1, 100), help="repetitions (default 12 of the rate, 3 of the page)")
+    parser.add_argument("--only", choices=("rate", "page", "tool"), help="measure only this")
+    parser.add_argument("--reps", type=_at_least(1, 100), help="repetitions (default 12 of the rate, else 3)")
     parser.add_argument("--tokens", type=_at_least(20, MOST_TOKENS), default=300, help="of a reply (default 300)")
     parser.add_argument("--history", type=_at_least(2, 10_000), default=400, help="earlier messages (default 400)")
     return parser.parse_args()
 
 
-def _measure(playwright: Playwright, chromium: str, site: Site, history: int, tokens: int | None) -> dict[str, Any]:
-    """One measurement: of a reply, or of Stop where `tokens` is None. A failure is a row with its reason."""
+class Turn(NamedTuple):
+    """A measurement that each repetition makes."""
+
+    case: str
+    site: Site
+    history: int
+    measure: Callable[[Page, Server], dict[str, Any]]
+
+
+def _page_turns(tokens: int, history: int) -> list[Turn]:
+    """What is compared comes one after the other."""
+    sites, reply = (OURS, VANILLA), partial(measure_reply, tokens=tokens)
+    replies = [Turn("reply", site, earlier, reply) for site in sites for earlier in (0, history)]
+    return [*replies, *(Turn("stop", site, 0, measure_stop) for site in sites)]
+
+
+def _tool_turns(history: int) -> list[Turn]:
+    cases = [(name, partial(measure_tools, case=case)) for name, case in CASES.items()]
+    return [Turn(name, OURS, earlier, measure) for name, measure in cases for earlier in (0, history)]
+
+
+def _measure(playwright: Playwright, chromium: str, turn: Turn) -> dict[str, Any]:
+    """One measurement. A failure is a row with its reason."""
     try:
-        with Server(site, history) as server, open_page(playwright, chromium, server) as page:
-            return measure_stop(page, server) if tokens is None else measure_reply(page, server, tokens)
+        with Server(turn.site, turn.history) as server, open_page(playwright, chromium, server) as page:
+            return turn.measure(page, server)
     except Exception as e:
         return {"error": f"{type(e).__name__}: {e}".strip()}
 
 
-def _run(chromium: str, given: argparse.Namespace) -> list[dict[str, Any]]:
-    replies: list[tuple[Site, int, int | None]] = [  # what is compared comes one after the other
-        (site, history, given.tokens) for site in (OURS, VANILLA) for history in (0, given.history)
-    ]
-    stops: list[tuple[Site, int, int | None]] = [(site, 0, None) for site in (OURS, VANILLA)]
-    rows, repetitions = [], given.reps or 3
+def _run(chromium: str, turns: Sequence[Turn], repetitions: int) -> list[dict[str, Any]]:
+    rows = []
     with sync_playwright() as playwright:
         for repetition in range(repetitions):
-            turn = [*replies, *stops]
-            for site, history, tokens in turn if repetition % 2 == 0 else reversed(turn):  # a drift falls on all alike
-                case = "stop" if tokens is None else "reply"
-                print(f"{repetition + 1} of {repetitions}: {case}, {site.name}, {history} earlier", file=sys.stderr)
-                figures = _measure(playwright, chromium, site, history, tokens)
-                rows.append({"page": site.name, "history": history, "repetition": repetition, "case": case} | figures)
+            for turn in turns if repetition % 2 == 0 else reversed(turns):  # a drift falls on all alike
+                what = f"{turn.case}, {turn.site.name}, {turn.history} earlier"
+                print(f"{repetition + 1} of {repetitions}: {what}", file=sys.stderr)
+                row = {"page": turn.site.name, "history": turn.history, "repetition": repetition, "case": turn.case}
+                rows.append(row | _measure(playwright, chromium, turn))
     return rows
 
 
@@ -102,7 +122,7 @@ def main() -> int:
     blind = given.only != "rate" and chromium is None
     if blind:
         print(_NO_BROWSER, file=sys.stderr)
-        if given.only == "page":
+        if given.only:
             return 2
     folder = tempfile.mkdtemp(prefix="glassbox-bench-")
     tempfile.tempdir = os.environ["TMPDIR"] = folder  # servers' data and browsers' profiles go with it
@@ -115,19 +135,23 @@ def main() -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
-    rates, pages = list[dict[str, Any]](), list[dict[str, Any]]()
+    rates, pages, tools = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
     try:
-        if given.only != "page":
+        if given.only in (None, "rate"):
             rates = measure_rates(given.reps or 12)
-        if chromium:
-            pages = _run(chromium, given)
+        if chromium and given.only != "tool":
+            pages = _run(chromium, _page_turns(given.tokens, given.history), given.reps or 3)
+        if chromium and given.only != "page":
+            tools = _run(chromium, _tool_turns(given.history), given.reps or 3)
     finally:
         end_children()
         shutil.rmtree(folder, ignore_errors=True)
     good = print_rates(rates) if rates else True
     if pages:
         good = print_report(pages, given.tokens, RATE, given.history) and good
-    print(f"\nRaw figures: {os.path.relpath(_keep([*rates, *pages], given))}")
+    if tools:
+        good = print_tools(tools) and good
+    print(f"\nRaw figures: {os.path.relpath(_keep([*rates, *pages, *tools], given))}")
     return 1 if not good else 2 if blind else 0
 
 

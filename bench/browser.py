@@ -1,4 +1,4 @@
-"""Opens a served page in headless Chromium and measures one reply, or one Stop, in it.
+"""Opens a served page in headless Chromium and measures one reply, one Stop, or one reply's tools in it.
 
 Model, server and browser are on one machine and share its clock: times are milliseconds since 1970 on all sides.
 """
@@ -14,7 +14,9 @@ import psutil
 from playwright.sync_api import Browser, BrowserContext, Playwright, TimeoutError
 
 from bench.model import numbers, wait_for_end
-from bench.server import Server, cpu_s
+from bench.report import percentile
+from bench.server import Server, cpu_s, others_cpu_s
+from bench.tools import Case, lateness
 
 RATE = 50
 """Tokens a second in every measured reply."""
@@ -32,18 +34,19 @@ _FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",  # fonts from afar fail at once
 ]
 
-# Runs before the page's own scripts. `seen[i]` is when token i was first in the DOM.
+# Runs before the page's own scripts. `seen[''][i]` is when token i was first in the DOM; see SERIES for other keys.
 _RECORDER = r"""
 (() => {
   const now = () => performance.timeOrigin + performance.now();
-  const bench = window.bench = { now, seen: [], changed: now(), longTasks: [], clicks: [], enters: [] };
-  const newest = (text) => Number(/^[^]*w(\d{4})/.exec(text)?.[1] ?? -1);
+  const seen = { '': [], a: [], b: [] };
+  const bench = window.bench = { now, seen, changed: now(), longTasks: [], clicks: [], enters: [] };
+  const newest = (text) => /^[^]*w(\d{4})([ab]?)/.exec(text) ?? [];
   new MutationObserver((changes) => {
     const at = bench.changed = now();
     for (const change of changes)
       for (const node of change.type === 'characterData' ? [change.target] : change.addedNodes) {
-        const last = newest(node.textContent ?? '');
-        while (bench.seen.length <= last) bench.seen.push(at);
+        const [, last = -1, series = ''] = newest(node.textContent ?? '');
+        while (seen[series].length <= Number(last)) seen[series].push(at);
       }
   }).observe(document, { subtree: true, childList: true, characterData: true });
   new PerformanceObserver((list) => {
@@ -97,11 +100,23 @@ class Page:
         self._page.click(self.site.stop)
 
     def wait_for_token(self, i: int, timeout_s: float = 60) -> None:
-        self._wait(f"token {i}", "(i) => bench.seen.length > i", i, timeout_s)
+        self._wait(f"token {i}", "(i) => bench.seen[''].length > i", i, timeout_s)
 
     def wait_for_end(self) -> None:
         """Until the page says that the reply has ended: its Stop is gone."""
         self._wait("the end", "(s) => !document.querySelector(s)?.offsetParent", self.site.stop)
+
+    def open_parts(self, count: int) -> None:
+        """Opens so many tools' calls as soon as they are there, as somebody does who watches them."""
+        opened = """([selector, count]) => {
+          const parts = [...document.querySelectorAll(`${selector} details`)];
+          return parts.length >= count && parts.every((part) => part.open = true);
+        }"""
+        self._wait(f"{count} calls", opened, [self.site.parts, count])
+
+    def all_parts(self) -> str:
+        """All text of tools' calls."""
+        return "\n".join(self._page.locator(self.site.parts).all_text_contents())
 
     def recorded(self) -> dict[str, Any]:
         """What the recorder has; `skew_ms` is how far the page's clock has drifted from the machine's."""
@@ -143,10 +158,6 @@ def _is_browser(process: psutil.Process) -> bool:
         return False
 
 
-def _percentile(values: list[float], percent: int) -> float:
-    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
-
-
 def measure_reply(page: Page, server: Server, tokens: int) -> dict[str, Any]:
     """Figures of one reply. Times in milliseconds; CPU from Enter until 0.4 s after the page has ended the reply.
 
@@ -165,12 +176,12 @@ def measure_reply(page: Page, server: Server, tokens: int) -> dict[str, Any]:
     if script is None:
         raise RuntimeError("the reply is on the page, but the model has not logged its end")
     entered = found["enters"][-1]
-    behind = [seen - script["start_ms"] - i * 1000 / RATE for i, seen in enumerate(found["seen"])]
+    behind = [seen - script["start_ms"] - i * 1000 / RATE for i, seen in enumerate(found["seen"][""])]
     long_tasks = [duration for at, duration in found["longTasks"] if at >= entered]
     return {
-        "behind_p50_ms": _percentile(behind, 50),
-        "behind_p95_ms": _percentile(behind, 95),
-        "first_token_ms": found["seen"][0] - entered,
+        "behind_p50_ms": percentile(behind, 50),
+        "behind_p95_ms": percentile(behind, 95),
+        "first_token_ms": found["seen"][""][0] - entered,
         "server_cpu_ms_per_token": server_s * 1000 / tokens,
         "browser_cpu_ms_per_token": browser_s * 1000 / tokens,
         "long_tasks": len(long_tasks),
@@ -194,3 +205,18 @@ def measure_stop(page: Page, server: Server) -> dict[str, Any]:
         return {"stop_ms": None}
     late = [at for at in script["emitted_ms"] if at > clicked]
     return {"stop_ms": script["end_ms"] - clicked, "tokens_after_click": len(late)}
+
+
+def measure_tools(page: Page, server: Server, case: Case) -> dict[str, Any]:
+    """`late_ms` has for each mark how long after its yield it was first in the DOM, in milliseconds."""
+    page.write(case.asked)
+    begun, by_others = time.time(), others_cpu_s(psutil.Process())
+    page.send()
+    page.open_parts(len(case.series))
+    page.wait_for_token(case.count - 1)
+    page.wait_for_end()
+    by_others = (others_cpu_s(psutil.Process()) - by_others) / (time.time() - begun)
+    time.sleep(0.4)
+    found = page.recorded()
+    late = lateness(case, page.all_parts(), found["seen"])
+    return {"late_ms": [round(ms, 1) for ms in late], "clock_skew_ms": found["skew_ms"], "others_cpu": by_others}

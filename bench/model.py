@@ -1,7 +1,8 @@
 """A LangChain chat model that follows a script, and logs when each of its tokens left it.
 
 The last message "N=300 R=50" asks for 300 tokens at 50 a second, without drift; R=0 is as fast as possible. Token 7
-reads " w0007", so that a reply's text alone shows whether it is complete and in order.
+reads " w0007", so that a reply's text alone shows whether it is complete and in order. "T=3 N=60" asks for three calls
+at once of the tool `marks`, for 60 marks each.
 """
 
 import asyncio
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 MOST_TOKENS = 9999
 """A token's number has four digits."""
+SERIES = ("", "a", "b")
+"""What follows the number in the marks of each of several tools: mark 7 of the second is " w0007a"."""
 _TEXT = "seven quiet engineers measure the same page again and print all of it for a friend in the next room "
 
 
@@ -54,6 +57,9 @@ class ScriptedModel(BaseChatModel):
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **options: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         asked = messages[-1].text
+        if messages[-1].type == "human" and (calls := _calls(asked)):
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_calls=calls))
+            return
         tokens, rate = _script(asked)
         start, emitted = time.time(), list[float]()
         try:
@@ -78,6 +84,13 @@ def _script(text: str) -> tuple[int, float]:
     """How many tokens, and how many a second (0: no limit)."""
     given = dict(re.findall(r"\b([NR])=([\d.]+)", text))
     return min(MOST_TOKENS, int(given.get("N", 20))), float(given.get("R", 0))
+
+
+def _calls(text: str) -> list[ToolCall]:
+    """The tools that are to be called."""
+    asked = re.search(r"\bT=(\d+) N=(\d+)", text)
+    many, count = map(int, asked.groups()) if asked else (0, 0)
+    return [ToolCall(name="marks", args={"count": count, "series": s}, id=f"call {s}") for s in SERIES[:many]]
 
 
 def wait_for_end(log: Path, asked: str, timeout_s: float) -> dict[str, Any] | None:

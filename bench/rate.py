@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from bench.server import cpu_s
+from bench.server import others_cpu_s
 from bench.sides import SLOTS, TOKENS, Moments
 
 _CONVERSATIONS = (1, 4, SLOTS)
@@ -40,9 +40,10 @@ class Side:
     def measure(self, prompts: list[str]) -> dict[str, float]:
         """Has all prompts answered at once."""
         time.sleep(_SETTLE_S)
-        begun, by_others = time.time(), self._by_others()
+        process = psutil.Process(self._process.pid)
+        begun, by_others = time.time(), others_cpu_s(process)
         answer = self._answer(prompts)
-        by_others = (self._by_others() - by_others) / (time.time() - begun)
+        by_others = (others_cpu_s(process) - by_others) / (time.time() - begun)
         return _figures(begun, answer) | {"others_cpu": by_others}
 
     def _answer(self, prompts: list[str]) -> Moments:
@@ -53,12 +54,6 @@ class Side:
         if not answer:
             raise RuntimeError(f"its process has ended; it said:\n{self._said.read_text()[-2000:]}")
         return answer
-
-    def _by_others(self) -> float:
-        """Seconds of CPU that everything but this side has used so far."""
-        all_times, process = psutil.cpu_times(), psutil.Process(self._process.pid)
-        busy: float = sum(all_times) - all_times.idle - getattr(all_times, "iowait", 0.0)
-        return busy - cpu_s([process, *process.children(recursive=True)])
 
 
 def _figures(begun: float, replies: Moments) -> dict[str, float]:

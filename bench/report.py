@@ -9,13 +9,16 @@ from typing import Any
 Row = Mapping[str, Any]
 """One measurement: `repetition`, `case`, and its figures or `error`.
 
-Of the page ("reply" or "stop") it has `page` and `history`, of the rate ("rate") `side` and `conversations`.
+Of the page ("reply" or "stop") and of tools (what one yields) it has `page` and `history`, of the rate ("rate") `side`
+and `conversations`.
 """
 
 MOST_RATIO = 1.2
 """A long conversation may cost our page at most this much more per token than a new one."""
 LEAST_RATE = 0.95
 """Text reaches the log at no less than this share of the bare binding's rate."""
+MOST_LATE_MS = 300
+"""The p95 of how late tools' partial results are on the page is at most this."""
 
 _REPLY = {
     "behind_p50_ms": "behind schedule p50, ms",
@@ -41,12 +44,41 @@ def print_rates(rows: Sequence[Row]) -> bool:
         "starts included, in whatever order. Rates over all repetitions together, the sides taking turns: all tokens by"
     )
     print("all time. In brackets the range of the repetitions' own ratios, which the machine's moods stretch.")
-    if taken := [row["others_cpu"] for row in rows if "others_cpu" in row]:
-        print(f"Other programs took {median(taken):.2f} of a processor meanwhile, at most {max(taken):.2f}.")
+    _print_others(rows)
     failed = [row for row in rows if "error" in row]
     for row in failed:
         print(f"\n{row['side']}, {row['conversations']}, repetition {row['repetition']} failed: {row['error']}")
     return not failed and all(_fast(rows, many) for many in _conversations(rows))
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+def print_tools(rows: Sequence[Row]) -> bool:
+    """Prints how late tools' partial results are; returns whether all are within the bound."""
+    header = ["a tool yields", "earlier messages", "p50, ms", "p95, ms", "worst, ms", f"p95 within {MOST_LATE_MS}"]
+    lines = list(_tool_lines(rows))
+    print("\n## Partial results of tools, from the yield to the page\n")
+    print(_table(header, lines))
+    print("\nUntil each is first in the DOM, its call's part open. Of p50 and p95 the repetitions' median, in brackets")
+    print("their range, which the machine's moods stretch; the worst is that of all.")
+    _print_others(rows)
+    _print_failed(rows)
+    return all(line[-1] == "yes" for line in lines) and not any("error" in row for row in rows)
+
+
+def _tool_lines(rows: Sequence[Row]) -> Iterable[list[str]]:
+    for case, history in sorted({(row["case"], row["history"]) for row in rows}):
+        mine = [row for row in rows if (row["case"], row["history"]) == (case, history)]
+        late = [row["late_ms"] for row in mine if "late_ms" in row]
+        if not late:
+            yield [case, str(history), "-", "-", "-", "no"]
+            continue
+        middle, most = ([percentile(each, percent) for each in late] for percent in (50, 95))
+        span = f"{_number(median(most))} ({_number(min(most))} to {_number(max(most))})"
+        within = "yes" if median(most) <= MOST_LATE_MS else "no"
+        yield [case, str(history), _number(median(middle)), span, _number(max(map(max, late))), within]
 
 
 def _conversations(rows: Sequence[Row]) -> list[int]:
@@ -89,12 +121,23 @@ def print_report(rows: Sequence[Row], tokens: int, rate: int, history: int) -> b
     print("\n## Stop\n")
     header = ["page", "click to the model's end, ms", "tokens emitted after the click", "model stopped"]
     print(_table(header, _stop_lines(rows)))
-    failed = [row for row in rows if "error" in row]
-    for row in failed:
-        print(f"\n{row['page']}, {row['history']} earlier, repetition {row['repetition']} failed: {row['error']}")
+    _print_failed(rows)
     whole = all(row.get("complete_in_order") for row in replies)
     stopped = all(row.get("stop_ms") is not None for row in rows if row["case"] == "stop" and row["page"] == "ours")
+    failed = any("error" in row for row in rows)
     return whole and stopped and not failed and _within(replies, "ours", history)
+
+
+def _print_others(rows: Iterable[Row]) -> None:
+    if taken := [row["others_cpu"] for row in rows if "others_cpu" in row]:
+        print(f"Other programs took {median(taken):.2f} of a processor meanwhile, at most {max(taken):.2f}.")
+
+
+def _print_failed(rows: Iterable[Row]) -> None:
+    for row in rows:
+        if "error" in row:
+            what = f"{row['case']}, {row['page']}, {row['history']} earlier, repetition {row['repetition']}"
+            print(f"\n{what} failed: {row['error']}")
 
 
 def _table(header: Iterable[str], lines: Iterable[Sequence[str]]) -> str:

@@ -24,12 +24,15 @@ from components.session import DRAWN
 _ROOT = Path(__file__).parent.parent
 _START_S = 90.0
 _END_S = 10.0
-_BACKEND = """
+_CONFIG = """
 [[backends]]
 name = "Bench"
 kind = "langchain"
 class = "bench.model:ScriptedModel"
 options = {{ log = {log} }}
+
+[tools]
+enabled = ["bench.tools:marks"]
 """
 
 
@@ -44,6 +47,8 @@ class Site:
     stop: str
     most_drawn: int
     """Earlier messages that the page draws when it opens."""
+    parts: str = ""
+    """What holds the tools' calls; none where there are no tools."""
     imports: bool = False
     """Whether earlier messages are given with `POST /conversations`; else the server itself shows them to everyone."""
 
@@ -124,6 +129,13 @@ def cpu_s(processes: Iterable[psutil.Process]) -> float:
     return total
 
 
+def others_cpu_s(process: psutil.Process) -> float:
+    """Seconds of CPU that everything but a process and its children has used so far."""
+    all_times = psutil.cpu_times()
+    busy: float = sum(all_times) - all_times.idle - getattr(all_times, "iowait", 0.0)
+    return busy - cpu_s([process, *process.children(recursive=True)])
+
+
 def end_children() -> None:
     """Ends whatever this process has started and what that has started, servers and browsers alike."""
     mine = psutil.Process().children(recursive=True)
@@ -137,7 +149,7 @@ def end_children() -> None:
 
 def _ours(server: Server) -> list[str]:
     config = server.folder / "glassbox.toml"
-    config.write_text(_BACKEND.format(log=json.dumps(str(server.log), ensure_ascii=False)), encoding="utf-8")
+    config.write_text(_CONFIG.format(log=json.dumps(str(server.log), ensure_ascii=False)), encoding="utf-8")
     return [str(_ROOT / "app.py"), "--host", "127.0.0.1", "--port", str(server.port), "--config", str(config)]
 
 
@@ -153,6 +165,7 @@ OURS = Site(
     replies="#chat [data-testid=bot], #live-reply",
     stop="#stop",
     most_drawn=DRAWN,
+    parts=".parts",
     imports=True,
 )
 VANILLA = Site(
