@@ -33,7 +33,7 @@ _MOST_PLACES = 400
 """For `round` to round to, before or after the point."""
 
 _TOO_LARGE = "This gives a number that is too large."
-_SIGNS = str.maketrans("×÷−", "*/-")  # noqa: RUF001 - the signs that people type
+_SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-", "^": "**"})  # noqa: RUF001 - the signs that people type
 _FOREIGN = re.compile(r"[^0-9A-Za-z.,+\-*/%()\s]")
 
 
@@ -116,7 +116,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 _NAMES = {"pi": math.pi, "e": math.e, "tau": math.tau}
 _NODES = ast.Name, ast.UnaryOp, ast.BinOp, ast.Call, ast.Constant
 _ALLOWED = (
-    "Allowed are numbers (with a point, without separators), + - * / // % ** ( ), "
+    "Allowed are numbers (with a point, without separators), + - * / // % ** ^ ( ), "
     f"{', '.join(_NAMES)} and the functions {', '.join(_FUNCTIONS)}."
 )
 
@@ -125,8 +125,8 @@ _ALLOWED = (
 async def calculator(expression: str) -> AsyncGenerator[str, None]:
     """Computes an arithmetic expression, such as 17*23 or sqrt(2)*pi.
 
-    Operators: + - * / // (whole division) % (remainder) ** (power). Names: pi, e, tau. Functions: sqrt, sin, cos, tan
-    (of radians), log (natural, or log(x, base)), log10, exp, floor, ceil, round, abs, min, max, factorial.
+    Operators: + - * / // (whole division) % (remainder) ** or ^ (power). Names: pi, e, tau. Functions: sqrt, sin, cos,
+    tan (of radians), log (natural, or log(x, base)), log10, exp, floor, ceil, round, abs, min, max, factorial.
     """
     yield _shown(_compute(expression))
 
@@ -137,8 +137,7 @@ def _compute(expression: str) -> Number:
     if not text or len(text) > _LONGEST:
         raise ValueError(f"An expression has 1 to {_LONGEST:,} characters; this one has {len(text):,}.")
     if foreign := _FOREIGN.search(text):
-        hint = "Write a power with **, as in 2**3. " if foreign[0] == "^" else ""
-        raise ValueError(f"{foreign[0]!r} cannot be computed with. {hint}{_ALLOWED}")
+        raise ValueError(f"{foreign[0]!r} cannot be computed with. {_ALLOWED}")
     evaluator = SimpleEval(_OPERATORS, _FUNCTIONS, _NAMES)
     evaluator.nodes = {kind: evaluator.nodes[kind] for kind in _NODES}
     try:
