@@ -110,7 +110,8 @@ def _shown(value: Any) -> str:
         return ""
     if isinstance(value, list):
         value = "\n\n".join(_told(message) for message in value)
-    return (value if isinstance(value, str) else as_json(value))[:SHOWN]
+    text = value if isinstance(value, str) else as_json(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}\n…\n{text[-SHOWN // 2 :]}"
 
 
 def _told(message: events.JSON) -> str:

@@ -12,7 +12,6 @@ import gradio as gr
 from components.web import drawn_by
 from runs.events import JSON
 from runs.parts import Part
-from runs.state import OUTPUT
 
 SHOWN = 2000
 """Characters of an input or an output that the page shows while a run is live."""
@@ -32,15 +31,10 @@ def part_value(part: Part) -> JSON:
     texts = part.input.values() if isinstance(part.input, dict) else [part.input]
     hint = " ".join(" ".join(str(text) for text in texts if text is not None).split())
     ended = "Output so far" if part.seconds is None else "Output"
-    blocks = [
-        ["Input", as_json(part.input)],
-        [f"Failed: {part.error}" if part.error else ended, _whole(part.text).strip("\n") or "none"],
-    ]
+    told = part.error and part.text.strip().endswith(part.error)  # what the model is told of a failure
+    said = "none" if told else part.text.strip("\n") or "none"
+    blocks = [["Input", as_json(part.input)], [f"Failed: {part.error}" if part.error else ended, said]]
     return _value(part.name, part, blocks, hint=hint if len(hint) <= _HINT else f"{hint[:_HINT]}…")
-
-
-def _whole(output: str) -> str:
-    return output if len(output) < OUTPUT else f"{output}\n[cut: only the beginning is kept here]"
 
 
 def _value(title: str, part: Part, blocks: list[list[str]], *, hint: str) -> JSON:

@@ -14,8 +14,9 @@ from runs.events import Entry, Phase
 _WINDOW_S = 1.5
 """Time constant of the rate called "now": a token counts e times less after this long."""
 
-OUTPUT = 4000
-"""Characters of a tool's output that the state holds."""
+_OUTPUT = 4000
+"""Characters of a tool's output that the state holds: half from its beginning, half from its end."""
+_GAP = "\n[… cut here …]\n"
 _THOUGHT = 20_000
 """Characters of a thought that the state holds."""
 
@@ -36,7 +37,7 @@ class Step:
     input: Any = None
     """What a tool was called with, or what was new to a chain; None for a call of the model."""
     output: Any = ""
-    """A tool's output so far, or as it ended; the beginning of a long one. What a chain added; what a model used."""
+    """A tool's output so far or as it ended, a long one without its middle. What a chain added; what a model used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ def _begin(state: AgentState, start: events.Start, at: float) -> AgentState:
 def _end(state: AgentState, step_id: str, at: float, error: str | None, output: Any = "") -> AgentState:
     """The step ended; its whole output counts only where none of it has come before."""
     if isinstance(output, str):
-        output = output[:OUTPUT]
+        output = _held(output)
 
     def ended(step: Step) -> Step:
         return replace(step, end=at, error=error, output=step.output or output)
@@ -213,10 +214,16 @@ def _end(state: AgentState, step_id: str, at: float, error: str | None, output: 
     return replace(state, steps=steps)
 
 
+def _held(output: str) -> str:
+    """Held again and again as it grows, it is the same as if held once."""
+    half = _OUTPUT // 2
+    return output if len(output) <= _OUTPUT else f"{output[:half]}{_GAP}{output[-half:]}"
+
+
 def _output(state: AgentState, step_id: str, text: str) -> AgentState:
     """The open step with more of its output."""
     steps = tuple(
-        replace(s, output=(s.output + text)[:OUTPUT]) if s.id == step_id and s.end is None else s for s in state.steps
+        replace(s, output=_held(s.output + text)) if s.id == step_id and s.end is None else s for s in state.steps
     )
     return replace(state, steps=steps)
 

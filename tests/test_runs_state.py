@@ -134,3 +134,12 @@ def test_a_digest_is_bounded_whatever_the_run_has_done() -> None:
     many = [(1.0, events.ToolStart(f"{'tool' * 40}{n}", str(n), {})) for n in range(50)]
     state = fold_at((0.0, RUN), *many, (2.0, events.Status("waiting", "ö" * 5000)))
     assert len(Entry(1, "r", 3.0, digest(state, 3.0)).json.encode()) <= 2048
+
+
+@pytest.mark.parametrize("size", [1, 7, 900, 5000])
+def test_of_a_long_output_the_beginning_and_the_end_are_held_however_it_came(size: int) -> None:
+    text = "".join(f"{n} " for n in range(4000))
+    chunks = [text[at : at + size] for at in range(0, len(text), size)]
+    told = [(1.0, events.ToolStart("count", "t", {})), *((2.0, events.ToolOutput("count", "t", one)) for one in chunks)]
+    (step,) = fold_at((0.0, RUN), *told).steps
+    assert step.output == f"{text[:2000]}\n[… cut here …]\n{text[-2000:]}"

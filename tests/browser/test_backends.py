@@ -279,4 +279,4 @@ def test_an_image_is_refused_by_its_name(chat: Chat) -> None:
                 new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }));
         }"""
     )
-    chat.page.get_by_text("photo.png: only text can be sent here").wait_for()
+    chat.page.get_by_text("'photo.png' cannot be taken").wait_for()

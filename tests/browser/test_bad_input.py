@@ -102,7 +102,7 @@ def test_locked_database_is_told_and_the_reply_stays(scripted: Chat, app: Runnin
     scripted.page.wait_for_timeout(4000)  # saving is tried again by itself
     scripted.page.reload()
     scripted.page.wait_for_selector("#chat [data-testid=bot]")
-    assert "Type faults to see" in scripted.texts("bot")[-1]
+    assert "Type approval to see" in scripted.texts("bot")[-1]
 
 
 def test_busy_conversation_takes_no_second_message(scripted: Chat, new_chat: Callable[..., Chat]) -> None:
