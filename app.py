@@ -36,9 +36,11 @@ from runs.registry import Runs
 from settings import Settings, SettingsError, load_settings
 from transports.guard import GuardMiddleware
 from transports.identity import Identity, VisitorMiddleware, load_secret
-from transports.routes import OURS, build_router
+from transports.routes import OURS, answer_unrouted, build_router
 
 logger = logging.getLogger("glassbox")
+_PING_S, _PONG_S = 10.0, 15.0
+"""Together less than the 30 s after which a vanished client must have been noticed."""
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
@@ -84,10 +86,12 @@ class App:
                 "lifespan": self._lifespan,
                 "openapi_url": None,
                 "routes": build_router(self.turns, self.identity).routes,
+                "exception_handlers": {404: answer_unrouted, 405: answer_unrouted},
                 "middleware": self._middleware(),
             },
         )
         self.url = local_url
+        _notice_the_vanished(self.demo.server)
         for handler in logging.getLogger("uvicorn").handlers:
             handler.setFormatter(ClearedFormatter(LOG_FORMAT))
 
@@ -137,6 +141,18 @@ class App:
         await self.backends.close()
         await self.library.close()
         await self.store.close()
+
+
+def _notice_the_vanished(server: Any) -> None:
+    """Lets go of clients that left without a word: Gradio offers no way to set this before it listens.
+
+    A WebSocket that answers no ping is closed; of any other the system gives up what stays unacknowledged, heartbeats
+    included. Connections inherit it from the socket that listens.
+    """
+    server.config.ws_ping_interval, server.config.ws_ping_timeout = _PING_S, _PONG_S
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        for listening in (one for part in server.servers for one in part.sockets):
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_PONG_S * 1000))
 
 
 def share(app: App) -> str:

@@ -1,6 +1,6 @@
 """What one turn gives the model: selected by the memory mode, as the backend reads it, in a shape any model takes."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
@@ -9,10 +9,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from backends import Backend
 from memory.messages import Message, Tuning
 from memory.modes import LeftOut, Limits, Mode
-from memory.store import Store
 from runs import events
 from runs.errors import ChatError
 from settings import Settings
+
+History = Callable[[], Awaitable[Sequence[Message]]]
+"""Reads a conversation's messages, the one to be answered among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Turn:
     asked: Message
     tuning: Tuning
     visitor: str | None
+    history: History
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +41,12 @@ class Given:
     memory: str
 
 
-async def give(
-    store: Store, settings: Settings, conversation_id: str, backend: Backend, turn: Turn, reply_tokens: int
-) -> Given:
+async def give(settings: Settings, backend: Backend, turn: Turn, reply_tokens: int) -> Given:
     """Selects the context: what the mode keeps of the history, as this backend reads it."""
     asked, prompt = turn.asked, turn.tuning.system_prompt
     if prompt is None:
         prompt = settings.system_prompt
-    stored = await store.history(conversation_id)
+    stored = await turn.history()
     history, unanswered = _answered(stored[: _place(stored, asked.id)])
     template = backend.template
     readings = await backend.read([m.text for m in history] + [asked.text, prompt])

@@ -8,19 +8,20 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from langchain_core.language_models import BaseChatModel
 
 from agent.attempts import first_that_answers, while_heard
 from agent.calls import Rules
 from agent.commands import read_command
-from agent.given import Given, Turn, give
+from agent.given import Given, History, Turn, give
 from agent.loop import Kit, RoundsError, agent_events
 from agent.saving import ReplySaver
 from agent.tools import Toolbox
 from backends import Backend, Backends, Key, Options
-from memory.messages import Tuning
-from memory.modes import get_mode
+from memory.messages import Message, Tuning
+from memory.modes import Mode, get_mode
 from memory.store import Store
 from memory.text import clean
 from runs import events
@@ -53,6 +54,18 @@ class Ask:
     instead_of: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A message that has been checked. `chain` is the backends that may answer it, the chosen one first."""
+
+    text: str
+    visitor: str | None
+    chain: Sequence[Backend]
+    mode: Mode
+    tuning: Tuning
+    kit: Kit
+
+
 class Turns:
     """Starts runs. One for the whole app."""
 
@@ -65,49 +78,74 @@ class Turns:
         limits = settings.limits
         self._lifetime = Lifetime(limits.run_seconds, limits.abandoned_seconds, limits.stall_seconds)
 
-    async def start(self, ask: Ask) -> LiveRun:
-        """Checks and stores the message, and starts its run. Raises ChatError, and then nothing has happened."""
-        text = self._checked(ask.message)
+    def prepare(self, ask: Ask, kept: Tuning | None = None) -> Prepared:
+        """Checks all that can be checked of a message before anything happens; `kept` is its conversation's tuning.
+
+        Raises ChatError.
+        """
+        text = self.checked(ask.message)
         backend = self.backends.get(ask.backend or self.backends.first.name)
         mode = get_mode(ask.memory or self.settings.memory.default)
-        owner, tuning = ask.visitor, ask.tuning or Tuning()
+        tuning = self._checked_tuning(ask.tuning or kept or Tuning())
+        kit = self._kit(text, ask.visitor, tuning)
+        return Prepared(text, ask.visitor, self.backends.chain(backend), mode, tuning, kit)
+
+    async def start(self, ask: Ask) -> LiveRun:
+        """Checks and stores the message, and starts its run. Raises ChatError, and then nothing has happened."""
+        owner, kept = ask.visitor, None
         if ask.conversation_id:
             found = await self.store.conversation(ask.conversation_id, ask.visitor)
-            owner, tuning = found.owner, ask.tuning or self._kept(found.tuning)
-        tuning = self._checked_tuning(tuning)
-        kit = self._kit(text, ask.visitor, tuning)
-        chain = self.backends.chain(backend)
-        if len(chain) == 1:
-            self._check_key(backend, ask.visitor)
-        conversation_id = ask.conversation_id or new_id()
-        run = LiveRun(
-            conversation_id=conversation_id,
-            backend=backend.name,
-            memory=mode.name,
-            owner=owner,
-            lifetime=self._lifetime,
-        )
+            owner, kept = found.owner, self.kept(found.tuning)
+        turn = self.prepare(ask, kept)
+        self._check_key(turn)
+        run = self._run(ask.conversation_id or new_id(), turn, owner)
         self.runs.add(run)
         try:
             new = ask.conversation_id is None
-            kept = self.store.begin_turn(run, text, new=new, instead_of=ask.instead_of, tuning=tuning)
-            asked, reply = await kept
+            begun = self.store.begin_turn(run, turn.text, new=new, instead_of=ask.instead_of, tuning=turn.tuning)
+            asked, reply = await begun
         except BaseException:
             self.runs.discard(run)
             raise
 
         saver = ReplySaver(self.store, reply)
+        read = partial(self.store.history, run.conversation_id)
 
         async def work(run: LiveRun) -> None:
             following = asyncio.create_task(saver.follow(run), name=f"grow {run.id}")
             try:
-                await self._answer(run, chain, Turn(mode, asked, tuning, ask.visitor), kit)
+                await self._answer(run, turn, asked, read)
             finally:
                 following.cancel()
                 await asyncio.wait({following})
 
         run.start(work, saver.end)
         return run
+
+    def try_out(self, turn: Prepared) -> LiveRun:
+        """Starts a run of which nothing is stored; what stands in its way becomes its `error` event."""
+        run = self._run(new_id(), turn, turn.visitor)
+        asked = Message(new_id(), "user", turn.text, run_id=run.id)
+
+        async def read() -> Sequence[Message]:
+            return [asked]
+
+        async def work(run: LiveRun) -> None:
+            self._check_key(turn)
+            self.runs.add(run)
+            await self._answer(run, turn, asked, read)
+
+        run.start(work)
+        return run
+
+    def _run(self, conversation_id: str, turn: Prepared, owner: str | None) -> LiveRun:
+        return LiveRun(
+            conversation_id=conversation_id,
+            backend=turn.chain[0].name,
+            memory=turn.mode.name,
+            owner=owner,
+            lifetime=self._lifetime,
+        )
 
     async def delete(self, conversation_id: str) -> None:
         """Deletes a conversation, and ends its live run first. The caller has checked whose it is."""
@@ -117,11 +155,12 @@ class Turns:
         with self.runs.hold(conversation_id):
             await self.store.delete(conversation_id)
 
-    def _kept(self, tuning: Tuning) -> Tuning:
+    def kept(self, tuning: Tuning) -> Tuning:
         """A conversation's tuning, without tools that have been turned off since."""
         return tuning if tuning.tools is None else replace(tuning, tools=tuple(self.toolbox.known(tuning.tools)))
 
-    def _checked(self, message: str) -> str:
+    def checked(self, message: str) -> str:
+        """A message as it is stored; raises ChatError for one that cannot be sent."""
         most = self.settings.limits.message_characters
         if len(message) > most:
             raise ChatError("too_large", f"Your message has {len(message):,} characters; at most {most:,} can be sent.")
@@ -141,9 +180,12 @@ class Turns:
             raise ChatError("too_large", f"The system prompt is too long: at most {most} can be sent.")
         return tuning if tuning.system_prompt is None else replace(tuning, system_prompt=clean(tuning.system_prompt))
 
-    def _check_key(self, backend: Backend, visitor: str | None) -> None:
+    def _check_key(self, turn: Prepared) -> None:
         """Refuses at once what could not be answered."""
-        health = backend.health(self.backends.key(backend, visitor))
+        if len(turn.chain) > 1:
+            return
+        backend = turn.chain[0]
+        health = backend.health(self.backends.key(backend, turn.visitor))
         if health.state == "key_missing":
             raise ChatError("missing_key", f"{backend.name} is not ready: {health.reason}.")
 
@@ -156,14 +198,16 @@ class Turns:
         bounds = Rules(frozenset(rules.approval), rules.seconds, rules.result_characters)
         return Kit(chosen, command, hidden, bounds, rules.rounds)
 
-    async def _answer(self, run: LiveRun, chain: Sequence[Backend], turn: Turn, kit: Kit) -> None:
+    async def _answer(self, run: LiveRun, prepared: Prepared, asked: Message, read: History) -> None:
+        kit, turn = prepared.kit, Turn(prepared.mode, asked, prepared.tuning, prepared.visitor, read)
+
         async def answer(backend: Backend) -> None:
             key = self.backends.key(backend, turn.visitor)
             await _wait_ready(run, backend, key)
             begun = time.time()
             try:
                 options = self._options(backend, turn.tuning)
-                given = await give(self.store, self.settings, run.conversation_id, backend, turn, options.max_tokens)
+                given = await give(self.settings, backend, turn, options.max_tokens)
                 own = [one for one in backend.tools if one.name not in {tool.name for tool in kit.tools}]
                 rules = replace(kit.rules, approval=kit.rules.approval | backend.approval)
                 kit_here = replace(kit, tools=[*kit.tools, *own], rules=rules)
@@ -182,7 +226,7 @@ class Turns:
             first = run.state.first_token
             backend.learn(key, None, None if first is None else round(first - begun, 3))
 
-        await first_that_answers(run, chain, answer)
+        await first_that_answers(run, prepared.chain, answer)
 
     def _options(self, backend: Backend, tuning: Tuning) -> Options:
         most = tuning.max_tokens or self.settings.limits.reply_tokens

@@ -13,6 +13,7 @@ from agent.turns import Ask, Turns
 from components.approval import Approving
 from components.choosing import Choosing
 from components.drawing import draw, last_state
+from components.endpoint import Endpoint
 from components.panel import render_panel
 from components.render import (
     meant_text,
@@ -40,6 +41,7 @@ class Handlers:
         self.turns, self.identity = turns, identity
         self.choosing = Choosing(turns.backends, identity, turns.settings.system_prompt, turns.toolbox)
         self.approving = Approving(turns, identity)
+        self.endpoint = Endpoint(turns, identity)
         self.tail = Tail(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
 

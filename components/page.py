@@ -3,6 +3,7 @@
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from components.chat import ChatPane, build_chat
 from components.choices import Choices, build_choices
@@ -33,6 +34,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
         wire_approval(handlers, page, pane, panel)
         wire_options(handlers.choosing, choices, options)
         demo.unload(handlers.choosing.on_leave)
+        api(handlers.endpoint.chat, api_name="chat")
     queued: gr.Blocks = demo.queue(default_concurrency_limit=None, api_open=False, max_size=200)
     return queued
 

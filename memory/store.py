@@ -73,9 +73,11 @@ class Store:
         if self._engine:
             await self._engine.dispose()
 
-    async def create(self, owner: str | None, given: Sequence[tuple[Role, str]] = ()) -> str:
-        """A new conversation with these messages; returns its id."""
-        conversation_id, now = new_id(), time.time()
+    async def create(
+        self, owner: str | None, given: Sequence[tuple[Role, str]] = (), conversation_id: str | None = None
+    ) -> str:
+        """A new conversation with these messages; returns its id, a new one unless it is given."""
+        conversation_id, now = conversation_id or new_id(), time.time()
         title = next((text for role, text in given if role == "user"), "")
         rows = [
             _row(Message(new_id(), role, text), conversation_id, place, now)
@@ -177,6 +179,18 @@ class Store:
         if found is None:
             raise ChatError("not_found", NO_RUN)
         return str(found)
+
+    async def newest_run(self, owner: str, text: str, **same: str) -> str | None:
+        """The run that this owner's message of this text began last; `same` is its conversation's id and what that
+        has used last.
+        """
+        asked = messages.join(conversations, messages.c.conversation_id == conversations.c.id)
+        newest = select(messages.c.run_id).select_from(asked).order_by(messages.c.created.desc())
+        newest = newest.where(messages.c.role == "user", messages.c.text == text, conversations.c.owner == owner)
+        for name, value in same.items():
+            newest = newest.where(conversations.c["id" if name == "conversation_id" else name] == value)
+        async with self._read() as db:
+            return cast(str | None, (await db.execute(newest.limit(1))).scalar_one_or_none())
 
     async def cut(self, conversation_id: str, from_message: str) -> None:
         """Deletes a message and all after it."""

@@ -484,16 +484,6 @@ async def test_an_imported_conversation_becomes_turns_that_alternate(with_models
     ]
 
 
-class Stored:
-    """A store that holds one conversation."""
-
-    def __init__(self, messages: list[Message]) -> None:
-        self.messages = messages
-
-    async def history(self, conversation_id: str) -> list[Message]:
-        return self.messages
-
-
 ROLES = st.sampled_from(["user", "assistant", "system", "tool"])
 
 
@@ -501,9 +491,12 @@ ROLES = st.sampled_from(["user", "assistant", "system", "tool"])
 def test_whatever_was_imported_turns_alternate_and_nothing_is_lost(messages: list[tuple[Any, str]]) -> None:
     history = [Message(f"m{n}", role, text.format(n)) for n, (role, text) in enumerate(messages)]
     asked_now = Message("asked", "user", "now")
-    store: Any = Stored([*history, asked_now, Message("reply", "assistant", "", "growing")])
-    turn = Turn(get_mode("full"), asked_now, Tuning(), None)
-    made = asyncio.run(give(store, Settings(), "c", ScriptedBackend(scripted()), turn, 100))
+
+    async def read() -> list[Message]:
+        return [*history, asked_now, Message("reply", "assistant", "", "growing")]
+
+    turn = Turn(get_mode("full"), asked_now, Tuning(), None, read)
+    made = asyncio.run(give(Settings(), ScriptedBackend(scripted()), turn, 100))
     (system, *given_now) = made.messages
     kinds = [m.type for m in given_now]
     assert (system.type, kinds[-1]) == ("system", "human")

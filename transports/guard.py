@@ -1,5 +1,5 @@
-"""What stands before every route: foreign browsers' requests are refused, bodies are bounded, `--auth` closes our
-routes.
+"""What stands before every route: foreign browsers' requests are refused (in the handshake of a
+WebSocket), bodies are bounded, `--auth` closes our routes.
 
 Gradio's own middleware reflects any origin with credentials and its `auth` does not cover routes that are not its own.
 """
@@ -46,6 +46,11 @@ def route_path(scope: Scope) -> str:
     return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
+def first_segment(scope: Scope) -> str:
+    """`/runs` of `/runs/x/events`."""
+    return "/" + route_path(scope).split("/")[1]
+
+
 class GuardMiddleware:
     """`ours` are the first path segments of our own routes; `body_bytes` bounds every request's body, `uploads` those
     of some of our routes instead.
@@ -64,14 +69,12 @@ class GuardMiddleware:
         self.body_bytes, self.uploads = body_bytes, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        headers, path = Headers(scope=scope), route_path(scope)
-        first = "/" + path.split("/")[1]
-        ours = first in self.ours
-        refusal = None
-        if foreign(headers) and (scope["method"] not in _SAFE or ours):
+        headers, path, first = Headers(scope=scope), route_path(scope), first_segment(scope)
+        ours, socket = first in self.ours, scope["type"] == "websocket"
+        if foreign(headers) and (ours or socket or scope["method"] not in _SAFE):
             refusal = ChatError("authentication", "Requests from other sites' pages are not accepted.")
             await problem(refusal, 403)(scope, receive, send)
         elif ours and self.auth and path not in _OPEN and not self._may(scope, headers):
@@ -80,7 +83,7 @@ class GuardMiddleware:
             await answer(scope, receive, send)
         elif path.startswith(_CLOSED):
             await problem(ChatError("not_found", "There is nothing here."))(scope, receive, send)
-        elif ours or scope["method"] not in _SAFE:
+        elif not socket and (ours or scope["method"] not in _SAFE):
             await self._bounded(scope, receive, send, self.uploads.get(first, self.body_bytes))
         else:
             await self.app(scope, receive, send)

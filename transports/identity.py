@@ -3,8 +3,12 @@
 `GET /` and `/example` set it; API routes never do. Gradio's `session_hash` is chosen by the client and owns nothing.
 """
 
+import hashlib
+import hmac
+import json
 import os
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,6 +43,7 @@ class Identity:
     """Makes and reads visitors' cookies. On a Space the page is an iframe on another site, hence `cross_site`."""
 
     def __init__(self, secret: str, *, cross_site: bool = False) -> None:
+        self._secret = secret
         self._signer = Signer(secret, salt="glassbox.visitor")
         self._site = "SameSite=None; Secure; Partitioned" if cross_site else "SameSite=Lax"
 
@@ -48,6 +53,11 @@ class Identity:
             return self._signer.unsign(cookies.get(COOKIE, "")).decode()
         except BadSignature:
             return None
+
+    def derive(self, purpose: str, *parts: str | None) -> str:
+        """An id of 128 bits that is always the same for the same parts, and unguessable to those who know them."""
+        digest = hmac.digest(self._secret.encode(), json.dumps([purpose, *parts]).encode(), hashlib.sha256)
+        return urlsafe_b64encode(digest[:16]).decode().rstrip("=")
 
     def new_cookie(self) -> str:
         """The Set-Cookie value for a new visitor."""

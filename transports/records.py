@@ -8,9 +8,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from agent.turns import Turns
-from memory.store import NO_RUN, Store
-from runs.errors import ChatError
 from runs.events import Entry
+from transports.finding import Line, find_run
 from transports.identity import Identity
 
 _AT_ONCE = 500
@@ -19,33 +18,21 @@ _AT_ONCE = 500
 
 def add_records(router: APIRouter, turns: Turns, identity: Identity) -> None:
     """Adds `GET /runs/{run_id}`."""
-    store = turns.store
 
-    @router.get("/runs/{run_id}")
+    @router.get(
+        "/runs/{run_id}",
+        response_class=StreamingResponse,
+        responses={200: {"description": "JSON lines.", "content": {"application/x-ndjson": {}}}},
+        tags=["runs"],
+    )
     async def record(run_id: str, request: Request, after: Annotated[int, Query(ge=0)] = 0) -> StreamingResponse:
-        """`X-Run-Live: 0` says that nothing follows these events."""
-        run = turns.runs.find(run_id)
-        conversation_id = run.conversation_id if run else await store.conversation_of(run_id)
-        await _check(store, conversation_id, identity.visitor(request.cookies))
-        live = run is not None and not run.ended
-        lines = run.log.entries[after:] if run else (await store.record(run_id)).split("\n")[after:]
-        headers = {"Cache-Control": "no-cache", "X-Run-Live": str(int(live))}
-        return StreamingResponse(_written(lines), headers=headers, media_type="application/x-ndjson")
+        """A run's events so far; `X-Run-Live: 0` says that nothing follows these."""
+        found = await find_run(turns, run_id, identity.visitor(request.cookies))
+        headers = {"Cache-Control": "no-cache", "X-Run-Live": str(int(not found.ended))}
+        return StreamingResponse(_written(found.lines[after:]), headers=headers, media_type="application/x-ndjson")
 
 
-async def _check(store: Store, conversation_id: str, visitor: str | None) -> None:
-    """A record is for those who may use its conversation, and goes with it, also while it is still in memory.
-
-    Nothing tells a run that is another's from one that does not exist.
-    """
-    try:
-        await store.conversation(conversation_id, visitor)
-    except ChatError as e:
-        raise ChatError("not_found", NO_RUN) if e.code == "not_found" else e from None
-
-
-async def _written(lines: Sequence[Entry | str]) -> AsyncGenerator[str, None]:
+async def _written(lines: Sequence[Entry | Line]) -> AsyncGenerator[str, None]:
     for start in range(0, len(lines), _AT_ONCE):
-        batch = lines[start : start + _AT_ONCE]
-        yield "".join(f"{line if isinstance(line, str) else line.json}\n" for line in batch)
+        yield "".join(f"{line.json}\n" for line in lines[start : start + _AT_ONCE])
         await asyncio.sleep(0)

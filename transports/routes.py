@@ -1,53 +1,45 @@
-"""The HTTP routes beside the page: health, what can be chosen, conversations, and those of its neighbours here."""
+"""The HTTP routes beside the page: health, what can be chosen, and those of its neighbours here."""
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from agent.turns import Turns
-from memory.messages import Role
 from memory.modes import MODES
-from memory.text import clean
 from runs.errors import ChatError
+from transports.asking import first_problem
+from transports.batch import add_batch
+from transports.conversations import add_conversations
 from transports.documents import add_documents
-from transports.guard import problem
+from transports.guard import first_segment, problem
 from transports.identity import Identity
+from transports.pages import add_pages
 from transports.records import add_records
+from transports.socket import add_socket
+from transports.streams import add_streams
 
-OURS = frozenset({"/healthz", "/backends", "/memory-modes", "/conversations", "/tools", "/documents", "/runs"})
+OURS = frozenset(
+    f"/{name}"
+    for name in (
+        *("healthz", "backends", "memory-modes", "conversations", "tools", "documents"),
+        *("stream", "runs", "ws", "batch", "agui", "client.js", "example", "docs", "openapi.json"),
+    )
+)
 """First path segments of the routes here."""
 
-_MOST_MESSAGES = 10_000
 
+class Problem(BaseModel):
+    """What every refusal is: `message` says what to do."""
 
-class ImportedMessage(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    role: Role
-    content: str
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _text_only(cls, content: Any) -> Any:
-        """Joins the text of a message in parts; a part of another kind is refused by its name."""
-        if not isinstance(content, list):
-            return content
-        for part in content:
-            if not (isinstance(part, dict) and isinstance(part.get("text"), str)):
-                kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-                raise ValueError(f"a part of the type {str(kind)[:40]!r} cannot be taken: no model here is given any")
-        return "".join(part["text"] for part in content)
-
-
-class ImportedConversation(BaseModel):
-    """What `GET /conversations/{id}` answers can be sent back as it is."""
-
-    model_config = ConfigDict(extra="ignore")
-    messages: Annotated[list[ImportedMessage], Field(max_length=_MOST_MESSAGES)]
+    code: str
+    message: str
 
 
 class _Route(APIRoute):
@@ -62,34 +54,52 @@ class _Route(APIRoute):
             except ChatError as e:
                 return problem(e)
             except RequestValidationError as e:
-                return problem(ChatError("invalid_request", _first_problem(e)))
+                return problem(first_problem(e))
             except HTTPException as e:
                 return problem(ChatError("invalid_request", f"The request cannot be read: {e.detail}"), e.status_code)
 
         return handle_ours
 
 
-def _first_problem(error: RequestValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(step) for step in first["loc"])
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+async def answer_unrouted(request: Request, error: Exception) -> Response:
+    """The app's handler of 404 and 405: in our shape on our paths, as Gradio's clients expect it on all others."""
+    assert isinstance(error, HTTPException)
+    if first_segment(request.scope) not in OURS:
+        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    if error.status_code == 405:
+        allowed = ", ".join(_methods(request))
+        answer = problem(ChatError("invalid_request", f"{request.method} cannot be used here; use {allowed}."), 405)
+        answer.headers["Allow"] = allowed
+        return answer
+    return problem(ChatError("not_found", "There is nothing here: GET /docs shows what there is."))
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of a path: the error knows those of its first route alone."""
+    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
+    here = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted(set().union(*here))
 
 
 def build_router(turns: Turns, identity: Identity) -> APIRouter:
     """The routes, over the same pieces that the page uses."""
-    router = APIRouter(route_class=_Route)
-    store = turns.store
+    refusals: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem}, "5XX": {"model": Problem}}
+    router = APIRouter(route_class=_Route, responses=refusals)
 
-    @router.api_route("/healthz", methods=["GET", "HEAD"])
+    @router.head("/healthz", include_in_schema=False)
+    @router.get("/healthz", tags=["what there is"])
     async def healthz() -> dict[str, str]:
+        """200 as soon as the page can be served."""
         return {"status": "ok"}
 
-    @router.get("/backends")
+    @router.get("/backends", tags=["what there is"])
     async def backends(request: Request) -> list[dict[str, Any]]:
+        """The backends that can be chosen, whether each is ready, and if not why."""
         return turns.backends.listed(identity.visitor(request.cookies))
 
-    @router.get("/memory-modes")
+    @router.get("/memory-modes", tags=["what there is"])
     async def memory_modes() -> list[dict[str, Any]]:
+        """What a conversation may remember."""
         memory = turns.settings.memory
         return [
             {
@@ -101,32 +111,11 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
             for mode in MODES.values()
         ]
 
-    @router.post("/conversations")
-    async def import_conversation(given: ImportedConversation, request: Request) -> dict[str, str]:
-        pairs = [(m.role, clean(m.content)) for m in given.messages]
-        return {"conversation_id": await store.create(identity.visitor(request.cookies), pairs)}
-
-    @router.get("/conversations/{conversation_id}")
-    async def export_conversation(conversation_id: str, request: Request) -> dict[str, Any]:
-        found = await store.conversation(conversation_id, identity.visitor(request.cookies))
-        messages = [
-            {
-                "role": m.role,
-                "content": m.text,
-                "id": m.id,
-                "standing": m.standing,
-                "run_id": m.run_id,
-                "parts": [part.wire() for part in m.parts],
-            }
-            for m in await store.history(found.id)
-        ]
-        return {"conversation_id": found.id, "title": found.title, "messages": messages}
-
-    @router.delete("/conversations/{conversation_id}", status_code=204)
-    async def delete_conversation(conversation_id: str, request: Request) -> None:
-        found = await store.conversation(conversation_id, identity.visitor(request.cookies))
-        await turns.delete(found.id)
-
-    add_documents(router, turns.toolbox, identity)
+    add_streams(router, turns, identity)
     add_records(router, turns, identity)
+    add_batch(router, turns, identity)
+    add_socket(router, turns, identity)
+    add_conversations(router, turns, identity)
+    add_documents(router, turns.toolbox, identity)
+    add_pages(router)
     return router

@@ -48,7 +48,9 @@ class Toolbox:
     def tools(self, visitor: str | None, chosen: Sequence[str] | None = None) -> list[BaseTool]:
         """The tools for a visitor's turn; `chosen` None is all. Raises ChatError `invalid_request`."""
         if unknown := [name for name in chosen or () if name not in self._made]:
-            raise ChatError("invalid_request", f"There is no tool {unknown[0]!r}; there are: {_listed(self._made)}.")
+            raise ChatError(
+                "invalid_request", f"There is no tool {unknown[0][:60]!r}; there are: {_listed(self._made)}."
+            )
         return [self._made[name](visitor) for name in self.known(chosen)]
 
     def listed(self) -> list[JSON]:

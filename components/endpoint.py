@@ -1,0 +1,55 @@
+"""Gradio's public endpoint `/chat`, the only one: a message in, the growing reply out, for Gradio's own clients."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import gradio as gr
+
+from agent.turns import Turns
+from components.web import as_text
+from runs import events
+from runs.errors import ChatError
+from transports.asking import Wanted
+from transports.identity import Identity
+
+_YIELDS_PER_S = 20
+"""To one client; fewer when more runs share the process."""
+
+
+class Endpoint:
+    """What `/chat` does."""
+
+    def __init__(self, turns: Turns, identity: Identity) -> None:
+        self._turns, self._identity = turns, identity
+
+    async def chat(
+        self,
+        message: str,
+        backend: str = "",
+        memory: str = "",
+        conversation_id: str = "",
+        request: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
+    ) -> AsyncIterator[str]:
+        """The reply to a message, as it grows. Other transports tell its events, too; see the README.
+
+        `conversation_id` is what `POST /conversations` answered; without it there are no earlier messages.
+        """
+        if not all(isinstance(given or "", str) for given in (message, backend, memory, conversation_id)):
+            raise gr.Error("message, backend, memory and conversation_id are texts.", print_exception=False)
+        wanted = Wanted(backend=backend or None, memory=memory or None, conversation_id=conversation_id or None)
+        try:
+            ask = await wanted.ask(self._turns, message or "", self._identity.visitor(request.cookies or {}))
+            run = await self._turns.start(ask)
+        except ChatError as e:
+            raise gr.Error(as_text(e.message), print_exception=False) from e
+        async with aclosing(run.log.follow(wake_s=lambda: 1.0)) as batches:  # to notice a client that has gone
+            async for _ in batches:
+                yield run.text
+                if not run.ended:
+                    live = sum(1 for _ in self._turns.runs.live())
+                    await asyncio.sleep(math.sqrt(max(1, live)) / _YIELDS_PER_S)
+        last = run.log.entries[-1].event
+        if isinstance(last, events.Error):
+            raise gr.Error(as_text(last.message), print_exception=False)

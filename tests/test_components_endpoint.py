@@ -1,0 +1,92 @@
+"""Gradio's public endpoint, on a real running app, through Gradio's own client."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from app import App
+from settings import LimitSettings
+from tests.conftest import scripted
+from tests.serving import on_loop, serving
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    backends = [scripted("Script"), scripted("Slow script", speed=5)]
+    limits = LimitSettings(abandoned_seconds=1)
+    with serving(tmp_path_factory.mktemp("endpoint"), backends=backends, limits=limits) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def client(app: App) -> Iterator[Client]:
+    client = Client(app.url, verbose=False)
+    yield client
+    client.close()
+
+
+def test_there_is_one_endpoint(client: Client) -> None:
+    named = client.view_api(return_format="dict", print_info=False)
+    assert isinstance(named, dict)
+    assert list(named["named_endpoints"]) == ["/chat"]
+    assert not named["unnamed_endpoints"]
+    parameters = named["named_endpoints"]["/chat"]["parameters"]
+    assert [one["parameter_name"] for one in parameters][:3] == ["message", "backend", "memory"]
+
+
+def test_the_reply_grows_to_its_whole(client: Client) -> None:
+    texts: list[Any] = list(client.submit("tour", "Slow script", "tokens", api_name="/chat"))
+    assert len(texts) > 5
+    assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
+    assert texts[-1] == client.predict("tour", api_name="/chat")
+
+
+def test_a_conversation_goes_on(app: App, client: Client) -> None:
+    conversation_id = httpx.post(app.url + "conversations", json={"messages": []}).json()["conversation_id"]
+    for message in ("One", "Two"):
+        client.predict(message, conversation_id=conversation_id, api_name="/chat")
+    kept = httpx.get(f"{app.url}conversations/{conversation_id}").json()["messages"]
+    assert [m["content"] for m in kept if m["role"] == "user"] == ["One", "Two"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("",), "empty"),
+        ((5,), "texts"),
+        (({"a": 1},), "texts"),
+        ((None,), "empty"),
+        (("x", "nope"), "'Script'"),
+        (("x", "", "nope"), "window"),
+        (("x", "", "", "nope"), "conversation"),
+        (("cut",), "broke off"),
+        (("x" * 40_000,), "32,000"),
+    ],
+)
+def test_bad_input_and_failures_are_told(client: Client, given: Any, says: str) -> None:
+    with pytest.raises(AppError) as told:
+        client.predict(*given, api_name="/chat")
+    assert says in str(told.value)
+
+
+def test_a_client_that_goes_leaves_no_run(app: App) -> None:
+    client = Client(app.url, verbose=False)
+    job = client.submit("endless", "Slow script", api_name="/chat")
+    while not job.outputs():
+        time.sleep(0.05)
+    job.cancel()
+    client.close()
+
+    async def ended() -> None:
+        async with asyncio.timeout(15):
+            while list(app.runs.live()):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    on_loop(app, ended())

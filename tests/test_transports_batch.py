@@ -1,0 +1,126 @@
+"""Prompts x backends x memory modes over one stream, on a real running app."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from app import App
+from settings import BackendSettings, LimitSettings
+from tests.conftest import scripted, until
+from tests.grammar import check
+from tests.serving import Events, client_of, events_of, refused, serving
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    gone = BackendSettings(name="Gone", kind="langchain", **{"class": "no_such_package:Model"})
+    keyed = BackendSettings(name="Keyed", kind="openai", model="m", key="NO_SUCH_KEY")
+    backends = [scripted("Script"), scripted("Slow script", speed=5), gone, keyed]
+    limits = LimitSettings(runs=6)
+    with serving(tmp_path_factory.mktemp("batch"), backends=backends, limits=limits) as app:
+        yield app
+
+
+@pytest.fixture
+async def anna(app: App) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        yield client
+
+
+def cells(told: Events) -> dict[int, Events]:
+    """Each cell's own events, in order."""
+    assert told[-1]["type"] == "batch_done"
+    found: dict[int, Events] = {}
+    for event in told[:-1]:
+        assert "seq" in event
+        found.setdefault(event.pop("index"), []).append(event)
+    for events in found.values():
+        check(events)
+    return found
+
+
+async def run_batch(client: httpx.AsyncClient, **given: Any) -> dict[int, Events]:
+    return cells(await events_of(client, "POST", "/batch", json=given))
+
+
+async def test_every_combination_is_a_cell_with_its_index(anna: httpx.AsyncClient) -> None:
+    prompts, backends, memory = ["Hi", "tour", "cut"], ["Script", "Slow script"], ["none", "full"]
+    found = await run_batch(anna, prompts=prompts, backends=backends, memory=memory)
+    assert sorted(found) == list(range(12))
+    for index, events in found.items():
+        p, b, m = index // 4, index // 2 % 2, index % 2
+        assert (events[0]["backend"], events[0]["memory"]) == (backends[b], memory[m])
+        context = next(event for event in events if event["type"] == "context")
+        assert context["messages"][-1]["content"] == prompts[p]
+        assert events[-1]["type"] == ("error" if prompts[p] == "cut" else "complete")
+
+
+async def test_one_cells_failure_is_its_error_alone(anna: httpx.AsyncClient) -> None:
+    found = await run_batch(anna, prompts=["Hi"], backends=["Gone", "Script", "Keyed"])
+    assert [found[index][-1]["type"] for index in range(3)] == ["error", "complete", "error"]
+    assert (found[0][-1]["code"], found[2][-1]["code"]) == ("backend_unavailable", "missing_key")
+
+
+async def test_cells_are_streamed_at_once_but_not_all(app: App, anna: httpx.AsyncClient) -> None:
+    """More than this app has places for: those that wait do not fail."""
+    most, done = 0, asyncio.Event()
+
+    async def watch() -> None:
+        nonlocal most
+        while not done.is_set():
+            most = max(most, sum(1 for _ in app.runs.live()))
+            await asyncio.sleep(0.005)
+
+    watching = asyncio.create_task(watch())
+    found = await run_batch(anna, prompts=[f"Hi {n}" for n in range(9)], backends=["Slow script"])
+    done.set()
+    await watching
+    assert {events[-1]["type"] for events in found.values()} == {"complete"}
+    assert 2 <= most <= 4
+
+
+async def test_nothing_of_it_is_kept(app: App, anna: httpx.AsyncClient) -> None:
+    found = await run_batch(anna, prompts=["tell nobody"], system_prompt="Be kind.", max_tokens=50)
+    run, context = found[0][0], next(event for event in found[0] if event["type"] == "context")
+    assert context["messages"][0]["content"] == "Be kind."
+    await refused(await anna.get(f"/runs/{run['run_id']}"), 404, "not_found")
+    await refused(await anna.get(f"/conversations/{run['conversation_id']}"), 404, "not_found")
+    assert app.runs.find(run["run_id"]) is None
+    kept = b"".join(file.read_bytes() for file in app.settings.data.glob("glassbox.db*"))
+    assert b"tell nobody" not in kept
+
+
+async def test_runs_end_with_their_reader(app: App, anna: httpx.AsyncClient) -> None:
+    told = await events_of(
+        anna, "POST", "/batch", most=30, json={"prompts": ["endless"] * 3, "backends": ["Slow script"]}
+    )
+    assert told
+    await until(lambda: not list(app.runs.live()))
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "code", "says"),
+    [
+        ({}, 400, "invalid_request", "prompts"),
+        ({"prompts": "Hi"}, 400, "invalid_request", "prompts"),
+        ({"prompts": []}, 400, "invalid_request", "at least 1"),
+        ({"prompts": [5]}, 400, "invalid_request", "prompts.0"),
+        ({"prompts": [" "]}, 400, "invalid_request", "empty"),
+        ({"prompts": ["x"] * 300}, 400, "invalid_request", "256"),
+        ({"prompts": ["x"] * 200, "memory": ["none", "full"]}, 413, "too_large", "400"),
+        ({"prompts": ["x"], "backends": []}, 400, "invalid_request", "backends"),
+        ({"prompts": ["x"], "backends": ["nope"]}, 404, "not_found", "nope"),
+        ({"prompts": ["x"], "memory": ["nope"]}, 404, "not_found", "nope"),
+        ({"prompts": ["x"], "tools": ["nope"]}, 400, "invalid_request", "nope"),
+        ({"prompts": ["x"], "temperature": 9}, 400, "invalid_request", "temperature"),
+        ({"prompts": ["x"], "conversation_id": "x"}, 400, "invalid_request", "conversation_id"),
+    ],
+)
+async def test_what_no_cell_could_answer_is_refused(
+    app: App, anna: httpx.AsyncClient, given: Any, status: int, code: str, says: str
+) -> None:
+    assert says in await refused(await anna.post("/batch", json=given), status, code)
+    assert not list(app.runs.live())

@@ -1,0 +1,379 @@
+"""Runs as Server-Sent Events, on a real running app, read by another SSE client (httpx-sse)."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from app import App
+from runs.live import LiveRun
+from settings import LimitSettings, ToolSettings
+from tests.conftest import scripted, until
+from tests.grammar import check
+from tests.serving import client_of, events_of, refused, serving
+from transports import streams
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    backends = [scripted("Script"), scripted("Slow script", speed=5), scripted("Quick", speed=200)]
+    limits = LimitSettings(abandoned_seconds=1, body_bytes=100_000, reply_tokens=4000)
+    tools = ToolSettings(enabled=["calculator", "clock"], approval=["clock"])
+    with serving(tmp_path_factory.mktemp("streams"), backends=backends, limits=limits, tools=tools) as app:
+        yield app
+
+
+@pytest.fixture
+async def anna(app: App) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        yield client
+
+
+@pytest.fixture
+async def ben(app: App) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        yield client
+
+
+@pytest.fixture
+async def nobody(app: App) -> AsyncIterator[httpx.AsyncClient]:
+    """An API client without a cookie."""
+    async with client_of(app, cookie=False) as client:
+        yield client
+
+
+def run_of(app: App, told: list[dict[str, Any]]) -> LiveRun:
+    run = app.runs.find(told[0]["run_id"])
+    assert run
+    return run
+
+
+async def started(client: httpx.AsyncClient, message: str, backend: str = "Slow script") -> str:
+    """A run that goes on while nobody follows it; its id."""
+    sent = {"message": message, "backend": backend}
+    return str((await events_of(client, "POST", "/stream", most=1, json=sent))[0]["run_id"])
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_message_is_answered_by_its_runs_events(anna: httpx.AsyncClient, method: str) -> None:
+    sent: Any = {"params": {"query": "tour"}} if method == "GET" else {"json": {"message": "tour"}}
+    told = await events_of(anna, method, "/stream", **sent)
+    check(told)
+    assert told[-1]["type"] == "complete"
+    assert {"reasoning", "tool_start", "tool_output", "tool_end"} <= {event["type"] for event in told}
+
+
+async def test_the_answer_names_its_run_and_is_held_back_by_nobody(app: App, anna: httpx.AsyncClient) -> None:
+    async with anna.stream("POST", "/stream", json={"message": "Hi"}) as answer:
+        told = "".join([text async for text in answer.aiter_text()])
+    headers = answer.headers
+    assert headers["content-type"].startswith("text/event-stream")
+    assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
+    run = app.runs.find(headers["x-run-id"])
+    assert run and run.conversation_id == headers["x-conversation-id"]
+    assert "set-cookie" not in headers
+    assert told.startswith("id: 1\nevent: run\ndata: {")
+    assert "\nevent: done\n" in told and "event: complete" not in told
+    failed = (await anna.post("/stream", json={"message": "cut"})).text
+    assert "\nevent: failed\n" in failed and "event: error\n" not in failed
+
+
+@pytest.mark.parametrize("kept", ["live", "in memory", "stored"])
+async def test_from_any_place_a_run_is_told_exactly_once(app: App, anna: httpx.AsyncClient, kept: str) -> None:
+    backend = "Slow script" if kept == "live" else "Script"
+    run_id = await started(anna, "tour", backend)
+    run = app.runs.find(run_id)
+    assert run
+    if kept != "live":
+        await until(lambda: run.ended)
+        if kept == "stored":
+            app.runs.discard(run)
+    path = f"/runs/{run_id}/events"
+    followers = [events_of(anna, "GET", path, params={"after": after}) for after in range(0, 12, 3)]
+    followers += [events_of(anna, "GET", path, headers={"Last-Event-ID": str(after)}) for after in (1, 7)]
+    later = events_of(anna, "GET", path, params={"after": 2}, headers={"Last-Event-ID": "9"})
+    *everyone, last = await asyncio.gather(*followers, later)
+    whole = everyone[0]
+    check(whole)
+    for told, after in zip(everyone, [0, 3, 6, 9, 1, 7], strict=True):
+        assert told == whole[after:]
+    assert last == whole[9:], "an EventSource keeps its address: what it has received goes before it"
+    for after in (len(whole), len(whole) + 1, 10**12):
+        assert (await anna.get(path, params={"after": after})).status_code == 204
+        assert (await anna.get(path, headers={"Last-Event-ID": str(after)})).status_code == 204
+    assert (await anna.get(f"/runs/{run_id}")).text.count("\n") == len(whole)
+
+
+async def test_memory_and_store_write_the_same_bytes(app: App, anna: httpx.AsyncClient) -> None:
+    first = await anna.post("/stream", json={"message": "tour"})
+    run_id = first.headers["x-run-id"]
+    from_memory = await anna.get(f"/runs/{run_id}/events")
+    run = app.runs.find(run_id)
+    assert run
+    app.runs.discard(run)
+    from_store = await anna.get(f"/runs/{run_id}/events")
+    assert first.content == from_memory.content == from_store.content
+    assert from_store.headers["x-conversation-id"] == run.conversation_id
+
+
+async def test_an_eventsource_that_comes_back_resumes_and_starts_nothing(
+    app: App, anna: httpx.AsyncClient, ben: httpx.AsyncClient, nobody: httpx.AsyncClient
+) -> None:
+    params = {"query": "  tour\n", "backend": "Slow script"}
+    first = await events_of(anna, "GET", "/stream", most=6, params=params)
+    run = run_of(app, first)
+    back = {"Last-Event-ID": "6"}
+    before = len(app.runs._runs)
+    for stranger in (ben, nobody):
+        assert (await stranger.get("/stream", params=params, headers=back)).status_code == 204
+    others: list[dict[str, str]] = [
+        {"query": "tour, please"},
+        {"query": "tour", "backend": "Script"},
+        {**params, "conversation_id": "x"},
+    ]
+    for other in others:
+        assert (await anna.get("/stream", params=other, headers=back)).status_code == 204
+    rest = await events_of(anna, "GET", "/stream", params=params, headers=back)
+    check(first + rest)
+    at_end = {"Last-Event-ID": str(rest[-1]["seq"])}
+    assert (await anna.get("/stream", params=params, headers=at_end)).status_code == 204
+    app.runs.discard(run)
+    assert await events_of(anna, "GET", "/stream", params=params, headers=back) == rest
+    assert (await anna.get("/stream", params=params, headers=at_end)).status_code == 204
+    assert len(app.runs._runs) == before - 1
+
+
+async def test_of_two_runs_of_one_query_the_newest_is_resumed(anna: httpx.AsyncClient) -> None:
+    older = await events_of(anna, "GET", "/stream", params={"query": "Hello twice"})
+    newer = await events_of(anna, "GET", "/stream", params={"query": "Hello twice"})
+    rest = await events_of(anna, "GET", "/stream", params={"query": "Hello twice"}, headers={"Last-Event-ID": "4"})
+    assert rest == newer[4:] != older[4:]
+
+
+async def test_stop_answers_when_the_run_has_ended_as_often_as_you_like(
+    app: App, anna: httpx.AsyncClient, ben: httpx.AsyncClient
+) -> None:
+    run_id = await started(anna, "endless")
+    path = f"/runs/{run_id}/stop"
+    await refused(await ben.post(path), 404, "not_found")
+    following = asyncio.create_task(events_of(anna, "GET", f"/runs/{run_id}/events"))
+    await asyncio.sleep(0.3)
+    assert (await anna.post(path)).json() == {"status": "stopped"}
+    told = await following
+    check(told)
+    assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "user")
+    assert (await anna.post(path)).json() == {"status": "stopped"}
+    run = run_of(app, told)
+    app.runs.discard(run)
+    assert (await anna.post(path)).json() == {"status": "stopped"}
+    whole = await anna.post("/stream", json={"message": "Hi"})
+    assert (await anna.post(f"/runs/{whole.headers['x-run-id']}/stop")).json() == {"status": "complete"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"approved": True}, "Europe/Paris"),
+        ({"approved": True, "input": {"time_zone": "Asia/Tokyo"}}, "Asia/Tokyo"),
+        ({"approved": False}, "refused"),
+    ],
+)
+async def test_a_call_that_waits_is_answered_once(
+    app: App, anna: httpx.AsyncClient, ben: httpx.AsyncClient, answer: dict[str, Any], expected: str
+) -> None:
+    run_id = await started(anna, "/clock Europe/Paris", "Script")
+    run = app.runs.find(run_id)
+    assert run
+    await until(lambda: run.calls.asked)
+    given = {"tool_call_id": run.calls.asked[0], **answer}
+    path = f"/runs/{run_id}/approve"
+    await refused(await ben.post(path, json=given), 404, "not_found")
+    await refused(await anna.post(path, json={**given, "tool_call_id": "x"}), 409, "busy")
+    for wrong in ({}, {**given, "approved": "yes"}, {**given, "input": [1]}, {**given, "more": 1}):
+        await refused(await anna.post(path, json=wrong), 400, "invalid_request")
+    assert (await anna.post(path, json=given)).status_code == 200
+    told = await events_of(anna, "GET", f"/runs/{run_id}/events")
+    check(told)
+    assert expected in next(str(event) for event in told if event["type"] == "tool_end")
+    await refused(await anna.post(path, json=given), 409, "busy")
+    app.runs.discard(run)
+    await refused(await anna.post(path, json=given), 409, "busy")
+
+
+async def test_a_conversation_goes_on_with_what_it_had(anna: httpx.AsyncClient) -> None:
+    first = {"message": "One", "backend": "Quick", "memory": "full", "system_prompt": "Be kind.", "tools": []}
+    told = await events_of(anna, "POST", "/stream", json=first)
+    conversation_id = told[0]["conversation_id"]
+    told = await events_of(anna, "GET", "/stream", params={"query": "Two", "conversation_id": conversation_id})
+    assert (told[0]["backend"], told[0]["memory"]) == ("Quick", "full")
+    given = next(event for event in told if event["type"] == "context")["messages"]
+    assert [m["content"] for m in given][:2] == ["Be kind.", "One"] and given[-1]["content"] == "Two"
+    more = {"message": "Three", "conversation_id": conversation_id, "memory": "none", "temperature": 0}
+    told = await events_of(anna, "POST", "/stream", json=more)
+    given = next(event for event in told if event["type"] == "context")["messages"]
+    assert [m["content"] for m in given] == ["Be kind.", "Three"]
+
+
+async def test_two_at_once_in_a_conversation_are_one_too_many(anna: httpx.AsyncClient) -> None:
+    told = await events_of(anna, "POST", "/stream", most=1, json={"message": "endless", "backend": "Slow script"})
+    here = {"message": "Hi", "conversation_id": told[0]["conversation_id"]}
+    await refused(await anna.post("/stream", json=here), 409, "busy")
+    await anna.post(f"/runs/{told[0]['run_id']}/stop")
+
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code", "says"),
+    [
+        ({}, 400, "invalid_request", "JSON"),
+        ({"content": b"{", "headers": JSON}, 400, "invalid_request", "JSON"),
+        ({"content": b'{"message":"\xff"}', "headers": JSON}, 400, "invalid_request", "body"),
+        ({"content": b"[" * 50_000, "headers": JSON}, 400, "invalid_request", "body"),
+        ({"content": b'{"message":"x"}'}, 400, "invalid_request", "Content-Type: application/json"),
+        ({"content": b'{"message":"x","temperature":NaN}', "headers": JSON}, 400, "invalid_request", "temperature"),
+        ({"json": []}, 400, "invalid_request", "JSON object"),
+        ({"json": {}}, 400, "invalid_request", "message"),
+        ({"json": {"message": 5}}, 400, "invalid_request", "message"),
+        ({"json": {"message": None}}, 400, "invalid_request", "message"),
+        ({"json": {"message": " \n "}}, 400, "invalid_request", "empty"),
+        ({"json": {"message": "x" * 40_000}}, 413, "too_large", "32,000"),
+        ({"json": {"message": "x" * 110_000}}, 413, "too_large", "100,000"),
+        ({"json": {"message": "x", "massage": 1}}, 400, "invalid_request", "massage"),
+        ({"json": {"message": "x", "temperature": "0.5"}}, 400, "invalid_request", "temperature"),
+        ({"json": {"message": "x", "temperature": 5}}, 400, "invalid_request", "temperature"),
+        ({"json": {"message": "x", "max_tokens": 0}}, 400, "invalid_request", "longest reply"),
+        ({"json": {"message": "x", "max_tokens": 10**30}}, 400, "invalid_request", "longest reply"),
+        ({"json": {"message": "x", "tools": "clock"}}, 400, "invalid_request", "tools"),
+        ({"json": {"message": "x", "tools": ["hammer"]}}, 400, "invalid_request", "hammer"),
+        ({"json": {"message": "x", "backend": "nope"}}, 404, "not_found", "'Script'"),
+        ({"json": {"message": "x", "memory": "nope"}}, 404, "not_found", "window"),
+        ({"json": {"message": "x", "conversation_id": "nope"}}, 404, "not_found", "conversation"),
+        ({"json": {"message": "x", "conversation_id": "x" * 1000}}, 400, "invalid_request", "conversation_id"),
+    ],
+)
+async def test_what_cannot_be_answered_is_refused_and_starts_nothing(
+    app: App, nobody: httpx.AsyncClient, sent: Any, status: int, code: str, says: str
+) -> None:
+    before = set(app.runs._runs)
+    assert says in await refused(await nobody.post("/stream", **sent), status, code)
+    assert set(app.runs._runs) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("GET", "/stream", 400, "query"),
+        ("GET", "/stream?query=", 400, "empty"),
+        ("GET", "/stream?query=x&more=1", 400, "more"),
+        ("GET", "/stream?query=x&temperature=x", 400, "temperature"),
+        ("GET", "/stream?query=x&backend=nope", 404, "nope"),
+        ("PUT", "/stream", 405, "GET, POST"),
+        ("GET", "/runs", 404, "/docs"),
+        ("GET", "/runs/nope/events", 404, "no such run"),
+        ("GET", "/runs/nope/events?after=-1", 400, "after"),
+        ("GET", "/runs/nope/events?after=x", 400, "after"),
+        ("POST", "/runs/nope/stop", 404, "no such run"),
+        ("GET", "/runs/nope/stop", 405, "POST"),
+        ("DELETE", "/runs/nope", 405, "GET"),
+        ("GET", "/runs/%00%ff/events", 404, "no such run"),
+        ("GET", "/ws/chat", 404, "/docs"),
+    ],
+)
+async def test_a_wrong_address_or_method_is_refused_in_our_shape(
+    nobody: httpx.AsyncClient, method: str, path: str, status: int, says: str
+) -> None:
+    answer = await nobody.request(method, path)
+    code = "invalid_request" if status in (400, 405) else "not_found"
+    assert says in await refused(answer, status, code)
+    if status == 405:
+        assert answer.headers["allow"] in says
+
+
+@pytest.mark.parametrize("last", ["-1", "x", "1e5", "9" * 30, "5\t6", "5; x", "٣"])
+async def test_an_id_that_was_never_sent_is_refused(app: App, anna: httpx.AsyncClient, last: str) -> None:
+    run_id = await started(anna, "Hi", "Script")
+    sent: Any = {"headers": {"Last-Event-ID": last.encode()}}
+    for path in (f"/runs/{run_id}/events", "/stream?query=Hi"):
+        assert "Last-Event-ID" in await refused(await anna.get(path, **sent), 400, "invalid_request")
+
+
+async def test_a_header_cannot_be_smuggled_in(app: App) -> None:
+    url = urlsplit(app.url)
+    assert url.hostname and url.port
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(b"GET /runs/x/events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 1\rX: 2\x00\r\nConnection: close\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 4")
+
+
+async def test_another_sites_page_starts_nothing(app: App, anna: httpx.AsyncClient) -> None:
+    before = set(app.runs._runs)
+    for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
+        for method, sent in (("GET", {"params": {"query": "Hi"}}), ("POST", {"json": {"message": "Hi"}})):
+            answer = await anna.request(method, "/stream", headers=headers, **sent)  # type: ignore[arg-type]
+            await refused(answer, 403, "authentication")
+    assert set(app.runs._runs) == before
+
+
+async def test_a_run_without_owner_ends_soon_after_its_last_follower(app: App, nobody: httpx.AsyncClient) -> None:
+    run = app.runs.find(await started(nobody, "endless"))
+    assert run
+    async with client_of(app, cookie=False) as other:
+        await events_of(other, "GET", f"/runs/{run.id}/events", most=40)
+    begun = time.monotonic()
+    await until(lambda: run.ended)
+    assert run.log.entries[-1].wire()["reason"] == "abandoned"
+    assert 0.5 < time.monotonic() - begun < 10
+    told = await events_of(nobody, "GET", f"/runs/{run.id}/events")
+    check(told)
+
+
+async def test_a_run_with_owner_goes_on_without_followers(app: App, anna: httpx.AsyncClient) -> None:
+    run = app.runs.find(await started(anna, "endless"))
+    assert run
+    await until(lambda: run.log.followers == 0)
+    await asyncio.sleep(2)
+    assert not run.ended
+    await anna.post(f"/runs/{run.id}/stop")
+
+
+async def test_a_silent_run_has_a_heartbeat(anna: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.1)
+    comments = 0
+    async with anna.stream("POST", "/stream", json={"message": "hang", "backend": "Slow script"}) as answer:
+        async for line in answer.aiter_lines():
+            comments += line.startswith(":")
+            if comments == 3:
+                break
+    await anna.post(f"/runs/{answer.headers['x-run-id']}/stop")
+
+
+async def test_a_follower_that_does_not_read_holds_nobody_up_and_is_let_go(
+    app: App, anna: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_SEND_S", 0.5)
+    url = urlsplit(app.url)
+    told = await events_of(anna, "POST", "/stream", most=1, json={"message": "endless", "backend": "Script"})
+    run = run_of(app, told)
+    deaf = []
+    for _ in range(5):
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect((url.hostname, url.port))
+        cookie = f"Cookie: glassbox_visitor={anna.cookies['glassbox_visitor']}"
+        one.sendall(f"GET /runs/{run.id}/events HTTP/1.1\r\nHost: {url.netloc}\r\n{cookie}\r\n\r\n".encode())
+        deaf.append(one)
+    whole = await events_of(anna, "GET", f"/runs/{run.id}/events")
+    check(whole)
+    assert whole[-1]["type"] == "stopped", "a reply as long as it may be"
+    await until(lambda: run.log.followers == 0, 30)
+    for one in deaf:
+        one.close()

@@ -1,0 +1,82 @@
+"""What a client may ask for over any transport: a message, how it is to be answered, and an answer to an approval."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent.turns import Ask, Turns
+from memory.messages import Tuning
+from memory.modes import MODES
+from runs.calls import Answer
+from runs.errors import ChatError
+
+_TUNING = ("system_prompt", "temperature", "max_tokens", "tools")
+Id = Annotated[str, Field(max_length=100)]
+
+
+class Wanted(BaseModel):
+    """How to answer; what is left out is the conversation's own, or what is configured."""
+
+    model_config = ConfigDict(extra="forbid")
+    backend: Annotated[str | None, Field(description="A name of GET /backends.")] = None
+    memory: Annotated[str | None, Field(description="A name of GET /memory-modes.")] = None
+    conversation_id: Annotated[Id | None, Field(description="The conversation to go on with; a new one without.")] = (
+        None
+    )
+    system_prompt: str | None = None
+    temperature: Annotated[float | None, Field(allow_inf_nan=False)] = None
+    max_tokens: int | None = None
+    tools: Annotated[list[str] | None, Field(max_length=100, description="Names of GET /tools.")] = None
+
+    def tuning(self, kept: Tuning) -> Tuning:
+        """What is given here, over what a conversation has kept."""
+        given: dict[str, Any] = {name: value for name in _TUNING if (value := getattr(self, name)) is not None}
+        if "tools" in given:
+            given["tools"] = tuple(given["tools"])
+        return replace(kept, **given)
+
+    async def ask(self, turns: Turns, message: str, visitor: str | None) -> Ask:
+        """The message as a turn takes it. Raises ChatError `not_found` for a conversation that is not the visitor's."""
+        backend, memory, kept = self.backend, self.memory, Tuning()
+        if self.conversation_id:
+            found = await turns.store.conversation(self.conversation_id, visitor)
+            kept = turns.kept(found.tuning)
+            backend = backend or next((b.name for b in turns.backends if b.name == found.backend), None)
+            memory = memory or (found.memory if found.memory in MODES else None)
+        return Ask(message, visitor, self.conversation_id, backend, memory, self.tuning(kept))
+
+
+class Query(Wanted):
+    """The options of `GET /stream`; those of a list may be given more than once."""
+
+    query: Annotated[str, Field(description="The message.")]
+
+
+class Message(Wanted):
+    """A message and how to answer it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    message: str
+
+
+class Approved(BaseModel):
+    """An answer to a call that waits for one; `input` takes the place of what the model wanted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    tool_call_id: Annotated[str, Field(max_length=1000)]
+    approved: bool
+    input: dict[str, Any] | None = None
+
+    def answer(self) -> Answer:
+        return Answer(self.approved, self.input)
+
+
+def first_problem(error: ValidationError | Any) -> ChatError:
+    """What a client has to mend, of pydantic's or FastAPI's list of it."""
+    first = error.errors()[0]
+    if tuple(first["loc"]) == ("body",):
+        return ChatError("invalid_request", "Send a JSON object as the body, with Content-Type: application/json.")
+    where = ".".join(str(step) for step in first["loc"])[:200]
+    told = str(first["msg"]).removeprefix("Value error, ")
+    return ChatError("invalid_request", f"{where}: {told}" if where else told)

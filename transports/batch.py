@@ -1,0 +1,109 @@
+"""Prompts x backends x memory modes, all at once over one stream: for comparing, so nothing of it is stored."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from itertools import product
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent.turns import Ask, Prepared, Turns
+from memory.messages import Tuning
+from runs.errors import ChatError
+from runs.live import LiveRun
+from transports.asking import Wanted
+from transports.identity import Identity
+from transports.streams import Stream, encode, events_of
+
+_AT_ONCE = 4
+"""Cells of one batch that run at the same time."""
+_MOST_CELLS = 256
+_WAITING = 64
+"""Writes that may wait for a slow reader; its runs' logs hold the rest."""
+
+
+class Batch(BaseModel):
+    """Every combination becomes a cell; its index is (p·B + b)·M + m."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    prompts: Annotated[list[str], Field(min_length=1, max_length=_MOST_CELLS)]
+    backends: Annotated[list[str] | None, Field(min_length=1, max_length=_MOST_CELLS)] = None
+    memory: Annotated[list[str] | None, Field(min_length=1, max_length=_MOST_CELLS)] = None
+    system_prompt: str | None = None
+    temperature: Annotated[float | None, Field(allow_inf_nan=False)] = None
+    max_tokens: int | None = None
+    tools: Annotated[list[str] | None, Field(max_length=100)] = None
+
+
+def add_batch(router: APIRouter, turns: Turns, identity: Identity) -> None:
+    """Adds `POST /batch`."""
+
+    @router.post(
+        "/batch",
+        response_class=Response,
+        responses={200: {"description": "Events, each with its cell's `index`.", "content": {"text/event-stream": {}}}},
+        tags=["runs"],
+    )
+    async def batch(given: Batch, request: Request) -> Response:
+        """Streams the replies to every combination; one cell's failure is that cell's `error` alone."""
+        cells = _cells(turns, given, identity.visitor(request.cookies))
+        return Stream(_written(turns, cells))
+
+
+def _cells(turns: Turns, given: Batch, visitor: str | None) -> list[Prepared]:
+    """The cells in the order of their index. Raises ChatError for what no cell could answer."""
+    backends = given.backends or [turns.backends.first.name]
+    modes = given.memory or [turns.settings.memory.default]
+    if (size := len(given.prompts) * len(backends) * len(modes)) > _MOST_CELLS:
+        raise ChatError("too_large", f"These are {size:,} combinations; at most {_MOST_CELLS} can be run at once.")
+    wanted = Wanted(**given.model_dump(include={"system_prompt", "temperature", "max_tokens", "tools"}))
+    tuning = wanted.tuning(Tuning())
+    combinations = product(given.prompts, backends, modes)
+    return [turns.prepare(Ask(p, visitor, None, b, m, tuning)) for p, b, m in combinations]
+
+
+async def _written(turns: Turns, cells: Sequence[Prepared]) -> AsyncGenerator[bytes, None]:
+    """All cells' events as they come; runs that are still live when the reader leaves end with it."""
+    waiting: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
+    places = asyncio.Semaphore(_AT_ONCE)
+    live: set[LiveRun] = set()
+
+    async def answer(index: int, cell: Prepared) -> None:
+        async with places:
+            run = turns.try_out(cell)
+            live.add(run)
+            async with aclosing(events_of(run)) as batches:
+                async for batch in batches:
+                    await waiting.put(b"".join(_encoded({**entry.wire(), "index": index}) for entry in batch))
+            live.discard(run)
+            turns.runs.discard(run)
+
+    async def answer_all() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, cell in enumerate(cells):
+                    group.create_task(answer(index, cell))
+            await waiting.put(_encoded({"type": "batch_done", "cells": len(cells)}))
+        finally:
+            await waiting.put(None)
+
+    answering = asyncio.create_task(answer_all(), name="batch")
+    try:
+        chunks: list[bytes | None] = []
+        while not chunks or chunks[-1] is not None:
+            chunks = [await waiting.get()]
+            while not waiting.empty():
+                chunks.append(waiting.get_nowait())
+            yield b"".join(chunk for chunk in chunks if chunk)
+        await answering
+    finally:
+        answering.cancel()
+        for run in live:
+            run.end_soon("abandoned")
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    return encode(body["type"], json.dumps(body, ensure_ascii=False, separators=(",", ":")))

@@ -1,0 +1,58 @@
+"""What a browser loads beside the app's page: the JavaScript client, its example, the description of our routes."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.routing import APIRoute
+
+from runs.errors import ChatError
+
+_WEB = Path(__file__).parent.parent / "web"
+_FRESH = {"Cache-Control": "no-cache"}
+_SWAGGER = {"swagger-ui-bundle.js", "swagger-ui.css"}
+_ABOUT = """Start a run over any of these routes and follow it over any other: each is a view of the same events.
+
+Not described here: the WebSocket `/ws/chat`, and Gradio's endpoint `/chat` for its own clients. The README shows both.
+"""
+
+
+def add_pages(router: APIRouter) -> None:
+    """Adds `GET /client.js`, `/example`, `/docs` and `/openapi.json`; call it after all other routes were added."""
+
+    @router.get("/client.js", include_in_schema=False)
+    async def client() -> FileResponse:
+        return FileResponse(_WEB / "client.js", media_type="text/javascript", headers=_FRESH)
+
+    @router.get("/example", include_in_schema=False)
+    async def example() -> FileResponse:
+        return FileResponse(_WEB / "example.html", media_type="text/html", headers=_FRESH)
+
+    @router.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",  # relative: the app may stand below a prefix
+            title="Glassbox's routes",
+            swagger_js_url="docs/swagger-ui-bundle.js",
+            swagger_css_url="docs/swagger-ui.css",
+            swagger_favicon_url="favicon.ico",
+        )
+
+    @router.get("/docs/{name}", include_in_schema=False)
+    async def docs_file(name: str) -> FileResponse:
+        if name not in _SWAGGER:
+            raise ChatError("not_found", "There is nothing here.")
+        return FileResponse(str(files("fastapi_offline") / "static" / name))
+
+    described: dict[str, Any] = {}
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> dict[str, Any]:
+        if not described:
+            routes = [route for route in router.routes if isinstance(route, APIRoute)]
+            described.update(get_openapi(title="Glassbox", version="1", description=_ABOUT, routes=routes))
+        return described

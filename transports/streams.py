@@ -1,0 +1,145 @@
+"""A run as Server-Sent Events: started, followed from any place, stopped, approved.
+
+The protocol: https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import fastapi
+from fastapi import APIRouter, Header, Request, Response
+from sse_starlette import EventSourceResponse
+
+from agent.turns import Turns
+from runs.errors import ChatError
+from runs.events import Entry
+from runs.live import LiveRun
+from transports.asking import Approved, Message, Query, Wanted
+from transports.finding import Found, Line, find_run
+from transports.identity import Identity
+
+HEARTBEAT_S = 10.0
+_SEND_S = 30.0
+"""For a client to take what it is sent; one that does not is let go, and may come back for the rest."""
+_AT_ONCE = 500
+"""Events in one write, before others get their turn: encoding one that nobody has followed takes 20 µs."""
+_RENAMED = {"complete": "done", "error": "failed"}
+"""EventSource keeps the name `error` for itself."""
+_MOST_DIGITS = 15
+
+_LastEventId = Annotated[str | None, Header(description="The last event that was received: what comes after is sent.")]
+_After = Annotated[int, fastapi.Query(ge=0, description="As Last-Event-ID, which goes before it.")]
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The run's events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    204: {"description": "There is nothing more to come."},
+}
+
+
+def encode(kind: str, body: str, seq: int | None = None) -> bytes:
+    """One event on the wire. `body` is JSON, which escapes line ends."""
+    place = f"id: {seq}\n" if seq else ""
+    return f"{place}event: {_RENAMED.get(kind, kind)}\ndata: {body}\n\n".encode("utf-8", "replace")
+
+
+class Stream(EventSourceResponse):
+    """Bytes as an SSE answer that no proxy holds back, with a comment line wherever it is silent for long."""
+
+    def __init__(self, content: AsyncIterable[bytes], headers: dict[str, str] | None = None) -> None:
+        told = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})}
+        super().__init__(content, headers=told, ping=HEARTBEAT_S, send_timeout=_SEND_S, sep="\n")
+
+
+def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
+    """Adds `GET|POST /stream` and, below `/runs/{run_id}`, `GET /events`, `POST /stop` and `POST /approve`."""
+
+    async def start(wanted: Wanted, message: str, visitor: str | None) -> Response:
+        run = await turns.start(await wanted.ask(turns, message, visitor))
+        return _answer(Found.of(run), after=0)
+
+    @router.post("/stream", response_class=Response, responses=_STREAM, tags=["runs"])
+    async def post_stream(message: Message, request: Request) -> Response:
+        """Starts a run and follows it."""
+        return await start(message, message.message, identity.visitor(request.cookies))
+
+    @router.get("/stream", response_class=Response, responses=_STREAM, tags=["runs"])
+    async def get_stream(
+        query: Annotated[Query, fastapi.Query()], request: Request, last_event_id: _LastEventId = None
+    ) -> Response:
+        """Starts a run and follows it; for EventSource, which resumes it by `Last-Event-ID` when the line drops."""
+        visitor = identity.visitor(request.cookies)
+        if not last_event_id:
+            return await start(query, query.query, visitor)
+        after = _place(last_event_id)
+        same = query.model_dump(include={"backend", "memory", "conversation_id"}, exclude_none=True)
+        run_id = await turns.store.newest_run(visitor, turns.checked(query.query), **same) if visitor else None
+        if run_id is None:
+            return Response(status_code=204)
+        try:
+            return _answer(await find_run(turns, run_id, visitor), after)
+        except ChatError as e:
+            if e.code != "not_found":
+                raise
+            return Response(status_code=204)  # it was cut off with the process, and has no record
+
+    @router.get("/runs/{run_id}/events", response_class=Response, responses=_STREAM, tags=["runs"])
+    async def follow(run_id: str, request: Request, after: _After = 0, last_event_id: _LastEventId = None) -> Response:
+        """Follows a run, live or ended, from the start or from any place."""
+        found = await find_run(turns, run_id, identity.visitor(request.cookies))
+        return _answer(found, _place(last_event_id) if last_event_id else after)
+
+    @router.post("/runs/{run_id}/stop", tags=["runs"])
+    async def stop(run_id: str, request: Request) -> dict[str, str]:
+        """Ends a run and answers when it has ended; may be called as often as you like."""
+        found = await find_run(turns, run_id, identity.visitor(request.cookies))
+        if found.live:
+            await found.live.stop("user")
+        return {"status": found.status}
+
+    @router.post("/runs/{run_id}/approve", tags=["runs"])
+    async def approve(run_id: str, given: Approved, request: Request) -> dict[str, str]:
+        """Answers a tool call that waits for a person; 409 if it does not."""
+        found = await find_run(turns, run_id, identity.visitor(request.cookies))
+        if found.live is None:
+            raise ChatError("busy", "This run has ended: nothing in it waits for an approval.")
+        found.live.calls.answer(given.tool_call_id, given.answer())
+        return {"status": found.status}
+
+
+async def events_of(run: LiveRun, after: int = 0) -> AsyncGenerator[Sequence[Entry], None]:
+    """Follows a run in batches small enough that others get their turn between them. Hold it in `aclosing`."""
+    async with aclosing(run.log.follow(after)) as batches:
+        async for batch in batches:
+            for start in range(0, len(batch), _AT_ONCE):
+                yield batch[start : start + _AT_ONCE]
+                if len(batch) > _AT_ONCE:
+                    await asyncio.sleep(0)
+
+
+def _answer(found: Found, after: int) -> Response:
+    if found.ended and after >= len(found.lines):
+        return Response(status_code=204)
+    return Stream(_written(found, after), {"X-Run-Id": found.run_id, "X-Conversation-Id": found.conversation_id})
+
+
+async def _written(found: Found, after: int) -> AsyncGenerator[bytes, None]:
+    if found.live:
+        async with aclosing(events_of(found.live, after)) as batches:
+            async for batch in batches:
+                yield _joined(batch)
+    else:
+        lines = found.lines[after:]
+        for start in range(0, len(lines), _AT_ONCE):
+            yield _joined(lines[start : start + _AT_ONCE])
+            await asyncio.sleep(0)
+
+
+def _joined(lines: Sequence[Entry | Line]) -> bytes:
+    return b"".join(encode(line.type, line.json, line.seq) for line in lines)
+
+
+def _place(last_event_id: str) -> int:
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= _MOST_DIGITS):
+        raise ChatError("invalid_request", "Last-Event-ID: this is not the id of an event that was sent: a number.")
+    return int(last_event_id)
