@@ -32,7 +32,7 @@ _MOST_DIGITS = 15
 _LastEventId = Annotated[str | None, Header(description="The last event that was received: what comes after is sent.")]
 _After = Annotated[int, fastapi.Query(ge=0, description="As Last-Event-ID, which goes before it.")]
 _STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The run's events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"description": "The run's events.", "content": {"text/event-stream": {}}},
     204: {"description": "There is nothing more to come."},
 }
 
