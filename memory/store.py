@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, delete, event, func, insert, inspect, select, update
+from sqlalchemy import Connection, Row, case, delete, event, func, insert, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -137,7 +137,8 @@ class Store:
                 await db.execute(_new_conversation(run.conversation_id, run.owner, text, now).values(used))
             else:
                 this = conversations.c.id == run.conversation_id
-                known = await db.execute(update(conversations).where(this).values(updated=now, **used))
+                title = case((conversations.c.title == "", _title(text)), else_=conversations.c.title)
+                known = await db.execute(update(conversations).where(this).values(updated=now, title=title, **used))
                 if not known.rowcount:
                     raise ChatError("not_found", NOT_FOUND)
             last = select(func.max(messages.c.place)).where(messages.c.conversation_id == run.conversation_id)
@@ -272,8 +273,12 @@ def _explained(error: Exception, done: str) -> ChatError:
 
 
 def _new_conversation(conversation_id: str, owner: str | None, first: str, now: float) -> Any:
-    title = " ".join(first.split())[:_TITLE]
-    return insert(conversations).values(id=conversation_id, owner=owner, title=title, created=now, updated=now)
+    return insert(conversations).values(id=conversation_id, owner=owner, title=_title(first), created=now, updated=now)
+
+
+def _title(first: str) -> str:
+    """A conversation's title, of the first message of the user's."""
+    return " ".join(first.split())[:_TITLE]
 
 
 def _row(message: Message, conversation_id: str, place: int, now: float) -> dict[str, Any]:

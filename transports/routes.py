@@ -14,6 +14,7 @@ from starlette.routing import Match
 from agent.turns import Turns
 from memory.modes import MODES
 from runs.errors import ChatError
+from transports.agui import add_agui
 from transports.asking import first_problem
 from transports.batch import add_batch
 from transports.conversations import add_conversations
@@ -114,6 +115,7 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
     add_streams(router, turns, identity)
     add_records(router, turns, identity)
     add_batch(router, turns, identity)
+    add_agui(router, turns, identity)
     add_socket(router, turns, identity)
     add_conversations(router, turns, identity)
     add_documents(router, turns.toolbox, identity)

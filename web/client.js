@@ -70,7 +70,8 @@ export class ChatError extends Error {
 export class EventParser {
   retry = /** @type {number | null} */ (null); // ms that the stream asks to wait before a reconnection
   lastEventId = '';
-  #decoder = new TextDecoder(); // takes away one byte order mark
+  #decoder = new TextDecoder('utf-8', { ignoreBOM: true }); // Node 24 takes away two byte order marks; one is right
+  #begun = false;
   #afterReturn = false;
   #rest = '';
   #id = '';
@@ -79,7 +80,9 @@ export class EventParser {
 
   /** The events that `bytes` complete. What has no blank line after it never is one. @param {Uint8Array} bytes */
   push(bytes) {
-    const text = this.#decoder.decode(bytes, { stream: true }), ends = /\r\n?|\n/g, events = /** @type {StreamEvent[]} */ ([]);
+    const ends = /\r\n?|\n/g, events = /** @type {StreamEvent[]} */ ([]);
+    let text = this.#decoder.decode(bytes, { stream: true });
+    if (text && !this.#begun) [this.#begun, text] = [true, text.replace(/^\ufeff/, '')];
     if (!text) return events;
     // A CR ends its line at once, though whether an LF belongs to it is only seen in the next chunk.
     let start = ends.lastIndex = this.#afterReturn && text[0] === '\n' ? 1 : 0;

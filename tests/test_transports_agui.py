@@ -1,0 +1,672 @@
+"""AG-UI: the translation of a run's log, the routes on a real running app, and the official client against them."""
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ag_ui.core import Event
+from ag_ui.encoder import AGUI_MEDIA_TYPE
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from agent.tools import Toolbox
+from agent.turns import Ask, Turns
+from app import App
+from runs import events
+from runs.calls import Answer
+from runs.events import Entry
+from runs.live import LiveRun
+from settings import LimitSettings, ToolSettings
+from tests.conftest import until
+from tests.node import NODE, NPM
+from tests.serving import launched
+from transports.agui_events import Translation
+from transports.agui_resume import Place
+from transports.identity import Identity
+
+_CLIENT = "@ag-ui/client@1.0.0"
+_EVENT: TypeAdapter[Any] = TypeAdapter(Event)
+THREAD = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+Told = list[dict[str, Any]]
+
+
+# The translation
+
+
+def verify(told: Told) -> dict[str, Any]:
+    """What the official client's verifier asks of a finished run, and a little more; returns the state it leaves."""
+    state: dict[str, Any] = {}
+    opened: set[tuple[str, str]] = set()
+    calls: set[str] = set()
+    minted: set[tuple[str, str]] = set()
+    for at, one in enumerate(told):
+        kind = one["type"]
+        _EVENT.validate_python(one)
+        assert (kind == "RUN_STARTED") == (at == 0)
+        assert (kind in ("RUN_FINISHED", "RUN_ERROR")) == (at == len(told) - 1)
+        if kind == "STATE_SNAPSHOT":
+            state = dict(one["snapshot"])
+        elif kind == "STATE_DELTA":
+            assert one["delta"]
+            for mend in one["delta"]:
+                assert mend["op"] == "replace" and mend["path"][1:] in state
+                state[mend["path"][1:]] = mend["value"]
+        elif kind == "TOOL_CALL_RESULT":
+            assert ("TOOL_CALL", one["toolCallId"]) not in opened
+        stem, _, edge = kind.rpartition("_")
+        name = one.get("toolCallId") or one.get("stepName") or one.get("messageId") or ""
+        if edge in ("START", "STARTED") and stem != "RUN":
+            assert (stem, name) not in opened
+            opened.add((stem, name))
+            if stem == "TOOL_CALL":
+                assert name not in calls
+                calls.add(name)
+            elif stem != "STEP":
+                assert (stem, name) not in minted
+                minted.add((stem, name))
+        elif edge in ("CONTENT", "ARGS"):
+            assert (stem, name) in opened
+        elif edge in ("END", "FINISHED") and stem != "RUN":
+            opened.remove((stem, name))
+    assert not opened
+    return state
+
+
+def translated(entries: Sequence[Entry], cuts: Sequence[int] = ()) -> list[Told]:
+    """A run's entries as the AG-UI runs that end at these places and at its own end."""
+    runs: list[Told] = []
+    done = 0
+    for cut in [*sorted(set(cuts)), len(entries)]:
+        view = Translation("thread", f"run {len(runs)}")
+        told = view.begin(entries[:done])
+        told += [event for entry in entries[done:cut] for event in view.take(entry)]
+        if not view.ended:
+            view.waiting = view.waiting or {"call": events.Approval("tool", "call", {})}
+            told += view.pause(600)
+        runs.append([event.model_dump(mode="json", by_alias=True) for event in told])
+        done = cut
+    return runs
+
+
+def joined(runs: Sequence[Told], kind: str, field: str) -> str:
+    return "".join(one[field] for told in runs for one in told if one["type"] == kind)
+
+
+def check_runs(entries: Sequence[Entry], runs: list[Told]) -> None:
+    """However the log is cut, each part is a sound run, and together they say what the log says."""
+    last = entries[-1].event
+    for told in runs:
+        state = verify(told)
+        assert [told[0][name] for name in ("threadId", "runId")] == ["thread", f"run {runs.index(told)}"]
+    texts = [e.event.content for e in entries if isinstance(e.event, events.Token)]
+    thoughts = [e.event.content for e in entries if isinstance(e.event, events.Reasoning)]
+    assert joined(runs, "TEXT_MESSAGE_CONTENT", "delta") == "".join(texts)
+    assert joined(runs, "REASONING_MESSAGE_CONTENT", "delta") == "".join(thoughts)
+    called = [one["toolCallId"] for told in runs for one in told if one["type"] == "TOOL_CALL_START"]
+    answered = [one["toolCallId"] for told in runs for one in told if one["type"] == "TOOL_CALL_RESULT"]
+    assert len(called) == len(set(called)) and sorted(called) == sorted(answered)
+    made = [
+        (one["type"], one["messageId"])
+        for told in runs
+        for one in told
+        if one["type"] in ("TEXT_MESSAGE_START", "REASONING_START", "TOOL_CALL_RESULT")
+    ]
+    assert len(made) == len(set(made))
+    digests = [e.event for e in entries if isinstance(e.event, events.State)]
+    if digests:
+        assert {name: state[name] for name in ("tokens_received", "tools_called")} == {
+            "tokens_received": digests[-1].tokens_received,
+            "tools_called": digests[-1].tools_called,
+        }
+    end = runs[-1][-1]
+    match last:
+        case events.Complete():
+            assert (end["outcome"], end["result"]["usage"]) == ({"type": "success"}, last.usage)
+        case events.Stopped():
+            assert (end["outcome"], end["result"]["reason"]) == ({"type": "cancelled"}, last.reason)
+        case events.Error():
+            assert (end["message"], end["code"]) == (last.message, last.code)
+
+
+_USAGE = {"input_tokens": 3, "output_tokens": 5}
+_TIMING = {"ttft_s": 0.1, "duration_s": 1.0, "tokens_per_s": 2.0}
+_LASTS: list[events.Last] = [
+    events.Complete("", _USAGE, _TIMING),
+    events.Stopped("", "limit", _USAGE, _TIMING),
+    events.Error("rate_limited", "Wait.", True, "", 3.0),
+]
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Entry]:
+    """Any run that keeps to the grammar: what runs in it may overlap in any way."""
+    told: list[events.Event] = [events.Run("c", "Script", "full"), events.Status("queued", "Processing...")]
+    opened: dict[str, events.End] = {}
+    for number in range(draw(st.integers(0, 25))):
+        name = f"id{number}"
+        kind = draw(st.sampled_from(["chain", "model", "tool", "text", "thought", "chunk", "ask", "state", "end"]))
+        calls = [one for one in opened.values() if isinstance(one, events.ToolEnd)]
+        if kind == "chain":
+            told.append(events.ChainStart(draw(st.sampled_from(["agent", "tools", "tools 2"])), name, None, []))
+            opened[name] = events.ChainEnd(name, [])
+        elif kind == "model":
+            told.append(events.ModelStart(name, None, "model"))
+            opened[name] = events.ModelEnd(name, draw(st.sampled_from([None, _USAGE])), 0.1)
+        elif kind == "tool":
+            told.append(events.ToolStart("tool", name, {"a": 1}))
+            failed = draw(st.sampled_from([None, "failed"]))
+            opened[name] = events.ToolEnd("tool", name, draw(st.sampled_from(["", "out"])), 0.1, failed)
+        elif kind == "text":
+            told.append(events.Token("text ", number + 1))
+        elif kind == "thought":
+            told.append(events.Reasoning("thought "))
+        elif kind == "chunk" and calls:
+            told.append(events.ToolOutput("tool", calls[-1].tool_call_id, "chunk"))
+        elif kind == "ask" and calls:
+            told.append(events.Approval("tool", calls[-1].tool_call_id, {}))
+        elif kind == "state":
+            told.append(events.State("tool", "step", number, False, ["tool"], 0.0, None))
+        elif kind == "end" and opened:
+            told.append(opened.pop(draw(st.sampled_from(sorted(opened)))))
+    told += [*opened.values(), draw(st.sampled_from(_LASTS))]
+    return [Entry(seq, "r" * 22, 1.7e9 + seq, event) for seq, event in enumerate(told, 1)]
+
+
+@given(logs(), st.data())
+def test_any_run_cut_anywhere_is_a_sequence_of_sound_runs(entries: list[Entry], data: st.DataObject) -> None:
+    cuts = data.draw(st.lists(st.integers(1, len(entries) - 1), max_size=3))
+    check_runs(entries, translated(entries, cuts))
+
+
+async def followed(turns: Turns, message: str, approved: bool = True) -> LiveRun:
+    run = await turns.start(Ask(message))
+    async with asyncio.timeout(30):
+        async for _ in run.log.follow(wake_s=lambda: 0.01):
+            for call_id in run.calls.asked:
+                run.calls.answer(call_id, Answer(approved))
+    return run
+
+
+@pytest.mark.parametrize("message", ["hello", "tour", "approval", "tools", "tool failure", "cut", "/count 3", "busy"])
+async def test_scripted_runs_are_sound_wherever_they_are_cut(turns: Turns, message: str) -> None:
+    turns.toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock", "count"]))
+    run = await followed(turns, message)
+    entries = run.log.entries
+    check_runs(entries, translated(entries))
+    for cut in range(1, len(entries)):
+        check_runs(entries, translated(entries, [cut]))
+
+
+def entries_of(*told: events.Event) -> list[Entry]:
+    return [Entry(seq, "r" * 22, 1.7e9 + seq, event) for seq, event in enumerate(told, 1)]
+
+
+def test_a_run_pauses_only_when_nothing_goes_on() -> None:
+    view = Translation("t", "r")
+    log = entries_of(
+        events.Run("c", "Script", "full"),
+        events.ToolStart("quick", "call_1", {}),
+        events.ToolStart("careful", "call_2", {"text": "x" * 1000}),
+        events.ToolStart("careful", "call_3", {}),
+        events.Approval("careful", "call_2", {"text": "x" * 1000}),
+        events.Approval("careful", "call_3", {}),
+        events.Status("approval", "Calling careful", "call_3"),
+        events.ToolEnd("careful", "call_3", "done", 0.1),
+        events.ToolEnd("quick", "call_1", "done", 0.1),
+    )
+    view.begin()
+    assert [view.take(entry) and view.paused for entry in log] == [False] * 4 + [[]] * 2 + [False] * 2 + [True]
+    end = view.pause(600)[-1].model_dump(mode="json", by_alias=True)
+    [asked] = end["outcome"]["interrupts"]
+    assert Place.read(asked["id"]) == Place("r" * 22, 9, "call_2")
+    assert asked["toolCallId"] == f"{'r' * 22}-call_2"
+    assert asked["metadata"] == {"tool": "careful", "input": {"text": "x" * 1000}}
+    assert len(asked["message"]) < 400
+    assert asked["expiresAt"] == "2023-11-14T22:23:21.000Z"
+    assert view.ended
+
+
+def test_what_was_used_is_told_for_each_run_alone() -> None:
+    log = entries_of(
+        events.Run("c", "Script", "full"),
+        events.ModelEnd("a", {"input_tokens": 10, "output_tokens": 4}, 0.1),
+        events.ModelEnd("b", {"input_tokens": 5, "output_tokens": 2}, 0.1),
+        events.Complete("", {"input_tokens": 15, "output_tokens": 6}, _TIMING),
+    )
+    first, second = translated(log, [2])
+    counts = [(u["inputTokens"], u["outputTokens"], u["totalTokens"]) for u in first[-1]["usage"] + second[-1]["usage"]]
+    assert counts == [(10, 4, 14), (5, 2, 7)]
+    assert second[-1]["result"]["usage"] == {"input_tokens": 15, "output_tokens": 6}
+
+
+@pytest.mark.parametrize("text", ["", "x", "a:b:c", "a::c", "a:-1:c", "a:1e3:c", "a:٣:c", "a:99999999999:c", "a:1"])
+def test_what_is_no_place_is_not_read_as_one(text: str) -> None:
+    place = Place.read(text)
+    assert place is None or str(place) == "a:1:"
+
+
+def test_a_place_survives_any_id_of_a_call() -> None:
+    assert Place.read(str(Place("run", 12, "call:1:2"))) == Place("run", 12, "call:1:2")
+
+
+def test_a_derived_id_is_anybodys_own() -> None:
+    identity = Identity("secret")
+    derived = {identity.derive("p", *parts) for parts in [(None, "t"), ("", "t"), ("a", "t"), ("a", "u"), ("at", "")]}
+    assert len(derived) == 5
+    assert all(len(one) == 22 for one in derived)
+    assert identity.derive("p", "a", "t") == Identity("secret").derive("p", "a", "t")
+    assert identity.derive("p", "a", "t") != Identity("other").derive("p", "a", "t")
+
+
+# The route
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    tools = ToolSettings(enabled=["calculator", "clock", "count"])
+    app = launched(tmp_path_factory.mktemp("agui"), limits=LimitSettings(abandoned_seconds=1), tools=tools)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def http(app: App) -> Iterator[httpx.Client]:
+    """A client without a cookie."""
+    with httpx.Client(base_url=app.url, timeout=20) as client:
+        yield client
+
+
+@contextmanager
+def visitor(app: App) -> Iterator[httpx.Client]:
+    """A client that has opened the page."""
+    with httpx.Client(base_url=app.url, timeout=20) as client:
+        client.get("/").raise_for_status()
+        yield client
+
+
+@pytest.fixture
+def anna(app: App) -> Iterator[httpx.Client]:
+    with visitor(app) as client:
+        yield client
+
+
+def says(text: Any, thread: str = THREAD, **more: Any) -> dict[str, Any]:
+    """A RunAgentInput."""
+    return {"threadId": thread, "runId": "r", "messages": [{"id": "1", "role": "user", "content": text}], **more}
+
+
+def told(answer: httpx.Response) -> Told:
+    """The events of an answer."""
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert "set-cookie" not in answer.headers
+    frames = [frame for frame in answer.text.split("\n\n") if frame and not frame.startswith(":")]
+    assert all(frame.startswith("data: ") for frame in frames)
+    found = [json.loads(frame.removeprefix("data: ")) for frame in frames]
+    verify(found)
+    return found
+
+
+def given_to_the_model(found: Told) -> list[tuple[str, str]]:
+    context = next(one["value"] for one in found if one["type"] == "CUSTOM" and one["name"] == "context")
+    return [(message["role"], message["content"]) for message in context["messages"]]
+
+
+def refused(answer: httpx.Response, status: int = 400, code: str = "invalid_request") -> str:
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert set(answer.json()) == {"code", "message"}
+    return str(answer.json()["message"])
+
+
+def interrupted(client: httpx.Client, thread: str = THREAD) -> dict[str, Any]:
+    answer = client.post("/agui", json=says("approval", thread))
+    return {**told(answer)[-1]["outcome"]["interrupts"][0], "run": answer.headers["x-run-id"]}
+
+
+def resumed(asked: dict[str, Any], thread: str = THREAD, **entry: Any) -> dict[str, Any]:
+    entry = {"interruptId": asked["id"], "status": "resolved", "payload": {"approved": True}, **entry}
+    return {"threadId": thread, "runId": "r2", "messages": [], "resume": [entry]}
+
+
+_WRONG: list[tuple[Any, str]] = [
+    ({}, "threadId"),
+    ({"threadId": 5, "runId": "r", "messages": []}, "threadId"),
+    ({"threadId": "t", "runId": "r"}, "messages"),
+    ({"threadId": "t", "runId": "r", "messages": "hello"}, "messages"),
+    ({"threadId": "t", "runId": "r", "messages": []}, "messages"),
+    ({"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "assistant", "content": "x"}]}, "user"),
+    ({"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "nobody", "content": "x"}]}, "nobody"),
+    ({"threadId": "t", "runId": "r", "messages": [{"role": "user", "content": "x"}]}, "id"),
+    (says(5), "content"),
+    (says(None), "content"),
+    (says(""), "empty"),
+    (says([]), "empty"),
+    (says([{"type": "image", "source": {"type": "url", "value": "u"}}]), "'image'"),
+    (says([{"type": "text", "text": "x"}, {"type": "audio", "source": {"type": "url", "value": "u"}}]), "'audio'"),
+    (says([{"type": "binary", "mimeType": "image/png", "data": ""}]), "'binary'"),
+    (says([{"type": "image_url", "image_url": {"url": "u"}}]), "'image_url'"),
+    (says([{"text": "x"}]), "'None'"),
+    (says("x", "t" * 1001), "threadId"),
+    (says("x", "\ud800"), "threadId"),
+    (says("x", runId="r" * 1001), "runId"),
+    (says("x", forwardedProps=5), "forwardedProps"),
+    (says("x", forwardedProps=["a"]), "forwardedProps"),
+    (says("x", forwardedProps={"backend": 5}), "backend"),
+    (says("x", forwardedProps={"memory": ["full"]}), "memory"),
+    (says("x", resume=[{"interruptId": "x", "status": "maybe"}]), "resume"),
+]
+
+
+@pytest.mark.parametrize(("body", "names"), _WRONG)
+def test_what_is_no_input_is_refused(http: httpx.Client, body: Any, names: str) -> None:
+    sent = json.dumps(body).encode()
+    assert names in refused(http.post("/agui", content=sent, headers={"content-type": "application/json"}))
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b"5"])
+def test_what_is_no_json_object_is_refused(http: httpx.Client, body: bytes) -> None:
+    refused(http.post("/agui", content=body, headers={"content-type": "application/json"}))
+
+
+@pytest.mark.parametrize("chosen", [{"backend": "No such"}, {"memory": "No such"}])
+def test_what_there_is_not_cannot_be_chosen(http: httpx.Client, chosen: dict[str, str]) -> None:
+    assert "No such" in refused(http.post("/agui", json=says("x", forwardedProps=chosen)), 404, "not_found")
+
+
+def test_a_message_that_is_too_long_is_refused(http: httpx.Client) -> None:
+    refused(http.post("/agui", json=says("x" * 33_000)), 413, "too_large")
+
+
+def test_what_is_refused_leaves_nothing_behind(anna: httpx.Client) -> None:
+    earlier = {"id": "0", "role": "user", "content": "before"}
+    wrong = says("hello", forwardedProps={"backend": "No such"})
+    refused(anna.post("/agui", json={**wrong, "messages": [earlier, *wrong["messages"]]}), 404, "not_found")
+    found = told(anna.post("/agui", json=says("hello")))
+    assert [role for role, _ in given_to_the_model(found)].count("user") == 1
+
+
+def test_what_a_client_sends_besides_is_left_alone(http: httpx.Client) -> None:
+    tool = {"name": "confetti", "description": "Throws it.", "parameters": {"type": "object"}}
+    body = says(
+        "hello",
+        state={"mine": 1},
+        tools=[tool],
+        context=[{"description": "a", "value": "b"}],
+        forwardedProps={"theme": "dark"},
+        protocolVersion="1.7",
+        parentRunId="p",
+        other=True,
+        resume=[],
+    )
+    found = told(http.post("/agui", json=body))
+    assert found[-1]["outcome"] == {"type": "success"}
+    assert "mine" not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    "accept", [AGUI_MEDIA_TYPE, f"{AGUI_MEDIA_TYPE}, text/event-stream", "*/*", "application/json"]
+)
+def test_the_answer_is_sse_whatever_would_be_accepted(http: httpx.Client, accept: str) -> None:
+    answer = http.post("/agui", json=says("hello"), headers={"accept": accept})
+    assert told(answer)[-1]["type"] == "RUN_FINISHED"
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-cache", "no")
+
+
+def test_the_ids_of_the_client_come_back(http: httpx.Client) -> None:
+    thread, run = "Fäden\n\u2028" * 5, "run\x00 😀"
+    found = told(http.post("/agui", json=says("hello", thread, runId=run)))
+    for one in (found[0], found[-1]):
+        assert (one["threadId"], one["runId"]) == (thread, run)
+
+
+def test_a_thread_of_the_same_name_is_anothers_conversation(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+    with visitor(app) as ben:
+        for thread in ("t1", THREAD):
+            first = anna.post("/agui", json=says("annas secret", thread))
+            told(first)
+            for other in (ben, http):
+                answer = other.post("/agui", json=says("hello", thread))
+                assert "annas secret" not in answer.text
+                assert answer.headers["x-conversation-id"] != first.headers["x-conversation-id"]
+                conversation = f"/conversations/{first.headers['x-conversation-id']}"
+                refused(other.get(conversation), 404, "not_found")
+            again = anna.post("/agui", json=says("again", thread))
+            assert ("user", "annas secret") in given_to_the_model(told(again))
+            assert again.headers["x-conversation-id"] == first.headers["x-conversation-id"]
+
+
+def test_without_a_cookie_an_unguessable_thread_is_found_again(app: App, http: httpx.Client) -> None:
+    thread = "01JD7Z9QW0000000000000TEST"
+    told(http.post("/agui", json=says("remember me", thread)))
+    with httpx.Client(base_url=app.url, timeout=20) as other:
+        found = told(other.post("/agui", json=says("again", thread)))
+    assert ("user", "remember me") in given_to_the_model(found)
+
+
+def test_a_guessable_thread_without_a_cookie_stands_by_itself(http: httpx.Client) -> None:
+    first = http.post("/agui", json=says("a secret", "t1"))
+    body = says("again", "t1")
+    second = http.post("/agui", json=body)
+    assert [role for role, _ in given_to_the_model(told(second))].count("user") == 1
+    earlier = [{"id": "a", "role": "user", "content": "before"}, {"id": "b", "role": "assistant", "content": "Yes."}]
+    third = http.post("/agui", json={**body, "messages": [*earlier, *body["messages"]]})
+    assert ("user", "before") in given_to_the_model(told(third))
+    assert len({answer.headers["x-conversation-id"] for answer in (first, second, third)}) == 3
+
+
+def test_a_thread_is_found_again_after_a_restart(tmp_path: Path) -> None:
+    cookies, ids = httpx.Cookies(), []
+    for text in ("before", "after"):
+        app = launched(tmp_path)
+        try:
+            with httpx.Client(base_url=app.url, timeout=20, cookies=cookies) as client:
+                client.get("/").raise_for_status()
+                answer = client.post("/agui", json=says(text, "t1"))
+                ids.append(answer.headers["x-conversation-id"])
+                found = told(answer)
+                cookies = client.cookies
+        finally:
+            app.close()
+    assert ids[0] == ids[1]
+    assert ("user", "before") in given_to_the_model(found)
+
+
+def test_two_that_make_a_thread_together_make_one(app: App, anna: httpx.Client) -> None:
+    async def both() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=app.url, cookies=anna.cookies, timeout=20) as client:
+            body = says("hello", forwardedProps={"backend": "Slow script"})
+            return await asyncio.gather(*(client.post("/agui", json=body) for _ in range(4)))
+
+    answers = asyncio.run(both())
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"busy"}
+
+
+def test_what_a_model_is_not_given_is_no_part_of_a_new_thread(anna: httpx.Client) -> None:
+    earlier = [
+        {"id": "a", "role": "reasoning", "content": "hm"},
+        {"id": "b", "role": "activity", "activityType": "plan", "content": {"a": 1}},
+        {"id": "c", "role": "assistant", "toolCalls": []},
+        {"id": "d", "role": "tool", "toolCallId": "x", "content": "42\x00"},
+    ]
+    body = says("hello")
+    found = anna.post("/agui", json={**body, "messages": [*earlier, *body["messages"]]})
+    told(found)
+    kept = anna.get(f"/conversations/{found.headers['x-conversation-id']}").json()["messages"]
+    assert [(one["role"], one["content"]) for one in kept[:-1]] == [("tool", "42␀"), ("user", "hello")]
+
+
+def test_an_image_in_what_a_known_thread_has_kept_does_no_harm(anna: httpx.Client) -> None:
+    told(anna.post("/agui", json=says("hello")))
+    body, picture = says("again"), {"type": "image", "source": {"type": "url", "value": "u"}}
+    earlier = {"id": "0", "role": "user", "content": [picture]}
+    told(anna.post("/agui", json={**body, "messages": [earlier, *body["messages"]]}))
+    refused(anna.post("/agui", json={**body, "threadId": "new", "messages": [earlier, *body["messages"]]}))
+
+
+def test_an_answer_is_checked_before_it_is_given(anna: httpx.Client) -> None:
+    asked = interrupted(anna)
+    for payload in (None, {}, {"approved": "yes"}, {"approved": 1}, {"approved": True, "input": "x"}, [True], "yes"):
+        assert "resume.payload" in refused(anna.post("/agui", json=resumed(asked, payload=payload)))
+    twice = resumed(asked)
+    twice["resume"] *= 2
+    assert "twice" in refused(anna.post("/agui", json=twice))
+    other = resumed(asked)
+    other["resume"].append({**other["resume"][0], "interruptId": asked["id"] + "x"})
+    refused(anna.post("/agui", json=other))
+    refused(anna.post("/agui", json=says("something else")), 409, "busy")
+    both = {**resumed(asked), "messages": says("something else")["messages"]}
+    assert "first" in refused(anna.post("/agui", json=both), 409, "busy")
+    found = told(anna.post("/agui", json=resumed(asked, payload={"approved": True, "input": {"text": "Bye"}})))
+    assert [one["content"] for one in found if one["type"] == "TOOL_CALL_RESULT"] == ["It said: Bye"]
+    status = next(one["value"] for one in found if one["type"] == "CUSTOM" and "edited" in one["value"])
+    assert status["edited"] == {"text": "Bye"}
+
+
+def test_an_answer_that_nothing_waits_for_is_refused(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+    asked = interrupted(anna)
+    wrong = [
+        http.post("/agui", json=resumed(asked)),
+        anna.post("/agui", json=resumed(asked, thread="another")),
+        anna.post("/agui", json=resumed({"id": "x"})),
+        anna.post("/agui", json=resumed({"id": f"{'x' * 22}:5:call"})),
+        anna.post("/agui", json=resumed({"id": asked["toolCallId"]})),
+    ]
+    for answer in wrong:
+        refused(answer, 409, "busy")
+    told(anna.post("/agui", json=resumed(asked, status="cancelled", payload=None)))
+    refused(anna.post("/agui", json=resumed(asked)), 409, "busy")
+    app.runs.discard(app.runs.find(asked["run"]))  # type: ignore[arg-type]
+    refused(anna.post("/agui", json=resumed(asked)), 409, "busy")
+
+
+def test_what_has_been_answered_on_the_page_goes_on_there(anna: httpx.Client) -> None:
+    asked = interrupted(anna)
+    approval = {"tool_call_id": asked["toolCallId"], "approved": True}
+    assert anna.post(f"/runs/{asked['run']}/approve", json=approval).status_code == 200
+    refused(anna.post("/agui", json=resumed(asked)), 409, "busy")
+
+
+def test_a_cancelled_answer_and_a_new_message_stop_what_waits(app: App, anna: httpx.Client) -> None:
+    asked = interrupted(anna)
+    body = {**resumed(asked, status="cancelled", payload=None), "messages": says("hello")["messages"]}
+    answer = anna.post("/agui", json=body)
+    assert told(answer)[-1]["outcome"] == {"type": "success"}
+    assert answer.headers["x-run-id"] != asked["run"]
+    run = app.runs.find(asked["run"])
+    assert run and isinstance(run.log.entries[-1].event, events.Stopped)
+    again = anna.post("/agui", json=body)  # the first has ended: nothing waits, and the message is answered
+    assert told(again)[-1]["outcome"] == {"type": "success"}
+
+
+def test_the_message_that_asked_may_come_again_with_the_answer(anna: httpx.Client) -> None:
+    asked = interrupted(anna)
+    body = {**resumed(asked, status="cancelled", payload=None), "messages": says("approval")["messages"]}
+    answer = anna.post("/agui", json=body)
+    assert answer.headers["x-run-id"] == asked["run"]
+    assert told(answer)[-1]["outcome"] == {"type": "success"}
+
+
+def test_several_that_wait_are_answered_together(tmp_path: Path) -> None:
+    tools = ToolSettings(enabled=["calculator", "clock", "count"], approval=["calculator", "clock", "count"])
+    app = launched(tmp_path, tools=tools)
+    try:
+        with visitor(app) as client:
+            found = told(client.post("/agui", json=says("tools")))
+            asked = found[-1]["outcome"]["interrupts"]
+            assert [one["metadata"]["tool"] for one in asked] == ["calculator", "clock", "count"]
+            entries = [resumed(one)["resume"][0] for one in asked]
+            entries[1] = {"interruptId": asked[1]["id"], "status": "cancelled"}
+            entries[2]["payload"] = {"approved": True, "editedArgs": {"upto": 2, "pause_s": 0.1}}
+            assert "1 are not" in refused(client.post("/agui", json={**resumed(asked[0]), "resume": entries[:2]}))
+            found = told(client.post("/agui", json={**resumed(asked[0]), "resume": entries}))
+            results = {one["toolCallId"]: one["content"] for one in found if one["type"] == "TOOL_CALL_RESULT"}
+            contents = [results[one["toolCallId"]] for one in asked]
+            assert contents[0] == "391" and "refused" in contents[1] and contents[2].strip() == "1 of 2\n2 of 2"
+            assert found[-1]["outcome"] == {"type": "success"}
+    finally:
+        app.close()
+
+
+def left(app: App, client: httpx.Client, thread: str) -> LiveRun:
+    """A run whose client has left in the middle."""
+    body = says("endless", thread, forwardedProps={"backend": "Slow script"})
+    with client.stream("POST", "/agui", json=body) as answer:
+        next(answer.iter_lines())
+        run = app.runs.find(answer.headers["x-run-id"])
+    assert run
+    return run
+
+
+def test_a_run_goes_on_without_its_client_if_it_has_an_owner(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+    owned, loose = left(app, anna, "t1"), left(app, http, THREAD + "x")
+    asyncio.run(until(lambda: loose.ended))
+    last = loose.log.entries[-1].event
+    assert isinstance(last, events.Stopped) and last.reason == "abandoned"
+    assert not owned.ended
+    assert anna.post(f"/runs/{owned.id}/stop").json() == {"status": "stopped"}
+
+
+def test_a_stop_from_elsewhere_is_told(app: App, anna: httpx.Client) -> None:
+    body = says("endless", forwardedProps={"backend": "Slow script"})
+    with anna.stream("POST", "/agui", json=body) as answer, visitor(app) as other:
+        other.cookies = anna.cookies
+        other.post(f"/runs/{answer.headers['x-run-id']}/stop").raise_for_status()
+        answer.read()
+    end = told(answer)[-1]
+    assert (end["outcome"], end["result"]["reason"]) == ({"type": "cancelled"}, "user")
+
+
+def test_silence_is_filled(app: App, anna: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transports import streams
+
+    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.2)
+    body = says("hang", forwardedProps={"backend": "Slow script"})
+    with anna.stream("POST", "/agui", json=body) as answer:
+        began = time.monotonic()
+        assert any(line.startswith(":") for line in answer.iter_lines())
+        assert time.monotonic() - began < 5
+    anna.post(f"/runs/{answer.headers['x-run-id']}/stop").raise_for_status()
+
+
+# The official client
+
+
+@pytest.fixture(scope="module")
+def agui_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the official client is installed, kept between runs; without it its test is left out."""
+    cache = getattr(request.config, "cache", None)
+    folder = Path(cache.mkdir("agui-client-1.0.0")) if cache else tmp_path_factory.mktemp("agui-client")
+    if (folder / "node_modules" / "@ag-ui" / "client").exists():
+        return folder
+    command = [*NPM, "install", "--no-audit", "--no-fund", "--no-package-lock", _CLIENT]
+    try:
+        subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=True)
+    except (OSError, subprocess.SubprocessError) as e:
+        why = f"{_CLIENT} cannot be installed: {e} {getattr(e, 'stderr', '')}"[:1000]
+        if os.environ.get("GLASSBOX_TEST_NODE") == "required":
+            pytest.fail(why)
+        pytest.skip(why)
+    return folder
+
+
+def test_the_official_client_holds_conversations(app: App, agui_client: Path) -> None:
+    cases = Path(__file__).parent / "agui_client.mjs"
+    ran = subprocess.run(
+        [NODE, str(cases)],
+        env={**os.environ, "GLASSBOX_URL": app.url, "GLASSBOX_AGUI": str(agui_client / "index.js")},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]

@@ -1,0 +1,184 @@
+"""AG-UI (https://docs.ag-ui.com, protocol 1.0) over HTTP: `RunAgentInput` in, its events out.
+
+A thread is a conversation of ours. A visitor's cookie and the thread's id lead to it, without a cookie the id alone:
+one that could be guessed leads nowhere then, and each run stands by itself, on the messages that come with it. Our
+store is the truth of a thread that is known. A client's own `state`, `context` and `tools` are not used.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from ag_ui.core import BaseEvent, Message, RunAgentInput, TextPart
+from ag_ui.encoder import EventEncoder
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from agent.turns import Ask, Turns
+from memory.messages import Role
+from memory.text import clean, whole
+from runs.errors import ChatError
+from runs.live import LiveRun
+from transports.agui_events import Translation
+from transports.agui_resume import resume
+from transports.asking import Wanted, first_problem
+from transports.identity import Identity
+from transports.streams import HEARTBEAT_S, Stream
+
+_LONGEST_ID = 1000
+_UNGUESSABLE = 20
+"""Characters of a thread's id from which on it is taken for random, as UUIDs, ULIDs and nano ids are."""
+_SETTLED_S = 0.25
+"""A run that waits has told all its questions when nothing came for as long: calls made together ask one by one."""
+_AT_ONCE = 500
+"""Entries in one write, before others get their turn."""
+_KINDS = frozenset(("text", "image", "audio", "video", "document"))
+_ROLES: dict[str, Role] = {
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "system",
+    "tool": "tool",
+}
+"""Messages of other roles are what a client shows, and no part of the conversation."""
+
+
+class AgentInput(RunAgentInput):
+    """As the protocol has it; a part of a kind that it does not know is refused by its name."""
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _known_parts(cls, messages: Any) -> Any:
+        for message in messages if isinstance(messages, list) else ():
+            content = message.get("content") if isinstance(message, dict) else None
+            for part in content if isinstance(content, list) else ():
+                if isinstance(part, dict) and (kind := str(part.get("type"))) not in _KINDS:
+                    raise ValueError(_unusable(kind))
+        return messages
+
+
+class _Chosen(BaseModel):
+    """`forwardedProps`; what others mean by it is left alone."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    backend: str | None = None
+    memory: str | None = None
+
+
+def add_agui(router: APIRouter, turns: Turns, identity: Identity) -> None:
+    """Adds `POST /agui`."""
+
+    @router.post(
+        "/agui",
+        response_class=Response,
+        responses={200: {"description": "AG-UI events.", "content": {"text/event-stream": {}}}},
+        tags=["runs"],
+    )
+    async def run_agent(given: AgentInput, request: Request) -> Response:
+        """Starts a run in a thread with the last user message, or goes on with one that waits, by `resume`."""
+        _check_ids(given)
+        visitor = identity.visitor(request.cookies)
+        conversation_id = None
+        if visitor or len(given.thread_id) >= _UNGUESSABLE:
+            conversation_id = identity.derive("agui thread", visitor, given.thread_id)
+        view, seq = Translation(given.thread_id, given.run_id), 0
+        resumed = None
+        if given.resume:
+            last = given.messages[-1] if given.messages else None
+            text = turns.checked(_text(last)) if last and last.role == "user" else None
+            resumed = await resume(turns, given.resume, visitor, conversation_id, text)
+        if resumed:
+            run, seq = resumed.run, resumed.seq
+        else:
+            run = await _started(turns, given, visitor, conversation_id)
+        headers = {"X-Run-Id": run.id, "X-Conversation-Id": run.conversation_id}
+        return Stream(_written(run, view, seq), headers)
+
+
+async def _started(turns: Turns, given: RunAgentInput, visitor: str | None, conversation_id: str | None) -> LiveRun:
+    """A turn with the last user message; a thread that is new to us begins with those before it."""
+    chosen = _chosen(given.forwarded_props)
+    place = next((i for i in reversed(range(len(given.messages))) if given.messages[i].role == "user"), None)
+    if place is None:
+        raise ChatError("invalid_request", "messages: there is none of the user's to answer.")
+    text, earlier = _text(given.messages[place]), given.messages[:place]
+    turns.prepare(Ask(text, visitor, backend=chosen.backend, memory=chosen.memory))  # before anything is stored
+    if conversation_id is None:
+        imported = _imported(earlier)
+        conversation_id = await turns.store.create(visitor, imported) if imported else None
+    else:
+        with turns.runs.hold(conversation_id):  # of two at once, one makes it
+            if not await _known(turns, conversation_id, visitor):
+                await turns.store.create(visitor, _imported(earlier), conversation_id)
+    wanted = Wanted(backend=chosen.backend, memory=chosen.memory, conversation_id=conversation_id)
+    return await turns.start(await wanted.ask(turns, text, visitor))
+
+
+async def _known(turns: Turns, conversation_id: str, visitor: str | None) -> bool:
+    try:
+        await turns.store.conversation(conversation_id, visitor)
+    except ChatError as e:
+        if e.code != "not_found":
+            raise
+        return False
+    return True
+
+
+async def _written(run: LiveRun, view: Translation, seq: int) -> AsyncGenerator[bytes, None]:
+    """The run as the client sees it, from where an earlier AG-UI run of its left off, up to its end or a pause."""
+    told = view.begin(run.log.entries[:seq])
+    if len(run.log.entries) <= seq:  # nothing to go with it yet
+        yield _encoded(told)
+        told = []
+    async with aclosing(run.log.follow(seq, lambda: _SETTLED_S if view.paused else HEARTBEAT_S)) as batches:
+        async for batch in batches:
+            if not batch and view.paused:
+                told = view.pause(run.lifetime.seconds)
+            for start in range(0, len(batch), _AT_ONCE):
+                told += [event for entry in batch[start : start + _AT_ONCE] for event in view.take(entry)]
+                yield _encoded(told)
+                told = []
+                await asyncio.sleep(0)
+            if told:
+                yield _encoded(told)
+            if view.ended:
+                return
+
+
+def _encoded(told: Sequence[BaseEvent]) -> bytes:
+    encoder = EventEncoder()
+    return "".join(encoder.encode(event) for event in told).encode()
+
+
+def _check_ids(given: RunAgentInput) -> None:
+    for name, value in (("threadId", given.thread_id), ("runId", given.run_id)):
+        if len(value) > _LONGEST_ID or whole(value) != value:
+            raise ChatError("invalid_request", f"{name}: at most {_LONGEST_ID:,} characters of text.")
+
+
+def _chosen(props: Any) -> _Chosen:
+    try:
+        return _Chosen.model_validate({} if props is None else props)
+    except ValidationError as e:
+        raise ChatError("invalid_request", f"forwardedProps: {first_problem(e).message}") from None
+
+
+def _imported(messages: Sequence[Message]) -> list[tuple[Role, str]]:
+    pairs = [(_ROLES[m.role], clean(_text(m))) for m in messages if m.role in _ROLES]
+    return [(role, text) for role, text in pairs if text]
+
+
+def _text(message: Message) -> str:
+    """The text of a message; a part that is none is refused by its name."""
+    content = message.content
+    if isinstance(content, list):
+        for part in content:
+            if not isinstance(part, TextPart):
+                raise ChatError("invalid_request", f"messages: {_unusable(part.type)}")
+        return "".join(part.text for part in content if isinstance(part, TextPart))
+    return content if isinstance(content, str) else ""
+
+
+def _unusable(kind: str) -> str:
+    return f"a part of the type {kind[:40]!r} cannot be taken: no model here is given any"
