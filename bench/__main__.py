@@ -1,11 +1,13 @@
 """Measures how fast the bundled model's text reaches a run's log, beside the bare binding; how a reply streams: our
-page and a plain `gr.ChatInterface`; and how late tools' partial results are on our page. Each page with none and with
-many earlier messages.
+page and a plain `gr.ChatInterface`; and how late tools' partial results are on our page, each page with none and with
+many earlier messages; how steadily many followers of a run are served over HTTP, beside a minimal server; and whether
+anything is lost where lines drop.
 
 Everything is measured in one run, taking turns, so that whatever else the machine does falls on all alike. Each
 measurement of a page has a server and a browser of its own. Ends with 0 if text came at 0.95 of the bare rate or more,
 every reply was whole, our Stop stopped the model, a long conversation costs our page at most 1.2 times what a new one
-does, and 95 in 100 partial results are on it within 300 ms, else with 1; with 2 where there is no browser for the page.
+does, 95 in 100 partial results are on it within 300 ms, followers were served steadily for at most 1.5 times the CPU of
+the minimal server, and no drop lost anything; else with 1, or with 2 where there is no browser for the page.
 """
 
 import argparse
@@ -27,12 +29,17 @@ from typing import Any, NamedTuple
 from playwright.sync_api import Playwright, sync_playwright
 
 from bench.browser import RATE, Page, find_chromium, measure_reply, measure_stop, measure_tools, open_page
+from bench.drops import measure_drops
+from bench.followers import measure_followers
 from bench.model import MOST_TOKENS
 from bench.rate import measure_rates
-from bench.report import print_rates, print_report, print_tools
+from bench.report import print_drops, print_followers, print_rates, print_report, print_tools
 from bench.server import OURS, VANILLA, Server, Site, end_children
 from bench.tools import CASES
 
+_PARTS = ("rate", "page", "tool", "followers", "drops")
+_IN_BROWSER = ("page", "tool")
+_RUNS, _DROPS = 50, 500
 _RESULTS = Path(__file__).parent / "results"
 _NO_BROWSER = """\
 No Chromium found. Install one and have it on the PATH as chromium or google-chrome, or set BENCH_CHROMIUM to its path.
@@ -52,7 +59,7 @@ def _at_least(least: int, most: int) -> Any:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", choices=("rate", "page", "tool"), help="measure only this")
+    parser.add_argument("--only", choices=_PARTS, help="measure only this")
     parser.add_argument("--reps", type=_at_least(1, 100), help="repetitions (default 12 of the rate, else 3)")
     parser.add_argument("--tokens", type=_at_least(20, MOST_TOKENS), default=300, help="of a reply (default 300)")
     parser.add_argument("--history", type=_at_least(2, 10_000), default=400, help="earlier messages (default 400)")
@@ -116,10 +123,40 @@ def _keep(rows: list[dict[str, Any]], given: argparse.Namespace) -> Path:
     return file
 
 
+def _measured(part: str, given: argparse.Namespace, chromium: str) -> list[dict[str, Any]]:
+    match part:
+        case "rate":
+            return measure_rates(given.reps or 12)
+        case "page":
+            return _run(chromium, _page_turns(given.tokens, given.history), given.reps or 3)
+        case "tool":
+            return _run(chromium, _tool_turns(given.history), given.reps or 3)
+        case "followers":
+            return measure_followers(given.reps or 3)
+        case _:
+            return [measure_drops(_RUNS, _DROPS, seed) for seed in range(given.reps or 1)]
+
+
+def _printed(part: str, rows: list[dict[str, Any]], given: argparse.Namespace) -> bool:
+    """Prints what was found; returns whether it is good."""
+    match part:
+        case "rate":
+            return print_rates(rows)
+        case "page":
+            return print_report(rows, given.tokens, RATE, given.history)
+        case "tool":
+            return print_tools(rows)
+        case "followers":
+            return print_followers(rows)
+        case _:
+            return print_drops(rows)
+
+
 def main() -> int:
     given = _arguments()
-    chromium = find_chromium() if given.only != "rate" else None
-    blind = given.only != "rate" and chromium is None
+    wanted = (given.only,) if given.only else _PARTS
+    chromium = find_chromium() if set(wanted) & set(_IN_BROWSER) else None
+    blind = bool(set(wanted) & set(_IN_BROWSER)) and chromium is None
     if blind:
         print(_NO_BROWSER, file=sys.stderr)
         if given.only:
@@ -135,23 +172,18 @@ def main() -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
-    rates, pages, tools = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
+    rows: dict[str, list[dict[str, Any]]] = {}
     try:
-        if given.only in (None, "rate"):
-            rates = measure_rates(given.reps or 12)
-        if chromium and given.only != "tool":
-            pages = _run(chromium, _page_turns(given.tokens, given.history), given.reps or 3)
-        if chromium and given.only != "page":
-            tools = _run(chromium, _tool_turns(given.history), given.reps or 3)
+        for part in wanted:
+            if chromium or part not in _IN_BROWSER:
+                rows[part] = _measured(part, given, chromium or "")
     finally:
         end_children()
         shutil.rmtree(folder, ignore_errors=True)
-    good = print_rates(rates) if rates else True
-    if pages:
-        good = print_report(pages, given.tokens, RATE, given.history) and good
-    if tools:
-        good = print_tools(tools) and good
-    print(f"\nRaw figures: {os.path.relpath(_keep([*rates, *pages, *tools], given))}")
+    good = True
+    for part, found in rows.items():
+        good = _printed(part, found, given) and good
+    print(f"\nRaw figures: {os.path.relpath(_keep([row for found in rows.values() for row in found], given))}")
     return 1 if not good else 2 if blind else 0
 
 

@@ -20,6 +20,11 @@ LEAST_RATE = 0.95
 MOST_LATE_MS = 300
 """The p95 of how late tools' partial results are on the page is at most this."""
 
+MOST_GAP_MS = 250
+"""Between two tokens, for the p99 of all gaps of all followers of a run."""
+MOST_COST = 1.5
+"""What followers of a run cost our server is at most this much of what they cost the minimal one."""
+
 _REPLY = {
     "behind_p50_ms": "behind schedule p50, ms",
     "behind_p95_ms": "p95, ms",
@@ -49,6 +54,37 @@ def print_rates(rows: Sequence[Row]) -> bool:
     for row in failed:
         print(f"\n{row['side']}, {row['conversations']}, repetition {row['repetition']} failed: {row['error']}")
     return not failed and all(_fast(rows, many) for many in _conversations(rows))
+
+
+def print_followers(rows: Sequence[Row]) -> bool:
+    """Prints how followers are served; returns whether those of one run are within the bounds."""
+    names = {
+        "gap_p50_ms": "gap p50, ms",
+        "gap_p99_ms": "p99, ms",
+        "gap_worst_ms": "worst, ms",
+        "cpu_s": "server CPU, s",
+    }
+    names["kb_each"] = "kB to each"
+    sides = {row["side"]: [one for one in rows if one["side"] == row["side"]] for row in rows}
+    print("\n## 100 followers over Server-Sent Events, 300 tokens at 20 a second\n")
+    lines = [[side, *(_number(_middle(mine, name)) for name in names)] for side, mine in sides.items()]
+    print(_table(["", *names.values()], lines))
+    print("\nMedians of the repetitions. `minimal` is sse-starlette with a stream of the model for each follower.")
+    _print_failed(rows)
+    if any("error" in row for row in rows):
+        return False
+    ours, peer = sides["ours, one run"], sides["minimal"]
+    cost = median(row["cpu_s"] for row in ours) / median(row["cpu_s"] for row in peer)
+    print(f"\nOne run's followers cost {cost:.2f} of the minimal server's CPU (at most {MOST_COST}).")
+    return cost <= MOST_COST and median(row["gap_p99_ms"] for row in ours) <= MOST_GAP_MS
+
+
+def print_drops(rows: Sequence[Row]) -> bool:
+    """Prints what drops have cost; returns whether that is nothing."""
+    print("\n## Lines that drop\n")
+    lines = [[str(row["runs"]), str(row["dropped"]), str(row["whole"]), str(sum(row["left"].values()))] for row in rows]
+    print(_table(["runs", "forced drops", "whole replies, once", "runs, followers and tasks left"], lines))
+    return all(row["whole"] == row["runs"] and not sum(row["left"].values()) for row in rows)
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
@@ -136,7 +172,8 @@ def _print_others(rows: Iterable[Row]) -> None:
 def _print_failed(rows: Iterable[Row]) -> None:
     for row in rows:
         if "error" in row:
-            what = f"{row['case']}, {row['page']}, {row['history']} earlier, repetition {row['repetition']}"
+            where = f"{row['page']}, {row['history']} earlier" if "page" in row else row["side"]
+            what = f"{row['case']}, {where}, repetition {row['repetition']}"
             print(f"\n{what} failed: {row['error']}")
 
 

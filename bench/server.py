@@ -33,6 +33,9 @@ options = {{ log = {log} }}
 
 [tools]
 enabled = ["bench.tools:marks"]
+
+[limits]
+runs = {runs}
 """
 
 
@@ -49,6 +52,8 @@ class Site:
     """Earlier messages that the page draws when it opens."""
     parts: str = ""
     """What holds the tools' calls; none where there are no tools."""
+    runs: int = 64
+    """As many as may be live at once."""
     imports: bool = False
     """Whether earlier messages are given with `POST /conversations`; else the server itself shows them to everyone."""
 
@@ -149,13 +154,18 @@ def end_children() -> None:
 
 def _ours(server: Server) -> list[str]:
     config = server.folder / "glassbox.toml"
-    config.write_text(_CONFIG.format(log=json.dumps(str(server.log), ensure_ascii=False)), encoding="utf-8")
+    log = json.dumps(str(server.log), ensure_ascii=False)
+    config.write_text(_CONFIG.format(log=log, runs=server.site.runs), encoding="utf-8")
     return [str(_ROOT / "app.py"), "--host", "127.0.0.1", "--port", str(server.port), "--config", str(config)]
 
 
 def _vanilla(server: Server) -> list[str]:
     given = {"--port": server.port, "--log": server.log, "--history": server.history}
     return ["-m", "bench.vanilla", *(str(word) for pair in given.items() for word in pair)]
+
+
+def _minimal(server: Server) -> list[str]:
+    return ["-m", "bench.minimal", "--port", str(server.port), "--log", str(server.log)]
 
 
 OURS = Site(
@@ -176,3 +186,5 @@ VANILLA = Site(
     stop="[data-testid=stop-button]",
     most_drawn=10_000,
 )
+MINIMAL = Site(name="minimal", command=_minimal, prompt="", replies="", stop="", most_drawn=0)
+"""Has no page: it is followed over HTTP alone."""
