@@ -81,8 +81,7 @@ document.addEventListener('dragover', (e) => { if (e.target.closest?.('#main')) 
 document.addEventListener('click', (e) => {
   const text = e.target.closest('[data-prompt]')?.dataset.prompt, box = $('#prompt textarea');
   if (!text || !box) return;
-  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(box, text);
-  box.dispatchEvent(new Event('input', { bubbles: true }));
+  type(text);
   setTimeout(() => $('#send')?.click(), 60);
 });
 
@@ -94,6 +93,33 @@ window.glassboxAddress = (id) => {
   history.replaceState(history.state, '', address);
 };
 
+// A line that is dead without having been closed, as after a sleep, says nothing for ever: if the server answers another
+// one and this one stays silent, the page is opened anew, and finds its run. A closed one Gradio notices by itself.
+const AGAIN_MS = 1000, ALIVE_MS = 2000;
+let asked = 0, answered = 0;
+window.glassboxLost = async () => {
+  const now = Date.now();
+  if (now - asked < AGAIN_MS) return;
+  const silent = now - asked < 2 * AGAIN_MS; // since it was asked before, too
+  asked = now;
+  if (silent && answered && now - answered >= ALIVE_MS) location.reload();
+  if (!silent) answered = 0;
+  const answer = await fetch('healthz', { cache: 'no-store', signal: AbortSignal.timeout(AGAIN_MS) }).catch(() => null);
+  answered = !answer?.ok ? 0 : answered || Date.now();
+};
+
+// What was typed and not sent is there again after a reload, whoever has asked for it.
+const DRAFT = 'glassbox draft';
+function type(text) {
+  const box = $('#prompt textarea');
+  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(box, text);
+  box.dispatchEvent(new Event('input', { bubbles: true }));
+}
+addEventListener('pagehide', () => {
+  const text = $('#prompt textarea')?.value;
+  if (text) sessionStorage.setItem(DRAFT, text); else sessionStorage.removeItem(DRAFT);
+});
+
 // The Chatbot would have the parts' markup read aloud.
 function name(chat) {
   const look = () => { for (const node of chat.querySelectorAll("[aria-label*='<details']")) node.ariaLabel = 'Thinking and tool calls'; };
@@ -102,7 +128,13 @@ function name(chat) {
 
 const begin = new MutationObserver(() => {
   const column = $('#scroll'), chat = $('#chat');
-  if (column && chat) { begin.disconnect(); follow(column); name(chat); }
+  if (!column || !chat || !$('#prompt textarea')) return;
+  begin.disconnect();
+  follow(column);
+  name(chat);
+  const draft = sessionStorage.getItem(DRAFT);
+  sessionStorage.removeItem(DRAFT);
+  if (draft) type(draft);
 });
 begin.observe(document.documentElement, { childList: true, subtree: true });
 

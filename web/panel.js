@@ -184,5 +184,6 @@ const ticking = setInterval(() => {
     panel.dataset.phase = 'stalled';
     put($('.phase'), 'Connection lost');
     put($('.step'), 'The run goes on without this page; it is found again as soon as the server answers.');
+    window.glassboxLost?.();
   } else if (value?.live && !document.hidden && performance.now() - drawnAt > 150) drawTimes();
 }, 100);

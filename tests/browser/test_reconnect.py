@@ -1,0 +1,92 @@
+"""A page whose line drops, dies or sleeps finds its run again, and loses nothing of it or of what was being typed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.browser.conftest import Chat, RunningApp
+from tests.line import Line
+
+COUNTED = " ".join(str(n) for n in range(1, 61))
+
+
+@pytest.fixture
+def line(app: RunningApp) -> Iterator[Line]:
+    with Line(app.port) as line:
+        yield line
+
+
+@contextmanager
+def reloaded(chat: Chat) -> Iterator[None]:
+    """The page is opened anew meanwhile, by itself."""
+    chat.page.evaluate("window.before = true")
+    yield
+    chat.page.wait_for_function("!window.before", timeout=30_000)
+    chat.page.wait_for_selector("#prompt textarea", state="visible")
+
+
+def counting(new_chat: Callable[..., Chat], line: Line) -> Chat:
+    """A page on that line, in the middle of a reply that counts without end."""
+    chat = new_chat(line.url)
+    chat.choose("backend", "Scripted tour")
+    chat.send("endless")
+    chat.wait_token()
+    chat.page.wait_for_function("document.querySelector('#live-reply').textContent.includes(' 20 ')")
+    return chat
+
+
+def check_whole(chat: Chat) -> None:
+    """The reply goes on without a gap, and is there once."""
+    page = chat.page
+    page.wait_for_function("document.querySelector('#scroll').textContent.includes(' 120 ')", timeout=30_000)
+    chat.stop()
+    assert "\n".join(chat.texts("bot")).count(COUNTED) == 1
+    assert chat.texts("user") == ["endless"]
+    assert chat.phase == "stopped"
+
+
+def test_after_a_cut_the_reply_grows_on(new_chat: Callable[..., Chat], line: Line) -> None:
+    chat = counting(new_chat, line)
+    chat.type("and then")
+    with reloaded(chat):
+        line.cut()
+        line.mend()
+    check_whole(chat)
+    assert chat.page.input_value("#prompt textarea") == "and then"
+    assert line.dropped
+
+
+def test_a_line_that_died_without_a_word_is_given_up(new_chat: Callable[..., Chat], line: Line) -> None:
+    """As after a sleep: nobody has closed anything, and nothing comes any more."""
+    chat = counting(new_chat, line)
+    chat.type("and then")
+    with reloaded(chat):
+        line.freeze()
+    check_whole(chat)
+    assert chat.page.input_value("#prompt textarea") == "and then"
+
+
+def test_a_reply_that_ended_meanwhile_is_there_whole(new_chat: Callable[..., Chat], line: Line) -> None:
+    chat = new_chat(line.url)
+    chat.choose("backend", "Scripted tour")
+    chat.send("tour")
+    chat.wait_token()
+    with reloaded(chat):
+        line.cut()
+        chat.page.get_by_text("Connection lost").first.wait_for(timeout=10_000)
+        chat.page.wait_for_timeout(2000)
+        line.mend()
+    chat.page.wait_for_function("document.querySelector('#chat').textContent.includes('what can go wrong')")
+    assert chat.phase == "complete"
+    assert chat.reply().count("what can go wrong") == 1
+
+
+def test_a_model_that_is_silent_for_long_is_no_dead_line(new_chat: Callable[..., Chat], line: Line) -> None:
+    chat = new_chat(line.url)
+    chat.choose("backend", "Scripted tour")
+    chat.page.evaluate("window.before = true")
+    chat.send("slow")
+    chat.wait_end()
+    assert chat.page.evaluate("window.before"), "the page was not opened anew"
+    assert chat.errors == []
