@@ -125,6 +125,7 @@ class Turns:
     def try_out(self, turn: Prepared) -> LiveRun:
         """Starts a run of which nothing is stored; what stands in its way becomes its `error` event."""
         run = self._run(new_id(), turn, turn.visitor)
+        run.kept = False
         asked = Message(new_id(), "user", turn.text, run_id=run.id)
 
         async def read() -> Sequence[Message]:

@@ -75,6 +75,8 @@ class LiveRun:
         """When the work last gave a sign of life."""
         self.unsaved: str | None = None
         """Why the reply could not be stored when the run ended, for people."""
+        self.kept = True
+        """Whether it is stored, and belongs to its conversation; else to its owner alone, as long as it is here."""
         self.discarded = False
         """Whether its conversation was deleted: what it still has to say is for nobody."""
         self.task: asyncio.Task[None] | None = None

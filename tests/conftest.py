@@ -32,7 +32,8 @@ FAST = 10_000
 @pytest.fixture(autouse=True, scope="session")
 def _no_keys() -> None:
     for name in list(os.environ):
-        if name.endswith("_API_KEY") or name.startswith("GLASSBOX_") or name == "SPACE_ID":
+        ours = name.startswith("GLASSBOX_") and not name.startswith("GLASSBOX_TEST_")
+        if name.endswith("_API_KEY") or ours or name == "SPACE_ID":
             del os.environ[name]
 
 

@@ -93,6 +93,21 @@ async def test_nothing_of_it_is_kept(app: App, anna: httpx.AsyncClient) -> None:
     assert b"tell nobody" not in kept
 
 
+async def test_a_cell_is_answered_and_stopped_by_its_run(app: App, anna: httpx.AsyncClient) -> None:
+    batch = asyncio.create_task(run_batch(anna, prompts=["approval", "endless"], backends=["Slow script"]))
+    await until(lambda: len(list(app.runs.live())) == 2 and any(run.calls.asked for run in app.runs.live()))
+    asked = next(run for run in app.runs.live() if run.calls.asked)
+    other = next(run for run in app.runs.live() if run is not asked)
+    given = {"tool_call_id": asked.calls.asked[0], "approved": True}
+    async with client_of(app) as ben:
+        await refused(await ben.post(f"/runs/{asked.id}/approve", json=given), 404, "not_found")
+        await refused(await ben.post(f"/runs/{other.id}/stop"), 404, "not_found")
+    assert (await anna.post(f"/runs/{asked.id}/approve", json=given)).status_code == 200
+    assert (await anna.post(f"/runs/{other.id}/stop")).json() == {"status": "stopped"}
+    found = await batch
+    assert [found[index][-1]["type"] for index in (0, 1)] == ["complete", "stopped"]
+
+
 async def test_runs_end_with_their_reader(app: App, anna: httpx.AsyncClient) -> None:
     told = await events_of(
         anna, "POST", "/batch", most=30, json={"prompts": ["endless"] * 3, "backends": ["Slow script"]}

@@ -219,6 +219,11 @@ async def test_a_conversation_goes_on_with_what_it_had(anna: httpx.AsyncClient) 
     assert [m["content"] for m in given] == ["Be kind.", "Three"]
 
 
+async def test_an_empty_conversation_id_is_none(anna: httpx.AsyncClient) -> None:
+    told = await events_of(anna, "GET", "/stream", params={"query": "Hi", "conversation_id": "", "backend": ""})
+    check(told)
+
+
 async def test_two_at_once_in_a_conversation_are_one_too_many(anna: httpx.AsyncClient) -> None:
     told = await events_of(anna, "POST", "/stream", most=1, json={"message": "endless", "backend": "Slow script"})
     here = {"message": "Hi", "conversation_id": told[0]["conversation_id"]}

@@ -44,7 +44,7 @@ class Wanted(BaseModel):
             kept = turns.kept(found.tuning)
             backend = backend or next((b.name for b in turns.backends if b.name == found.backend), None)
             memory = memory or (found.memory if found.memory in MODES else None)
-        return Ask(message, visitor, self.conversation_id, backend, memory, self.tuning(kept))
+        return Ask(message, visitor, self.conversation_id or None, backend, memory, self.tuning(kept))
 
 
 class Query(Wanted):

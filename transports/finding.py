@@ -52,6 +52,8 @@ async def find_run(turns: Turns, run_id: str, visitor: str | None) -> Found:
     A run is for those who may use its conversation, and goes with it, also while it is still in memory.
     """
     store, run = turns.store, turns.runs.find(run_id)
+    if run and not run.kept:
+        return Found.of(turns.runs.get(run_id, visitor))
     conversation_id = run.conversation_id if run else await store.conversation_of(run_id)
     try:
         await store.conversation(conversation_id, visitor)

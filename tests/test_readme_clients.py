@@ -1,0 +1,192 @@
+"""What the README gives the users of every client to paste holds a conversation, exactly as it is written there.
+
+Only the port differs: the app is started as `make run` starts it, with its real local model, and with short replies.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.conftest import _QUIET, RunningApp
+from tests.node import NODE, NPM
+
+_ROOT = Path(__file__).parents[1]
+_CLIENT = _ROOT / "web" / "client.js"
+_README = (_ROOT / "README.md").read_text()
+[SECTION] = re.findall(r"^## Follow a run from anywhere\n(.*?)^## ", _README, re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"((?:^[^\n]+\n)+)\n```(\w*)\n(.*?)```", re.DOTALL | re.MULTILINE)
+_REQUIRED = {name: os.environ.get(f"GLASSBOX_TEST_{name}") == "required" for name in ("NODE", "BROWSER")}
+"""Read here: what begins with GLASSBOX_ is taken out of the environment before the first test."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Code to paste; `said` is the paragraph before it, which says what it is for and where it goes."""
+
+    said: str
+    language: str
+    code: str
+
+    def __str__(self) -> str:
+        return re.split(r"[,*:] ?", self.said.removeprefix("**"))[0].rstrip(".")
+
+
+BLOCKS = [Block(*found) for found in _BLOCK.findall(SECTION)]
+TALKS = [block for block in BLOCKS if "What is my name?" in block.code]
+[FETCH] = [block for block in BLOCKS if block not in TALKS]
+
+
+def test_every_client_has_its_lines_and_no_line_stays_untried() -> None:
+    assert len(BLOCKS) == SECTION.count("```") / 2
+    assert not re.search(r"^(    |\t)(?=\S)", re.sub(r"```.*?```", "", SECTION, flags=re.DOTALL), re.MULTILINE)
+    told = " ".join(block.said for block in BLOCKS)
+    for client in ("curl", "EventSource", "websockets", "gradio_client", "client.js", "Node", "AG-UI"):
+        assert client in told
+    assert len(TALKS) == 7
+
+
+class House:
+    """The app, and a folder beside it for what is pasted."""
+
+    def __init__(self, app: RunningApp, folder: Path) -> None:
+        self.app, self.folder = app, folder
+        self.missing = ""
+        self.path = app.config.parent / "bin"
+        """Where `node` and `npm` are, with a package of the tests' own."""
+        self.path.mkdir()
+        for name, command in (("node", [NODE]), ("npm", [*NPM, "--no-audit", "--no-fund"])):
+            (self.path / name).write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+            (self.path / name).chmod(0o755)
+
+    def here(self, block: Block) -> str:
+        return block.code.replace("127.0.0.1:7860", f"127.0.0.1:{self.app.port}")
+
+    def run(self, *command: str | Path) -> str:
+        """What a command prints."""
+        environ = {**os.environ, "PATH": f"{self.path}{os.pathsep}{os.environ['PATH']}"}
+        pipe = subprocess.PIPE
+        ran = subprocess.run(command, cwd=self.folder, env=environ, stdout=pipe, stderr=pipe, text=True, timeout=120)
+        assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-4000:]
+        return ran.stdout
+
+    def bash(self, block: Block) -> str:
+        if not shutil.which("curl"):
+            pytest.skip("no curl is installed")
+        return self.run("bash", "-c", self.here(block))
+
+    def conversations(self) -> set[str]:
+        with closing(sqlite3.connect(f"file:{self.app.data / 'glassbox.db'}?mode=ro", uri=True)) as database:
+            return {row[0] for row in database.execute("SELECT id FROM conversations")}
+
+
+@pytest.fixture(scope="module")
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    app = RunningApp(tmp_path_factory.mktemp("app"), "[limits]\nreply_tokens = 60\n")
+    app.start()
+    cache = getattr(request.config, "cache", None)  # what npm installs is kept between runs
+    yield House(app, cache.mkdir("agui-client-1.0.0") if cache else tmp_path_factory.mktemp("pasted"))
+    app.stop()
+
+
+@pytest.fixture(scope="module")
+def fetched(house: House) -> House:
+    """With what the README says to fetch first. Without the line to where packages are, AG-UI alone is left out."""
+    try:
+        house.bash(FETCH)
+    except (AssertionError, subprocess.SubprocessError) as e:
+        house.missing = f"what AG-UI needs cannot be fetched: {str(e)[-1000:]}"
+    assert (house.folder / "client.mjs").read_text() == _CLIENT.read_text()
+    return house
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Ended with this module, as the event loops of others would trip over it."""
+    found = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
+    if found is None:
+        if _REQUIRED["BROWSER"]:
+            pytest.fail("no Chromium is installed, and GLASSBOX_TEST_BROWSER=required")
+        pytest.skip("no Chromium is installed")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=_QUIET)
+        yield opened
+        opened.close()
+
+
+def in_console(browser: Browser, url: str, code: str) -> tuple[str, dict[str, str]]:
+    """What is logged when the code is pasted into the console on the page, and the visitor's cookies."""
+    context = browser.new_context()
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(url)
+    page.wait_for_selector("#prompt textarea")
+    said.clear()
+    told = context.new_cdp_session(page).send(
+        "Runtime.evaluate", {"expression": code, "replMode": True, "awaitPromise": True}
+    )
+    assert "exceptionDetails" not in told, told
+    cookies = {str(cookie.get("name")): str(cookie.get("value")) for cookie in context.cookies()}
+    page.evaluate("0")  # what was logged before it has come
+    context.close()
+    return "".join(said), cookies
+
+
+def paste(request: pytest.FixtureRequest, house: House, block: Block) -> tuple[str, dict[str, str]]:
+    """Runs a block where the README says it goes: what it prints, and the cookies it ran with."""
+    code = house.here(block)
+    file = re.search(r"as `(\w+\.mjs)`", block.said)
+    match block.language:
+        case "bash":
+            return house.bash(block), {}
+        case "python":
+            (house.folder / "chat.py").write_text(code)
+            return house.run(sys.executable, "chat.py"), {}
+        case "js" if "the browser's console on the page" in block.said:
+            return in_console(request.getfixturevalue("browser"), house.app.url, code)
+        case "js" if file:
+            request.getfixturevalue("fetched")
+            if "@ag-ui/client" in code and house.missing:
+                (pytest.fail if _REQUIRED["NODE"] else pytest.skip)(house.missing)
+            (house.folder / file[1]).write_text(code)
+            return house.run(NODE, file[1]), {}
+    pytest.fail(f"nobody knows where this goes: {block.said}")
+
+
+@pytest.mark.parametrize("block", TALKS, ids=str)
+def test_what_is_pasted_holds_a_conversation_of_two_turns(
+    house: House, block: Block, request: pytest.FixtureRequest
+) -> None:
+    before = house.conversations()
+    printed, cookies = paste(request, house, block)
+    [conversation] = house.conversations() - before
+    found = httpx.get(f"{house.app.url}conversations/{conversation}", cookies=cookies).raise_for_status().json()
+    assert [m["role"] for m in found["messages"]] == ["user", "assistant"] * 2
+    texts = [m["content"] for m in found["messages"]]
+    assert texts[::2] == ["My name is Zoe.", "What is my name?"]
+    assert all(text.strip() for text in texts[1::2])
+    check(block, printed, texts[1::2])
+
+
+def check(block: Block, printed: str, replies: list[str]) -> None:
+    """What was printed are the replies, or for curl the events of the first and the rest of those of the second."""
+    if block.language != "bash":
+        for reply in replies:
+            assert reply.strip() in printed
+        return
+    first, second, _ = re.split(r"^event: (?:done|stopped)$", printed, flags=re.MULTILINE)
+    assert first.startswith("id: 1\nevent: run\n")
+    assert re.findall(r"^id: (\d+)$", second, re.MULTILINE)[0] == "4"
+    assert re.search(r'\{"status":"(complete|stopped)"\}$', printed)
