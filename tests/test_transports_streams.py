@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -362,23 +363,34 @@ async def test_a_silent_run_has_a_heartbeat(anna: httpx.AsyncClient, monkeypatch
 
 
 async def test_a_follower_that_does_not_read_holds_nobody_up_and_is_let_go(
-    app: App, anna: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(streams, "_SEND_S", 0.5)
+    endless = scripted("Endless", speed=50, context=100_000)
+    with serving(tmp_path, backends=[endless], limits=LimitSettings(reply_tokens=40_000)) as app:
+        server: Any = app.demo.server
+        for listening in server.servers[0].sockets:  # what the system would hold is more than a reply
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        async with client_of(app) as anna:
+            run = app.runs.find(await started(anna, "endless", "Endless"))
+            assert run
+            deaf = [_deaf(app, f"/runs/{run.id}/events", anna.cookies["glassbox_visitor"]) for _ in range(5)]
+            await until(lambda: run.log.followers == 5)
+            hearing = asyncio.create_task(events_of(anna, "GET", f"/runs/{run.id}/events"))
+            await until(lambda: run.log.followers == 6)
+            await until(lambda: run.log.followers == 1)
+            assert not run.ended, "it was not its end that let them go"
+            await anna.post(f"/runs/{run.id}/stop")
+            check(await hearing)
+        for one in deaf:
+            one.close()
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def _deaf(app: App, path: str, cookie: str) -> socket.socket:
     url = urlsplit(app.url)
-    told = await events_of(anna, "POST", "/stream", most=1, json={"message": "endless", "backend": "Script"})
-    run = run_of(app, told)
-    deaf = []
-    for _ in range(5):
-        one = socket.socket()
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        one.connect((url.hostname, url.port))
-        cookie = f"Cookie: glassbox_visitor={anna.cookies['glassbox_visitor']}"
-        one.sendall(f"GET /runs/{run.id}/events HTTP/1.1\r\nHost: {url.netloc}\r\n{cookie}\r\n\r\n".encode())
-        deaf.append(one)
-    whole = await events_of(anna, "GET", f"/runs/{run.id}/events")
-    check(whole)
-    assert whole[-1]["type"] == "stopped", "a reply as long as it may be"
-    await until(lambda: run.log.followers == 0, 30)
-    for one in deaf:
-        one.close()
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    one.connect((url.hostname, url.port))
+    one.sendall(f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\nCookie: glassbox_visitor={cookie}\r\n\r\n".encode())
+    return one

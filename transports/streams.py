@@ -4,6 +4,7 @@ The protocol: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ from typing import Annotated, Any
 import fastapi
 from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Receive, Scope, Send
 
 from agent.turns import Turns
 from runs.errors import ChatError
@@ -19,6 +22,8 @@ from runs.live import LiveRun
 from transports.asking import Approved, Message, Query, Wanted
 from transports.finding import Found, Line, find_run
 from transports.identity import Identity
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 10.0
 _SEND_S = 30.0
@@ -49,6 +54,12 @@ class Stream(EventSourceResponse):
     def __init__(self, content: AsyncIterable[bytes], headers: dict[str, str] | None = None) -> None:
         told = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})}
         super().__init__(content, headers=told, ping=HEARTBEAT_S, send_timeout=_SEND_S, sep="\n")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            logger.info("a reader of %s took nothing for %.0f s and is let go", scope["path"], _SEND_S)
 
 
 def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
