@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-MemoryMode = Literal["none", "full", "window", "tokens"]
+MemoryMode = Literal["none", "full", "window", "tokens", "summary", "recall"]
 
 _FILE = "glassbox.toml"
 
@@ -58,6 +58,8 @@ class BackendSettings(_Section):
     """Whether the model chooses tools; by default the kind knows."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds without a sign of life until a reply fails; the kind has a default."""
+    price: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)] | None = None
+    """US dollars for a million tokens, read and written; only to be shown."""
     fallback: str | None = None
     """The backend that answers instead where this one fails before its first token."""
 
@@ -102,9 +104,23 @@ class MemorySettings(_Section):
     """`[memory]`."""
 
     default: MemoryMode = "tokens"
-    window_turns: Annotated[int, Field(ge=1)] = 4
-    token_limit: Annotated[int, Field(ge=64)] = 2000
-    """The most tokens that the mode `tokens` fills with history, where the context does not set less."""
+    window_turns: Annotated[int, Field(ge=1, le=1000)] = 4
+    """window, summary, recall: the latest turns that are kept whole."""
+    token_limit: Annotated[int, Field(ge=64, le=10_000_000)] = 2000
+    """tokens: the most tokens that are given in all, where the context does not set less."""
+    summary_tokens: Annotated[int, Field(ge=32, le=4000)] = 200
+    """summary: its longest."""
+    recall_turns: Annotated[int, Field(ge=1, le=100)] = 3
+    """recall: the most older turns that are given."""
+    retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    """Conversations that nobody has gone on with for so long are deleted, and documents as old; 0 keeps all."""
+
+
+def parameter_range(name: str) -> tuple[int, int]:
+    """The least and the most that a memory mode's parameter can be."""
+    bounds = MemorySettings.model_fields[name].metadata
+    least, most = (next(getattr(one, end) for one in bounds if hasattr(one, end)) for end in ("ge", "le"))
+    return least, most
 
 
 class ToolSettings(_Section):
@@ -207,8 +223,9 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
     if model := environ.get("GLASSBOX_LOCAL_MODEL"):
         _use_local_model(values, model)
     url = environ.get("GLASSBOX_DATABASE_URL") or f"sqlite:///{data / 'glassbox.db'}"
-    if not url.startswith("sqlite:///"):
-        raise SettingsError(f"GLASSBOX_DATABASE_URL: found {url.split(':')[0]!r}, allowed: 'sqlite:///FILE'")
+    if not re.fullmatch(r"sqlite:///.+|postgres(ql)?://\S+", url):  # which is not repeated: there is a password in it
+        allowed = "'sqlite:///FILE' or 'postgresql://USER:PASSWORD@HOST/NAME'"
+        raise SettingsError(f"GLASSBOX_DATABASE_URL: found {url.split(':')[0]!r}, allowed: {allowed}")
     file = _validate(FileSettings, values, str(path))
     names = {backend.key_name for backend in file.backends} - {None}
     values |= {

@@ -1,20 +1,32 @@
 """What one turn gives the model: selected by the memory mode, as the backend reads it, in a shape any model takes."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.tools import BaseTool
 
+from agent.context import offered
+from agent.counting import counted
 from backends import Backend
-from memory.messages import Message, Tuning
-from memory.modes import LeftOut, Limits, Mode
+from memory.histories import History
+from memory.messages import Message, Summary, Tuning
+from memory.modes import LeftOut, Limits, Mode, Past, recent_from
 from runs import events
-from runs.errors import ChatError
-from settings import Settings
+from settings import MemorySettings, Settings
 
-History = Callable[[], Awaitable[Sequence[Message]]]
-"""Reads a conversation's messages, the one to be answered among them."""
+LoadHistory = Callable[[], Awaitable[History]]
+"""Reads what comes before the message that is to be answered."""
+LoadSummary = Callable[[Sequence[Message]], Awaitable[tuple[Summary | None, str | None]]]
+"""The summary of a history, as far as there is one, and why there is no newer one."""
+
+SUMMARY = "\n\nWhat was said earlier in this conversation, in short: "
+_SEAM = 4
+"""Tokens that a text may have more where it stands behind another one."""
+_SEARCHED = 4
+"""Matches that are looked for, for each turn that may be recalled: some fall into the same turn, or do not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,56 +37,89 @@ class Turn:
     asked: Message
     tuning: Tuning
     visitor: str | None
-    history: History
+    history: LoadHistory
+    summary: LoadSummary
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
     """What one turn gives the model: `messages` (the system prompt first), and what its memory mode left out.
 
-    `room` is the most tokens that may be given in all.
+    `room` is the most tokens that may be given in all. `parts` and `why` are by the messages' ids.
     """
 
     messages: Sequence[BaseMessage]
     left_out: list[events.JSON]
     room: int
     memory: str
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """What each message is there as: see `Context`."""
+    why: Mapping[str, str] = field(default_factory=dict)
+    summary_tokens: int = 0
+    """Of the summary, which stands in the system prompt."""
+    note: str | None = None
+    tools: Sequence[events.JSON] = ()
+    """What the model is told of the tools that it may choose, as {name, content, tokens}."""
 
 
-async def give(settings: Settings, backend: Backend, turn: Turn, reply_tokens: int) -> Given:
-    """Selects the context: what the mode keeps of the history, as this backend reads it."""
-    asked, prompt = turn.asked, turn.tuning.system_prompt
+async def give(
+    settings: Settings, backend: Backend, turn: Turn, reply_tokens: int, tools: Sequence[BaseTool] = ()
+) -> Given:
+    """Selects the context: what the mode keeps of the history, as this backend reads it. `tools` may be chosen."""
+    asked, mode, prompt = turn.asked, turn.mode, turn.tuning.system_prompt
     if prompt is None:
         prompt = settings.system_prompt
-    stored = await turn.history()
-    history, unanswered = _answered(stored[: _place(stored, asked.id)])
+    loaded = await turn.history()
+    history, unanswered = _answered(loaded.messages)
     template = backend.template
-    readings = await backend.read([m.text for m in history] + [asked.text, prompt])
-    sized = [
-        replace(m, text=r.text, tokens=r.tokens + template.message(m.role))
-        for m, r in zip(history, readings, strict=False)
-    ]
-    message, system = readings[-2], readings[-1]
+    message, system = await backend.read([asked.text, prompt])
     prompted = bool(system.text.strip())
+    told = await offered(backend, tools)
     spent = template.once(prompted=prompted) + message.tokens + template.message("user")
+    spent += sum(tool["tokens"] for tool in told)
     if prompted:
         spent += system.tokens + template.message("system")
     room = backend.context - reply_tokens
-    memory = settings.memory
-    view = turn.mode.select(sized, Limits(room, spent, memory.window_turns, memory.token_limit))
+    limits = limits_of(settings.memory, turn.tuning, room, spent)
+    past = Past(history)
+    if mode.summarizes:
+        made, failed = await turn.summary(history)
+        past = replace(past, summary=made and await _read(backend, made, prompted=prompted), failed=failed)
+    if mode.searches:
+        older, most = history[: recent_from(history, limits)], _SEARCHED * limits.recall_turns
+        past = replace(past, matches=await asyncio.to_thread(loaded.index.search, older, asked.text, most))
+    past = await counted(backend, mode, past, limits, loaded.read.setdefault(backend.name, {}))
+    view = mode.select(past, limits)
     messages = [
-        *_system(system.text),
+        *_system(system.text, view.summary),
         *_alternating([*(_for_model(m) for m in view.kept), HumanMessage(message.text, id=asked.id)]),
     ]
-    left_out = [*unanswered, *view.left_out]
-    return Given(messages, [_left_out(item) for item in left_out], room, turn.mode.name)
+    parts = {m.id: "recalled" if m.id in view.why else "recent" for m in view.kept}
+    parts |= {asked.id: "message", "system": "summary" if view.summary else "system"}
+    left_out = [_left_out(item, exact=backend.exact_counts) for item in (*unanswered, *view.left_out)]
+    summary_tokens = view.summary.tokens if view.summary else 0
+    return Given(messages, left_out, room, mode.name, parts, view.why, summary_tokens, view.note, told)
 
 
-def _place(stored: Sequence[Message], message_id: str) -> int:
-    for place, message in enumerate(stored):
-        if message.id == message_id:
-            return place
-    raise ChatError("not_found", "This conversation was deleted meanwhile.")
+def limits_of(memory: MemorySettings, tuning: Tuning, room: int, spent: int) -> Limits:
+    """The parameters that a conversation has set, else those of the settings."""
+    return Limits(
+        room,
+        spent,
+        tuning.window_turns or memory.window_turns,
+        tuning.token_limit or memory.token_limit,
+        tuning.summary_tokens or memory.summary_tokens,
+        tuning.recall_turns or memory.recall_turns,
+    )
+
+
+async def _read(backend: Backend, summary: Summary, *, prompted: bool) -> Summary:
+    """The summary as the backend reads it, with all that it adds to the context."""
+    text, template = (await backend.read([f"{SUMMARY}{summary.text}"]))[0], backend.template
+    tokens = text.tokens + _SEAM
+    if not prompted:
+        tokens += template.once(prompted=True) - template.once(prompted=False) + template.message("system")
+    return replace(summary, text=text.text, tokens=tokens)
 
 
 def _answered(stored: Sequence[Message]) -> tuple[list[Message], list[LeftOut]]:
@@ -113,11 +158,16 @@ def _alternating(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     return joined
 
 
-def _left_out(item: LeftOut) -> events.JSON:
+def _left_out(item: LeftOut, *, exact: bool) -> events.JSON:
     message = item.message
-    return {"role": message.role, "content": message.text, "tokens": message.tokens, "reason": item.reason}
+    told = {"role": message.role, "content": message.text, "tokens": message.tokens, "reason": item.reason}
+    return told | {"estimated": True} if exact and message.guessed else told
 
 
-def _system(text: str) -> list[BaseMessage]:
-    """The system prompt as the first message; none if it is blank."""
-    return [SystemMessage(text, id="system")] if text.strip() else []
+def _system(prompt: str, summary: Summary | None) -> list[BaseMessage]:
+    """The system prompt as the first message, with the summary behind it; none if there is nothing to say.
+
+    A second system message, or a turn that nobody has written, is refused by the templates of many models.
+    """
+    text = (prompt if prompt.strip() else "") + (summary.text if summary else "")
+    return [SystemMessage(text.strip() if summary else text, id="system")] if text.strip() else []

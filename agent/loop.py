@@ -14,12 +14,11 @@ from langchain_core.tools import BaseTool
 
 from agent.calls import Rules, tool_middleware
 from agent.commands import Command, folded
+from agent.context import context_of, too_long
 from agent.given import Given
-from agent.translate import CONTEXT, ROLES, Notes, translate
+from agent.translate import CONTEXT, Notes, translate
 from backends import Backend
-from runs import events
 from runs.calls import Calls
-from runs.errors import ChatError
 from runs.events import Event
 
 if TYPE_CHECKING:  # langchain.agents costs two seconds of CPU: imported with the first turn, or warmed up before
@@ -99,10 +98,10 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit) -> Any:
             messages = await _fitted(backend, given, request.messages)
             if kit.command:
                 messages = folded(messages, kit.command)
-            told = await _context(backend, given, messages)
+            told = await context_of(backend, given, messages)
             await adispatch_custom_event(CONTEXT, told)
             if told["tokens"] > given.room:
-                raise _too_long(backend, given, told)
+                raise too_long(backend, given, told)
             offered = [one for one in request.tools if getattr(one, "name", None) not in kit.hidden]
             tools = offered if backend.chooses_tools else []
             return await handler(request.override(messages=cast(Any, messages), tools=tools))
@@ -119,7 +118,7 @@ async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage
     fresh = [m for m in messages if m.id not in known]
     if not fresh:
         return list(messages)
-    spent = (await _context(backend, given, [m for m in messages if m not in fresh]))["tokens"]
+    spent = (await context_of(backend, given, [m for m in messages if m not in fresh]))["tokens"]
     readings = await backend.read([m.text for m in fresh])
     share = max(_LEAST, (given.room - spent) // len(fresh) - 2 * backend.template.user)
     share = min(share, backend.result_tokens or share)
@@ -132,34 +131,3 @@ async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage
         if text != message.text:
             read[id(message)] = message.model_copy(update={"content": text})
     return [read.get(id(m), m) for m in messages]
-
-
-async def _context(backend: Backend, given: Given, messages: Sequence[BaseMessage]) -> events.JSON:
-    """The fields of a `Context` event."""
-    readings = await backend.read([m.text for m in messages])
-    told: list[events.JSON] = []
-    for message, reading in zip(messages, readings, strict=True):
-        role = ROLES.get(message.type, message.type)
-        tokens = reading.tokens + backend.template.message(role)
-        told.append({"role": role, "content": message.text, "tokens": tokens})
-    prompted = bool(told) and told[0]["role"] == "system"
-    return {
-        "messages": told,
-        "left_out": given.left_out,
-        "tokens": backend.template.once(prompted=prompted) + sum(m["tokens"] for m in told),
-        "limit": given.room,
-        "estimated": not backend.exact_counts,
-    }
-
-
-def _too_long(backend: Backend, given: Given, told: events.JSON) -> ChatError:
-    """Says which part is too long, with the numbers."""
-    last, room = told["messages"][-1]["tokens"], given.room
-    fixed = told["tokens"] - sum(m["tokens"] for m in told["messages"][:-1] if m["role"] != "system")
-    if fixed > room or given.memory != "full":
-        what = f"Your message has {last:,} tokens, {fixed:,} with the system prompt"
-        way_out = "Shorten it, or pick a backend with a longer context."
-    else:
-        what = f"The whole conversation has {told['tokens']:,} tokens"
-        way_out = "Pick another memory mode, or a backend with a longer context."
-    return ChatError("context_too_long", f"{what}; {backend.name} can be given at most {room:,}. {way_out}")

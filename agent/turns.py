@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.tools import BaseTool
 
 from agent.attempts import first_that_answers, while_heard
 from agent.calls import Rules
 from agent.commands import read_command
-from agent.given import Given, History, Turn, give
+from agent.given import Given, LoadHistory, LoadSummary, Turn, give
 from agent.loop import Kit, RoundsError, agent_events
 from agent.saving import ReplySaver
+from agent.summaries import Job, Summarizer
 from agent.tools import Toolbox
 from backends import Backend, Backends, Key, Options
-from memory.messages import Message, Tuning
+from memory.histories import Histories, History
+from memory.messages import Message, Summary, Tuning
 from memory.modes import Mode, get_mode
 from memory.store import Store
 from memory.text import clean
@@ -28,12 +31,18 @@ from runs import events
 from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun, new_id
 from runs.registry import Runs
-from settings import Settings, ToolSettings
+from settings import Settings, ToolSettings, parameter_range
 
 logger = logging.getLogger(__name__)
 
 _LOADING_S = 0.5
 _HOTTEST = 2.0
+_PARAMETERS = {
+    "window_turns": "The turns that are kept whole",
+    "token_limit": "The limit of tokens",
+    "summary_tokens": "The longest summary",
+    "recall_turns": "The turns that are recalled",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +50,9 @@ class Ask:
     """A message and how it is to be answered; None takes what is configured. `visitor` is who asks, None without
     cookie.
 
-    `tuning` None takes the conversation's own. With `instead_of`, the id of an earlier message of the user's, that
-    message and all after it give way to this one.
+    `tuning` None takes the conversation's own. With `instead_of`, the id of an earlier message of the user's, this one
+    comes beside it, as another branch. With `again`, such an id, that message gets another reply, and `message` is not
+    read.
     """
 
     message: str
@@ -52,6 +62,7 @@ class Ask:
     memory: str | None = None
     tuning: Tuning | None = None
     instead_of: str | None = None
+    again: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,8 @@ class Turns:
         """Without a toolbox there are no tools but the backends' own."""
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
         self.toolbox = toolbox or Toolbox(ToolSettings(enabled=[]))
+        self.histories = Histories(store)
+        self.summarizer = Summarizer(settings.memory, store, self.histories, runs)
         limits = settings.limits
         self._lifetime = Lifetime(limits.run_seconds, limits.abandoned_seconds, limits.stall_seconds)
 
@@ -96,31 +109,45 @@ class Turns:
         if ask.conversation_id:
             found = await self.store.conversation(ask.conversation_id, ask.visitor)
             owner, kept = found.owner, self.kept(found.tuning)
+            if ask.again:
+                ask = replace(ask, message=(await self.store.message(found.id, ask.again)).text)
         turn = self.prepare(ask, kept)
         self._check_key(turn)
         run = self._run(ask.conversation_id or new_id(), turn, owner)
         self.runs.add(run)
         try:
-            new = ask.conversation_id is None
-            begun = self.store.begin_turn(run, turn.text, new=new, instead_of=ask.instead_of, tuning=turn.tuning)
-            asked, reply = await begun
+            self.summarizer.give_way(run.conversation_id, turn.chain[0])
+            new, beside = ask.conversation_id is None, {"instead_of": ask.instead_of, "again": ask.again}
+            asked, reply = await self.store.begin_turn(run, turn.text, new=new, tuning=turn.tuning, **beside)
         except BaseException:
             self.runs.discard(run)
             raise
 
         saver = ReplySaver(self.store, reply)
-        read = partial(self.store.history, run.conversation_id)
+        history = partial(self.histories.before, run.conversation_id, asked)
+        summary = partial(self.summarizer.summary, run.conversation_id)
 
         async def work(run: LiveRun) -> None:
             following = asyncio.create_task(saver.follow(run), name=f"grow {run.id}")
             try:
-                await self._answer(run, turn, asked, read)
+                await self._answer(run, turn, asked, history, summary)
             finally:
                 following.cancel()
                 await asyncio.wait({following})
 
         run.start(work, saver.end)
+        if run.task and turn.mode.summarizes:
+            run.task.add_done_callback(lambda _: self._summarize(run, turn, reply))
         return run
+
+    def _summarize(self, run: LiveRun, turn: Prepared, reply: Message) -> None:
+        """Between this turn and the next, its conversation's summary is brought up to date."""
+        last = run.log.entries[-1].event
+        if run.discarded or (isinstance(last, events.Stopped) and last.reason == "shutdown"):
+            return
+        backend = turn.chain[0]
+        key = self.backends.key(backend, turn.visitor)
+        self.summarizer.begin(Job(run.conversation_id, reply.id, backend, key, turn.tuning))
 
     def try_out(self, turn: Prepared) -> LiveRun:
         """Starts a run of which nothing is stored; what stands in its way becomes its `error` event."""
@@ -128,13 +155,16 @@ class Turns:
         run.kept = False
         asked = Message(new_id(), "user", turn.text, run_id=run.id)
 
-        async def read() -> Sequence[Message]:
-            return [asked]
+        async def history() -> History:
+            return History()
+
+        async def summary(_: Sequence[Message]) -> tuple[Summary | None, str | None]:
+            return None, None
 
         async def work(run: LiveRun) -> None:
             self._check_key(turn)
             self.runs.add(run)
-            await self._answer(run, turn, asked, read)
+            await self._answer(run, turn, asked, history, summary)
 
         run.start(work)
         return run
@@ -153,8 +183,10 @@ class Turns:
         if run := self.runs.of(conversation_id):
             run.discarded = True
             await run.stop("user")
+        self.summarizer.give_way(conversation_id)
         with self.runs.hold(conversation_id):
             await self.store.delete(conversation_id)
+        self.histories.forget(conversation_id)
 
     def kept(self, tuning: Tuning) -> Tuning:
         """A conversation's tuning, without tools that have been turned off since."""
@@ -179,6 +211,10 @@ class Turns:
         if len(tuning.system_prompt or "") > limits.message_characters:
             most = f"{limits.message_characters:,} characters"
             raise ChatError("too_large", f"The system prompt is too long: at most {most} can be sent.")
+        for name, told in _PARAMETERS.items():
+            (least, largest), value = parameter_range(name), getattr(tuning, name)
+            if value is not None and not least <= value <= largest:
+                raise ChatError("invalid_request", f"{told} can be {least:,} to {largest:,}.")
         return tuning if tuning.system_prompt is None else replace(tuning, system_prompt=clean(tuning.system_prompt))
 
     def _check_key(self, turn: Prepared) -> None:
@@ -199,20 +235,21 @@ class Turns:
         bounds = Rules(frozenset(rules.approval), rules.seconds, rules.result_characters)
         return Kit(chosen, command, hidden, bounds, rules.rounds)
 
-    async def _answer(self, run: LiveRun, prepared: Prepared, asked: Message, read: History) -> None:
-        kit, turn = prepared.kit, Turn(prepared.mode, asked, prepared.tuning, prepared.visitor, read)
+    async def _answer(
+        self, run: LiveRun, prepared: Prepared, asked: Message, history: LoadHistory, summary: LoadSummary
+    ) -> None:
+        turn = Turn(prepared.mode, asked, prepared.tuning, prepared.visitor, history, summary)
 
         async def answer(backend: Backend) -> None:
             key = self.backends.key(backend, turn.visitor)
             await _wait_ready(run, backend, key)
             begun = time.time()
             try:
-                options = self._options(backend, turn.tuning)
-                given = await give(self.settings, backend, turn, options.max_tokens)
-                own = [one for one in backend.tools if one.name not in {tool.name for tool in kit.tools}]
-                rules = replace(kit.rules, approval=kit.rules.approval | backend.approval)
-                kit_here = replace(kit, tools=[*kit.tools, *own], rules=rules)
-                work = _stream(run, backend.chat_model(options, key), backend, given, options, kit_here)
+                options, kit = self.options(backend, turn.tuning), kit_on(backend, prepared.kit)
+                given = await give(self.settings, backend, turn, options.max_tokens, choosable(kit))
+                if given.note:
+                    run.say("queued", given.note)
+                work = _stream(run, backend.chat_model(options, key), backend, given, options, kit)
                 await while_heard(run, backend, work)
             except Exception as e:
                 told = backend.error(e)
@@ -229,9 +266,21 @@ class Turns:
 
         await first_that_answers(run, prepared.chain, answer)
 
-    def _options(self, backend: Backend, tuning: Tuning) -> Options:
+    def options(self, backend: Backend, tuning: Tuning) -> Options:
         most = tuning.max_tokens or self.settings.limits.reply_tokens
         return Options(min(most, backend.context // 2), tuning.temperature)
+
+
+def kit_on(backend: Backend, kit: Kit) -> Kit:
+    """The kit with a backend's own tools."""
+    own = [one for one in backend.tools if one.name not in {tool.name for tool in kit.tools}]
+    rules = replace(kit.rules, approval=kit.rules.approval | backend.approval)
+    return replace(kit, tools=[*kit.tools, *own], rules=rules)
+
+
+def choosable(kit: Kit) -> list[BaseTool]:
+    """The tools that the model may choose."""
+    return [tool for tool in kit.tools if tool.name not in kit.hidden]
 
 
 async def _stream(

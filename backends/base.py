@@ -14,6 +14,7 @@ from langchain_core.tools import BaseTool
 
 from backends.errors import explain
 from backends.keys import Key
+from memory.messages import guess
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -97,6 +98,8 @@ class Backend(ABC):
     about: str = ""
     """A sentence for the page: what a visitor should know before they choose it."""
     is_model: ClassVar[bool] = True
+    in_process: ClassVar[bool] = False
+    """Whether its model runs on this machine's own processors, so that what it writes for one delays another."""
     exact_counts: bool = False
     """Whether the tokens of `read` are counted by the model's own tokenizer, not estimated."""
     template = Template()
@@ -162,7 +165,7 @@ class Backend(ABC):
 
     async def read(self, texts: Sequence[str]) -> list[Reading]:
         """How the model will read each text; here as it is, with an estimate of four bytes to a token."""
-        return [Reading(text, -(-len(text.encode()) // 4)) for text in texts]
+        return [Reading(text, guess(text)) for text in texts]
 
     def error(self, exception: Exception) -> ChatError | None:
         """The exception as one that a visitor may read; None if it is not this backend's to explain."""

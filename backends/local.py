@@ -47,6 +47,7 @@ class LocalBackend(Backend):
     uses = frozenset({"model", "slots", "threads"})
     exact_counts = True
     timeout_s = 300.0
+    in_process = True
     knows_tools = False  # most small models call them at random
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:

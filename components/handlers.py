@@ -112,7 +112,7 @@ class Handlers:
         request: gr.Request,
         data: gr.RetryData,
     ) -> Updates:
-        """Asks the last message again; the earlier reply gives way. -> as on_send"""
+        """Asks a message again: another reply, as a branch of its own. -> as on_send"""
         ask = Ask("", None, None, backend, memory, self._tuning(system_prompt, temperature, max_tokens, tools))
         return await self._again(ask, page, request, data.index)
 
@@ -128,14 +128,14 @@ class Handlers:
         request: gr.Request,
         data: gr.EditData,
     ) -> Updates:
-        """Asks an earlier message in other words; all after it gives way. -> as on_send"""
+        """Asks an earlier message in other words, as a branch of its own. -> as on_send"""
         text = data.value if isinstance(data.value, str) else _text_of(data.value)
         tuning = self._tuning(system_prompt, temperature, max_tokens, tools)
         ask = Ask(meant_text(text), None, None, backend, memory, tuning)
         return await self._again(ask, page, request, data.index, edited=True)
 
     async def on_undo(self, page: PageState, request: gr.Request, data: gr.UndoData) -> Updates:
-        """Takes the last message back into the prompt, and its reply away. -> as on_send"""
+        """Takes the last message back into the prompt: the next one begins a branch beside it. -> as on_send"""
         page = page.of(self._visitor(request))
         message = page.user_message(_index(data.index))
         try:
@@ -143,7 +143,7 @@ class Handlers:
                 raise ChatError("not_found", "There is nothing to take back.")
             await self.store.conversation(page.conversation_id, page.visitor)
             with self.runs.hold(page.conversation_id):
-                await self.store.cut(page.conversation_id, message.id)
+                await self.store.step_back(page.conversation_id, message.id)
             page = await self._drawn(page, page.conversation_id, max(DRAWN, len(page.drawn)))
         except ChatError as e:
             warn(e.message)
@@ -202,13 +202,8 @@ class Handlers:
         if message is None:
             warn("There is no message to ask again.")
             return self._unchanged(page)
-        ask = replace(
-            ask,
-            message=ask.message if edited else message.text,
-            visitor=page.visitor,
-            conversation_id=page.conversation_id,
-            instead_of=message.id,
-        )
+        ask = replace(ask, visitor=page.visitor, conversation_id=page.conversation_id)
+        ask = replace(ask, instead_of=message.id) if edited else replace(ask, again=message.id)
         return await self._begin(ask, page, keep_prompt=True)
 
     async def _begin(self, ask: Ask, page: PageState, *, keep_prompt: bool = False) -> Updates:

@@ -12,7 +12,7 @@ Standing = Literal["whole", "growing", "interrupted", "stopped", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation. `text` is what a person sees; `tokens` is set when a backend has read it."""
+    """One message of a conversation. `text` is what a person sees; `tokens` is set for a turn that reads it."""
 
     id: str
     role: Role
@@ -22,8 +22,29 @@ class Message:
     note: str | None = None
     """Why a reply is not whole, for people."""
     tokens: int = 0
+    guessed: bool = False
+    """Whether the tokens are only a guess by its length: no backend has counted them."""
     parts: tuple[Part, ...] = ()
     """A reply's thinking and tool calls."""
+    parent_id: str | None = None
+    """The message before it, None for a first one. More than one message after the same begin branches."""
+
+
+def guess(text: str) -> int:
+    """About how many tokens a text has, where nobody counts: one for four bytes."""
+    return -(-len(text.encode()) // 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the messages of a branch up to `message_id`, that one included, come to."""
+
+    message_id: str
+    text: str
+    backend: str
+    """The one that wrote it."""
+    tokens: int = 0
+    """Set when a backend has read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +57,8 @@ class Tuning:
     """The longest reply."""
     tools: tuple[str, ...] | None = None
     """Names of the tools that are on."""
+    window_turns: int | None = None
+    """This and the next ones are parameters of memory modes: see `MemorySettings`."""
+    token_limit: int | None = None
+    summary_tokens: int | None = None
+    recall_turns: int | None = None

@@ -1,36 +1,30 @@
-"""The store: where conversations, messages and the records of ended runs live. SQLite through SQLAlchemy's asyncio.
+"""The store: where conversations, messages and the records of ended runs live.
 
-A message that was acknowledged is on disk. Whatever the database refuses becomes a `ChatError` with a sentence for
-people.
+A message that was acknowledged is on disk. The messages of a conversation are a tree, of which the branch that ends
+with its head is the one that is gone on with; nothing is lost by asking an earlier message again.
 """
 
-import logging
 import time
 import zlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, case, delete, event, func, insert, inspect, select, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from memory.messages import Message, Role, Standing, Tuning
-from memory.tables import conversations, messages, metadata, runs
+from memory.branches import line, newest_below, path_to
+from memory.database import Database
+from memory.messages import Message, Role, Tuning
+from memory.rows import message_of, message_row, parts_column, storable, title_of, tuning_of
+from memory.tables import conversations, messages, runs
 from runs.errors import ChatError
 from runs.events import JSON
 from runs.live import LiveRun, new_id
-from runs.parts import Part
 
-logger = logging.getLogger(__name__)
-
-_BUSY_MS = 2500
-"""How long a locked database is waited for; less than the time that a run's end waits for its saving."""
-_TITLE = 60
 NO_RUN = "There is no such run, or it is not yours."
 NOT_FOUND = "There is no such conversation, or it is not yours: start a new one."
+NO_MESSAGE = "That message is no longer there: reload the page."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,76 +36,131 @@ class Conversation:
     """The one used last, None for none yet; `memory` likewise."""
     memory: str | None
     tuning: Tuning
+    head: str | None
+    """The message that its current branch ends with."""
+    updated: float
+    """Epoch seconds."""
 
 
-class Store:
-    """Open it on the loop that uses it."""
+class Store(Database):
+    """Open it on the loop that uses it. Every method raises ChatError for what cannot be had or done."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url.replace("sqlite:///", "sqlite+aiosqlite:///", 1)
-        self._engine: AsyncEngine | None = None
-
-    async def open(self) -> None:
-        """Makes the tables; replies that a dead process left growing become `interrupted`.
-
-        A database that cannot be written does not stop the start: each use of it then says so.
-        """
-        with suppress(OSError):
-            Path(self._url.partition(":///")[2]).parent.mkdir(parents=True, exist_ok=True)
-        self._engine = create_async_engine(self._url)
-        event.listen(self._engine.sync_engine, "connect", _configure)
-        try:
-            async with self._begin() as db:
-                await db.run_sync(metadata.create_all)
-                await db.run_sync(_add_columns)
-                growing = messages.c.standing == "growing"
-                await db.execute(update(messages).where(growing).values(standing="interrupted"))
-        except ChatError as e:
-            logger.error("the store at the start: %s", e.message)
-
-    async def close(self) -> None:
-        if self._engine:
-            await self._engine.dispose()
+    async def prepare(self, db: AsyncConnection) -> None:
+        """Replies that a dead process left growing become `interrupted`."""
+        growing = messages.c.standing == "growing"
+        await db.execute(update(messages).where(growing).values(standing="interrupted"))
 
     async def create(
         self, owner: str | None, given: Sequence[tuple[Role, str]] = (), conversation_id: str | None = None
     ) -> str:
         """A new conversation with these messages; returns its id, a new one unless it is given."""
+        made: list[Message] = []
+        for role, text in given:
+            made.append(Message(new_id(), role, text, parent_id=made[-1].id if made else None))
+        return await self.take_in(owner, made, conversation_id=conversation_id)
+
+    async def take_in(
+        self,
+        owner: str | None,
+        given: Sequence[Message],
+        *,
+        title: str = "",
+        head: str | None = None,
+        conversation_id: str | None = None,
+    ) -> str:
+        """A new conversation with this tree of messages, each after its parent; returns its id.
+
+        It goes on from `head`, else from the last of them.
+        """
         conversation_id, now = conversation_id or new_id(), time.time()
-        title = next((text for role, text in given if role == "user"), "")
-        rows = [
-            _row(Message(new_id(), role, text), conversation_id, place, now)
-            for place, (role, text) in enumerate(given, 1)
-        ]
-        async with self._begin() as db:
-            await db.execute(_new_conversation(conversation_id, owner, title, now))
+        title = title or next((m.text for m in given if m.role == "user"), "")
+        places: dict[str | None, int] = {None: 0}
+        for message in given:
+            places[message.id] = places[message.parent_id] + 1
+        rows = [message_row(m, conversation_id, places[m.id], now) for m in given]
+        head = head or (given[-1].id if given else None)
+        async with self.writing() as db:
+            await db.execute(_new_conversation(conversation_id, owner, title, now).values(head=head))
             if rows:
                 await db.execute(insert(messages), rows)
         return conversation_id
 
     async def conversation(self, conversation_id: str, visitor: str | None) -> Conversation:
         """A conversation that this visitor may use; raises ChatError `not_found` for all others."""
-        async with self._read() as db:
-            found = (await db.execute(select(conversations).where(conversations.c.id == conversation_id))).first()
+        async with self.reading() as db:
+            wanted = select(conversations).where(conversations.c.id == storable(conversation_id))
+            found = (await db.execute(wanted)).first()
         if found is None or found.owner not in (None, visitor):
             raise ChatError("not_found", NOT_FOUND)
-        tools = None if found.tools is None else tuple(found.tools)
-        tuning = Tuning(found.system_prompt, found.temperature, found.max_tokens, tools)
-        return Conversation(found.id, found.owner, found.title, found.backend, found.memory, tuning)
+        return Conversation(
+            found.id,
+            found.owner,
+            found.title,
+            found.backend,
+            found.memory,
+            tuning_of(found),
+            found.head,
+            found.updated,
+        )
 
-    async def history(self, conversation_id: str, latest: int | None = None) -> list[Message]:
-        """The messages in order; with `latest`, only the last so many."""
+    async def history(self, conversation_id: str, latest: int | None = None, end: str | None = None) -> list[Message]:
+        """The messages of the current branch in order, or of the one that ends with the message `end`.
+
+        With `latest`, only the last so many.
+        """
+        async with self.reading() as db:
+            last = end or await _head(db, conversation_id)
+            if last is None:
+                return []
+            if latest is not None:
+                rows = (await db.execute(path_to(conversation_id, last, latest))).all()
+                return [message_of(row) for row in reversed(rows)]
+            rows = (await db.execute(select(messages).where(messages.c.conversation_id == conversation_id))).all()
+        return [message_of(row) for row in line(rows, last)]
+
+    async def tree(self, conversation_id: str) -> list[Message]:
+        """All messages, of all branches, each after its parent."""
         wanted = select(messages).where(messages.c.conversation_id == conversation_id)
-        ordered = wanted.order_by(messages.c.place.desc()).limit(latest)
-        async with self._read() as db:
-            rows = (await db.execute(ordered)).all()
-        return [_message(row) for row in reversed(rows)]
+        async with self.reading() as db:
+            rows = (await db.execute(wanted.order_by(messages.c.place, messages.c.created))).all()
+        return [message_of(row) for row in rows]
 
     async def size(self, conversation_id: str) -> int:
-        """How many messages there are."""
-        counted = select(func.count()).where(messages.c.conversation_id == conversation_id)
-        async with self._read() as db:
-            return int((await db.execute(counted)).scalar_one())
+        """How many messages the current branch has."""
+        head = select(conversations.c.head).where(conversations.c.id == conversation_id).scalar_subquery()
+        async with self.reading() as db:
+            place = await db.execute(select(messages.c.place).where(messages.c.id == head))
+            return int(place.scalar_one_or_none() or 0)
+
+    async def siblings(self, conversation_id: str, parents: Sequence[str | None]) -> dict[str | None, list[str]]:
+        """For each of these messages (None: the beginning) the ids of what follows it, the oldest first."""
+        known = [parent for parent in parents if parent is not None]
+        wanted = select(messages.c.id, messages.c.parent_id).where(messages.c.conversation_id == conversation_id)
+        after = messages.c.parent_id.in_(known)
+        wanted = wanted.where(after | messages.c.parent_id.is_(None) if None in parents else after)
+        found: dict[str | None, list[str]] = {parent: [] for parent in parents}
+        async with self.reading() as db:
+            for row in await db.execute(wanted.order_by(messages.c.created, messages.c.id)):
+                found[row.parent_id].append(row.id)
+        return found
+
+    async def message(self, conversation_id: str, message_id: str) -> Message:
+        """One message of a conversation."""
+        async with self.reading() as db:
+            return message_of(await _message(db, conversation_id, message_id))
+
+    async def walk(self, conversation_id: str, message_id: str) -> None:
+        """Makes the branch that this message belongs to the current one, to its newest end."""
+        async with self.writing() as db:
+            await _message(db, conversation_id, message_id)
+            newest = (await db.execute(newest_below(conversation_id, message_id))).scalar_one()
+            await _go_on_from(db, conversation_id, newest)
+
+    async def step_back(self, conversation_id: str, message_id: str) -> None:
+        """Goes on from before this message; it and what follows it stay, as another branch."""
+        async with self.writing() as db:
+            before = (await _message(db, conversation_id, message_id)).parent_id
+            await _go_on_from(db, conversation_id, before)
 
     async def begin_turn(
         self,
@@ -120,46 +169,54 @@ class Store:
         *,
         new: bool = False,
         instead_of: str | None = None,
+        again: str | None = None,
         tuning: Tuning = Tuning(),  # noqa: B008 - frozen
     ) -> tuple[Message, Message]:
         """Writes the user's message and an empty growing reply, in one transaction; returns both.
 
-        A `new` conversation is made first. The message `instead_of`, and all after it, give way. Raises ChatError
-        `not_found` for a conversation that has gone meanwhile.
+        A `new` conversation is made first. The message comes after the head; or beside the message `instead_of`, as
+        another branch. With `again`, that earlier message gets another reply, and none is written. Raises ChatError
+        `not_found` for a conversation, or a message, that has gone meanwhile.
         """
         now, used = time.time(), {"backend": run.backend, "memory": run.memory, **asdict(tuning)}
-        asked = Message(new_id(), "user", text, run_id=run.id)
-        reply = Message(new_id(), "assistant", "", "growing", run.id)
-        async with self._begin() as db:
-            if instead_of:
-                await self._cut(db, run.conversation_id, instead_of)
+        this, place, rows = run.conversation_id, 1, []
+        async with self.writing() as db:
             if new:
-                await db.execute(_new_conversation(run.conversation_id, run.owner, text, now).values(used))
+                await db.execute(_new_conversation(this, run.owner, text, now).values(used))
+                head = None
             else:
-                this = conversations.c.id == run.conversation_id
-                title = case((conversations.c.title == "", _title(text)), else_=conversations.c.title)
-                known = await db.execute(update(conversations).where(this).values(updated=now, title=title, **used))
-                if not known.rowcount:
-                    raise ChatError("not_found", NOT_FOUND)
-            last = select(func.max(messages.c.place)).where(messages.c.conversation_id == run.conversation_id)
-            place = ((await db.execute(last)).scalar_one_or_none() or 0) + 1
-            rows = [_row(m, run.conversation_id, place + i, now) for i, m in enumerate((asked, reply))]
-            await db.execute(insert(messages), rows)
+                head = await _use(db, this, text, {"updated": now, **used})
+            if again:
+                row = await _message(db, this, again)
+                asked, place = message_of(row), row.place
+            else:
+                before = (await _message(db, this, instead_of)).parent_id if instead_of else head
+                if before:
+                    place = (await _message(db, this, before)).place + 1
+                asked = Message(new_id(), "user", text, run_id=run.id, parent_id=before)
+                rows.append(message_row(asked, this, place, now))
+            reply = Message(new_id(), "assistant", "", "growing", run.id, parent_id=asked.id)
+            await db.execute(insert(messages), [*rows, message_row(reply, this, place + 1, now)])
+            await _go_on_from(db, this, reply.id)
         return asked, reply
 
     async def grow(self, reply: Message) -> None:
         """The reply so far."""
-        async with self._begin() as db:
-            await db.execute(
-                update(messages).where(messages.c.id == reply.id).values(text=reply.text, parts=_parts(reply))
-            )
+        so_far = {"text": storable(reply.text), "parts": parts_column(reply)}
+        async with self.writing() as db:
+            await db.execute(update(messages).where(messages.c.id == reply.id).values(so_far))
 
     async def end_turn(self, run: LiveRun, reply: Message, record: str) -> None:
         """The reply as it ended and the run's record (JSON lines), in one transaction."""
-        packed = zlib.compress(record.encode(), 1)
-        ended = {"text": reply.text, "standing": reply.standing, "note": reply.note, "parts": _parts(reply)}
-        row = {"id": run.id, "conversation_id": run.conversation_id, "created": time.time(), "record": packed}
-        async with self._begin() as db:
+        now, packed = time.time(), zlib.compress(record.encode(), 1)
+        ended = {
+            "text": storable(reply.text),
+            "standing": reply.standing,
+            "note": reply.note,
+            "parts": parts_column(reply),
+        }
+        row = {"id": run.id, "conversation_id": run.conversation_id, "created": now, "record": packed}
+        async with self.writing() as db:
             known = await db.execute(update(messages).where(messages.c.id == reply.id).values(ended))
             await db.execute(delete(runs).where(runs.c.id == run.id))  # an earlier attempt may have come through
             if known.rowcount:  # the visitor may have deleted the conversation meanwhile
@@ -167,16 +224,18 @@ class Store:
 
     async def record(self, run_id: str) -> str:
         """An ended run's events as JSON lines; raises ChatError `not_found`."""
-        async with self._read() as db:
-            packed = (await db.execute(select(runs.c.record).where(runs.c.id == run_id))).scalar_one_or_none()
+        async with self.reading() as db:
+            wanted = select(runs.c.record).where(runs.c.id == storable(run_id))
+            packed = (await db.execute(wanted)).scalar_one_or_none()
         if packed is None:
             raise ChatError("not_found", NO_RUN)
         return zlib.decompress(packed).decode()
 
     async def conversation_of(self, run_id: str) -> str:
         """The conversation that an ended run belongs to; raises ChatError `not_found`."""
-        async with self._read() as db:
-            found = (await db.execute(select(runs.c.conversation_id).where(runs.c.id == run_id))).scalar_one_or_none()
+        async with self.reading() as db:
+            wanted = select(runs.c.conversation_id).where(runs.c.id == storable(run_id))
+            found = (await db.execute(wanted)).scalar_one_or_none()
         if found is None:
             raise ChatError("not_found", NO_RUN)
         return str(found)
@@ -187,123 +246,50 @@ class Store:
         """
         asked = messages.join(conversations, messages.c.conversation_id == conversations.c.id)
         newest = select(messages.c.run_id).select_from(asked).order_by(messages.c.created.desc())
-        newest = newest.where(messages.c.role == "user", messages.c.text == text, conversations.c.owner == owner)
+        newest = newest.where(messages.c.role == "user", messages.c.text == storable(text))
+        newest = newest.where(conversations.c.owner == owner)
         for name, value in same.items():
-            newest = newest.where(conversations.c["id" if name == "conversation_id" else name] == value)
-        async with self._read() as db:
+            column = conversations.c["id" if name == "conversation_id" else name]
+            newest = newest.where(column == storable(value))
+        async with self.reading() as db:
             return cast(str | None, (await db.execute(newest.limit(1))).scalar_one_or_none())
-
-    async def cut(self, conversation_id: str, from_message: str) -> None:
-        """Deletes a message and all after it."""
-        async with self._begin() as db:
-            await self._cut(db, conversation_id, from_message)
 
     async def delete(self, conversation_id: str) -> None:
         """Deletes a conversation with all that belongs to it."""
-        async with self._begin() as db:
+        async with self.writing() as db:
             await db.execute(delete(conversations).where(conversations.c.id == conversation_id))
 
-    async def _cut(self, db: AsyncConnection, conversation_id: str, from_message: str) -> None:
-        place = select(messages.c.place).where(
-            messages.c.id == from_message, messages.c.conversation_id == conversation_id
-        )
-        first = (await db.execute(place)).scalar_one_or_none()
-        if first is None:
-            raise ChatError("not_found", "That message is no longer there: reload the page.")
-        gone = messages.c.conversation_id == conversation_id, messages.c.place >= first
-        await db.execute(delete(messages).where(*gone))
 
-    @asynccontextmanager
-    async def _begin(self) -> AsyncIterator[AsyncConnection]:
-        assert self._engine is not None
-        try:
-            async with self._engine.begin() as db:
-                yield db
-        except (SQLAlchemyError, OSError) as e:
-            raise _explained(e, "saved") from e
-
-    @asynccontextmanager
-    async def _read(self) -> AsyncIterator[AsyncConnection]:
-        assert self._engine is not None
-        try:
-            async with self._engine.connect() as db:
-                yield db
-        except (SQLAlchemyError, OSError) as e:
-            raise _explained(e, "read") from e
+async def _head(db: AsyncConnection, conversation_id: str) -> str | None:
+    found = await db.execute(select(conversations.c.head).where(conversations.c.id == conversation_id))
+    return cast(str | None, found.scalar_one_or_none())
 
 
-def _add_columns(db: Connection) -> None:
-    """Adds what a database of an earlier version lacks; all columns that came later may be null."""
-    for table in metadata.sorted_tables:
-        there = {column["name"] for column in inspect(db).get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                kind = column.type.compile(db.dialect)
-                db.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+async def _use(db: AsyncConnection, conversation_id: str, text: str, used: JSON) -> str | None:
+    """Notes what a conversation uses now, and returns its head. It is locked from here on: two turns cannot both follow
+    the same message. Raises ChatError `not_found`.
+    """
+    title = case((conversations.c.title == "", title_of(text)), else_=conversations.c.title)
+    changed = update(conversations).where(conversations.c.id == conversation_id).values(title=title, **used)
+    found = (await db.execute(changed.returning(conversations.c.head))).first()
+    if found is None:
+        raise ChatError("not_found", NOT_FOUND)
+    return cast(str | None, found.head)
 
 
-def _configure(connection: Any, _: Any) -> None:
-    """Write-ahead log: readers do not wait for the writer, and a killed process leaves a sound file."""
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    try:
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = NORMAL")
-    except Exception as e:  # the driver's own kinds; a read-only file is still good to read
-        if "readonly" not in str(e) and "locked" not in str(e):
-            raise
-    cursor.close()
+async def _message(db: AsyncConnection, conversation_id: str, message_id: str) -> Any:
+    """A message's row. Raises ChatError `not_found`."""
+    wanted = messages.c.id == storable(message_id), messages.c.conversation_id == conversation_id
+    found = (await db.execute(select(messages).where(*wanted))).first()
+    if found is None:
+        raise ChatError("not_found", NO_MESSAGE)
+    return found
 
 
-_CAUSES = {
-    "locked": "the database is locked by another program",
-    "readonly": "the database cannot be written (read-only)",
-    "full": "the disk is full",
-    "unable to open": "the database file cannot be opened",
-    "malformed": "the database file is damaged",
-    "not a database": "the database file is damaged",
-}
-
-
-def _explained(error: Exception, done: str) -> ChatError:
-    text = str(error).lower()
-    cause = next((cause for sign, cause in _CAUSES.items() if sign in text), "the database failed")
-    return ChatError("internal", f"This could not be {done}: {cause}. Tell whoever runs this app.", retryable=True)
+async def _go_on_from(db: AsyncConnection, conversation_id: str, head: str | None) -> None:
+    await db.execute(update(conversations).where(conversations.c.id == conversation_id).values(head=head))
 
 
 def _new_conversation(conversation_id: str, owner: str | None, first: str, now: float) -> Any:
-    return insert(conversations).values(id=conversation_id, owner=owner, title=_title(first), created=now, updated=now)
-
-
-def _title(first: str) -> str:
-    """A conversation's title, of the first message of the user's."""
-    return " ".join(first.split())[:_TITLE]
-
-
-def _row(message: Message, conversation_id: str, place: int, now: float) -> dict[str, Any]:
-    return {
-        "id": message.id,
-        "conversation_id": conversation_id,
-        "place": place,
-        "role": message.role,
-        "text": message.text,
-        "standing": message.standing,
-        "run_id": message.run_id,
-        "note": message.note,
-        "parts": _parts(message),
-        "created": now,
-    }
-
-
-def _parts(message: Message) -> list[JSON] | None:
-    return [part.wire() for part in message.parts] or None
-
-
-def _message(row: Row[Any]) -> Message:
-    role, standing, parts = (
-        cast(Role, row.role),
-        cast(Standing, row.standing),
-        tuple(Part(**p) for p in row.parts or ()),
-    )
-    return Message(row.id, role, row.text, standing, row.run_id, row.note, parts=parts)
+    values = {"id": conversation_id, "owner": owner, "title": title_of(first), "created": now, "updated": now}
+    return insert(conversations).values(values)

@@ -1,6 +1,6 @@
 """The tables. Ids are unguessable; `owner` is a visitor's id, or null for what whoever has the id may use.
 
-`backend`, `memory` and the tuning are the ones that the conversation used last.
+`backend`, `memory` and the tuning are the ones that the conversation used last. A change here needs a migration, too.
 """
 
 from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
@@ -11,23 +11,31 @@ conversations = Table(
     "conversations",
     metadata,
     Column("id", String(32), primary_key=True),
-    Column("owner", String(64), index=True),
+    Column("owner", String(64)),
     Column("title", Text, nullable=False, default=""),
+    Column("head", String(32)),
     Column("backend", Text),
     Column("memory", Text),
     Column("system_prompt", Text),
     Column("temperature", Float),
     Column("max_tokens", Integer),
     Column("tools", JSON(none_as_null=True)),
+    Column("window_turns", Integer),
+    Column("token_limit", Integer),
+    Column("summary_tokens", Integer),
+    Column("recall_turns", Integer),
     Column("created", Float, nullable=False),
-    Column("updated", Float, nullable=False),
+    Column("updated", Float, nullable=False, index=True),
+    Index("conversations_of_owner", "owner", "updated"),
 )
+"""`head` is the message that the current branch ends with, null where there is none."""
 
 messages = Table(
     "messages",
     metadata,
     Column("id", String(32), primary_key=True),
     Column("conversation_id", ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False),
+    Column("parent_id", String(32)),
     Column("place", Integer, nullable=False),
     Column("role", String(16), nullable=False),
     Column("text", Text, nullable=False),
@@ -37,7 +45,10 @@ messages = Table(
     Column("parts", JSON(none_as_null=True)),
     Column("created", Float, nullable=False),
     Index("messages_in_order", "conversation_id", "place"),
+    Index("messages_of_parent", "conversation_id", "parent_id"),
+    Index("messages_growing", "standing"),
 )
+"""A tree: `parent_id` is the message before, null for a first one; `place` is its depth, from 1."""
 
 runs = Table(
     "runs",
@@ -48,3 +59,14 @@ runs = Table(
     Column("record", LargeBinary, nullable=False),
 )
 """Ended runs; `record` is their events as JSON lines, compressed with zlib."""
+
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("message_id", String(32), primary_key=True),
+    Column("conversation_id", ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("text", Text, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("created", Float, nullable=False),
+)
+"""What the messages of a branch up to `message_id`, that one included, come to."""

@@ -46,9 +46,11 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the model is given, before each call: `messages` of {role, content, tokens}, `left_out` with a `reason`.
+    """What the model is given, before each call: `messages` of {role, content, tokens, part, why}, `left_out` with a
+    `reason`.
 
     `tokens` is the size of all that is given, `limit` the most that may be given, both in the backend's tokens.
+    A `part` is one of system, summary, recalled, recent, message and tools; `why` says why an older one is there.
     """
 
     messages: list[JSON]
@@ -56,6 +58,12 @@ class Context:
     tokens: int
     limit: int
     estimated: bool = False
+    parts: JSON | None = None
+    """Tokens by part."""
+    note: str | None = None
+    """What a person should know of it."""
+    tools: list[JSON] | None = None
+    """What the model is told of the tools that it may choose: {name, content, tokens}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +209,7 @@ End = ModelEnd | ChainEnd | ToolEnd
 Last = Complete | Stopped | Error
 Event = Run | Status | Context | Start | End | Reasoning | Token | ToolOutput | Approval | State | Last
 
-_OPTIONAL = {"error", "truncated", "retry_after", "tool_call_id", "edited"}
+_OPTIONAL = {"error", "truncated", "retry_after", "tool_call_id", "edited", "parts", "note", "tools"}
 """Fields that are left out where they are None."""
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from backends.scripted import ScriptedBackend
 from memory.store import Store
 from runs.registry import Runs
 from settings import BackendSettings, LimitSettings, Settings
+from tests.databases import postgres_server
 from tests.local import BUNDLED
 
 hypothesis.settings.register_profile("glassbox", deadline=None)
@@ -54,13 +55,29 @@ def scripted(name: str = "Script", speed: float = FAST, context: int = 8192) -> 
     return BackendSettings(name=name, kind="scripted", options={"speed": speed}, context=context)
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], str]]:
+    """Makes empty databases on a server that is started with the first; returns their URLs."""
+    with postgres_server() as make:
+        yield make
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of SQLite, but for tests that are `ON_BOTH`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return f"sqlite:///{tmp_path / 'glassbox.db'}"
+    make: Callable[[], str] = request.getfixturevalue("postgres")
+    return make()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
     return Settings(
         backends=[scripted(), scripted("Slow script", speed=2), scripted("Small script", context=1024)],
         limits=LimitSettings(reply_tokens=256),
         data=tmp_path,
-        database_url=f"sqlite:///{tmp_path / 'glassbox.db'}",
+        database_url=database_url,
         secret="of the tests",
     )
 
@@ -71,6 +88,21 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def reopened(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[Store]]]:
+    """Opens the settings' database again, as a later process would."""
+    opened: list[Store] = []
+
+    async def reopen() -> Store:
+        opened.append(Store(settings.database_url))
+        await opened[-1].open()
+        return opened[-1]
+
+    yield reopen
+    for store in opened:
+        await store.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from agent import saving
 from agent.saving import as_ended
 from agent.turns import Ask, Turns
-from memory import store as store_module
+from memory import database as database_module
 from memory.messages import Message, Standing
 from runs import events
 from runs.live import Lifetime, LiveRun
@@ -41,7 +41,7 @@ async def test_a_reply_that_a_locked_database_refused_is_told_and_saved_later(
     turns: Turns, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saving, "_AGAIN_S", (0.05,) * 100)
-    monkeypatch.setattr(store_module, "_BUSY_MS", 50)  # the wait, for connections made from here on
+    monkeypatch.setattr(database_module, "_BUSY_MS", 50)  # the wait, for connections made from here on
     await turns.store.close()
     await turns.store.open()
     run = await turns.start(Ask("tour", "anna", backend="Slow script"))

@@ -16,6 +16,7 @@ from agent.given import Turn, give
 from agent.turns import Ask, Turns
 from backends import Backends
 from backends.scripted import ScriptedBackend
+from memory.histories import History
 from memory.messages import Message, Tuning
 from memory.modes import get_mode
 from memory.store import Store
@@ -492,10 +493,13 @@ def test_whatever_was_imported_turns_alternate_and_nothing_is_lost(messages: lis
     history = [Message(f"m{n}", role, text.format(n)) for n, (role, text) in enumerate(messages)]
     asked_now = Message("asked", "user", "now")
 
-    async def read() -> list[Message]:
-        return [*history, asked_now, Message("reply", "assistant", "", "growing")]
+    async def loaded() -> History:
+        return History(history)
 
-    turn = Turn(get_mode("full"), asked_now, Tuning(), None, read)
+    async def summary(_: Any) -> tuple[None, None]:
+        return None, None
+
+    turn = Turn(get_mode("full"), asked_now, Tuning(), None, loaded, summary)
     made = asyncio.run(give(Settings(), ScriptedBackend(scripted()), turn, 100))
     (system, *given_now) = made.messages
     kinds = [m.type for m in given_now]

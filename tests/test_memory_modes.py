@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.messages import Message
-from memory.modes import MODES, Limits, View, get_mode
+from memory.messages import Message, Summary
+from memory.modes import MODES, Limits, Past, View, get_mode, recent_from
+from memory.recall import Match
 from runs.errors import ChatError
 from settings import MemoryMode
 
@@ -21,14 +22,38 @@ LIMITS = st.builds(
 BOUNDED = [name for name in MODES if name != "full"]
 
 
+@st.composite
+def pasts(draw: st.DrawFn) -> Past:
+    """Any history, with a summary of any of its beginnings or none, and any of its messages as matches."""
+    history = draw(HISTORIES)
+    if not history:
+        return Past(history)
+    covered = draw(st.none() | st.sampled_from(history))
+    made = Summary(covered.id, "In short.", "B", draw(st.integers(0, 600))) if covered else None
+    matching = draw(st.lists(st.sampled_from(history), unique_by=lambda m: m.id, max_size=8))
+    failed = draw(st.none() | st.just("The summary could not be written: no."))
+    return Past(history, made, failed, [Match(m.id, ("word",)) for m in matching])
+
+
 def turns(*sizes: int) -> list[Message]:
     """A history of questions and replies; each of a turn's two messages has its size."""
     roles = ("user", "assistant")
     return [Message(f"{role}{i}", role, "", tokens=size) for i, size in enumerate(sizes) for role in roles]
 
 
-def seen(history: list[Message], name: str, limits: Limits) -> View:
-    return MODES[name].select(history, limits)
+def seen(past: Past | list[Message], name: str, limits: Limits) -> View:
+    return MODES[name].select(past if isinstance(past, Past) else Past(past), limits)
+
+
+def turns_of(history: list[Message]) -> list[set[str]]:
+    """The ids of each turn's messages: tool calls and results stay with the message that asked for them."""
+    found: list[set[str]] = []
+    for message in history:
+        if message.role == "user":
+            found.append(set())
+        if found:
+            found[-1].add(message.id)
+    return found
 
 
 def test_the_modes_are_those_that_the_settings_allow() -> None:
@@ -47,25 +72,76 @@ def test_an_unknown_mode_is_refused_with_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("name", MODES)
-@given(history=HISTORIES, limits=LIMITS)
-def test_a_view_keeps_whole_messages_in_order_and_accounts_for_all(
-    name: str, history: list[Message], limits: Limits
-) -> None:
-    before = list(history)
-    view = seen(history, name, limits)
-    left = [item.message for item in view.left_out]
-    assert [*left, *view.kept] == history == before
+@given(past=pasts(), limits=LIMITS)
+def test_a_view_keeps_whole_messages_in_order_and_accounts_for_all(name: str, past: Past, limits: Limits) -> None:
+    history = list(past.messages)
+    view = seen(past, name, limits)
+    places = {message.id: place for place, message in enumerate(history)}
+    for part in (view.kept, [item.message for item in view.left_out]):
+        assert [places[m.id] for m in part] == sorted(places[m.id] for m in part)
+        assert all(history[places[m.id]] == m for m in part)
+    assert len(view.kept) + len(view.left_out) == len(history) == len(past.messages)
+    assert {m.id for m in view.kept} | {item.message.id for item in view.left_out} == set(places)
     assert all(item.reason for item in view.left_out)
-    assert seen(history, name, limits) == view
+    assert all(view.why[m.id] for m in view.kept if m.id in view.why)
+    assert set(view.why) <= {m.id for m in view.kept}
+    assert seen(past, name, limits) == view
 
 
 @pytest.mark.parametrize("name", BOUNDED)
-@given(history=HISTORIES, limits=LIMITS)
-def test_what_is_kept_fits_and_begins_with_a_user(name: str, history: list[Message], limits: Limits) -> None:
-    kept = seen(history, name, limits).kept
-    if kept:
-        assert kept[0].role == "user"
-        assert limits.spent + sum(m.tokens for m in kept) <= limits.room
+@given(past=pasts(), limits=LIMITS)
+def test_what_is_kept_fits_and_begins_with_a_user(name: str, past: Past, limits: Limits) -> None:
+    view = seen(past, name, limits)
+    summary = view.summary.tokens if view.summary else 0
+    if view.kept or summary:
+        assert limits.spent + summary + sum(m.tokens for m in view.kept) <= limits.room
+    if view.kept:
+        assert view.kept[0].role == "user"
+
+
+@pytest.mark.parametrize("name", MODES)
+@given(past=pasts(), limits=LIMITS)
+def test_a_turn_is_kept_whole_or_not_at_all(name: str, past: Past, limits: Limits) -> None:
+    kept = {m.id for m in seen(past, name, limits).kept}
+    for turn in turns_of(list(past.messages)):
+        # what a summary stops in the middle of goes on from the next user's message
+        assert turn <= kept or not turn & kept
+
+
+@given(past=pasts(), limits=LIMITS)
+def test_recall_keeps_the_recent_and_the_best_matches(past: Past, limits: Limits) -> None:
+    history = list(past.messages)
+    view, first = seen(past, "recall", limits), recent_from(history, limits)
+    recalled = [turn for turn in turns_of(history) if turn & set(view.why)]
+    assert len(recalled) <= limits.recall_turns
+    assert all(turn & {match.message_id for match in past.matches} for turn in recalled)
+    latest = [m for m in view.kept if m.id not in view.why]
+    assert latest == history[len(history) - len(latest) :] and len(latest) <= len(history) - first
+
+
+@given(past=pasts(), limits=LIMITS)
+def test_a_summary_stands_for_what_it_covers_or_tokens_takes_its_place(past: Past, limits: Limits) -> None:
+    history, view = list(past.messages), seen(past, "summary", limits)
+    if view.summary:
+        covered = [m.id for m in history].index(view.summary.message_id)
+        told = [item for item in view.left_out if item.reason == "in the summary"]
+        assert all(history.index(item.message) <= covered for item in told)
+        assert view.note == past.failed
+    elif recent_from(history, limits):
+        assert (view.kept, view.left_out) == (seen(past, "tokens", limits).kept, seen(past, "tokens", limits).left_out)
+        assert view.note and "latest messages that fit" in view.note
+    else:
+        assert view == seen(past, "window", limits)
+
+
+def test_recall_names_the_words_and_what_was_crowded_out() -> None:
+    matches = [Match("assistant1", ("whale",)), Match("user0", ("keeper", "whale")), Match("user2", ("sea",))]
+    limits = Limits(room=1000, spent=0, window_turns=1, recall_turns=1)
+    view = seen(Past(turns(10, 10, 10, 10), matches=matches), "recall", limits)
+    assert [m.id for m in view.kept] == ["user1", "assistant1", "user3", "assistant3"]
+    assert view.why == {"user1": "matches whale", "assistant1": "matches whale"}
+    reasons = {item.message.id: item.reason for item in view.left_out}
+    assert reasons["user0"] == "matches keeper, whale, but not among the best 1 turns that fit"
 
 
 @given(history=HISTORIES, limits=LIMITS)

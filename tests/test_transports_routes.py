@@ -165,9 +165,11 @@ def test_whose_key_is_used_is_told_to_each_visitor(app: App, http: httpx.Client,
 
 def test_memory_modes_are_listed_with_their_parameters(http: httpx.Client) -> None:
     modes = {mode["name"]: mode for mode in http.get("/memory-modes").json()}
-    assert modes.keys() == {"none", "full", "window", "tokens"}
+    assert list(modes) == ["none", "full", "window", "tokens", "summary", "recall"]
     assert modes["window"]["parameters"] == {"window_turns": 4}
     assert modes["tokens"]["parameters"] == {"token_limit": 2000}
+    assert modes["summary"]["parameters"] == {"window_turns": 4, "summary_tokens": 200}
+    assert modes["recall"]["parameters"] == {"window_turns": 4, "recall_turns": 3}
     assert [name for name, mode in modes.items() if mode["default"]] == ["tokens"]
 
 

@@ -1,6 +1,6 @@
 """What a client may ask for over any transport: a message, how it is to be answered, and an answer to an approval."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,7 +11,7 @@ from memory.modes import MODES
 from runs.calls import Answer
 from runs.errors import ChatError
 
-_TUNING = ("system_prompt", "temperature", "max_tokens", "tools")
+_TUNING = tuple(field.name for field in fields(Tuning))
 Id = Annotated[str, Field(max_length=100)]
 
 
@@ -28,6 +28,10 @@ class Wanted(BaseModel):
     temperature: Annotated[float | None, Field(allow_inf_nan=False)] = None
     max_tokens: int | None = None
     tools: Annotated[list[str] | None, Field(max_length=100, description="Names of GET /tools.")] = None
+    window_turns: Annotated[int | None, Field(description="This and the next ones: see GET /memory-modes.")] = None
+    token_limit: int | None = None
+    summary_tokens: int | None = None
+    recall_turns: int | None = None
 
     def tuning(self, kept: Tuning) -> Tuning:
         """What is given here, over what a conversation has kept."""

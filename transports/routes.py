@@ -17,6 +17,7 @@ from runs.errors import ChatError
 from transports.agui import add_agui
 from transports.asking import first_problem
 from transports.batch import add_batch
+from transports.contexts import add_contexts
 from transports.conversations import add_conversations
 from transports.documents import add_documents
 from transports.guard import first_segment, problem
@@ -29,7 +30,7 @@ from transports.streams import add_streams
 OURS = frozenset(
     f"/{name}"
     for name in (
-        *("healthz", "backends", "memory-modes", "conversations", "tools", "documents"),
+        *("healthz", "backends", "memory-modes", "conversations", "context", "tools", "documents"),
         *("stream", "runs", "ws", "batch", "agui", "client.js", "example", "docs", "openapi.json"),
     )
 )
@@ -118,6 +119,7 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
     add_agui(router, turns, identity)
     add_socket(router, turns, identity)
     add_conversations(router, turns, identity)
+    add_contexts(router, turns, identity)
     add_documents(router, turns.toolbox, identity)
     add_pages(router)
     return router

@@ -1,0 +1,85 @@
+"""What a model call is given, as the `context` event tells it: each message with its tokens and its part in it."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from agent.translate import ROLES
+from backends import Backend
+from runs.errors import ChatError
+from runs.events import JSON
+
+if TYPE_CHECKING:
+    from agent.given import Given
+
+
+async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMessage]) -> JSON:
+    """The fields of a `Context` event, for these messages of a turn."""
+    calls = [_calls(message) for message in messages]
+    asked = [json.dumps(made, ensure_ascii=False) for made in calls if made]
+    readings = await backend.read([m.text for m in messages] + asked)
+    of_calls = iter(readings[len(messages) :])
+    told: list[JSON] = []
+    parts: Counter[str] = Counter()
+    for message, reading, made in zip(messages, readings, calls, strict=False):
+        role = ROLES.get(message.type, message.type)
+        tokens = reading.tokens + backend.template.message(role) + (next(of_calls).tokens if made else 0)
+        part = given.parts.get(str(message.id), "tools")
+        line = {"role": role, "content": message.text, "tokens": tokens, "part": part}
+        why = given.why.get(str(message.id))
+        told.append(line | ({"why": why} if why else {}) | ({"tool_calls": made} if made else {}))
+        parts[part] += tokens
+    if told and told[0]["part"] == "summary":  # both stand in the same message
+        parts["summary"], parts["system"] = given.summary_tokens, parts["summary"] - given.summary_tokens
+    parts["system"] += backend.template.once(prompted=bool(told) and told[0]["role"] == "system")
+    parts["tools"] += sum(tool["tokens"] for tool in given.tools)
+    return {
+        "messages": told,
+        "left_out": given.left_out,
+        "tokens": parts.total(),
+        "limit": given.room,
+        "estimated": bool(given.tools) or not backend.exact_counts,
+        "parts": {part: parts[part] for part in PARTS if parts[part]},
+        "note": given.note,
+        "tools": list(given.tools) or None,
+    }
+
+
+PARTS = ("system", "summary", "recalled", "recent", "message", "tools")
+"""What a message may be there as, in the order of a bar."""
+
+
+async def offered(backend: Backend, tools: Sequence[BaseTool]) -> list[JSON]:
+    """What a model is told of the tools that it may choose, as {name, content, tokens}; about as much as that takes."""
+    if not backend.chooses_tools or not tools:
+        return []
+    texts = [json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools]
+    readings = await backend.read(texts)
+    return [
+        {"name": tool.name, "content": text, "tokens": reading.tokens}
+        for tool, text, reading in zip(tools, texts, readings, strict=True)
+    ]
+
+
+def too_long(backend: Backend, given: "Given", told: Mapping[str, Any]) -> ChatError:
+    """Says which part is too long, with the numbers."""
+    last, room = told["messages"][-1]["tokens"], given.room
+    fixed = told["tokens"] - sum(m["tokens"] for m in told["messages"][:-1] if m["role"] != "system")
+    if fixed > room or given.memory != "full":
+        what = f"Your message has {last:,} tokens, {fixed:,} with the system prompt"
+        way_out = "Shorten it, or pick a backend with a longer context."
+    else:
+        what = f"The whole conversation has {told['tokens']:,} tokens"
+        way_out = "Pick another memory mode, or a backend with a longer context."
+    return ChatError("context_too_long", f"{what}; {backend.name} can be given at most {room:,}. {way_out}")
+
+
+def _calls(message: BaseMessage) -> list[JSON]:
+    """What a message of the model's calls tools with."""
+    made = message.tool_calls if isinstance(message, AIMessage) else []
+    return [{"name": call["name"], "args": call["args"]} for call in made]

@@ -1,0 +1,63 @@
+"""What a memory mode would give the model for a turn, without sending or storing anything."""
+
+from functools import partial
+
+from agent.context import context_of
+from agent.given import Turn, give, limits_of
+from agent.turns import Ask, Turns, choosable, kit_on
+from backends import Backend, Options
+from memory.messages import Message
+from runs.errors import ChatError
+from runs.events import JSON
+
+
+async def preview(turns: Turns, ask: Ask, message_id: str | None = None) -> JSON:
+    """The fields of a `context` event, with {backend, memory, parameters, fits, cost}.
+
+    The turn is that of the message asked; or of an earlier one of the user's; or, with neither, of the last one. The
+    caller has checked whose conversation it is. Raises ChatError.
+    """
+    asked = await _asked(turns, ask, message_id)
+    prepared = turns.prepare(Ask(asked.text, ask.visitor, None, ask.backend, ask.memory, ask.tuning))
+    backend, tuning, conversation_id = prepared.chain[0], prepared.tuning, ask.conversation_id or ""
+    key = turns.backends.key(backend, ask.visitor)
+    if backend.in_process and not backend.health(key).ready:
+        raise ChatError("backend_unavailable", f"{backend.name} is not ready yet: try again.", retryable=True)
+    history = partial(turns.histories.before, conversation_id, asked)
+    turn = Turn(prepared.mode, asked, tuning, ask.visitor, history, partial(turns.summarizer.summary, conversation_id))
+    options = turns.options(backend, tuning)
+    given = await give(turns.settings, backend, turn, options.max_tokens, choosable(kit_on(backend, prepared.kit)))
+    told = await context_of(backend, given, given.messages)
+    limits = limits_of(turns.settings.memory, tuning, given.room, 0)
+    return {
+        "backend": backend.name,
+        "memory": prepared.mode.name,
+        "parameters": {name: getattr(limits, name) for name in prepared.mode.parameters},
+        **told,
+        "fits": told["tokens"] <= given.room,
+        "cost": _cost(backend, told["tokens"], options),
+    }
+
+
+async def _asked(turns: Turns, ask: Ask, message_id: str | None) -> Message:
+    store, head = turns.store, None
+    if ask.conversation_id:
+        head = (await store.conversation(ask.conversation_id, ask.visitor)).head
+        if message_id is None and not ask.message.strip() and head:
+            history = await turns.histories.up_to(ask.conversation_id, head)
+            message_id = next((m.id for m in reversed(history.messages) if m.role == "user"), None)
+        if message_id:
+            asked = await store.message(ask.conversation_id, message_id)
+            if asked.role != "user":
+                raise ChatError("invalid_request", "A turn begins with a message of the user's: name one of these.")
+            return asked
+    return Message("next", "user", turns.checked(ask.message), parent_id=head)
+
+
+def _cost(backend: Backend, tokens: int, options: Options) -> JSON:
+    """Tokens that are read, and at most written; in dollars where the settings name a price."""
+    cost: JSON = {"input_tokens": tokens, "output_tokens": options.max_tokens, "money": None}
+    if price := backend.settings.price:
+        read, written = (each * n / 1e6 for each, n in zip(price, (tokens, options.max_tokens), strict=True))
+        cost["money"] = {"input": round(read, 8), "output": round(written, 8), "currency": "USD"}
+    return cost

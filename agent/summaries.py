@@ -1,0 +1,185 @@
+"""Summaries for the memory mode `summary`, written in the background between turns by the conversation's own backend.
+
+A summary covers a branch up to a message. The next one is made of it and of what came since, so that each message is
+read once. A turn is never made to wait: its conversation's summary gives way to it, and so does every summary that
+is being written by a model in this process, which would take its processor.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+
+from agent.given import limits_of
+from agent.pieces import Call, held_back, read_piece
+from backends import Backend, Key, Options
+from memory.histories import Histories
+from memory.messages import Message, Summary, Tuning
+from memory.modes import recent_from
+from memory.store import Store
+from memory.summaries import keep_summary, newest_summary
+from runs.errors import INTERNAL, ChatError
+from runs.registry import Runs
+from settings import MemorySettings
+
+logger = logging.getLogger(__name__)
+
+_TASK = (
+    "You keep the notes of a conversation. Write down in short what was said: names, facts, numbers, wishes, decisions "
+    "and open questions. Add nothing. Answer with the notes alone."
+)
+_BUSY_S = 0.3
+_LONGEST_S = 120.0
+_FAILURES = 2000
+_SHARE = 0.8
+"""Of the room that is left: tokens are counted text by text, and read together."""
+_NAMES = {"user": "User", "assistant": "Assistant", "system": "Instruction", "tool": "Result of a tool"}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be condensed: the branch of a conversation that ends with the message `last`."""
+
+    conversation_id: str
+    last: str
+    backend: Backend
+    key: Key | None
+    tuning: Tuning
+
+
+class Summarizer:
+    """One for the whole app. At most one summary of a conversation is being written."""
+
+    def __init__(self, memory: MemorySettings, store: Store, histories: Histories, runs: Runs) -> None:
+        self._memory, self._store, self._histories, self._runs = memory, store, histories, runs
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._writing: dict[str, tuple[Backend, asyncio.Task[None]]] = {}
+        self._failed: OrderedDict[str, str] = OrderedDict()
+
+    async def summary(self, conversation_id: str, history: Sequence[Message]) -> tuple[Summary | None, str | None]:
+        """What there is of a summary, and why there is no newer one."""
+        return await newest_summary(self._store, conversation_id, history), self._failed.get(conversation_id)
+
+    def begin(self, job: Job) -> None:
+        """Brings a conversation's summary up to date, in the background."""
+        self.give_way(job.conversation_id)
+        task = asyncio.create_task(self._follow(job), name=f"summary {job.conversation_id}")
+        self._tasks[job.conversation_id] = task
+        task.add_done_callback(lambda done: self._forget(job.conversation_id, done))
+
+    def give_way(self, conversation_id: str, backend: Backend | None = None) -> None:
+        """Ends the work on a conversation's summary; and on all others that a turn on this backend would wait for."""
+        if task := self._tasks.pop(conversation_id, None):
+            task.cancel()
+        for other, writing in list(self._writing.values()):
+            if backend and backend.in_process and other is backend:
+                writing.cancel()  # it is begun again when the backend is quiet
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, conversation_id: str, task: "asyncio.Task[None]") -> None:
+        if self._tasks.get(conversation_id) is task:
+            del self._tasks[conversation_id]
+
+    async def _follow(self, job: Job) -> None:
+        try:
+            while not await self._condensed(job):
+                pass
+            self._failed.pop(job.conversation_id, None)
+        except ChatError as e:
+            self._fail(job, e.message)
+        except TimeoutError:
+            self._fail(job, f"{job.backend.name} took too long.")
+        except Exception as e:
+            told = job.backend.error(e)
+            if told is None:
+                logger.exception("the summary of a conversation")
+            self._fail(job, told.message if told else INTERNAL)
+
+    def _fail(self, job: Job, message: str) -> None:
+        logger.warning("a summary failed: %s", message)
+        self._failed[job.conversation_id] = f"The summary could not be written: {message}"
+        if len(self._failed) > _FAILURES:
+            self._failed.popitem(last=False)
+
+    async def _condensed(self, job: Job) -> bool:
+        """Condenses the next piece of what no summary covers; True if nothing is left to do."""
+        if not job.backend.is_model:
+            raise ChatError("backend_unavailable", f"{job.backend.name} is no model.")
+        history = (await self._histories.up_to(job.conversation_id, job.last)).messages
+        made = await newest_summary(self._store, job.conversation_id, history)
+        first = 0 if made is None else [m.id for m in history].index(made.message_id) + 1
+        recent = recent_from(history, limits_of(self._memory, job.tuning, 0, 0))
+        if first >= recent:
+            return True
+        await self._quiet(job.backend)
+        writing = asyncio.create_task(self._write(job, history[first:recent], made))
+        self._writing[job.conversation_id] = job.backend, writing
+        try:
+            await asyncio.wait({writing})
+            if not writing.cancelled():
+                await writing  # for its exception
+        finally:
+            writing.cancel()
+            self._writing.pop(job.conversation_id, None)
+        return False
+
+    async def _quiet(self, backend: Backend) -> None:
+        """Waits while a model of this process writes replies."""
+        while backend.in_process and any(run.backend == backend.name for run in self._runs.live()):  # noqa: ASYNC110
+            await asyncio.sleep(_BUSY_S)
+
+    async def _write(self, job: Job, messages: Sequence[Message], made: Summary | None) -> None:
+        most = limits_of(self._memory, job.tuning, 0, 0).summary_tokens
+        async with asyncio.timeout(_LONGEST_S):
+            await job.backend.wait_ready(job.key)
+            asked, covered = await _request(job.backend, messages, made, most)
+            text = await _answer(job, asked, most)
+        if not text:
+            raise ChatError("backend_unavailable", f"{job.backend.name} wrote nothing.")
+        await keep_summary(self._store, job.conversation_id, Summary(covered, text, job.backend.name))
+
+
+async def _request(
+    backend: Backend, messages: Sequence[Message], made: Summary | None, most: int
+) -> tuple[list[BaseMessage], str]:
+    """What the model is asked, with as many of the messages as it can read, and the id of the last of these."""
+    task = f"{_TASK} Use at most {most * 3 // 5} words."
+    so_far = f"The notes so far:\n{made.text}\n\n" if made else ""
+    lines = [f"{_NAMES[message.role]}: {message.text}\n" for message in messages]
+    readings = await backend.read([task, so_far, *lines])
+    room = int((backend.context - most) * _SHARE) - readings[0].tokens - readings[1].tokens
+    taken, covered = "", messages[0].id
+    for message, reading in zip(messages, readings[2:], strict=True):
+        if reading.tokens > room and taken:
+            break
+        text = reading.text
+        if reading.tokens > room:  # the first one alone is too long
+            text = f"{text[: len(text) * max(0, room) // reading.tokens]} [cut]\n"
+        taken, covered, room = taken + text, message.id, room - reading.tokens
+        if room <= 0:
+            break
+    asked = f"{readings[1].text}What was said since:\n{taken}\nWrite the notes of all of it."
+    return [SystemMessage(readings[0].text), HumanMessage(asked)], covered
+
+
+async def _answer(job: Job, asked: Sequence[BaseMessage], most: int) -> str:
+    """The model's text, without its thinking."""
+    cool = 0.0 if "temperature" in job.backend.takes else None
+    model = job.backend.chat_model(Options(most, cool), job.key)
+    text, call = "", Call()
+    stream = model.astream(list(asked))
+    async with aclosing(stream):  # type: ignore[type-var]
+        async for chunk in stream:
+            if isinstance(chunk, AIMessage):
+                _, piece, call = read_piece(chunk, call)
+                text += piece
+    return (text + held_back(call)[1]).strip()

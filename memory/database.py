@@ -1,0 +1,140 @@
+"""The database behind the store: its engine, transactions, and what it refuses as sentences for people.
+
+SQLite (write-ahead log) or PostgreSQL, by the URL. Nothing here knows a conversation.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from memory.migrations import migrate
+from runs.errors import ChatError
+
+logger = logging.getLogger(__name__)
+
+_BUSY_MS = 2500
+"""How long a locked database is waited for; less than the time that a run's end waits for its saving."""
+_CONNECT_S = 3
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+
+class Database:
+    """Open it on the loop that uses it. Its tables are made, or brought to the newest version, before the first use."""
+
+    def __init__(self, url: str) -> None:
+        """`url` begins with sqlite: or postgresql:; the driver is ours to add."""
+        scheme, _, rest = url.partition("://")
+        self._url = make_url(f"{_DRIVERS[scheme]}://{rest}")
+        self._engine: AsyncEngine | None = None
+        self._ready = False
+        self._making = asyncio.Lock()
+
+    async def open(self) -> None:
+        """A database that cannot be used does not stop the start: each use then tries again, and says so."""
+        if self._url.get_backend_name() == "sqlite":
+            with suppress(OSError):
+                Path(self._url.database or "").parent.mkdir(parents=True, exist_ok=True)
+            self._engine = create_async_engine(self._url)
+            event.listen(self._engine.sync_engine, "connect", _configure)
+        else:
+            connect = {"connect_timeout": _CONNECT_S, "application_name": "glassbox"}
+            self._engine = create_async_engine(self._url, connect_args=connect, pool_pre_ping=True)
+        try:
+            async with self.writing():
+                pass
+        except ChatError as e:
+            logger.error("the store at the start: %s", e.message)
+
+    async def close(self) -> None:
+        if self._engine:
+            await self._engine.dispose()
+
+    async def prepare(self, db: AsyncConnection) -> None:
+        """Once, in a transaction of its own, after the tables are there and before anything else happens."""
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction: all of it, or nothing. Raises ChatError `internal`."""
+        with _explained("saved"):
+            await self._make()
+            async with self._opened().begin() as db:
+                yield db
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read with. Raises ChatError `internal`."""
+        with _explained("read"):
+            await self._make()
+            async with self._opened().connect() as db:
+                yield db
+
+    def _opened(self) -> AsyncEngine:
+        assert self._engine is not None, "open it first"
+        return self._engine
+
+    async def _make(self) -> None:
+        if self._ready:
+            return
+        async with self._making:
+            if self._ready:
+                return
+            async with self._opened().begin() as db:
+                await db.run_sync(migrate)
+            self._ready = True
+            async with self._opened().begin() as db:
+                await self.prepare(db)
+
+
+def _configure(connection: Any, _: Any) -> None:
+    """Write-ahead log: readers do not wait for the writer, and a killed process leaves a sound file."""
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+    except Exception as e:  # the driver's own kinds; a read-only file is still good to read
+        if "readonly" not in str(e) and "locked" not in str(e):
+            raise
+    cursor.close()
+
+
+_CAUSES = {
+    "locked": "the database is locked by another program",
+    "readonly": "the database cannot be written (read-only)",
+    "read-only": "the database cannot be written (read-only)",
+    "full": "the disk is full",
+    "no space left": "the disk is full",
+    "unable to open": "the database file cannot be opened",
+    "malformed": "the database file is damaged",
+    "not a database": "the database file is damaged",
+    "password authentication": "the database server refused the user or the password",
+    "connection": "the database server cannot be reached",
+    "could not translate host": "the database server cannot be reached",
+    "failed to resolve host": "the database server cannot be reached",
+}
+
+
+class _explained:
+    """Turns what the database or its driver raises into a ChatError; `done` is what could not be done."""
+
+    def __init__(self, done: str) -> None:
+        self._done = done
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SQLAlchemyError | OSError):
+            text = str(error).lower()
+            cause = next((cause for sign, cause in _CAUSES.items() if sign in text), "the database failed")
+            message = f"This could not be {self._done}: {cause}. Tell whoever runs this app."
+            raise ChatError("internal", message, retryable=True) from error

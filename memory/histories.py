@@ -1,0 +1,77 @@
+"""The histories that turns read, kept in memory: a long conversation is not read anew for each of its turns.
+
+What has been answered does not change any more, so there is nothing to tell this of a change. Bounded in messages, the
+least used go first.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+
+from memory.messages import Message, guess
+from memory.recall import Index
+from memory.store import Store
+from runs.errors import ChatError
+
+_MOST = 60_000
+_STEP = 4
+"""Messages that are read at once to find where a known history goes on: a turn adds two."""
+
+
+@dataclass(slots=True)
+class History:
+    """The messages of one branch, in order, their tokens guessed, and what was made of them."""
+
+    messages: list[Message] = field(default_factory=list)
+    index: Index = field(default_factory=Index)
+    read: dict[str, dict[str, Message]] = field(default_factory=dict)
+    """By backend and id: the messages as that one has read and counted them."""
+
+
+class Histories:
+    """`most` messages of all conversations together are kept."""
+
+    def __init__(self, store: Store, most: int = _MOST) -> None:
+        self._store, self._most = store, most
+        self._kept: OrderedDict[str, History] = OrderedDict()
+
+    async def before(self, conversation_id: str, message: Message) -> History:
+        """What comes before a message. The caller has checked whose conversation it is, and changes nothing of it."""
+        return await self.up_to(conversation_id, message.parent_id)
+
+    async def up_to(self, conversation_id: str, last: str | None) -> History:
+        """The branch that ends with the message `last`."""
+        if last is None:
+            return History()
+        kept = self._kept.pop(conversation_id, None) or History()
+        found = await self._found(conversation_id, last, kept)
+        if not found.messages:
+            raise ChatError("not_found", "This conversation was deleted meanwhile.")
+        settled = all(message.standing != "growing" for message in found.messages[-_STEP:])
+        if settled:
+            self._kept[conversation_id] = found
+            self._forget()
+        else:
+            found.read = {}  # a reply that could not be saved yet
+        return found
+
+    def forget(self, conversation_id: str) -> None:
+        """Lets go of a conversation that was deleted."""
+        self._kept.pop(conversation_id, None)
+
+    async def _found(self, conversation_id: str, last: str, kept: History) -> History:
+        if kept.messages:
+            latest = await self._store.history(conversation_id, _STEP, last)
+            at = next((i for i, m in enumerate(latest) if m.id == kept.messages[-1].id), None)
+            if at is not None:
+                return History([*kept.messages, *_guessed(latest[at + 1 :])], kept.index, kept.read)
+        return History(_guessed(await self._store.history(conversation_id, end=last)), kept.index, kept.read)
+
+    def _forget(self) -> None:
+        total = sum(len(history.messages) for history in self._kept.values())
+        while total > self._most and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            total -= len(oldest.messages)
+
+
+def _guessed(messages: list[Message]) -> list[Message]:
+    return [replace(message, tokens=guess(message.text), guessed=True) for message in messages]

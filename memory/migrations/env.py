@@ -1,0 +1,6 @@
+"""What Alembic runs: the migrations, on the connection and in the transaction of `migrate`."""
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"], transactional_ddl=False)
+context.run_migrations()

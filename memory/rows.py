@@ -1,0 +1,61 @@
+"""Rows of the tables as the store's values, and back."""
+
+from dataclasses import fields
+from typing import Any, cast
+
+from sqlalchemy import Row
+
+from memory.messages import Message, Role, Standing, Tuning
+from runs.events import JSON
+from runs.parts import Part
+
+_TITLE = 60
+_NAMES = tuple(field.name for field in fields(Tuning))
+
+
+def message_row(message: Message, conversation_id: str, place: int, now: float) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "conversation_id": conversation_id,
+        "parent_id": message.parent_id,
+        "place": place,
+        "role": message.role,
+        "text": storable(message.text),
+        "standing": message.standing,
+        "run_id": message.run_id,
+        "note": message.note,
+        "parts": parts_column(message),
+        "created": now,
+    }
+
+
+def message_of(row: Row[Any]) -> Message:
+    return Message(
+        row.id,
+        cast(Role, row.role),
+        row.text,
+        cast(Standing, row.standing),
+        row.run_id,
+        row.note,
+        parts=tuple(Part(**part) for part in row.parts) if row.parts else (),
+        parent_id=row.parent_id,
+    )
+
+
+def parts_column(message: Message) -> list[JSON] | None:
+    return [part.wire() for part in message.parts] or None
+
+
+def tuning_of(row: Row[Any]) -> Tuning:
+    values = {name: getattr(row, name) for name in _NAMES}
+    return Tuning(**values | {"tools": None if row.tools is None else tuple(row.tools)})
+
+
+def storable(text: str) -> str:
+    """PostgreSQL takes no NUL; its visible picture is stored."""
+    return text.replace("\x00", "\u2400") if "\x00" in text else text
+
+
+def title_of(first: str) -> str:
+    """A conversation's title, of the first message of the user's."""
+    return storable(" ".join(first.split())[:_TITLE])

@@ -1,0 +1,81 @@
+"""What a SQLite file can refuse, and how that is told."""
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from memory import database as module
+from memory.store import Store
+from runs.errors import ChatError
+from settings import Settings
+from tests.stores import a_run, begin, database, texts
+
+
+async def test_a_locked_database_says_so_and_heals(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BUSY_MS", 50)  # the wait, for connections made from here on
+    await store.close()
+    await store.open()
+    with closing(sqlite3.connect(database(settings), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ChatError) as refused:
+            await begin(store, a_run(), "Hi")
+        assert "locked" in refused.value.message
+        other.execute("ROLLBACK")
+    await begin(store, a_run(), "Hi")
+    assert await texts(store) == ["Hi", ""]
+
+
+async def test_a_read_only_database_can_be_read_and_says_why_not_written(
+    store: Store, settings: Settings, reopened: Any
+) -> None:
+    await begin(store, a_run(), "Hi")
+    await store.close()
+    with database(settings).open("r+b") as file:
+        file.seek(18)  # the file format's write version: a newer one than SQLite knows makes the file read-only
+        file.write(b"\x03")
+    readonly = await reopened()
+    assert await texts(readonly) == ["Hi", ""]
+    with pytest.raises(ChatError) as refused:
+        await begin(readonly, a_run(), "more")
+    assert "read-only" in refused.value.message
+    assert str(database(settings)) not in refused.value.message
+
+
+async def test_a_full_disk_says_so(store: Store) -> None:
+    assert store._engine
+    event.listen(
+        store._engine.sync_engine,
+        "begin",
+        lambda connection: connection.exec_driver_sql("PRAGMA max_page_count = 1"),
+    )
+    with pytest.raises(ChatError) as refused:
+        await store.create("anna", [("user", "x" * 1_000_000)])
+    assert "full" in refused.value.message
+
+
+# SQLAlchemy closes the broken connection in the background, which a test's loop may not live to see
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("damage", ["garbage", "a folder", "torn"])
+async def test_a_file_that_is_no_database_says_so(store: Store, settings: Settings, reopened: Any, damage: str) -> None:
+    conversation_id = await store.create("anna", [("user", "x" * 100_000)])
+    await store.close()
+    file = database(settings)
+    if damage == "torn":
+        whole = file.read_bytes()
+        file.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    else:
+        file.unlink()
+        for rest in file.parent.glob("*.db-*"):
+            rest.unlink()
+        file.write_bytes(b"no database" * 1000) if damage == "garbage" else file.mkdir()
+    broken = await reopened()
+    with pytest.raises(ChatError) as refused:
+        await broken.history(conversation_id)
+    assert "damaged" in refused.value.message or "cannot be opened" in refused.value.message
+    with pytest.raises(ChatError):
+        await begin(broken, a_run(), "Hi")

@@ -1,0 +1,55 @@
+"""The routes that show what a model is given: by a turn that has been, and by one that could be."""
+
+from dataclasses import fields
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import ConfigDict, Field
+
+from agent.preview import preview
+from agent.turns import Turns
+from runs import events
+from runs.errors import ChatError
+from runs.events import JSON
+from runs.record import decode
+from transports.asking import Id, Wanted
+from transports.finding import find_run
+from transports.identity import Identity
+
+_NAMES = tuple(field.name for field in fields(events.Context))
+
+
+class Look(Wanted):
+    """Which turn is looked at, and how it would be answered."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    message: Annotated[str, Field(description="The message of a turn that has not been.")] = ""
+    message_id: Annotated[Id | None, Field(description="A user's message: the turn that it began.")] = None
+
+
+def add_contexts(router: APIRouter, turns: Turns, identity: Identity) -> None:
+    """Adds `GET /runs/{run_id}/context` and `POST /context`."""
+
+    @router.get("/runs/{run_id}/context", tags=["runs"])
+    async def contexts(run_id: str, request: Request) -> dict[str, Any]:
+        """What the model was given: one context for each of the run's calls."""
+        found = await find_run(turns, run_id, identity.visitor(request.cookies))
+        lines = [line for line in found.lines if line.type in ("run", "context")]
+        told = [line.event if isinstance(line, events.Entry) else decode(line.json).event for line in lines]
+        begun = next(event for event in told if isinstance(event, events.Run))
+        given = [_told(event) for event in told if isinstance(event, events.Context)]
+        return {"run_id": run_id, "backend": begun.backend, "memory": begun.memory, "contexts": given}
+
+    @router.post("/context", tags=["conversations"])
+    async def context(wanted: Look, request: Request) -> dict[str, Any]:
+        """What a memory mode would give the model; nothing is sent, and nothing stored. Without a message, of the
+        last turn.
+        """
+        ask = await wanted.ask(turns, wanted.message, identity.visitor(request.cookies))
+        if wanted.message_id and not wanted.conversation_id:
+            raise ChatError("invalid_request", "message_id: name its conversation_id, too.")
+        return await preview(turns, ask, wanted.message_id)
+
+
+def _told(context: events.Context) -> JSON:
+    return {name: getattr(context, name) for name in _NAMES}
