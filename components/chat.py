@@ -14,6 +14,7 @@ _ASKED = "<div class='asked' role='group' aria-label='Waiting for your approval'
 class ChatPane:
     intro: gr.HTML
     earlier: gr.Button
+    turns: gr.HTML
     chat: gr.Chatbot
     parts: gr.HTML
     live: gr.Chatbot
@@ -44,6 +45,7 @@ def build_chat(message_characters: int) -> ChatPane:
         with gr.Column(elem_id="scroll"):
             intro = gr.HTML(html_template=(WEB / "intro.html").read_text(), js_on_load=None, elem_id="intro")
             earlier = gr.Button("Show earlier messages", elem_id="earlier", size="sm", visible=False)
+            turns = drawn_by("turns.js", "turns", "")
             chat = _chatbot("chat", editable="user", buttons=["copy"])
             parts = build_parts()
             live = _chatbot("live-reply", buttons=[])
@@ -71,4 +73,4 @@ def build_chat(message_characters: int) -> ChatPane:
                 elem_id="hint",
             )
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
-    return ChatPane(intro, earlier, chat, parts, live, approval, prompt, send, stop, clear)
+    return ChatPane(intro, earlier, turns, chat, parts, live, approval, prompt, send, stop, clear)

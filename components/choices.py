@@ -1,23 +1,37 @@
 """The header: the name of the place, and the dropdowns for backend and memory mode."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
 from backends import Backends
 from components.render import render_modes
 from components.web import WEB, drawn_by
+from memory.messages import Tuning
+from memory.modes import MODES
+from settings import MemorySettings, parameter_range
+
+PARAMETERS = {
+    "window_turns": "Turns kept",
+    "token_limit": "Token limit",
+    "summary_tokens": "Summary tokens",
+    "recall_turns": "Turns recalled",
+}
+"""The parameters of the memory modes, with their labels."""
 
 
 @dataclass(frozen=True)
 class Choices:
     backend: gr.Dropdown
     memory: gr.Dropdown
+    parameters: list[gr.Number]
+    """Of the memory modes, in the order of `PARAMETERS`; those of the chosen one are shown."""
     about: gr.HTML
     """Says what there is to say about the backends, and asks `GET /backends` while one loads."""
 
 
-def build_choices(backends: Backends, memory_default: str) -> Choices:
+def build_choices(backends: Backends, memory_settings: MemorySettings) -> Choices:
     with gr.Row(elem_id="header"):
         gr.HTML((WEB / "brand.html").read_text(), elem_id="brand")
         backend = gr.Dropdown(
@@ -31,13 +45,36 @@ def build_choices(backends: Backends, memory_default: str) -> Choices:
         )
         memory = gr.Dropdown(
             render_modes(),
-            value=memory_default,
+            value=memory_settings.default,
             label="Memory",
             elem_id="memory",
             filterable=False,
             scale=1,
             min_width=120,
         )
+        parameters = [_number(name, memory_settings) for name in PARAMETERS]
         gr.Button("Options", elem_id="show-options", size="sm", scale=0, min_width=76)
     about = drawn_by("about.js", "about", "<p role='status'></p><div class='menu'></div>")
-    return Choices(backend, memory, about)
+    return Choices(backend, memory, parameters, about)
+
+
+def _number(name: str, memory: MemorySettings) -> gr.Number:
+    least, _ = parameter_range(name)
+    return gr.Number(
+        getattr(memory, name),
+        label=PARAMETERS[name],
+        precision=0,
+        minimum=least,
+        elem_id=name.replace("_", "-"),
+        elem_classes="parameter",
+        visible=name in MODES[memory.default].parameters,
+        scale=0,
+        min_width=60,
+    )
+
+
+def render_parameters(mode: str, memory: MemorySettings, tuning: Tuning | None = None) -> list[Any]:
+    """The parameters of a mode; with `tuning`, their values, too. -> Choices.parameters"""
+    shown = MODES[mode].parameters
+    values = {name: getattr(tuning, name) or getattr(memory, name) for name in PARAMETERS} if tuning else {}
+    return [gr.update(visible=name in shown, **({"value": values[name]} if values else {})) for name in PARAMETERS]

@@ -8,11 +8,14 @@ import gradio as gr
 
 from agent.tools import Toolbox
 from backends import Backends
+from components.choices import render_parameters
 from components.options import render_options
 from components.render import render_backends
 from components.web import as_text, warn
 from memory.messages import Tuning
+from memory.modes import MODES
 from runs.errors import ChatError
+from settings import Settings
 from transports.identity import Identity
 
 Updates = tuple[Any, ...]
@@ -21,8 +24,9 @@ Updates = tuple[Any, ...]
 class Choosing:
     """One for all pages. What the backends are like is different for each visitor, by the keys that they brought."""
 
-    def __init__(self, backends: Backends, identity: Identity, system_prompt: str, toolbox: Toolbox) -> None:
-        self.backends, self._identity, self._prompt, self._toolbox = backends, identity, system_prompt, toolbox
+    def __init__(self, settings: Settings, backends: Backends, identity: Identity, toolbox: Toolbox) -> None:
+        self.backends, self._identity, self._toolbox = backends, identity, toolbox
+        self._prompt, self._memory = settings.system_prompt, settings.memory
 
     def _visitor(self, request: gr.Request) -> str | None:
         return self._identity.visitor(request.cookies or {})
@@ -36,6 +40,10 @@ class Choosing:
     async def on_choose(self, backend: str, request: gr.Request) -> Updates:
         """-> options, but for their values"""
         return self.options(backend, self._visitor(request))
+
+    async def on_mode(self, mode: str) -> list[Any]:
+        """-> parameters, but for their values"""
+        return render_parameters(mode if mode in MODES else self._memory.default, self._memory)
 
     async def on_news(self, request: gr.Request) -> Updates:
         """When there is news of a backend. -> backend, about"""

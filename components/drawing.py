@@ -18,7 +18,9 @@ async def draw(store: Store, runs: Runs, visitor: str | None, conversation_id: s
     found = await store.history(conversation_id, latest)
     earlier = await store.size(conversation_id) - len(found)
     drawn = [shown for message in found if (shown := _as_known(runs, message))]
-    return PageState(visitor, conversation_id, None, drawn, earlier)
+    after = await store.siblings(conversation_id, list({message.parent_id for message in drawn}))
+    versions = {m.id: ids for m in drawn if len(ids := after[m.parent_id]) > 1}
+    return PageState(visitor, conversation_id, None, drawn, earlier, versions)
 
 
 def _as_known(runs: Runs, message: Message) -> Message | None:

@@ -11,6 +11,7 @@ import gradio as gr
 
 from agent.turns import Ask, Turns
 from components.approval import Approving
+from components.choices import PARAMETERS, render_parameters
 from components.choosing import Choosing
 from components.drawing import draw, last_state
 from components.endpoint import Endpoint
@@ -27,6 +28,7 @@ from components.tail import Tail
 from components.web import warn
 from memory.messages import Tuning
 from memory.modes import MODES
+from memory.store import NO_MESSAGE
 from runs.errors import ChatError
 from runs.state import AgentState
 from transports.identity import Identity
@@ -39,19 +41,20 @@ class Handlers:
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self.turns, self.identity = turns, identity
-        self.choosing = Choosing(turns.backends, identity, turns.settings.system_prompt, turns.toolbox)
+        self.choosing = Choosing(turns.settings, turns.backends, identity, turns.toolbox)
         self.approving = Approving(turns, identity)
         self.endpoint = Endpoint(turns, identity)
         self.tail = Tail(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
+        self._memory = turns.settings.memory
 
     def _visitor(self, request: gr.Request) -> str | None:
         return self.identity.visitor(request.cookies or {})
 
     async def on_load(self, request: gr.Request) -> Updates:
-        """-> page, chat, live, panel, send, stop, intro, earlier, backend, memory, about, options"""
+        """-> page, chat, live, panel, send, stop, intro, earlier, turns, backend, memory, about, options, parameters"""
         query: Mapping[str, str] = request.query_params or {}
-        first, memory = self.backends.first.name, str(self.turns.settings.memory.default)
+        first, memory = self.backends.first.name, str(self._memory.default)
         page, state = PageState(self._visitor(request)), AgentState()
         tuning = Tuning()
         self.backends.keys.enter(page.visitor)
@@ -67,6 +70,7 @@ class Handlers:
             except ChatError as e:
                 warn(e.message)
         panel = render_panel(state, whole=True) if state.run_id else None
+        mode = memory if memory in MODES else str(self._memory.default)
         return (
             page,
             render_messages(page.drawn),
@@ -75,64 +79,55 @@ class Handlers:
             *render_buttons(page),
             *render_frame(page),
             gr.update(choices=render_backends(self.backends, page.visitor), value=first),
-            memory if memory in MODES else self.turns.settings.memory.default,
+            mode,
             self.backends.listed(page.visitor),
             *self.choosing.options(first, page.visitor, tuning),
+            *render_parameters(mode, self._memory, tuning),
         )
 
-    async def on_send(
-        self,
-        prompt: str,
-        backend: str,
-        memory: str,
-        system_prompt: str | None,
-        temperature: float | None,
-        max_tokens: int | None,
-        tools: list[str] | None,
-        page: PageState,
-        request: gr.Request,
-    ) -> Updates:
-        """-> page, prompt, chat, live, panel, send, stop, intro, earlier"""
+    async def on_send(self, prompt: str, page: PageState, request: gr.Request, *chosen: Any) -> Updates:
+        """`chosen` is what `_wanted` reads. -> page, prompt, chat, live, panel, send, stop, intro, earlier, turns"""
         page = page.of(self._visitor(request))
         if not (prompt or "").strip():
             return self._unchanged(page)
-        tuning = self._tuning(system_prompt, temperature, max_tokens, tools)
-        ask = Ask(prompt, page.visitor, page.conversation_id, backend, memory, tuning)
-        return await self._begin(ask, page)
+        ask = replace(self._wanted(*chosen), message=prompt, conversation_id=page.conversation_id)
+        return await self._begin(replace(ask, visitor=page.visitor), page)
 
-    async def on_retry(
-        self,
-        backend: str,
-        memory: str,
-        system_prompt: str | None,
-        temperature: float | None,
-        max_tokens: int | None,
-        tools: list[str] | None,
-        page: PageState,
-        request: gr.Request,
-        data: gr.RetryData,
-    ) -> Updates:
+    async def on_retry(self, page: PageState, request: gr.Request, data: gr.RetryData, *chosen: Any) -> Updates:
         """Asks a message again: another reply, as a branch of its own. -> as on_send"""
-        ask = Ask("", None, None, backend, memory, self._tuning(system_prompt, temperature, max_tokens, tools))
-        return await self._again(ask, page, request, data.index)
+        page = page.of(self._visitor(request))
+        message = page.user_message(_index(data.index))
+        ask = replace(self._wanted(*chosen), again=message.id if message else None)
+        return await self._beside(ask, page)
 
-    async def on_edit(
-        self,
-        backend: str,
-        memory: str,
-        system_prompt: str | None,
-        temperature: float | None,
-        max_tokens: int | None,
-        tools: list[str] | None,
-        page: PageState,
-        request: gr.Request,
-        data: gr.EditData,
-    ) -> Updates:
+    async def on_again(self, page: PageState, request: gr.Request, data: gr.EventData, *chosen: Any) -> Updates:
+        """As on_retry, for any of the drawn replies."""
+        page = page.of(self._visitor(request))
+        return await self._beside(replace(self._wanted(*chosen), again=_id_of(data)), page)
+
+    async def on_edit(self, page: PageState, request: gr.Request, data: gr.EditData, *chosen: Any) -> Updates:
         """Asks an earlier message in other words, as a branch of its own. -> as on_send"""
+        page = page.of(self._visitor(request))
         text = data.value if isinstance(data.value, str) else _text_of(data.value)
-        tuning = self._tuning(system_prompt, temperature, max_tokens, tools)
-        ask = Ask(meant_text(text), None, None, backend, memory, tuning)
-        return await self._again(ask, page, request, data.index, edited=True)
+        message = page.user_message(_index(data.index))
+        beside = message.id if message else None
+        return await self._beside(replace(self._wanted(*chosen), message=meant_text(text), instead_of=beside), page)
+
+    async def on_walk(self, page: PageState, request: gr.Request, data: gr.EventData) -> Updates:
+        """Shows the branch that a message belongs to. -> as on_send"""
+        page = page.of(self._visitor(request))
+        try:
+            if page.conversation_id is None:
+                raise ChatError("not_found", NO_MESSAGE)
+            await self.store.conversation(page.conversation_id, page.visitor)
+            with self.runs.hold(page.conversation_id):
+                await self.store.walk(page.conversation_id, _id_of(data) or "")
+            page = await self._drawn(page, page.conversation_id, max(DRAWN, len(page.drawn)))
+        except ChatError as e:
+            warn(e.message)
+            return self._unchanged(page)
+        panel = render_panel(await last_state(self.store, page), whole=True)
+        return page, gr.skip(), render_messages(page.drawn), [], panel, *render_buttons(page), *render_frame(page)
 
     async def on_undo(self, page: PageState, request: gr.Request, data: gr.UndoData) -> Updates:
         """Takes the last message back into the prompt: the next one begins a branch beside it. -> as on_send"""
@@ -174,7 +169,7 @@ class Handlers:
                 warn(e.message)
 
     async def on_earlier(self, page: PageState, request: gr.Request) -> Updates:
-        """Draws more of the conversation's beginning. -> page, chat, intro, earlier"""
+        """Draws more of the conversation's beginning. -> page, chat, intro, earlier, turns"""
         page = page.of(self._visitor(request))
         if page.conversation_id is None:
             return page, gr.skip(), *render_frame(page)
@@ -187,24 +182,32 @@ class Handlers:
         more.run_id = page.run_id
         return more, render_messages(more.drawn), *render_frame(more)
 
-    def _tuning(
-        self, system_prompt: str | None, temperature: float | None, max_tokens: int | None, tools: list[str] | None
-    ) -> Tuning:
-        """All tools are the same as no choice: a tool that the settings add later is then on as well."""
-        every = tools is None or set(tools) == set(self.turns.toolbox.names)
-        return Tuning(system_prompt, temperature, max_tokens, None if every else tuple(tools or ()))
+    def _wanted(
+        self,
+        backend: str,
+        memory: str,
+        system_prompt: str | None,
+        temperature: float | None,
+        max_tokens: int | None,
+        tools: list[str] | None,
+        *parameters: int | None,
+    ) -> Ask:
+        """What is chosen on the page, in the order in which `wire_page` gives it.
 
-    async def _again(
-        self, ask: Ask, page: PageState, request: gr.Request, index: Any, *, edited: bool = False
-    ) -> Updates:
-        page = page.of(self._visitor(request))
-        message = page.user_message(_index(index))
-        if message is None:
+        All tools, and the parameters of the settings, are the same as no choice: what the settings say later counts.
+        """
+        every = tools is None or set(tools) == set(self.turns.toolbox.names)
+        own = [None if v == getattr(self._memory, n) else v for n, v in zip(PARAMETERS, parameters, strict=True)]
+        tuning = Tuning(system_prompt, temperature, max_tokens, None if every else tuple(tools or ()), *own)
+        return Ask("", backend=backend, memory=memory, tuning=tuning)
+
+    async def _beside(self, ask: Ask, page: PageState) -> Updates:
+        if not (ask.again or ask.instead_of) or page.conversation_id is None:
             warn("There is no message to ask again.")
             return self._unchanged(page)
-        ask = replace(ask, visitor=page.visitor, conversation_id=page.conversation_id)
-        ask = replace(ask, instead_of=message.id) if edited else replace(ask, again=message.id)
-        return await self._begin(ask, page, keep_prompt=True)
+        return await self._begin(
+            replace(ask, visitor=page.visitor, conversation_id=page.conversation_id), page, keep_prompt=True
+        )
 
     async def _begin(self, ask: Ask, page: PageState, *, keep_prompt: bool = False) -> Updates:
         try:
@@ -259,6 +262,12 @@ class Handlers:
 
     def _still_there(self, name: str | None) -> str | None:
         return name if name in {backend.name for backend in self.backends} else None
+
+
+def _id_of(data: gr.EventData) -> str | None:
+    """The message that `web/turns.js` names."""
+    named = data._data.get("id") if isinstance(data._data, dict) else None
+    return named if isinstance(named, str) else None
 
 
 def _index(index: Any) -> int:

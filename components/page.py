@@ -20,7 +20,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
     settings = handlers.turns.settings
     with gr.Blocks(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False) as demo:
         page = gr.State(PageState())
-        choices = build_choices(handlers.backends, settings.memory.default)
+        choices = build_choices(handlers.backends, settings.memory)
         options = build_options(
             settings.system_prompt,
             settings.limits.reply_tokens,
@@ -50,33 +50,43 @@ def wire_page(
 ) -> None:
     """A turn is three listeners in a row, so that the conversation is no output while tokens stream."""
     begun = [
-        page, pane.prompt, pane.chat, pane.live, panel, pane.send, pane.stop, pane.intro, pane.earlier
+        page, pane.prompt, pane.chat, pane.live, panel, pane.send, pane.stop, pane.intro, pane.earlier, pane.turns
     ]  # fmt: skip
-    chosen = [choices.backend, choices.memory, *options.tuning, page]
+    chosen = [choices.backend, choices.memory, *options.tuning, *choices.parameters]
     starts = [
         demo.load(
             handlers.on_load,
             None,
-            [*begun[:1], *begun[2:], choices.backend, choices.memory, choices.about, *options.drawn],
+            [
+                *[one for one in begun if one is not pane.prompt],
+                choices.backend,
+                choices.memory,
+                choices.about,
+                *options.drawn,
+                *choices.parameters,
+            ],
             **_QUIET,
         ),
         gr.on(
             [pane.prompt.submit, pane.send.click],
             handlers.on_send,
-            [pane.prompt, *chosen],
+            [pane.prompt, page, *chosen],
             begun,
             trigger_mode="once",
             **_QUIET,
         ),
-        pane.chat.retry(handlers.on_retry, chosen, begun, **_QUIET),
-        pane.chat.edit(handlers.on_edit, chosen, begun, **_QUIET),
+        pane.chat.retry(handlers.on_retry, [page, *chosen], begun, **_QUIET),
+        pane.chat.edit(handlers.on_edit, [page, *chosen], begun, **_QUIET),
+        pane.turns.again(handlers.on_again, [page, *chosen], begun, **_QUIET),
     ]
     for start in starts:
         _follow(start, handlers, page, pane, panel)
     pane.chat.undo(handlers.on_undo, [page], begun, **_QUIET)
     pane.clear.click(handlers.on_clear, [page], begun, **_QUIET)
     pane.stop.click(handlers.on_stop, [page], None, queue=False, **_QUIET)
-    pane.earlier.click(handlers.on_earlier, [page], [page, pane.chat, pane.intro, pane.earlier], **_QUIET)
+    pane.turns.walk(handlers.on_walk, [page], begun, **_QUIET)
+    frame = [pane.intro, pane.earlier, pane.turns]
+    pane.earlier.click(handlers.on_earlier, [page], [page, pane.chat, *frame], **_QUIET)
 
 
 def wire_approval(handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.HTML) -> None:
@@ -93,7 +103,10 @@ def wire_approval(handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.
 def _follow(start: Any, handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.HTML) -> None:
     following = start.then(handlers.tail.follow, [page], [pane.live, panel], **_QUIET)
     following.then(
-        handlers.tail.finish, [page], [page, pane.chat, pane.live, pane.parts, pane.send, pane.stop], **_QUIET
+        handlers.tail.finish,
+        [page],
+        [page, pane.chat, pane.live, pane.parts, pane.send, pane.stop, pane.turns],
+        **_QUIET,
     )
 
 
@@ -101,6 +114,7 @@ def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane) -> 
     """What depends on the chosen backend, and on what is known of it."""
     known = [choices.backend, choices.about]
     choices.about.news(choosing.on_news, None, known, **_QUIET)
+    choices.memory.input(choosing.on_mode, [choices.memory], choices.parameters, **_QUIET)
     choices.backend.input(choosing.on_choose, [choices.backend], options.drawn, **_QUIET)
     gr.on(
         [options.key.submit, options.use_key.click],

@@ -105,7 +105,27 @@ def render_buttons(page: PageState) -> tuple[Wire, Wire]:
     return gr.update(visible=page.run_id is None), gr.update(visible=page.run_id is not None)
 
 
-def render_frame(page: PageState) -> tuple[Wire, Wire]:
-    """What stands around the drawn messages. -> intro, earlier"""
+def render_frame(page: PageState) -> tuple[Wire, Wire, list[Wire]]:
+    """What stands around the drawn messages. -> intro, earlier, turns"""
     label = f"Show earlier messages ({page.earlier:,})"
-    return gr.update(visible=not page.drawn), gr.update(visible=page.earlier > 0, value=label)
+    earlier = gr.update(visible=page.earlier > 0, value=label)
+    return gr.update(visible=not page.drawn), earlier, render_turns(page)
+
+
+def render_turns(page: PageState) -> list[Wire]:
+    """What is offered below each drawn message, which has as many `rows` on the page as it has parts."""
+    turns: list[Wire] = []
+    asked: str | None = None
+    for message in page.drawn:
+        asked = message.id if message.role == "user" else asked
+        reply = message.role == "assistant" and message.run_id is not None
+        turns.append(
+            {
+                "id": message.id,
+                "rows": len(_wire_message(message)["content"]),
+                "run": message.run_id if reply else None,
+                "asked": asked if reply else None,
+                "versions": page.versions.get(message.id, []),
+            }
+        )
+    return turns

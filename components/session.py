@@ -20,6 +20,8 @@ class PageState:
     drawn: list[Message] = field(default_factory=list)
     earlier: int = 0
     """Messages of the conversation above the drawn ones."""
+    versions: dict[str, list[str]] = field(default_factory=dict)
+    """For each drawn message that is not the only one after the same: the ids of all of these, the oldest first."""
 
     def of(self, visitor: str | None) -> "PageState":
         """This state for the visitor it belongs to, an empty one for all others."""

@@ -15,7 +15,7 @@ import gradio as gr
 
 from components.drawing import draw, ended_reply
 from components.panel import render_panel
-from components.render import render_buttons, render_live, render_messages
+from components.render import render_buttons, render_live, render_messages, render_turns
 from components.session import PageState
 from components.web import warn
 from memory.store import Store
@@ -73,30 +73,31 @@ class Tail:
                 last = time.monotonic()
 
     async def finish(self, page: PageState, request: gr.Request) -> Updates:
-        """Hands the live reply over to the conversation. -> page, chat, live, parts, send, stop"""
+        """Hands the live reply over to the conversation. -> page, chat, live, parts, send, stop, turns"""
         page = page.of(self.identity.visitor(request.cookies or {}))
         run = self._run(page, request)
         if page.run_id is None or (run and not run.ended):
             # a page's first listeners end with this one too, and a quick visitor has begun a run meanwhile
-            return (gr.skip(),) * 6
+            return (gr.skip(),) * 7
         if run is None:
             page = replace(page, run_id=None)
-            return page, gr.skip(), [], None, *render_buttons(page)
-        drawn = list(page.drawn)
+            return page, gr.skip(), [], None, *render_buttons(page), gr.skip()
+        drawn, versions = list(page.drawn), page.versions
         try:
             latest = len(page.drawn) + 1
-            drawn = (await draw(self.store, self.runs, page.visitor, run.conversation_id, latest)).drawn
+            now = await draw(self.store, self.runs, page.visitor, run.conversation_id, latest)
+            drawn, versions = now.drawn, now.versions
         except ChatError as e:
             warn(e.message)
         if run.discarded:
             page = PageState(page.visitor)
-            return page, [], [], run.id, *render_buttons(page)
+            return page, [], [], run.id, *render_buttons(page), []
         if run.unsaved:
             warn(f"{run.unsaved} The reply stays on this page, and saving is tried again.")
         there = drawn and drawn[-1].role == "assistant" and drawn[-1].run_id == run.id
         kept = drawn if there else [*drawn, ended_reply(run)]
-        page = replace(page, run_id=None, drawn=kept)
-        return page, render_messages(kept), [], run.id, *render_buttons(page)
+        page = replace(page, run_id=None, drawn=kept, versions=versions)
+        return page, render_messages(kept), [], run.id, *render_buttons(page), render_turns(page)
 
     def _run(self, page: PageState, request: gr.Request) -> LiveRun | None:
         try:

@@ -12,12 +12,16 @@ from agent.tools import Toolbox
 from agent.turns import Ask, Turns
 from backends import OPTIONS, Backends, Health, Key
 from components.handlers import Handlers
+from components.render import render_turns
 from components.session import DRAWN, PageState
 from memory.messages import Tuning
 from settings import BackendSettings, ToolSettings
 from tests.conftest import until
 from tests.grammar import check_run
 from transports.identity import COOKIE, Identity
+
+PARAMETERS = (4, 2000, 200, 3)
+"""What the fields of the memory modes' parameters hold."""
 
 
 @dataclass
@@ -45,8 +49,8 @@ class Page:
         self.state = PageState()
         self.chat: list[Any] = []
         self.prompt: Any = ""
-        self.tuning: tuple[Any, ...] = (None, None, None, [])
-        """What the fields of the options hold: system prompt, temperature, longest reply, tools."""
+        self.tuning: tuple[Any, ...] = (None, None, None, [], *PARAMETERS)
+        """What the fields of the options hold: system prompt, temperature, longest reply, tools, parameters."""
         self.lives: list[str] = []
         self.panels: list[dict[str, Any]] = []
 
@@ -70,7 +74,7 @@ class Page:
         return updates
 
     async def begin(self, prompt: str, backend: str = "Script", memory: str = "tokens") -> None:
-        send = self.handlers.on_send(prompt, backend, memory, *self.tuning, self.state, self.request)
+        send = self.handlers.on_send(prompt, self.state, self.request, backend, memory, *self.tuning)
         self.takes(await send)
 
     async def follow(self) -> None:
@@ -159,8 +163,8 @@ async def test_a_reload_in_mid_reply_finds_it_and_follows_it_to_the_end(page: Pa
     updates = await again.load(conversation=str(page.state.conversation_id))
     assert again.state.run_id == page.state.run_id
     assert again.texts == ["tour"]
-    assert updates[8]["value"] == "Slow script"
-    assert updates[9] == "window"
+    assert updates[9]["value"] == "Slow script"
+    assert updates[10] == "window"
     await again.follow()
     assert again.panels[-1]["phase"] == "complete"
     assert again.texts[1] == again.lives[-1]
@@ -179,20 +183,21 @@ async def test_a_reload_after_the_end_shows_the_last_state(page: Page, handlers:
 async def test_a_new_page_is_empty(page: Page) -> None:
     updates = await page.load()
     assert (page.state, page.chat, updates[3]) == (page.empty, [], None)
-    assert updates[8]["value"] == "Script"
-    assert updates[9] == "tokens"
+    assert updates[9]["value"] == "Script"
+    assert updates[10] == "tokens"
 
 
 def fields(updates: tuple[Any, ...]) -> dict[str, Any]:
-    """The options' updates by their place in `OptionsPane.drawn`."""
+    """The options' updates by their place in `OptionsPane.drawn`; the parameters come after them where a page loads."""
+    loaded = isinstance(updates[0], PageState)
     names = (*OPTIONS, "tools", "key_row", "key", "forget_key")
-    return dict(zip(names, updates[-7:], strict=True))
+    return dict(zip(names, updates[-11:-4] if loaded else updates[-7:], strict=True))
 
 
 async def test_a_new_page_has_the_configured_options(page: Page, handlers: Handlers) -> None:
     updates = await page.load()
-    assert len(updates) == 18
-    assert [told["name"] for told in updates[10]] == ["Script", "Slow script", "Small script"]
+    assert len(updates) == 23
+    assert [told["name"] for told in updates[11]] == ["Script", "Slow script", "Small script"]
     shown = fields(updates)
     assert [shown[name]["value"] for name in OPTIONS] == [handlers.turns.settings.system_prompt, None, None]
     assert not any(shown[name]["interactive"] for name in OPTIONS), "the script takes none"
@@ -200,7 +205,7 @@ async def test_a_new_page_has_the_configured_options(page: Page, handlers: Handl
 
 
 async def test_a_conversation_brings_its_options_back(page: Page, handlers: Handlers) -> None:
-    page.tuning = ("Be a pirate.", 0.3, 20, [])
+    page.tuning = ("Be a pirate.", 0.3, 20, [], *PARAMETERS)
     await page.send("tour")
     again = Page(handlers, page.request.cookies[COOKIE])
     shown = fields(await again.load(conversation=str(page.state.conversation_id)))
@@ -210,7 +215,7 @@ async def test_a_conversation_brings_its_options_back(page: Page, handlers: Hand
 async def test_tools_that_are_turned_off_stay_off(page: Page, handlers: Handlers) -> None:
     handlers.turns.toolbox = handlers.choosing._toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
     for chosen, kept in ((["clock"], ("clock",)), ([], ()), (["clock", "calculator"], None)):
-        page.tuning = (None, None, None, chosen)
+        page.tuning = (None, None, None, chosen, *PARAMETERS)
         await page.send("hello")
         found = await handlers.store.conversation(str(page.state.conversation_id), page.state.visitor)
         assert found.tuning.tools == kept
@@ -223,7 +228,7 @@ async def test_a_tool_that_the_settings_have_no_more_stops_no_conversation(page:
     handlers.turns.toolbox = handlers.choosing._toolbox = Toolbox(
         ToolSettings(enabled=["calculator", "clock", "count"])
     )
-    page.tuning = (None, None, None, ["clock", "count"])
+    page.tuning = (None, None, None, ["clock", "count"], *PARAMETERS)
     await page.send("hello")
     handlers.turns.toolbox = handlers.choosing._toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
     this = str(page.state.conversation_id)
@@ -235,7 +240,7 @@ async def test_a_tool_that_the_settings_have_no_more_stops_no_conversation(page:
 
 
 async def test_options_that_cannot_be_are_told_and_nothing_is_sent(page: Page) -> None:
-    page.tuning = (None, 9.0, None, [])
+    page.tuning = (None, 9.0, None, [], *PARAMETERS)
     with pytest.warns(UserWarning, match="Not sent. The temperature can be 0 to 2"):
         await page.begin("tour")
     assert (page.state.run_id, page.prompt) == (None, gr.skip())
@@ -245,8 +250,8 @@ async def test_retry_and_edit_take_the_options_of_the_moment(page: Page, handler
     await page.send("one")
     this = str(page.state.conversation_id)
     for on, data in ((handlers.on_retry, Data(1)), (handlers.on_edit, Data(0, "two"))):
-        page.tuning = (f"Be {data.value or 'brief'}.", 0.1, 9, [])
-        again: Any = on("Script", "tokens", *page.tuning, page.state, page.request, data)  # type: ignore[arg-type]
+        page.tuning = (f"Be {data.value or 'brief'}.", 0.1, 9, [], *PARAMETERS)
+        again: Any = on(page.state, page.request, data, "Script", "tokens", *page.tuning)  # type: ignore[arg-type]
         page.takes(await again)
         await page.follow()
         assert (await handlers.store.conversation(this, page.state.visitor)).tuning == Tuning(*page.tuning[:3])
@@ -394,18 +399,61 @@ async def test_retry_edit_and_undo_do_what_they_say(page: Page, handlers: Handle
     await page.send("one")
     await page.send("faults")
     retry: Any = Data(3)
-    page.takes(await handlers.on_retry("Script", "tokens", *page.tuning, page.state, page.request, retry))
+    page.takes(await handlers.on_retry(page.state, page.request, retry, "Script", "tokens", *page.tuning))
     await page.follow()
     assert [page.texts[0], page.texts[2]] == ["one", "faults"]
     assert len(page.chat) == 4
     edit: Any = Data(0, [{"type": "text", "text": "tour <\u2060b>"}])
-    page.takes(await handlers.on_edit("Script", "tokens", *page.tuning, page.state, page.request, edit))
+    page.takes(await handlers.on_edit(page.state, page.request, edit, "Script", "tokens", *page.tuning))
     await page.follow()
     assert page.state.drawn[0].text == "tour <b>"
     assert len(page.chat) == 2
     page.takes(await handlers.on_undo(page.state, page.request, Data(0)))  # type: ignore[arg-type]
     assert (page.prompt, page.chat) == ("tour <b>", [])
     assert await handlers.store.size(str(page.state.conversation_id)) == 0
+    assert len(await handlers.store.tree(str(page.state.conversation_id))) == 7
+
+
+@dataclass
+class Named:
+    """What the handlers read of an event of `web/turns.js`."""
+
+    _data: Any
+
+
+async def test_branches_are_walked_and_any_reply_can_be_asked_for_again(page: Page, handlers: Handlers) -> None:
+    await page.send("one")
+    await page.send("two")
+    first = page.state.drawn[0]
+    again: Any = Named({"id": first.id})
+    page.takes(await handlers.on_again(page.state, page.request, again, "Script", "tokens", *page.tuning))
+    await page.follow()
+    assert [m.text for m in page.state.drawn if m.role == "user"] == ["one"]
+    turn = render_turns(page.state)[1]
+    assert (len(turn["versions"]), turn["asked"], turn["run"]) == (2, first.id, page.state.drawn[1].run_id)
+    updates = await handlers.on_walk(page.state, page.request, Named({"id": turn["versions"][0]}))  # type: ignore[arg-type]
+    page.takes(updates)
+    assert [m.text for m in page.state.drawn if m.role == "user"] == ["one", "two"]
+    assert updates[4]["run"] == page.state.drawn[-1].run_id
+    for odd in ({"id": "no such"}, {"id": 7}, None):
+        with pytest.warns(UserWarning, match="no longer there"):
+            await handlers.on_walk(page.state, page.request, Named(odd))  # type: ignore[arg-type]
+    await page.begin("tour", backend="Slow script")
+    with pytest.warns(UserWarning, match="still being written"):
+        await handlers.on_walk(page.state, page.request, Named({"id": turn["versions"][1]}))  # type: ignore[arg-type]
+
+
+async def test_parameters_are_kept_where_they_differ_from_the_settings(page: Page, handlers: Handlers) -> None:
+    page.tuning = (None, None, None, [], 2, 2000, None, 3)
+    await page.send("one", memory="window")
+    this = str(page.state.conversation_id)
+    assert (await handlers.store.conversation(this, page.state.visitor)).tuning == Tuning(window_turns=2)
+    loaded = await page.load(conversation=this)
+    assert [update.get("value") for update in loaded[-4:]] == [2, 2000, 200, 3]
+    assert [update["visible"] for update in loaded[-4:]] == [True, False, False, False]
+    page.tuning = (None, None, None, [], 0, 2000, 200, 3)
+    with pytest.warns(UserWarning, match="turns that are kept whole can be 1 to 1,000"):
+        await page.begin("two", memory="window")
 
 
 async def test_clear_deletes_the_conversation_and_ends_its_run(page: Page, handlers: Handlers) -> None:
@@ -465,7 +513,7 @@ async def test_two_pages_of_one_visitor_see_the_same_run(page: Page, handlers: H
 
 
 async def test_a_late_hand_over_touches_no_run_that_has_begun_meanwhile(page: Page, handlers: Handlers) -> None:
-    untouched = (gr.skip(),) * 6
+    untouched = (gr.skip(),) * 7
     assert await handlers.tail.finish(page.empty, page.request) == untouched
     await page.begin("endless", backend="Slow script")
     assert await handlers.tail.finish(page.state, page.request) == untouched
