@@ -1,15 +1,17 @@
-"""Which earlier messages match a new one, by their words: SQLite's full-text index in memory, ranked by bm25.
+"""Which earlier messages match a new one, by their words, found in SQLite's full-text index in memory.
 
 https://www.sqlite.org/fts5.html. Words are stemmed for English; Chinese, Japanese and Korean, which write no blanks,
-are matched by pairs of characters.
+are matched by pairs of characters. Ranked by BM25 with Lucene's weight of a word: in FTS5's own, one that half of the
+messages have counts for nothing, and a conversation is about what it is about.
 """
 
-import itertools
+import math
 import re
 import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from memory.messages import Message
 
@@ -31,15 +33,14 @@ why will with would yes you your
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
 """English words that say nothing about what a message is about."""
-_FIND = """
-SELECT rowid, highlight(messages, 0, char(2), char(3)), bm25(messages) AS rank
-FROM messages WHERE messages MATCH ? ORDER BY rank, rowid LIMIT ?
-"""
+_FIND = "SELECT rowid FROM messages WHERE messages MATCH ?"
+_LONG, _OFTEN = 0.3, 1.2
+"""BM25's b and k1: how much less a word says in a long message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A message that has words of the query: some of them, as they stand in it."""
+    """A message that has words of the query: those that say most."""
 
     message_id: str
     words: tuple[str, ...]
@@ -50,58 +51,63 @@ class Index:
 
     def __init__(self) -> None:
         self._db: sqlite3.Connection | None = None
-        self._ids: list[str] = []
-        self._known: set[str] = set()
+        self._places: dict[str, int] = {}
+        """From 1, by id; a place is the number of the index's row."""
         self._lock = threading.Lock()
 
     def search(self, messages: Sequence[Message], text: str, most: int) -> list[Match]:
         """Those of the messages that match a text, the best first, at most so many. New ones are taken in first."""
-        query = _query(text)
-        if not query:
+        words = _query(text)
+        if not words or not messages:
             return []
         with self._lock:
             db = self._take_in(messages)
-            rows = db.execute(_FIND, (query, most + len(self._ids) - len(messages))).fetchall()
-        here = {message.id for message in messages}
-        found = [row for row in rows if self._ids[row[0] - 1] in here]
-        return [Match(self._ids[row[0] - 1], _marked(row[1])) for row in found if row[2] <= found[0][2] * _WEAK][:most]
+            rows = {word: {row[0] for row in db.execute(_FIND, (query,))} for word, query in words.items()}
+        here = {self._places[message.id]: message for message in messages}
+        mean = sum(len(message.text) for message in messages) / len(messages)
+        scores: dict[int, float] = {}
+        named: dict[int, list[tuple[float, str]]] = {}
+        for word, found in rows.items():
+            found &= here.keys()
+            weight = math.log(1 + (len(here) - len(found) + 0.5) / (len(found) + 0.5))
+            for place in found:
+                length = 1 - _LONG + _LONG * len(here[place].text) / mean
+                scores[place] = scores.get(place, 0) + weight * (_OFTEN + 1) / (1 + _OFTEN * length)
+                named.setdefault(place, []).append((-weight, word))
+        best = sorted(scores, key=lambda place: (-scores[place], -place))
+        strong = [place for place in best if scores[place] >= scores[best[0]] * _WEAK][:most]
+        return [Match(here[place].id, tuple(word for _, word in sorted(named[place])[:_TOLD])) for place in strong]
 
     def _take_in(self, messages: Sequence[Message]) -> sqlite3.Connection:
         if self._db is None:
             self._db = sqlite3.connect(":memory:", check_same_thread=False)
             tokenize = "porter unicode61 remove_diacritics 2"
             self._db.execute(f"CREATE VIRTUAL TABLE messages USING fts5(text, tokenize = '{tokenize}')")
-        if len(self._known) < len(messages) or messages[-1].id not in self._known:
-            fresh = [message for message in messages if message.id not in self._known]
-            first = len(self._ids) + 1
-            rows = [(first + i, _spaced(message.text)) for i, message in enumerate(fresh)]
+        fresh = [message for message in messages if message.id not in self._places]
+        if fresh:
+            first = len(self._places) + 1
+            self._places.update({message.id: first + i for i, message in enumerate(fresh)})
+            rows = [(self._places[message.id], _spaced(message.text)) for message in fresh]
             with self._db:
                 self._db.executemany("INSERT INTO messages (rowid, text) VALUES (?, ?)", rows)
-            self._ids += [message.id for message in fresh]
-            self._known.update(message.id for message in fresh)
         return self._db
 
 
-def _query(text: str) -> str:
-    """The words of a text that say what it is about, as FTS5 asks for any of them; all of them where none does."""
+def _query(text: str) -> dict[str, str]:
+    """The words of a text that say what it is about, each as FTS5 asks for it; all of its words where none does."""
     words = list(dict.fromkeys(_WORD.findall(text[:_QUERY].lower())))
     telling = [word for word in words if word not in _COMMON]
     pairs = [pair for word in (telling or words)[:_WORDS] for pair in _pairs(word)]
-    return " OR ".join(f'"{pair}"' for pair in pairs)
+    return {pair: f'"{_spaced(pair).strip()}"' for pair in pairs}
 
 
 def _pairs(word: str) -> list[str]:
     """A word as it is; one without blanks within as pairs of its characters."""
     if not _EACH.match(word) or len(word) == 1:
         return [word]
-    return [f"{first} {second}" for first, second in itertools.pairwise(word)]
+    return [first + second for first, second in pairwise(word)]
 
 
 def _spaced(text: str) -> str:
+    """Characters of scripts without blanks as words of their own."""
     return _EACH.sub(r" \1 ", text)
-
-
-def _marked(text: str) -> tuple[str, ...]:
-    """The words that FTS5 has marked, each once, in the order of the text."""
-    words = [found.replace("  ", "") for found in re.findall("\x02(.*?)\x03", text, re.DOTALL)]
-    return tuple(dict.fromkeys(word.strip().lower() for word in words))[:_TOLD]

@@ -1,0 +1,244 @@
+"""The memory modes through whole turns, over a server that speaks a provider's protocol."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from agent.given import SUMMARY
+from agent.tools import Toolbox
+from agent.turns import Ask, Turns
+from backends import Backends
+from backends.openai import OpenAIBackend
+from memory.messages import Tuning
+from memory.modes import MODES
+from memory.store import Store
+from runs.live import LiveRun
+from runs.registry import Runs
+from settings import BackendSettings, LimitSettings, MemorySettings, Settings, ToolSettings
+from tests.conftest import until
+from tests.databases import ON_BOTH
+from tests.grammar import check_run
+from tests.providers import BROKEN, Answer, Hang, OpenAIServer, Reply, Request, Tool
+
+pytestmark = ON_BOTH
+
+
+def notes(request: Request) -> bool:
+    """Whether a request asks for a summary."""
+    return "notes of a conversation" in str(request.body["messages"][0]["content"])
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer() as server:
+        yield server
+
+
+@asynccontextmanager
+async def turns_on(server: OpenAIServer, store: Store, context: int = 4096, **memory: Any) -> AsyncIterator[Turns]:
+    entry = BackendSettings(name="Far", kind="openai", base_url=server.base_url, model=server.model, context=context)
+    settings = Settings(
+        backends=[entry],
+        memory=MemorySettings(**{"window_turns": 1, **memory}),
+        limits=LimitSettings(reply_tokens=128),
+    )
+    toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
+    turns = Turns(settings, Backends(settings.backends), store, Runs(), toolbox)
+    yield turns
+    await turns.runs.stop_all()
+    await turns.summarizer.close()
+
+
+async def said(turns: Turns, message: str, run: LiveRun | None = None, memory: str = "summary") -> LiveRun:
+    tuning = Tuning(tools=())
+    return await ended(turns, Ask(message, "anna", run and run.conversation_id, memory=memory, tuning=tuning))
+
+
+async def ended(turns: Turns, ask: Ask) -> LiveRun:
+    run = await turns.start(ask)
+    assert run.task
+    await asyncio.wait({run.task}, timeout=20)
+    check_run(run)
+    return run
+
+
+async def quiet(turns: Turns) -> None:
+    await until(lambda: not turns.summarizer._tasks)
+
+
+def asked(server: OpenAIServer, *, summaries: bool) -> list[list[dict[str, Any]]]:
+    return [r.body["messages"] for r in server.requests if r.method == "POST" and notes(r) is summaries]
+
+
+def context(run: LiveRun) -> Any:
+    assert run.state.context
+    return run.state.context
+
+
+async def test_a_summary_is_written_between_turns_and_given_in_the_next(server: OpenAIServer, store: Store) -> None:
+    written = iter(range(1, 9))
+    server.answers = [lambda r: Reply([f"Notes {next(written)}."] if notes(r) else ["Sure."], thinking=["Hm"])]
+    async with turns_on(server, store) as turns:
+        run = await said(turns, "I am Anna.")
+        assert context(run).note is None
+        await quiet(turns)
+        assert asked(server, summaries=True) == [], "there is nothing older than the last turn"
+        run = await said(turns, "I like whales.", run)
+        await quiet(turns)
+        run = await said(turns, "And the sea.", run)
+        await quiet(turns)
+        given = asked(server, summaries=False)[-1]
+        assert given[0] == {"role": "system", "content": f"You are a helpful assistant.{SUMMARY}Notes 1."}
+        assert [m["content"] for m in given[1:]] == ["I like whales.", "Sure.", "And the sea."]
+        assert context(run).parts.keys() == {"system", "summary", "recent", "message"}
+        assert [item["reason"] for item in context(run).left_out] == ["in the summary"] * 2
+        run = await said(turns, "Who am I?", run)
+    first, second = asked(server, summaries=True)[:2]
+    assert "User: I am Anna.\nAssistant: Sure." in first[1]["content"]
+    assert "whales" not in first[1]["content"]
+    assert "The notes so far:\nNotes 1." in second[1]["content"]
+    assert "User: I like whales." in second[1]["content"] and "Anna" not in second[1]["content"]
+    assert asked(server, summaries=False)[-1][0]["content"].endswith(f"{SUMMARY}Notes 2.")
+
+
+async def test_a_turn_never_waits_for_a_summary(server: OpenAIServer, store: Store) -> None:
+    server.answers = [lambda r: Hang() if notes(r) else Reply(["Sure."])]
+    async with turns_on(server, store) as turns:
+        run = await said(turns, "one")
+        run = await said(turns, "two", run)
+        await until(lambda: asked(server, summaries=True))
+        run = await said(turns, "three", run)  # while the summary hangs
+        assert run.state.phase == "complete"
+        assert "no summary yet" in context(run).note
+        assert [m["content"] for m in asked(server, summaries=False)[-1][1:]] == [
+            "one",
+            "Sure.",
+            "two",
+            "Sure.",
+            "three",
+        ]
+        await until(lambda: len(asked(server, summaries=True)) == 2)
+        assert len(turns.summarizer._tasks) == 1, "the one that gave way has ended"
+
+
+async def test_a_failed_summary_is_told_and_the_latest_messages_are_given(server: OpenAIServer, store: Store) -> None:
+    failing: Answer = BROKEN
+    server.answers = [lambda r: failing if notes(r) else Reply(["Sure."])]
+    async with turns_on(server, store, token_limit=64) as turns:
+        run = await said(turns, "one " * 50)
+        for message in ("two", "three"):
+            run = await said(turns, message, run)
+            await quiet(turns)
+        run = await said(turns, "four", run)
+        note = context(run).note
+        assert note.startswith("The summary could not be written: ") and "latest messages that fit" in note
+        assert note in [e.event.content for e in run.log.entries if e.type == "status"]
+        assert "one" not in str(context(run).messages), "as in the mode tokens"
+        failing = Reply(["Notes."])
+        await quiet(turns)
+        run = await said(turns, "five", run)
+        await quiet(turns)
+        run = await said(turns, "six", run)
+        assert context(run).note is None
+        assert "Notes." in context(run).messages[0]["content"]
+
+
+async def test_a_long_conversation_is_read_in_pieces_and_each_message_once(server: OpenAIServer, store: Store) -> None:
+    server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."])]
+    given: Any = [(("user", "assistant")[n % 2], f"message-{n} " + "word " * 60) for n in range(60)]
+    given[20] = ("user", "message-20 " + "endless " * 3000)
+    async with turns_on(server, store, context=1024) as turns:
+        conversation_id = await store.create("anna", given)
+        await ended(turns, Ask("Hi", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
+        await quiet(turns)
+    pieces = [m[1]["content"] for m in asked(server, summaries=True)]
+    assert len(pieces) > 5
+    for n in range(60):
+        assert sum(f"message-{n} " in piece for piece in pieces) == 1
+    assert all(len(piece) < 4 * 1024 for piece in pieces)
+    assert sum("[cut]" in piece for piece in pieces) == 1
+
+
+async def test_a_summary_belongs_to_its_branch(server: OpenAIServer, store: Store) -> None:
+    server.answers = [lambda r: Reply(["Notes of whales."] if notes(r) else ["Sure."])]
+    async with turns_on(server, store) as turns:
+        run = await said(turns, "whales")
+        first = (await store.history(run.conversation_id))[0]
+        for message in ("two", "three"):
+            run = await said(turns, message, run)
+            await quiet(turns)
+        edited = await ended(turns, Ask("sharks", "anna", run.conversation_id, memory="summary", instead_of=first.id))
+        await quiet(turns)
+        again = await said(turns, "more", edited)
+    assert "whales" not in str(context(again).messages)
+
+
+async def test_a_model_of_this_process_is_left_to_the_turns(
+    server: OpenAIServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenAIBackend, "in_process", True)
+    slow = Reply(["."] * 20, pause=0.05)
+    server.answers = [lambda r: Hang() if notes(r) else slow if "slow" in str(r.body) else Reply(["Sure."])]
+    async with turns_on(server, store) as turns:
+        run = await said(turns, "one")
+        run = await said(turns, "two", run)
+        await until(lambda: len(asked(server, summaries=True)) == 1)
+        other = await turns.start(Ask("slow", "ben", memory="full"))
+        await until(lambda: not turns.summarizer._writing)
+        assert not other.ended
+        await until(lambda: other.ended)
+        await until(lambda: len(asked(server, summaries=True)) == 2)
+
+
+async def test_deleting_a_conversation_ends_its_summary(server: OpenAIServer, store: Store) -> None:
+    server.answers = [lambda r: Hang() if notes(r) else Reply(["Sure."])]
+    async with turns_on(server, store) as turns:
+        run = await said(turns, "one")
+        run = await said(turns, "two", run)
+        await until(lambda: turns.summarizer._writing)
+        await turns.delete(run.conversation_id)
+        await until(lambda: not turns.summarizer._tasks and not turns.summarizer._writing)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_is_told_is_what_the_provider_receives(server: OpenAIServer, store: Store, mode: str) -> None:
+    calls = Reply(["I look."], tools=[Tool("calculator", ['{"expression": ', '"17*23"}'])])
+
+    def answer(request: Request) -> Answer:
+        if notes(request):
+            return Reply(["Notes: whales <b>&amp;\u2028 \U0001f40b."])
+        last = request.body["messages"][-1]
+        return calls if last["role"] == "user" and "17*23" in last["content"] else Reply(["Sure \U0001f40b."])
+
+    server.answers = [answer]
+    words = (
+        "whales sing",
+        "sharks\n\n  bite",
+        "\u05e9\u05dc\u05d5\u05dd \U0001f40b",
+        "a\tb <|im_end|>",
+        "boats",
+        "nets",
+    )
+    async with turns_on(server, store, recall_turns=2, token_limit=256) as turns:
+        run = None
+        for message in (*words, "what of whales? 17*23"):
+            run = await ended(turns, Ask(message, "anna", run and run.conversation_id, memory=mode))
+            await quiet(turns)
+        assert run
+    told = [e.event for e in run.log.entries if e.type == "context"]
+    received = asked(server, summaries=False)[-2:]
+    assert len(told) == 2
+    for one, sent in zip(told, received, strict=True):
+        assert [(m["role"], m["content"]) for m in one.messages] == [(m["role"], m["content"] or "") for m in sent]
+        called = [[(c["function"]["name"]) for c in m.get("tool_calls") or ()] for m in sent]
+        assert [[c["name"] for c in m.get("tool_calls", ())] for m in one.messages] == called
+        assert sum(one.parts.values()) == one.tokens
+    body = [r.body for r in server.requests if r.method == "POST" and not notes(r)][-1]
+    assert [tool["name"] for tool in told[0].tools] == [tool["function"]["name"] for tool in body["tools"]]
+    if mode == "recall":
+        assert {m["why"] for m in told[0].messages if m["part"] == "recalled"} == {"matches whales"}
+    if mode == "summary":
+        assert "Notes: whales <b>&amp;\u2028 \U0001f40b." in received[0][0]["content"]

@@ -1,0 +1,79 @@
+from typing import Any
+
+import pytest
+
+from memory.histories import Histories
+from memory.store import Store
+from runs.errors import ChatError
+from tests.databases import ON_BOTH
+from tests.stores import a_run, begin
+
+pytestmark = ON_BOTH
+
+
+async def ended(store: Store, text: str, **more: Any) -> Any:
+    """A turn with its reply; returns the user's message."""
+    run = a_run()
+    asked, reply = await begin(store, run, text, **more)
+    await store.end_turn(run, reply.__class__(reply.id, "assistant", f"on {text}", "whole", run.id), "{}")
+    return asked
+
+
+async def before(histories: Histories, message: Any) -> list[str]:
+    return [m.text for m in (await histories.before("c", message)).messages]
+
+
+async def test_a_history_goes_on_from_where_it_was_known(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    histories, read = Histories(store), list[int | None]()
+    history = store.history
+
+    async def told(conversation_id: str, latest: int | None = None, end: str | None = None) -> Any:
+        read.append(latest)
+        return await history(conversation_id, latest, end)
+
+    monkeypatch.setattr(store, "history", told)
+    asked = [await ended(store, str(n)) for n in range(4)]
+    assert await before(histories, asked[0]) == []
+    assert await before(histories, asked[1]) == ["0", "on 0"]
+    assert await before(histories, asked[2]) == ["0", "on 0", "1", "on 1"]
+    assert await before(histories, asked[3]) == ["0", "on 0", "1", "on 1", "2", "on 2"]
+    assert read == [None, 4, 4]
+    known = await histories.before("c", asked[3])
+    assert all(m.guessed and m.tokens for m in known.messages)
+
+
+async def test_another_branch_is_read_anew(store: Store) -> None:
+    histories = Histories(store)
+    first, second, third = [await ended(store, str(n)) for n in range(3)]
+    await before(histories, third)
+    edited = await ended(store, "edited", instead_of=first.id)
+    assert await before(histories, edited) == []
+    assert await before(histories, await ended(store, "more")) == ["edited", "on edited"]
+    assert await before(histories, third) == ["0", "on 0", "1", "on 1"]
+    assert await before(histories, second) == ["0", "on 0"]
+
+
+async def test_what_still_grows_is_not_kept(store: Store) -> None:
+    histories, run = Histories(store), a_run()
+    _, reply = await begin(store, run, "one")
+    two, _ = await begin(store, a_run(), "two")  # as after a reply that could not be saved
+    assert await before(histories, two) == ["one", ""]
+    await store.grow(reply.__class__(reply.id, "assistant", "grown"))
+    assert await before(histories, two) == ["one", "grown"]
+
+
+async def test_the_least_used_go_first(store: Store) -> None:
+    histories = Histories(store, most=5)
+    made = [await store.create("anna", [("user", "a"), ("assistant", "b")]) for _ in range(4)]
+    for conversation_id in made:
+        await histories.up_to(conversation_id, (await store.conversation(conversation_id, "anna")).head)
+    assert list(histories._kept) == made[2:]
+    histories.forget(made[3])
+    assert list(histories._kept) == made[2:3]
+
+
+async def test_a_history_that_has_gone_is_not_found(store: Store) -> None:
+    asked = [await ended(store, str(n)) for n in range(2)]
+    await store.delete("c")
+    with pytest.raises(ChatError, match="deleted meanwhile"):
+        await Histories(store).before("c", asked[1])
