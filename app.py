@@ -32,6 +32,7 @@ from components.page import build_page
 from components.theme import build_theme
 from components.web import WEB, page_head
 from memory.store import Store
+from runs.errors import ChatError
 from runs.registry import Runs
 from settings import Settings, SettingsError, load_settings
 from transports.guard import GuardMiddleware
@@ -41,6 +42,7 @@ from transports.routes import OURS, answer_unrouted, build_router
 logger = logging.getLogger("glassbox")
 _PING_S, _PONG_S = 10.0, 15.0
 """Together less than the 30 s after which a vanished client must have been noticed."""
+_TIDY_S = 3600.0
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
@@ -55,7 +57,10 @@ class App:
         self.runs = Runs(most=settings.limits.runs)
         bounds = Limits(file_bytes=settings.limits.document_bytes)
         self.library = Library(settings.data / "library.db", Path(__file__).parent / "README.md", bounds)
-        self.turns = Turns(settings, self.backends, self.store, self.runs, Toolbox(settings.tools, self.library))
+        try:
+            self.turns = Turns(settings, self.backends, self.store, self.runs, Toolbox(settings.tools, self.library))
+        except ValueError as e:
+            raise SettingsError(f"memory, mirror: {e}") from None
         secret = load_secret(settings.secret, settings.data)
         self.identity = Identity(secret, cross_site=settings.on_space)
         self.demo = build_page(Handlers(self.turns, self.identity))
@@ -133,11 +138,22 @@ class App:
         await self.backends.open()
         await self.library.open()
         warming = asyncio.create_task(asyncio.to_thread(warm_up))
+        tidying = asyncio.create_task(self._tidy(), name="tidy")
         yield
+        tidying.cancel()
         await warming
 
+    async def _tidy(self) -> None:
+        """Now and then lets go of what is kept only for a time."""
+        while True:
+            try:
+                await self.turns.forget_idle()
+            except ChatError as e:
+                logger.error("what is too old: %s", e.message)
+            await asyncio.sleep(_TIDY_S)
+
     async def _end(self) -> None:
-        await self.runs.stop_all()
+        await self.turns.close()
         await self.backends.close()
         await self.library.close()
         await self.store.close()

@@ -113,7 +113,13 @@ class MemorySettings(_Section):
     recall_turns: Annotated[int, Field(ge=1, le=100)] = 3
     """recall: the most older turns that are given."""
     retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    """Conversations that nobody has gone on with for so long are deleted, and documents as old; 0 keeps all."""
+    """Conversations that nobody has gone on with for so long are deleted, and documents of visitors who have not used
+    theirs; 0 keeps all.
+    """
+    mirror: str | None = None
+    """`package.module:ClassName` of a LangChain message history that each finished turn is written into as well."""
+    mirror_options: dict[str, Any] = {}
+    """Its keyword arguments; {conversation_id} in them is replaced."""
 
 
 def parameter_range(name: str) -> tuple[int, int]:

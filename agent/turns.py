@@ -23,6 +23,7 @@ from agent.summaries import Job, Summarizer
 from agent.tools import Toolbox
 from backends import Backend, Backends, Key, Options
 from memory.histories import Histories, History
+from memory.linear import Mirror
 from memory.messages import Message, Summary, Tuning
 from memory.modes import Mode, get_mode
 from memory.store import Store
@@ -36,6 +37,7 @@ from settings import Settings, ToolSettings, parameter_range
 logger = logging.getLogger(__name__)
 
 _LOADING_S = 0.5
+_MIRROR_S = 2.0
 _HOTTEST = 2.0
 _PARAMETERS = {
     "window_turns": "The turns that are kept whole",
@@ -83,11 +85,14 @@ class Turns:
     def __init__(
         self, settings: Settings, backends: Backends, store: Store, runs: Runs, toolbox: Toolbox | None = None
     ) -> None:
-        """Without a toolbox there are no tools but the backends' own."""
+        """Without a toolbox there are no tools but the backends' own. Raises ValueError for a mirror that is none."""
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
         self.toolbox = toolbox or Toolbox(ToolSettings(enabled=[]))
         self.histories = Histories(store)
         self.summarizer = Summarizer(settings.memory, store, self.histories, runs)
+        memory = settings.memory
+        self._mirror = Mirror(memory.mirror, memory.mirror_options) if memory.mirror else None
+        self._mirroring: set[asyncio.Task[None]] = set()
         limits = settings.limits
         self._lifetime = Lifetime(limits.run_seconds, limits.abandoned_seconds, limits.stall_seconds)
 
@@ -138,7 +143,36 @@ class Turns:
         run.start(work, saver.end)
         if run.task and turn.mode.summarizes:
             run.task.add_done_callback(lambda _: self._summarize(run, turn, reply))
+        if run.task and self._mirror:
+            said = [] if ask.again else [asked]
+            run.task.add_done_callback(lambda _: self._reflect(run, [*said, replace(reply, text=run.text)]))
         return run
+
+    def _reflect(self, run: LiveRun, said: Sequence[Message]) -> None:
+        """Writes a turn into the mirror, in the background."""
+        if self._mirror and not run.discarded:
+            writing = asyncio.create_task(self._mirror.write(run.conversation_id, said), name=f"mirror {run.id}")
+            self._mirroring.add(writing)
+            writing.add_done_callback(self._mirroring.discard)
+
+    async def close(self) -> None:
+        """Ends the live runs, and what goes on between turns."""
+        await self.runs.stop_all()
+        await self.summarizer.close()
+        if self._mirroring:
+            await asyncio.wait(self._mirroring, timeout=_MIRROR_S)
+
+    async def forget_idle(self) -> None:
+        """Deletes what the settings keep only for a time."""
+        days = self.settings.memory.retention_days
+        if not days:
+            return
+        before = time.time() - days * 86400
+        spared = [run.conversation_id for run in self.runs.live()]
+        if gone := await self.store.forget_idle(before, spared):
+            logger.warning("%d conversations were deleted: nobody has gone on with them for %g days", gone, days)
+        if library := self.toolbox.library:
+            await library.forget_idle(before)
 
     def _summarize(self, run: LiveRun, turn: Prepared, reply: Message) -> None:
         """Between this turn and the next, its conversation's summary is brought up to date."""

@@ -200,6 +200,20 @@ class Store(Database):
             await _go_on_from(db, this, reply.id)
         return asked, reply
 
+    async def append(self, conversation_id: str, given: Sequence[tuple[Role, str]]) -> None:
+        """Whole messages after the current branch's end, none of which is answered."""
+        now, rows = time.time(), []
+        async with self.writing() as db:
+            head = await _use(db, conversation_id, next((t for r, t in given if r == "user"), ""), {"updated": now})
+            place = (await _message(db, conversation_id, head)).place if head else 0
+            for n, (role, text) in enumerate(given, place + 1):
+                made = Message(new_id(), role, text, parent_id=head)
+                rows.append(message_row(made, conversation_id, n, now))
+                head = made.id
+            if rows:
+                await db.execute(insert(messages), rows)
+                await _go_on_from(db, conversation_id, head)
+
     async def grow(self, reply: Message) -> None:
         """The reply so far."""
         so_far = {"text": storable(reply.text), "parts": parts_column(reply)}
@@ -253,6 +267,12 @@ class Store(Database):
             newest = newest.where(column == storable(value))
         async with self.reading() as db:
             return cast(str | None, (await db.execute(newest.limit(1))).scalar_one_or_none())
+
+    async def forget_idle(self, before: float, spared: Sequence[str] = ()) -> int:
+        """Deletes the conversations that nobody has gone on with since then (epoch seconds); returns how many."""
+        idle = conversations.c.updated < before, conversations.c.id.not_in(spared)
+        async with self.writing() as db:
+            return (await db.execute(delete(conversations).where(*idle))).rowcount
 
     async def delete(self, conversation_id: str) -> None:
         """Deletes a conversation with all that belongs to it."""

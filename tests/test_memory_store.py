@@ -185,3 +185,13 @@ async def test_a_turn_in_a_deleted_conversation_does_not_bring_it_back(store: St
         await store.begin_turn(a_run(conversation_id), "Hi")
     assert refused.value.code == "not_found"
     assert await store.size(conversation_id) == 0
+
+
+async def test_what_is_idle_is_deleted_and_what_is_spared_stays(store: Store) -> None:
+    made = [await store.create("anna", [("user", str(n))]) for n in range(3)]
+    begun = (await store.conversation(made[1], "anna")).updated
+    assert await store.forget_idle(begun, [made[0]]) == 0
+    assert await store.forget_idle(begun + 60, made[:1]) == 2
+    assert await texts(store, made[0]) == ["0"]
+    with pytest.raises(ChatError):
+        await store.conversation(made[2], "anna")

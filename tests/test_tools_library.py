@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -332,3 +333,22 @@ def test_owners_never_see_each_others_documents(
         await library.close()
 
     asyncio.run(scenario())
+
+
+async def test_documents_of_those_who_have_gone_are_removed(tmp_path: Path) -> None:
+    library = Library(tmp_path / "library.db")
+    await library.open()
+    for owner in ("anna", "ben"):
+        await library.add(owner, "a.txt", b"whales sing")
+    later = time.time()
+    await asyncio.sleep(0.01)
+    assert await library.search("ben", "whales")
+    await library.forget_idle(later)
+    assert (await library.documents("anna"), len(await library.documents("ben"))) == ([], 1)
+    assert await library.search("anna", "whales") == []
+    await library.close()
+    with closing(sqlite3.connect(tmp_path / "library.db")) as db, db:
+        db.execute("DELETE FROM uses")  # as from before uses were noted
+    await library.forget_idle(later)
+    assert len(await library.documents("ben")) == 1
+    await library.close()

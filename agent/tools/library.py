@@ -9,11 +9,12 @@ import logging
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agent.tools.reading import Row, name_and_kind, read_rows, text_rows
 from runs.errors import ChatError
@@ -35,6 +36,7 @@ CREATE TABLE IF NOT EXISTS documents (
     id TEXT PRIMARY KEY, owner TEXT, name TEXT NOT NULL, digest TEXT NOT NULL,
     first INTEGER NOT NULL, size INTEGER NOT NULL, characters INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS uses (owner TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS documents_owner ON documents (owner, name);
 CREATE VIRTUAL TABLE IF NOT EXISTS passages USING fts5(
     text, heading, place UNINDEXED, document UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2'
@@ -45,6 +47,10 @@ SELECT documents.name, passages.place, passages.text, -bm25(passages, 1.0, 2.0) 
 FROM passages JOIN documents ON documents.id = passages.document
 WHERE passages MATCH ? AND (documents.owner IS NULL OR documents.owner = ?) ORDER BY score DESC LIMIT ?
 """
+_USED = "INSERT INTO uses VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET at = excluded.at"
+_UNTOLD = "INSERT OR IGNORE INTO uses SELECT DISTINCT owner, ? FROM documents WHERE owner IS NOT NULL"
+"""Owners from before uses were noted count from now on."""
+_IDLE = "owner IN (SELECT owner FROM uses WHERE at < ?)"
 _TOTAL = "SELECT coalesce(sum(characters), 0) FROM documents WHERE owner IS NOT NULL"
 
 
@@ -121,6 +127,7 @@ class Library:
             if db.execute(_TOTAL).fetchone()[0] + _characters(rows) > limits.total_characters:
                 full = "this server's library is full"
                 raise ChatError("too_large", f"{name!r} was not added: {full}. Tell whoever runs this app.")
+            db.execute(_USED, (owner, time.time()))
             return _insert(db, owner, name, digest, rows)
 
         return await self._use(insert)
@@ -140,7 +147,22 @@ class Library:
         query = _query(words)
         if not query:
             return []
-        return await self._use(lambda db: [Passage(*row) for row in db.execute(_SEARCH, (query, owner, most))])
+
+        def find(db: sqlite3.Connection) -> list[Passage]:
+            db.execute("UPDATE uses SET at = ? WHERE owner = ?", (time.time(), owner))
+            return [Passage(*row) for row in db.execute(_SEARCH, (query, owner, most))]
+
+        return await self._use(find)
+
+    async def forget_idle(self, before: float) -> None:
+        """Removes the documents of owners who have not used theirs since then, in epoch seconds."""
+
+        def forget(db: sqlite3.Connection) -> None:
+            db.execute(_UNTOLD, (time.time(),))
+            _delete(db, _IDLE, (before,))
+            db.execute("DELETE FROM uses WHERE owner NOT IN (SELECT owner FROM documents WHERE owner IS NOT NULL)")
+
+        await self._use(forget)
 
     async def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Does the work in a thread, within one transaction."""
@@ -207,7 +229,7 @@ def _characters(rows: list[Row]) -> int:
     return sum(len(text) for text, _, _ in rows)
 
 
-def _delete(db: sqlite3.Connection, where: str, values: tuple[str, ...]) -> bool:
+def _delete(db: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> bool:
     """Deletes documents with their passages; whether there were any."""
     found = db.execute(f"SELECT id, first, size FROM documents WHERE {where}", values).fetchall()
     for document_id, first, size in found:
