@@ -1,0 +1,116 @@
+"""What a model is given, by `GET /runs/{id}/context` and `POST /context`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app import App
+from settings import LimitSettings
+from tests.conftest import scripted
+from tests.serving import client_of, events_of, refused, serving
+
+TALK = [{"role": ("user", "assistant")[n % 2], "content": f"{n} whale " + "words " * 20} for n in range(20)]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    priced = scripted("Priced").model_copy(update={"price": [0.5, 2.0]})
+    folder: Path = tmp_path_factory.mktemp("contexts")
+    with serving(folder, backends=[scripted(), priced], limits=LimitSettings(reply_tokens=1000)) as app:
+        yield app
+
+
+async def imported(client: httpx.AsyncClient) -> str:
+    answer = await client.post("/conversations", json={"messages": TALK})
+    return str(answer.json()["conversation_id"])
+
+
+async def looked(client: httpx.AsyncClient, **wanted: Any) -> dict[str, Any]:
+    answer = await client.post("/context", json=wanted)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+@pytest.mark.parametrize("memory", ["none", "full", "window", "tokens", "summary", "recall"])
+async def test_what_is_looked_at_is_what_is_then_given(app: App, memory: str) -> None:
+    async with client_of(app) as client:
+        this = await imported(client)
+        wanted = {"message": "whale 7", "conversation_id": this, "memory": memory, "window_turns": 2, "recall_turns": 1}
+        told = await looked(client, **wanted)
+        again = await looked(client, **wanted)
+        assert told == again
+        assert len((await client.get(f"/conversations/{this}")).json()["messages"]) == len(TALK), "nothing is stored"
+        events = await events_of(client, "POST", "/stream", json=wanted)
+        given = next(event for event in events if event["type"] == "context")
+        for name in ("messages", "left_out", "tokens", "limit", "parts", "estimated"):
+            assert told[name] == given[name]
+        assert (told["backend"], told["memory"], told["fits"]) == ("Script", memory, True)
+        assert told["note"] == given.get("note")
+        run = await client.get(f"/runs/{events[0]['run_id']}/context")
+        whole = run.json()
+        assert (whole["backend"], whole["memory"], len(whole["contexts"])) == ("Script", memory, 1)
+        assert whole["contexts"][0]["messages"] == told["messages"]
+        # the same turn, after it has been
+        asked = (await client.get(f"/conversations/{this}")).json()["messages"][-2]["id"]
+        for later in ({"message_id": asked}, {}):
+            named = {name: value for name, value in wanted.items() if name != "message"} | later
+            assert (await looked(client, **named))["messages"] == told["messages"]
+
+
+async def test_parameters_and_cost_are_told(app: App) -> None:
+    async with client_of(app) as client:
+        this = await imported(client)
+        told = await looked(client, conversation_id=this, message="Hi", backend="Priced", memory="window")
+        assert told["parameters"] == {"window_turns": 4}
+        assert sum(m["part"] == "recent" for m in told["messages"]) == 8
+        less = await looked(
+            client, conversation_id=this, message="Hi", backend="Priced", memory="window", window_turns=1, max_tokens=10
+        )
+        assert less["parameters"] == {"window_turns": 1}
+        assert sum(m["part"] == "recent" for m in less["messages"]) == 2
+        read = less["cost"]["input_tokens"]
+        assert read == less["tokens"] < told["tokens"]
+        money = {"input": round(read * 0.5 / 1e6, 8), "output": round(10 * 2.0 / 1e6, 8), "currency": "USD"}
+        assert less["cost"] == {"input_tokens": read, "output_tokens": 10, "money": money}
+
+
+async def test_what_does_not_fit_is_shown_all_the_same(app: App) -> None:
+    async with client_of(app) as client:
+        talk = [{"role": "user", "content": "word " * 6000}, {"role": "assistant", "content": "word " * 6000}]
+        this = (await client.post("/conversations", json={"messages": talk})).json()["conversation_id"]
+        told = await looked(client, conversation_id=this, message="Hi", memory="full")
+        assert (told["fits"], len(told["messages"])) == (False, 4)
+        assert told["tokens"] > told["limit"]
+
+
+async def test_a_new_conversation_has_a_context_too(app: App) -> None:
+    async with client_of(app, cookie=False) as client:
+        told = await looked(client, message="Hi")
+        assert [(m["role"], m["part"]) for m in told["messages"]] == [("system", "system"), ("user", "message")]
+
+
+async def test_bad_wishes_are_refused(app: App) -> None:
+    async with client_of(app) as client, client_of(app) as other:
+        this = await imported(client)
+        theirs = (await client.get(f"/conversations/{this}")).json()["messages"]
+        for wanted, status, code in (
+            ({}, 400, "invalid_request"),
+            ({"message": "Hi", "memory": "telepathy"}, 404, "not_found"),
+            ({"message": "Hi", "backend": "none"}, 404, "not_found"),
+            ({"message": "Hi", "conversation_id": "no such"}, 404, "not_found"),
+            ({"message_id": theirs[0]["id"]}, 400, "invalid_request"),
+            ({"conversation_id": this, "message_id": "no such"}, 404, "not_found"),
+            ({"conversation_id": this, "message_id": theirs[1]["id"]}, 400, "invalid_request"),
+            ({"message": "Hi", "window_turns": 0}, 400, "invalid_request"),
+            ({"message": "Hi", "window_turns": 10**30}, 400, "invalid_request"),
+            ({"message": "Hi", "token_limit": 1.5}, 400, "invalid_request"),
+            ({"message": "x" * 40_000}, 413, "too_large"),
+            ({"message": "Hi", "surprise": 1}, 400, "invalid_request"),
+        ):
+            await refused(await client.post("/context", json=wanted), status, code)
+        await refused(await other.post("/context", json={"conversation_id": this, "message": "Hi"}), 404, "not_found")
+        mine = await events_of(client, "POST", "/stream", json={"message": "tour"})
+        await refused(await other.get(f"/runs/{mine[0]['run_id']}/context"), 404, "not_found")
