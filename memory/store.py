@@ -57,28 +57,24 @@ class Store(Database):
         made: list[Message] = []
         for role, text in given:
             made.append(Message(new_id(), role, text, parent_id=made[-1].id if made else None))
-        return await self.take_in(owner, made, conversation_id=conversation_id)
+        return await self.take_in(owner, made, made[-1].id if made else None, conversation_id=conversation_id)
 
     async def take_in(
         self,
         owner: str | None,
         given: Sequence[Message],
+        head: str | None,
         *,
         title: str = "",
-        head: str | None = None,
         conversation_id: str | None = None,
     ) -> str:
-        """A new conversation with this tree of messages, each after its parent; returns its id.
-
-        It goes on from `head`, else from the last of them.
-        """
+        """A new conversation with this tree of messages, each after its parent, to go on from `head`; returns its id."""
         conversation_id, now = conversation_id or new_id(), time.time()
         title = title or next((m.text for m in given if m.role == "user"), "")
         places: dict[str | None, int] = {None: 0}
         for message in given:
             places[message.id] = places[message.parent_id] + 1
         rows = [message_row(m, conversation_id, places[m.id], now) for m in given]
-        head = head or (given[-1].id if given else None)
         async with self.writing() as db:
             await db.execute(_new_conversation(conversation_id, owner, title, now).values(head=head))
             if rows:
