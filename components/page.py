@@ -12,6 +12,7 @@ from components.handlers import Handlers
 from components.options import OptionsPane, build_options
 from components.panel import build_panel
 from components.session import PageState
+from components.viewer import build_viewer
 
 _QUIET: Any = {"postprocess": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -30,6 +31,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
         with gr.Row(elem_id="main"):
             pane = build_chat(settings.limits.message_characters)
             panel = build_panel()
+        build_viewer()
         wire_page(demo, handlers, page, choices, options, pane, panel)
         wire_approval(handlers, page, pane, panel)
         wire_options(handlers.choosing, choices, options)

@@ -17,7 +17,9 @@ from runs.parts import Part, parts_of
 from runs.state import AgentState, Step
 
 _LISTED = 40
-"""Messages that the context list shows of what was left out."""
+"""Messages that the panel lists of what was given, and of what was left out."""
+_BEFORE_GAP = 2
+"""Of a long list of what was given: the system prompt and the first message, before those that the panel leaves out."""
 _THOUGHTS = 600
 """Characters of the latest thinking that the panel shows."""
 _FRESH_S = 3.0
@@ -27,7 +29,7 @@ _FRESH_S = 3.0
 def build_panel() -> gr.HTML:
     """Its value is what `render_panel` makes."""
     template, style = (WEB / "panel.html").read_text(), (WEB / "panel.css").read_text()
-    return drawn_by("panel.js", "agent-state", template, "events.js", style=style)
+    return drawn_by("panel.js", "agent-state", template, "events.js", "given.js", shared="context", style=style)
 
 
 def render_panel(state: AgentState, *, whole: bool) -> dict[str, Any]:
@@ -133,17 +135,37 @@ def _end(text: str) -> str:
 
 
 def render_context(context: events.Context) -> dict[str, Any]:
-    """What the model was given, with long texts and long lists cut for the page; the record has all of it."""
-    left = context.left_out
+    """What the model was given, with long texts and long lists cut for the page; the viewer shows all of it."""
+    given, left = context.messages, context.left_out
+    skipped = given[_BEFORE_GAP : _BEFORE_GAP - _LISTED] if len(given) > _LISTED else []
+    listed = [*given[:_BEFORE_GAP], *given[_BEFORE_GAP + len(skipped) :]]
     return {
         "tokens": context.tokens,
         "limit": context.limit,
         "estimated": context.estimated,
-        "messages": [_shown_message(m) for m in context.messages],
+        "parts": context.parts,
+        "note": context.note,
+        "tools": [_shown_message(tool) for tool in context.tools or ()],
+        "messages": [_shown_message(m) for m in listed],
+        "gap": {"after": _BEFORE_GAP, "count": len(skipped), "tokens": _sum(skipped)} if skipped else None,
         "left_out": [_shown_message(m) for m in left[-_LISTED:]],
         "left_out_count": len(left),
-        "left_out_tokens": sum(int(m["tokens"]) for m in left),
+        "left_out_tokens": _sum(left),
+        "reasons": _reasons(left),
     }
+
+
+def _reasons(left: Sequence[events.JSON]) -> list[dict[str, Any]]:
+    """Of all that was left out: how much for each reason, in the order in which they come first."""
+    groups: dict[str, list[events.JSON]] = {}
+    for message in left:
+        groups.setdefault(message["reason"], []).append(message)
+    found = [{"reason": reason, "count": len(those), "tokens": _sum(those)} for reason, those in groups.items()]
+    return found[:_LISTED]
+
+
+def _sum(messages: Sequence[events.JSON]) -> int:
+    return sum(int(m["tokens"]) for m in messages)
 
 
 def _shown_message(message: events.JSON) -> dict[str, Any]:

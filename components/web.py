@@ -8,17 +8,24 @@ import gradio as gr
 WEB = Path(__file__).parent.parent / "web"
 
 
-def drawn_by(script: str, elem_id: str, template: str, *more: str, style: str = "") -> gr.HTML:
+def drawn_by(
+    script: str, elem_id: str, template: str, *more: str, shared: str | None = None, style: str = ""
+) -> gr.HTML:
     """A component whose value a script of `web/` draws into its template, which is built once.
 
-    `more` scripts draw other parts of it; each has its own names. Nothing of a value is ever read as markup: Gradio
+    `more` scripts draw other parts of it; each has its own names. They all know those of the script `shared`.js, whose
+    style is in `shared`.css. Nothing of a value is ever read as markup: Gradio
     would evaluate a template with the value in it once more.
     """
+    code = "\n".join(f"{{\n{(WEB / name).read_text()}\n}}" for name in (script, *more))
+    if shared:
+        code = f"{(WEB / f'{shared}.js').read_text()}\n{code}"
+        style = f"{(WEB / f'{shared}.css').read_text()}\n{style}"
     return gr.HTML(
         value=None,
         html_template=template,
         css_template=style,
-        js_on_load="\n".join(f"{{\n{(WEB / name).read_text()}\n}}" for name in (script, *more)),
+        js_on_load=code,
         apply_default_css=False,
         elem_id=elem_id,
     )

@@ -50,6 +50,34 @@ def test_a_long_list_of_what_was_left_out_is_cut_and_counted() -> None:
     shown = render_context(events.Context([], left, 0, 10))
     assert [m["content"] for m in shown["left_out"]] == [str(n) for n in range(460, 500)]
     assert (shown["left_out_count"], shown["left_out_tokens"]) == (500, 1000)
+    assert shown["reasons"] == [{"reason": "old", "count": 500, "tokens": 1000}]
+
+
+def test_what_was_left_out_is_counted_by_reason_over_all_of_it() -> None:
+    left = [{"role": "user", "content": "x", "tokens": n, "reason": "old" if n % 2 else "empty"} for n in range(1, 101)]
+    assert render_context(events.Context([], left, 0, 10))["reasons"] == [
+        {"reason": "old", "count": 50, "tokens": 2500},
+        {"reason": "empty", "count": 50, "tokens": 2550},
+    ]
+
+
+def test_of_many_messages_given_the_first_and_the_latest_are_listed() -> None:
+    given = [{"role": "user", "content": str(n), "tokens": 3} for n in range(500)]
+    shown = render_context(events.Context(given, [], 1500, 2000))
+    assert [m["content"] for m in shown["messages"]] == ["0", "1", *(str(n) for n in range(462, 500))]
+    assert shown["gap"] == {"after": 2, "count": 460, "tokens": 1380}
+    whole = render_context(events.Context(given[:40], [], 120, 2000))
+    assert (len(whole["messages"]), whole["gap"]) == (40, None)
+
+
+def test_parts_a_note_and_tools_are_passed_on_and_old_records_have_none() -> None:
+    recalled = {"role": "user", "content": "the whale", "tokens": 4, "part": "recalled", "why": "matches whale"}
+    tool = {"name": "clock", "content": "x" * 5000, "tokens": 6}
+    shown = render_context(events.Context([recalled], [], 10, 99, parts={"recalled": 4}, note="so", tools=[tool]))
+    assert (shown["messages"], shown["parts"], shown["note"]) == ([recalled], {"recalled": 4}, "so")
+    assert "5,000 characters" in shown["tools"][0]["content"]
+    old = render_context(events.Context([], [], 0, 10))
+    assert (old["parts"], old["note"], old["tools"]) == (None, None, [])
 
 
 def test_calls_that_run_at_once_stand_below_their_own_steps() -> None:

@@ -14,6 +14,7 @@ EXAMPLES = [
     events.Run("c", "b", "m"),
     events.Status("waiting", "Waiting"),
     events.Context([{"role": "user", "content": "hi", "tokens": 1}], [], 1, 10),
+    events.Context([], [], 9, 10, True, {"tools": 9}, "so", [{"name": "clock", "content": "tells", "tokens": 9}]),
     events.ModelStart("m", None, "model"),
     events.ModelEnd("m", {"input_tokens": 1, "output_tokens": 2}, 0.5),
     events.ModelEnd("m", None, 0.5, "cancelled"),

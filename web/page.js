@@ -85,6 +85,13 @@ document.addEventListener('click', (e) => {
   setTimeout(() => $('#send')?.click(), 60);
 });
 
+// What the model was given for a reply, and what other memory modes would give it: components/viewer.py shows both.
+document.addEventListener('click', (e) => {
+  const button = e.target.closest('[data-context], [data-compare]'), { context: run, message } = button?.dataset ?? {};
+  if (button?.hasAttribute('data-compare')) window.glassboxCompare?.();
+  else if (run) window.glassboxContext?.(run, message);
+});
+
 // With the first message the address becomes the conversation's, so that a reload finds it.
 window.glassboxAddress = (id) => {
   const address = new URL(location.href), now = address.searchParams.get('conversation');

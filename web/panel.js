@@ -6,7 +6,7 @@ const NAMES = {
   tool: 'Running a tool', approval: 'Waiting for your approval', stalled: 'Stalled', complete: 'Done',
   stopped: 'Stopped', error: 'Failed',
 };
-let value = null, at = 0, drawnAt = 0, context = null, contextRun = null;
+let value = null, at = 0, drawnAt = 0, contextRun = null;
 
 const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const seconds = (s) => s == null ? '–' : s < 10 ? `${s.toFixed(2)} s` : s < 100 ? `${s.toFixed(1)} s` : `${Math.round(s)} s`;
@@ -102,26 +102,6 @@ function fillBar(node, step, whole) {
   put(output, step.output || 'none');
 }
 
-function row(node, message) {
-  put(node.children[0], message.role);
-  put(node.children[1], message.content);
-  put(node.children[2], `${message.tokens.toLocaleString('en')} tok`);
-  node.title = message.reason ?? '';
-}
-
-function drawContext() {
-  const left = $('.left-out');
-  $('.empty').hidden = Boolean(context);
-  list($('.given'), context?.messages ?? [], () => make('li', 'b', 'p', 'small'), row);
-  put($('[data-context-total]'), context ? `${context.estimated ? '≈ ' : ''}${context.tokens.toLocaleString('en')} of ${context.limit.toLocaleString('en')} tokens` : '');
-  $('.fill i').style.width = context ? share(context.tokens, context.limit) : '0';
-  left.hidden = !context?.left_out_count;
-  if (left.hidden) return;
-  const shown = context.left_out.length < context.left_out_count ? `, the latest ${context.left_out.length} listed` : '';
-  put(left.firstElementChild, `Left out: ${context.left_out_count} messages, ${context.left_out_tokens.toLocaleString('en')} tokens (${context.left_out.at(-1).reason})${shown}`);
-  list(left.lastElementChild, context.left_out, () => make('li', 'b', 'p', 'small'), row);
-}
-
 function draw() {
   const next = props.value;
   if (next?.cleared) window.glassboxAddress?.(null);
@@ -136,8 +116,8 @@ function draw() {
     window.glassboxApprovals?.(null, []);
     window.glassboxParts?.(null, false, []);
     window.glassboxEvents?.(null, false);
-    context = null;
-    drawContext();
+    contextRun = null;
+    window.glassboxGiven?.(null, null);
     return;
   }
   if (next.run !== value?.run) $('.bars').replaceChildren();
@@ -158,14 +138,12 @@ function draw() {
   put($('[data-tools]'), value.tools.length ? `Tools called: ${value.tools.join(', ')}` : '');
   $('.thoughts').hidden = !value.thoughts;
   if (value.thoughts) put($('.thoughts p'), value.thoughts);
-  if (value.context) { context = value.context; contextRun = value.run; drawContext(); }
-  else if (contextRun !== value.run && value.run) { context = null; contextRun = value.run; drawContext(); }
+  if (value.context || contextRun !== value.run) window.glassboxGiven?.(value.run, value.context);
+  contextRun = value.run;
   drawTimes();
 }
 
 element.addEventListener('click', (event) => {
-  const item = event.target.closest('.given li, .left-out li');
-  if (item) item.toggleAttribute('data-open');
   const bar = event.target.closest('.bars li');
   if (event.target.closest('.detail button')) trigger('cancel', { call: bar.dataset.call });
   else if (bar && !event.target.closest('.detail')) bar.children[0].ariaExpanded = String(bar.toggleAttribute('data-open'));
