@@ -8,7 +8,7 @@ import gradio as gr
 
 from agent.tools import Toolbox
 from backends import Backends
-from components.choices import render_parameters
+from components.choices import PARAMETERS, render_parameters
 from components.options import render_options
 from components.render import render_backends
 from components.web import as_text, warn
@@ -44,6 +44,18 @@ class Choosing:
     async def on_mode(self, mode: str) -> list[Any]:
         """-> parameters, but for their values"""
         return render_parameters(mode if mode in MODES else self._memory.default, self._memory)
+
+    async def on_use(self, data: gr.EventData) -> Updates:
+        """A mode with its parameters, as they were compared. -> memory, parameters"""
+        told = data._data if isinstance(data._data, dict) else {}
+        mode, given = told.get("memory"), told.get("parameters")
+        if mode not in MODES or not isinstance(given, dict):
+            return (gr.skip(),) * (1 + len(PARAMETERS))
+        own = {name: n for name in PARAMETERS if isinstance(n := given.get(name), int)}
+        drawn = render_parameters(mode, self._memory)
+        return mode, *(
+            one | ({"value": own[name]} if name in own else {}) for name, one in zip(PARAMETERS, drawn, strict=True)
+        )
 
     async def on_news(self, request: gr.Request) -> Updates:
         """When there is news of a backend. -> backend, about"""

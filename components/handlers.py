@@ -3,7 +3,6 @@
 A handler never owns a run: it starts one, and `tail.py` follows it.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +10,14 @@ import gradio as gr
 
 from agent.turns import Ask, Turns
 from components.approval import Approving
-from components.choices import PARAMETERS, render_parameters
+from components.choices import PARAMETERS
 from components.choosing import Choosing
 from components.drawing import draw, last_state
 from components.endpoint import Endpoint
+from components.opening import Opening
 from components.panel import render_panel
 from components.render import (
     meant_text,
-    render_backends,
     render_buttons,
     render_frame,
     render_messages,
@@ -27,10 +26,8 @@ from components.session import DRAWN, PageState
 from components.tail import Tail
 from components.web import warn
 from memory.messages import Tuning
-from memory.modes import MODES
 from memory.store import NO_MESSAGE
 from runs.errors import ChatError
-from runs.state import AgentState
 from transports.identity import Identity
 
 Updates = tuple[Any, ...]
@@ -43,6 +40,7 @@ class Handlers:
         self.turns, self.identity = turns, identity
         self.choosing = Choosing(turns.settings, turns.backends, identity, turns.toolbox)
         self.approving = Approving(turns, identity)
+        self.opening = Opening(turns, identity, self.choosing)
         self.endpoint = Endpoint(turns, identity)
         self.tail = Tail(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
@@ -50,40 +48,6 @@ class Handlers:
 
     def _visitor(self, request: gr.Request) -> str | None:
         return self.identity.visitor(request.cookies or {})
-
-    async def on_load(self, request: gr.Request) -> Updates:
-        """-> page, chat, live, panel, send, stop, intro, earlier, turns, backend, memory, about, options, parameters"""
-        query: Mapping[str, str] = request.query_params or {}
-        first, memory = self.backends.first.name, str(self._memory.default)
-        page, state = PageState(self._visitor(request)), AgentState()
-        tuning = Tuning()
-        self.backends.keys.enter(page.visitor)
-        if conversation_id := query.get("conversation"):
-            try:
-                found = await self.store.conversation(conversation_id, page.visitor)
-                page = await self._drawn(page, found.id, DRAWN)
-                run = self.runs.of(found.id)
-                page.run_id = run.id if run else None
-                state = run.state if run else await last_state(self.store, page)
-                first, memory = self._still_there(found.backend) or first, found.memory or memory
-                tuning = found.tuning
-            except ChatError as e:
-                warn(e.message)
-        panel = render_panel(state, whole=True) if state.run_id else None
-        mode = memory if memory in MODES else str(self._memory.default)
-        return (
-            page,
-            render_messages(page.drawn),
-            [],
-            panel,
-            *render_buttons(page),
-            *render_frame(page),
-            gr.update(choices=render_backends(self.backends, page.visitor), value=first),
-            mode,
-            self.backends.listed(page.visitor),
-            *self.choosing.options(first, page.visitor, tuning),
-            *render_parameters(mode, self._memory, tuning),
-        )
 
     async def on_send(self, prompt: str, page: PageState, request: gr.Request, *chosen: Any) -> Updates:
         """`chosen` is what `_wanted` reads. -> page, prompt, chat, live, panel, send, stop, intro, earlier, turns"""
@@ -259,9 +223,6 @@ class Handlers:
 
     async def _drawn(self, page: PageState, conversation_id: str, latest: int) -> PageState:
         return await draw(self.store, self.runs, page.visitor, conversation_id, latest)
-
-    def _still_there(self, name: str | None) -> str | None:
-        return name if name in {backend.name for backend in self.backends} else None
 
 
 def _id_of(data: gr.EventData) -> str | None:

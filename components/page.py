@@ -8,6 +8,7 @@ from gradio.events import api
 from components.chat import ChatPane, build_chat
 from components.choices import Choices, build_choices
 from components.choosing import Choosing
+from components.drawer import build_drawer
 from components.handlers import Handlers
 from components.options import OptionsPane, build_options
 from components.panel import build_panel
@@ -29,12 +30,14 @@ def build_page(handlers: Handlers) -> gr.Blocks:
             handlers.turns.toolbox.names,
         )
         with gr.Row(elem_id="main"):
+            drawer = build_drawer()
             pane = build_chat(settings.limits.message_characters)
             panel = build_panel()
-        build_viewer()
-        wire_page(demo, handlers, page, choices, options, pane, panel)
+        viewer = build_viewer()
+        wire_page(demo, handlers, page, choices, options, pane, panel, drawer)
         wire_approval(handlers, page, pane, panel)
         wire_options(handlers.choosing, choices, options)
+        viewer.use(handlers.choosing.on_use, None, [choices.memory, *choices.parameters], **_QUIET)
         demo.unload(handlers.choosing.on_leave)
         api(handlers.endpoint.chat, api_name="chat")
     queued: gr.Blocks = demo.queue(default_concurrency_limit=None, api_open=False, max_size=200)
@@ -49,26 +52,20 @@ def wire_page(
     options: OptionsPane,
     pane: ChatPane,
     panel: gr.HTML,
+    drawer: gr.HTML,
 ) -> None:
     """A turn is three listeners in a row, so that the conversation is no output while tokens stream."""
     begun = [
         page, pane.prompt, pane.chat, pane.live, panel, pane.send, pane.stop, pane.intro, pane.earlier, pane.turns
     ]  # fmt: skip
     chosen = [choices.backend, choices.memory, *options.tuning, *choices.parameters]
+    opened = [
+        *[one for one in begun if one is not pane.prompt],
+        *[choices.backend, choices.memory, choices.about, *options.drawn, *choices.parameters],
+    ]
     starts = [
-        demo.load(
-            handlers.on_load,
-            None,
-            [
-                *[one for one in begun if one is not pane.prompt],
-                choices.backend,
-                choices.memory,
-                choices.about,
-                *options.drawn,
-                *choices.parameters,
-            ],
-            **_QUIET,
-        ),
+        demo.load(handlers.opening.on_load, None, opened, **_QUIET),
+        drawer.open(handlers.opening.on_open, [page], opened, trigger_mode="always_last", **_QUIET),
         gr.on(
             [pane.prompt.submit, pane.send.click],
             handlers.on_send,

@@ -23,6 +23,9 @@ class PageState:
     versions: dict[str, list[str]] = field(default_factory=dict)
     """For each drawn message that is not the only one after the same: the ids of all of these, the oldest first."""
 
+    left: bool = False
+    """Whether the page shows another conversation by now: whoever still follows for it says nothing more."""
+
     def of(self, visitor: str | None) -> "PageState":
         """This state for the visitor it belongs to, an empty one for all others."""
         return self if self.visitor == visitor else PageState(visitor)

@@ -41,7 +41,8 @@ class Tail:
 
     async def follow(self, page: PageState, request: gr.Request) -> AsyncIterator[Updates]:
         """Follows the page's run: the first token at once, then a few times a second. -> live, panel"""
-        run = self._run(page.of(self.identity.visitor(request.cookies or {})), request)
+        page = page.of(self.identity.visitor(request.cookies or {}))
+        run = self._run(page, request)
         if run is None:
             yield gr.skip(), gr.skip()  # a generator without a yield would empty its outputs
             return
@@ -54,7 +55,7 @@ class Tail:
 
         async with aclosing(run.log.follow(wake_s=wake_s)) as batches:
             async for batch in batches:
-                if run.discarded:  # the page has been emptied: nothing of it may come back
+                if run.discarded or page.left:  # the page shows something else: nothing of it may come back
                     yield gr.skip(), gr.skip()
                     return
                 fresh_context = any(isinstance(entry.event, events.Context) for entry in batch)

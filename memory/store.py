@@ -68,7 +68,7 @@ class Store(Database):
         title: str = "",
         conversation_id: str | None = None,
     ) -> str:
-        """A new conversation with this tree of messages, each after its parent, to go on from `head`; returns its id."""
+        """A new conversation with this tree of messages, each after its parent, that goes on from `head`; its id."""
         conversation_id, now = conversation_id or new_id(), time.time()
         title = title or next((m.text for m in given if m.role == "user"), "")
         places: dict[str | None, int] = {None: 0}

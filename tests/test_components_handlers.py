@@ -69,7 +69,7 @@ class Page:
 
     async def load(self, **query: str) -> tuple[Any, ...]:
         self.request.query_params = query
-        updates = await self.handlers.on_load(self.request)
+        updates = await self.handlers.opening.on_load(self.request)
         self.state, self.chat = updates[:2]
         return updates
 

@@ -19,7 +19,7 @@ function makeColumn(place) {
     look(column, WAIT_MS);
   });
   use.addEventListener('click', () => {
-    window.glassboxUse?.({ memory: column.answer.memory, parameters: column.answer.parameters });
+    trigger('use', { memory: column.answer.memory, parameters: column.answer.parameters });
     dialog.close();
   });
   grid.append(root);

@@ -25,7 +25,7 @@ function follow(column) {
   new MutationObserver(watchChildren).observe(column, { childList: true });
   watchChildren();
   grown.observe(column);
-  document.addEventListener('click', (e) => { if (e.target.closest('#send, [data-prompt]')) following = true; }, true);
+  document.addEventListener('click', (e) => { if (e.target.closest('#send, [data-prompt], #drawer a, #drawer .new')) following = true; }, true);
   document.addEventListener('keydown', (e) => { if (e.key === 'Enter' && e.target.closest?.('#prompt')) following = true; }, true);
 }
 
@@ -98,6 +98,7 @@ window.glassboxAddress = (id) => {
   if ((id || null) === now) return;
   if (id) address.searchParams.set('conversation', id); else address.searchParams.delete('conversation');
   history.replaceState(history.state, '', address);
+  window.glassboxConversations?.();
 };
 
 // A line that is dead without having been closed, as after a sleep, says nothing for ever: if the server answers another

@@ -121,6 +121,7 @@ function draw() {
     return;
   }
   if (next.run !== value?.run) $('.bars').replaceChildren();
+  if (next.run !== value?.run || next.live !== value?.live) window.glassboxConversations?.();
   value = next; at = performance.now();
   window.glassboxAddress?.(value.conversation);
   window.glassboxApprovals?.(value.run, value.approvals);

@@ -1,0 +1,92 @@
+"""Showing a conversation on the page: as it is loaded, and as one is chosen from the list."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from agent.turns import Turns
+from components.choices import render_parameters
+from components.choosing import Choosing
+from components.drawing import draw, last_state
+from components.panel import render_panel
+from components.render import render_backends, render_buttons, render_frame, render_messages
+from components.session import DRAWN, PageState
+from components.web import warn
+from memory.messages import Tuning
+from memory.modes import MODES
+from runs.errors import ChatError
+from transports.identity import Identity
+
+Updates = tuple[Any, ...]
+_CHOSEN = 14
+"""Outputs after `turns`: what is chosen above the conversation."""
+
+
+class Opening:
+    """One for all pages. Its handlers give values to page, chat, live, panel, send, stop, intro, earlier, turns; and to
+    backend, memory, about, options, parameters.
+    """
+
+    def __init__(self, turns: Turns, identity: Identity, choosing: Choosing) -> None:
+        self._turns, self._identity, self._choosing = turns, identity, choosing
+        self._memory = turns.settings.memory
+
+    async def on_load(self, request: gr.Request) -> Updates:
+        """The conversation that the address names, or none."""
+        query: Mapping[str, str] = request.query_params or {}
+        page = PageState(self._identity.visitor(request.cookies or {}))
+        self._turns.backends.keys.enter(page.visitor)
+        try:
+            if conversation_id := query.get("conversation"):
+                return await self._opened(page.visitor, conversation_id)
+        except ChatError as e:
+            warn(e.message)
+        chosen = self._chosen(page.visitor, self._turns.backends.first.name, str(self._memory.default), Tuning())
+        return *self._drawn(page, None), *chosen
+
+    async def on_open(self, page: PageState, request: gr.Request, data: gr.EventData) -> Updates:
+        """The conversation that was chosen; a new one, with the choices of the moment, where that is None.
+
+        A run that the page followed goes on without it.
+        """
+        visitor = self._identity.visitor(request.cookies or {})
+        wanted = data._data.get("id") if isinstance(data._data, dict) else None
+        page = page.of(visitor)
+        try:
+            opened = await self._opened(visitor, wanted) if isinstance(wanted, str) else None
+        except ChatError as e:
+            warn(e.message)
+            opened = None
+        page.left = True
+        if opened:
+            return opened
+        return *self._drawn(PageState(visitor), {"cleared": True}), *(gr.skip(),) * _CHOSEN
+
+    async def _opened(self, visitor: str | None, conversation_id: str) -> Updates:
+        turns = self._turns
+        found = await turns.store.conversation(conversation_id, visitor)
+        page = await draw(turns.store, turns.runs, visitor, found.id, DRAWN)
+        run = turns.runs.of(found.id)
+        page.run_id = run.id if run else None
+        state = run.state if run else await last_state(turns.store, page)
+        there = found.backend in {backend.name for backend in turns.backends}
+        backend = found.backend if there and found.backend else turns.backends.first.name
+        memory = found.memory if found.memory in MODES else str(self._memory.default)
+        panel = render_panel(state, whole=True) if state.run_id else {"cleared": False}
+        return *self._drawn(page, panel), *self._chosen(visitor, backend, str(memory), found.tuning)
+
+    def _drawn(self, page: PageState, panel: dict[str, Any] | None) -> Updates:
+        """-> page, chat, live, panel, send, stop, intro, earlier, turns"""
+        return page, render_messages(page.drawn), [], panel, *render_buttons(page), *render_frame(page)
+
+    def _chosen(self, visitor: str | None, backend: str, memory: str, tuning: Tuning) -> Updates:
+        """-> backend, memory, about, options, parameters"""
+        backends = self._turns.backends
+        return (
+            gr.update(choices=render_backends(backends, visitor), value=backend),
+            memory,
+            backends.listed(visitor),
+            *self._choosing.options(backend, visitor, tuning),
+            *render_parameters(memory, self._memory, tuning),
+        )

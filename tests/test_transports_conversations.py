@@ -1,0 +1,131 @@
+"""The list of conversations, and what goes out and comes in: Markdown, and JSON with its branches."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import App
+from tests.serving import client_of, events_of, refused, serving
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    folder: Path = tmp_path_factory.mktemp("conversations")
+    with serving(folder) as app:
+        yield app
+
+
+async def said(client: Any, message: str, **more: Any) -> dict[str, Any]:
+    """A turn; returns its first event."""
+    return dict((await events_of(client, "POST", "/stream", json={"message": message, **more}))[0])
+
+
+async def test_the_list_is_the_visitors_own(app: App) -> None:
+    async with client_of(app) as anna, client_of(app) as ben, client_of(app, cookie=False) as nobody:
+        one = (await said(anna, "whales"))["conversation_id"]
+        two = (await said(anna, "ships", memory="recall"))["conversation_id"]
+        await said(nobody, "whales")
+        told = (await anna.get("/conversations")).json()
+        assert [c["id"] for c in told["conversations"]] == [two, one]
+        newest = told["conversations"][0]
+        assert (newest["title"], newest["memory"], newest["live"], newest["found"]) == ("ships", "recall", False, None)
+        assert told["next"] is None
+        found = (await anna.get("/conversations", params={"search": "WHALE"})).json()["conversations"]
+        assert [(c["id"], c["found"]) for c in found] == [(one, "whales")]
+        for other in (ben, nobody):
+            assert (await other.get("/conversations")).json() == {"conversations": [], "next": None}
+            await refused(await other.patch(f"/conversations/{one}", json={"title": "mine"}), 404, "not_found")
+            await refused(await other.get(f"/conversations/{one}?format=markdown"), 404, "not_found")
+        renamed = await anna.patch(f"/conversations/{one}", json={"title": " of  whales "})
+        assert renamed.json() == {"id": one, "title": "of whales"}
+        await refused(await anna.patch(f"/conversations/{one}", json={"title": " "}), 400, "invalid_request")
+        await refused(await anna.get("/conversations", params={"format": "x", "limit": 0}), 400, "invalid_request")
+        await refused(await anna.get("/conversations", params={"before": "x"}), 400, "invalid_request")
+
+
+async def test_markdown_is_a_file_that_nothing_in_it_can_break(app: App) -> None:
+    async with client_of(app) as client:
+        talk = [
+            {"role": "user", "content": "<b>Hi</b> \u05e9\u05dc\u05d5\u05dd/../\"'\n# not a title"},
+            {
+                "role": "assistant",
+                "content": "```\ncode\n```",
+                "standing": "stopped",
+                "note": "Stopped by you",
+                "parts": [{"kind": "tool", "text": "````\n</details>", "start": 1.0, "name": "t", "input": {"a": 1}}],
+            },
+        ]
+        this = (await client.post("/conversations", json={"messages": talk})).json()["conversation_id"]
+        answer = await client.get(f"/conversations/{this}?format=markdown")
+        assert answer.headers["content-type"].startswith("text/markdown")
+        named = answer.headers["content-disposition"]
+        assert named.startswith('attachment; filename="b Hi b') and "/" not in named and "\n" not in named
+        text = answer.text
+        assert text.startswith("# \\<b\\>Hi\\</b\\>")
+        assert "## You\n\n<b>Hi</b>" in text
+        assert "`````\n````\n</details>\n`````" in text
+        assert text.rstrip().endswith("```\ncode\n```\n\n*Stopped by you*")
+
+
+async def test_branches_go_out_and_come_in(app: App) -> None:
+    async with client_of(app) as client:
+        this = (await said(client, "one"))["conversation_id"]
+        await said(client, "two", conversation_id=this)
+        whole = (await client.get(f"/conversations/{this}")).json()
+        assert [m["content"] for m in whole["messages"]][::2] == ["one", "two"]
+        assert whole["other_messages"] == []
+        first, reply = whole["messages"][:2]
+        branch = [
+            {"role": "assistant", "content": "another reply", "id": "b1", "parent_id": first["id"]},
+            {"role": "user", "content": "other", "id": "a2", "parent_id": "a1"},
+            {"role": "assistant", "content": "ha", "id": "a1", "parent_id": reply["id"], "standing": "growing"},
+            {"role": "user", "content": "another beginning", "id": "c1", "parent_id": None},
+            {"role": "user", "content": "hangs nowhere", "id": "d1", "parent_id": "no such"},
+        ]
+        sent = whole | {"other_messages": branch, "title": "Taken in"}
+        copy = (await client.post("/conversations", json=sent)).json()["conversation_id"]
+        got = (await client.get(f"/conversations/{copy}")).json()
+        assert got["title"] == "Taken in"
+        assert [m["content"] for m in got["messages"]] == [m["content"] for m in whole["messages"]]
+        assert {m["id"] for m in got["messages"]}.isdisjoint(m["id"] for m in whole["messages"])
+        others = {m["content"]: m for m in got["other_messages"]}
+        assert others.keys() == {"another reply", "other", "ha", "another beginning"}
+        assert others["another reply"]["parent_id"] == got["messages"][0]["id"]
+        assert others["other"]["parent_id"] == others["ha"]["id"]
+        assert others["ha"]["standing"] == "interrupted"
+        assert others["another beginning"]["parent_id"] is None
+        again = (await client.post("/conversations", json=got)).json()["conversation_id"]
+        assert len((await client.get(f"/conversations/{again}")).json()["other_messages"]) == 4
+        await said(client, "goes on", conversation_id=again)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"messages": [{"role": "user", "content": "x", "parts": "none"}]},
+        {"messages": [{"role": "critic", "content": "x"}]},
+        {"messages": [{"role": "user", "content": "x", "standing": "odd"}]},
+        {"messages": [], "title": "x" * 300},
+        {"messages": [], "other_messages": {}},
+        {},
+        [],
+    ],
+)
+async def test_what_is_no_conversation_is_refused(app: App, bad: Any) -> None:
+    async with client_of(app) as client:
+        await refused(await client.post("/conversations", json=bad), 400, "invalid_request")
+
+
+async def test_odd_parts_do_not_stop_an_import(app: App) -> None:
+    async with client_of(app) as client:
+        parts = [{"kind": "thinking", "text": "Hm\ud800", "start": 1.0}, {"kind": "virus"}, 7, None]
+        message = {"role": "assistant", "content": "x", "parts": parts, "run_id": "not taken"}
+        sent = json.dumps({"messages": [message]})
+        answer = await client.post("/conversations", content=sent, headers={"Content-Type": "application/json"})
+        this = answer.json()["conversation_id"]
+        (kept,) = (await client.get(f"/conversations/{this}")).json()["messages"]
+        assert [part["text"] for part in kept["parts"]] == ["Hm\ufffd"]
+        assert kept["run_id"] is None
