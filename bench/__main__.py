@@ -1,13 +1,14 @@
 """Measures how fast the bundled model's text reaches a run's log, beside the bare binding; how a reply streams: our
 page and a plain `gr.ChatInterface`; and how late tools' partial results are on our page, each page with none and with
 many earlier messages; how steadily many followers of a run are served over HTTP, beside a minimal server; and whether
-anything is lost where lines drop.
+anything is lost where lines drop, or where the app is killed.
 
 Everything is measured in one run, taking turns, so that whatever else the machine does falls on all alike. Each
 measurement of a page has a server and a browser of its own. Ends with 0 if text came at 0.95 of the bare rate or more,
 every reply was whole, our Stop stopped the model, a long conversation costs our page at most 1.2 times what a new one
 does, 95 in 100 partial results are on it within 300 ms, followers were served steadily for at most 1.5 times the CPU of
-the minimal server, and no drop lost anything; else with 1, or with 2 where there is no browser for the page.
+the minimal server, no drop lost anything, and no kill more than the last second of a reply; else with 1, or with 2
+where there is no browser for the page.
 """
 
 import argparse
@@ -31,15 +32,16 @@ from playwright.sync_api import Playwright, sync_playwright
 from bench.browser import RATE, Page, find_chromium, measure_reply, measure_stop, measure_tools, open_page
 from bench.drops import measure_drops
 from bench.followers import measure_followers
+from bench.kills import measure_kills
 from bench.model import MOST_TOKENS
 from bench.rate import measure_rates
-from bench.report import print_drops, print_followers, print_rates, print_report, print_tools
+from bench.report import print_drops, print_followers, print_kills, print_rates, print_report, print_tools
 from bench.server import OURS, VANILLA, Server, Site, end_children
 from bench.tools import CASES
 
-_PARTS = ("rate", "page", "tool", "followers", "drops")
+_PARTS = ("rate", "page", "tool", "followers", "drops", "kills")
 _IN_BROWSER = ("page", "tool")
-_RUNS, _DROPS = 50, 500
+_RUNS, _DROPS, _KILLS = 50, 500, 100
 _RESULTS = Path(__file__).parent / "results"
 _NO_BROWSER = """\
 No Chromium found. Install one and have it on the PATH as chromium or google-chrome, or set BENCH_CHROMIUM to its path.
@@ -60,7 +62,9 @@ def _at_least(least: int, most: int) -> Any:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", choices=_PARTS, help="measure only this")
-    parser.add_argument("--reps", type=_at_least(1, 100), help="repetitions (default 12 of the rate, else 3)")
+    parser.add_argument(
+        "--reps", type=_at_least(1, 100), help="repetitions (default 100 kills, 12 of the rate, else 3)"
+    )
     parser.add_argument("--tokens", type=_at_least(20, MOST_TOKENS), default=300, help="of a reply (default 300)")
     parser.add_argument("--history", type=_at_least(2, 10_000), default=400, help="earlier messages (default 400)")
     return parser.parse_args()
@@ -133,6 +137,8 @@ def _measured(part: str, given: argparse.Namespace, chromium: str) -> list[dict[
             return _run(chromium, _tool_turns(given.history), given.reps or 3)
         case "followers":
             return measure_followers(given.reps or 3)
+        case "kills":
+            return measure_kills(given.reps or _KILLS)
         case _:
             return [measure_drops(_RUNS, _DROPS, seed) for seed in range(given.reps or 1)]
 
@@ -148,6 +154,8 @@ def _printed(part: str, rows: list[dict[str, Any]], given: argparse.Namespace) -
             return print_tools(rows)
         case "followers":
             return print_followers(rows)
+        case "kills":
+            return print_kills(rows)
         case _:
             return print_drops(rows)
 

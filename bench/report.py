@@ -87,6 +87,35 @@ def print_drops(rows: Sequence[Row]) -> bool:
     return all(row["whole"] == row["runs"] and not sum(row["left"].values()) for row in rows)
 
 
+MOST_LOST_S = 1.0
+"""Of a reply that a kill has cut: what was seen of it, and is not stored."""
+SLOWER = 1.2
+"""A start after a kill, to one after a clean end: medians, and their noise."""
+
+
+def print_kills(rows: Sequence[Row]) -> bool:
+    """Prints what `kill -9` has cost; returns whether that is at most the last second of a reply."""
+    usual, kills = rows[0]["usual_s"], rows[1:]
+    lost, starts = [row["lost_s"] for row in kills], [row["start_s"] for row in kills]
+    wrong, unsound = sum(bool(row["wrong"]) for row in kills), sum(not row["sound"] for row in kills)
+    ratio = median(starts) / median(usual)
+    print("\n## kill -9 while four conversations stream\n")
+    header = [
+        "kills",
+        "lost or wrong",
+        "databases damaged",
+        "lost of a cut reply, worst",
+        "p50",
+        "start, to the usual one",
+    ]
+    told = [str(len(kills)), str(wrong), str(unsound), f"{max(lost):.2f} s", f"{median(lost):.2f} s", f"{ratio:.2f}"]
+    print(_table(header, [told]))
+    for row in kills:
+        for words in row["wrong"]:
+            print(f"- {words}")
+    return not wrong and not unsound and max(lost) <= MOST_LOST_S and ratio <= SLOWER
+
+
 def percentile(values: Sequence[float], percent: int) -> float:
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
