@@ -14,8 +14,8 @@ from langchain_core.tools import BaseTool
 
 from backends.errors import explain
 from backends.keys import Key
-from memory.messages import guess
 from runs.errors import ChatError
+from runs.tokens import guess
 from settings import BackendSettings
 
 PROGRESS = "prompt_progress"

@@ -7,10 +7,11 @@ least used go first.
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
-from memory.messages import Message, guess
+from memory.messages import Message
 from memory.recall import Index
 from memory.store import Store
 from runs.errors import ChatError
+from runs.tokens import guess
 
 _MOST = 60_000
 _STEP = 4

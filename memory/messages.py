@@ -30,11 +30,6 @@ class Message:
     """The message before it, None for a first one. More than one message after the same begin branches."""
 
 
-def guess(text: str) -> int:
-    """About how many tokens a text has, where nobody counts: one for four bytes."""
-    return -(-len(text.encode()) // 4)
-
-
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What the messages of a branch up to `message_id`, that one included, come to."""

@@ -149,6 +149,7 @@ function open(wanted, keep) {
   document.querySelector('#show-conversations')?.setAttribute('aria-expanded', String(wanted));
   if (keep && !narrow()) localStorage.setItem(KEY, wanted ? 'open' : 'closed');
   if (wanted) load();
+  if (wanted && narrow()) $('.close').focus();
 }
 
 $('.new').addEventListener('click', () => go(null));
@@ -170,7 +171,11 @@ file.addEventListener('change', async () => {
 document.addEventListener('click', (e) => {
   if (e.target.closest('#show-conversations')) open(!document.body.classList.contains('conversations'), true);
 });
-element.addEventListener('keydown', (e) => { if (e.key === 'Escape' && narrow()) { open(false); document.querySelector('#show-conversations')?.focus(); } });
+document.addEventListener('keydown', (e) => {
+  if (e.key !== 'Escape' || !narrow() || !document.body.classList.contains('conversations') || e.target.closest?.('.list input')) return;
+  open(false);
+  document.querySelector('#show-conversations')?.focus();
+});
 addEventListener('popstate', () => go(current(), true));
 
 // Called by the panel when a conversation or a run begins or ends, and by the page when the address changes.

@@ -164,7 +164,7 @@ def test_markup_in_a_document_is_text_everywhere(scripted: Chat) -> None:
     assert found(scripted, "quaggas").count(MARKUP) == 3
     scripted.bar("search").locator("> button").click()
     scripted.bar("search").locator("pre", has_text=f"</details>{MARKUP}").wait_for()
-    page.locator("#context .given p", has_text=MARKUP).first.wait_for()
+    page.locator("#context .given li", has_text=MARKUP).first.wait_for()
     scripted.open(page.url)
     page.wait_for_selector("#chat .parts")
     assert (scripted.part("search").locator("pre").last.text_content() or "").count(MARKUP) == 3

@@ -332,7 +332,7 @@ def test_markup_in_a_command_is_text_everywhere(chooser: Chat) -> None:
     chooser.send(f"/shout {text}")
     chooser.wait_end()
     assert chooser.page.inner_text("#chat .parts summary span") == text
-    chooser.page.locator("#context .given p", has_text="window.hacked").last.wait_for()
+    chooser.page.locator("#context .given li", has_text="window.hacked").last.wait_for()
     assert chooser.page.locator(":is(#chat, #agent-state) :is(script, [onerror])").count() == 0
     assert chooser.page.evaluate("window.hacked") is None
     assert chooser.errors == []

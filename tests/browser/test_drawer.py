@@ -1,0 +1,148 @@
+"""The list of a visitor's conversations, as somebody uses it."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, expect
+
+from tests.browser.conftest import Chat, RunningApp
+
+
+@pytest.fixture
+def visitor(app: RunningApp, browser: Browser) -> Iterator[Chat]:
+    """Somebody who has not been here before, on a wide page."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    chat = Chat(context.new_page(), app.url)
+    chat.choose("backend", "Scripted tour")
+    yield chat
+    assert chat.errors == []
+    context.close()
+
+
+def said(chat: Chat, text: str) -> None:
+    chat.send(text)
+    chat.wait_end()
+
+
+def entries(chat: Chat) -> Locator:
+    return chat.page.locator("#drawer .one")
+
+
+def menu(chat: Chat, place: int) -> Locator:
+    entries(chat).nth(place).hover()
+    entries(chat).nth(place).locator(".more").click()
+    return chat.page.locator("#drawer .menu")
+
+
+def test_conversations_are_listed_opened_and_gone_back_to(visitor: Chat) -> None:
+    page = visitor.page
+    expect(page.locator("#drawer .told")).to_have_text("What you say here is kept in this list.")
+    said(visitor, "hello whales")
+    whales = page.url
+    page.click("#drawer .new")
+    page.wait_for_selector("#intro", state="visible")
+    assert "conversation" not in page.url
+    said(visitor, "hello ships")
+    expect(entries(visitor)).to_have_count(2)
+    expect(entries(visitor).first).to_have_attribute("aria-current", "true")
+    visitor.type("a draft")
+    entries(visitor).nth(1).locator("a").click()
+    expect(page.locator("#chat [data-testid=user]").last).to_have_text("hello whales")
+    assert page.url == whales
+    assert page.input_value("#prompt textarea") == "a draft"
+    page.go_back()
+    expect(page.locator("#chat [data-testid=user]").last).to_have_text("hello ships")
+    page.reload()
+    expect(page.locator("#chat [data-testid=user]").last).to_have_text("hello ships")
+
+
+def test_a_run_goes_on_while_another_conversation_is_shown(visitor: Chat) -> None:
+    page = visitor.page
+    said(visitor, "hello")
+    page.click("#drawer .new")
+    page.wait_for_selector("#intro", state="visible")
+    visitor.send("tour")
+    visitor.wait_token()
+    expect(entries(visitor).first).to_have_class(re.compile("live"))
+    entries(visitor).nth(1).locator("a").click()
+    expect(page.locator("#chat [data-testid=user]").last).to_have_text("hello")
+    page.wait_for_selector("#send", state="visible")
+    page.wait_for_timeout(700)
+    expect(page.locator("#live-reply [data-testid=bot]")).to_have_count(0)
+    entries(visitor).first.locator("a").click()
+    visitor.wait_end()
+    assert "scripted tour" in visitor.reply() or "Type approval" in visitor.reply()
+
+
+def test_search_marks_what_it_finds_in_any_message(visitor: Chat) -> None:
+    page = visitor.page
+    said(visitor, "hello <b>whales</b> & co")
+    page.click("#drawer .new")
+    page.wait_for_selector("#intro", state="visible")
+    said(visitor, "faults")
+    page.fill("#drawer input[type=search]", "<B>whale")
+    expect(entries(visitor)).to_have_count(1)
+    expect(page.locator("#drawer mark")).to_have_text("<b>whale")
+    page.fill("#drawer input[type=search]", "no such word")
+    expect(page.locator("#drawer .told")).to_have_text("Nothing has these words.")
+    page.fill("#drawer input[type=search]", "")
+    expect(entries(visitor)).to_have_count(2)
+
+
+def test_one_is_renamed_kept_as_a_file_imported_and_deleted(visitor: Chat, tmp_path: Path) -> None:
+    page = visitor.page
+    said(visitor, "hello")
+    menu(visitor, 0).get_by_text("Rename").click()
+    page.keyboard.type("Of <i>whales</i>")
+    page.keyboard.press("Enter")
+    expect(entries(visitor).first.locator("b")).to_have_text("Of <i>whales</i>")
+    box = menu(visitor, 0)
+    with page.expect_download() as kept:
+        box.get_by_text("JSON").click()
+    kept.value.save_as(tmp_path / "kept.json")
+    assert json.loads((tmp_path / "kept.json").read_text())["title"] == "Of <i>whales</i>"
+    with page.expect_download() as read:
+        box.get_by_text("Markdown").click()
+    assert read.value.suggested_filename.endswith(".md")
+    box.get_by_text("Delete").click()
+    page.locator("#drawer .menu").get_by_text("Keep").click()
+    menu(visitor, 0).get_by_text("Delete").click()
+    page.locator("#drawer .menu").get_by_text("Delete", exact=True).click()
+    expect(entries(visitor)).to_have_count(0)
+    page.wait_for_selector("#intro", state="visible")
+    page.set_input_files("#drawer input[type=file]", tmp_path / "kept.json")
+    expect(page.locator("#chat [data-testid=user]")).to_have_text("hello")
+    expect(entries(visitor).first.locator("b")).to_have_text("Of <i>whales</i>")
+    (tmp_path / "odd.json").write_text("{no")
+    page.set_input_files("#drawer input[type=file]", tmp_path / "odd.json")
+    expect(page.locator("#drawer .told")).to_contain_text("odd.json was not imported")
+
+
+def test_a_narrow_page_shows_the_list_above_everything(app: RunningApp, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    chat = Chat(context.new_page(), app.url)
+    chat.choose("backend", "Scripted tour")
+    said(chat, "hello")
+    assert not chat.page.is_visible("#drawer")
+    chat.page.click("#show-conversations")
+    expect(entries(chat)).to_have_count(1)
+    chat.page.keyboard.press("Escape")
+    chat.page.click("#show-conversations")
+    entries(chat).first.locator("a").click()
+    chat.page.wait_for_selector("#drawer", state="hidden")
+    expect(chat.page.locator("#chat [data-testid=user]")).to_have_text("hello")
+    assert chat.errors == []
+    context.close()
+
+
+def test_another_visitor_sees_none_of_it(visitor: Chat, app: RunningApp, browser: Browser) -> None:
+    said(visitor, "hello")
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    other = Chat(context.new_page(), visitor.page.url)
+    other.wait_toast("no such conversation")
+    expect(other.page.locator("#drawer .told")).to_have_text("What you say here is kept in this list.")
+    assert entries(other).count() == 0
+    context.close()

@@ -1,0 +1,152 @@
+"""What the conversation remembers, with the real model: branches, six modes, and a kill in mid-reply."""
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser.conftest import Chat, RunningApp
+
+_CONFIG = """
+[limits]
+reply_tokens = 150
+
+[memory]
+window_turns = 1
+recall_turns = 1
+"""
+
+
+_SUMMARY = """async () => {
+  const conversation_id = new URL(location.href).searchParams.get('conversation');
+  const body = JSON.stringify({ conversation_id, memory: 'summary' });
+  const answer = await fetch('context', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+  return Boolean((await answer.json()).parts?.summary);
+}"""
+
+
+def wait_summary(chat: Chat) -> None:
+    """Until there is a summary for the next turn: it is written in the background."""
+    until = time.monotonic() + 60
+    while not chat.page.evaluate(_SUMMARY):
+        assert time.monotonic() < until, "no summary was written"
+        chat.page.wait_for_timeout(300)
+
+
+_STORY = "Write a long story about a whale and a lighthouse keeper."
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """The real model, with short replies."""
+    running = RunningApp(tmp_path_factory.mktemp("short"), _CONFIG)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def person(short: RunningApp, browser: Browser) -> Iterator[Chat]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    chat = Chat(context.new_page(), short.url)
+    yield chat
+    assert chat.errors == []
+    context.close()
+
+
+def parts(chat: Chat) -> set[str]:
+    """What the panel says that the context is made of."""
+    told = chat.page.locator("#context .key li").all_text_contents()
+    return {re.sub(r"[^a-z]", "", text) for text in told}
+
+
+def said(chat: Chat, text: str) -> None:
+    chat.send(text)
+    chat.wait_end()
+
+
+def test_six_modes_a_kill_and_all_is_there(person: Chat, short: RunningApp) -> None:
+    page = person.page
+    said(person, "My whale is called Otto.")
+    said(person, "Boats are made of wood.")
+    seen = {}
+    for mode in ("none", "full", "window", "tokens", "recall", "summary"):
+        person.choose("memory", mode)
+        said(person, f"What is my whale called? ({mode})")
+        seen[mode] = parts(person)
+        if mode == "summary":  # its first turn has none yet: it is written after it
+            expect(page.locator("#context")).to_contain_text("no summary yet")
+            wait_summary(person)
+            said(person, "And now?")
+            seen[mode] = parts(person)
+    assert seen["none"] == {"system", "message"}
+    assert seen["full"] == seen["window"] == seen["tokens"] == {"system", "recent", "message"}
+    assert seen["recall"] == {"system", "recalled", "recent", "message"}
+    assert seen["summary"] >= {"system", "summary", "message"}
+    before = person.texts("user")
+    person.send(_STORY)
+    person.wait_token()
+    short.process.send_signal(signal.SIGKILL)
+    short.process.wait()
+    short.start()
+    person.open(page.url)
+    assert person.texts("user") == [*before, _STORY]
+    expect(page.locator("#chat .bot-row").last).to_contain_text("Interrupted")
+    assert page.locator("#memory input").input_value().startswith("summary")
+    page.locator("#chat [title=Retry]").last.click()
+    page.wait_for_selector("#stop", state="visible")
+    person.wait_end()
+    expect(page.locator("#chat .versions").last).to_contain_text("2/2")
+
+
+def test_branches_are_made_and_walked(person: Chat) -> None:
+    page = person.page
+    person.choose("backend", "Scripted tour")
+    said(person, "hello")
+    said(person, "faults")
+    page.locator("#chat .message-row").nth(1).hover()
+    page.locator("#chat .turn").get_by_text("Retry").first.click()
+    page.wait_for_selector("#stop", state="visible")
+    person.wait_end()
+    assert person.texts("user") == ["hello"]
+    expect(page.locator("#chat .versions")).to_contain_text("2/2")
+    page.get_by_label("Earlier version").click()
+    expect(page.locator("#chat [data-testid=user]").last).to_have_text("faults")
+    expect(page.locator("#chat .versions").first).to_contain_text("1/2")
+    page.reload()
+    expect(page.locator("#chat [data-testid=user]").last).to_have_text("faults")
+    page.get_by_label("Later version").click()
+    expect(page.locator("#chat [data-testid=user]")).to_have_count(1)
+
+
+def test_parameters_stand_beside_the_mode_and_are_kept(person: Chat) -> None:
+    page = person.page
+    person.choose("backend", "Scripted tour")
+    for mode, shown in (("window", ["window-turns"]), ("summary", ["window-turns", "summary-tokens"]), ("none", [])):
+        person.choose("memory", mode)
+        for name in ("window-turns", "token-limit", "summary-tokens", "recall-turns"):
+            expect(page.locator(f"#{name}")).to_have_count(int(name in shown))
+    person.choose("memory", "window")
+    page.fill("#window-turns input", "2")
+    page.press("#window-turns input", "Tab")
+    for n in range(4):
+        said(person, f"hello {n}")
+    expect(page.locator("#context")).to_contain_text("older than the last 2 turns")
+    page.reload()
+    expect(page.locator("#window-turns input")).to_have_value("2")
+
+
+def test_a_drawn_context_opens_from_an_earlier_reply(person: Chat, tmp_path: Path) -> None:
+    page = person.page
+    person.choose("backend", "Scripted tour")
+    said(person, "first words")
+    said(person, "second words")
+    page.locator("#chat .message-row").nth(1).hover()
+    page.locator("#chat .turn").get_by_text("Context").first.click()
+    dialog = page.locator("#viewer dialog")
+    expect(dialog).to_contain_text("first words")
+    expect(dialog).not_to_contain_text("second words")
