@@ -20,8 +20,9 @@ setup: .venv/ready
 run: setup
 	@exec $(BIN)/python app.py $(ARGS)
 
+# Two at once: most of the time is waiting, for the browser above all.
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .

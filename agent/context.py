@@ -22,7 +22,7 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
     """The fields of a `Context` event, for these messages of a turn."""
     calls = [_calls(message) for message in messages]
     asked = [json.dumps(made, ensure_ascii=False) for made in calls if made]
-    readings = await backend.read([m.text for m in messages] + asked)
+    readings = await backend.read([m.text for m in messages] + asked, given.key)
     of_calls = iter(readings[len(messages) :])
     told: list[JSON] = []
     parts: Counter[str] = Counter()
@@ -43,7 +43,7 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
         "left_out": given.left_out,
         "tokens": parts.total(),
         "limit": given.room,
-        "estimated": bool(given.tools) or not backend.exact_counts,
+        "estimated": bool(given.tools) or any(reading.guessed for reading in readings),
         "parts": {part: parts[part] for part in PARTS if parts[part]},
         "note": given.note,
         "tools": list(given.tools) or None,

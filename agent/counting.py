@@ -7,14 +7,16 @@ conversation that would be seconds, and most of it is left out.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from backends import Backend
+from backends import Backend, Key
 from memory.messages import Message
 from memory.modes import Limits, Mode, Past, matching
 
 _STEP = 16
 
 
-async def counted(backend: Backend, mode: Mode, past: Past, limits: Limits, known: dict[str, Message]) -> Past:
+async def counted(
+    backend: Backend, mode: Mode, past: Past, limits: Limits, known: dict[str, Message], key: Key | None
+) -> Past:
     """The history with the tokens, and the texts, of all that the mode may keep as the backend reads them.
 
     `known` is what it has read before, by id, and takes in what it reads now.
@@ -24,21 +26,24 @@ async def counted(backend: Backend, mode: Mode, past: Past, limits: Limits, know
     most = limits.room if mode.bounded else float("inf")
     while at > first and size <= most:
         start = max(first, at - step)
-        size += await _count(backend, messages, range(start, at), known)
+        size += await _count(backend, messages, range(start, at), known, key)
         at, step = start, step * 2
     if mode.searches:
-        await _count(backend, messages, matching(past, limits), known)
+        await _count(backend, messages, matching(past, limits), known, key)
     return replace(past, messages=messages)
 
 
-async def _count(backend: Backend, messages: list[Message], places: Sequence[int], known: dict[str, Message]) -> int:
+async def _count(
+    backend: Backend, messages: list[Message], places: Sequence[int], known: dict[str, Message], key: Key | None
+) -> int:
     """Counts the messages at these places; returns their tokens together."""
-    fresh = [messages[place] for place in places if messages[place].id not in known]
+    read = (known.get(messages[place].id) for place in places)
+    fresh = [messages[place] for place, one in zip(places, read, strict=True) if one is None or (one.guessed and key)]
     if fresh:
-        readings = await backend.read([message.text for message in fresh])
+        readings = await backend.read([message.text for message in fresh], key)
         for message, reading in zip(fresh, readings, strict=True):
             tokens = reading.tokens + backend.template.message(message.role)
-            known[message.id] = replace(message, text=reading.text, tokens=tokens, guessed=False)
+            known[message.id] = replace(message, text=reading.text, tokens=tokens, guessed=reading.guessed)
     size = 0
     for place in places:
         messages[place] = known[messages[place].id]

@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool
 
 from agent.context import offered
 from agent.counting import counted
-from backends import Backend
+from backends import Backend, Key
 from memory.histories import History
 from memory.messages import Message, Summary, Tuning
 from memory.modes import LeftOut, Limits, Mode, Past, recent_from
@@ -60,19 +60,29 @@ class Given:
     note: str | None = None
     tools: Sequence[events.JSON] = ()
     """What the model is told of the tools that it may choose, as {name, content, tokens}."""
+    key: Key | None = None
+    """Lets the provider be asked how it counts what comes later."""
 
 
 async def give(
-    settings: Settings, backend: Backend, turn: Turn, reply_tokens: int, tools: Sequence[BaseTool] = ()
+    settings: Settings,
+    backend: Backend,
+    turn: Turn,
+    reply_tokens: int,
+    tools: Sequence[BaseTool] = (),
+    key: Key | None = None,
 ) -> Given:
-    """Selects the context: what the mode keeps of the history, as this backend reads it. `tools` may be chosen."""
+    """Selects the context: what the mode keeps of the history, as this backend reads it. `tools` may be chosen.
+
+    With a `key` its provider may be asked to count.
+    """
     asked, mode, prompt = turn.asked, turn.mode, turn.tuning.system_prompt
     if prompt is None:
         prompt = settings.system_prompt
     loaded = await turn.history()
     history, unanswered = _answered(loaded.messages)
     template = backend.template
-    message, system = await backend.read([asked.text, prompt])
+    message, system = await backend.read([asked.text, prompt], key)
     prompted = bool(system.text.strip())
     told = await offered(backend, tools)
     spent = template.once(prompted=prompted) + message.tokens + template.message("user")
@@ -84,11 +94,11 @@ async def give(
     past = Past(history)
     if mode.summarizes:
         made, failed = await turn.summary(history)
-        past = replace(past, summary=made and await _read(backend, made, prompted=prompted), failed=failed)
+        past = replace(past, summary=made and await _read(backend, made, key, prompted=prompted), failed=failed)
     if mode.searches:
         older, most = history[: recent_from(history, limits)], _SEARCHED * limits.recall_turns
         past = replace(past, matches=await asyncio.to_thread(loaded.index.search, older, asked.text, most))
-    past = await counted(backend, mode, past, limits, loaded.read.setdefault(backend.name, {}))
+    past = await counted(backend, mode, past, limits, loaded.read.setdefault(backend.name, {}), key)
     view = mode.select(past, limits)
     messages = [
         *_system(system.text, view.summary),
@@ -96,9 +106,9 @@ async def give(
     ]
     parts = {m.id: "recalled" if m.id in view.why else "recent" for m in view.kept}
     parts |= {asked.id: "message", "system": "summary" if view.summary else "system"}
-    left_out = [_left_out(item, exact=backend.exact_counts) for item in (*unanswered, *view.left_out)]
+    left_out = [_left_out(item, exact=not message.guessed) for item in (*unanswered, *view.left_out)]
     summary_tokens = view.summary.tokens if view.summary else 0
-    return Given(messages, left_out, room, mode.name, parts, view.why, summary_tokens, view.note, told)
+    return Given(messages, left_out, room, mode.name, parts, view.why, summary_tokens, view.note, told, key)
 
 
 def limits_of(memory: MemorySettings, tuning: Tuning, room: int, spent: int) -> Limits:
@@ -113,9 +123,9 @@ def limits_of(memory: MemorySettings, tuning: Tuning, room: int, spent: int) -> 
     )
 
 
-async def _read(backend: Backend, summary: Summary, *, prompted: bool) -> Summary:
+async def _read(backend: Backend, summary: Summary, key: Key | None, *, prompted: bool) -> Summary:
     """The summary as the backend reads it, with all that it adds to the context."""
-    text, template = (await backend.read([f"{SUMMARY}{summary.text}"]))[0], backend.template
+    text, template = (await backend.read([f"{SUMMARY}{summary.text}"], key))[0], backend.template
     tokens = text.tokens + _SEAM
     if not prompted:
         tokens += template.once(prompted=True) - template.once(prompted=False) + template.message("system")

@@ -119,7 +119,7 @@ async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage
     if not fresh:
         return list(messages)
     spent = (await context_of(backend, given, [m for m in messages if m not in fresh]))["tokens"]
-    readings = await backend.read([m.text for m in fresh])
+    readings = await backend.read([m.text for m in fresh], given.key)
     share = max(_LEAST, (given.room - spent) // len(fresh) - 2 * backend.template.user)
     share = min(share, backend.result_tokens or share)
     read = {}

@@ -280,7 +280,7 @@ class Turns:
             begun = time.time()
             try:
                 options, kit = self.options(backend, turn.tuning), kit_on(backend, prepared.kit)
-                given = await give(self.settings, backend, turn, options.max_tokens, choosable(kit))
+                given = await give(self.settings, backend, turn, options.max_tokens, choosable(kit), key)
                 if given.note:
                     run.say("queued", given.note)
                 work = _stream(run, backend.chat_model(options, key), backend, given, options, kit)

@@ -64,6 +64,8 @@ class Reading:
 
     text: str
     tokens: int
+    guessed: bool = False
+    """Whether the tokens are estimated: nobody has counted them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,6 @@ class Backend(ABC):
     is_model: ClassVar[bool] = True
     in_process: ClassVar[bool] = False
     """Whether its model runs on this machine's own processors, so that what it writes for one delays another."""
-    exact_counts: bool = False
-    """Whether the tokens of `read` are counted by the model's own tokenizer, not estimated."""
     template = Template()
 
     knows_tools: bool = True
@@ -163,9 +163,12 @@ class Backend(ABC):
     def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
         """The model for one turn; cheap to call. Only after `wait_ready`."""
 
-    async def read(self, texts: Sequence[str]) -> list[Reading]:
-        """How the model will read each text; here as it is, with an estimate of four bytes to a token."""
-        return [Reading(text, guess(text)) for text in texts]
+    async def read(self, texts: Sequence[str], key: Key | None = None) -> list[Reading]:
+        """How the model will read each text; here as it is, with an estimate of four bytes to a token.
+
+        `key` lets a provider be asked; without one nothing leaves this machine.
+        """
+        return [Reading(text, guess(text), guessed=True) for text in texts]
 
     def error(self, exception: Exception) -> ChatError | None:
         """The exception as one that a visitor may read; None if it is not this backend's to explain."""

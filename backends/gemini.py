@@ -1,16 +1,27 @@
 """Google's Gemini, through langchain-google-genai."""
 
 import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 
 import httpx
 from langchain_core.language_models import BaseChatModel
 
-from backends.base import BackendError, Health
+from backends.base import BackendError, Health, Reading, Template
 from backends.errors import retry_after
 from backends.keys import Key
 from backends.remote import RemoteBackend, Unusable, probed
+from runs.tokens import guess
 from settings import BackendSettings
 
+logger = logging.getLogger(__name__)
+
+_COUNTED, _COUNTED_AT_ONCE = 5000, 16
+_COUNT_S, _COUNT_AGAIN_S = 1.0, 60.0
+"""How long a turn waits to have its texts counted, and for how long none does after that was in vain."""
 _GOOGLE = "https://generativelanguage.googleapis.com"
 
 
@@ -18,6 +29,8 @@ class GeminiBackend(RemoteBackend):
     kind = "gemini"
     uses = frozenset({"model", "key", "base_url", "options"})
     max_tokens_field = "max_output_tokens"
+    template = Template(prompted=0, bare=0, user=0, assistant=0)
+    """Google counts texts alone."""
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
@@ -26,6 +39,8 @@ class GeminiBackend(RemoteBackend):
         if own := settings.options.keys() & {"api_key", "google_api_key", "base_url", "model"}:
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
         self._address = settings.base_url or _GOOGLE
+        self._counted: OrderedDict[str, int] = OrderedDict([("", 0)])
+        self._count_again = 0.0
 
     def build(self, key: Key | None) -> BaseChatModel:
         from backends.gemini_chat import GeminiChat
@@ -45,6 +60,39 @@ class GeminiBackend(RemoteBackend):
             return GeminiChat(**wanted)
         except Exception as e:  # its text may hold the key
             raise Unusable(f"its options are not accepted ({type(e).__name__})") from None
+
+    async def read(self, texts: Sequence[str], key: Key | None = None) -> list[Reading]:
+        """Counted by Google, https://ai.google.dev/api/tokens, if it answers at once; else estimated.
+
+        What has been counted is known from then on: a turn asks for what is new to it.
+        """
+        fresh = [text for text in dict.fromkeys(texts) if text and text not in self._counted][-_COUNTED_AT_ONCE:]
+        if fresh and key and time.monotonic() >= self._count_again:
+            await self._count(fresh, key)
+        guesses = [Reading(text, guess(text), guessed=True) for text in texts]
+        return [
+            replace(reading, tokens=self._counted[reading.text], guessed=False)
+            if reading.text in self._counted
+            else reading
+            for reading in guesses
+        ]
+
+    async def _count(self, texts: Sequence[str], key: Key) -> None:
+        url = f"{self._address}/v1beta/models/{self.settings.model}:countTokens"
+
+        async def count(client: httpx.AsyncClient, text: str) -> None:
+            body = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
+            answer = await client.post(url, json=body, headers={"x-goog-api-key": key.reveal()})
+            self._counted[text] = int(answer.raise_for_status().json()["totalTokens"])
+
+        try:
+            async with asyncio.timeout(_COUNT_S), await asyncio.to_thread(httpx.AsyncClient, timeout=None) as client:
+                await asyncio.gather(*(count(client, text) for text in texts))
+        except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError) as e:
+            logger.info("backend %r does not count: %s", self.name, type(e).__name__)
+            self._count_again = time.monotonic() + _COUNT_AGAIN_S
+        while len(self._counted) > _COUNTED:
+            self._counted.popitem(last=False)
 
     async def probe(self, key: Key | None) -> Health:
         assert key is not None

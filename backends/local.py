@@ -45,7 +45,6 @@ class LocalBackend(Backend):
 
     kind = "local"
     uses = frozenset({"model", "slots", "threads"})
-    exact_counts = True
     timeout_s = 300.0
     in_process = True
     knows_tools = False  # most small models call them at random
@@ -106,7 +105,7 @@ class LocalBackend(Backend):
             temperature = _BUNDLED_TEMPERATURE
         return self._chat.model_copy(update={"max_tokens": options.max_tokens, "temperature": temperature})
 
-    async def read(self, texts: Sequence[str]) -> list[Reading]:
+    async def read(self, texts: Sequence[str], key: Key | None = None) -> list[Reading]:
         assert self._tokenizer is not None
         try:
             return await asyncio.to_thread(self._tokenizer.read, texts)

@@ -1,14 +1,14 @@
 """Measures how fast the bundled model's text reaches a run's log, beside the bare binding; how a reply streams: our
 page and a plain `gr.ChatInterface`; and how late tools' partial results are on our page, each page with none and with
 many earlier messages; how steadily many followers of a run are served over HTTP, beside a minimal server; and whether
-anything is lost where lines drop, or where the app is killed.
+anything is lost where lines drop, or where the app is killed; and what long conversations cost.
 
 Everything is measured in one run, taking turns, so that whatever else the machine does falls on all alike. Each
 measurement of a page has a server and a browser of its own. Ends with 0 if text came at 0.95 of the bare rate or more,
 every reply was whole, our Stop stopped the model, a long conversation costs our page at most 1.2 times what a new one
 does, 95 in 100 partial results are on it within 300 ms, followers were served steadily for at most 1.5 times the CPU of
-the minimal server, no drop lost anything, and no kill more than the last second of a reply; else with 1, or with 2
-where there is no browser for the page.
+the minimal server, no drop lost anything, no kill more than the last second of a reply, and a conversation of 2,000
+messages opens within a second and costs a turn at most 20 ms; else with 1, or with 2 where there is no browser.
 """
 
 import argparse
@@ -33,14 +33,16 @@ from bench.browser import RATE, Page, find_chromium, measure_reply, measure_stop
 from bench.drops import measure_drops
 from bench.followers import measure_followers
 from bench.kills import measure_kills
+from bench.memory import measure_choices, measure_openings
 from bench.model import MOST_TOKENS
 from bench.rate import measure_rates
-from bench.report import print_drops, print_followers, print_kills, print_rates, print_report, print_tools
+from bench.report import print_drops, print_followers, print_kills, print_memory, print_rates, print_report, print_tools
 from bench.server import OURS, VANILLA, Server, Site, end_children
 from bench.tools import CASES
 
-_PARTS = ("rate", "page", "tool", "followers", "drops", "kills")
+_PARTS = ("rate", "page", "tool", "followers", "drops", "kills", "memory")
 _IN_BROWSER = ("page", "tool")
+"""What is nothing without a browser; "memory" opens its conversations in one if there is one."""
 _RUNS, _DROPS, _KILLS = 50, 500, 100
 _RESULTS = Path(__file__).parent / "results"
 _NO_BROWSER = """\
@@ -139,6 +141,8 @@ def _measured(part: str, given: argparse.Namespace, chromium: str) -> list[dict[
             return measure_followers(given.reps or 3)
         case "kills":
             return measure_kills(given.reps or _KILLS)
+        case "memory":
+            return [*measure_choices(), *(measure_openings(chromium, given.reps or 3) if chromium else [])]
         case _:
             return [measure_drops(_RUNS, _DROPS, seed) for seed in range(given.reps or 1)]
 
@@ -156,6 +160,8 @@ def _printed(part: str, rows: list[dict[str, Any]], given: argparse.Namespace) -
             return print_followers(rows)
         case "kills":
             return print_kills(rows)
+        case "memory":
+            return print_memory(rows)
         case _:
             return print_drops(rows)
 
@@ -163,7 +169,7 @@ def _printed(part: str, rows: list[dict[str, Any]], given: argparse.Namespace) -
 def main() -> int:
     given = _arguments()
     wanted = (given.only,) if given.only else _PARTS
-    chromium = find_chromium() if set(wanted) & set(_IN_BROWSER) else None
+    chromium = find_chromium()
     blind = bool(set(wanted) & set(_IN_BROWSER)) and chromium is None
     if blind:
         print(_NO_BROWSER, file=sys.stderr)

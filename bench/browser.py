@@ -23,7 +23,7 @@ RATE = 50
 _STOP_OF, _STOP_AT = 1000, 50
 """Stop is clicked when token 50 of 1000 is on the page."""
 _QUIET_MS = 700
-_FLAGS = [
+FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -130,7 +130,7 @@ class Page:
 @contextmanager
 def open_page(playwright: Playwright, chromium: str, server: Server) -> Iterator[Page]:
     """A page in a fresh browser, after a short reply in another session has made the server do what it does once."""
-    browser: Browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS, headless=True)
+    browser: Browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS, headless=True)
     try:
         for warm_up in (True, False):
             with browser.new_context(viewport={"width": 1280, "height": 800}) as context:

@@ -116,6 +116,34 @@ def print_kills(rows: Sequence[Row]) -> bool:
     return not wrong and not unsound and max(lost) <= MOST_LOST_S and ratio <= SLOWER
 
 
+MOST_CHOICE_MS, MOST_OPEN_MS, LONG = 20, 1000, 2000
+"""For a conversation of so many messages."""
+
+
+def print_memory(rows: Sequence[Row]) -> bool:
+    """Prints what long conversations cost; returns whether that is within the bounds, and grows no faster than they."""
+    choices, openings = ([row for row in rows if row["case"] == case] for case in ("choice", "opening"))
+    sizes = sorted({row["size"] for row in choices})
+    print("\n## Choosing what the model is given, p50 in ms (the first turn after a start in brackets)\n")
+    later = {(row["mode"], row["size"]): median(row["later_ms"]) for row in choices}
+    first = {(row["mode"], row["size"]): row["first_ms"] for row in choices}
+    modes = list(dict.fromkeys(row["mode"] for row in choices))
+    lines = [[mode, *(f"{later[mode, n]:.1f} ({first[mode, n]:.0f})" for n in sizes)] for mode in modes]
+    print(_table(["mode", *(f"{n:,} messages" for n in sizes)], lines))
+    good = all(later[mode, LONG] <= MOST_CHOICE_MS for mode in modes if mode != "full")
+    grown = sizes[-1] / LONG
+    good = good and all(later[mode, sizes[-1]] <= 1.5 * grown * later[mode, LONG] for mode in modes)
+    if openings:
+        print("\n## Opening a conversation, until it is drawn, p50 in ms\n")
+        lines = [
+            [f"{n:,}", *(f"{median([r[k] for r in openings if r['size'] == n]):.0f}" for k in ("place_ms", "load_ms"))]
+            for n in sorted({row["size"] for row in openings})
+        ]
+        print(_table(["messages", "from the list", "with the page itself"], lines))
+        good = good and median([r["place_ms"] for r in openings if r["size"] == LONG]) <= MOST_OPEN_MS
+    return good
+
+
 def percentile(values: Sequence[float], percent: int) -> float:
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 

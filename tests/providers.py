@@ -411,7 +411,25 @@ class OpenAIServer(ProviderServer):
 
 
 class GeminiServer(ProviderServer):
-    """`/v1beta/models` with `:generateContent` and `:streamGenerateContent?alt=sse`."""
+    """`/v1beta/models` with `:generateContent`, `:streamGenerateContent?alt=sse` and `:countTokens`."""
+
+    counts: Answer | None = None
+    """What is answered to a question about tokens; None: as many as there are words."""
+
+    async def respond(self, request: Request, wire: Wire) -> None:
+        if not request.path.endswith(":countTokens"):
+            await super().respond(request, wire)
+            return
+        match self.counts:
+            case None:
+                parts = [part["text"] for content in request.body["contents"] for part in content["parts"]]
+                await wire.json({"totalTokens": sum(len(part.split()) for part in parts)})
+            case Hang():
+                await asyncio.Event().wait()
+            case Fail() as fail:
+                await wire.json(self.error(fail, request), fail.status)
+            case odd:
+                await wire.json({"odd": str(odd)})
 
     def told(self, path: str) -> Any:
         limits = {"inputTokenLimit": self.context, "outputTokenLimit": self.context}

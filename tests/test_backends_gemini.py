@@ -1,6 +1,7 @@
 """The kind `gemini` over real HTTP and through whole turns; most of it is the contract that it shares with `openai`."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from backends.gemini import GeminiBackend
 from backends.keys import Key
 from memory.messages import Tuning
 from tests import providers
-from tests.providers import GeminiServer, Raw, Reply, Request
+from tests.conftest import until
+from tests.providers import GeminiServer, Hang, Raw, Reply, Request
 from tests.test_backends_openai import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
 
 pytestmark = [  # both are the client's own
@@ -146,3 +148,34 @@ class TestGemini(RemoteContract):
         with pytest.raises(BackendError, match=name) as refused:
             GeminiBackend(self.entry(GeminiServer(), options={name: CANARY}))
         assert CANARY not in str(refused.value)
+
+    async def test_tokens_are_counted_by_google_and_each_text_once(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                first = await house.start("one two three")
+                await until(lambda: first.ended)
+                told = await house.ask("four", conversation_id=first.conversation_id)
+        counted = [r for r in server.requests if r.path.endswith(":countTokens")]
+        texts = [r.body["contents"][0]["parts"][0]["text"] for r in counted]
+        assert len(texts) == len(set(texts))
+        (context,) = of(told, "context")
+        assert not context["estimated"]
+        sizes = {message["content"]: message["tokens"] for message in context["messages"]}
+        assert sizes == {text: len(text.split()) for text in sizes}
+        assert "one two three" in sizes
+        assert context["tokens"] == sum(sizes.values())
+        assert all(CANARY in r.headers["x-goog-api-key"] and CANARY not in str(r.body) for r in counted)
+
+    @pytest.mark.parametrize("counts", [Hang(), providers.BROKEN, Raw(), providers.NO_MODEL])
+    async def test_where_google_does_not_count_tokens_are_estimated(self, tmp_path: Path, counts: Any) -> None:
+        with self.server() as server:
+            server.counts = counts  # type: ignore[attr-defined]
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                begun = time.monotonic()
+                told = await house.ask()
+                assert of(told, "context")[0]["estimated"]
+                asked = len([r for r in server.requests if r.path.endswith(":countTokens")])
+                await house.ask()
+                assert time.monotonic() - begun < 8, "only the first turn waits for it"
+        assert len([r for r in server.requests if r.path.endswith(":countTokens")]) == asked
+        assert told[-1]["type"] == "complete"

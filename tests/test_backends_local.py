@@ -18,7 +18,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from agent.loop import Given, Kit, _context, agent_events
+from agent.context import context_of
+from agent.given import Given
+from agent.loop import Kit, agent_events
 from backends.base import Options
 from backends.local import LocalBackend, _threads
 from backends.weights import bundled_weights
@@ -122,7 +124,7 @@ async def counts_are_right(backend: LocalBackend, talk: Sequence[BaseMessage]) -
     reply = await backend.chat_model(Options(max_tokens=1)).ainvoke(inert)
     assert isinstance(reply, AIMessage)
     assert reply.usage_metadata
-    context = await _context(backend, Given(inert, [], 4000, "full"), inert)
+    context = await context_of(backend, Given(inert, [], 4000, "full"), inert)
     assert context["tokens"] == reply.usage_metadata["input_tokens"]
 
 
