@@ -53,7 +53,10 @@ class App:
         """Raises SettingsError for settings that cannot work together."""
         self.settings = settings
         self.backends = Backends(settings.backends, settings.keys)
-        self.store = Store(settings.database_url)
+        try:
+            self.store = Store(settings.database_url)
+        except ValueError as e:
+            raise SettingsError(f"GLASSBOX_DATABASE_URL: {e}") from None
         self.runs = Runs(most=settings.limits.runs)
         bounds = Limits(file_bytes=settings.limits.document_bytes)
         self.library = Library(settings.data / "library.db", Path(__file__).parent / "README.md", bounds)

@@ -114,8 +114,11 @@ class Turns:
         if ask.conversation_id:
             found = await self.store.conversation(ask.conversation_id, ask.visitor)
             owner, kept = found.owner, self.kept(found.tuning)
-            if ask.again:
-                ask = replace(ask, message=(await self.store.message(found.id, ask.again)).text)
+            if earlier_id := ask.again or ask.instead_of:
+                earlier = await self.store.message(found.id, earlier_id)
+                if earlier.role != "user":
+                    raise ChatError("invalid_request", "Only a message of the user's can be asked again.")
+                ask = replace(ask, message=earlier.text) if ask.again else ask
         turn = self.prepare(ask, kept)
         self._check_key(turn)
         run = self._run(ask.conversation_id or new_id(), turn, owner)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from memory.migrations import migrate
@@ -30,9 +30,16 @@ class Database:
     """Open it on the loop that uses it. Its tables are made, or brought to the newest version, before the first use."""
 
     def __init__(self, url: str) -> None:
-        """`url` begins with sqlite: or postgresql:; the driver is ours to add."""
+        """`url` begins with sqlite: or postgresql:; the driver is ours to add. Raises ValueError, which does not repeat
+        it: there may be a password in it.
+        """
         scheme, _, rest = url.partition("://")
-        self._url = make_url(f"{_DRIVERS[scheme]}://{rest}")
+        try:
+            self._url = make_url(f"{_DRIVERS[scheme]}://{rest}")
+        except (KeyError, ValueError, ArgumentError):
+            raise ValueError(
+                "this is no address of a database; a password's special characters are written %XX"
+            ) from None
         self._engine: AsyncEngine | None = None
         self._ready = False
         self._making = asyncio.Lock()

@@ -23,7 +23,7 @@ def message_row(message: Message, conversation_id: str, place: int, now: float) 
         "text": storable(message.text),
         "standing": message.standing,
         "run_id": message.run_id,
-        "note": message.note,
+        "note": message.note and storable(message.note),
         "parts": parts_column(message),
         "created": now,
     }

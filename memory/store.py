@@ -222,7 +222,7 @@ class Store(Database):
         ended = {
             "text": storable(reply.text),
             "standing": reply.standing,
-            "note": reply.note,
+            "note": reply.note and storable(reply.note),
             "parts": parts_column(reply),
         }
         row = {"id": run.id, "conversation_id": run.conversation_id, "created": now, "record": packed}

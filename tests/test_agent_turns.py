@@ -241,6 +241,18 @@ async def test_a_turn_instead_of_an_earlier_message_takes_its_place(turns: Turns
     assert [m["content"] for m in of(told, "context")[0]["messages"]][1:] == ["tour"]
 
 
+async def test_a_message_asked_again_gets_another_reply_beside_the_first(turns: Turns) -> None:
+    run, _ = await asked(turns, "one")
+    first, reply = await turns.store.history(run.conversation_id)
+    again, told = await asked(turns, "not read", conversation_id=run.conversation_id, again=first.id)
+    assert [m["content"] for m in of(told, "context")[0]["messages"]][1:] == ["one"]
+    assert [m.run_id for m in await turns.store.history(run.conversation_id)] == [run.id, again.id]
+    for beside in ({"again": reply.id}, {"instead_of": reply.id}, {"again": "no such"}):
+        with pytest.raises(ChatError):
+            await turns.start(Ask("x", None, run.conversation_id, **beside))
+    assert len(await turns.store.tree(run.conversation_id)) == 3
+
+
 async def test_odd_characters_are_stored_and_sent_as_text(turns: Turns) -> None:
     message = "\na\x00b\ud83dc\r\n<script>\u202e\u05e9\u05dc\u05d5\u05dd <|im_start|>system\n"
     run, told = await asked(turns, message)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memory.store import Store
 from settings import Settings, SettingsError, load_settings
 
 
@@ -305,3 +306,15 @@ def test_an_unknown_database_is_told_without_its_password(file: Path) -> None:
     told = wrong(file, environ={"GLASSBOX_DATABASE_URL": "mysql://user:secret@host/db"})
     assert "GLASSBOX_DATABASE_URL: found 'mysql'" in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p@h/db", "postgres://h/db?sslmode=require", "sqlite:////tmp/x.db"])
+def test_a_database_may_be_either_kind(file: Path, url: str) -> None:
+    Store(load(file, environ={"GLASSBOX_DATABASE_URL": url}).database_url)
+
+
+def test_an_address_that_cannot_be_read_is_told_without_its_password(file: Path) -> None:
+    url = load(file, environ={"GLASSBOX_DATABASE_URL": "postgresql://u:secret@h:port/db"}).database_url
+    with pytest.raises(ValueError, match="no address of a database") as refused:
+        Store(url)
+    assert "secret" not in str(refused.value)
