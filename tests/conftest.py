@@ -38,6 +38,7 @@ def _no_keys() -> None:
             del os.environ[name]
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share fixtures, and all tests in the browser share one app: each lot stays in one process."""
     for item in items:
