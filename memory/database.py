@@ -102,6 +102,8 @@ class Database:
 
 def _configure(connection: Any, _: Any) -> None:
     """Write-ahead log: readers do not wait for the writer, and a killed process leaves a sound file."""
+    # SQLite's own knows the letters from A to Z only: a search would tell Cyrillic capitals from small letters
+    connection.create_function("lower", 1, _lower, deterministic=True)
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
     cursor.execute("PRAGMA foreign_keys = ON")
@@ -112,6 +114,10 @@ def _configure(connection: Any, _: Any) -> None:
         if "readonly" not in str(e) and "locked" not in str(e):
             raise
     cursor.close()
+
+
+def _lower(text: Any) -> Any:
+    return text.lower() if isinstance(text, str) else text
 
 
 _CAUSES = {

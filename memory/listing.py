@@ -1,5 +1,6 @@
 """A visitor's conversations as a list: the newest first, found by words, renamed."""
 
+import re
 from dataclasses import dataclass
 
 from sqlalchemy import and_, or_, select, update
@@ -88,7 +89,8 @@ def _cursor(text: str) -> tuple[float, str]:
 
 def _snippet(text: str, search: str) -> str:
     """What stands around the first place of the search, in one line."""
-    at = max(0, text.lower().find(search.lower()))
+    found = re.search(re.escape(search), text, re.IGNORECASE)
+    at = found.start() if found else 0
     first, last = max(0, at - _AROUND), at + len(search) + _AROUND
     cut = " ".join(text[first:last].split())
     return f"{'…' if first else ''}{cut}{'…' if last < len(text) else ''}"

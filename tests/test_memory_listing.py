@@ -55,6 +55,14 @@ async def test_titles_and_messages_are_searched_as_text(store: Store) -> None:
     assert (await listed(store, "anna", "a\x00b"))[0] == []
 
 
+async def test_capitals_do_not_matter_in_any_script(store: Store) -> None:
+    hello = "\u041f\u0420\u0418\u0412\u0415\u0422, \u00c5SE"
+    there = await store.create("anna", [("user", "x"), ("assistant", "\u0130" * 80 + hello)])
+    for search in hello.lower().split(", "):
+        (one,) = (await listed(store, "anna", search))[0]
+        assert one.id == there and one.found and one.found.startswith("\u2026") and one.found.endswith(hello)
+
+
 @pytest.mark.parametrize("cursor", ["x", "_", "1.0.0_x", "nan", "'; --"])
 async def test_a_cursor_that_is_none_is_refused(store: Store, cursor: str) -> None:
     if cursor == "nan":

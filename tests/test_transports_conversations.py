@@ -55,7 +55,9 @@ async def test_markdown_is_a_file_that_nothing_in_it_can_break(app: App) -> None
                 "content": "```\ncode\n```",
                 "standing": "stopped",
                 "note": "Stopped by you",
-                "parts": [{"kind": "tool", "text": "````\n</details>", "start": 1.0, "name": "t", "input": {"a": 1}}],
+                "parts": [
+                    {"kind": "tool", "text": "````\n</details>", "start": 1.0, "name": "<i>t", "input": {"a": 1}}
+                ],
             },
         ]
         this = (await client.post("/conversations", json={"messages": talk})).json()["conversation_id"]
@@ -66,6 +68,7 @@ async def test_markdown_is_a_file_that_nothing_in_it_can_break(app: App) -> None
         text = answer.text
         assert text.startswith("# \\<b\\>Hi\\</b\\>")
         assert "## You\n\n<b>Hi</b>" in text
+        assert "<details><summary>Tool: &lt;i&gt;t</summary>" in text
         assert "`````\n````\n</details>\n`````" in text
         assert text.rstrip().endswith("```\ncode\n```\n\n*Stopped by you*")
 

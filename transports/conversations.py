@@ -98,7 +98,7 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity) -> No
     async def import_conversation(given: ImportedConversation, request: Request) -> dict[str, str]:
         made, head = _tree(given)
         owner = identity.visitor(request.cookies)
-        return {"conversation_id": await store.take_in(owner, made, head, title=clean(given.title))}
+        return {"conversation_id": await store.take_in(owner, made, head, title=clean(given.title).strip())}
 
     @router.get(
         "/conversations/{conversation_id}",

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from html import escape
 from urllib.parse import quote
 
 from memory.messages import Message
@@ -40,7 +41,7 @@ def _message(message: Message) -> str:
 
 
 def _part(part: Part) -> str:
-    name = "Thinking" if part.kind == "thinking" else f"Tool: {part.name}"
+    name = "Thinking" if part.kind == "thinking" else f"Tool: {escape(part.name)}"
     blocks = [] if part.input is None else [_fenced(json.dumps(part.input, ensure_ascii=False, indent=1))]
     blocks.append(_fenced(f"{part.text}\n{part.error}".strip() if part.error else part.text))
     return "\n\n".join([f"<details><summary>{name}</summary>", *blocks, "</details>"])
