@@ -9,8 +9,10 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from agent.calls import shown
 from agent.translate import ROLES
 from backends import Backend
+from memory.text import whole
 from runs.errors import ChatError
 from runs.events import JSON
 
@@ -82,4 +84,4 @@ def too_long(backend: Backend, given: "Given", told: Mapping[str, Any]) -> ChatE
 def _calls(message: BaseMessage) -> list[JSON]:
     """What a message of the model's calls tools with."""
     made = message.tool_calls if isinstance(message, AIMessage) else []
-    return [{"name": call["name"], "args": call["args"]} for call in made]
+    return [{"name": whole(call["name"]), "args": shown(call["args"])} for call in made]

@@ -22,7 +22,7 @@ from settings import ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
 from tests.serving import Events, client_of, events_of, on_loop, serving, socket_of, told, told_until_end
-from tests.test_components_handlers import Page
+from tests.test_components_handlers import PARAMETERS, Page
 from transports.identity import COOKIE
 
 _AGUI_EVENT: TypeAdapter[Any] = TypeAdapter(Event)
@@ -246,7 +246,7 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
     """What its handlers draw; the order of events is that of its table, which loads the record."""
     handlers = Handlers(app.turns, app.identity)
     page = Page(handlers, client.cookies[COOKIE])
-    page.tuning = (None, None, None, None)  # all tools are on
+    page.tuning = (None, None, None, None, *PARAMETERS)  # all tools are on
     run_id = ""
 
     async def talk() -> None:
