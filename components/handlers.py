@@ -143,8 +143,9 @@ class Handlers:
         except ChatError as e:
             warn(e.message)
             return page, gr.skip(), *render_frame(page)
-        more.run_id = page.run_id
-        return more, render_messages(more.drawn), *render_frame(more)
+        # the same state still: whoever follows the page's run holds it, and is told by it when the page leaves
+        page.drawn, page.earlier, page.versions = more.drawn, more.earlier, more.versions
+        return page, render_messages(page.drawn), *render_frame(page)
 
     def _wanted(
         self,

@@ -40,6 +40,13 @@ class Data:
     value: Any = ""
 
 
+@dataclass
+class Chosen:
+    """What the handlers read of a gr.EventData."""
+
+    _data: Any
+
+
 class Page:
     """One open page: calls the listeners in their order and keeps what they give to the components."""
 
@@ -70,6 +77,11 @@ class Page:
     async def load(self, **query: str) -> tuple[Any, ...]:
         self.request.query_params = query
         updates = await self.handlers.opening.on_load(self.request)
+        self.state, self.chat = updates[:2]
+        return updates
+
+    async def open(self, conversation_id: Any) -> tuple[Any, ...]:
+        updates = await self.handlers.opening.on_open(self.state, self.request, Chosen({"id": conversation_id}))  # type: ignore[arg-type]
         self.state, self.chat = updates[:2]
         return updates
 
@@ -499,6 +511,51 @@ async def test_a_long_conversation_draws_its_end_and_more_on_demand(page: Page, 
     updates = await handlers.on_earlier(page.state, page.request)
     assert [m["content"][0]["text"] for m in updates[1]] == [str(n) for n in range(100 - 2 * DRAWN, 100)]
     assert updates[0].earlier == 100 - 2 * DRAWN
+
+
+async def test_another_conversation_is_opened_in_place_and_a_new_one(page: Page) -> None:
+    await page.send("one", memory="window")
+    one = page.state.conversation_id
+    await page.open(None)
+    assert (page.state, page.texts) == (page.empty, [])
+    await page.send("two")
+    updates = await page.open(one)
+    assert (page.state.conversation_id, page.texts[0], updates[10]) == (one, "one", "window")
+    await page.send("three")
+    assert (page.state.conversation_id, page.texts[2]) == (one, "three")
+
+
+async def test_what_is_not_the_visitors_own_is_not_opened(page: Page, handlers: Handlers, identity: Identity) -> None:
+    await page.send("secret")
+    other = Page(handlers, cookie(identity))
+    await other.send("mine")
+    for given in (page.state.conversation_id, "no such", "\x00", ""):
+        with pytest.warns(UserWarning, match="no such conversation"):
+            await other.open(given)
+        assert (other.state, other.chat) == (other.empty, [])
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+async def test_a_run_goes_on_without_the_page_that_left_it_and_is_found_again(
+    page: Page, handlers: Handlers, earlier: bool
+) -> None:
+    given: Any = [("user" if n % 2 == 0 else "assistant", str(n)) for n in range(60)]
+    long = await handlers.store.create(handlers._visitor(page.request), given)
+    await page.load(conversation=long)
+    await page.begin("endless", backend="Slow script")
+    run = handlers.runs.get(str(page.state.run_id), page.state.visitor)
+    following = asyncio.create_task(page.follow())
+    await until(lambda: page.lives and page.lives[-1])
+    if earlier:
+        page.state = (await handlers.on_earlier(page.state, page.request))[0]
+    await page.open(None)
+    await asyncio.wait_for(following, 10)
+    assert (page.state, run.ended) == (page.empty, False)
+    await page.open(long)
+    assert page.state.run_id == run.id
+    await handlers.on_stop(page.state, page.request)
+    await asyncio.wait_for(page.follow(), 10)
+    assert page.panels[-1]["phase"] == "stopped"
 
 
 async def test_two_pages_of_one_visitor_see_the_same_run(page: Page, handlers: Handlers) -> None:
