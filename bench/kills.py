@@ -177,7 +177,7 @@ class _Kills:
             }
         )
         done = sum(row["case"] == "kill" for row in self.rows)
-        print(f"kill {done}, {model}, {moment}: {[*wrong, *damage] or 'nothing lost'}", file=sys.stderr)
+        print(f"kill {done}, {model}, {moment}: {[*wrong, *damage] or 'nothing wrong'}", file=sys.stderr)
 
     async def _talk_and_kill(self, talkers: list[Talker], moment: str) -> tuple[float, list[str]]:
         """When the kill came, and what went wrong before."""

@@ -116,6 +116,7 @@ class Talker:
         happened("asked")
         async with client.stream("POST", "/stream", json=body) as answer:
             if answer.status_code != 200:
+                self.turns.pop()
                 raise RuntimeError(f"refused: {(await answer.aread()).decode()[:300]}")
             turn.acknowledged = True
             self.conversation_id = answer.headers["x-conversation-id"]
