@@ -73,6 +73,7 @@ def test_a_run_goes_on_while_another_conversation_is_shown(visitor: Chat) -> Non
     page.wait_for_timeout(700)
     expect(page.locator("#live-reply [data-testid=bot]")).to_have_count(0)
     entries(visitor).first.locator("a").click()
+    expect(page.locator("[data-testid=user]").last).to_have_text("tour")  # until then the other's end stands there
     visitor.wait_end()
     assert "scripted tour" in visitor.reply() or "Type approval" in visitor.reply()
 
