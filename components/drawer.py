@@ -1,4 +1,7 @@
-"""The visitor's conversations: a list beside the page, drawn by `web/conversations.js` from our own routes."""
+"""The visitor's conversations: a list beside the page, drawn by `web/listing.js` from our own routes.
+
+`web/drawer.js` knows whether it is shown.
+"""
 
 import gradio as gr
 
@@ -7,5 +10,5 @@ from components.web import WEB, drawn_by
 
 def build_drawer() -> gr.HTML:
     """Its event `open` names the conversation to be shown, by {id}; None for a new one."""
-    template, style = (WEB / "conversations.html").read_text(), (WEB / "conversations.css").read_text()
-    return drawn_by("conversations.js", "drawer", template, style=style)
+    template = (WEB / "conversations.html").read_text()
+    return drawn_by("listing.js", "drawer", template, "drawer.js", shared="conversations")

@@ -37,6 +37,25 @@ def menu(chat: Chat, place: int) -> Locator:
     return chat.page.locator("#drawer .menu")
 
 
+_IMPORT = """async (given) => {
+  for (const [title, text] of given) {
+    const messages = [{ role: 'user', content: text }, { role: 'assistant', content: text }];
+    const body = JSON.stringify({ title, messages });
+    await fetch('conversations', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+  }
+  window.glassboxConversations();
+}"""
+
+
+def imported(chat: Chat, given: list[tuple[str, str]]) -> None:
+    """Conversations that no run belongs to; the last is the newest."""
+    chat.page.evaluate(_IMPORT, [list(one) for one in given])
+
+
+def focused(chat: Chat) -> str:
+    return str(chat.page.evaluate("document.activeElement.textContent || document.activeElement.ariaLabel"))
+
+
 def test_conversations_are_listed_opened_and_gone_back_to(visitor: Chat) -> None:
     page = visitor.page
     expect(page.locator("#drawer .told")).to_have_text("What you say here is kept in this list.")
@@ -147,3 +166,115 @@ def test_another_visitor_sees_none_of_it(visitor: Chat, app: RunningApp, browser
     expect(other.page.locator("#drawer .told")).to_have_text("What you say here is kept in this list.")
     assert entries(other).count() == 0
     context.close()
+
+
+def test_the_one_that_is_shown_is_marked_also_without_a_run(visitor: Chat) -> None:
+    page = visitor.page
+    imported(visitor, [("ships", "x"), ("whales", "y")])
+    page.goto(f"{page.url}?__theme=dark")
+    for place, title in ((1, "ships"), (0, "whales")):
+        entries(visitor).nth(place).locator("a").click()
+        expect(page.locator("#drawer .one[aria-current=true]")).to_have_text(re.compile(title))
+        expect(page.locator("#chat [data-testid=user]")).to_have_text("x" if place else "y")
+    assert "__theme=dark" in page.url
+
+
+def test_a_long_list_is_fetched_as_it_is_scrolled_and_stays_where_it_is(visitor: Chat) -> None:
+    page = visitor.page
+    imported(visitor, [(f"number {n}", "x") for n in range(130)])
+    expect(entries(visitor)).to_have_count(50)
+    for count in (100, 130):
+        entries(visitor).last.scroll_into_view_if_needed()
+        expect(entries(visitor)).to_have_count(count)
+    assert len(set(entries(visitor).all_inner_texts())) == 130
+    entries(visitor).nth(110).scroll_into_view_if_needed()
+    before = page.evaluate("document.querySelector('#drawer .list').scrollTop")
+    imported(visitor, [("the newest", "x")])
+    expect(entries(visitor)).to_have_count(131)
+    assert page.evaluate("document.querySelector('#drawer .list').scrollTop") == before
+    page.fill("#drawer input[type=search]", "number 7")
+    expect(entries(visitor)).to_have_count(11)
+    page.set_viewport_size({"width": 1280, "height": 3000})
+    page.fill("#drawer input[type=search]", "")
+    expect(entries(visitor)).to_have_count(100)  # as many as it takes to fill the page
+
+
+def test_what_is_found_is_shown_wherever_it_stands_in_a_message(visitor: Chat) -> None:
+    page = visitor.page
+    imported(
+        visitor, [("far", f"{'many words before ' * 20}the\n \u041c\u041e\u0420\u0415 (a+b)* {'and after ' * 20}")]
+    )
+    for search in ("\u043c\u043e\u0440\u0435", "(A+B)*"):
+        page.fill("#drawer input[type=search]", search)
+        mark = page.locator("#drawer mark")
+        expect(mark).to_have_text(re.compile(re.escape(search), re.IGNORECASE))
+        box, around = mark.bounding_box(), page.locator("#drawer .one small").bounding_box()
+        assert box and around and box["y"] + box["height"] <= around["y"] + around["height"] + 2
+
+
+def test_a_title_that_is_being_written_is_kept_while_the_list_changes(visitor: Chat) -> None:
+    page = visitor.page
+    imported(visitor, [("ships", "x")])
+    menu(visitor, 0).get_by_text("Rename").click()
+    page.keyboard.type("half")
+    with page.expect_response(re.compile("conversations.limit")):
+        imported(visitor, [("whales", "y")])
+    page.keyboard.type(" and whole")
+    page.keyboard.press("Enter")
+    expect(entries(visitor).locator("b")).to_have_text(["whales", "half and whole"])
+    menu(visitor, 0).get_by_text("Rename").click()
+    page.keyboard.type("never")
+    page.keyboard.press("Escape")
+    expect(entries(visitor).locator("b")).to_have_text(["whales", "half and whole"])
+
+
+def test_the_list_is_used_by_the_keyboard(visitor: Chat) -> None:
+    page = visitor.page
+    imported(visitor, [("ships", "x"), ("whales", "y")])
+    expect(entries(visitor)).to_have_count(2)
+    page.focus("#drawer .one .more >> nth=0")
+    page.keyboard.press("Enter")
+    expect(page.locator("#drawer .more").first).to_be_focused()
+    page.keyboard.press("Tab")
+    assert focused(visitor) == "Rename"
+    page.keyboard.press("Escape")
+    expect(page.locator("#drawer .menu")).to_have_count(0)
+    expect(page.locator("#drawer .more").first).to_be_focused()
+    page.keyboard.press("Enter")
+    page.locator("#drawer .menu").get_by_text("Delete").focus()
+    page.keyboard.press("Enter")
+    assert focused(visitor) == "Keep"
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(entries(visitor)).to_have_count(1)
+    expect(entries(visitor).locator("a")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat [data-testid=user]")).to_have_text("x")
+
+
+def test_a_link_is_told_where_the_clipboard_is_closed(visitor: Chat) -> None:
+    page = visitor.page
+    imported(visitor, [("ships", "x")])
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    links: list[str] = []
+    page.on("dialog", lambda dialog: (links.append(dialog.default_value), dialog.dismiss()))
+    menu(visitor, 0).get_by_text("Copy link").click()
+    page.goto(links[0])
+    expect(page.locator("#chat [data-testid=user]")).to_have_text("x")
+
+
+def test_the_list_does_not_come_along_to_a_narrow_page(visitor: Chat) -> None:
+    page = visitor.page
+    expect(page.locator("#show-conversations")).to_have_attribute("aria-expanded", "true")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_selector("#drawer", state="hidden")
+    page.click("#show-conversations")
+    expect(page.locator("#drawer .close")).to_be_focused()
+    assert page.evaluate("document.querySelector('#conversation').inert")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.wait_for_function("!document.querySelector('#conversation').inert")
+    page.click("#show-conversations")
+    page.reload()
+    page.wait_for_selector("#prompt textarea")
+    expect(page.locator("#show-conversations")).to_have_attribute("aria-expanded", "false")
+    assert not page.is_visible("#drawer")

@@ -1,0 +1,181 @@
+// The list of conversations: fetched from our own routes when something has changed, never by the clock. Opening one is a
+// Gradio event, everything else a request.
+const list = $('.list'), search = $('input[type=search]'), file = $('input[type=file]');
+let shown = [], next = null, asked = '', asking = null, timer = null;
+let menuOf = null, sure = false, renaming = false;
+
+async function load(more) {
+  asking?.abort();
+  const mine = asking = new AbortController(), words = search.value.trim(), cursor = next;
+  const query = new URLSearchParams({ limit: 50 });
+  if (words) query.set('search', words);
+  if (more) { query.set('before', cursor); next = null; } // which is not asked for twice
+  try {
+    const told = await ask(`conversations?${query}`, { signal: mine.signal }), page = told.conversations;
+    // a list that was scrolled keeps what is older than the answer
+    const ids = new Set(page.map((one) => one.id)), last = page.at(-1)?.updated;
+    const older = more || words !== asked || !told.next ? [] : shown.filter((one) => !ids.has(one.id) && one.updated <= last);
+    shown = more ? [...shown, ...page] : [...page, ...older];
+    if (!older.length) next = told.next;
+    asked = words;
+    tell(shown.length ? '' : words ? 'Nothing has these words.' : 'What you say here is kept in this list.');
+    draw();
+    if (next && list.clientHeight && list.scrollHeight <= list.clientHeight) load(true);
+  } catch (e) {
+    if (more) next = cursor;
+    if (e.name !== 'AbortError') tell(`The list cannot be had: ${e.message}`, true);
+  }
+}
+
+// Everything is drawn anew, but for a title that is being written. `focus` is the key of what then has it; otherwise
+// what had it keeps it.
+function draw(focus = element.contains(document.activeElement) && document.activeElement.dataset.key) {
+  if (renaming) return;
+  const words = search.value.trim(), top = list.scrollTop, nodes = [];
+  let last = null;
+  for (const one of shown) {
+    const name = group(one.updated);
+    if (name !== last) nodes.push(make('li', last = name, { className: 'group' }));
+    nodes.push(entry(one, words));
+    if (menuOf === one.id) nodes.push(menu(one));
+  }
+  list.replaceChildren(...nodes);
+  list.scrollTop = top;
+  if (focus) [...list.querySelectorAll('[data-key]')].find((node) => node.dataset.key === focus)?.focus();
+}
+const keyed = (node, one, name) => { node.dataset.key = `${one.id} ${name}`; return node; };
+function showMenu(one, wanted, asks = false) {
+  [menuOf, sure] = [wanted ? one.id : null, asks];
+  draw(`${one.id} ${asks ? 'keep' : 'more'}`);
+}
+
+function entry(one, words) {
+  const item = make('li', null, { className: one.live ? 'one live' : 'one' });
+  const link = make('a', null, { href: `?conversation=${encodeURIComponent(one.id)}`, title: one.title });
+  item.dataset.id = one.id;
+  item.ariaCurrent = String(one.id === current());
+  if (one.live) link.ariaDescription = 'A reply is being made';
+  link.append(make('b', one.title || 'Without a title'));
+  if (one.found) link.append(marked(one.found, words));
+  link.addEventListener('click', (e) => {
+    if (e.metaKey || e.ctrlKey || e.shiftKey || e.button) return; // another tab
+    e.preventDefault();
+    choose(one.id);
+  });
+  const more = make('button', '\u22ef', { type: 'button', className: 'more', ariaLabel: `More for ${one.title}`, ariaExpanded: String(menuOf === one.id) });
+  more.addEventListener('click', () => showMenu(one, menuOf !== one.id));
+  item.append(keyed(link, one, 'link'), keyed(more, one, 'more'));
+  return item;
+}
+
+function menu(one) {
+  const box = make('li', null, { className: 'menu' });
+  const add = (name, node) => box.append(keyed(node, one, name));
+  const kept = (format, text, download) => add(format, make('a', text, { href: `${where(one.id)}?format=${format}`, download }));
+  if (sure) {
+    box.append(make('span', 'Delete it for good?'));
+    add('delete', act('Delete', () => remove(one), true));
+    add('keep', act('Keep', () => showMenu(one, false)));
+    return box;
+  }
+  add('rename', act('Rename', () => rename(one)));
+  add('copy', act('Copy link', (e) => copy(new URL(`?conversation=${encodeURIComponent(one.id)}`, location.href).href, e.target)));
+  kept('markdown', 'Markdown', '');
+  kept('json', 'JSON', `${one.title || 'conversation'}.json`);
+  add('delete', act('Delete', () => showMenu(one, true, true), true));
+  return box;
+}
+
+// Only a page that came over https, or from this machine, may write to the clipboard.
+async function copy(link, button) {
+  try {
+    await navigator.clipboard.writeText(link);
+    button.textContent = 'Copied';
+  } catch { prompt('The link', link); }
+}
+
+function rename(one) {
+  const item = [...list.querySelectorAll('.one')].find((node) => node.dataset.id === one.id);
+  const field = keyed(make('input', null, { value: one.title, maxLength: 200, ariaLabel: 'The title' }), one, 'link');
+  let ended = false;
+  const end = async (keep) => {
+    if (ended) return;
+    ended = field.readOnly = true;
+    if (keep && field.value.trim() && field.value !== one.title) {
+      try {
+        const { title } = await send('PATCH', where(one.id), JSON.stringify({ title: field.value }));
+        for (const same of shown) if (same.id === one.id) same.title = title;
+        tell('');
+      } catch (e) { tell(e.message, true); }
+    }
+    renaming = false;
+    menuOf = null;
+    draw();
+  };
+  field.addEventListener('keydown', (e) => {
+    if (e.key !== 'Enter' && e.key !== 'Escape') return;
+    e.preventDefault();
+    end(e.key === 'Enter');
+  });
+  field.addEventListener('blur', () => end(true));
+  item.replaceChildren(field);
+  renaming = true;
+  field.focus();
+  field.select();
+}
+
+async function remove(one) {
+  try {
+    await ask(where(one.id), { method: 'DELETE' });
+    const at = shown.findIndex((other) => other.id === one.id);
+    shown = shown.filter((other) => other.id !== one.id);
+    const beside = shown[at] ?? shown[at - 1];
+    menuOf = null;
+    draw(beside && `${beside.id} link`);
+    if (one.id === current()) go(null, 'replaceState');
+    if (!beside) load();
+  } catch (e) { tell(e.message, true); }
+}
+
+function go(id, how = 'pushState') {
+  const address = new URL(location.href);
+  if (id) address.searchParams.set('conversation', id); else address.searchParams.delete('conversation');
+  if (id !== current()) history[how](null, '', address);
+  menuOf = null;
+  draw();
+  trigger('open', { id });
+}
+function choose(id) {
+  window.glassboxChosen?.();
+  go(id);
+}
+
+$('.new').addEventListener('click', () => choose(null));
+search.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(load, 200); });
+list.addEventListener('scroll', () => { if (next && list.scrollTop + list.clientHeight > list.scrollHeight - 200) load(true); }, { passive: true });
+$('.import').addEventListener('click', () => file.click());
+file.addEventListener('change', async () => {
+  const [chosen] = file.files;
+  file.value = '';
+  if (!chosen) return;
+  try {
+    const made = await send('POST', 'conversations', await chosen.text());
+    tell('');
+    choose(made.conversation_id);
+    load();
+  } catch (e) { tell(`${chosen.name} was not imported: ${e.message}`, true); }
+});
+list.addEventListener('keydown', (e) => {
+  const one = e.key === 'Escape' && !renaming && shown.find((other) => other.id === menuOf);
+  if (!one) return;
+  e.preventDefault();
+  showMenu(one, false);
+});
+addEventListener('popstate', () => go(current()));
+
+// Called by the panel when a conversation or a run begins or ends, and by the page when the address changes.
+window.glassboxConversations = () => {
+  if (!document.body.classList.contains('conversations')) return;
+  clearTimeout(timer);
+  timer = setTimeout(load, 60);
+};
