@@ -57,7 +57,7 @@ class App:
             self.store = Store(settings.database_url)
         except ValueError as e:
             raise SettingsError(f"GLASSBOX_DATABASE_URL: {e}") from None
-        self.runs = Runs(most=settings.limits.runs)
+        self.runs = Runs(most=settings.limits.runs + settings.limits.waiting)
         bounds = Limits(file_bytes=settings.limits.document_bytes)
         self.library = Library(settings.data / "library.db", Path(__file__).parent / "README.md", bounds)
         try:

@@ -144,8 +144,19 @@ class ToolSettings(_Section):
     """How often in one reply a model may be given results and call again."""
 
 
+_Limit = Annotated[int | None, Field(ge=0)]
+_STRANGERS = {
+    "runs_per_visitor": 3,
+    "messages_per_minute": 10,
+    "messages_per_day": 200,
+    "conversations_per_visitor": 200,
+    "connections_per_address": 200,
+}
+"""The limits of a page that strangers come to, where the settings do not say: by `--share` or on a Space."""
+
+
 class LimitSettings(_Section):
-    """`[limits]`."""
+    """`[limits]`. Where None is the default there is no limit, but for strangers; 0 is none for anybody."""
 
     message_characters: Annotated[int, Field(ge=1)] = 32_000
     reply_tokens: Annotated[int, Field(ge=1)] = 1024
@@ -153,9 +164,27 @@ class LimitSettings(_Section):
     stall_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     abandoned_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     runs: Annotated[int, Field(ge=1)] = 64
+    """Replies that are written at once, all visitors together."""
+    waiting: Annotated[int, Field(ge=0)] = 100
+    """Replies that may wait in line for that, with their place told."""
+    runs_per_visitor: _Limit = None
+    messages_per_minute: _Limit = None
+    """Of one visitor, as the next."""
+    messages_per_day: _Limit = None
+    """With a key of their own a visitor is not held to it."""
+    visitors_per_address: Annotated[int, Field(ge=1)] = 4
+    """What all visitors of one address may do together: as much as so many of them."""
+    conversations_per_visitor: _Limit = None
+    connections_per_address: _Limit = None
+    """Open at once: requests, event streams and WebSockets. A page has two."""
     body_bytes: Annotated[int, Field(ge=1024)] = 4_000_000
     document_bytes: Annotated[int, Field(ge=1024)] = 5_000_000
     """Of a file that a visitor adds for the tool `search`."""
+
+    def for_strangers(self) -> "LimitSettings":
+        """With a number for every limit that is not set."""
+        unset = {name: most for name, most in _STRANGERS.items() if getattr(self, name) is None}
+        return self.model_copy(update=unset)
 
 
 class FileSettings(_Section):
@@ -233,6 +262,8 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         allowed = "'sqlite:///FILE' or 'postgresql://USER:PASSWORD@HOST/NAME'"
         raise SettingsError(f"GLASSBOX_DATABASE_URL: found {url.split(':')[0]!r}, allowed: {allowed}")
     file = _validate(FileSettings, values, str(path))
+    if arguments.get("share") or on_space:
+        values["limits"] = file.limits.for_strangers().model_dump()
     names = {backend.key_name for backend in file.backends} - {None}
     values |= {
         "host": arguments.get("host"),

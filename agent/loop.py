@@ -3,7 +3,7 @@
 import gc
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +23,8 @@ from runs.events import Event
 
 if TYPE_CHECKING:  # langchain.agents costs two seconds of CPU: imported with the first turn, or warmed up before
     from langchain.agents.middleware import ModelRequest, ModelResponse
+
+Place = Callable[[], AbstractAsyncContextManager[None]]
 
 _LEAST = 64
 """Tokens that a result keeps, however little room there is."""
@@ -53,15 +55,17 @@ def warm_up() -> None:
 
 
 async def agent_events(
-    model: BaseChatModel, backend: Backend, given: Given, kit: Kit, calls: Calls
+    model: BaseChatModel, backend: Backend, given: Given, kit: Kit, calls: Calls, place: Place = nullcontext
 ) -> AsyncGenerator[Event, None]:
     """Runs the agent on what it is given and yields its events; closing it ends the model's and the tools' own work.
+
+    Each call of the model holds a `place` while it lasts.
 
     Raises RoundsError where the model calls tools more often than the kit allows.
     """
     from langchain.agents import create_agent
 
-    middleware = [_model_middleware(backend, given, kit), tool_middleware(calls, kit.rules)]
+    middleware = [_model_middleware(backend, given, kit, place), tool_middleware(calls, kit.rules)]
     agent: Any = create_agent(model, list(kit.tools), middleware=middleware, name="agent")
     notes = Notes(seen=frozenset(str(m.id) for m in given.messages[:-1]))
     limit = {"recursion_limit": 4 * (kit.rounds + 3)}  # ours is reached first, and says more
@@ -77,7 +81,7 @@ class RoundsError(Exception):
     """The model went on calling tools."""
 
 
-def _model_middleware(backend: Backend, given: Given, kit: Kit) -> Any:
+def _model_middleware(backend: Backend, given: Given, kit: Kit, place: Place) -> Any:
     from langchain.agents.middleware import AgentMiddleware, ModelResponse
 
     class ModelMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -104,7 +108,8 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit) -> Any:
                 raise too_long(backend, given, told)
             offered = [one for one in request.tools if getattr(one, "name", None) not in kit.hidden]
             tools = offered if backend.chooses_tools else []
-            return await handler(request.override(messages=cast(Any, messages), tools=tools))
+            async with place():
+                return await handler(request.override(messages=cast(Any, messages), tools=tools))
 
     return ModelMiddleware()
 

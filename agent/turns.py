@@ -18,6 +18,7 @@ from agent.calls import Rules
 from agent.commands import read_command
 from agent.given import Given, LoadHistory, LoadSummary, Turn, give
 from agent.loop import Kit, RoundsError, agent_events
+from agent.quota import Quota
 from agent.saving import ReplySaver
 from agent.summaries import Job, Summarizer
 from agent.tools import Toolbox
@@ -29,7 +30,9 @@ from memory.modes import Mode, get_mode
 from memory.store import Store
 from memory.text import clean
 from runs import events
+from runs.asker import Asker
 from runs.errors import ChatError
+from runs.line import Line
 from runs.live import Lifetime, LiveRun, new_id
 from runs.registry import Runs
 from settings import Settings, ToolSettings, parameter_range
@@ -50,7 +53,7 @@ _PARAMETERS = {
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A message and how it is to be answered; None takes what is configured. `visitor` is who asks, None without
-    cookie.
+    cookie, and `address` where they are.
 
     `tuning` None takes the conversation's own. With `instead_of`, the id of an earlier message of the user's, this one
     comes beside it, as another branch. With `again`, such an id, that message gets another reply, and `message` is not
@@ -65,6 +68,7 @@ class Ask:
     tuning: Tuning | None = None
     instead_of: str | None = None
     again: str | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,15 @@ class Prepared:
     """A message that has been checked. `chain` is the backends that may answer it, the chosen one first."""
 
     text: str
-    visitor: str | None
+    asker: Asker
     chain: Sequence[Backend]
     mode: Mode
     tuning: Tuning
     kit: Kit
+
+    @property
+    def visitor(self) -> str | None:
+        return self.asker.visitor
 
 
 class Turns:
@@ -94,6 +102,8 @@ class Turns:
         self._mirror = Mirror(memory.mirror, memory.mirror_options) if memory.mirror else None
         self._mirroring: set[asyncio.Task[None]] = set()
         limits = settings.limits
+        self.quota = Quota(limits, runs)
+        self.line = Line(limits.runs)
         self._lifetime = Lifetime(limits.run_seconds, limits.abandoned_seconds, limits.stall_seconds)
 
     def prepare(self, ask: Ask, kept: Tuning | None = None) -> Prepared:
@@ -106,7 +116,7 @@ class Turns:
         mode = get_mode(ask.memory or self.settings.memory.default)
         tuning = self._checked_tuning(ask.tuning or kept or Tuning())
         kit = self._kit(text, ask.visitor, tuning)
-        return Prepared(text, ask.visitor, self.backends.chain(backend), mode, tuning, kit)
+        return Prepared(text, Asker(ask.visitor, ask.address), self.backends.chain(backend), mode, tuning, kit)
 
     async def start(self, ask: Ask) -> LiveRun:
         """Checks and stores the message, and starts its run. Raises ChatError, and then nothing has happened."""
@@ -121,8 +131,13 @@ class Turns:
                 ask = replace(ask, message=earlier.text) if ask.again else ask
         turn = self.prepare(ask, kept)
         self._check_key(turn)
+        if ask.conversation_id is None:
+            await self.check_room(ask.visitor)
+        own_key = self._brings_key(turn)
+        self.quota.check(turn.asker, own_key=own_key)
         run = self._run(ask.conversation_id or new_id(), turn, owner)
         self.runs.add(run)
+        self.quota.count(turn.asker, own_key=own_key)
         try:
             self.summarizer.give_way(run.conversation_id, turn.chain[0])
             new, beside = ask.conversation_id is None, {"instead_of": ask.instead_of, "again": ask.again}
@@ -213,6 +228,7 @@ class Turns:
             memory=turn.mode.name,
             owner=owner,
             lifetime=self._lifetime,
+            asker=turn.asker,
         )
 
     async def delete(self, conversation_id: str) -> None:
@@ -263,6 +279,17 @@ class Turns:
         if health.state == "key_missing":
             raise ChatError("missing_key", f"{backend.name} is not ready: {health.reason}.")
 
+    def _brings_key(self, turn: Prepared) -> bool:
+        key = self.backends.key(turn.chain[0], turn.visitor)
+        return key is not None and key.own
+
+    async def check_room(self, visitor: str | None) -> None:
+        """Raises ChatError `rate_limited` where no more conversations are kept for a visitor."""
+        most = self.settings.limits.conversations_per_visitor
+        if most and visitor and await self.store.count(visitor) >= most:
+            message = f"You have {most:,} conversations, the most that are kept here: delete some in the list first."
+            raise ChatError("rate_limited", message)
+
     def _kit(self, text: str, visitor: str | None, tuning: Tuning) -> Kit:
         """The tools that are on for this turn, and the command in its message; a command may use any tool."""
         chosen, rules = self.toolbox.tools(visitor, tuning.tools), self.settings.tools
@@ -286,7 +313,8 @@ class Turns:
                 given = await give(self.settings, backend, turn, options.max_tokens, choosable(kit), key)
                 if given.note:
                     run.say("queued", given.note)
-                work = _stream(run, backend.chat_model(options, key), backend, given, options, kit)
+                model = backend.chat_model(options, key)
+                work = _stream(run, model, backend, given, options, kit)
                 await while_heard(run, backend, work)
             except Exception as e:
                 told = backend.error(e)
@@ -301,7 +329,8 @@ class Turns:
             first = run.state.first_token
             backend.learn(key, None, None if first is None else round(first - begun, 3))
 
-        await first_that_answers(run, prepared.chain, answer)
+        async with self.line.place(partial(_tell_place, run, "to begin")):
+            await first_that_answers(run, prepared.chain, answer)
 
     def options(self, backend: Backend, tuning: Tuning) -> Options:
         most = tuning.max_tokens or self.settings.limits.reply_tokens
@@ -330,7 +359,8 @@ async def _stream(
     cut = f"Cut at the longest reply, {options.max_tokens:,} tokens."
     most = options.max_tokens * (2 if "max_tokens" in backend.takes else 1)
     try:
-        async with aclosing(agent_events(model, backend, given, kit, run.calls)) as found:
+        place = partial(backend.line.place, partial(_tell_place, run, f"for {backend.name}"))
+        async with aclosing(agent_events(model, backend, given, kit, run.calls, place)) as found:
             async for event in found:
                 run.emit(event)
                 used = (event.usage or {}).get("output_tokens", 0) if isinstance(event, events.ModelEnd) else 0
@@ -343,6 +373,11 @@ async def _stream(
         run.notes.append(f"Ended after {kit.rounds} rounds of tool calls, the most that one reply may take.")
         run.end_soon("limit")
         await asyncio.sleep(_LOADING_S)  # for the end to come
+
+
+def _tell_place(run: LiveRun, what: str, place: int) -> None:
+    before = "you are the next" if place == 1 else f"{place - 1} before you"
+    run.say("queued", f"In line {what}: {before}")
 
 
 async def _wait_ready(run: LiveRun, backend: Backend, key: Key | None) -> None:

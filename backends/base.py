@@ -15,6 +15,7 @@ from langchain_core.tools import BaseTool
 from backends.errors import explain
 from backends.keys import Key
 from runs.errors import ChatError
+from runs.line import Line
 from runs.tokens import guess
 from settings import BackendSettings
 
@@ -125,6 +126,8 @@ class Backend(ABC):
         self.ttft_s: float | None = None
         """The last time to first token, in seconds."""
         self.prompts = {}
+        self.line = Line()
+        """Where a turn waits for its model; a kind that does only so much at once has fewer places in it."""
 
     @property
     def chooses_tools(self) -> bool:

@@ -21,6 +21,7 @@ from backends.keys import Key
 from backends.weights import BUNDLED, WeightsError, find_weights, is_weights_name
 from runs.errors import ChatError
 from runs.events import JSON
+from runs.line import Line
 from settings import BackendSettings
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class LocalBackend(Backend):
         if self._model == BUNDLED:
             self.result_tokens = _BUNDLED_RESULT
             self.about = "A very small model: fast and keyless, but often wrong. Its mistakes are its own."
+        self.line = Line(settings.slots)
         self._health = Health("loading", "it has not started to load")
         self._process: subprocess.Popen[str] | None = None
         self._loading: asyncio.Task[None] | None = None

@@ -40,7 +40,7 @@ class Endpoint:
             raise gr.Error("message, backend, memory and conversation_id are texts.", print_exception=False)
         wanted = Wanted(backend=backend or None, memory=memory or None, conversation_id=conversation_id or None)
         try:
-            ask = await wanted.ask(self._turns, message or "", self._identity.visitor(request.cookies or {}))
+            ask = await wanted.ask(self._turns, message or "", self._identity.asker(request))
             run = await self._turns.start(ask)
         except ChatError as e:
             raise gr.Error(as_text(e.message), print_exception=False) from e

@@ -55,19 +55,19 @@ class Handlers:
         if not (prompt or "").strip():
             return self._unchanged(page)
         ask = replace(self._wanted(*chosen), message=prompt, conversation_id=page.conversation_id)
-        return await self._begin(replace(ask, visitor=page.visitor), page)
+        return await self._begin(ask, page, request)
 
     async def on_retry(self, page: PageState, request: gr.Request, data: gr.RetryData, *chosen: Any) -> Updates:
         """Asks a message again: another reply, as a branch of its own. -> as on_send"""
         page = page.of(self._visitor(request))
         message = page.user_message(_index(data.index))
         ask = replace(self._wanted(*chosen), again=message.id if message else None)
-        return await self._beside(ask, page)
+        return await self._beside(ask, page, request)
 
     async def on_again(self, page: PageState, request: gr.Request, data: gr.EventData, *chosen: Any) -> Updates:
         """As on_retry, for any of the drawn replies."""
         page = page.of(self._visitor(request))
-        return await self._beside(replace(self._wanted(*chosen), again=_id_of(data)), page)
+        return await self._beside(replace(self._wanted(*chosen), again=_id_of(data)), page, request)
 
     async def on_edit(self, page: PageState, request: gr.Request, data: gr.EditData, *chosen: Any) -> Updates:
         """Asks an earlier message in other words, as a branch of its own. -> as on_send"""
@@ -75,7 +75,9 @@ class Handlers:
         text = data.value if isinstance(data.value, str) else _text_of(data.value)
         message = page.user_message(_index(data.index))
         beside = message.id if message else None
-        return await self._beside(replace(self._wanted(*chosen), message=meant_text(text), instead_of=beside), page)
+        return await self._beside(
+            replace(self._wanted(*chosen), message=meant_text(text), instead_of=beside), page, request
+        )
 
     async def on_walk(self, page: PageState, request: gr.Request, data: gr.EventData) -> Updates:
         """Shows the branch that a message belongs to. -> as on_send"""
@@ -166,17 +168,16 @@ class Handlers:
         tuning = Tuning(system_prompt, temperature, max_tokens, None if every else tuple(tools or ()), *own)
         return Ask("", backend=backend, memory=memory, tuning=tuning)
 
-    async def _beside(self, ask: Ask, page: PageState) -> Updates:
+    async def _beside(self, ask: Ask, page: PageState, request: gr.Request) -> Updates:
         if not (ask.again or ask.instead_of) or page.conversation_id is None:
             warn("There is no message to ask again.")
             return self._unchanged(page)
-        return await self._begin(
-            replace(ask, visitor=page.visitor, conversation_id=page.conversation_id), page, keep_prompt=True
-        )
+        return await self._begin(replace(ask, conversation_id=page.conversation_id), page, request, keep_prompt=True)
 
-    async def _begin(self, ask: Ask, page: PageState, *, keep_prompt: bool = False) -> Updates:
+    async def _begin(self, ask: Ask, page: PageState, request: gr.Request, *, keep_prompt: bool = False) -> Updates:
+        asker = self.identity.asker(request)
         try:
-            run = await self.turns.start(ask)
+            run = await self.turns.start(replace(ask, visitor=asker.visitor, address=asker.address))
         except ChatError as e:
             warn(f"Not sent. {e.message}")
             return self._unchanged(page) if e.code != "not_found" else await self._if_gone(page)

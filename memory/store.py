@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy import case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from memory.branches import line, newest_below, path_to
@@ -249,6 +249,12 @@ class Store(Database):
         if found is None:
             raise ChatError("not_found", NO_RUN)
         return str(found)
+
+    async def count(self, owner: str) -> int:
+        """How many conversations are this owner's."""
+        counted = select(func.count()).select_from(conversations).where(conversations.c.owner == owner)
+        async with self.reading() as db:
+            return int((await db.execute(counted)).scalar_one())
 
     async def newest_run(self, owner: str, text: str, **same: str) -> str | None:
         """The run that this owner's message of this text began last; `same` is its conversation's id and what that

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from runs import events
+from runs.asker import Asker
 from runs.calls import Calls
 from runs.errors import INTERNAL, ChatError
 from runs.events import Entry, Event, Phase, StopReason
@@ -58,12 +59,13 @@ class LiveRun:
         memory: str,
         owner: str | None,
         lifetime: Lifetime,
+        asker: Asker | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.id = new_id()
         self.conversation_id = conversation_id
         self.backend, self.memory = backend, memory
-        self.owner = owner
+        self.owner, self.asker = owner, asker or Asker()
         self.lifetime = lifetime
         self.log = RunLog(self.id, clock)
         self.calls = Calls()

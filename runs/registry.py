@@ -30,7 +30,7 @@ class Runs:
         live = list(self.live())
         self._check_free(run.conversation_id)
         if len(live) >= self._most:
-            message = f"All {self._most} places are taken at the moment: try again in a minute."
+            message = "Too many replies are being written or wait in line: try again in a minute."
             raise ChatError("busy", message, retryable=True)
         self._runs[run.id] = run
         self._let_go()

@@ -29,6 +29,7 @@ class Request:
     """What the handlers read of a gr.Request."""
 
     cookies: dict[str, str] = field(default_factory=dict)
+    client: Any = None
     query_params: dict[str, str] = field(default_factory=dict)
 
 

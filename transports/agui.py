@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from agent.turns import Ask, Turns
 from memory.messages import Role
 from memory.text import clean, whole
+from runs.asker import Asker
 from runs.errors import ChatError
 from runs.live import LiveRun
 from transports.agui_events import Translation
@@ -78,7 +79,8 @@ def add_agui(router: APIRouter, turns: Turns, identity: Identity) -> None:
     async def run_agent(given: AgentInput, request: Request) -> Response:
         """Starts a run in a thread with the last user message, or goes on with one that waits, by `resume`."""
         _check_ids(given)
-        visitor = identity.visitor(request.cookies)
+        asker = identity.asker(request)
+        visitor = asker.visitor
         conversation_id = None
         if visitor or len(given.thread_id) >= _UNGUESSABLE:
             conversation_id = identity.derive("agui thread", visitor, given.thread_id)
@@ -91,19 +93,21 @@ def add_agui(router: APIRouter, turns: Turns, identity: Identity) -> None:
         if resumed:
             run, seq = resumed.run, resumed.seq
         else:
-            run = await _started(turns, given, visitor, conversation_id)
+            run = await _started(turns, given, asker, conversation_id)
         headers = {"X-Run-Id": run.id, "X-Conversation-Id": run.conversation_id}
         return Stream(_written(run, view, seq), headers)
 
 
-async def _started(turns: Turns, given: RunAgentInput, visitor: str | None, conversation_id: str | None) -> LiveRun:
+async def _started(turns: Turns, given: RunAgentInput, asker: Asker, conversation_id: str | None) -> LiveRun:
     """A turn with the last user message; a thread that is new to us begins with those before it."""
     chosen = _chosen(given.forwarded_props)
     place = next((i for i in reversed(range(len(given.messages))) if given.messages[i].role == "user"), None)
     if place is None:
         raise ChatError("invalid_request", "messages: there is none of the user's to answer.")
     text, earlier = _text(given.messages[place]), given.messages[:place]
+    visitor = asker.visitor
     turns.prepare(Ask(text, visitor, backend=chosen.backend, memory=chosen.memory))  # before anything is stored
+    turns.quota.check(asker)
     if conversation_id is None:
         imported = _imported(earlier)
         conversation_id = await turns.store.create(visitor, imported) if imported else None
@@ -112,7 +116,7 @@ async def _started(turns: Turns, given: RunAgentInput, visitor: str | None, conv
             if not await _known(turns, conversation_id, visitor):
                 await turns.store.create(visitor, _imported(earlier), conversation_id)
     wanted = Wanted(backend=chosen.backend, memory=chosen.memory, conversation_id=conversation_id)
-    return await turns.start(await wanted.ask(turns, text, visitor))
+    return await turns.start(await wanted.ask(turns, text, asker))
 
 
 async def _known(turns: Turns, conversation_id: str, visitor: str | None) -> bool:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agent.turns import Ask, Turns
 from memory.messages import Tuning
 from memory.modes import MODES
+from runs.asker import Asker
 from runs.calls import Answer
 from runs.errors import ChatError
 
@@ -40,15 +41,17 @@ class Wanted(BaseModel):
             given["tools"] = tuple(given["tools"])
         return replace(kept, **given)
 
-    async def ask(self, turns: Turns, message: str, visitor: str | None) -> Ask:
+    async def ask(self, turns: Turns, message: str, asker: Asker) -> Ask:
         """The message as a turn takes it. Raises ChatError `not_found` for a conversation that is not the visitor's."""
+        visitor = asker.visitor
         backend, memory, kept = self.backend, self.memory, Tuning()
         if self.conversation_id:
             found = await turns.store.conversation(self.conversation_id, visitor)
             kept = turns.kept(found.tuning)
             backend = backend or next((b.name for b in turns.backends if b.name == found.backend), None)
             memory = memory or (found.memory if found.memory in MODES else None)
-        return Ask(message, visitor, self.conversation_id or None, backend, memory, self.tuning(kept))
+        tuning, here = self.tuning(kept), self.conversation_id or None
+        return Ask(message, visitor, here, backend, memory, tuning, address=asker.address)
 
 
 class Query(Wanted):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agent.turns import Ask, Prepared, Turns
 from memory.messages import Tuning
+from runs.asker import Asker
 from runs.errors import ChatError
 from runs.live import LiveRun
 from transports.asking import Wanted
@@ -49,11 +50,14 @@ def add_batch(router: APIRouter, turns: Turns, identity: Identity) -> None:
     )
     async def batch(given: Batch, request: Request) -> Response:
         """Streams the replies to every combination; one cell's failure is that cell's `error` alone."""
-        cells = _cells(turns, given, identity.visitor(request.cookies))
+        asker = identity.asker(request)
+        cells = _cells(turns, given, asker)
+        turns.quota.check(asker, len(cells))
+        turns.quota.count(asker, len(cells))
         return Stream(_written(turns, cells))
 
 
-def _cells(turns: Turns, given: Batch, visitor: str | None) -> list[Prepared]:
+def _cells(turns: Turns, given: Batch, asker: Asker) -> list[Prepared]:
     """The cells in the order of their index. Raises ChatError for what no cell could answer."""
     backends = given.backends or [turns.backends.first.name]
     modes = given.memory or [turns.settings.memory.default]
@@ -62,7 +66,7 @@ def _cells(turns: Turns, given: Batch, visitor: str | None) -> list[Prepared]:
     wanted = Wanted(**given.model_dump(include={"system_prompt", "temperature", "max_tokens", "tools"}))
     tuning = wanted.tuning(Tuning())
     combinations = product(given.prompts, backends, modes)
-    return [turns.prepare(Ask(p, visitor, None, b, m, tuning)) for p, b, m in combinations]
+    return [turns.prepare(Ask(p, asker.visitor, None, b, m, tuning, address=asker.address)) for p, b, m in combinations]
 
 
 async def _written(turns: Turns, cells: Sequence[Prepared]) -> AsyncGenerator[bytes, None]:

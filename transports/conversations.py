@@ -97,7 +97,11 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity) -> No
     @router.post("/conversations", tags=["conversations"])
     async def import_conversation(given: ImportedConversation, request: Request) -> dict[str, str]:
         made, head = _tree(given)
-        owner = identity.visitor(request.cookies)
+        asker = identity.asker(request)
+        owner = asker.visitor
+        turns.quota.check(asker)
+        await turns.check_room(owner)
+        turns.quota.count(asker)
         return {"conversation_id": await store.take_in(owner, made, head, title=clean(given.title).strip())}
 
     @router.get(

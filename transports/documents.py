@@ -7,12 +7,14 @@ from fastapi import APIRouter, Query, Request
 
 from agent.tools import Toolbox
 from agent.tools.library import Library
+from agent.turns import Turns
 from runs.errors import ChatError
 from transports.identity import Identity
 
 
-def add_documents(router: APIRouter, toolbox: Toolbox, identity: Identity) -> None:
+def add_documents(router: APIRouter, turns: Turns, identity: Identity) -> None:
     """Adds `GET /tools` and `GET|POST|DELETE /documents`; a visitor is known by their cookie alone."""
+    toolbox = turns.toolbox
 
     @router.get("/tools")
     async def tools() -> list[dict[str, Any]]:
@@ -26,7 +28,10 @@ def add_documents(router: APIRouter, toolbox: Toolbox, identity: Identity) -> No
     @router.post("/documents", status_code=201)
     async def add_document(name: Annotated[str, Query(max_length=400)], request: Request) -> dict[str, Any]:
         """The body is the file as it is."""
-        return asdict(await _library(toolbox).add(_owner(identity, request), name, await request.body()))
+        asker, owner = identity.asker(request), _owner(identity, request)
+        turns.quota.check(asker)
+        turns.quota.count(asker)
+        return asdict(await _library(toolbox).add(owner, name, await request.body()))
 
     @router.delete("/documents/{document_id}", status_code=204)
     async def remove_document(document_id: str, request: Request) -> None:

@@ -11,13 +11,26 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from itsdangerous import BadSignature, Signer
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runs.asker import Asker
 from transports.guard import route_path
+
+
+class Connection(Protocol):
+    """A request or a WebSocket, of Starlette or of Gradio."""
+
+    @property
+    def cookies(self) -> Any: ...
+
+    @property
+    def client(self) -> Any: ...
+
 
 COOKIE = "glassbox_visitor"
 _PAGES = {"/", "/example"}
@@ -53,6 +66,11 @@ class Identity:
             return self._signer.unsign(cookies.get(COOKIE, "")).decode()
         except BadSignature:
             return None
+
+    def asker(self, connection: Connection) -> Asker:
+        """Who asks, and from where: a proxy's word for it counts as far as the settings trust the proxy."""
+        client = connection.client
+        return Asker(self.visitor(connection.cookies or {}), client.host if client else None)
 
     def derive(self, purpose: str, *parts: str | None) -> str:
         """An id of 128 bits that is always the same for the same parts, and unguessable to those who know them."""

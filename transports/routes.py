@@ -22,6 +22,7 @@ from transports.conversations import add_conversations
 from transports.documents import add_documents
 from transports.guard import first_segment, problem
 from transports.identity import Identity
+from transports.limits import add_limits
 from transports.pages import add_pages
 from transports.records import add_records
 from transports.socket import add_socket
@@ -30,7 +31,7 @@ from transports.streams import add_streams
 OURS = frozenset(
     f"/{name}"
     for name in (
-        *("healthz", "backends", "memory-modes", "conversations", "context", "tools", "documents"),
+        *("healthz", "backends", "memory-modes", "conversations", "context", "tools", "documents", "limits"),
         *("stream", "runs", "ws", "batch", "agui", "client.js", "example", "docs", "openapi.json"),
     )
 )
@@ -120,6 +121,7 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
     add_socket(router, turns, identity)
     add_conversations(router, turns, identity)
     add_contexts(router, turns, identity)
-    add_documents(router, turns.toolbox, identity)
+    add_documents(router, turns, identity)
+    add_limits(router, turns, identity)
     add_pages(router)
     return router

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocketState
 
 from agent.turns import Turns
+from runs.asker import Asker
 from runs.errors import ChatError
 from runs.events import JSON
 from runs.live import LiveRun
@@ -41,14 +42,14 @@ def add_socket(router: APIRouter, turns: Turns, identity: Identity) -> None:
     @router.websocket("/ws/chat")
     async def chat(websocket: WebSocket) -> None:
         await websocket.accept()
-        await _Socket(websocket, turns, identity.visitor(websocket.cookies)).serve()
+        await _Socket(websocket, turns, identity.asker(websocket)).serve()
 
 
 class _Socket:
     """One open socket."""
 
-    def __init__(self, websocket: WebSocket, turns: Turns, visitor: str | None) -> None:
-        self._socket, self._turns, self._visitor = websocket, turns, visitor
+    def __init__(self, websocket: WebSocket, turns: Turns, asker: Asker) -> None:
+        self._socket, self._turns, self._asker = websocket, turns, asker
         self._most = turns.settings.limits.body_bytes
         self._run: LiveRun | None = None
         self._following: asyncio.Task[None] | None = None
@@ -100,13 +101,13 @@ class _Socket:
     async def _message(self, given: JSON) -> None:
         message = Message.model_validate(given)
         self._check_free()
-        ask = await message.ask(self._turns, message.message, self._visitor)
+        ask = await message.ask(self._turns, message.message, self._asker)
         self._follow(Found.of(await self._turns.start(ask)), 0)
 
     async def _resume(self, given: JSON) -> None:
         wanted = Resume.model_validate(given)
         self._check_free()
-        self._follow(await find_run(self._turns, wanted.run_id, self._visitor), wanted.after)
+        self._follow(await find_run(self._turns, wanted.run_id, self._asker.visitor), wanted.after)
 
     async def _stop(self, given: JSON) -> None:
         _Nothing.model_validate(given)

@@ -65,23 +65,23 @@ class Stream(EventSourceResponse):
 def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
     """Adds `GET|POST /stream` and, below `/runs/{run_id}`, `GET /events`, `POST /stop` and `POST /approve`."""
 
-    async def start(wanted: Wanted, message: str, visitor: str | None) -> Response:
-        run = await turns.start(await wanted.ask(turns, message, visitor))
+    async def start(wanted: Wanted, message: str, request: Request) -> Response:
+        run = await turns.start(await wanted.ask(turns, message, identity.asker(request)))
         return _answer(Found.of(run), after=0)
 
     @router.post("/stream", response_class=Response, responses=_STREAM, tags=["runs"])
     async def post_stream(message: Message, request: Request) -> Response:
         """Starts a run and follows it."""
-        return await start(message, message.message, identity.visitor(request.cookies))
+        return await start(message, message.message, request)
 
     @router.get("/stream", response_class=Response, responses=_STREAM, tags=["runs"])
     async def get_stream(
         query: Annotated[Query, fastapi.Query()], request: Request, last_event_id: _LastEventId = None
     ) -> Response:
         """Starts a run and follows it; for EventSource, which resumes it by `Last-Event-ID` when the line drops."""
-        visitor = identity.visitor(request.cookies)
         if not last_event_id:
-            return await start(query, query.query, visitor)
+            return await start(query, query.query, request)
+        visitor = identity.visitor(request.cookies)
         after = _place(last_event_id)
         same = query.model_dump(include={"backend", "memory", "conversation_id"}, exclude_none=True)
         run_id = await turns.store.newest_run(visitor, turns.checked(query.query), **same) if visitor else None

@@ -1,0 +1,114 @@
+"""What a visitor may use: messages a minute and a day, runs at once. Counted for the visitor, and for the address that
+they come from, since a new cookie is free.
+
+Counted in this process's memory, by the moving windows of `limits`; a start forgets them.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from runs.asker import Asker
+from runs.errors import ChatError
+from runs.registry import Runs
+from settings import LimitSettings
+
+_LOGINS = RateLimitItemPerMinute(10)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What may still be sent now; None where there is no limit."""
+
+    minute: int | None
+    day: int | None
+
+
+class Quota:
+    """One for the whole app. 0 in the settings is no limit."""
+
+    def __init__(self, limits: LimitSettings, runs: Runs) -> None:
+        self._limits, self._runs = limits, runs
+        self._windows = MovingWindowRateLimiter(MemoryStorage())
+        self._shared = limits.visitors_per_address
+
+    def check(self, asker: Asker, messages: int = 1, *, own_key: bool = False) -> None:
+        """Raises ChatError `busy` or `rate_limited` if so many messages cannot be taken now; takes nothing.
+
+        With a key of their own a visitor is not held to the day's messages.
+        """
+        self._check_runs(asker)
+        for window, who in self._bounds(asker, own_key):
+            if not self._windows.test(window, who, cost=messages):
+                raise self._refusal(window, who)
+
+    def count(self, asker: Asker, messages: int = 1, *, own_key: bool = False) -> None:
+        """Counts messages that have been checked."""
+        for window, who in self._bounds(asker, own_key):
+            self._windows.hit(window, who, cost=messages)
+
+    def left(self, asker: Asker) -> Left:
+        """What may be sent before a limit is met, the visitor's own or the address's."""
+        found: dict[str, int] = {}
+        for window, who in self._bounds(asker, own_key=False):
+            remaining = max(0, self._windows.get_window_stats(window, who).remaining)
+            found[window.GRANULARITY.name] = min(remaining, found.get(window.GRANULARITY.name, remaining))
+        return Left(found.get("minute"), found.get("day"))
+
+    def take_login(self, asker: Asker) -> None:
+        """Counts an attempt to log in. Raises ChatError `rate_limited`."""
+        who = asker.network or ""
+        if not self._windows.hit(_LOGINS, "login", who):
+            raise self._refusal(_LOGINS, who, "login", told="Too many attempts to log in")
+
+    def _check_runs(self, asker: Asker) -> None:
+        most = self._limits.runs_per_visitor or 0
+        live = [run.asker for run in self._runs.live()] if most else []
+        own = sum(one.name == asker.name for one in live)
+        near = sum(one.network == asker.network for one in live)
+        for used, bound in ((own, most), (near, most * self._shared)):
+            if most and used >= bound:
+                told = "reply is" if used == 1 else "replies are"
+                raise ChatError(
+                    "busy",
+                    f"{used} {told} being written for you already, the most at once: stop one, or wait for its end.",
+                    retryable=True,
+                )
+
+    def _bounds(self, asker: Asker, own_key: bool) -> list[tuple[RateLimitItem, str]]:
+        minute, day = self._limits.messages_per_minute, self._limits.messages_per_day
+        bounds: list[tuple[RateLimitItem, str]] = []
+        who = ((asker.visitor, "visitor ", 1), (asker.network, "address ", self._shared))
+        for name, kind, share in who:
+            if name and minute:
+                bounds.append((RateLimitItemPerMinute(minute * share), kind + name))
+            if name and day and not own_key:
+                bounds.append((RateLimitItemPerDay(day * share), kind + name))
+        return bounds
+
+    def _refusal(self, window: RateLimitItem, who: str, *more: str, told: str | None = None) -> ChatError:
+        wait = max(1.0, self._windows.get_window_stats(window, *more, who).reset_time - time.time())
+        whose = "your address" if who.startswith("address ") else "you"
+        told = (
+            told or f"The most messages that {whose} may send in a {window.GRANULARITY.name}, {window.amount}, are used"
+        )
+        hint = " Where a model takes a key, you can go on with your own." if window.GRANULARITY.name == "day" else ""
+        return ChatError(
+            "rate_limited", f"{told}: try again in {_in_words(wait)}.{hint}", retryable=True, retry_after=wait
+        )
+
+    def listed(self, asker: Asker) -> dict[str, Any]:
+        """The limits by the names of the settings, without those that are none, and what is left of them."""
+        told = {name: value for name, value in self._limits.model_dump().items() if value}
+        return {"limits": told, "left": asdict(self.left(asker))}
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    return f"{math.ceil(seconds / 60)} min" if seconds < 5400 else f"{math.ceil(seconds / 3600)} h"

@@ -1,0 +1,208 @@
+"""What a visitor may use, and what they are told of it."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.quota import Quota
+from runs.asker import Asker
+from runs.errors import ChatError
+from runs.live import LiveRun
+from runs.registry import Runs
+from settings import LimitSettings, load_settings
+from tests.conftest import scripted
+from tests.serving import client_of, events_of, refused, serving, socket_of, told, told_until_end
+
+ZOE, TOM = Asker("zoe", "192.0.2.1"), Asker("tom", "192.0.2.1")
+
+
+def quota(**limits: int) -> Quota:
+    return Quota(LimitSettings(**limits), Runs())
+
+
+def take(counted: Quota, asker: Asker, times: int = 1, *, own_key: bool = False) -> None:
+    for _ in range(times):
+        counted.check(asker, own_key=own_key)
+        counted.count(asker, own_key=own_key)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("testclient", "testclient"),
+        (None, None),
+    ],
+)
+def test_an_address_is_counted_by_what_one_subscriber_has(address: str | None, network: str | None) -> None:
+    assert Asker(None, address).network == network
+
+
+def test_a_minute_and_a_day_are_bounded_for_each_visitor() -> None:
+    counted = quota(messages_per_minute=3, messages_per_day=4)
+    assert counted.left(ZOE).minute == 3 and counted.left(ZOE).day == 4
+    take(counted, ZOE, 3)
+    with pytest.raises(ChatError, match=r"in a minute, 3, are used: try again in \d+ s") as refusal:
+        take(counted, ZOE)
+    assert refusal.value.code == "rate_limited" and 0 < (refusal.value.retry_after or 0) <= 60
+    assert counted.left(ZOE).minute == 0 and counted.left(ZOE).day == 1
+    take(counted, TOM)
+
+
+def test_the_day_does_not_count_with_a_key_of_ones_own() -> None:
+    counted = quota(messages_per_day=2)
+    take(counted, ZOE, 2)
+    with pytest.raises(ChatError, match="in a day, 2, are used: try again in 24 h. .*your own"):
+        take(counted, ZOE)
+    take(counted, ZOE, 5, own_key=True)
+
+
+def test_new_cookies_do_not_help_at_the_same_address() -> None:
+    counted = quota(messages_per_minute=2, visitors_per_address=3)
+    for n in range(6):
+        take(counted, Asker(f"visitor {n}", "192.0.2.1"))
+    for asker in (Asker("another", "192.0.2.1"), Asker(None, "192.0.2.1")):
+        with pytest.raises(ChatError, match="your address may send in a minute, 6"):
+            take(counted, asker)
+    take(counted, Asker("another", "192.0.2.2"))
+
+
+def test_a_refused_message_is_not_counted() -> None:
+    counted = quota(messages_per_minute=1, messages_per_day=10)
+    take(counted, ZOE)
+    for _ in range(20):
+        with pytest.raises(ChatError):
+            take(counted, ZOE)
+    assert counted.left(ZOE).day == 9
+
+
+def test_nothing_is_bounded_where_nothing_is_set() -> None:
+    counted = quota()
+    take(counted, ZOE, 500)
+    assert counted.left(ZOE).minute is None and counted.left(ZOE).day is None
+
+
+async def test_runs_at_once_are_bounded(turns: object) -> None:
+    runs = Runs()
+    counted = Quota(LimitSettings(runs_per_visitor=2, visitors_per_address=2), runs)
+    lifetime = turns._lifetime  # type: ignore[attr-defined]
+
+    def begin(asker: Asker, n: int) -> None:
+        counted.check(asker)
+        new = LiveRun(conversation_id=f"{n}", backend="b", memory="m", owner=None, lifetime=lifetime, asker=asker)
+        runs.add(new)
+
+    begin(ZOE, 1)
+    begin(ZOE, 2)
+    with pytest.raises(ChatError, match="2 replies are being written for you"):
+        begin(ZOE, 3)
+    begin(TOM, 4)
+    begin(TOM, 5)
+    with pytest.raises(ChatError, match="4 replies are"):
+        begin(Asker("third", "192.0.2.1"), 6)
+    begin(Asker("third", "192.0.2.2"), 7)
+
+
+def test_strangers_find_limits_and_others_do_not(tmp_path: Path) -> None:
+    file = tmp_path / "some.toml"
+    file.write_text("[limits]\nmessages_per_day = 7\nruns_per_visitor = 0\n")
+    local = load_settings({"config": str(file)}, {}).limits
+    assert (local.messages_per_minute, local.messages_per_day) == (None, 7)
+    for arguments, environ in (({"share": True}, {}), ({}, {"SPACE_ID": "owner/name"})):
+        limits = load_settings({"config": str(file), **arguments}, environ).limits
+        assert limits.messages_per_minute == 10 and limits.connections_per_address == 200
+        assert (limits.messages_per_day, limits.runs_per_visitor) == (7, 0)
+
+
+async def test_every_transport_counts_the_same_messages_and_says_so(tmp_path: Path) -> None:
+    limits = LimitSettings(messages_per_minute=6, visitors_per_address=50)
+    with serving(tmp_path, limits=limits) as app:
+        async with client_of(app) as client:
+            told_first = (await client.get("/limits")).json()
+            assert told_first["limits"]["messages_per_minute"] == 6 and told_first["left"] == {"minute": 6, "day": None}
+            await events_of(client, "POST", "/stream", json={"message": "hello"})
+            async with socket_of(app, client) as socket:
+                await socket.send('{"message": "hello"}')
+                await told_until_end(socket)
+            await events_of(client, "POST", "/batch", json={"prompts": ["a", "b"]})
+            await client.post("/conversations", json={"messages": []})
+            body = {"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "user", "content": "hello"}]}
+            agui = {**body, "state": {}, "tools": [], "context": [], "forwardedProps": {}}
+            assert (await client.post("/agui", json=agui)).status_code == 200
+            assert (await client.get("/limits")).json()["left"]["minute"] == 0
+            for answer in (
+                await client.post("/stream", json={"message": "hello"}),
+                await client.post("/batch", json={"prompts": ["a"]}),
+                await client.post("/conversations", json={"messages": []}),
+                await client.post("/documents?name=a.txt", content=b"words"),
+                await client.post("/agui", json={**agui, "runId": "r2"}),
+            ):
+                message = await refused(answer, 429, "rate_limited")
+                assert "try again in" in message and 0 < int(answer.headers["retry-after"]) <= 60
+            async with socket_of(app, client) as socket:
+                await socket.send('{"message": "hello"}')
+                assert (await told(socket))["code"] == "rate_limited"
+        async with client_of(app) as other:
+            await events_of(other, "POST", "/stream", json={"message": "hello"})
+
+
+async def test_conversations_kept_are_bounded_and_room_can_be_made(tmp_path: Path) -> None:
+    with serving(tmp_path, limits=LimitSettings(conversations_per_visitor=2)) as app:
+        async with client_of(app) as client:
+            made = [(await client.post("/conversations", json={"messages": []})).json() for _ in range(2)]
+            for answer in (
+                await client.post("/conversations", json={"messages": []}),
+                await client.post("/stream", json={"message": "hello"}),
+            ):
+                assert "delete some" in await refused(answer, 429, "rate_limited")
+            await events_of(client, "POST", "/stream", json={"message": "hello", **made[0]})
+            await client.delete(f"/conversations/{made[1]['conversation_id']}")
+            await events_of(client, "POST", "/stream", json={"message": "hello"})
+
+
+async def test_who_comes_too_many_waits_in_line_and_is_told_the_place(tmp_path: Path) -> None:
+    backends = [scripted("Slow script", speed=20)]
+    with serving(tmp_path, backends=backends, limits=LimitSettings(runs=1, waiting=2)) as app:
+        async with client_of(app) as client:
+            begun = time.monotonic()
+
+            async def talk() -> list[str]:
+                events = await events_of(client, "POST", "/stream", json={"message": "tour"})
+                assert events[-1]["type"] == "complete"
+                return [e["content"] for e in events if e["type"] == "status" and "In line" in e["content"]]
+
+            async with asyncio.TaskGroup() as group:
+                talks = []
+                for _ in range(3):
+                    talks.append(group.create_task(talk()))
+                    await asyncio.sleep(0.1)
+                answer = await client.post("/stream", json={"message": "tour"})
+                assert "wait in line" in await refused(answer, 409, "busy"), time.monotonic() - begun
+            assert [t.result() for t in talks] == [
+                [],
+                ["In line to begin: you are the next"],
+                ["In line to begin: 1 before you", "In line to begin: you are the next"],
+            ]
+
+
+async def test_a_stop_in_line_is_a_stop(tmp_path: Path) -> None:
+    backends = [scripted("Slow script", speed=5)]
+    with serving(tmp_path, backends=backends, limits=LimitSettings(runs=1)) as app:
+        async with client_of(app) as client, asyncio.TaskGroup() as group:
+            first = group.create_task(events_of(client, "POST", "/stream", json={"message": "tour"}))
+            await asyncio.sleep(0.2)
+            waiting = group.create_task(events_of(client, "POST", "/stream", json={"message": "tour"}))
+            await asyncio.sleep(0.3)
+            found = [run for run in app.runs.live() if run.state.phase == "queued"]
+            assert (await client.post(f"/runs/{found[0].id}/stop")).json() == {"status": "stopped"}
+            last = (await waiting)[-1]
+            assert (last["type"], last["reason"]) == ("stopped", "user")
+            assert len(app.turns.line) == 0
+            running = next(run for run in app.runs.live())
+            await client.post(f"/runs/{running.id}/stop")
+            assert (await first)[-1]["type"] == "stopped"
