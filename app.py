@@ -19,6 +19,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
 from agent.loop import warm_up
@@ -35,13 +36,13 @@ from memory.store import Store
 from runs.errors import ChatError
 from runs.registry import Runs
 from settings import Settings, SettingsError, load_settings
-from transports.guard import GuardMiddleware
+from transports.guard import GuardMiddleware, Rules
+from transports.headers import HeadersMiddleware
 from transports.identity import Identity, VisitorMiddleware, load_secret
+from transports.patience import bound_patience
 from transports.routes import OURS, answer_unrouted, build_router
 
 logger = logging.getLogger("glassbox")
-_PING_S, _PONG_S = 10.0, 15.0
-"""Together less than the 30 s after which a vanished client must have been noticed."""
 _TIDY_S = 3600.0
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
@@ -73,6 +74,7 @@ class App:
     def launch(self) -> None:
         """Serves in the background. Raises OSError if the port is taken."""
         s = self.settings
+        os.environ["FORWARDED_ALLOW_IPS"] = ",".join(s.proxies)  # Gradio offers no other way to tell uvicorn
         _, local_url, _ = self.demo.launch(
             server_name=s.host,
             server_port=s.port,
@@ -99,7 +101,7 @@ class App:
             },
         )
         self.url = local_url
-        _notice_the_vanished(self.demo.server)
+        bound_patience(self.demo.server)
         for handler in logging.getLogger("uvicorn").handlers:
             handler.setFormatter(ClearedFormatter(LOG_FORMAT))
 
@@ -116,15 +118,30 @@ class App:
 
     def _middleware(self) -> list[Middleware]:
         s = self.settings
-        guard = Middleware(
-            GuardMiddleware,
+        rules = Rules(
             ours=OURS,
             body_bytes=s.limits.body_bytes,
-            uploads={"/documents": s.limits.document_bytes},
+            asker=self.identity.asker,
+            quota=self.turns.quota,
             auth=s.auth,
             logged_in=self._logged_in,
+            uploads={"/documents": s.limits.document_bytes},
+            origins=s.allowed_origins,
+            connections=s.limits.connections_per_address or 0,
         )
-        return [guard, Middleware(VisitorMiddleware, identity=self.identity)]
+        told = ["X-Run-Id", "X-Conversation-Id", "Retry-After"]
+        return [
+            Middleware(HeadersMiddleware, on_space=s.on_space, origins=s.allowed_origins),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=s.allowed_origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=told,
+            ),
+            Middleware(GuardMiddleware, rules=rules),
+            Middleware(VisitorMiddleware, identity=self.identity),
+        ]
 
     def _logged_in(self, connection: HTTPConnection) -> bool:
         app: Any = self.demo.app
@@ -134,7 +151,7 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncGenerator[None, None]:
         # Gradio's own CORS middleware reflects any origin with credentials; ours has none to allow
-        app.user_middleware = [m for m in app.user_middleware if "CORS" not in getattr(m.cls, "__name__", "")]
+        app.user_middleware = [m for m in app.user_middleware if "CustomCORS" not in getattr(m.cls, "__name__", "")]
         app.middleware_stack = app.build_middleware_stack()
         self._loop = asyncio.get_running_loop()
         await self.store.open()
@@ -160,18 +177,6 @@ class App:
         await self.backends.close()
         await self.library.close()
         await self.store.close()
-
-
-def _notice_the_vanished(server: Any) -> None:
-    """Lets go of clients that left without a word: Gradio offers no way to set this before it listens.
-
-    A WebSocket that answers no ping is closed; of any other the system gives up what stays unacknowledged, heartbeats
-    included. Connections inherit it from the socket that listens.
-    """
-    server.config.ws_ping_interval, server.config.ws_ping_timeout = _PING_S, _PONG_S
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        for listening in (one for part in server.servers for one in part.sockets):
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_PONG_S * 1000))
 
 
 def share(app: App) -> str:

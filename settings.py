@@ -5,6 +5,7 @@ environment. A wrong setting is a `SettingsError` that names file, line or key, 
 """
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -18,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 MemoryMode = Literal["none", "full", "window", "tokens", "summary", "recall"]
 
 _FILE = "glassbox.toml"
+_LOOPBACK = ["127.0.0.1", "::1"]
+_PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -191,6 +194,10 @@ class FileSettings(_Section):
     """The whole of `glassbox.toml`."""
 
     system_prompt: str = "You are a helpful assistant."
+    allowed_origins: list[str] = []
+    """Other sites whose pages may use our routes, as https://HOST; without cookies."""
+    trusted_proxies: list[str] | None = None
+    """Addresses or networks whose word counts for where a request comes from (`X-Forwarded-For`)."""
     backends: list[BackendSettings] = [
         BackendSettings(name="SmolLM2 135M", kind="local", model="bundled"),
         BackendSettings(name="Scripted tour", kind="scripted"),
@@ -198,6 +205,24 @@ class FileSettings(_Section):
     memory: MemorySettings = MemorySettings()
     tools: ToolSettings = ToolSettings()
     limits: LimitSettings = LimitSettings()
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?", origin):
+                raise ValueError(f"found {origin!r}, allowed: https://HOST or https://HOST:PORT, in small letters")
+        return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, networks: list[str] | None) -> list[str] | None:
+        for network in networks or []:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(f"found {network!r}, allowed: addresses and networks, as 10.0.0.0/8") from None
+        return networks
 
     @field_validator("backends")
     @classmethod
@@ -238,6 +263,14 @@ class Settings(FileSettings):
     database_url: str = ""
     secret: str | None = None
     on_space: bool = False
+
+    @property
+    def proxies(self) -> list[str]:
+        """Whose word counts for where a request comes from: by default this machine's, and the Space's own proxy's."""
+        if self.trusted_proxies is not None:
+            return self.trusted_proxies
+        return [*_LOOPBACK, *(_PRIVATE if self.on_space else [])]
+
     keys: dict[str, SecretStr] = {}
     """The keys that the operator gave, by the name of their variable."""
 

@@ -57,7 +57,7 @@ def test_a_minute_and_a_day_are_bounded_for_each_visitor() -> None:
 def test_the_day_does_not_count_with_a_key_of_ones_own() -> None:
     counted = quota(messages_per_day=2)
     take(counted, ZOE, 2)
-    with pytest.raises(ChatError, match="in a day, 2, are used: try again in 24 h. .*your own"):
+    with pytest.raises(ChatError, match=r"in a day, 2, are used: try again in 24 h. .*your own"):
         take(counted, ZOE)
     take(counted, ZOE, 5, own_key=True)
 

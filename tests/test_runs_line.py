@@ -63,7 +63,7 @@ async def test_a_place_given_to_one_who_is_cancelled_goes_on_to_the_next() -> No
     first, second, third = Visit(line), Visit(line), Visit(line)
     await asyncio.sleep(0)
     first._leave.set()
-    while not first.task.done():
+    while not first.task.done():  # noqa: ASYNC110 - no turn of the loop more than it takes
         await asyncio.sleep(0)
     second.task.cancel()  # it has the place, and has not run since
     await asyncio.wait({second.task})

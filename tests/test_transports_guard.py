@@ -8,8 +8,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from agent.quota import Quota
 from runs.errors import ChatError
-from transports.guard import GuardMiddleware, foreign, problem, route_path
+from runs.registry import Runs
+from settings import LimitSettings
+from transports.guard import GuardMiddleware, Rules, foreign, problem, route_path
+from transports.identity import Identity
 
 HERE = {"host": "glass.example:7860"}
 
@@ -47,16 +51,17 @@ async def echo(request: Request) -> JSONResponse:
 
 
 def client(auth: tuple[str, str] | None = None, logged_in: bool = False) -> httpx.AsyncClient:
-    paths = "/ours", "/ours/deep", "/healthz", "/theirs"
+    paths = "/ours", "/ours/deep", "/healthz", "/config"
     app: Any = Starlette(routes=[Route(path, echo, methods=["GET", "POST"]) for path in paths])
     ours = frozenset({"/ours", "/healthz"})
-    guarded = GuardMiddleware(app, ours, 1000, auth, lambda connection: logged_in)
+    rules = Rules(ours, 1000, Identity("s").asker, Quota(LimitSettings(), Runs()), auth, lambda _: logged_in)
+    guarded = GuardMiddleware(app, rules)
     return httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://here")
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/ours", 403), ("POST", "/ours/deep", 403), ("POST", "/theirs", 403), ("GET", "/theirs", 200)],
+    [("GET", "/ours", 403), ("POST", "/ours/deep", 403), ("POST", "/config", 403), ("GET", "/config", 200)],
 )
 async def test_a_foreign_browser_may_only_look_at_the_page(method: str, path: str, status: int) -> None:
     async with client() as http:
@@ -76,7 +81,7 @@ async def test_bodies_to_our_routes_are_bounded_also_without_a_length() -> None:
         for body in (b"x" * 1001, pieces()):
             answer = await http.post("/ours", content=body)
             assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
-        assert (await http.post("/theirs", content=b"x" * 5000)).status_code == 413
+        assert (await http.post("/config", content=b"x" * 5000)).status_code == 413
 
 
 def test_a_path_is_seen_as_the_routes_see_it() -> None:

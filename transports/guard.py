@@ -1,14 +1,17 @@
-"""What stands before every route: foreign browsers' requests are refused (in the handshake of a
-WebSocket), bodies are bounded, `--auth` closes our routes.
+"""What stands before every route: foreign browsers' requests are refused (in the handshake of a WebSocket), what is
+open at once from one address is bounded, as are bodies; `--auth` closes all but the login; of Gradio's own routes only
+those are open that the page needs, and a page's session is its visitor's alone.
 
-Gradio's own middleware reflects any origin with credentials and its `auth` does not cover routes that are not its own.
+Gradio's own middleware reflects any origin with credentials, and its `auth` covers but a part of the routes.
 """
 
+import asyncio
 import base64
 import binascii
 import secrets
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -16,12 +19,17 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent.quota import Quota
+from runs.asker import Asker
 from runs.errors import STATUS, ChatError
+from transports.doors import LOGIN_PAGE, Sessions, is_open, session_of
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
-_OPEN = {"/healthz"}
-_CLOSED = ("/gradio_api/deep_link", "/gradio_api/upload")
-"""Gradio's own routes that are for nobody: the one publishes a visitor's page, the other has no use here yet."""
+_OPEN = {"/healthz", "/readyz"}
+_PAGES = {"/example", "/docs"}
+"""Ours, that a link on another site may lead to."""
+_BODY_S = 60.0
+"""For a body to arrive in."""
 
 
 def problem(error: ChatError, status: int | None = None) -> JSONResponse:
@@ -31,9 +39,13 @@ def problem(error: ChatError, status: int | None = None) -> JSONResponse:
     return JSONResponse(body, status or STATUS[error.code], headers)
 
 
-def foreign(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that another site's page makes this request. No `Origin` means no browser."""
+def foreign(headers: Mapping[str, str], origins: Sequence[str] = ()) -> bool:
+    """Whether a browser says that another site's page makes this request, none of `origins`. No `Origin` means no
+    browser.
+    """
     if origin := headers.get("origin"):
+        if origin in origins:
+            return False
         here = {headers.get("host", ""), *headers.get("x-forwarded-host", "").split(",")}
         # a sandboxed page's origin is "null", which names no host: never ours
         return urlsplit(origin).netloc not in {host.strip() for host in here} - {""}
@@ -51,67 +63,108 @@ def first_segment(scope: Scope) -> str:
     return "/" + route_path(scope).split("/")[1]
 
 
-class GuardMiddleware:
-    """`ours` are the first path segments of our own routes; `body_bytes` bounds every request's body, `uploads` those
-    of some of our routes instead.
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the guard holds to. `ours` are the first path segments of our own routes; `body_bytes` bounds every
+    request's body, `uploads` those of some of our routes instead; `connections` is the most that may be open at once
+    from one address, 0 as many as come. `asker` says who a request is from.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        ours: frozenset[str],
-        body_bytes: int,
-        auth: tuple[str, str] | None,
-        logged_in: Callable[[HTTPConnection], bool],
-        uploads: Mapping[str, int] = MappingProxyType({}),
-    ) -> None:
-        self.app, self.ours, self.auth, self.logged_in = app, ours, auth, logged_in
-        self.body_bytes, self.uploads = body_bytes, uploads
+    ours: frozenset[str]
+    body_bytes: int
+    asker: Callable[[HTTPConnection], Asker]
+    quota: Quota
+    auth: tuple[str, str] | None = None
+    logged_in: Callable[[HTTPConnection], bool] = lambda _: False
+    uploads: Mapping[str, int] = field(default_factory=dict)
+    origins: Sequence[str] = ()
+    connections: int = 0
+
+
+class GuardMiddleware:
+    """Stands outermost of what is ours."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self.app, self._rules, self._sessions = app, rules, Sessions()
+        self._connected: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        headers, path, first = Headers(scope=scope), route_path(scope), first_segment(scope)
-        ours, socket = first in self.ours, scope["type"] == "websocket"
-        if foreign(headers) and (ours or socket or scope["method"] not in _SAFE):
-            refusal = ChatError("authentication", "Requests from other sites' pages are not accepted.")
-            await problem(refusal, 403)(scope, receive, send)
-        elif ours and self.auth and path not in _OPEN and not self._may(scope, headers):
-            answer = problem(ChatError("authentication", "Log in, or send the name and password as HTTP Basic."))
+        asker = self._rules.asker(HTTPConnection(scope))
+        here = asker.network or ""
+        self._connected[here] += 1
+        try:
+            refusal = self._refusal(scope, asker)
+            if refusal:
+                await refusal(scope, receive, send)
+            elif scope["type"] == "websocket" or (
+                scope["method"] in _SAFE and first_segment(scope) not in self._rules.ours
+            ):
+                await self.app(scope, receive, send)
+            else:
+                await self._bounded(scope, receive, send, asker)
+        finally:
+            self._connected[here] -= 1
+            if not self._connected[here]:
+                del self._connected[here]
+
+    def _refusal(self, scope: Scope, asker: Asker) -> JSONResponse | None:
+        """Why this request goes no further, as far as its head tells."""
+        rules, headers, path = self._rules, Headers(scope=scope), route_path(scope)
+        ours, socket = first_segment(scope) in rules.ours, scope["type"] == "websocket"
+        safe = not socket and scope["method"] in _SAFE
+        if rules.connections and self._connected[asker.network or ""] > rules.connections:
+            told = f"Your address has {rules.connections} connections open, the most at once: close some pages."
+            return problem(ChatError("rate_limited", told, retry_after=5))
+        link = path in _PAGES and headers.get("sec-fetch-mode") == "navigate" and "origin" not in headers
+        if foreign(headers, rules.origins) and (ours or not safe) and not link:
+            return problem(ChatError("authentication", "Requests from other sites' pages are not accepted."), 403)
+        if not ours and (socket or not is_open(path)):
+            return problem(ChatError("not_found", "There is nothing here."))
+        if rules.auth and path not in _OPEN and not LOGIN_PAGE.fullmatch(path) and not self._may(scope, headers):
+            told = "Log in, or send the name and password as HTTP Basic."
+            answer = problem(ChatError("authentication", told))
             answer.headers["WWW-Authenticate"] = "Basic"
-            await answer(scope, receive, send)
-        elif path.startswith(_CLOSED):
-            await problem(ChatError("not_found", "There is nothing here."))(scope, receive, send)
-        elif not socket and (ours or scope["method"] not in _SAFE):
-            await self._bounded(scope, receive, send, self.uploads.get(first, self.body_bytes))
-        else:
-            await self.app(scope, receive, send)
+            return answer
+        return self._session_refusal(scope, path, asker) if safe else None
+
+    def _session_refusal(self, scope: Scope, path: str, asker: Asker, body: bytes = b"") -> JSONResponse | None:
+        session = session_of(scope, path, body)
+        if session is None or self._sessions.admit(session, asker.visitor):
+            return None
+        return problem(ChatError("not_found", "There is no such session, or it is not yours: reload the page."))
 
     def _may(self, scope: Scope, headers: Headers) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "basic" and self.auth:
+        if kind.lower() == "basic" and self._rules.auth:
             try:
                 found = base64.b64decode(given, validate=True)
             except (binascii.Error, ValueError):
                 return False
-            return secrets.compare_digest(found, ":".join(self.auth).encode())
-        return self.logged_in(HTTPConnection(scope))
+            return secrets.compare_digest(found, ":".join(self._rules.auth).encode())
+        return self._rules.logged_in(HTTPConnection(scope))
 
-    async def _bounded(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
-        """Reads the body up to the bound before the route sees any of it."""
-        body = b""
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send, asker: Asker) -> None:
+        """Reads the body up to the bound, in bounded time, before the route sees any of it."""
+        path = route_path(scope)
+        most = self._rules.uploads.get(first_segment(scope), self._rules.body_bytes)
+        try:
+            body = await asyncio.wait_for(_read(receive, most), _BODY_S)
+            if body is None:
                 return  # the client has gone
-            body += message.get("body", b"")
-            if len(body) > most:
-                too_large = ChatError("too_large", f"This is too large: at most {most:,} bytes can be sent.")
-                await problem(too_large)(scope, receive, send)
-                return
-            if not message.get("more_body"):
-                break
+            if path.rstrip("/") == "/login":
+                self._rules.quota.take_login(asker)
+        except TimeoutError:
+            await problem(ChatError("timeout", "The request took too long to arrive."), 408)(scope, receive, send)
+            return
+        except ChatError as e:
+            await problem(e)(scope, receive, send)
+            return
+        if refusal := self._session_refusal(scope, path, asker, body):
+            await refusal(scope, receive, send)
+            return
         replayed = False
 
         async def replay() -> Message:
@@ -122,3 +175,17 @@ class GuardMiddleware:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self.app(scope, replay, send)
+
+
+async def _read(receive: Receive, most: int) -> bytes | None:
+    """The body; None if the client has gone. Raises ChatError `too_large`."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += bytes(message.get("body", b""))
+        if len(body) > most:
+            raise ChatError("too_large", f"This is too large: at most {most:,} bytes can be sent.")
+        if not message.get("more_body"):
+            return body

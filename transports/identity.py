@@ -77,10 +77,12 @@ class Identity:
         digest = hmac.digest(self._secret.encode(), json.dumps([purpose, *parts]).encode(), hashlib.sha256)
         return urlsafe_b64encode(digest[:16]).decode().rstrip("=")
 
-    def new_cookie(self) -> str:
-        """The Set-Cookie value for a new visitor."""
-        value = self._signer.sign(secrets.token_urlsafe(16)).decode()
-        return f"{COOKIE}={value}; Path=/; HttpOnly; Max-Age={_YEAR_S}; {self._site}"
+    def new_cookie(self, *, secure: bool = False) -> str:
+        """The Set-Cookie value for a new visitor; `secure` if they came over https."""
+        value, site = self._signer.sign(secrets.token_urlsafe(16)).decode(), self._site
+        if secure and "Secure" not in site:
+            site += "; Secure"
+        return f"{COOKIE}={value}; Path=/; HttpOnly; Max-Age={_YEAR_S}; {site}"
 
 
 class VisitorMiddleware:
@@ -97,7 +99,9 @@ class VisitorMiddleware:
 
         async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).append("set-cookie", self.identity.new_cookie())
+                MutableHeaders(scope=message).append(
+                    "set-cookie", self.identity.new_cookie(secure=scope.get("scheme") == "https")
+                )
             await send(message)
 
         await self.app(scope, receive, send_with_cookie)
