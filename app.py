@@ -27,11 +27,11 @@ from agent.tools import Toolbox
 from agent.tools.library import Library, Limits
 from agent.turns import Turns
 from backends import Backends
-from backends.keys import ClearedFormatter
 from components.handlers import Handlers
 from components.page import build_page
 from components.theme import build_theme
 from components.web import WEB, page_head
+from logs import begin_log, take_over
 from memory.store import Store
 from runs.errors import ChatError
 from runs.registry import Runs
@@ -44,7 +44,6 @@ from transports.routes import OURS, answer_unrouted, build_router
 
 logger = logging.getLogger("glassbox")
 _TIDY_S = 3600.0
-LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 class App:
@@ -102,8 +101,7 @@ class App:
         )
         self.url = local_url
         bound_patience(self.demo.server)
-        for handler in logging.getLogger("uvicorn").handlers:
-            handler.setFormatter(ClearedFormatter(LOG_FORMAT))
+        take_over("uvicorn")
 
     def close(self) -> None:
         """Ends the runs, then the server, then the backends."""
@@ -127,6 +125,7 @@ class App:
             logged_in=self._logged_in,
             uploads={"/documents": s.limits.document_bytes},
             origins=s.allowed_origins,
+            opened=frozenset({"/metrics"} if s.metrics_token else ()),
             connections=s.limits.connections_per_address or 0,
         )
         told = ["X-Run-Id", "X-Conversation-Id", "Retry-After"]
@@ -223,11 +222,10 @@ def _arguments(argv: list[str]) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    shown = logging.StreamHandler()
-    shown.setFormatter(ClearedFormatter(LOG_FORMAT))
-    logging.basicConfig(level=logging.WARNING, handlers=[shown])
+    begin_log("text")
     try:
         settings = load_settings(_arguments(sys.argv[1:] if argv is None else argv))
+        begin_log(settings.log)
         app = App(settings)
     except SettingsError as e:
         print(e, file=sys.stderr)

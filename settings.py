@@ -263,6 +263,9 @@ class Settings(FileSettings):
     database_url: str = ""
     secret: str | None = None
     on_space: bool = False
+    metrics_token: SecretStr | None = None
+    log: Literal["text", "json"] = "text"
+    log_messages: bool = False
 
     @property
     def proxies(self) -> list[str]:
@@ -297,6 +300,8 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
     file = _validate(FileSettings, values, str(path))
     if arguments.get("share") or on_space:
         values["limits"] = file.limits.for_strangers().model_dump()
+    if (log := environ.get("GLASSBOX_LOG")) not in (None, "", "text", "json"):
+        raise SettingsError(f"GLASSBOX_LOG: found {log!r}, allowed: 'text' or 'json'")
     names = {backend.key_name for backend in file.backends} - {None}
     values |= {
         "host": arguments.get("host"),
@@ -307,9 +312,19 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         "database_url": url,
         "secret": environ.get("GLASSBOX_SECRET") or None,
         "on_space": on_space,
+        "metrics_token": SecretStr(token) if (token := environ.get("GLASSBOX_METRICS_TOKEN", "").strip()) else None,
+        "log": log or ("json" if on_space else "text"),
+        "log_messages": _switch(environ, "GLASSBOX_LOG_MESSAGES"),
         "keys": {name: SecretStr(key) for name in names if name and (key := environ.get(name, "").strip())},
     }
     return _validate(Settings, values, "the command line")
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool:
+    value = environ.get(name, "").strip()
+    if value not in ("", "0", "1"):
+        raise SettingsError(f"{name}: found {value!r}, allowed: 0 or 1")
+    return value == "1"
 
 
 def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:

@@ -5,11 +5,12 @@ transport.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
+import structlog
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
 
@@ -38,6 +39,7 @@ from runs.registry import Runs
 from settings import Settings, ToolSettings, parameter_range
 
 logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _LOADING_S = 0.5
 _MIRROR_S = 2.0
@@ -104,6 +106,9 @@ class Turns:
         limits = settings.limits
         self.quota = Quota(limits, runs)
         self.line = Line(limits.runs)
+        self.watchers: list[Callable[[LiveRun], None]] = []
+        """Told of each run that has ended."""
+        self.closing = False
         self._lifetime = Lifetime(limits.run_seconds, limits.abandoned_seconds, limits.stall_seconds)
 
     def prepare(self, ask: Ask, kept: Tuning | None = None) -> Prepared:
@@ -159,6 +164,9 @@ class Turns:
                 await asyncio.wait({following})
 
         run.start(work, saver.end)
+        self._watch(run)
+        if self.settings.log_messages:
+            log.info("message", run_id=run.id, text=turn.text)
         if run.task and turn.mode.summarizes:
             run.task.add_done_callback(lambda _: self._summarize(run, turn, reply))
         if run.task and self._mirror:
@@ -175,6 +183,7 @@ class Turns:
 
     async def close(self) -> None:
         """Ends the live runs, and what goes on between turns."""
+        self.closing = True
         await self.runs.stop_all()
         await self.summarizer.close()
         if self._mirroring:
@@ -219,7 +228,16 @@ class Turns:
             await self._answer(run, turn, asked, history, summary)
 
         run.start(work)
+        self._watch(run)
         return run
+
+    def _watch(self, run: LiveRun) -> None:
+        def tell(_: object) -> None:
+            for watcher in self.watchers:
+                watcher(run)
+
+        if run.task:
+            run.task.add_done_callback(tell)
 
     def _run(self, conversation_id: str, turn: Prepared, owner: str | None) -> LiveRun:
         return LiveRun(

@@ -5,7 +5,6 @@ environment, which all visitors share. Nothing prints one: a `Key` shows no more
 cleared of all of them.
 """
 
-import logging
 import time
 import weakref
 from collections.abc import Callable
@@ -45,13 +44,6 @@ def cleared(text: str) -> str:
         if len(secret) >= _SHORTEST_CLEARED:
             text = text.replace(secret, "[key]")
     return text
-
-
-class ClearedFormatter(logging.Formatter):
-    """A log's formatter that lets no key through, not even within a traceback."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return cleared(super().format(record))
 
 
 class Keys:

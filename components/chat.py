@@ -72,5 +72,6 @@ def build_chat(message_characters: int) -> ChatPane:
                 f"<span data-most='{message_characters}'>Enter sends, Shift+Enter breaks the line</span>",
                 elem_id="hint",
             )
+            drawn_by("limits.js", "limits", (WEB / "limits.html").read_text(), style=(WEB / "limits.css").read_text())
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
     return ChatPane(intro, earlier, turns, chat, parts, live, approval, prompt, send, stop, clear)

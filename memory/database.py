@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -59,6 +59,11 @@ class Database:
                 pass
         except ChatError as e:
             logger.error("the store at the start: %s", e.message)
+
+    async def check(self) -> None:
+        """Raises ChatError if the database does not answer."""
+        async with self.reading() as db:
+            await db.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         if self._engine:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from runs import events
 from runs.asker import Asker
 from runs.calls import Calls
@@ -21,6 +23,7 @@ from runs.log import RunLog
 from runs.state import AgentState, Step, apply, digest
 
 logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _STATE_GAP_S = 0.115
 """Between two `state` events: at most ten a second, the last one included."""
@@ -190,6 +193,8 @@ class LiveRun:
             self._add([state])
 
     async def _main(self, work: Work, save: Save | None) -> None:
+        structlog.contextvars.bind_contextvars(run_id=self.id)  # in this task, and those that it begins
+        log.info("run begun", backend=self.backend, memory=self.memory)
         self._work = asyncio.create_task(_call(work, self), name=f"work of {self.id}")
         if self._reason:  # stopped before it began
             self._work.cancel()
@@ -281,6 +286,9 @@ class LiveRun:
         for entry in closing:
             self.state = apply(self.state, entry)
         self.log.close()
+        last = closing[-1].event
+        told = {"code": last.code} if isinstance(last, events.Error) else self.state.timing(self._clock())
+        log.info("run ended", outcome=self.state.phase, **told)
 
 
 async def _call(work: Work, run: LiveRun) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from backends import Backends
-from backends.keys import ClearedFormatter, Key, Keys, cleared
+from backends.keys import Key, Keys, cleared
+from logs import log_formatter
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -86,7 +87,7 @@ def test_what_is_no_key_is_left_in_a_text() -> None:
 def test_a_log_shows_no_key_not_even_in_a_traceback() -> None:
     key, written = Key(SECRET), io.StringIO()
     handler = logging.StreamHandler(written)
-    handler.setFormatter(ClearedFormatter("%(levelname)s %(message)s"))
+    handler.setFormatter(log_formatter("text"))
     log = logging.Logger("of the tests")
     log.addHandler(handler)
     try:
@@ -98,7 +99,7 @@ def test_a_log_shows_no_key_not_even_in_a_traceback() -> None:
         log.exception("the request with %s failed", key.reveal())
     told = written.getvalue()
     assert SECRET not in told
-    assert told.startswith("ERROR the request with [key] failed\n")
+    assert told.startswith("ERROR of the tests: the request with [key] failed\n")
     assert "ValueError: Incorrect API key provided: [key]." in told
     assert "RuntimeError: refused [key]" in told
 

@@ -24,8 +24,8 @@ from agent.turns import Ask, Turns
 from backends import Backend, BackendError, Backends, Health, Key, Options
 from backends import remote as remote_module
 from backends.compatible import CompatibleChat
-from backends.keys import ClearedFormatter
 from backends.openai import OpenAIBackend
+from logs import log_formatter
 from memory.messages import Tuning
 from memory.store import Store
 from runs.errors import ChatError
@@ -210,7 +210,7 @@ class RemoteContract:
     @pytest.fixture(autouse=True)
     def _cleared_log(self, caplog: pytest.LogCaptureFixture) -> Any:
         """The whole log as the app writes it holds no key."""
-        caplog.handler.setFormatter(ClearedFormatter("%(levelname)s %(name)s: %(message)s"))
+        caplog.handler.setFormatter(log_formatter("text"))
         caplog.set_level(logging.DEBUG)
         caplog.set_level(logging.INFO, "aiosqlite")
         yield

@@ -76,6 +76,8 @@ class Rules:
     quota: Quota
     auth: tuple[str, str] | None = None
     logged_in: Callable[[HTTPConnection], bool] = lambda _: False
+    opened: frozenset[str] = frozenset()
+    """Paths that have a lock of their own."""
     uploads: Mapping[str, int] = field(default_factory=dict)
     origins: Sequence[str] = ()
     connections: int = 0
@@ -123,7 +125,12 @@ class GuardMiddleware:
             return problem(ChatError("authentication", "Requests from other sites' pages are not accepted."), 403)
         if not ours and (socket or not is_open(path)):
             return problem(ChatError("not_found", "There is nothing here."))
-        if rules.auth and path not in _OPEN and not LOGIN_PAGE.fullmatch(path) and not self._may(scope, headers):
+        if (
+            rules.auth
+            and path not in _OPEN | rules.opened
+            and not LOGIN_PAGE.fullmatch(path)
+            and not self._may(scope, headers)
+        ):
             told = "Log in, or send the name and password as HTTP Basic."
             answer = problem(ChatError("authentication", told))
             answer.headers["WWW-Authenticate"] = "Basic"

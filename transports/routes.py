@@ -23,6 +23,7 @@ from transports.documents import add_documents
 from transports.guard import first_segment, problem
 from transports.identity import Identity
 from transports.limits import add_limits
+from transports.operations import add_operations
 from transports.pages import add_pages
 from transports.records import add_records
 from transports.socket import add_socket
@@ -31,7 +32,18 @@ from transports.streams import add_streams
 OURS = frozenset(
     f"/{name}"
     for name in (
-        *("healthz", "backends", "memory-modes", "conversations", "context", "tools", "documents", "limits"),
+        *(
+            "healthz",
+            "readyz",
+            "metrics",
+            "backends",
+            "memory-modes",
+            "conversations",
+            "context",
+            "tools",
+            "documents",
+            "limits",
+        ),
         *("stream", "runs", "ws", "batch", "agui", "client.js", "example", "docs", "openapi.json"),
     )
 )
@@ -89,11 +101,7 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
     refusals: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem}, "5XX": {"model": Problem}}
     router = APIRouter(route_class=_Route, responses=refusals)
 
-    @router.head("/healthz", include_in_schema=False)
-    @router.get("/healthz", tags=["what there is"])
-    async def healthz() -> dict[str, str]:
-        """200 as soon as the page can be served."""
-        return {"status": "ok"}
+    add_operations(router, turns)
 
     @router.get("/backends", tags=["what there is"])
     async def backends(request: Request) -> list[dict[str, Any]]:

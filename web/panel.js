@@ -121,7 +121,10 @@ function draw() {
     return;
   }
   if (next.run !== value?.run) $('.bars').replaceChildren();
-  if (next.run !== value?.run || next.live !== value?.live) window.glassboxConversations?.();
+  if (next.run !== value?.run || next.live !== value?.live) {
+    window.glassboxConversations?.();
+    window.glassboxLimits?.();
+  }
   value = next; at = performance.now();
   window.glassboxAddress?.(value.conversation);
   window.glassboxApprovals?.(value.run, value.approvals);

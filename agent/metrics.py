@@ -1,0 +1,55 @@
+"""What an operator watches: runs, tokens, first-token times, lines, errors and memory, in Prometheus' text format.
+
+Labels are names from the settings and codes of ours, never anything that a visitor wrote.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from agent.turns import Turns
+from runs import events
+from runs.live import LiveRun
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
+
+
+class Metrics:
+    """One for the whole app, in a registry of its own."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._registry = here = CollectorRegistry()
+        ProcessCollector(registry=here)
+        self._ended = Counter("glassbox_runs", "Runs that have ended.", ["backend", "memory", "outcome"], registry=here)
+        self._errors = Counter("glassbox_errors", "Runs that failed.", ["backend", "code"], registry=here)
+        self._tokens = Counter("glassbox_tokens", "Tokens read and written.", ["backend", "direction"], registry=here)
+        self._first = Histogram(
+            "glassbox_first_token_seconds", "To the first token.", ["backend"], buckets=_SECONDS, registry=here
+        )
+        self._duration = Histogram(
+            "glassbox_run_seconds", "Of whole runs.", ["backend"], buckets=_SECONDS, registry=here
+        )
+        live = Gauge("glassbox_runs_live", "Runs that go on.", registry=here)
+        live.set_function(lambda: sum(1 for _ in turns.runs.live()))
+        waiting = Gauge("glassbox_waiting", "Runs in line, by what for.", ["line"], registry=here)
+        waiting.labels("runs").set_function(lambda: len(turns.line))
+        for backend in turns.backends:
+            waiting.labels(backend.name).set_function(lambda line=backend.line: len(line))  # type: ignore[misc]
+        turns.watchers.append(self.observe)
+
+    def observe(self, run: LiveRun) -> None:
+        """Counts a run that has ended."""
+        last = run.log.entries[-1].event
+        if not isinstance(last, events.Complete | events.Stopped | events.Error):
+            return
+        outcome = last.reason if isinstance(last, events.Stopped) else "error"
+        self._ended.labels(run.backend, run.memory, "complete" if isinstance(last, events.Complete) else outcome).inc()
+        if isinstance(last, events.Error):
+            self._errors.labels(run.backend, last.code).inc()
+            return
+        for direction, key in (("read", "input_tokens"), ("written", "output_tokens")):
+            self._tokens.labels(run.backend, direction).inc((last.usage or {}).get(key) or 0)
+        if (first := last.timing.get("ttft_s")) is not None:
+            self._first.labels(run.backend).observe(first)
+        self._duration.labels(run.backend).observe(last.timing.get("duration_s") or 0)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)

@@ -1,0 +1,84 @@
+"""The log: one line for each thing, with the id of the run that it is about, without keys and without visitors' words.
+
+Everything that is logged in this process goes through here, also by libraries. What could end a line is escaped, so
+that no text from outside can write a line of its own.
+"""
+
+import json
+import logging
+import re
+from typing import Any, Literal
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from backends.keys import cleared
+
+Form = Literal["text", "json"]
+_OURS = ("glassbox", "agent", "runs", "transports", "memory", "components")
+_ENDS_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_PLACED = ("level", "logger", "event", "timestamp", "exception")
+_SHARED: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def begin_log(form: Form) -> None:
+    """Text for a terminal, or a JSON object a line; what visitors do in our own code from INFO on, all else from
+    WARNING.
+    """
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(log_formatter(form))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def log_formatter(form: Form) -> logging.Formatter:
+    render = _as_json if form == "json" else _as_text
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            _without_keys,
+            render,
+        ],
+    )
+
+
+def take_over(name: str) -> None:
+    """Lets a library's logger, which has handlers of its own, write here."""
+    logger = logging.getLogger(name)
+    logger.handlers.clear()
+    logger.propagate = True
+
+
+def _without_keys(logger: Any, name: str, event: EventDict) -> EventDict:
+    """Before anything is escaped, since an escaped key is not found; the traceback is text here, too."""
+    return {name: value if isinstance(value, int | float) else cleared(str(value)) for name, value in event.items()}
+
+
+def _as_json(logger: Any, name: str, event: EventDict) -> str:
+    return json.dumps(event)
+
+
+def _as_text(logger: Any, name: str, event: EventDict) -> str:
+    """`INFO agent.turns: what happened run_id=… more=…`, and a traceback marked line by line."""
+    more = [f"{key}={_escaped(str(value))}" for key, value in event.items() if key not in _PLACED]
+    told = " ".join([_escaped(str(event.get("event", ""))), *more])
+    trace = "".join(f"\n  | {_escaped(line)}" for line in str(event.get("exception", "")).splitlines() if line)
+    return f"{str(event.get('level', '')).upper()} {event.get('logger')}: {told}{trace}"
+
+
+def _escaped(text: str) -> str:
+    return _ENDS_LINE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

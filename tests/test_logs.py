@@ -1,0 +1,83 @@
+"""What is logged, and what is not."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from backends.keys import Key
+from logs import log_formatter
+from tests.conftest import free_port
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = '[[backends]]\nname = "Script"\nkind = "scripted"\noptions = { speed = 1000 }\n'
+
+
+def written(message: str, form: Any = "text", *args: Any, exc_info: Any = None) -> str:
+    record = logging.LogRecord("agent.turns", logging.INFO, "", 0, message, args, exc_info)
+    return log_formatter(form).format(record)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\x0b", "\x85", "\u2028", "\x1b[2J", "\x00"])
+def test_no_text_from_outside_writes_a_line_of_its_own(form: str, end: str) -> None:
+    line = written("found %s", form, f"a{end}ERROR glassbox: everything is lost")
+    assert len(line.splitlines()) == 1 and "\x1b" not in line and "\x00" not in line
+
+
+def test_a_traceback_cannot_forge_a_line_either() -> None:
+    try:
+        raise ValueError("a\nERROR glassbox: forged")
+    except ValueError:
+        lines = written("it failed", exc_info=sys.exc_info()).splitlines()
+    assert lines[0] == "INFO agent.turns: it failed" and len(lines) > 3
+    assert all(line.startswith("  | ") for line in lines[1:])
+
+
+def test_a_key_is_cleared_also_in_a_traceback() -> None:
+    key = Key("sk-of-a-visitor-1234567890", own=True)
+    try:
+        raise ValueError(f"with {key.reveal()}")
+    except ValueError:
+        for form in ("text", "json"):
+            line = written("%s", form, key.reveal(), exc_info=sys.exc_info())
+            assert "1234567890" not in line and "[key]" in line
+
+
+def test_each_line_of_a_run_has_its_id() -> None:
+    with structlog.contextvars.bound_contextvars(run_id="r1"):
+        assert written("it failed").endswith("it failed run_id=r1")
+        assert json.loads(written("it failed", "json"))["run_id"] == "r1"
+
+
+@pytest.mark.parametrize("asked", ["0", "1"])
+def test_the_running_app_logs_runs_and_no_words_but_when_asked(tmp_path: Path, asked: str) -> None:
+    config, port = tmp_path / "glassbox.toml", free_port()
+    config.write_text(SCRIPT)
+    environment = {**os.environ, "GLASSBOX_DATA": str(tmp_path), "GLASSBOX_LOG": "json"}
+    environment["GLASSBOX_LOG_MESSAGES"] = asked
+    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--config", str(config)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout and "Glassbox is at" in process.stdout.readline()
+        body = {"message": "a word that nobody else says: xylophagous"}
+        answer = httpx.post(f"http://127.0.0.1:{port}/stream", json=body, timeout=30)
+        run_id = answer.headers["x-run-id"]
+        time.sleep(0.2)
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+    lines = [json.loads(line) for line in errors.splitlines()]
+    of_run = [line for line in lines if line.get("run_id") == run_id]
+    assert [line["event"] for line in of_run if line["event"].startswith("run ")] == ["run begun", "run ended"]
+    ended = of_run[-1]
+    assert ended["outcome"] == "complete" and ended["ttft_s"] >= 0 and ended["timestamp"].endswith("Z")
+    assert ("xylophagous" in errors) is (asked == "1")
