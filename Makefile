@@ -33,6 +33,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app.py logs.py settings.py \
+		agent backends components memory runs transports
 	$(MAKE) test
 
 bench: setup

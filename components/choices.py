@@ -14,7 +14,7 @@ from settings import MemorySettings, parameter_range
 
 PARAMETERS = {
     "window_turns": "Turns kept",
-    "token_limit": "Token limit",
+    "token_limit": "Token limit",  # nosec B105 # a label
     "summary_tokens": "Summary tokens",
     "recall_turns": "Turns recalled",
 }
@@ -31,7 +31,8 @@ class Choices:
     """Says what there is to say about the backends, and asks `GET /backends` while one loads."""
 
 
-def build_choices(backends: Backends, memory_settings: MemorySettings) -> Choices:
+def build_choices(backends: Backends, memory_settings: MemorySettings, *, shared: bool = False) -> Choices:
+    """`shared`: there is a public link, or will be."""
     with gr.Row(elem_id="header"):
         gr.HTML((WEB / "brand.html").read_text(), elem_id="brand")
         backend = gr.Dropdown(
@@ -53,6 +54,8 @@ def build_choices(backends: Backends, memory_settings: MemorySettings) -> Choice
             min_width=120,
         )
         parameters = [_number(name, memory_settings) for name in PARAMETERS]
+        if shared:
+            drawn_by("share.js", "share", (WEB / "share.html").read_text(), style=(WEB / "share.css").read_text())
         gr.Button("Options", elem_id="show-options", size="sm", scale=0, min_width=76)
     about = drawn_by("about.js", "about", "<p role='status'></p><div class='menu'></div>")
     return Choices(backend, memory, parameters, about)

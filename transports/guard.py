@@ -132,6 +132,11 @@ class GuardMiddleware:
             and not self._may(scope, headers)
         ):
             told = "Log in, or send the name and password as HTTP Basic."
+            if "authorization" in headers:
+                try:
+                    rules.quota.take_login(asker)
+                except ChatError as e:
+                    return problem(e)
             answer = problem(ChatError("authentication", told))
             answer.headers["WWW-Authenticate"] = "Basic"
             return answer
@@ -164,7 +169,9 @@ class GuardMiddleware:
             if path.rstrip("/") == "/login":
                 self._rules.quota.take_login(asker)
         except TimeoutError:
-            await problem(ChatError("timeout", "The request took too long to arrive."), 408)(scope, receive, send)
+            answer = problem(ChatError("timeout", "The request took too long to arrive."), 408)
+            answer.headers["Connection"] = "close"  # or its rest would be waited for
+            await answer(scope, receive, send)
             return
         except ChatError as e:
             await problem(e)(scope, receive, send)

@@ -26,25 +26,16 @@ from transports.limits import add_limits
 from transports.operations import add_operations
 from transports.pages import add_pages
 from transports.records import add_records
+from transports.sharing import Link, add_sharing
 from transports.socket import add_socket
 from transports.streams import add_streams
 
 OURS = frozenset(
     f"/{name}"
     for name in (
-        *(
-            "healthz",
-            "readyz",
-            "metrics",
-            "backends",
-            "memory-modes",
-            "conversations",
-            "context",
-            "tools",
-            "documents",
-            "limits",
-        ),
-        *("stream", "runs", "ws", "batch", "agui", "client.js", "example", "docs", "openapi.json"),
+        *("healthz", "readyz", "metrics", "backends", "memory-modes", "conversations", "context", "tools", "documents"),
+        *("stream", "runs", "ws", "batch", "agui", "client.js", "example", "docs", "openapi.json", "limits"),
+        *("share", "share.svg"),
     )
 )
 """First path segments of the routes here."""
@@ -96,7 +87,7 @@ def _methods(request: Request) -> list[str]:
     return sorted(set().union(*here))
 
 
-def build_router(turns: Turns, identity: Identity) -> APIRouter:
+def build_router(turns: Turns, identity: Identity, link: Link | None = None) -> APIRouter:
     """The routes, over the same pieces that the page uses."""
     refusals: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem}, "5XX": {"model": Problem}}
     router = APIRouter(route_class=_Route, responses=refusals)
@@ -131,5 +122,6 @@ def build_router(turns: Turns, identity: Identity) -> APIRouter:
     add_contexts(router, turns, identity)
     add_documents(router, turns, identity)
     add_limits(router, turns, identity)
+    add_sharing(router, link or Link())
     add_pages(router)
     return router

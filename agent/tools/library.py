@@ -219,7 +219,7 @@ def _insert(db: sqlite3.Connection, owner: str | None, name: str, digest: str, r
     last = db.execute("SELECT rowid FROM passages ORDER BY rowid DESC LIMIT 1").fetchone()
     first = last[0] + 1 if last else 1
     values = made.id, owner, name, digest, first, made.passages, made.characters
-    db.execute(f"INSERT INTO documents VALUES ({', '.join('?' * len(values))})", values)
+    db.execute(f"INSERT INTO documents VALUES ({', '.join('?' * len(values))})", values)  # nosec B608 # marks
     passages = [(first + i, *row, made.id) for i, row in enumerate(rows)]
     db.executemany("INSERT INTO passages (rowid, text, heading, place, document) VALUES (?, ?, ?, ?, ?)", passages)
     return made
@@ -231,7 +231,7 @@ def _characters(rows: list[Row]) -> int:
 
 def _delete(db: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> bool:
     """Deletes documents with their passages; whether there were any."""
-    found = db.execute(f"SELECT id, first, size FROM documents WHERE {where}", values).fetchall()
+    found = db.execute(f"SELECT id, first, size FROM documents WHERE {where}", values).fetchall()  # nosec B608 # ours
     for document_id, first, size in found:
         db.execute("DELETE FROM passages WHERE rowid BETWEEN ? AND ?", (first, first + size - 1))
         db.execute("DELETE FROM documents WHERE id = ?", (document_id,))

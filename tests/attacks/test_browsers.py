@@ -1,0 +1,146 @@
+"""What other sites' pages may do, and what our own may: origins, cookies, headers."""
+
+import re
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests.serving import client_of, events_of, refused, serving, socket_of
+
+FRIEND, FOE = "https://friend.example", "https://evil.example"
+
+
+async def test_pages_and_answers_say_what_a_browser_may_do(tmp_path: Path) -> None:
+    with serving(tmp_path) as app:
+        async with client_of(app) as client:
+            seen = set()
+            for path in ("/", "/example", "/docs", "/?conversation=%22%3E%3Cscript%3E"):
+                page = await client.get(path)
+                policy = page.headers["content-security-policy"]
+                nonce = re.search(r"'nonce-([\w-]+)'", policy)
+                assert nonce and nonce[1] not in seen, "a nonce is for once"
+                seen.add(nonce[1])
+                tags = re.findall(r"<script[^>]*>", page.text)
+                assert tags and all(f'nonce="{nonce[1]}"' in tag for tag in tags)
+                assert "unsafe-inline" not in policy.split("style-src")[0] and "frame-ancestors 'self'" in policy
+                assert "<script>" not in page.text.split("?conversation=")[-1][:50]
+            for path in ("/", "/backends", "/client.js", "/nowhere", "/gradio_api/info", "/theme.css"):
+                headers = (await client.get(path)).headers
+                assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "same-origin"
+                assert headers["x-frame-options"] == "SAMEORIGIN"
+
+
+async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(tmp_path: Path) -> None:
+    with serving(tmp_path / "home") as app:
+        async with client_of(app, cookie=False) as client:
+            plain = (await client.get("/")).headers["set-cookie"]
+            assert "HttpOnly" in plain and "SameSite=Lax" in plain and "Secure" not in plain
+            client.cookies.clear()
+            over_tls = (await client.get("/", headers={"X-Forwarded-Proto": "https"})).headers["set-cookie"]
+            assert "Secure" in over_tls and "SameSite=Lax" in over_tls
+            client.cookies.clear()
+            for path in ("/backends", "/conversations", "/gradio_api/info"):
+                assert "set-cookie" not in (await client.get(path)).headers
+    with serving(tmp_path / "space", on_space=True) as app:
+        async with client_of(app, cookie=False) as client:
+            page = await client.get("/")
+            assert "SameSite=None; Secure; Partitioned" in page.headers["set-cookie"]
+            assert "https://huggingface.co" in page.headers["content-security-policy"]
+            assert "x-frame-options" not in page.headers
+
+
+async def test_only_configured_origins_may_call_and_never_with_cookies(tmp_path: Path) -> None:
+    with serving(tmp_path, allowed_origins=[FRIEND]) as app:
+        async with client_of(app) as visitor:
+            cookies = dict(visitor.cookies)
+        asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+        async with client_of(app, cookie=False) as client:
+            allowed = await client.options("/stream", headers={"Origin": FRIEND, **asks})
+            assert allowed.status_code == 200 and allowed.headers["access-control-allow-origin"] == FRIEND
+            assert "access-control-allow-credentials" not in allowed.headers
+            refusal = await client.options("/stream", headers={"Origin": FOE, **asks})
+            assert refusal.status_code == 400 and "access-control-allow-origin" not in refusal.headers
+            told = await client.get("/backends", headers={"Origin": FRIEND})
+            assert told.headers["access-control-allow-origin"] == FRIEND
+            events = await events_of(client, "POST", "/stream", json={"message": "hello"}, headers={"Origin": FRIEND})
+            assert events[-1]["type"] == "complete"
+            for method, path in (("POST", "/stream"), ("GET", "/stream?query=x"), ("GET", "/conversations")):
+                sent = {"json": {"message": "x"}} if method == "POST" else {}
+                answer = await client.request(method, path, headers={"Origin": FOE}, cookies=cookies, **sent)
+                await refused(answer, 403, "authentication")
+                assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("origin", [FOE, "null", "http://127.0.0.1:1"])
+async def test_a_foreign_page_opens_no_socket(tmp_path: Path, origin: str) -> None:
+    with serving(tmp_path) as app:
+        with pytest.raises(InvalidStatus) as refusal:
+            async with socket_of(app, headers={"Origin": origin}):
+                pass
+        assert refusal.value.response.status_code == 403
+
+
+async def test_a_form_on_another_site_changes_nothing(tmp_path: Path) -> None:
+    """A form can send without asking first: as text, and with a cookie where that is not SameSite."""
+    with serving(tmp_path, on_space=True) as app:
+        async with client_of(app) as visitor:
+            made = (await visitor.post("/conversations", json={"messages": []})).json()["conversation_id"]
+            crossed = {"Origin": FOE, "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"}
+            for method, path in (
+                ("POST", "/stream"), ("DELETE", f"/conversations/{made}"), ("POST", "/documents?name=a.txt"),
+                ("POST", "/gradio_api/queue/join"), ("POST", "/gradio_api/call/chat"), ("POST", "/login"),
+            ):  # fmt: skip
+                answer = await visitor.request(method, path, content='{"message": "x"}', headers=crossed)
+                assert answer.status_code == 403, path
+            navigated = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+            assert (await visitor.get("/stream?query=x", headers=navigated)).status_code == 403
+            assert (await visitor.get("/docs", headers=navigated)).status_code == 200, "a link may lead there"
+            assert (await visitor.get(f"/conversations/{made}")).status_code == 200
+
+
+async def test_auth_closes_everything_but_the_login(tmp_path: Path) -> None:
+    with serving(tmp_path, auth=("zoe", "secret")) as app:
+        async with client_of(app, cookie=False) as client:
+            assert (await client.get("/healthz")).status_code == 200
+            assert "auth_required" in (await client.get("/")).text
+            for path in (
+                "/backends", "/limits", "/docs", "/openapi.json", "/client.js", "/example", "/config", "/metrics",
+                "/gradio_api/info", "/gradio_api/heartbeat/x", "/gradio_api/queue/data?session_hash=x",
+                "/gradio_api/app_id", "/gradio_api/call/chat/x", "/conversations", "/stream?query=x",
+            ):  # fmt: skip
+                assert (await client.get(path)).status_code == 401, path
+            for path in (
+                "/stream",
+                "/batch",
+                "/agui",
+                "/gradio_api/queue/join",
+                "/gradio_api/call/chat",
+                "/gradio_api/cancel",
+            ):
+                assert (await client.post(path, json={})).status_code == 401, path
+            with pytest.raises(InvalidStatus) as refusal:
+                async with socket_of(app):
+                    pass
+            assert refusal.value.response.status_code in (401, 403)
+            assert (await client.get("/config", auth=("zoe", "secret"))).status_code in (200, 401)
+            assert (await client.post("/login", data={"username": "zoe", "password": "secret"})).status_code == 200
+            assert (await client.get("/config")).status_code == 200
+            assert (await client.get("/backends")).status_code == 200
+
+
+async def test_no_answer_shows_a_path_or_a_trace(tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[2])
+    with serving(tmp_path) as app:
+        async with client_of(app) as client:
+            for method, path, body in (
+                ("POST", "/stream", b"{"), ("POST", "/stream", b"\xff\xfe"), ("POST", "/agui", b"[]"),
+                ("POST", "/gradio_api/queue/join", b"{}"), ("POST", "/gradio_api/queue/join", b"\xff"),
+                ("POST", "/gradio_api/call/chat", b'{"data": [1, 2, 3, 4, 5]}'), ("POST", "/gradio_api/call/no", b"{}"),
+                ("POST", "/gradio_api/cancel", b"null"), ("POST", "/gradio_api/reset", b'{"event_id": []}'),
+                ("POST", "/login", b"x"), ("GET", "/assets/none.js", b""), ("GET", "/gradio_api/queue/data", b""),
+                ("GET", "/stream?query=x&temperature=no", b""), ("PUT", "/stream", b""), ("GET", "/runs/%00", b""),
+            ):  # fmt: skip
+                answer = await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+                assert "Traceback" not in answer.text and root not in answer.text and ".py" not in answer.text, path
+                assert "site-packages" not in answer.text and answer.status_code < 500, (path, answer.text)

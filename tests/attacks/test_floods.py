@@ -1,0 +1,200 @@
+"""Much, slow, or too large: what one address may take of a server that others use, too."""
+
+import asyncio
+import io
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from app import App
+from settings import LimitSettings
+from tests.serving import client_of, refused, serving, socket_of
+from transports import guard, patience
+
+MOST = 12
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    monkeypatch.setattr(patience, "_HEAD_S", 1.0)
+    monkeypatch.setattr(guard, "_BODY_S", 1.0)
+    limits = LimitSettings(connections_per_address=MOST, body_bytes=100_000, document_bytes=200_000)
+    with serving(tmp_path, limits=limits) as app:
+        yield app
+
+
+async def alive(app: App) -> None:
+    async with asyncio.timeout(5), httpx.AsyncClient(base_url=app.url) as client:
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: here\r\n", b"POST /stream HTTP/1.1\r\nX-"])
+async def test_a_head_that_comes_in_drops_is_given_up(app: App, first: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
+    begun = time.monotonic()
+    writer.write(first)
+    ended = asyncio.create_task(reader.read())
+    while not ended.done() and time.monotonic() - begun < 10:
+        writer.write(b"a" if first else b"")
+        await asyncio.wait({ended}, timeout=0.2)
+    writer.close()
+    assert ended.done(), "the connection is held for as long as drops come"
+    await alive(app)
+
+
+async def test_a_second_request_on_the_line_has_its_time_too(app: App) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\nGET /heal")
+    async with asyncio.timeout(10):
+        told = await reader.read()
+    assert told.startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_a_body_that_never_comes_whole_is_refused(app: App) -> None:
+    async def drops() -> object:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.2)
+
+    async with asyncio.timeout(10), client_of(app) as client:
+        with pytest.raises(httpx.TransportError):  # httpx reads no answer before all is sent
+            await client.post("/stream", content=drops(), headers={"Content-Type": "application/json"})
+    reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
+    writer.write(b"POST /stream HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{")
+    async with asyncio.timeout(10):
+        assert (await reader.read()).startswith(b"HTTP/1.1 408")
+    writer.close()
+    await alive(app)
+
+
+async def test_a_flood_of_connections_is_bounded_and_goes_away(app: App) -> None:
+    async with AsyncExitStack() as stack:
+        opened = refusals = 0
+        for _ in range(3 * MOST):
+            try:
+                await stack.enter_async_context(socket_of(app))
+                opened += 1
+            except InvalidStatus as e:
+                assert e.response.status_code in (403, 429)
+                refusals += 1
+        assert opened == MOST and refusals == 2 * MOST
+        async with client_of(app, cookie=False) as client:
+            message = await refused(await client.get("/backends"), 429, "rate_limited")
+            assert f"{MOST} connections" in message
+            other = {"X-Forwarded-For": "203.0.113.9"}
+            assert (await client.get("/backends", headers=other)).status_code == 200
+    await asyncio.sleep(0.3)
+    await alive(app)
+
+
+async def test_oversize_everything_is_refused_with_what_may_be_sent(app: App) -> None:
+    big = "x" * 300_000
+    async with client_of(app) as client:
+        for answer in (
+            await client.post("/stream", json={"message": big}),
+            await client.post("/stream", json={"message": "x" * 40_000}),
+            await client.post("/stream", json={"message": "x", "system_prompt": "x" * 40_000}),
+            await client.post("/batch", json={"prompts": [big]}),
+            await client.post("/conversations", json={"messages": [{"role": "user", "content": big}]}),
+            await client.post("/documents?name=a.txt", content=b"x" * 300_000),
+            await client.post("/gradio_api/queue/join", json={"data": [big], "fn_index": 0, "session_hash": "x"}),
+            await client.post("/gradio_api/call/chat", json={"data": [big]}),
+        ):
+            assert "at most" in await refused(answer, 413, "too_large")
+        assert (await client.get("/stream", params={"query": "x" * 50_000})).status_code in (400, 413)
+        assert (await client.get("/healthz", headers={"X-Big": "x" * 100_000})).status_code in (200, 400, 431)
+        assert (await client.get("/healthz", headers={f"x-{n}": "y" for n in range(2000)})).status_code in (
+            200,
+            400,
+            431,
+        )
+        nested = "[" * 50_000 + "]" * 50_000
+        for path in ("/stream", "/gradio_api/queue/join", "/conversations"):
+            answer = await client.post(path, content=nested, headers={"Content-Type": "application/json"})
+            assert 400 <= answer.status_code < 500, path
+    await alive(app)
+
+
+async def test_a_batch_of_all_there_is_counts_as_many_messages(tmp_path: Path) -> None:
+    with serving(tmp_path, limits=LimitSettings(messages_per_minute=10)) as app:
+        async with client_of(app) as client:
+            answer = await client.post("/batch", json={"prompts": [str(n) for n in range(11)]})
+            await refused(answer, 429, "rate_limited")
+            assert (await client.get("/limits")).json()["left"]["minute"] == 10
+
+
+async def test_passwords_are_not_guessed_at_speed(tmp_path: Path) -> None:
+    with serving(tmp_path, auth=("zoe", "secret")) as app:
+        async with client_of(app, cookie=False) as client:
+            statuses = []
+            for n in range(14):
+                answer = await client.post("/login", data={"username": "zoe", "password": f"guess {n}"})
+                statuses.append(answer.status_code)
+            assert statuses == [400] * 10 + [429] * 4
+            right = {"username": "zoe", "password": "secret"}
+            assert (await client.post("/login", data=right)).status_code == 429
+            elsewhere = {"X-Forwarded-For": "203.0.113.9"}
+            assert (await client.post("/login", data=right, headers=elsewhere)).status_code == 200
+            for n in range(14):
+                status = (await client.get("/backends", auth=("zoe", f"guess {n}"))).status_code
+            assert status == 429, "HTTP Basic is a login, too"
+
+
+@pytest.mark.parametrize(("proxies", "believed"), [(None, True), ([], False), (["192.0.2.0/24"], False)])
+async def test_an_address_is_believed_from_trusted_proxies_alone(
+    tmp_path: Path, proxies: list[str] | None, believed: bool
+) -> None:
+    limits = LimitSettings(messages_per_minute=1, visitors_per_address=1)
+    with serving(tmp_path, limits=limits, trusted_proxies=proxies) as app:
+        async with client_of(app, cookie=False) as client:
+            statuses = []
+            for n in range(3):
+                body, headers = {"messages": []}, {"X-Forwarded-For": f"203.0.113.{n}"}
+                statuses.append((await client.post("/conversations", json=body, headers=headers)).status_code)
+    assert statuses == ([200, 200, 200] if believed else [200, 429, 429])
+
+
+async def test_a_client_cannot_say_that_it_is_elsewhere_behind_a_proxy(tmp_path: Path) -> None:
+    """The proxy adds the address that it sees; what a client wrote stands before it."""
+    limits = LimitSettings(messages_per_minute=1, visitors_per_address=1)
+    with serving(tmp_path, limits=limits) as app:
+        async with client_of(app, cookie=False) as client:
+            statuses = []
+            for n in range(3):
+                headers = {"X-Forwarded-For": f"10.0.0.{n}, 203.0.113.7"}
+                answer = await client.post("/conversations", json={"messages": []}, headers=headers)
+                statuses.append(answer.status_code)
+    assert statuses == [200, 429, 429]
+
+
+def bomb() -> bytes:
+    """A zip of a few kilobytes that unfolds to hundreds of megabytes."""
+    folded = io.BytesIO()
+    with zipfile.ZipFile(folded, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("big.txt", b"0" * 200_000_000)
+    return folded.getvalue()
+
+
+async def test_a_file_is_what_it_holds_not_what_it_is_called(tmp_path: Path) -> None:
+    with serving(tmp_path) as app:
+        process = psutil.Process()
+        async with client_of(app) as client:
+            packed, before = bomb(), process.memory_info().rss
+            for name in ("a.zip", "a.txt", "a.md", "a.pdf", "a.pdf.zip", "a.txt\x00.zip", "../../a.txt", "a.docx"):
+                answer = await client.post("/documents", params={"name": name}, content=packed)
+                assert answer.status_code in (400, 413), name
+                assert set(answer.json()) == {"code", "message"} and str(tmp_path) not in answer.text
+            assert process.memory_info().rss - before < 100_000_000, "it was unfolded"
+            assert (await client.get("/documents")).json() == []
+            taken = await client.post("/documents", params={"name": "../../etc/cron.d/a.txt"}, content=b"words")
+            assert taken.status_code == 201 and "/" not in taken.json()["name"]
+        found = await asyncio.to_thread(lambda: list(tmp_path.rglob("a.txt")))
+        assert not found, "no file of a visitor's name is made"
