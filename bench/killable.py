@@ -1,6 +1,7 @@
 """The app as a process that can be killed, and started again on the same data; and whether its database is sound."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -8,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import httpx
@@ -43,7 +46,13 @@ class Started(NamedTuple):
 class Killable:
     """`python app.py` on a port of its own; without a `database_url` its database is a SQLite file in `folder`."""
 
-    def __init__(self, folder: Path, config: str, database_url: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: str,
+        database_url: str | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         folder.mkdir(exist_ok=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -56,7 +65,9 @@ class Killable:
         ours = {"GLASSBOX_DATA": str(self._data), "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONPATH": str(_ROOT)}
         if kept.pop("PYTHONDONTWRITEBYTECODE", None):  # each start would compile everything again
             kept.setdefault("PYTHONPYCACHEPREFIX", str(folder.parent / "bytecode"))
-        self._environment = kept | ours | ({"GLASSBOX_DATABASE_URL": database_url} if database_url else {})
+        self._environment = (
+            kept | ours | dict(environment) | ({"GLASSBOX_DATABASE_URL": database_url} if database_url else {})
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     def configure(self, config: str) -> None:
@@ -80,6 +91,24 @@ class Killable:
                 if self._process.poll() is not None or time.monotonic() - begun > _START_S:
                     raise RuntimeError(f"the app does not start; it said:\n{self._said.read_text()[-3000:]}")
                 await asyncio.sleep(0.02)
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def memory(self) -> int:
+        """Of the app's own process, in bytes, as the system counts it resident."""
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    def processes(self) -> set[int]:
+        """The app and what it has started."""
+        return {self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))}
+
+    def errors(self) -> list[str]:
+        """What the app has logged as an error, where its log is JSON."""
+        lines = [json.loads(line) for line in self._said.read_text().splitlines() if line.startswith("{")]
+        return [f"logged: {one['event'][:200]}" for one in lines if one["level"] in ("error", "critical")]
 
     def kill(self) -> float:
         """Kills the app alone, not what it has started; returns when, in epoch seconds."""

@@ -87,6 +87,49 @@ def print_drops(rows: Sequence[Row]) -> bool:
     return all(row["whole"] == row["runs"] and not sum(row["left"].values()) for row in rows)
 
 
+MOST_GROWN = 1.10
+"""Memory after a soak, to that after its first two minutes."""
+
+
+def print_soak(rows: Sequence[Row]) -> bool:
+    """Prints how the app bore its visitors; returns whether nothing went wrong, grew or was left."""
+    print("\n## Many visitors, a tenth of them hostile\n")
+    header = [
+        "minutes",
+        "visitors",
+        "acts",
+        "tokens",
+        "wrong",
+        "memory, MB: early",
+        "late",
+        "after",
+        "after to early",
+        "left",
+    ]
+    lines = [
+        [
+            f"{row['minutes']:g}",
+            str(row["visitors"]),
+            f"{sum(row['done'].values()):,}",
+            f"{row['tokens']:,}",
+            str(len(row["wrong"])),
+            *(f"{row[name] / 1e6:.0f}" for name in ("early_bytes", "late_bytes", "after_bytes")),
+            f"{row['after_bytes'] / row['early_bytes']:.2f}",
+            str(sum(row["left"].values())),
+        ]
+        for row in rows
+    ]
+    print(_table(header, lines))
+    for row in rows:
+        print(f"- {', '.join(f'{name} {n}' for name, n in sorted(row['done'].items()))}; left: {row['left']}")
+        for words in row["wrong"][:40]:
+            print(f"- {words}")
+    return not any(
+        row["wrong"] or sum(row["left"].values()) or row["after_bytes"] > MOST_GROWN * row["early_bytes"]
+        for row in rows
+    )
+
+
 MOST_LOST_S = 1.0
 """Of a reply that a kill has cut: how long before it was written what its client has seen and is not stored."""
 MOST_START = 1.5

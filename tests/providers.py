@@ -18,6 +18,14 @@ from typing import Any, Literal, Self
 NO_HEADERS: Mapping[str, Any] = {}
 
 
+def _parsed(body: bytes) -> Any:
+    """JSON as what it says, JSON lines as their text."""
+    try:
+        return json.loads(body) if body else None
+    except ValueError:
+        return body.decode()
+
+
 @dataclass(frozen=True)
 class Request:
     """What a client sent; header names are in lower case."""
@@ -239,7 +247,7 @@ class Server:
         method, path, _ = start.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        return Request(method, path, headers, json.loads(body) if body else None)
+        return Request(method, path, headers, _parsed(body))
 
     async def _answer(self, request: Request, wire: Wire, ahead: asyncio.Task[bytes]) -> None:
         answering = asyncio.create_task(self.respond(request, wire))

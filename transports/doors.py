@@ -13,6 +13,8 @@ from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
+from runs.errors import ChatError
+
 _PAGE = re.compile(
     r"/(|config/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\w+)?|log(in|out)/?"
     r"|login/(huggingface|callback)|(assets|static|svelte)/.+)"
@@ -35,7 +37,10 @@ def is_open(path: str) -> bool:
 
 
 def session_of(scope: Scope, path: str, body: bytes = b"") -> str | None:
-    """The session that a request is about: named in its path, its query or its body."""
+    """The session that a request is about: named in its path, its query or its body.
+
+    Raises ChatError for a body that is no JSON object, which Gradio would answer with an error of its own.
+    """
     if not path.startswith("/gradio_api/"):
         return None
     if named := _NAMED.match(path):
@@ -44,9 +49,10 @@ def session_of(scope: Scope, path: str, body: bytes = b"") -> str | None:
         try:
             given = json.loads(body)
         except (ValueError, RecursionError):
-            return None  # Gradio says what is wrong with it
-        found = given.get("session_hash") if isinstance(given, dict) else None
-        if found is not None:
+            given = None
+        if not isinstance(given, dict):
+            raise ChatError("invalid_request", "Send a JSON object.")
+        if (found := given.get("session_hash")) is not None:
             return str(found)
     queried = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("session_hash")
     return queried[-1] if queried else None

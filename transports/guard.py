@@ -143,7 +143,10 @@ class GuardMiddleware:
         return self._session_refusal(scope, path, asker) if safe else None
 
     def _session_refusal(self, scope: Scope, path: str, asker: Asker, body: bytes = b"") -> JSONResponse | None:
-        session = session_of(scope, path, body)
+        try:
+            session = session_of(scope, path, body)
+        except ChatError as e:
+            return problem(e)
         if session is None or self._sessions.admit(session, asker.visitor):
             return None
         return problem(ChatError("not_found", "There is no such session, or it is not yours: reload the page."))

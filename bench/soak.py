@@ -1,0 +1,115 @@
+"""Fifty visitors at once for half an hour, a tenth of them hostile: whether anybody sees an error that is not theirs or
+another's words, and what is left of it afterwards.
+
+They talk, stop, reload, leave, switch and upload, over HTTP, WebSockets and the page's own protocol, with the bundled
+model and a scripted one, under the limits that strangers find.
+"""
+
+import asyncio
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from backends.weights import bundled_weights
+from bench.killable import Killable
+from bench.visitors import Hostile, Seen, Visitor
+
+Row = dict[str, Any]
+
+_VISITORS, _HOSTILE_SHARE = 50, 10
+_EARLY_S = 120.0
+"""Memory is first looked at then."""
+_LEFT_S = 45.0
+"""For what nobody follows to end."""
+_TOKEN = "of the soak"
+_LOCAL = "SmolLM2 135M"
+_CONFIG = """
+[limits]
+messages_per_minute = 30
+messages_per_day = 20_000
+runs_per_visitor = 3
+conversations_per_visitor = 5_000
+connections_per_address = 50
+[[backends]]
+name = "Bench"
+kind = "langchain"
+class = "bench.model:ScriptedModel"
+options = {{ log = {log!r} }}
+"""
+_MODEL = f"""
+[[backends]]
+name = "{_LOCAL}"
+kind = "local"
+model = "bundled"
+"""
+
+
+def measure_soak(minutes: float, visitors: int = _VISITORS, seed: int = 1) -> Row:
+    """One soak. `wrong` is what went wrong, in words; memory in bytes, of the app's own process."""
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_measure(Path(folder), minutes, visitors, random.Random(seed)))
+
+
+async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Random) -> Row:
+    config, backends = _CONFIG.format(log="/dev/null"), ["Bench"]
+    if bundled_weights():
+        config, backends = config + _MODEL, [*["Bench"] * 9, _LOCAL]
+    app = Killable(folder / "app", config, environment={"GLASSBOX_METRICS_TOKEN": _TOKEN, "GLASSBOX_LOG": "json"})
+    seen, loop = Seen(), asyncio.get_running_loop()
+    try:
+        await app.start()
+        begun, until = loop.time(), loop.time() + 60 * minutes
+        before = app.processes()
+        async with asyncio.TaskGroup() as crowd:
+            for number in range(visitors):
+                kind = Hostile if number % _HOSTILE_SHARE == 0 else Visitor
+                one = kind(number, app.url, backends, seen, random.Random(luck.random()))
+                crowd.create_task(one.live(until))
+            early_s = min(_EARLY_S, 30 * minutes)
+            await asyncio.sleep(early_s)
+            early = app.memory()
+        late = app.memory()
+        left = await _left(app, until)
+        row = {
+            "case": "soak",
+            "minutes": minutes,
+            "visitors": visitors,
+            "seconds": round(loop.time() - begun),
+            "done": dict(seen.done),
+            "tokens": seen.tokens,
+            "wrong": seen.wrong + app.errors(),
+            "early_bytes": early,
+            "late_bytes": late,
+            "after_bytes": app.memory(),
+            "left": left | {"processes": len(app.processes() - before)},
+        }
+        app.end()
+        row["left"]["files"] = len(list((folder / "app").glob("*.tmp")))
+        return row
+    finally:
+        app.close()
+
+
+async def _left(app: Killable, until: float) -> dict[str, int]:
+    """Runs, lines and connections, when all have had the time to end."""
+    process = psutil.Process(app.pid)
+    async with httpx.AsyncClient(base_url=app.url, headers={"Authorization": f"Bearer {_TOKEN}"}) as operator:
+        for _ in range(int(_LEFT_S)):
+            found = _figures((await operator.get("/metrics")).text)
+            open_lines = [
+                c for c in process.net_connections("tcp") if c.status == "ESTABLISHED" and c.laddr.port == app.port
+            ]
+            told = {"runs": int(found["glassbox_runs_live"]), "connections": len(open_lines) - 1}
+            if not any(told.values()):
+                break
+            await asyncio.sleep(1)
+        return told
+
+
+def _figures(text: str) -> dict[str, float]:
+    return {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
