@@ -94,18 +94,8 @@ MOST_GROWN = 1.10
 def print_soak(rows: Sequence[Row]) -> bool:
     """Prints how the app bore its visitors; returns whether nothing went wrong, grew or was left."""
     print("\n## Many visitors, a tenth of them hostile\n")
-    header = [
-        "minutes",
-        "visitors",
-        "acts",
-        "tokens",
-        "wrong",
-        "memory, MB: early",
-        "late",
-        "after",
-        "after to early",
-        "left",
-    ]
+    header = ["minutes", "visitors", "acts", "tokens", "wrong", "memory, MB: early", "late", "after", "after to early"]
+    header += ["left"]
     lines = [
         [
             f"{row['minutes']:g}",
