@@ -1,5 +1,5 @@
-"""Measures how fast the bundled model's text reaches a run's log, beside the bare binding; how a reply streams: our page
-and a plain `gr.ChatInterface`; and how late tools' partial results are on our page, each page with none and with
+"""Measures how fast the bundled model's text reaches a run's log, beside the bare binding; how a reply streams: our
+page and a plain `gr.ChatInterface`; and how late tools' partial results are on our page, each page with none and with
 many earlier messages; how steadily many followers of a run are served over HTTP, beside a minimal server; and whether
 anything is lost where lines drop, or where the app is killed; what long conversations cost; and how fifty visitors
 are borne.
