@@ -8,10 +8,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network at the start
@@ -215,6 +214,20 @@ def _refusal(settings: Settings) -> str:
     return f"Port {port} is taken: choose another with --port or GRADIO_SERVER_PORT."
 
 
+def _end_signals() -> Callable[[], object]:
+    """From now on SIGTERM and SIGINT are noted; what is returned waits for the first.
+
+    By the descriptor that the interpreter itself writes to: a `threading.Event` that is set in a handler locks up when
+    a second signal comes in the middle of it.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return lambda kept=theirs: ours.recv(1)  # type: ignore[misc]
+
+
 def _arguments(argv: list[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python app.py", description=__doc__)
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
@@ -234,13 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsError as e:
         print(e, file=sys.stderr)
         return 2
-    ended = threading.Event()
-
-    def end(signum: int, frame: FrameType | None) -> None:
-        ended.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    wait_for_end = _end_signals()
     try:
         app.launch()
     except OSError:
@@ -249,7 +256,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"Glassbox is at {app.url}", flush=True)
     if settings.share:
         threading.Thread(target=app.share, name="share", daemon=True).start()
-    ended.wait()
+    wait_for_end()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who asks again does not want to wait
     app.close()
     return 0
 

@@ -1,0 +1,58 @@
+"""The app as a process: how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import free_port
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = '[[backends]]\nname = "Slow script"\nkind = "scripted"\noptions = { speed = 2 }\n'
+END_S = 5.0
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    config, port = folder / "glassbox.toml", free_port()
+    config.write_text(SCRIPT)
+    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--config", str(config)]
+    environment = {**os.environ, "GLASSBOX_DATA": str(folder)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout and "Glassbox is at" in process.stdout.readline()
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 200)])
+def test_a_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Signals, times: int) -> None:
+    """Also many of them: a handler that takes a lock once held the app for ever."""
+    with running(tmp_path) as (process, url):
+        with httpx.stream("POST", f"{url}/stream", json={"message": "tour"}, timeout=30) as answer:
+            told, asked = [], 0.0
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    told.append(json.loads(line[6:]))
+                if not asked and told and told[-1]["type"] == "token":
+                    asked = time.monotonic()
+                    for _ in range(times):
+                        process.send_signal(number)
+        assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "shutdown")
+        assert told[-1]["content"], "what there is, is told"
+        assert process.wait(20) == 0
+        assert time.monotonic() - asked < END_S
+        assert process.stderr and "Traceback" not in process.stderr.read()
+    with running(tmp_path) as (_, url):
+        kept = httpx.get(f"{url}/conversations/{told[0]['conversation_id']}", timeout=30).json()
+        assert kept["messages"][-1]["content"] == told[-1]["content"]
