@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 _BUSY_MS = 2500
 """How long a locked database is waited for; less than the time that a run's end waits for its saving."""
 _CONNECT_S = 3
+_TURN_S = 15.0
+"""For a write to wait until those before it are done."""
+_WRITERS = 10
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
@@ -43,6 +46,8 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._ready = False
         self._making = asyncio.Lock()
+        self._writers = asyncio.Semaphore(1 if self._url.get_backend_name() == "sqlite" else _WRITERS)
+        """SQLite takes one at a time, and lets a second try again and again until somebody is quicker for too long."""
 
     async def open(self) -> None:
         """A database that cannot be used does not stop the start: each use then tries again, and says so."""
@@ -77,8 +82,20 @@ class Database:
         """A transaction: all of it, or nothing. Raises ChatError `internal`."""
         with _explained("saved"):
             await self._make()
-            async with self._opened().begin() as db:
-                yield db
+            await self._write_turn()
+            try:
+                async with self._opened().begin() as db:
+                    yield db
+            finally:
+                self._writers.release()
+
+    async def _write_turn(self) -> None:
+        try:
+            async with asyncio.timeout(_TURN_S):
+                await self._writers.acquire()
+        except TimeoutError:
+            message = "This could not be saved: the database has too much to do. Try again in a minute."
+            raise ChatError("internal", message, retryable=True) from None
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:

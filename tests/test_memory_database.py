@@ -1,11 +1,12 @@
 """What a SQLite file can refuse, and how that is told."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from memory import database as module
 from memory.store import Store
@@ -79,3 +80,16 @@ async def test_a_file_that_is_no_database_says_so(store: Store, settings: Settin
     assert "damaged" in refused.value.message or "cannot be opened" in refused.value.message
     with pytest.raises(ChatError):
         await begin(broken, a_run(), "Hi")
+
+
+async def test_many_writers_at_once_all_get_their_turn(store: Store) -> None:
+    """SQLite lets a writer that finds another try again; with many, one could be unlucky until its time was over."""
+
+    async def write(n: int) -> None:
+        async with store.writing() as db:
+            await db.execute(text("UPDATE conversations SET title = :n"), {"n": str(n)})
+            await asyncio.sleep(0.03)  # 120 of them take longer than SQLite's own patience
+
+    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+        for n in range(120):
+            group.create_task(write(n))

@@ -7,6 +7,7 @@ another's page.
 """
 
 import json
+import math
 import re
 from collections import OrderedDict
 from urllib.parse import parse_qs
@@ -47,7 +48,7 @@ def session_of(scope: Scope, path: str, body: bytes = b"") -> str | None:
         return named[1]
     if body:
         try:
-            given = json.loads(body)
+            given = json.loads(body, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict):
@@ -56,6 +57,13 @@ def session_of(scope: Scope, path: str, body: bytes = b"") -> str | None:
             return str(found)
     queried = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("session_hash")
     return queried[-1] if queried else None
+
+
+def _finite(text: str) -> float:
+    """Python's JSON has numbers that no other has, and that Gradio trips over."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError
+    return number
 
 
 class Sessions:

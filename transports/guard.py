@@ -166,7 +166,8 @@ class GuardMiddleware:
         path = route_path(scope)
         most = self._rules.uploads.get(first_segment(scope), self._rules.body_bytes)
         try:
-            body = await asyncio.wait_for(_read(receive, most), _BODY_S)
+            async with asyncio.timeout(_BODY_S):
+                body = await _read(receive, most)
             if body is None:
                 return  # the client has gone
             if path.rstrip("/") == "/login":

@@ -135,7 +135,10 @@ async def test_no_answer_shows_a_path_or_a_trace(tmp_path: Path) -> None:
         async with client_of(app) as client:
             for method, path, body in (
                 ("POST", "/stream", b"{"), ("POST", "/stream", b"\xff\xfe"), ("POST", "/agui", b"[]"),
-                ("POST", "/gradio_api/queue/join", b"{}"), ("POST", "/gradio_api/queue/join", b"\xff"),
+                ("POST", "/gradio_api/queue/join", b"{}"),
+                ("POST", "/gradio_api/queue/join", b"\xff"),
+                ("POST", "/gradio_api/queue/join", b'{"data": [1e999]}'),
+                ("POST", "/gradio_api/call/chat", b'{"data": [NaN]}'),
                 ("POST", "/gradio_api/call/chat", b'{"data": [1, 2, 3, 4, 5]}'), ("POST", "/gradio_api/call/no", b"{}"),
                 ("POST", "/gradio_api/cancel", b"null"), ("POST", "/gradio_api/reset", b'{"event_id": []}'),
                 ("POST", "/login", b"x"), ("GET", "/assets/none.js", b""), ("GET", "/gradio_api/queue/data", b""),
