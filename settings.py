@@ -263,6 +263,8 @@ class Settings(FileSettings):
     database_url: str = ""
     secret: str | None = None
     on_space: bool = False
+    sign_in: bool = False
+    """Whether the Space lets visitors sign in with Hugging Face."""
     metrics_token: SecretStr | None = None
     log: Literal["text", "json"] = "text"
     log_messages: bool = False
@@ -312,6 +314,7 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         "database_url": url,
         "secret": environ.get("GLASSBOX_SECRET") or None,
         "on_space": on_space,
+        "sign_in": on_space and bool(environ.get("OAUTH_CLIENT_ID")),
         "metrics_token": SecretStr(token) if (token := environ.get("GLASSBOX_METRICS_TOKEN", "").strip()) else None,
         "log": log or ("json" if on_space else "text"),
         "log_messages": _switch(environ, "GLASSBOX_LOG_MESSAGES"),

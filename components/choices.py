@@ -7,6 +7,7 @@ import gradio as gr
 
 from backends import Backends
 from components.render import render_modes
+from components.signing import build_sign_in
 from components.web import WEB, drawn_by
 from memory.messages import Tuning
 from memory.modes import MODES
@@ -31,8 +32,10 @@ class Choices:
     """Says what there is to say about the backends, and asks `GET /backends` while one loads."""
 
 
-def build_choices(backends: Backends, memory_settings: MemorySettings, *, shared: bool = False) -> Choices:
-    """`shared`: there is a public link, or will be."""
+def build_choices(
+    backends: Backends, memory_settings: MemorySettings, *, shared: bool = False, sign_in: bool = False
+) -> Choices:
+    """`shared`: there is a public link, or will be; `sign_in`: visitors may sign in with Hugging Face."""
     with gr.Row(elem_id="header"):
         gr.HTML((WEB / "brand.html").read_text(), elem_id="brand")
         backend = gr.Dropdown(
@@ -56,6 +59,8 @@ def build_choices(backends: Backends, memory_settings: MemorySettings, *, shared
         parameters = [_number(name, memory_settings) for name in PARAMETERS]
         if shared:
             drawn_by("share.js", "share", (WEB / "share.html").read_text(), style=(WEB / "share.css").read_text())
+        if sign_in:
+            build_sign_in()
         gr.Button("Options", elem_id="show-options", size="sm", scale=0, min_width=76)
     about = drawn_by("about.js", "about", "<p role='status'></p><div class='menu'></div>")
     return Choices(backend, memory, parameters, about)

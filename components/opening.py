@@ -12,6 +12,7 @@ from components.drawing import draw, last_state
 from components.panel import render_panel
 from components.render import render_backends, render_buttons, render_frame, render_messages
 from components.session import DRAWN, PageState
+from components.signing import Signing
 from components.web import warn
 from memory.messages import Tuning
 from memory.modes import MODES
@@ -30,13 +31,14 @@ class Opening:
 
     def __init__(self, turns: Turns, identity: Identity, choosing: Choosing) -> None:
         self._turns, self._identity, self._choosing = turns, identity, choosing
-        self._memory = turns.settings.memory
+        self._memory, self._signing = turns.settings.memory, Signing(turns.backends)
 
     async def on_load(self, request: gr.Request) -> Updates:
         """The conversation that the address names, or none."""
         query: Mapping[str, str] = request.query_params or {}
         page = PageState(self._identity.visitor(request.cookies or {}))
         self._turns.backends.keys.enter(page.visitor)
+        self._signing.look(request, page.visitor)
         try:
             if conversation_id := query.get("conversation"):
                 return await self._opened(page.visitor, conversation_id)

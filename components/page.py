@@ -22,7 +22,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
     settings = handlers.turns.settings
     with gr.Blocks(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False) as demo:
         page = gr.State(PageState())
-        choices = build_choices(handlers.backends, settings.memory, shared=settings.share)
+        choices = build_choices(handlers.backends, settings.memory, shared=settings.share, sign_in=settings.sign_in)
         options = build_options(
             settings.system_prompt,
             settings.limits.reply_tokens,
