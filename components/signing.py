@@ -49,6 +49,7 @@ def build_sign_in() -> gr.LoginButton:
         logout_value="Sign out ({})",
         variant="secondary",
         size="sm",
+        icon=None,
         elem_id="sign-in",
         scale=0,
         min_width=76,
