@@ -64,11 +64,12 @@ class RunningApp:
             time.sleep(0.1)
 
     def _ready(self) -> bool:
+        user, _, password = self.environment.get("GLASSBOX_AUTH", "").partition(":")
         try:
-            states = [b["state"] for b in httpx.get(self.url + "backends", timeout=2).json()]
+            told = httpx.get(self.url + "backends", timeout=2, auth=(user, password) if user else None).json()
         except httpx.HTTPError:
             return False
-        return "loading" not in states
+        return "loading" not in [b["state"] for b in told]
 
     def stop(self) -> None:
         self.process.terminate()
