@@ -60,6 +60,12 @@ class Quota:
             found[window.GRANULARITY.name] = min(remaining, found.get(window.GRANULARITY.name, remaining))
         return Left(found.get("minute"), found.get("day"))
 
+    def check_login(self, asker: Asker) -> None:
+        """Raises ChatError `rate_limited` if there were too many attempts."""
+        who = asker.network or ""
+        if not self._windows.test(_LOGINS, "login", who):
+            raise self._refusal(_LOGINS, who, "login", told="Too many attempts to log in")
+
     def take_login(self, asker: Asker) -> None:
         """Counts an attempt to log in. Raises ChatError `rate_limited`."""
         who = asker.network or ""

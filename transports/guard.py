@@ -125,22 +125,26 @@ class GuardMiddleware:
             return problem(ChatError("authentication", "Requests from other sites' pages are not accepted."), 403)
         if not ours and (socket or not is_open(path)):
             return problem(ChatError("not_found", "There is nothing here."))
-        if (
-            rules.auth
-            and path not in _OPEN | rules.opened
-            and not LOGIN_PAGE.fullmatch(path)
-            and not self._may(scope, headers)
-        ):
-            told = "Log in, or send the name and password as HTTP Basic."
-            if "authorization" in headers:
-                try:
-                    rules.quota.take_login(asker)
-                except ChatError as e:
-                    return problem(e)
-            answer = problem(ChatError("authentication", told))
-            answer.headers["WWW-Authenticate"] = "Basic"
-            return answer
+        shown = path in _OPEN | rules.opened or LOGIN_PAGE.fullmatch(path)
+        if rules.auth and not shown and (refusal := self._auth_refusal(scope, headers, asker)):
+            return refusal
         return self._session_refusal(scope, path, asker) if safe else None
+
+    def _auth_refusal(self, scope: Scope, headers: Headers, asker: Asker) -> JSONResponse | None:
+        """None for who has logged in. After too many wrong passwords a right one does not help either."""
+        quota, given = self._rules.quota, "authorization" in headers
+        try:
+            if given:
+                quota.check_login(asker)
+            if self._may(scope, headers):
+                return None
+            if given:
+                quota.take_login(asker)
+        except ChatError as e:
+            return problem(e)
+        answer = problem(ChatError("authentication", "Log in, or send the name and password as HTTP Basic."))
+        answer.headers["WWW-Authenticate"] = "Basic"
+        return answer
 
     def _session_refusal(self, scope: Scope, path: str, asker: Asker, body: bytes = b"") -> JSONResponse | None:
         try:

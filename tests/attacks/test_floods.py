@@ -146,6 +146,8 @@ async def test_passwords_are_not_guessed_at_speed(tmp_path: Path) -> None:
             for n in range(14):
                 status = (await client.get("/backends", auth=("zoe", f"guess {n}"))).status_code
             assert status == 429, "HTTP Basic is a login, too"
+            answer = await client.get("/backends", auth=("zoe", "secret"))
+            assert answer.status_code == 429, "or the guess that is right would be known"
 
 
 @pytest.mark.parametrize(("proxies", "believed"), [(None, True), ([], False), (["192.0.2.0/24"], False)])
