@@ -108,7 +108,8 @@ class Killable:
     def errors(self) -> list[str]:
         """What the app has logged as an error, where its log is JSON."""
         lines = [json.loads(line) for line in self._said.read_text().splitlines() if line.startswith("{")]
-        return [f"logged: {one['event'][:200]}" for one in lines if one["level"] in ("error", "critical")]
+        failed = [one for one in lines if one["level"] in ("error", "critical")]
+        return [f"logged: {one['event'].strip()[:200]} {one.get('exception', '').strip()[-200:]}" for one in failed]
 
     def kill(self) -> float:
         """Kills the app alone, not what it has started; returns when, in epoch seconds."""

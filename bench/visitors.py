@@ -62,7 +62,8 @@ class Visitor:
             await self._client.aclose()
 
     def _new_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, headers=self._headers, timeout=60)
+        kept = httpx.Limits(keepalive_expiry=2)  # or it may write on a line that the server is just closing
+        return httpx.AsyncClient(base_url=self.url, headers=self._headers, timeout=60, limits=kept)
 
     def _wrong(self, what: str) -> None:
         self.seen.wrong.append(f"visitor {self.number}, {type(self).__name__}: {what[:300]}")

@@ -58,8 +58,8 @@ def build_sign_in() -> gr.LoginButton:
 
 def _token(request: gr.Request) -> str | None:
     """Of who has signed in, and whose signing in still counts."""
-    underlying: Any = request.request
-    session = underlying.scope.get("session") or {} if hasattr(underlying, "scope") else {}
+    scope: dict[str, Any] = getattr(getattr(request, "request", None), "scope", {})  # Gradio's own is not always there
+    session = scope.get("session") or {}
     info = session.get("oauth_info") or {}
     ends = info.get("expires_at")
     return None if ends is not None and ends < time.time() else info.get("access_token")

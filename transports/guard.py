@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +29,7 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 _OPEN = {"/healthz", "/readyz"}
 _PAGES = {"/example", "/docs"}
 """Ours, that a link on another site may lead to."""
+_STREAM = "/gradio_api/queue/data"
 _BODY_S = 60.0
 """For a body to arrive in."""
 
@@ -104,13 +106,22 @@ class GuardMiddleware:
             elif scope["type"] == "websocket" or (
                 scope["method"] in _SAFE and first_segment(scope) not in self._rules.ours
             ):
-                await self.app(scope, receive, send)
+                await self._let_through(scope, receive, send)
             else:
                 await self._bounded(scope, receive, send, asker)
         finally:
             self._connected[here] -= 1
             if not self._connected[here]:
                 del self._connected[here]
+
+    async def _let_through(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except RuntimeError as e:
+            # Gradio tells an unknown session of it within the stream, and raises then, which would fill the log
+            if not (route_path(scope).startswith(_STREAM) and isinstance(e.__cause__, HTTPException)):
+                raise
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _refusal(self, scope: Scope, asker: Asker) -> JSONResponse | None:
         """Why this request goes no further, as far as its head tells."""

@@ -102,7 +102,7 @@ def _pdf_texts(name: str, data: bytes, pages: int, characters: int) -> list[str]
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:
     """The headings of a markdown text, each with what is below it; what has nothing below it is its own text."""
-    text = re.sub(r"\A---\n(?:[\w-]+:.*\n)+---\n", "", text)  # settings of the file, not of its text
+    text = re.sub(r"\A---\n(?:(?:[\w-]+:| +-? ?).*\n)+---\n", "", text)  # settings of the file, not of its text
     heading, body, code = "", list[str](), False
     for line in text.split("\n"):
         code ^= line.lstrip().startswith("```")

@@ -147,6 +147,12 @@ async def test_anothers_session_is_neither_heard_nor_fed_nor_ended(scene: Scene)
                 break
 
 
+async def test_an_unknown_session_is_told_so_and_fills_no_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await scene.attacker.get("/gradio_api/queue/data", params={"session_hash": "guessed"})
+    assert '"session_not_found":true' in answer.text.replace(" ", "")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 CLOSED = [
     "/gradio_api/deep_link?session_hash=x",
     "/gradio_api/file=/etc/passwd",
