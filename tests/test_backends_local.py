@@ -72,11 +72,12 @@ async def test_each_of_fifty_stops_at_random_moments_of_a_reply_frees_the_model(
         if run.ended:  # a short reply
             continue
         stopping = asyncio.create_task(run.stop("user"))
-        await free_within(local, 0.5)
+        await free_within(local, 3)  # a lost cancel takes 6 s and more
         await asyncio.wait_for(stopping, 5)
         stops += 1
         assert check_run(run)[-1]["reason"] == "user"
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        # what LangChain does in threads may take a moment more
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
 @on_session_loop
