@@ -21,7 +21,7 @@ _PAGE = re.compile(
     r"|login/(huggingface|callback)|(assets|static|svelte)/.+)"
 )
 _API = re.compile(
-    r"/gradio_api/((app_id|user|login_check|info|startup-events|theme\.css|reset|cancel|queue/(join|data))/?"
+    r"/gradio_api/((app_id|user|login_check|info|startup-events|theme\.css|reset|cancel|queue/(join|data)|run/predict)/?"
     r"|heartbeat/[^/]+|call/(v2/)?[^/]+(/[^/]*)?)"
 )
 LOGIN_PAGE = re.compile(

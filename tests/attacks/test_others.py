@@ -137,6 +137,7 @@ async def test_anothers_session_is_neither_heard_nor_fed_nor_ended(scene: Scene)
             await joined(attacker, scene.app, session),
             await attacker.post("/gradio_api/cancel", json=body),
             await attacker.post("/gradio_api/reset", json=body),
+            await attacker.post("/gradio_api/run/predict", json={**body, "data": [None]}),
         ):
             assert answer.status_code == 404, answer.url
             assert WORDS not in answer.text
@@ -145,6 +146,16 @@ async def test_anothers_session_is_neither_heard_nor_fed_nor_ended(scene: Scene)
         async for line in heard.aiter_lines():
             if "process_completed" in line:
                 break
+
+
+async def test_only_what_needs_no_line_runs_outside_of_gradios_own(scene: Scene) -> None:
+    """Stop, which the page must be able to say at any moment."""
+    direct = [one["id"] for one in config_of(scene.app)["dependencies"] if not one["queue"]]
+    assert direct
+    for one in config_of(scene.app)["dependencies"]:
+        body = {"data": [None] * len(one["inputs"]), "fn_index": one["id"], "session_hash": "oftheattacker"}
+        answer = await scene.attacker.post("/gradio_api/run/predict", json=body)
+        assert answer.status_code == (200 if one["id"] in direct else 404), one
 
 
 async def test_an_unknown_session_is_told_so_and_fills_no_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
@@ -184,7 +195,7 @@ async def test_gradios_other_routes_are_closed(scene: Scene, path: str) -> None:
     assert answer.status_code == 404 and "root:" not in answer.text
 
 
-POSTS = ["upload", "run/chat", "api/chat", "run/predict", "process_recording", "vibe-edit", "component_server"]
+POSTS = ["upload", "run/chat", "api/chat", "api/predict", "process_recording", "vibe-edit", "component_server"]
 
 
 @pytest.mark.parametrize("name", [*POSTS, "stream/x", "run-history/connect", "start_job"])
