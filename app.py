@@ -37,6 +37,7 @@ from memory.store import Store
 from runs.errors import ChatError
 from runs.registry import Runs
 from settings import Settings, SettingsError, load_settings
+from transports.doors import Sessions
 from transports.guard import GuardMiddleware, Rules
 from transports.headers import HeadersMiddleware
 from transports.identity import Identity, VisitorMiddleware, load_secret
@@ -45,7 +46,7 @@ from transports.routes import OURS, answer_unrouted, build_router
 from transports.sharing import Link
 
 logger = logging.getLogger("glassbox")
-_TIDY_S = 3600.0
+_TIDY_S, _ABSENT_S = 3600.0, 20.0
 
 
 class App:
@@ -68,6 +69,7 @@ class App:
             raise SettingsError(f"memory, mirror: {e}") from None
         secret = load_secret(settings.secret, settings.data)
         self.identity = Identity(secret, cross_site=settings.on_space)
+        self.sessions = Sessions()
         self.demo = build_page(Handlers(self.turns, self.identity))
         self.link = Link("making" if settings.share else "off")
         self._tunnel: OpenTunnel | None = None
@@ -151,6 +153,7 @@ class App:
             origins=s.allowed_origins,
             opened=frozenset({"/metrics"} if s.metrics_token else ()),
             connections=s.limits.connections_per_address or 0,
+            sessions=self.sessions,
         )
         told = ["X-Run-Id", "X-Conversation-Id", "Retry-After"]
         return [
@@ -181,9 +184,10 @@ class App:
         await self.backends.open()
         await self.library.open()
         warming = asyncio.create_task(asyncio.to_thread(warm_up))
-        tidying = asyncio.create_task(self._tidy(), name="tidy")
+        tidying = [asyncio.create_task(self._tidy()), asyncio.create_task(self._forget_absent())]
         yield
-        tidying.cancel()
+        for task in tidying:
+            task.cancel()
         await warming
 
     async def _tidy(self) -> None:
@@ -194,6 +198,16 @@ class App:
             except ChatError as e:
                 logger.error("what is too old: %s", e.message)
             await asyncio.sleep(_TIDY_S)
+
+    async def _forget_absent(self) -> None:
+        """Lets go of the pages and the keys of visitors who have gone.
+
+        One task does it for all: a timer that a page's event set would hold, by its context, all of that page.
+        """
+        while True:
+            await asyncio.sleep(_ABSENT_S)
+            self.backends.keys.forget_old()
+            self.sessions.forget(self.demo)
 
     async def _end(self) -> None:
         await self.turns.close()

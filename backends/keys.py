@@ -64,7 +64,7 @@ class Keys:
         self._used: dict[tuple[str, str], float] = {}
         self._pages: dict[str, int] = {}
         self._left: dict[str, float] = {}
-        self.absent_s, self._idle_s, self._most, self._clock = absent_s, idle_s, most, clock
+        self._absent_s, self._idle_s, self._most, self._clock = absent_s, idle_s, most, clock
         self._swept = clock()
 
     def put(self, visitor: str | None, backend: str, text: str) -> None:
@@ -116,7 +116,7 @@ class Keys:
         """Forgets the keys whose time has come; needs no call, but that leaves them in memory until the next use."""
         now = self._swept = self._clock()
         for visitor, backend in list(self._keys):
-            absent = visitor not in self._pages and now - self._left.get(visitor, now) > self.absent_s
+            absent = visitor not in self._pages and now - self._left.get(visitor, now) > self._absent_s
             if absent or now - self._used[visitor, backend] > self._idle_s:
                 self.forget(visitor, backend)
         while len(self._keys) > self._most:

@@ -12,6 +12,8 @@ import sys
 
 BATCH = 128
 """Tokens of a prompt read in one go: a cancel is noticed between two of them."""
+CACHE_MIB = 128
+"""For conversations that have lost their slot to others, and come back; llama.cpp's own default is eight gigabytes."""
 
 
 def main() -> None:
@@ -33,6 +35,7 @@ def main() -> None:
     params.port = 0
     params.api_keys = [wanted["key"]]
     params.verbosity = 0
+    params.cache_ram_mib = CACHE_MIB
     params.ui = False
     try:
         server = xllamacpp.Server(params)

@@ -193,7 +193,9 @@ class LocalBackend(Backend):
         # -P: the script's own folder is no place to import from (backends/langchain.py would hide a package)
         command = [sys.executable, "-P", str(Path(__file__).with_name("llama_child.py"))]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]  # nosec B603 # ours
+        # each conversation it remembers is a large block: with glibc left to itself, a freed one is not given back
+        environment = {"MALLOC_MMAP_THRESHOLD_": "262144", **os.environ}
+        self._process = subprocess.Popen(command, text=True, env=environment, **pipes)  # type: ignore[call-overload]  # nosec B603 # ours
         return self._process
 
     async def _answer(self, process: "subprocess.Popen[str]", path: Path, wanted: JSON) -> dict[str, str]:

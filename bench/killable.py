@@ -98,8 +98,12 @@ class Killable:
         return self._process.pid
 
     def memory(self) -> int:
-        """Of the app's own process, in bytes, as the system counts it resident."""
-        return int(psutil.Process(self.pid).memory_info().rss)
+        """Of the app and what it has started, in bytes, as the system counts it resident."""
+        found = 0
+        for pid in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                found += int(psutil.Process(pid).memory_info().rss)
+        return found
 
     def processes(self) -> set[int]:
         """The app and what it has started."""

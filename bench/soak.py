@@ -21,7 +21,8 @@ from bench.visitors import Hostile, Seen, Visitor
 
 Row = dict[str, Any]
 
-_VISITORS, _HOSTILE_SHARE = 50, 10
+_VISITORS, _HOSTILE_SHARE, _LOCAL_SHARE = 50, 10, 25
+"""One of so many is hostile, and one uses the local model, too: so slow a one more of them would only wait for."""
 _EARLY_S = 120.0
 """Memory is first looked at then."""
 _LEFT_S = 45.0
@@ -50,15 +51,15 @@ model = "bundled"
 
 
 def measure_soak(minutes: float, visitors: int = _VISITORS, seed: int = 1) -> Row:
-    """One soak. `wrong` is what went wrong, in words; memory in bytes, of the app's own process."""
+    """One soak. `wrong` is what went wrong, in words; memory in bytes, of the app and its model's process."""
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_measure(Path(folder), minutes, visitors, random.Random(seed)))
 
 
 async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Random) -> Row:
-    config, backends = _CONFIG.format(log="/dev/null"), ["Bench"]
-    if bundled_weights():
-        config, backends = config + _MODEL, [*["Bench"] * 9, _LOCAL]
+    config, local = _CONFIG.format(log="/dev/null"), bundled_weights() is not None
+    if local:
+        config += _MODEL
     app = Killable(folder / "app", config, environment={"GLASSBOX_METRICS_TOKEN": _TOKEN, "GLASSBOX_LOG": "json"})
     seen, loop = Seen(), asyncio.get_running_loop()
     try:
@@ -68,6 +69,7 @@ async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Ran
         async with asyncio.TaskGroup() as crowd:
             for number in range(visitors):
                 kind = Hostile if number % _HOSTILE_SHARE == 0 else Visitor
+                backends = ["Bench", _LOCAL] if local and number % _LOCAL_SHARE == 1 else ["Bench"]
                 one = kind(number, app.url, backends, seen, random.Random(luck.random()))
                 crowd.create_task(one.live(until))
             early_s = min(_EARLY_S, 30 * minutes)

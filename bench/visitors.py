@@ -41,6 +41,7 @@ class Visitor:
         self._backends, self._said = backends, 0
         self._headers = {"X-Forwarded-For": f"198.51.{number // 250}.{number % 250 + 1}"}
         self._conversation: str | None = None
+        self._heart: asyncio.Task[None] | None = None
         self._client = self._new_client()
         self.does = [self.talk] * 5 + [self.stop, self.reload, self.leave, self.switch, self.upload, self.socket]
 
@@ -59,7 +60,22 @@ class Visitor:
                     self._wrong(f"{act.__name__}: {type(e).__name__}: {e}")
                 await asyncio.sleep(self.luck.uniform(0.5, 6))
         finally:
-            await self._client.aclose()
+            await self._close()
+
+    async def _close(self) -> None:
+        """As a tab is closed, whatever was going on in it."""
+        if self._heart:
+            self._heart.cancel()
+            await asyncio.wait([self._heart])
+        self._heart = None
+        await self._client.aclose()
+
+    async def _beat(self, session: str) -> None:
+        """The line that a page holds for as long as it is open."""
+        with suppress(httpx.HTTPError):
+            async with self._client.stream("GET", f"/gradio_api/heartbeat/{session}") as answer:
+                async for _ in answer.aiter_lines():
+                    pass
 
     def _new_client(self) -> httpx.AsyncClient:
         kept = httpx.Limits(keepalive_expiry=2)  # or it may write on a line that the server is just closing
@@ -82,13 +98,16 @@ class Visitor:
             self._wrong(f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text[:150]}")
 
     async def _open(self) -> None:
-        """The page, as a browser opens it: its files, its session, its first event."""
+        """The page, as a browser opens it: its files, its session, its first event. One that was open is closed."""
+        if self._heart:
+            self._heart.cancel()
         page = await self._client.get("/")
         self._expect(page)
         session = f"{self.luck.getrandbits(48):x}"
         config = (await self._client.get("/config")).json()
         load = next(one["id"] for one in config["dependencies"] if "load" in str(one["targets"]))
         body = {"data": [], "fn_index": load, "session_hash": session, "trigger_id": None, "event_data": None}
+        self._heart = asyncio.create_task(self._beat(session))
         self._expect(await self._client.post("/gradio_api/queue/join", json=body))
         async with self._client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
             async for line in events.aiter_lines():
@@ -157,7 +176,7 @@ class Visitor:
     async def leave(self) -> None:
         """Without a word, in mid-reply; somebody else comes to the same address."""
         await self._follow(self.luck.randint(3, 12))
-        await self._client.aclose()
+        await self._close()
         self._client, self._conversation = self._new_client(), None
         await self._open()
 

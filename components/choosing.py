@@ -1,6 +1,5 @@
 """What the page does when a visitor chooses a backend, sets its options or brings a key: more handlers."""
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -33,9 +32,7 @@ class Choosing:
 
     async def on_leave(self, request: gr.Request) -> None:
         """A page was closed: its visitor's keys are forgotten, unless they come back soon."""
-        keys = self.backends.keys
-        keys.leave(self._visitor(request))
-        asyncio.get_running_loop().call_later(keys.absent_s + 1, keys.forget_old)
+        self.backends.keys.leave(self._visitor(request))
 
     async def on_choose(self, backend: str, request: gr.Request) -> Updates:
         """-> options, but for their values"""

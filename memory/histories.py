@@ -1,7 +1,7 @@
 """The histories that turns read, kept in memory: a long conversation is not read anew for each of its turns.
 
-What has been answered does not change any more, so there is nothing to tell this of a change. Bounded in messages, the
-least used go first.
+What has been answered does not change any more, so there is nothing to tell this of a change. Bounded in messages and
+in conversations, each of which may hold an index of some 80 kB; the least used go first.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ from memory.store import Store
 from runs.errors import ChatError
 from runs.tokens import guess
 
-_MOST = 60_000
+_MOST, _CONVERSATIONS = 20_000, 64
 _STEP = 4
 """Messages that are read at once to find where a known history goes on: a turn adds two."""
 
@@ -29,10 +29,10 @@ class History:
 
 
 class Histories:
-    """`most` messages of all conversations together are kept."""
+    """`most` messages of at most so many conversations are kept, and the latest conversation however long it is."""
 
-    def __init__(self, store: Store, most: int = _MOST) -> None:
-        self._store, self._most = store, most
+    def __init__(self, store: Store, most: int = _MOST, conversations: int = _CONVERSATIONS) -> None:
+        self._store, self._most, self._conversations = store, most, conversations
         self._kept: OrderedDict[str, History] = OrderedDict()
 
     async def before(self, conversation_id: str, message: Message) -> History:
@@ -69,7 +69,7 @@ class Histories:
 
     def _forget(self) -> None:
         total = sum(len(history.messages) for history in self._kept.values())
-        while total > self._most and len(self._kept) > 1:
+        while len(self._kept) > 1 and (total > self._most or len(self._kept) > self._conversations):
             _, oldest = self._kept.popitem(last=False)
             total -= len(oldest.messages)
 

@@ -62,8 +62,9 @@ async def test_what_still_grows_is_not_kept(store: Store) -> None:
     assert await before(histories, two) == ["one", "grown"]
 
 
-async def test_the_least_used_go_first(store: Store) -> None:
-    histories = Histories(store, most=5)
+@pytest.mark.parametrize("bound", [{"most": 5}, {"conversations": 2}])
+async def test_the_least_used_go_first(store: Store, bound: dict[str, int]) -> None:
+    histories = Histories(store, **bound)
     made = [await store.create("anna", [("user", "a"), ("assistant", "b")]) for _ in range(4)]
     for conversation_id in made:
         await histories.up_to(conversation_id, (await store.conversation(conversation_id, "anna")).head)

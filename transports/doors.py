@@ -9,11 +9,17 @@ another's page.
 import json
 import math
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qs
 
+from gradio import Blocks
 from starlette.types import Scope
 
+from runs.asker import Asker
 from runs.errors import ChatError
 
 _PAGE = re.compile(
@@ -29,7 +35,9 @@ LOGIN_PAGE = re.compile(
     r"|/gradio_api/(startup-events|theme\.css)/?"
 )
 """What a browser loads to show the login, and the login itself."""
-_NAMED = re.compile(r"/gradio_api/(?:heartbeat)/([^/]+)")
+_KEPT = timedelta(minutes=2)
+"""For a page whose network is gone to come back; web/page.js knows it, too."""
+_NAMED = re.compile(r"/gradio_api/heartbeat/([^/]+)")
 
 
 def is_open(path: str) -> bool:
@@ -67,17 +75,76 @@ def _finite(text: str) -> float:
 
 
 class Sessions:
-    """Whose each session is; of the `most` that were used last."""
+    """Whose each page's session is, of the `most` that were used last; and which of them nobody needs any more.
 
-    def __init__(self, most: int = 10_000) -> None:
-        self._owners: OrderedDict[str, str | None] = OrderedDict()
-        self._most = most
+    Gradio keeps the whole page with all that was drawn on it for each session, some 150 kB, until thousands of newer
+    ones have pushed it out: a visitor who reloads has two. Here one is forgotten when its page has been gone for a
+    while; it can then not be taken up again, for it would be another visitor's empty page.
+    """
 
-    def admit(self, session: str, visitor: str | None) -> bool:
-        """Whether the session is this visitor's; one that is new becomes theirs."""
+    def __init__(self, most: int = 10_000, kept: timedelta = _KEPT) -> None:
+        self._owners: OrderedDict[str, Asker] = OrderedDict()
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._lines: Counter[str] = Counter()
+        self._used: dict[str, datetime] = {}
+        self._from: Counter[str | None] = Counter()
+        self._most, self._kept = most, kept
+
+    def admit(self, session: str, asker: Asker, most: int = 0) -> bool:
+        """Whether the session is this visitor's; one that is new becomes theirs. Raises ChatError `rate_limited` if
+        that were more than `most` of one address; 0 is no bound.
+        """
+        if session in self._gone:
+            return False
         if session not in self._owners:
-            self._owners[session] = visitor
+            if most and self._from[asker.network] >= most:
+                told = "Too many pages were opened from your address: wait some minutes before you open another."
+                raise ChatError("rate_limited", told, retry_after=self._kept.total_seconds())
+            self._owners[session] = asker
+            self._from[asker.network] += 1
             if len(self._owners) > self._most:
-                self._owners.popitem(last=False)
+                self._drop(next(iter(self._owners)))
         self._owners.move_to_end(session)
-        return self._owners[session] == visitor
+        self._used[session] = datetime.now()
+        return self._owners[session].visitor == asker.visitor
+
+    @contextmanager
+    def line(self, session: str | None) -> Iterator[None]:
+        """While it is open, the session is not forgotten."""
+        if session is None:
+            yield
+            return
+        self._lines[session] += 1
+        try:
+            yield
+        finally:
+            self._lines[session] -= 1
+            if not self._lines[session]:
+                del self._lines[session]
+                self._used[session] = datetime.now()
+
+    def forget(self, blocks: Blocks) -> None:
+        """Lets go of what Gradio keeps for sessions that have had no line, and were not used, for a while."""
+        holder: Any = blocks.state_holder
+        queue: Any = blocks._queue
+        now, never = datetime.now(), datetime.min
+        for session in {*self._used, *holder.time_last_used}:
+            last = max(self._used.get(session, never), holder.time_last_used.get(session, never))
+            if session in self._lines or now - last < self._kept:
+                continue
+            with holder.lock:
+                holder.session_data.pop(session, None)
+                holder.time_last_used.pop(session, None)
+            queue.pending_messages_per_session.pop(session, None)
+            self._used.pop(session, None)
+            if session in self._owners:
+                self._drop(session)
+                self._gone[session] = None
+                if len(self._gone) > self._most:
+                    self._gone.popitem(last=False)
+
+    def _drop(self, session: str) -> None:
+        network = self._owners.pop(session).network
+        self._from[network] -= 1
+        if not self._from[network]:
+            del self._from[network]

@@ -29,6 +29,8 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 _OPEN = {"/healthz", "/readyz"}
 _PAGES = {"/example", "/docs"}
 """Ours, that a link on another site may lead to."""
+_PAGES_PER_LINE = 4
+"""A page that was left counts for some minutes."""
 _STREAM = "/gradio_api/queue/data"
 _BODY_S = 60.0
 """For a body to arrive in."""
@@ -83,13 +85,14 @@ class Rules:
     uploads: Mapping[str, int] = field(default_factory=dict)
     origins: Sequence[str] = ()
     connections: int = 0
+    sessions: Sessions = field(default_factory=Sessions)
 
 
 class GuardMiddleware:
     """Stands outermost of what is ours."""
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
-        self.app, self._rules, self._sessions = app, rules, Sessions()
+        self.app, self._rules, self._sessions = app, rules, rules.sessions
         self._connected: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,8 +118,10 @@ class GuardMiddleware:
                 del self._connected[here]
 
     async def _let_through(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = session_of(scope, route_path(scope)) if scope["type"] == "http" else None
         try:
-            await self.app(scope, receive, send)
+            with self._sessions.line(session):
+                await self.app(scope, receive, send)
         except RuntimeError as e:
             # Gradio tells an unknown session of it within the stream, and raises then, which would fill the log
             if not (route_path(scope).startswith(_STREAM) and isinstance(e.__cause__, HTTPException)):
@@ -160,10 +165,10 @@ class GuardMiddleware:
     def _session_refusal(self, scope: Scope, path: str, asker: Asker, body: bytes = b"") -> JSONResponse | None:
         try:
             session = session_of(scope, path, body)
+            if session is None or self._sessions.admit(session, asker, _PAGES_PER_LINE * self._rules.connections):
+                return None
         except ChatError as e:
             return problem(e)
-        if session is None or self._sessions.admit(session, asker.visitor):
-            return None
         return problem(ChatError("not_found", "There is no such session, or it is not yours: reload the page."))
 
     def _may(self, scope: Scope, headers: Headers) -> bool:

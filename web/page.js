@@ -116,6 +116,16 @@ window.glassboxLost = async () => {
   answered = !answer?.ok ? 0 : answered || Date.now();
 };
 
+// The server forgets a page that it has not heard of for two minutes, as after a sleep: such a one is opened anew.
+const GONE_MS = 120_000;
+let there = Date.now();
+async function lookAgain() {
+  const now = Date.now(), gone = now - there >= GONE_MS;
+  if (gone && (await fetch('healthz', { cache: 'no-store' }).catch(() => null))?.ok) location.reload();
+  else if (!gone && navigator.onLine) there = now;
+}
+setInterval(lookAgain, 5000);
+
 // What was typed and not sent is there again after a reload, whoever has asked for it.
 const DRAFT = 'glassbox draft';
 function type(text) {

@@ -90,3 +90,16 @@ def test_a_model_that_is_silent_for_long_is_no_dead_line(new_chat: Callable[...,
     chat.wait_end()
     assert chat.page.evaluate("window.before"), "the page was not opened anew"
     assert chat.errors == []
+
+
+def test_a_page_that_was_away_for_too_long_is_opened_anew(new_chat: Callable[..., Chat], line: Line) -> None:
+    """As after a sleep: by then the server has forgotten it."""
+    chat = new_chat(line.url)
+    chat.choose("backend", "Scripted tour")
+    chat.send("Hello?")
+    chat.wait_end()
+    chat.type("and then")
+    with reloaded(chat):
+        chat.page.evaluate("Date.now = ((now) => () => now() + 400_000)(Date.now)")
+    chat.page.wait_for_function("document.querySelector('#chat').textContent.includes('I am a script')")
+    assert chat.page.input_value("#prompt textarea") == "and then"

@@ -14,7 +14,7 @@ VIEWER = "#viewer dialog"
 def talked(chat: Chat) -> Chat:
     """Two turns, so that there is something to remember."""
     chat.choose("backend", "Scripted tour")
-    for message in ("tools", "tour"):
+    for message in ("tools", "And what else?"):
         chat.send(message)
         chat.wait_end()
     return chat
@@ -77,7 +77,7 @@ def test_an_earlier_reply_opens_its_own_context_and_its_own_turn_to_compare(talk
     page = talked.page
     page.locator("#chat .turn [data-context]").first.click()
     page.locator(f"{VIEWER} .given li").first.wait_for()
-    assert page.locator(f"{VIEWER} .given li", has_text="tour").count() == 0
+    assert page.locator(f"{VIEWER} .given li", has_text="And what else?").count() == 0
     page.keyboard.press("ArrowRight")
     column(talked, 0)
     assert page.text_content(f"{VIEWER} .ask span") == "This turn again"

@@ -1,0 +1,106 @@
+"""What is kept of a page's session: as long as the page is there, and a while longer."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from app import App
+from runs.asker import Asker
+from runs.errors import ChatError
+from tests.serving import client_of, serving
+from transports.doors import Sessions
+
+AT_ONCE, LATER = timedelta(0), timedelta(minutes=5)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    with serving(tmp_path_factory.mktemp("doors")) as app:
+        yield app
+
+
+@pytest.fixture
+def kept(app: App) -> set[str]:
+    """What Gradio keeps, by session."""
+    state: Any = app.demo.state_holder
+    state.session_data.clear()
+    state.time_last_used.clear()
+    return state.session_data  # type: ignore[no-any-return]
+
+
+async def opened(client: httpx.AsyncClient, app: App, session: str) -> int:
+    """The page's first event, to its end; returns the status."""
+    dependencies: Any = app.demo.config["dependencies"]
+    load = next(one["id"] for one in dependencies if "load" in str(one["targets"]))
+    body = {"data": [], "fn_index": load, "session_hash": session, "trigger_id": None, "event_data": None}
+    answer = await client.post("/gradio_api/queue/join", json=body)
+    if answer.status_code == 200:
+        await client.get("/gradio_api/queue/data", params={"session_hash": session})
+    return answer.status_code
+
+
+async def until_gone(app: App, kept: set[str]) -> None:
+    """A line's end reaches the server a moment later."""
+    async with asyncio.timeout(10):
+        while kept:
+            app.sessions.forget(app.demo)
+            await asyncio.sleep(0.02)
+
+
+async def test_a_page_is_forgotten_when_it_has_gone_and_cannot_be_taken_up(app: App, kept: set[str]) -> None:
+    async with client_of(app) as visitor, client_of(app) as other:
+        assert await opened(visitor, app, "apage") == 200
+        app.sessions._kept = AT_ONCE
+        async with visitor.stream("GET", "/gradio_api/heartbeat/apage"):
+            app.sessions.forget(app.demo)
+            assert set(kept) == {"apage"}
+        await until_gone(app, kept)
+        app.sessions._kept = LATER
+        for client in (visitor, other):
+            assert await opened(client, app, "apage") == 404
+        assert await opened(visitor, app, "another") == 200
+
+
+async def test_a_page_that_went_a_moment_ago_is_kept(app: App, kept: set[str]) -> None:
+    async with client_of(app) as visitor:
+        assert await opened(visitor, app, "reconnects") == 200
+        async with visitor.stream("GET", "/gradio_api/heartbeat/reconnects"):
+            pass
+        app.sessions.forget(app.demo)
+        assert set(kept) == {"reconnects"}
+
+
+async def test_calls_of_clients_leave_nothing(app: App, kept: set[str]) -> None:
+    async with client_of(app) as client:
+        called = await client.post("/gradio_api/call/chat", json={"data": ["Say hello.", "Script", "none", None]})
+        said = await client.get(f"/gradio_api/call/chat/{called.json()['event_id']}")
+        assert "event: complete" in said.text and kept
+        app.sessions._kept = AT_ONCE
+        await until_gone(app, kept)
+        app.sessions._kept = LATER
+
+
+def test_an_address_opens_no_more_than_its_share(app: App) -> None:
+    sessions, near = Sessions(kept=AT_ONCE), Asker("a", "198.51.100.1")
+    for name in "one", "two", "one":
+        assert sessions.admit(name, near, 2)
+    with pytest.raises(ChatError) as e:
+        sessions.admit("three", Asker("b", "198.51.100.1"), 2)
+    assert e.value.code == "rate_limited" and "wait" in e.value.message
+    assert sessions.admit("three", Asker("c", "198.51.100.2"), 2)
+    with sessions.line("two"):
+        sessions.forget(app.demo)
+        assert sessions.admit("four", near, 2)
+        with pytest.raises(ChatError):
+            sessions.admit("five", near, 2)
+
+
+def test_of_very_many_the_oldest_make_room() -> None:
+    sessions, asker = Sessions(most=3), Asker("a", "198.51.100.1")
+    for number in range(10):
+        assert sessions.admit(str(number), asker)
+    assert list(sessions._owners) == ["7", "8", "9"] and sessions._from == {"198.51.100.1": 3}
