@@ -72,7 +72,7 @@ async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Ran
                 backends = ["Bench", _LOCAL] if local and number % _LOCAL_SHARE == 1 else ["Bench"]
                 one = kind(number, app.url, backends, seen, random.Random(luck.random()))
                 crowd.create_task(one.live(until))
-            early_s = min(_EARLY_S, 30 * minutes)
+            early_s = min(_EARLY_S, 60 * minutes)
             await asyncio.sleep(early_s)
             early = app.memory()
         late = app.memory()

@@ -62,6 +62,7 @@ async def test_a_page_is_forgotten_when_it_has_gone_and_cannot_be_taken_up(app: 
         app.sessions._kept = LATER
         for client in (visitor, other):
             assert await opened(client, app, "apage") == 404
+            assert (await client.get("/gradio_api/app_id?session_hash=apage")).status_code == 404
         assert await opened(visitor, app, "another") == 200
 
 

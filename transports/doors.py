@@ -36,7 +36,7 @@ LOGIN_PAGE = re.compile(
 )
 """What a browser loads to show the login, and the login itself."""
 _KEPT = timedelta(minutes=2)
-"""For a page whose network is gone to come back; web/page.js knows it, too."""
+"""For a page to say again that it is there, which web/page.js does twice a minute."""
 _NAMED = re.compile(r"/gradio_api/heartbeat/([^/]+)")
 
 

@@ -116,15 +116,22 @@ window.glassboxLost = async () => {
   answered = !answer?.ok ? 0 : answered || Date.now();
 };
 
-// The server forgets a page that it has not heard of for two minutes, as after a sleep: such a one is opened anew.
-const GONE_MS = 120_000;
-let there = Date.now();
-async function lookAgain() {
-  const now = Date.now(), gone = now - there >= GONE_MS;
-  if (gone && (await fetch('healthz', { cache: 'no-store' }).catch(() => null))?.ok) location.reload();
-  else if (!gone && navigator.onLine) there = now;
+// The server forgets a page that it has not heard of for two minutes. Gradio's own line is not mended once it broke: so
+// the page says itself that it is there, and opens itself anew where that comes too late, as after a sleep.
+const ask = window.fetch;
+let here;
+window.fetch = (what, ...more) => {
+  const [, api, session] = String(what?.url ?? what).match(/(.*)queue\/data\?session_hash=(\w+)/) ?? [];
+  if (session) here = `${api}app_id?session_hash=${session}`;
+  return ask(what, ...more);
+};
+async function sayHere() {
+  const answer = here && await ask(here, { cache: 'no-store' }).catch(() => null);
+  if (answer?.status === 404) location.reload();
 }
-setInterval(lookAgain, 5000);
+setInterval(sayHere, 30_000);
+addEventListener('online', sayHere);
+document.addEventListener('visibilitychange', sayHere);
 
 // What was typed and not sent is there again after a reload, whoever has asked for it.
 const DRAFT = 'glassbox draft';

@@ -1,23 +1,37 @@
 """What the model was given, as somebody looks into it: the panel, the viewer, and two memory modes side by side."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Locator
+from playwright.sync_api import Browser, Locator
 
-from tests.browser.conftest import Chat
+from tests.browser.conftest import Chat, RunningApp
 
 VIEWER = "#viewer dialog"
 
 
-@pytest.fixture
-def talked(chat: Chat) -> Chat:
+@pytest.fixture(scope="module")
+def conversation(app: RunningApp, browser: Browser) -> Iterator[Chat]:
     """Two turns, so that there is something to remember."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    chat = Chat(context.new_page(), app.url)
     chat.choose("backend", "Scripted tour")
-    for message in ("tools", "And what else?"):
+    for message in ("tools", "tools again"):
         chat.send(message)
         chat.wait_end()
-    return chat
+    yield chat
+    context.close()
+
+
+@pytest.fixture
+def talked(conversation: Chat) -> Iterator[Chat]:
+    """A page of its own on that conversation."""
+    page = conversation.page.context.new_page()
+    chat = Chat(page, conversation.page.url)
+    page.wait_for_selector("#context [data-context]")
+    yield chat
+    page.close()
 
 
 def column(chat: Chat, place: int) -> Locator:
@@ -77,7 +91,7 @@ def test_an_earlier_reply_opens_its_own_context_and_its_own_turn_to_compare(talk
     page = talked.page
     page.locator("#chat .turn [data-context]").first.click()
     page.locator(f"{VIEWER} .given li").first.wait_for()
-    assert page.locator(f"{VIEWER} .given li", has_text="And what else?").count() == 0
+    assert page.locator(f"{VIEWER} .given li", has_text="tools again").count() == 0
     page.keyboard.press("ArrowRight")
     column(talked, 0)
     assert page.text_content(f"{VIEWER} .ask span") == "This turn again"
