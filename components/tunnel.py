@@ -98,8 +98,11 @@ def _server(folder: Path) -> tuple[str, int, str | None]:
         odd = "something else answers in place of Gradio's share server, such as a Wi-Fi's login page"
         raise TunnelError(f"{odd}. Open a web page in the browser first, then try again. {_GOES_ON}") from e
     kept = folder / "share.pem"
-    folder.mkdir(parents=True, exist_ok=True)
-    kept.write_text(certificate)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept.write_text(certificate)
+    except OSError as e:
+        raise TunnelError(f"{kept} cannot be written ({e.strerror}). Set GLASSBOX_DATA. {_GOES_ON}") from e
     return host, port, str(kept)
 
 

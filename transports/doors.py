@@ -37,7 +37,8 @@ LOGIN_PAGE = re.compile(
 """What a browser loads to show the login, and the login itself."""
 _KEPT = timedelta(minutes=2)
 """For a page to say again that it is there, which web/page.js does twice a minute."""
-_NAMED = re.compile(r"/gradio_api/heartbeat/([^/]+)")
+_NAMED = re.compile(r"/gradio_api/(?:heartbeat|call/v2/[^/]+|call/(?!v2/)[^/]+)/([^/]+)")
+"""A call's events, too: Gradio takes an event that it does not know for a session."""
 
 
 def is_open(path: str) -> bool:

@@ -31,7 +31,7 @@ _PAGES = {"/example", "/docs"}
 """Ours, that a link on another site may lead to."""
 _PAGES_PER_LINE = 4
 """A page that was left counts for some minutes."""
-_STREAM = "/gradio_api/queue/data"
+_STREAMS = "/gradio_api/queue/data", "/gradio_api/call/"
 _BODY_S = 60.0
 """For a body to arrive in."""
 
@@ -52,8 +52,16 @@ def foreign(headers: Mapping[str, str], origins: Sequence[str] = ()) -> bool:
             return False
         here = {headers.get("host", ""), *headers.get("x-forwarded-host", "").split(",")}
         # a sandboxed page's origin is "null", which names no host: never ours
-        return urlsplit(origin).netloc not in {host.strip() for host in here} - {""}
-    return headers.get("sec-fetch-site", "none") == "cross-site"
+        return _host(origin) not in {host.strip() for host in here} - {""}
+    # another port or a neighbouring subdomain is the same site, and somebody else's page
+    return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+
+
+def _host(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def route_path(scope: Scope) -> str:
@@ -124,7 +132,7 @@ class GuardMiddleware:
                 await self.app(scope, receive, send)
         except RuntimeError as e:
             # Gradio tells an unknown session of it within the stream, and raises then, which would fill the log
-            if not (route_path(scope).startswith(_STREAM) and isinstance(e.__cause__, HTTPException)):
+            if not (route_path(scope).startswith(_STREAMS) and isinstance(e.__cause__, HTTPException)):
                 raise
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -137,7 +145,8 @@ class GuardMiddleware:
             told = f"Your address has {rules.connections} connections open, the most at once: close some pages."
             return problem(ChatError("rate_limited", told, retry_after=5))
         link = path in _PAGES and headers.get("sec-fetch-mode") == "navigate" and "origin" not in headers
-        if foreign(headers, rules.origins) and (ours or not safe) and not link:
+        acts = not safe or path.rstrip("/") == "/logout"
+        if foreign(headers, rules.origins) and (ours or acts) and not link:
             return problem(ChatError("authentication", "Requests from other sites' pages are not accepted."), 403)
         if not ours and (socket or not is_open(path)):
             return problem(ChatError("not_found", "There is nothing here."))

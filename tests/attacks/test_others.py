@@ -134,6 +134,8 @@ async def test_anothers_session_is_neither_heard_nor_fed_nor_ended(scene: Scene)
             await attacker.get("/gradio_api/queue/data", params={"session_hash": session}),
             await attacker.get("/gradio_api/queue/data", params=[("session_hash", "mine"), ("session_hash", session)]),
             await attacker.get(f"/gradio_api/heartbeat/{session}"),
+            await attacker.get(f"/gradio_api/call/chat/{session}"),
+            await attacker.get(f"/gradio_api/call/v2/chat/{session}"),
             await joined(attacker, scene.app, session),
             await attacker.post("/gradio_api/cancel", json=body),
             await attacker.post("/gradio_api/reset", json=body),
