@@ -18,6 +18,7 @@ Form = Literal["text", "json"]
 _OURS = ("glassbox", "agent", "runs", "transports", "memory", "components")
 _ENDS_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLACED = ("level", "logger", "event", "timestamp", "exception")
+_WRITTEN = ("level", "logger", "timestamp")
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -64,8 +65,15 @@ def take_over(name: str) -> None:
 
 
 def _without_keys(logger: Any, name: str, event: EventDict) -> EventDict:
-    """Before anything is escaped, since an escaped key is not found; the traceback is text here, too."""
-    return {name: value if isinstance(value, int | float) else cleared(str(value)) for name, value in event.items()}
+    """Before anything is escaped, since an escaped key is not found; the traceback is text here, too.
+
+    What this module writes itself holds none: a visitor whose "key" is `error` shall not blot out a line's level.
+    """
+
+    def kept(name: str, value: Any) -> Any:
+        return value if name in _WRITTEN or isinstance(value, int | float) else cleared(str(value))
+
+    return {name: kept(name, value) for name, value in event.items()}
 
 
 def _as_json(logger: Any, name: str, event: EventDict) -> str:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,13 @@ def test_a_key_is_cleared_also_in_a_traceback() -> None:
         for form in ("text", "json"):
             line = written("%s", form, key.reveal(), exc_info=sys.exc_info())
             assert "1234567890" not in line and "[key]" in line
+
+
+def test_a_key_that_is_a_word_leaves_a_lines_own_fields_alone() -> None:
+    words = [Key(word, own=True) for word in ("agent.turns", "warning", datetime.now(UTC).strftime("%Y-%m"))]
+    line = json.loads(written("a warning of agent.turns", "json"))
+    assert (line["level"], line["logger"], line["event"]) == ("info", "agent.turns", "a [key] of [key]")
+    assert "[key]" not in line["timestamp"] and words
 
 
 def test_each_line_of_a_run_has_its_id() -> None:
