@@ -206,8 +206,9 @@ class App:
         """
         while True:
             await asyncio.sleep(_ABSENT_S)
-            self.backends.keys.forget_old()
             self.sessions.forget(self.demo)
+            self.backends.keys.see(self.sessions.visitors())
+            self.backends.keys.forget_old()
 
     async def _end(self) -> None:
         await self.turns.close()

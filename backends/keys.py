@@ -7,7 +7,7 @@ cleared of all of them.
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from runs.errors import ChatError
@@ -47,10 +47,11 @@ def cleared(text: str) -> str:
 
 
 class Keys:
-    """What visitors brought, by visitor and backend. A visitor is present while a page of theirs is open.
+    """What visitors brought, by visitor and backend.
 
-    The keys of an absent visitor are forgotten `absent_s` seconds later (a reload is no end), those of a present one
-    `idle_s` seconds after their last use; and the ones least lately used where there are more than `most` in all.
+    The keys of a visitor are forgotten `absent_s` seconds after a page of theirs was last seen, or one of their keys
+    used (a reload is no end); each of them `idle_s` seconds after its own last use; and the ones least lately used
+    where there are more than `most` in all.
     """
 
     def __init__(
@@ -62,8 +63,7 @@ class Keys:
     ) -> None:
         self._keys: dict[tuple[str, str], Key] = {}
         self._used: dict[tuple[str, str], float] = {}
-        self._pages: dict[str, int] = {}
-        self._left: dict[str, float] = {}
+        self._seen: dict[str, float] = {}
         self._absent_s, self._idle_s, self._most, self._clock = absent_s, idle_s, most, clock
         self._swept = clock()
 
@@ -81,45 +81,35 @@ class Keys:
         place = visitor, backend
         self._keys.pop(place, None)  # the newest comes last
         self._keys[place], self._used[place] = Key(text, own=True), self._clock()
-        self._left[visitor] = self._clock()  # counts only while no page is open
+        self._seen[visitor] = self._clock()
         self.forget_old()
 
     def get(self, visitor: str | None, backend: str) -> Key | None:
         """The visitor's key for a backend, if they brought one that is still kept."""
         if self._clock() - self._swept > 1.0:
             self.forget_old()
-        place = visitor or "", backend
+        place = visitor, backend = visitor or "", backend
         if place not in self._keys:
             return None
-        self._used[place] = self._clock()
+        self._used[place] = self._seen[visitor] = self._clock()
         return self._keys[place]
 
     def forget(self, visitor: str | None, backend: str) -> None:
         self._keys.pop((visitor or "", backend), None)
         self._used.pop((visitor or "", backend), None)
 
-    def enter(self, visitor: str | None) -> None:
-        """A page of this visitor's was opened."""
-        if visitor:
-            self._pages[visitor] = self._pages.get(visitor, 0) + 1
-
-    def leave(self, visitor: str | None) -> None:
-        """A page of this visitor's was closed."""
-        if visitor not in self._pages:
-            return
-        self._pages[visitor] -= 1
-        if self._pages[visitor] <= 0:
-            del self._pages[visitor]
-            self._left[visitor] = self._clock()
+    def see(self, visitors: Iterable[str]) -> None:
+        """Each of these has a page open now."""
+        now = self._clock()
+        self._seen |= {visitor: now for visitor in visitors if visitor in self._seen}
 
     def forget_old(self) -> None:
         """Forgets the keys whose time has come; needs no call, but that leaves them in memory until the next use."""
         now = self._swept = self._clock()
         for visitor, backend in list(self._keys):
-            absent = visitor not in self._pages and now - self._left.get(visitor, now) > self._absent_s
-            if absent or now - self._used[visitor, backend] > self._idle_s:
+            if now - self._seen[visitor] > self._absent_s or now - self._used[visitor, backend] > self._idle_s:
                 self.forget(visitor, backend)
         while len(self._keys) > self._most:
             self.forget(*min(self._used, key=self._used.__getitem__))
         kept = {visitor for visitor, _ in self._keys}
-        self._left = {visitor: at for visitor, at in self._left.items() if visitor in kept}
+        self._seen = {visitor: at for visitor, at in self._seen.items() if visitor in kept}

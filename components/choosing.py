@@ -30,10 +30,6 @@ class Choosing:
     def _visitor(self, request: gr.Request) -> str | None:
         return self._identity.visitor(request.cookies or {})
 
-    async def on_leave(self, request: gr.Request) -> None:
-        """A page was closed: its visitor's keys are forgotten, unless they come back soon."""
-        self.backends.keys.leave(self._visitor(request))
-
     async def on_choose(self, backend: str, request: gr.Request) -> Updates:
         """-> options, but for their values"""
         return self.options(backend, self._visitor(request))

@@ -37,7 +37,6 @@ class Opening:
         """The conversation that the address names, or none."""
         query: Mapping[str, str] = request.query_params or {}
         page = PageState(self._identity.visitor(request.cookies or {}))
-        self._turns.backends.keys.enter(page.visitor)
         self._signing.look(request, page.visitor)
         try:
             if conversation_id := query.get("conversation"):

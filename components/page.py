@@ -38,7 +38,6 @@ def build_page(handlers: Handlers) -> gr.Blocks:
         wire_approval(handlers, page, pane, panel)
         wire_options(handlers.choosing, choices, options)
         viewer.use(handlers.choosing.on_use, None, [choices.memory, *choices.parameters], **_QUIET)
-        demo.unload(handlers.choosing.on_leave)
         api(handlers.endpoint.chat, api_name="chat")
     queued: gr.Blocks = demo.queue(default_concurrency_limit=None, api_open=False, max_size=200)
     return queued

@@ -180,76 +180,43 @@ def test_ones_own_key_beats_the_operators() -> None:
     assert backends.key(backend, "anna") is backend.key
 
 
-def test_keys_are_forgotten_some_time_after_the_last_page_was_closed(clock: Clock) -> None:
+def test_keys_are_forgotten_some_time_after_a_page_was_last_seen(clock: Clock) -> None:
     kept = keys(clock)
-    kept.enter("anna")
     kept.put("anna", "A", SECRET)
-    clock.now += 3000
-    assert held(kept) == SECRET, "a page is open"
-    kept.leave("anna")
+    for _ in range(5):
+        clock.now += 599
+        kept.see(["anna", "ben"])
+        kept.forget_old()
     clock.now += 599
     kept.forget_old()
-    assert held(kept) == SECRET
+    assert len(kept._keys) == 1
     clock.now += 2
+    kept.see(["ben"])
     assert held(kept) is None
 
 
-def test_a_key_put_without_an_open_page_is_forgotten_too(clock: Clock) -> None:
+def test_a_use_shows_that_the_visitor_is_there(clock: Clock) -> None:
     kept = keys(clock)
     kept.put("anna", "A", SECRET)
-    clock.now += 599
-    assert held(kept) == SECRET
-    clock.now += 2
-    kept.forget_old()
-    assert held(kept) is None
-
-
-def test_a_key_put_while_no_page_is_known_has_its_full_time(clock: Clock) -> None:
-    kept = keys(clock)
-    kept.enter("anna")
-    kept.put("anna", "A", SECRET)
-    kept.leave("anna")  # by a lost connection: the page is still there, and goes on
-    clock.now += 595
-    kept.put("anna", "A", "another-key")
-    clock.now += 10
-    kept.forget_old()
-    assert held(kept) == "another-key"
-
-
-@pytest.mark.parametrize("order", ["leave first", "enter first"])
-def test_a_reload_forgets_nothing(clock: Clock, order: str) -> None:
-    kept = keys(clock)
-    kept.enter("anna")
-    kept.put("anna", "A", SECRET)
-    for step in (kept.leave, kept.enter) if order == "leave first" else (kept.enter, kept.leave):
-        clock.now += 10
-        step("anna")
-    clock.now += 3000
-    assert held(kept) == SECRET
-
-
-def test_one_of_two_pages_keeps_a_visitors_keys(clock: Clock) -> None:
-    kept = keys(clock)
-    kept.enter("anna")
-    kept.enter("anna")
-    kept.put("anna", "A", SECRET)
-    kept.leave("anna")
-    clock.now += 3000
-    assert held(kept) == SECRET
-    kept.leave("anna")
-    kept.leave("anna")
+    kept.put("anna", "B", "another-key")
+    for _ in range(5):
+        clock.now += 599
+        assert held(kept) == SECRET
+    assert held(kept, backend="B") == "another-key"
     clock.now += 601
-    assert held(kept) is None
+    kept.forget_old()
+    assert not kept._keys and not kept._used and not kept._seen
 
 
 def test_a_key_that_is_not_used_is_forgotten_though_a_page_is_open(clock: Clock) -> None:
     kept = keys(clock)
-    kept.enter("anna")
     kept.put("anna", "A", SECRET)
     kept.put("anna", "B", "another-key")
-    clock.now += 3000
-    assert held(kept, backend="B") == "another-key"
-    clock.now += 601
+    for step in range(8):
+        clock.now += 500
+        kept.see(["anna"])
+        if step == 4:
+            assert held(kept, backend="B") == "another-key"
     assert held(kept) is None
     assert held(kept, backend="B") == "another-key"
 
@@ -266,7 +233,7 @@ def test_of_too_many_the_ones_least_lately_used_are_forgotten(clock: Clock) -> N
 
 
 MOVES = st.tuples(
-    st.sampled_from(["put", "get", "forget", "enter", "leave", "wait"]),
+    st.sampled_from(["put", "get", "forget", "see", "wait"]),
     st.sampled_from(["anna", "ben", None]),
     st.sampled_from(["A", "B"]),
 )
@@ -278,7 +245,6 @@ def test_whatever_visitors_do_nobody_gets_anothers_key_and_none_outlives_its_tim
 ) -> None:
     clock = Clock()
     kept = keys(clock, most=2)
-    pages: dict[str | None, int] = {}
     for number, (move, visitor, backend) in enumerate(moves):
         clock.now += 1
         match move:
@@ -290,15 +256,10 @@ def test_whatever_visitors_do_nobody_gets_anothers_key_and_none_outlives_its_tim
             case "forget":
                 kept.forget(visitor, backend)
                 assert held(kept, visitor, backend) is None
-            case "enter":
-                kept.enter(visitor)
-                pages[visitor] = pages.get(visitor, 0) + 1
-            case "leave":
-                kept.leave(visitor)
-                pages[visitor] = max(0, pages.get(visitor, 0) - 1)
+            case "see":
+                kept.see([visitor] if visitor else [])
             case "wait":
                 clock.now += 700
-                for one in ("anna", "ben"):
-                    assert pages.get(one) or not (held(kept, one, "A") or held(kept, one, "B"))
+                assert not (held(kept, "anna", "A") or held(kept, "ben", "B"))
         assert len(kept._keys) == len(kept._used) <= 2
-        assert len(kept._left) <= 2 + len(pages)
+        assert len(kept._seen) <= 2

@@ -365,20 +365,6 @@ async def test_a_key_is_forgotten_at_a_click_and_only_ones_own(keyed: Page, iden
     assert (await other.handlers.choosing.on_news(other.request))[1][-1]["key"] == "yours"
 
 
-async def test_a_visitor_is_present_from_a_pages_load_until_it_is_left(keyed: Page) -> None:
-    keys = keyed.handlers.backends.keys
-    await keyed.load()
-    await keyed.load()
-    await keyed.handlers.choosing.on_leave(keyed.request)
-    assert list(keys._pages.values()) == [1]
-    await keyed.handlers.choosing.on_leave(keyed.request)
-    assert keys._pages == {}
-    stranger = Page(keyed.handlers, None)
-    await stranger.load()
-    await keyed.handlers.choosing.on_leave(stranger.request)
-    assert keys._pages == {}
-
-
 async def test_what_is_new_of_a_backend_is_drawn(page: Page, handlers: Handlers) -> None:
     handlers.backends.get("Slow script").ttft_s = 1.26
     choices, listed = await handlers.choosing.on_news(page.request)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +12,9 @@ import pytest
 from app import App
 from runs.asker import Asker
 from runs.errors import ChatError
-from tests.serving import client_of, serving
+from settings import BackendSettings, LimitSettings
+from tests.conftest import scripted, until
+from tests.serving import client_of, refused, serving
 from transports.doors import Sessions
 
 AT_ONCE, LATER = timedelta(0), timedelta(minutes=5)
@@ -105,3 +108,33 @@ def test_of_very_many_the_oldest_make_room() -> None:
     for number in range(10):
         assert sessions.admit(str(number), asker)
     assert list(sessions._owners) == ["7", "8", "9"] and sessions._from == {"198.51.100.1": 3}
+
+
+async def test_calls_without_a_session_are_counted_too(tmp_path: Path) -> None:
+    limits = LimitSettings(connections_per_address=2)
+    with serving(tmp_path, limits=limits) as app:
+        async with client_of(app) as client:
+            body = {"data": ["Say hello.", "Script", "none", None]}
+            answers = [await client.post("/gradio_api/call/chat", json=body) for _ in range(12)]
+            assert [answer.status_code for answer in answers] == [200] * 8 + [429] * 4
+            await refused(answers[-1], 429, "rate_limited")
+            assert len(app.demo.state_holder.session_data) <= 8
+
+
+async def test_a_visitors_key_is_kept_while_a_page_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app._ABSENT_S", 0.05)
+    keyed = BackendSettings(name="Keyed", kind="openai", model="m", key="NO_SUCH_KEY")
+    with serving(tmp_path, backends=[scripted("Script"), keyed]) as app:
+        keys, app.sessions._kept = app.backends.keys, timedelta(seconds=1)
+        keys._absent_s = 0.5
+        async with client_of(app) as visitor:
+            assert await opened(visitor, app, "apage") == 200
+            keys.put(app.identity.visitor(dict(visitor.cookies)), "Keyed", "a-key-of-the-visitors")
+            async with visitor.stream("GET", "/gradio_api/heartbeat/apage"):
+                await asyncio.sleep(2)
+                assert len(keys._keys) == 1
+            for _ in range(4):  # its line is gone, the page is not
+                await asyncio.sleep(0.5)
+                assert (await visitor.get("/gradio_api/app_id?session_hash=apage")).status_code == 200
+                assert len(keys._keys) == 1
+            await until(lambda: not keys._keys)

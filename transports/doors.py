@@ -9,6 +9,7 @@ another's page.
 import json
 import math
 import re
+import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,6 +109,14 @@ class Sessions:
         self._owners.move_to_end(session)
         self._used[session] = datetime.now()
         return self._owners[session].visitor == asker.visitor
+
+    def call(self, asker: Asker, most: int) -> None:
+        """Counts a call without a session, for which Gradio makes one. Raises ChatError `rate_limited` as `admit`."""
+        self.admit(f"a call {secrets.token_hex(8)}", asker, most)
+
+    def visitors(self) -> set[str]:
+        """Who has a page, or had one a while ago."""
+        return {asker.visitor for asker in self._owners.values() if asker.visitor}
 
     @contextmanager
     def line(self, session: str | None) -> Iterator[None]:

@@ -31,7 +31,8 @@ _PAGES = {"/example", "/docs"}
 """Ours, that a link on another site may lead to."""
 _PAGES_PER_LINE = 4
 """A page that was left counts for some minutes."""
-_STREAMS = "/gradio_api/queue/data", "/gradio_api/call/"
+_CALL = "/gradio_api/call/"
+_STREAMS = "/gradio_api/queue/data", _CALL
 _BODY_S = 60.0
 """For a body to arrive in."""
 
@@ -173,8 +174,12 @@ class GuardMiddleware:
 
     def _session_refusal(self, scope: Scope, path: str, asker: Asker, body: bytes = b"") -> JSONResponse | None:
         try:
-            session = session_of(scope, path, body)
-            if session is None or self._sessions.admit(session, asker, _PAGES_PER_LINE * self._rules.connections):
+            session, most = session_of(scope, path, body), _PAGES_PER_LINE * self._rules.connections
+            if session is None:
+                if body and path.startswith(_CALL):
+                    self._sessions.call(asker, most)
+                return None
+            if self._sessions.admit(session, asker, most):
                 return None
         except ChatError as e:
             return problem(e)
