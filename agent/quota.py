@@ -38,12 +38,16 @@ class Quota:
         self._shared = limits.visitors_per_address
 
     def check(self, asker: Asker, messages: int = 1, *, own_key: bool = False) -> None:
-        """Raises ChatError `busy` or `rate_limited` if so many messages cannot be taken now; takes nothing.
+        """Raises ChatError `busy` or `rate_limited` if so many messages cannot be taken now, `too_large` if they never
+        could; takes nothing.
 
         With a key of their own a visitor is not held to the day's messages.
         """
-        self._check_runs(asker)
+        self.check_runs(asker)
         for window, who in self._bounds(asker, own_key):
+            if messages > window.amount:
+                told = f"These are {messages:,} messages at once, and {window.amount:,} can be sent"
+                raise ChatError("too_large", f"{told} in a {window.GRANULARITY.name}: send fewer together.")
             if not self._windows.test(window, who, cost=messages):
                 raise self._refusal(window, who)
 
@@ -72,7 +76,12 @@ class Quota:
         if not self._windows.hit(_LOGINS, "login", who):
             raise self._refusal(_LOGINS, who, "login", told="Too many attempts to log in")
 
-    def _check_runs(self, asker: Asker) -> None:
+    def runs_at_once(self, most: int) -> int:
+        """How many of so many one visitor may have at once."""
+        return min(most, self._limits.runs_per_visitor or most)
+
+    def check_runs(self, asker: Asker) -> None:
+        """Raises ChatError `busy` if as many replies are being written as may be at once."""
         most = self._limits.runs_per_visitor or 0
         live = [run.asker for run in self._runs.live()] if most else []
         own = sum(one.name == asker.name for one in live)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 
 import structlog
 from langchain_core.language_models import BaseChatModel
@@ -26,7 +27,7 @@ from agent.tools import Toolbox
 from backends import Backend, Backends, Key, Options
 from memory.histories import Histories, History
 from memory.linear import Mirror
-from memory.messages import Message, Summary, Tuning
+from memory.messages import Message, Role, Summary, Tuning
 from memory.modes import Mode, get_mode
 from memory.store import Store
 from memory.text import clean
@@ -57,9 +58,10 @@ class Ask:
     """A message and how it is to be answered; None takes what is configured. `visitor` is who asks, None without
     cookie, and `address` where they are.
 
-    `tuning` None takes the conversation's own. With `instead_of`, the id of an earlier message of the user's, this one
-    comes beside it, as another branch. With `again`, such an id, that message gets another reply, and `message` is not
-    read.
+    Without `conversation_id` it begins a conversation: with the id `new_id`, if that is given, and the messages
+    `earlier`. `tuning` None takes the conversation's own. With `instead_of`, the id of an earlier message of the
+    user's, this one comes beside it, as another branch. With `again`, such an id, that message gets another reply, and
+    `message` is not read.
     """
 
     message: str
@@ -71,6 +73,8 @@ class Ask:
     instead_of: str | None = None
     again: str | None = None
     address: str | None = None
+    new_id: str | None = None
+    earlier: Sequence[tuple[Role, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +142,18 @@ class Turns:
         self._check_key(turn)
         if ask.conversation_id is None:
             await self.check_room(ask.visitor)
-        own_key = self._brings_key(turn)
+        turn, own_key = self._paid(turn)
         self.quota.check(turn.asker, own_key=own_key)
-        run = self._run(ask.conversation_id or new_id(), turn, owner)
+        run = self._run(ask.conversation_id or ask.new_id or new_id(), turn, owner)
         self.runs.add(run)
         self.quota.count(turn.asker, own_key=own_key)
         try:
             self.summarizer.give_way(run.conversation_id, turn.chain[0])
-            new, beside = ask.conversation_id is None, {"instead_of": ask.instead_of, "again": ask.again}
-            asked, reply = await self.store.begin_turn(run, turn.text, new=new, tuning=turn.tuning, **beside)
+            begins_with = ask.earlier if ask.conversation_id is None else None
+            beside = {"instead_of": ask.instead_of, "again": ask.again}
+            asked, reply = await self.store.begin_turn(
+                run, turn.text, earlier=begins_with, tuning=turn.tuning, **beside
+            )
         except BaseException:
             self.runs.discard(run)
             raise
@@ -224,6 +231,7 @@ class Turns:
 
         async def work(run: LiveRun) -> None:
             self._check_key(turn)
+            self.quota.check_runs(turn.asker)
             self.runs.add(run)
             await self._answer(run, turn, asked, history, summary)
 
@@ -297,8 +305,19 @@ class Turns:
         if health.state == "key_missing":
             raise ChatError("missing_key", f"{backend.name} is not ready: {health.reason}.")
 
-    def _brings_key(self, turn: Prepared) -> bool:
-        key = self.backends.key(turn.chain[0], turn.visitor)
+    def _paid(self, turn: Prepared) -> tuple[Prepared, bool]:
+        """The turn, and whether all of it is at the cost of the visitor's own keys.
+
+        Where their messages for the day are used up, what would come instead of a key of theirs is left out: they could
+        bring one that is none, and be answered at the operator's cost.
+        """
+        own = list(takewhile(lambda backend: self._brings_key(backend, turn.visitor), turn.chain))
+        if own and self.quota.left(turn.asker).day == 0:
+            turn = replace(turn, chain=own)
+        return turn, len(own) == len(turn.chain)
+
+    def _brings_key(self, backend: Backend, visitor: str | None) -> bool:
+        key = self.backends.key(backend, visitor)
         return key is not None and key.own
 
     async def check_room(self, visitor: str | None) -> None:

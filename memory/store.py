@@ -54,9 +54,7 @@ class Store(Database):
         self, owner: str | None, given: Sequence[tuple[Role, str]] = (), conversation_id: str | None = None
     ) -> str:
         """A new conversation with these messages; returns its id, a new one unless it is given."""
-        made: list[Message] = []
-        for role, text in given:
-            made.append(Message(new_id(), role, text, parent_id=made[-1].id if made else None))
+        made = _in_line(given)
         return await self.take_in(owner, made, made[-1].id if made else None, conversation_id=conversation_id)
 
     async def take_in(
@@ -69,16 +67,10 @@ class Store(Database):
         conversation_id: str | None = None,
     ) -> str:
         """A new conversation with this tree of messages, each after its parent, that goes on from `head`; its id."""
-        conversation_id, now = conversation_id or new_id(), time.time()
+        conversation_id = conversation_id or new_id()
         title = title or next((m.text for m in given if m.role == "user"), "")
-        places: dict[str | None, int] = {None: 0}
-        for message in given:
-            places[message.id] = places[message.parent_id] + 1
-        rows = [message_row(m, conversation_id, places[m.id], now) for m in given]
         async with self.writing() as db:
-            await db.execute(_new_conversation(conversation_id, owner, title, now).values(head=head))
-            if rows:
-                await db.execute(insert(messages), rows)
+            await _take_in(db, conversation_id, owner, given, title, time.time(), {"head": head})
         return conversation_id
 
     async def conversation(self, conversation_id: str, visitor: str | None) -> Conversation:
@@ -163,23 +155,26 @@ class Store(Database):
         run: LiveRun,
         text: str,
         *,
-        new: bool = False,
+        earlier: Sequence[tuple[Role, str]] | None = None,
         instead_of: str | None = None,
         again: str | None = None,
         tuning: Tuning = Tuning(),  # noqa: B008 - frozen
     ) -> tuple[Message, Message]:
         """Writes the user's message and an empty growing reply, in one transaction; returns both.
 
-        A `new` conversation is made first. The message comes after the head; or beside the message `instead_of`, as
-        another branch. With `again`, that earlier message gets another reply, and none is written. Raises ChatError
-        `not_found` for a conversation, or a message, that has gone meanwhile.
+        With `earlier`, messages of which there may be none, the conversation is new, and begins with them. The message
+        comes after the head; or beside the message `instead_of`, as another branch. With `again`, that earlier message
+        gets another reply, and none is written. Raises ChatError `not_found` for a conversation, or a message, that has
+        gone meanwhile.
         """
         now, used = time.time(), {"backend": run.backend, "memory": run.memory, **asdict(tuning)}
         this, place, rows = run.conversation_id, 1, []
         async with self.writing() as db:
-            if new:
-                await db.execute(_new_conversation(this, run.owner, text, now).values(used))
-                head = None
+            if earlier is not None:
+                made = _in_line(earlier)
+                head = made[-1].id if made else None
+                first = next((said for role, said in earlier if role == "user"), text)
+                await _take_in(db, this, run.owner, made, first, now, used)
             else:
                 head = await _use(db, this, text, {"updated": now, **used})
             if again:
@@ -312,6 +307,22 @@ async def _go_on_from(db: AsyncConnection, conversation_id: str, head: str | Non
     await db.execute(update(conversations).where(conversations.c.id == conversation_id).values(head=head))
 
 
-def _new_conversation(conversation_id: str, owner: str | None, first: str, now: float) -> Any:
-    values = {"id": conversation_id, "owner": owner, "title": title_of(first), "created": now, "updated": now}
-    return insert(conversations).values(values)
+def _in_line(given: Sequence[tuple[Role, str]]) -> list[Message]:
+    """New messages, each after the one before."""
+    made: list[Message] = []
+    for role, text in given:
+        made.append(Message(new_id(), role, text, parent_id=made[-1].id if made else None))
+    return made
+
+
+async def _take_in(
+    db: AsyncConnection, new: str, owner: str | None, given: Sequence[Message], title: str, now: float, values: JSON
+) -> None:
+    """A conversation with the id `new`, and its messages."""
+    values = {"id": new, "owner": owner, "title": title_of(title), "created": now, "updated": now, **values}
+    await db.execute(insert(conversations).values(values))
+    places: dict[str | None, int] = {None: 0}
+    for message in given:
+        places[message.id] = places[message.parent_id] + 1
+    if given:
+        await db.execute(insert(messages), [message_row(m, new, places[m.id], now) for m in given])

@@ -27,5 +27,5 @@ async def begin(store: Store, run: LiveRun, text: str, **more: Any) -> tuple[Mes
     try:
         await store.conversation(run.conversation_id, run.owner)
     except ChatError as e:
-        more |= {"new": e.code == "not_found"}
+        more |= {"earlier": [] if e.code == "not_found" else None}
     return await store.begin_turn(run, text, **more)

@@ -3,15 +3,17 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent import attempts
 from agent.quota import Quota
 from runs.asker import Asker
 from runs.errors import ChatError
 from runs.live import LiveRun
 from runs.registry import Runs
-from settings import LimitSettings, load_settings
+from settings import BackendSettings, LimitSettings, load_settings
 from tests.conftest import scripted
 from tests.serving import client_of, events_of, refused, serving, socket_of, told, told_until_end
 
@@ -79,6 +81,12 @@ def test_a_refused_message_is_not_counted() -> None:
         with pytest.raises(ChatError):
             take(counted, ZOE)
     assert counted.left(ZOE).day == 9
+
+
+def test_what_never_could_be_sent_is_not_told_to_come_again() -> None:
+    with pytest.raises(ChatError, match="These are 4 messages at once, and 3 can be sent in a minute") as refusal:
+        quota(messages_per_minute=3).check(ZOE, 4)
+    assert refusal.value.code == "too_large" and refusal.value.retry_after is None
 
 
 def test_nothing_is_bounded_where_nothing_is_set() -> None:
@@ -163,6 +171,75 @@ async def test_conversations_kept_are_bounded_and_room_can_be_made(tmp_path: Pat
             await events_of(client, "POST", "/stream", json={"message": "hello", **made[0]})
             await client.delete(f"/conversations/{made[1]['conversation_id']}")
             await events_of(client, "POST", "/stream", json={"message": "hello"})
+
+
+def thread(name: str, message: str = "hello", **chosen: str) -> dict[str, Any]:
+    messages = [{"id": "1", "role": "user", "content": "before"}, {"id": "2", "role": "user", "content": message}]
+    about = {"threadId": name, "runId": "r", "state": {}, "tools": [], "context": []}
+    return {**about, "messages": messages, "forwardedProps": chosen}
+
+
+@pytest.mark.parametrize("bound", ["messages", "conversations", "runs", "key"])
+async def test_a_thread_that_is_refused_brings_nothing_along(tmp_path: Path, bound: str) -> None:
+    limits = {
+        "messages": LimitSettings(messages_per_minute=1),
+        "conversations": LimitSettings(conversations_per_visitor=1),
+        "runs": LimitSettings(runs_per_visitor=1),
+        "key": LimitSettings(),
+    }
+    keyed = BackendSettings(name="Keyed", kind="openai", model="m", key="NO_SUCH_KEY")
+    with serving(tmp_path, backends=[scripted("Slow script", speed=5), keyed], limits=limits[bound]) as app:
+        async with client_of(app) as client:
+            async with client.stream("POST", "/stream", json={"message": "tour"}) as running:
+                chosen = {"backend": "Keyed"} if bound == "key" else {}
+                answer = await client.post("/agui", json=thread("new", **chosen))
+                await client.post(f"/runs/{running.headers['x-run-id']}/stop")
+            assert answer.status_code in (401, 409, 429), answer.text
+            listed = (await client.get("/conversations")).json()["conversations"]
+            assert [one["title"] for one in listed] == ["tour"]
+
+
+async def test_a_made_up_key_lifts_no_limit_where_another_backend_would_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+    paid = BackendSettings(
+        name="Paid", kind="openai", model="m", key="NO_SUCH_KEY", base_url="http://127.0.0.1:9/v1", fallback="Script"
+    )
+    with serving(tmp_path, backends=[scripted("Script"), paid], limits=LimitSettings(messages_per_day=2)) as app:
+        async with client_of(app) as client:
+            visitor = app.identity.visitor(dict(client.cookies))
+            app.backends.keys.put(visitor, "Paid", "made-up-key-of-nobody")
+            for _ in range(2):
+                told = await events_of(client, "POST", "/stream", json={"message": "hello", "backend": "Paid"})
+                assert told[-1]["type"] == "complete", "the fallback answers, and the day counts it"
+            told = await events_of(client, "POST", "/stream", json={"message": "hello", "backend": "Paid"})
+            assert (told[-1]["type"], told[-1]["code"]) == ("error", "backend_unavailable")
+            await refused(await client.post("/stream", json={"message": "hello"}), 429, "rate_limited")
+
+
+async def test_a_batch_keeps_to_the_runs_at_once(tmp_path: Path) -> None:
+    limits = LimitSettings(runs_per_visitor=2, messages_per_minute=9)
+    with serving(tmp_path, backends=[scripted("Slow script", speed=40)], limits=limits) as app:
+        async with client_of(app) as client:
+            seen: list[int] = []
+
+            async def look() -> None:
+                while True:
+                    seen.append(len(list(app.runs.live())))
+                    await asyncio.sleep(0.01)
+
+            looking = asyncio.create_task(look())
+            told = await events_of(client, "POST", "/batch", json={"prompts": ["tour"] * 6})
+            looking.cancel()
+            assert sum(event["type"] == "complete" for event in told) == 6 and max(seen) == 2
+            await refused(await client.post("/batch", json={"prompts": ["a"] * 10}), 413, "too_large")
+
+            async with client.stream("POST", "/stream", json={"message": "tour"}) as running:
+                told = await events_of(client, "POST", "/batch", json={"prompts": ["tour"] * 2})
+                await client.post(f"/runs/{running.headers['x-run-id']}/stop")
+            ends = {event["index"]: event for event in told[:-1]}
+            assert [ends[n]["type"] for n in (0, 1)] == ["complete", "error"] and ends[1]["code"] == "busy"
 
 
 async def test_who_comes_too_many_waits_in_line_and_is_told_the_place(tmp_path: Path) -> None:

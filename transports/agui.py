@@ -8,6 +8,7 @@ store is the truth of a thread that is known. A client's own `state`, `context` 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from ag_ui.core import BaseEvent, Message, RunAgentInput, TextPart
@@ -15,7 +16,7 @@ from ag_ui.encoder import EventEncoder
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from agent.turns import Ask, Turns
+from agent.turns import Turns
 from memory.messages import Role
 from memory.text import clean, whole
 from runs.asker import Asker
@@ -105,21 +106,15 @@ async def _started(turns: Turns, given: RunAgentInput, asker: Asker, conversatio
     if place is None:
         raise ChatError("invalid_request", "messages: there is none of the user's to answer.")
     text, earlier = _text(given.messages[place]), given.messages[:place]
-    visitor = asker.visitor
-    turns.prepare(Ask(text, visitor, backend=chosen.backend, memory=chosen.memory))  # before anything is stored
-    turns.quota.check(asker)
-    if conversation_id is None:
-        imported = _imported(earlier)
-        conversation_id = await turns.store.create(visitor, imported) if imported else None
-    else:
-        with turns.runs.hold(conversation_id):  # of two at once, one makes it
-            if not await _known(turns, conversation_id, visitor):
-                await turns.store.create(visitor, _imported(earlier), conversation_id)
-    wanted = Wanted(backend=chosen.backend, memory=chosen.memory, conversation_id=conversation_id)
-    return await turns.start(await wanted.ask(turns, text, asker))
+    known = conversation_id if conversation_id and await _is_known(turns, conversation_id, asker.visitor) else None
+    wanted = Wanted(backend=chosen.backend, memory=chosen.memory, conversation_id=known)
+    ask = await wanted.ask(turns, text, asker)
+    if known is None:
+        ask = replace(ask, new_id=conversation_id, earlier=_imported(earlier))
+    return await turns.start(ask)
 
 
-async def _known(turns: Turns, conversation_id: str, visitor: str | None) -> bool:
+async def _is_known(turns: Turns, conversation_id: str, visitor: str | None) -> bool:
     try:
         await turns.store.conversation(conversation_id, visitor)
     except ChatError as e:

@@ -20,7 +20,7 @@ from transports.identity import Identity
 from transports.streams import Stream, encode, events_of
 
 _AT_ONCE = 4
-"""Cells of one batch that run at the same time."""
+"""Cells of one batch that run at the same time, if a visitor may have as many."""
 _MOST_CELLS = 256
 _WAITING = 64
 """Writes that may wait for a slow reader; its runs' logs hold the rest."""
@@ -72,7 +72,7 @@ def _cells(turns: Turns, given: Batch, asker: Asker) -> list[Prepared]:
 async def _written(turns: Turns, cells: Sequence[Prepared]) -> AsyncGenerator[bytes, None]:
     """All cells' events as they come; runs that are still live when the reader leaves end with it."""
     waiting: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
-    places = asyncio.Semaphore(_AT_ONCE)
+    places = asyncio.Semaphore(turns.quota.runs_at_once(_AT_ONCE))
     live: set[LiveRun] = set()
 
     async def answer(index: int, cell: Prepared) -> None:

@@ -99,8 +99,8 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity) -> No
         made, head = _tree(given)
         asker = identity.asker(request)
         owner = asker.visitor
-        turns.quota.check(asker)
         await turns.check_room(owner)
+        turns.quota.check(asker)
         turns.quota.count(asker)
         return {"conversation_id": await store.take_in(owner, made, head, title=clean(given.title).strip())}
 
