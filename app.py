@@ -37,12 +37,12 @@ from memory.store import Store
 from runs.errors import ChatError
 from runs.registry import Runs
 from settings import Settings, SettingsError, load_settings
-from transports.doors import Sessions
 from transports.guard import GuardMiddleware, Rules
 from transports.headers import HeadersMiddleware
 from transports.identity import Identity, VisitorMiddleware, load_secret
 from transports.patience import bound_patience
 from transports.routes import OURS, answer_unrouted, build_router
+from transports.sessions import Sessions
 from transports.sharing import Link
 
 logger = logging.getLogger("glassbox")

@@ -88,10 +88,10 @@ class Keys:
         """The visitor's key for a backend, if they brought one that is still kept."""
         if self._clock() - self._swept > 1.0:
             self.forget_old()
-        place = visitor, backend = visitor or "", backend
+        place = visitor or "", backend
         if place not in self._keys:
             return None
-        self._used[place] = self._seen[visitor] = self._clock()
+        self._used[place] = self._seen[place[0]] = self._clock()
         return self._keys[place]
 
     def forget(self, visitor: str | None, backend: str) -> None:

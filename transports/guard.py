@@ -23,7 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent.quota import Quota
 from runs.asker import Asker
 from runs.errors import STATUS, ChatError
-from transports.doors import LOGIN_PAGE, Sessions, is_open, session_of
+from transports.doors import LOGIN_PAGE, is_open
+from transports.sessions import Sessions, session_of
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _OPEN = {"/healthz", "/readyz"}
@@ -129,7 +130,7 @@ class GuardMiddleware:
     async def _let_through(self, scope: Scope, receive: Receive, send: Send) -> None:
         session = session_of(scope, route_path(scope)) if scope["type"] == "http" else None
         try:
-            with self._sessions.line(session):
+            with self._sessions.connected(session):
                 await self.app(scope, receive, send)
         except RuntimeError as e:
             # Gradio tells an unknown session of it within the stream, and raises then, which would fill the log

@@ -15,7 +15,7 @@ from runs.errors import ChatError
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted, until
 from tests.serving import client_of, refused, serving
-from transports.doors import Sessions
+from transports.sessions import Sessions
 
 AT_ONCE, LATER = timedelta(0), timedelta(minutes=5)
 
@@ -96,7 +96,7 @@ def test_an_address_opens_no_more_than_its_share(app: App) -> None:
         sessions.admit("three", Asker("b", "198.51.100.1"), 2)
     assert e.value.code == "rate_limited" and "wait" in e.value.message
     assert sessions.admit("three", Asker("c", "198.51.100.2"), 2)
-    with sessions.line("two"):
+    with sessions.connected("two"):
         sessions.forget(app.demo)
         assert sessions.admit("four", near, 2)
         with pytest.raises(ChatError):
