@@ -90,7 +90,10 @@ def _package(error: ImportError) -> str:
 
 
 def _secret_field(kind: type[BaseChatModel], variable: str) -> str | None:
-    """By `lc_secrets`, a property of an instance; one without any values serves, since none is built without a key."""
+    """By `lc_secrets`, a property of an instance; one without any values serves, since none is built without a key.
+
+    None where the class does not say it, or fails at it: its entry is then told to say it.
+    """
     try:
         secrets: dict[str, Any] = kind.model_construct().lc_secrets
     except Exception:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from tests.providers import Request, Server, Wire
+from tests.server import Request, Server, Wire
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_test"

@@ -7,34 +7,12 @@ Tokens" (`reasoning`), Google's Gemini API reference ("Generating content", "Mod
 
 import asyncio
 import json
-import socket
-import struct
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-NO_HEADERS: Mapping[str, Any] = {}
-
-
-def _parsed(body: bytes) -> Any:
-    """JSON as what it says, JSON lines as their text."""
-    try:
-        return json.loads(body) if body else None
-    except ValueError:
-        return body.decode()
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a client sent; header names are in lower case."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: Any
-    at: float = field(default_factory=time.monotonic)
+from tests.server import Request, Server, Wire
 
 
 @dataclass(frozen=True)
@@ -131,141 +109,6 @@ Answer = Reply | Fail | Raw | Hang | Drop
 Answers = Sequence[Answer | Callable[[Request], Answer]]
 
 
-class Wire:
-    """One answer on its way to the client."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        self._chunked = False
-        self.keep = True
-        """Whether the connection serves another request afterwards."""
-
-    async def head(self, status: int, headers: Mapping[str, Any], keep: bool = True) -> None:
-        """Without a Content-Length the body is chunked, or ends with the connection if that is not kept."""
-        self.keep = keep
-        self._chunked = keep and "Content-Length" not in headers
-        framing = {"Transfer-Encoding": "chunked"} if self._chunked else {}
-        lines = {**headers, **framing, "Connection": "keep-alive" if keep else "close"}
-        told = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        self._writer.write(f"HTTP/1.1 {status} Test\r\n{told}\r\n".encode())
-        await self._writer.drain()
-
-    async def send(self, data: bytes, pause: float = 0, size: int = 0) -> None:
-        """In parts of `size` bytes, if that is set."""
-        size = size or len(data)
-        for at in range(0, len(data), size or 1):
-            await asyncio.sleep(pause)
-            part = data[at : at + size]
-            self._writer.write(b"%x\r\n%b\r\n" % (len(part), part) if self._chunked else part)
-            await self._writer.drain()
-
-    async def end(self) -> None:
-        if self._chunked:
-            self._writer.write(b"0\r\n\r\n")
-            await self._writer.drain()
-
-    async def whole(self, body: str, status: int, kind: str, headers: Mapping[str, Any] = NO_HEADERS) -> None:
-        data = body.encode()
-        await self.head(status, {"Content-Type": kind, "Content-Length": len(data), **headers})
-        await self.send(data)
-
-    async def json(self, body: Any, status: int = 200, headers: Mapping[str, Any] = NO_HEADERS) -> None:
-        await self.whole(json.dumps(body), status, "application/json", headers)
-
-    def cut(self, reset: bool = False) -> None:
-        self.keep = False
-        if reset:
-            raw: socket.socket = self._writer.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._writer.transport.abort()
-
-
-class Server:
-    """An HTTP/1.1 server on a thread of its own, from `with` to the block's end; hung requests do not hold it up."""
-
-    def __init__(self) -> None:
-        self.requests: list[Request] = []
-        self.open_streams = 0
-        """How many answers are under way now."""
-        self.disconnects: list[float] = []
-        """When (`time.monotonic()`) a client left before its answer was whole."""
-        self.port = 0
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name=type(self).__name__)
-        self._started = threading.Event()
-        self._connections: set[asyncio.Task[None]] = set()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._started.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def respond(self, request: Request, wire: Wire) -> None:
-        raise NotImplementedError
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        listening = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = listening.sockets[0].getsockname()[1]
-        self._started.set()
-        await self._stop.wait()
-        listening.close()
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.create_task(self._converse(reader, writer))
-        self._connections.add(connection)
-        connection.add_done_callback(self._connections.discard)
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        wire = Wire(writer)
-        ahead = asyncio.create_task(reader.read(1))  # the next request's first byte, or the client's end
-        try:
-            while wire.keep and (first := await ahead):
-                request = await self._request(first, reader)
-                ahead = asyncio.create_task(reader.read(1))
-                self.requests.append(request)
-                await self._answer(request, wire, ahead)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            ahead.cancel()
-            writer.close()
-
-    async def _request(self, first: bytes, reader: asyncio.StreamReader) -> Request:
-        head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        start, *lines = head.strip().split("\r\n")
-        method, path, _ = start.split(" ")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = await reader.readexactly(int(headers.get("content-length", 0)))
-        return Request(method, path, headers, _parsed(body))
-
-    async def _answer(self, request: Request, wire: Wire, ahead: asyncio.Task[bytes]) -> None:
-        answering = asyncio.create_task(self.respond(request, wire))
-        self.open_streams += 1
-        try:
-            await asyncio.wait({answering, ahead}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done() and not await ahead:
-                raise ConnectionAbortedError
-            await answering
-        except ConnectionError:
-            self.disconnects.append(time.monotonic())
-            raise
-        finally:
-            self.open_streams -= 1
-            answering.cancel()
-            await asyncio.gather(answering, return_exceptions=True)
-
-
 class ProviderServer(Server):
     """What is the same for all providers: the answers, and how a reply is sent or breaks off."""
 
@@ -331,24 +174,24 @@ class ProviderServer(Server):
                 await wire.send(end.encode(), reply.pause, reply.drip)
         await wire.end()
 
+    @abstractmethod
     def told(self, path: str) -> Any:
         """What is known about the model, or about all models; None if there is no such."""
-        raise NotImplementedError
 
+    @abstractmethod
     def streams(self, request: Request) -> bool | None:
         """Whether the request wants a stream; None if it wants no reply."""
-        raise NotImplementedError
 
+    @abstractmethod
     def events(self, reply: Reply, request: Request) -> Iterator[str]:
         """What is sent for each piece, and last what is sent for the end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def whole(self, reply: Reply) -> Any:
         """The answer to a request that wants no stream."""
-        raise NotImplementedError
 
-    def error(self, fail: Fail, request: Request) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def error(self, fail: Fail, request: Request) -> Any: ...
 
 
 class OpenAIServer(ProviderServer):

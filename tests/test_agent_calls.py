@@ -4,256 +4,37 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, adispatch_custom_event
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
-from langchain_core.messages.tool import tool_call_chunk
-from langchain_core.outputs import ChatGenerationChunk
-from langchain_core.tools import tool
 
-from agent.tools import Toolbox
-from agent.tools.library import Library
-from agent.tools.streaming import MOST, streaming_tool
-from agent.turns import Ask, Turns
-from backends import Backends
-from memory.store import Store
+from agent.tools.streaming import MOST
 from runs.calls import Answer
 from runs.errors import ChatError
-from runs.live import LiveRun
-from runs.registry import Runs
-from settings import BackendSettings, LimitSettings, Settings, ToolSettings
+from tests.calls import (
+    HTML,
+    Make,
+    asked,
+    begun,
+    chunks,
+    ended,
+    observed,
+    of,
+    opened,
+    options,
+    place,
+    renewed,
+    waiting,
+    world,
+)
 from tests.conftest import until
 from tests.grammar import check_run
-from tests.models import Talker
 
-Told = list[dict[str, Any]]
-Make = Callable[..., Turns]
-
-HTML = "<script>alert(1)</script><img src=x onerror=alert(2)>&amp;"
-
-
-class Scripted(Talker):
-    """In each round calls the tools of `rounds`, (name, arguments, id), and then talks; or does so for ever."""
-
-    rounds: Any = ()
-    forever: bool = False
-
-    def bind_tools(self, tools: Any, **kwargs: Any) -> "Scripted":
-        return self
-
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        done = sum(bool(m.tool_calls) for m in messages if isinstance(m, AIMessage))
-        if not self.forever and done >= len(self.rounds):
-            async for chunk in super()._astream(messages, stop, run_manager, **kwargs):
-                yield chunk
-            return
-        if self.seen is not None:
-            self.seen.append((messages, self.max_tokens, self.temperature))
-        for index, (name, arguments, call_id) in enumerate(self.rounds[done % len(self.rounds)]):
-            call = tool_call_chunk(name=name, args=json.dumps(arguments), id=call_id, index=index)
-            yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
-
-
-class World:
-    """What the tools below are made to do by a test, and what has become of them."""
-
-    def __init__(self) -> None:
-        self.got: list[str] = []
-        self.finished: list[str] = []
-        self.together = asyncio.Barrier(3)
-        self.go = asyncio.Event()
-
-
-world: World
-
-
-@pytest.fixture(autouse=True)
-async def _world() -> None:
-    global world
-    world = World()
-
-
-@streaming_tool
-async def many(n: int) -> AsyncGenerator[str, None]:
-    """Yields n numbers."""
-    for i in range(n):
-        yield f"{i},"
-
-
-@streaming_tool
-async def trio(name: str) -> AsyncGenerator[str, None]:
-    """Says something, waits for two others that do so too, and says something again."""
-    yield f"{name} begins, "
-    await world.together.wait()
-    yield f"{name} ends"
-
-
-@streaming_tool
-async def slow(name: str) -> AsyncGenerator[str, None]:
-    """Says something and waits until it is let go."""
-    world.got.append(name)
-    try:
-        yield f"{name} waits, "
-        await world.go.wait()
-        yield "went on"
-    finally:
-        await asyncio.sleep(0.05)
-        world.finished.append(name)
-
-
-@streaming_tool
-async def flood(characters: int) -> AsyncGenerator[str, None]:
-    """Yields so many characters."""
-    for _ in range(characters // 10_000):
-        yield "x" * 10_000
-
-
-@streaming_tool
-async def breaks(name: str) -> AsyncGenerator[str, None]:
-    """Says something and fails."""
-    yield "so far so good"
-    raise RuntimeError("no luck today")
-
-
-@tool
-def plain(text: str) -> str:
-    """Gives what it was given."""
-    world.got.append(text)
-    return f"got {text}"
-
-
-@tool
-def large(characters: int) -> str:
-    """Gives so many characters."""
-    return "y" * characters
-
-
-@tool
-def html(text: str) -> str:
-    """Gives HTML."""
-    return HTML
-
-
-@tool
-async def stubborn(text: str) -> str:
-    """Takes no notice of the first cancel."""
-    try:
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        world.got.append("cancelled")
-        await asyncio.wait({asyncio.ensure_future(world.go.wait())}, timeout=3)
-    return "after all"
-
-
-@tool
-async def tells(text: str) -> str:
-    """Tells LangChain something of its own."""
-    await adispatch_custom_event("status", {"step": 1})
-    return "told"
-
-
-@tool
-async def gives_up(text: str) -> str:
-    """Cancels itself, as a client library may."""
-    raise asyncio.CancelledError
-
-
-@streaming_tool
-async def chatty(text: str) -> AsyncGenerator[str, None]:
-    """Has something to say even when it is ended."""
-    try:
-        yield "hello"
-        await asyncio.Event().wait()
-    finally:
-        yield "bye"
-
-
-NAMES = ("many", "trio", "slow", "flood", "breaks", "plain", "large", "html", "stubborn", "tells", "gives_up", "chatty")
-
-
-@pytest.fixture
-async def make(settings: Settings, store: Store, tmp_path: Path) -> AsyncIterator[Make]:
-    """Makes turns with the tools above, over a model of these options."""
-    made: list[Turns] = []
-
-    def make(
-        options: dict[str, Any], limits: dict[str, Any] | None = None, kind: str = "Scripted", **rules: Any
-    ) -> Turns:
-        names = [f"tests.test_agent_calls:{name}" for name in NAMES]
-        tools = ToolSettings(**{"enabled": [*names, "calculator"], "seconds": 10} | rules)
-        limit = LimitSettings(**{"reply_tokens": 256} | (limits or {}))
-        chosen = settings.model_copy(update={"tools": tools, "limits": limit})
-        path = f"tests.test_agent_calls:{kind}"
-        entry = BackendSettings(name="A", kind="langchain", options=options, context=60_000, **{"class": path})
-        library = Library(tmp_path / "library.db")
-        made.append(Turns(chosen, Backends([entry]), store, Runs(), Toolbox(tools, library)))
-        return made[-1]
-
-    yield make
-    for turns in made:
-        await turns.runs.stop_all()
-
-
-@pytest.fixture
-def seen() -> list[Any]:
-    """What each call of the model was given."""
-    return []
-
-
-def options(seen: list[Any], *calls: tuple[str, dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """A model that makes the calls at once, with the ids "c0", "c1" ..."""
-    made = [(name, given, f"c{i}") for i, (name, given) in enumerate(calls)]
-    return {"rounds": [made], "text": "that was it", "pause": 0, "seen": seen} | more
-
-
-async def begun(turns: Turns, message: str = "Hi", visitor: str | None = "anna", **more: Any) -> LiveRun:
-    return await turns.start(Ask(message, visitor, **more))
-
-
-async def ended(run: LiveRun, most: float = 10) -> Told:
-    assert run.task
-    await asyncio.wait_for(asyncio.shield(run.task), most)
-    return check_run(run)
-
-
-async def asked(turns: Turns, message: str = "Hi", **more: Any) -> Told:
-    return await ended(await begun(turns, message, **more))
-
-
-def of(told: Told, kind: str, call_id: str | None = None) -> Told:
-    return [e for e in told if e["type"] == kind and call_id in (None, e.get("tool_call_id"))]
-
-
-def chunks(told: Told, call_id: str) -> str:
-    return "".join(e["chunk"] for e in of(told, "tool_output", call_id))
-
-
-def observed(seen: list[Any]) -> dict[str, str]:
-    """What the model's last call was told of each tool call."""
-    return {m.tool_call_id: m.text for m in seen[-1][0] if isinstance(m, ToolMessage)}
-
-
-def place(told: Told, kind: str, call_id: str) -> int:
-    return told.index(of(told, kind, call_id)[0])
-
-
-def opened(run: LiveRun, call_id: str = "c0") -> bool:
-    """Whether a call has told its first output."""
-    return any(getattr(e.event, "tool_call_id", "") == call_id for e in run.log.entries if e.type == "tool_output")
+pytest_plugins = ["tests.calls"]
 
 
 # Streams, and calls at once
@@ -454,144 +235,6 @@ async def test_a_long_input_that_comes_back_as_it_was_shown_is_the_whole_one(mak
     assert world.got == ["z" * 30_000]
 
 
-# Approvals
-
-
-async def waiting(make: Make, seen: list[Any], *calls: tuple[str, dict[str, Any]], **more: Any) -> LiveRun:
-    """A run whose first calls of `plain` wait for an answer."""
-    visitor = more.pop("visitor", "anna")
-    run = await begun(make(options(seen, *calls), approval=["plain"], **more), visitor=visitor)
-    wanted = sum(name == "plain" for name, _ in calls)
-    await until(lambda: len(run.state.approvals) == wanted == len(run.calls.asked))
-    return run
-
-
-async def test_a_call_waits_for_its_approval(make: Make, seen: list[Any]) -> None:
-    run = await waiting(make, seen, ("plain", {"text": "a"}))
-    assert run.state.phase == "approval"
-    assert [(e.tool, e.tool_call_id, e.input) for e in run.state.approvals] == [("plain", "c0", {"text": "a"})]
-    assert (world.got, run.calls.asleep) == ([], True)
-    run.calls.answer("c0", Answer(True))
-    told = await ended(run)
-    assert (told[-1]["type"], world.got, observed(seen)) == ("complete", ["a"], {"c0": "got a"})
-    (status,) = of(told, "status", "c0")
-    assert (status["phase"], status["content"]) == ("tool", "Calling plain")
-    assert run.state.approvals == ()
-    assert place(told, "approval", "c0") < told.index(status) < place(told, "tool_end", "c0")
-
-
-async def test_a_refused_call_is_not_made(make: Make, seen: list[Any]) -> None:
-    run = await waiting(make, seen, ("plain", {"text": "a"}))
-    run.calls.answer("c0", Answer(False))
-    told = await ended(run)
-    assert (told[-1]["type"], world.got, run.state.approvals) == ("complete", [], ())
-    assert "refused" in of(told, "tool_end")[0]["error"]
-    assert "refused" in observed(seen)["c0"]
-
-
-async def test_an_edited_input_is_what_the_tool_gets(make: Make, seen: list[Any]) -> None:
-    run = await waiting(make, seen, ("plain", {"text": "a"}))
-    run.calls.answer("c0", Answer(True, {"text": "mine"}))
-    told = await ended(run)
-    assert (told[-1]["type"], world.got, observed(seen)) == ("complete", ["mine"], {"c0": "got mine"})
-    (status,) = of(told, "status", "c0")
-    assert '{"text": "mine"}' in status["content"]
-    assert of(told, "tool_start")[0]["input"] == {"text": "a"}
-
-
-async def test_an_edited_input_that_does_not_fit_is_an_observation(make: Make, seen: list[Any]) -> None:
-    run = await waiting(make, seen, ("plain", {"text": "a"}))
-    run.calls.answer("c0", Answer(True, {"wrong": 1}))
-    told = await ended(run)
-    assert (told[-1]["type"], world.got) == ("complete", [])
-    assert of(told, "tool_end")[0]["error"]
-    assert "text" in observed(seen)["c0"]
-
-
-async def test_an_answer_counts_once_and_for_its_own_call(make: Make, seen: list[Any]) -> None:
-    run = await waiting(make, seen, ("plain", {"text": "a"}), ("slow", {"name": "b"}))
-    for wrong in ("c1", "c2", ""):
-        with pytest.raises(ChatError) as raised:
-            run.calls.answer(wrong, Answer(True))
-        assert raised.value.code == "busy"
-    run.calls.answer("c0", Answer(True))
-    for _ in range(2):
-        with pytest.raises(ChatError) as raised:
-            run.calls.answer("c0", Answer(False))
-        assert raised.value.code == "busy"
-        await asyncio.sleep(0.05)
-    world.go.set()
-    assert (await ended(run))[-1]["type"] == "complete"
-    assert "a" in world.got
-    with pytest.raises(ChatError):
-        run.calls.answer("c0", Answer(True))
-
-
-async def test_two_approvals_wait_side_by_side(make: Make, seen: list[Any]) -> None:
-    run = await waiting(make, seen, ("plain", {"text": "a"}), ("plain", {"text": "b"}))
-    run.calls.answer("c1", Answer(True))
-    await until(lambda: world.got == ["b"])
-    await until(lambda: [e.tool_call_id for e in run.state.approvals] == ["c0"])
-    assert run.state.phase == "approval"
-    run.calls.answer("c0", Answer(False))
-    told = await ended(run)
-    assert told[-1]["type"] == "complete"
-    assert observed(seen)["c1"] == "got b"
-    assert "refused" in observed(seen)["c0"]
-
-
-@pytest.mark.parametrize("way", ["refused", "cancelled"])
-async def test_a_call_not_allowed_leaves_no_approval_phase_beside_one_at_work(
-    make: Make, seen: list[Any], way: str
-) -> None:
-    run = await waiting(make, seen, ("plain", {"text": "a"}), ("slow", {"name": "b"}))
-    if way == "refused":
-        run.calls.answer("c0", Answer(False))
-    else:
-        run.calls.cancel("c0")
-    await until(lambda: not run.state.approvals)
-    await until(lambda: run.state.phase == "tool", 2)
-    world.go.set()
-    assert (await ended(run))[-1]["type"] == "complete"
-
-
-async def test_a_waiting_call_can_be_cancelled_alone(make: Make, seen: list[Any]) -> None:
-    run = await waiting(make, seen, ("plain", {"text": "a"}))
-    run.calls.cancel("c0")
-    told = await ended(run)
-    assert (told[-1]["type"], world.got, run.calls.asked) == ("complete", [], [])
-    assert "cancelled" in of(told, "tool_end")[0]["error"]
-
-
-async def test_stop_ends_a_run_that_waits(make: Make, seen: list[Any]) -> None:
-    run = await waiting(make, seen, ("plain", {"text": "a"}))
-    at = time.monotonic()
-    await run.stop("user")
-    assert time.monotonic() - at < 2
-    told = check_run(run)
-    assert (told[-1]["type"], told[-1]["reason"], run.state.approvals) == ("stopped", "user", ())
-    with pytest.raises(ChatError):
-        run.calls.answer("c0", Answer(True))
-    assert world.got == []
-
-
-async def test_the_runs_own_limit_holds_while_it_waits(make: Make, seen: list[Any]) -> None:
-    run = await waiting(make, seen, ("plain", {"text": "a"}), limits={"run_seconds": 1}, seconds=0.1)
-    told = await ended(run, 4)
-    assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "limit")
-    assert world.got == []
-
-
-async def test_waiting_does_not_count_as_the_calls_time_or_as_abandoned(make: Make, seen: list[Any]) -> None:
-    limits = {"abandoned_seconds": 0.3}
-    run = await waiting(make, seen, ("plain", {"text": "a"}), visitor=None, limits=limits, seconds=0.2)
-    await asyncio.sleep(0.9)
-    assert (run.ended, run.state.phase) == (False, "approval")
-    run.calls.answer("c0", Answer(True))
-    await ended(run)
-    assert world.got == ["a"]
-
-
 # Whatever the tools do
 
 BEHAVIOURS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -613,8 +256,7 @@ BEHAVIOURS: dict[str, tuple[str, dict[str, Any]]] = {
     stop=st.none() | st.floats(0, 0.5),
 )
 async def test_the_grammar_holds_whatever_the_tools_do(make: Make, script: list[list[str]], stop: float | None) -> None:
-    global world
-    world = World()
+    renewed()
     rounds = [
         [(*BEHAVIOURS[what], f"{what} {i} {j}") for j, what in enumerate(whats)] for i, whats in enumerate(script)
     ]

@@ -1,6 +1,5 @@
 """Commands: `/name arguments` runs a tool by the visitor's word, also where the model knows none."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,15 +10,15 @@ from agent.turns import Ask, Turns
 from memory.messages import Tuning
 from runs.calls import Answer
 from runs.errors import ChatError
-from tests import test_agent_calls as calls
+from tests import calls
+from tests.calls import Make, asked, begun, ended, of, options
 from tests.conftest import until
-from tests.test_agent_calls import _world, asked, begun, ended, make, of, options, seen  # noqa: F401
 
-Make = Callable[..., Turns]
+pytest_plugins = ["tests.calls"]
 
 
 @pytest.fixture
-def talker(make: Make, seen: list[Any]) -> Turns:  # noqa: F811
+def talker(make: Make, seen: list[Any]) -> Turns:
     """A model that knows no tools."""
     return make({"text": "it is so", "pause": 0, "seen": seen}, kind="Talker")
 
@@ -34,7 +33,7 @@ async def refused(turns: Turns, message: str) -> str:
 
 async def test_a_command_runs_its_tool_and_the_model_is_given_the_result_as_text(
     talker: Turns,
-    seen: list[Any],  # noqa: F811
+    seen: list[Any],
 ) -> None:
     told = await asked(talker, "/calculator 17*23")
     assert talker.backends.first.knows_tools is False
@@ -53,7 +52,7 @@ async def test_a_command_runs_its_tool_and_the_model_is_given_the_result_as_text
     assert [m.text for m in stored] == ["/calculator 17*23", "it is so "]
 
 
-async def test_a_command_that_fails_is_given_to_the_model_too(talker: Turns, seen: list[Any]) -> None:  # noqa: F811
+async def test_a_command_that_fails_is_given_to_the_model_too(talker: Turns, seen: list[Any]) -> None:
     told = await asked(talker, "/breaks a")
     assert told[-1]["type"] == "complete"
     assert of(told, "tool_end")[0]["error"] == "no luck today"
@@ -116,7 +115,7 @@ async def test_half_a_pair_in_json_can_be_sent_and_stored(talker: Turns) -> None
 
 
 @pytest.mark.parametrize("message", ["/etc/passwd is a file", " /calculator 1", "see /calculator 1", "//calculator 1"])
-async def test_other_text_is_plain_text(talker: Turns, seen: list[Any], message: str) -> None:  # noqa: F811
+async def test_other_text_is_plain_text(talker: Turns, seen: list[Any], message: str) -> None:
     told = await asked(talker, message)
     assert (told[-1]["type"], of(told, "tool_start")) == ("complete", [])
     assert seen[-1][0][-1].text == message
@@ -127,7 +126,7 @@ async def test_a_command_may_use_a_tool_that_is_off_for_the_conversation(talker:
     assert "391" in of(told, "tool_end")[0]["output"]
 
 
-async def test_a_model_that_knows_tools_may_go_on_with_them(make: Make, seen: list[Any]) -> None:  # noqa: F811
+async def test_a_model_that_knows_tools_may_go_on_with_them(make: Make, seen: list[Any]) -> None:
     told = await asked(make(options(seen, ("plain", {"text": "b"}))), "/calculator 17*23")
     assert told[-1]["type"] == "complete"
     assert [e["tool"] for e in of(told, "tool_start")] == ["calculator", "plain"]
@@ -136,7 +135,7 @@ async def test_a_model_that_knows_tools_may_go_on_with_them(make: Make, seen: li
     assert [m.type for m in rest] == ["ai", "tool"]
 
 
-async def test_a_command_waits_for_its_approval_too(make: Make, seen: list[Any]) -> None:  # noqa: F811
+async def test_a_command_waits_for_its_approval_too(make: Make, seen: list[Any]) -> None:
     turns = make({"text": "it is so", "pause": 0, "seen": seen}, kind="Talker", approval=["plain"])
     run = await begun(turns, "/plain hello")
     await until(lambda: run.calls.asked)

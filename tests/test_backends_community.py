@@ -15,7 +15,7 @@ from settings import BackendSettings
 from tests import providers
 from tests.conftest import until
 from tests.providers import OpenAIServer, Reply
-from tests.test_backends_openai import APART, CANARY, asked_for_replies, closed_within, housed, of
+from tests.remote import APART, CANARY, asked_for_replies, closed_within, housed, of
 
 MODELS = "langchain_community.chat_models"
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ from memory.messages import Tuning
 from tests import providers
 from tests.conftest import until
 from tests.providers import GeminiServer, Hang, Raw, Reply, Request
-from tests.test_backends_openai import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
+from tests.remote import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
 
 pytestmark = [  # both are the client's own
     pytest.mark.filterwarnings("ignore:coroutine 'ClientResponse.json' was never awaited:RuntimeWarning"),

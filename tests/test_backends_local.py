@@ -31,7 +31,7 @@ from settings import BackendSettings
 from tests.conftest import until
 from tests.grammar import check_run
 from tests.local import BUNDLED, _client, free_within
-from tests.test_backends_openai import housed, of, text_of
+from tests.remote import housed, of, text_of
 
 on_session_loop = pytest.mark.asyncio(loop_scope="session")
 

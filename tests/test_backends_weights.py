@@ -24,7 +24,7 @@ import pytest
 from backends.weights import WeightsError, bundled_weights, find_weights, is_weights_name
 from tests.conftest import free_port
 from tests.hub import HubServer
-from tests.providers import Request, Wire
+from tests.server import Request, Wire
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,7 +15,8 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from tests.conftest import free_port
-from tests.providers import OpenAIServer, Request, Server, Wire
+from tests.providers import OpenAIServer
+from tests.server import Request, Server, Wire
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "hf_oauth_of_zoe_1234567890"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import free_port
-from tests.providers import Request, Server, Wire
+from tests.server import Request, Server, Wire
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "hf_write"

@@ -27,7 +27,7 @@ _CLIENT = _ROOT / "web" / "client.js"
 _README = (_ROOT / "README.md").read_text()
 [SECTION] = re.findall(r"^## Follow a run from anywhere\n(.*?)^## ", _README, re.DOTALL | re.MULTILINE)
 _BLOCK = re.compile(r"((?:^[^\n]+\n)+)\n```(\w*)\n(.*?)```", re.DOTALL | re.MULTILINE)
-_REQUIRED = {name: os.environ.get(f"GLASSBOX_TEST_{name}") == "required" for name in ("NODE", "BROWSER")}
+_REQUIRED = {name: os.environ.get(f"GLASSBOX_TEST_{name}") == "required" for name in ("NODE", "BROWSER", "CURL")}
 """Read here: what begins with GLASSBOX_ is taken out of the environment before the first test."""
 
 
@@ -83,7 +83,7 @@ class House:
 
     def bash(self, block: Block) -> str:
         if not shutil.which("curl"):
-            pytest.skip("no curl is installed")
+            (pytest.fail if _REQUIRED["CURL"] else pytest.skip)("no curl is installed")
         return self.run("bash", "-c", self.here(block))
 
     def conversations(self) -> set[str]:

@@ -1,274 +1,30 @@
-"""AG-UI: the translation of a run's log, the routes on a real running app, and the official client against them."""
+"""AG-UI: the route on a real running app, and the official client against it."""
 
 import asyncio
 import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from ag_ui.core import Event
 from ag_ui.encoder import AGUI_MEDIA_TYPE
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
-from agent.tools import Toolbox
-from agent.turns import Ask, Turns
 from app import App
 from runs import events
-from runs.calls import Answer
-from runs.events import Entry
 from runs.live import LiveRun
 from settings import LimitSettings, ToolSettings
+from tests.agui import Told, verify
 from tests.conftest import until
 from tests.node import NODE, NPM
 from tests.serving import launched
-from transports.agui_events import Translation
-from transports.agui_resume import Place
-from transports.identity import Identity
 
 _CLIENT = "@ag-ui/client@1.0.0"
-_EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 THREAD = "0f8fad5b-d9cb-469f-a165-70867728950e"
-
-Told = list[dict[str, Any]]
-
-
-# The translation
-
-
-def verify(told: Told) -> dict[str, Any]:
-    """What the official client's verifier asks of a finished run, and a little more; returns the state it leaves."""
-    state: dict[str, Any] = {}
-    opened: set[tuple[str, str]] = set()
-    calls: set[str] = set()
-    minted: set[tuple[str, str]] = set()
-    for at, one in enumerate(told):
-        kind = one["type"]
-        _EVENT.validate_python(one)
-        assert (kind == "RUN_STARTED") == (at == 0)
-        assert (kind in ("RUN_FINISHED", "RUN_ERROR")) == (at == len(told) - 1)
-        if kind == "STATE_SNAPSHOT":
-            state = dict(one["snapshot"])
-        elif kind == "STATE_DELTA":
-            assert one["delta"]
-            for mend in one["delta"]:
-                assert mend["op"] == "replace" and mend["path"][1:] in state
-                state[mend["path"][1:]] = mend["value"]
-        elif kind == "TOOL_CALL_RESULT":
-            assert ("TOOL_CALL", one["toolCallId"]) not in opened
-        stem, _, edge = kind.rpartition("_")
-        name = one.get("toolCallId") or one.get("stepName") or one.get("messageId") or ""
-        if edge in ("START", "STARTED") and stem != "RUN":
-            assert (stem, name) not in opened
-            opened.add((stem, name))
-            if stem == "TOOL_CALL":
-                assert name not in calls
-                calls.add(name)
-            elif stem != "STEP":
-                assert (stem, name) not in minted
-                minted.add((stem, name))
-        elif edge in ("CONTENT", "ARGS"):
-            assert (stem, name) in opened
-        elif edge in ("END", "FINISHED") and stem != "RUN":
-            opened.remove((stem, name))
-    assert not opened
-    return state
-
-
-def translated(entries: Sequence[Entry], cuts: Sequence[int] = ()) -> list[Told]:
-    """A run's entries as the AG-UI runs that end at these places and at its own end."""
-    runs: list[Told] = []
-    done = 0
-    for cut in [*sorted(set(cuts)), len(entries)]:
-        view = Translation("thread", f"run {len(runs)}")
-        told = view.begin(entries[:done])
-        told += [event for entry in entries[done:cut] for event in view.take(entry)]
-        if not view.ended:
-            view.waiting = view.waiting or {"call": events.Approval("tool", "call", {})}
-            told += view.pause(600)
-        runs.append([event.model_dump(mode="json", by_alias=True) for event in told])
-        done = cut
-    return runs
-
-
-def joined(runs: Sequence[Told], kind: str, field: str) -> str:
-    return "".join(one[field] for told in runs for one in told if one["type"] == kind)
-
-
-def check_runs(entries: Sequence[Entry], runs: list[Told]) -> None:
-    """However the log is cut, each part is a sound run, and together they say what the log says."""
-    last = entries[-1].event
-    for told in runs:
-        state = verify(told)
-        assert [told[0][name] for name in ("threadId", "runId")] == ["thread", f"run {runs.index(told)}"]
-    texts = [e.event.content for e in entries if isinstance(e.event, events.Token)]
-    thoughts = [e.event.content for e in entries if isinstance(e.event, events.Reasoning)]
-    assert joined(runs, "TEXT_MESSAGE_CONTENT", "delta") == "".join(texts)
-    assert joined(runs, "REASONING_MESSAGE_CONTENT", "delta") == "".join(thoughts)
-    called = [one["toolCallId"] for told in runs for one in told if one["type"] == "TOOL_CALL_START"]
-    answered = [one["toolCallId"] for told in runs for one in told if one["type"] == "TOOL_CALL_RESULT"]
-    assert len(called) == len(set(called)) and sorted(called) == sorted(answered)
-    made = [
-        (one["type"], one["messageId"])
-        for told in runs
-        for one in told
-        if one["type"] in ("TEXT_MESSAGE_START", "REASONING_START", "TOOL_CALL_RESULT")
-    ]
-    assert len(made) == len(set(made))
-    digests = [e.event for e in entries if isinstance(e.event, events.State)]
-    if digests:
-        assert {name: state[name] for name in ("tokens_received", "tools_called")} == {
-            "tokens_received": digests[-1].tokens_received,
-            "tools_called": digests[-1].tools_called,
-        }
-    end = runs[-1][-1]
-    match last:
-        case events.Complete():
-            assert (end["outcome"], end["result"]["usage"]) == ({"type": "success"}, last.usage)
-        case events.Stopped():
-            assert (end["outcome"], end["result"]["reason"]) == ({"type": "cancelled"}, last.reason)
-        case events.Error():
-            assert (end["message"], end["code"]) == (last.message, last.code)
-
-
-_USAGE = {"input_tokens": 3, "output_tokens": 5}
-_TIMING = {"ttft_s": 0.1, "duration_s": 1.0, "tokens_per_s": 2.0}
-_LASTS: list[events.Last] = [
-    events.Complete("", _USAGE, _TIMING),
-    events.Stopped("", "limit", _USAGE, _TIMING),
-    events.Error("rate_limited", "Wait.", True, "", 3.0),
-]
-
-
-@st.composite
-def logs(draw: st.DrawFn) -> list[Entry]:
-    """Any run that keeps to the grammar: what runs in it may overlap in any way."""
-    told: list[events.Event] = [events.Run("c", "Script", "full"), events.Status("queued", "Processing...")]
-    opened: dict[str, events.End] = {}
-    for number in range(draw(st.integers(0, 25))):
-        name = f"id{number}"
-        kind = draw(st.sampled_from(["chain", "model", "tool", "text", "thought", "chunk", "ask", "state", "end"]))
-        calls = [one for one in opened.values() if isinstance(one, events.ToolEnd)]
-        if kind == "chain":
-            told.append(events.ChainStart(draw(st.sampled_from(["agent", "tools", "tools 2"])), name, None, []))
-            opened[name] = events.ChainEnd(name, [])
-        elif kind == "model":
-            told.append(events.ModelStart(name, None, "model"))
-            opened[name] = events.ModelEnd(name, draw(st.sampled_from([None, _USAGE])), 0.1)
-        elif kind == "tool":
-            told.append(events.ToolStart("tool", name, {"a": 1}))
-            failed = draw(st.sampled_from([None, "failed"]))
-            opened[name] = events.ToolEnd("tool", name, draw(st.sampled_from(["", "out"])), 0.1, failed)
-        elif kind == "text":
-            told.append(events.Token("text ", number + 1))
-        elif kind == "thought":
-            told.append(events.Reasoning("thought "))
-        elif kind == "chunk" and calls:
-            told.append(events.ToolOutput("tool", calls[-1].tool_call_id, "chunk"))
-        elif kind == "ask" and calls:
-            told.append(events.Approval("tool", calls[-1].tool_call_id, {}))
-        elif kind == "state":
-            told.append(events.State("tool", "step", number, False, ["tool"], 0.0, None))
-        elif kind == "end" and opened:
-            told.append(opened.pop(draw(st.sampled_from(sorted(opened)))))
-    told += [*opened.values(), draw(st.sampled_from(_LASTS))]
-    return [Entry(seq, "r" * 22, 1.7e9 + seq, event) for seq, event in enumerate(told, 1)]
-
-
-@given(logs(), st.data())
-def test_any_run_cut_anywhere_is_a_sequence_of_sound_runs(entries: list[Entry], data: st.DataObject) -> None:
-    cuts = data.draw(st.lists(st.integers(1, len(entries) - 1), max_size=3))
-    check_runs(entries, translated(entries, cuts))
-
-
-async def followed(turns: Turns, message: str, approved: bool = True) -> LiveRun:
-    run = await turns.start(Ask(message))
-    async with asyncio.timeout(30):
-        async for _ in run.log.follow(wake_s=lambda: 0.01):
-            for call_id in run.calls.asked:
-                run.calls.answer(call_id, Answer(approved))
-    return run
-
-
-@pytest.mark.parametrize("message", ["hello", "tour", "approval", "tools", "tool failure", "cut", "/count 3", "busy"])
-async def test_scripted_runs_are_sound_wherever_they_are_cut(turns: Turns, message: str) -> None:
-    turns.toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock", "count"]))
-    run = await followed(turns, message)
-    entries = run.log.entries
-    check_runs(entries, translated(entries))
-    for cut in range(1, len(entries)):
-        check_runs(entries, translated(entries, [cut]))
-
-
-def entries_of(*told: events.Event) -> list[Entry]:
-    return [Entry(seq, "r" * 22, 1.7e9 + seq, event) for seq, event in enumerate(told, 1)]
-
-
-def test_a_run_pauses_only_when_nothing_goes_on() -> None:
-    view = Translation("t", "r")
-    log = entries_of(
-        events.Run("c", "Script", "full"),
-        events.ToolStart("quick", "call_1", {}),
-        events.ToolStart("careful", "call_2", {"text": "x" * 1000}),
-        events.ToolStart("careful", "call_3", {}),
-        events.Approval("careful", "call_2", {"text": "x" * 1000}),
-        events.Approval("careful", "call_3", {}),
-        events.Status("approval", "Calling careful", "call_3"),
-        events.ToolEnd("careful", "call_3", "done", 0.1),
-        events.ToolEnd("quick", "call_1", "done", 0.1),
-    )
-    view.begin()
-    assert [view.take(entry) and view.paused for entry in log] == [False] * 4 + [[]] * 2 + [False] * 2 + [True]
-    end = view.pause(600)[-1].model_dump(mode="json", by_alias=True)
-    [asked] = end["outcome"]["interrupts"]
-    assert Place.read(asked["id"]) == Place("r" * 22, 9, "call_2")
-    assert asked["toolCallId"] == f"{'r' * 22}-call_2"
-    assert asked["metadata"] == {"tool": "careful", "input": {"text": "x" * 1000}}
-    assert len(asked["message"]) < 400
-    assert asked["expiresAt"] == "2023-11-14T22:23:21.000Z"
-    assert view.ended
-
-
-def test_what_was_used_is_told_for_each_run_alone() -> None:
-    log = entries_of(
-        events.Run("c", "Script", "full"),
-        events.ModelEnd("a", {"input_tokens": 10, "output_tokens": 4}, 0.1),
-        events.ModelEnd("b", {"input_tokens": 5, "output_tokens": 2}, 0.1),
-        events.Complete("", {"input_tokens": 15, "output_tokens": 6}, _TIMING),
-    )
-    first, second = translated(log, [2])
-    counts = [(u["inputTokens"], u["outputTokens"], u["totalTokens"]) for u in first[-1]["usage"] + second[-1]["usage"]]
-    assert counts == [(10, 4, 14), (5, 2, 7)]
-    assert second[-1]["result"]["usage"] == {"input_tokens": 15, "output_tokens": 6}
-
-
-@pytest.mark.parametrize("text", ["", "x", "a:b:c", "a::c", "a:-1:c", "a:1e3:c", "a:٣:c", "a:99999999999:c", "a:1"])
-def test_what_is_no_place_is_not_read_as_one(text: str) -> None:
-    place = Place.read(text)
-    assert place is None or str(place) == "a:1:"
-
-
-def test_a_place_survives_any_id_of_a_call() -> None:
-    assert Place.read(str(Place("run", 12, "call:1:2"))) == Place("run", 12, "call:1:2")
-
-
-def test_a_derived_id_is_anybodys_own() -> None:
-    identity = Identity("secret")
-    derived = {identity.derive("p", *parts) for parts in [(None, "t"), ("", "t"), ("a", "t"), ("a", "u"), ("at", "")]}
-    assert len(derived) == 5
-    assert all(len(one) == 22 for one in derived)
-    assert identity.derive("p", "a", "t") == Identity("secret").derive("p", "a", "t")
-    assert identity.derive("p", "a", "t") != Identity("other").derive("p", "a", "t")
-
-
-# The route
 
 
 @pytest.fixture(scope="module")

@@ -94,3 +94,12 @@ def test_where_no_secret_can_be_kept_each_start_has_its_own(tmp_path: Path) -> N
     assert first != second
     (tmp_path / "secret").write_text("")
     assert load_secret(None, tmp_path)
+
+
+def test_a_derived_id_is_anybodys_own() -> None:
+    identity = Identity("secret")
+    derived = {identity.derive("p", *parts) for parts in [(None, "t"), ("", "t"), ("a", "t"), ("a", "u"), ("at", "")]}
+    assert len(derived) == 5
+    assert all(len(one) == 22 for one in derived)
+    assert identity.derive("p", "a", "t") == Identity("secret").derive("p", "a", "t")
+    assert identity.derive("p", "a", "t") != Identity("other").derive("p", "a", "t")

@@ -21,8 +21,8 @@ from runs.live import LiveRun, new_id
 from settings import ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
+from tests.pages import PARAMETERS, Page
 from tests.serving import Events, client_of, events_of, on_loop, serving, socket_of, told, told_until_end
-from tests.test_components_handlers import PARAMETERS, Page
 from transports.identity import COOKIE
 
 _AGUI_EVENT: TypeAdapter[Any] = TypeAdapter(Event)

@@ -1,0 +1,521 @@
+"""Backends that ask a provider, over real HTTP and through whole turns: what every kind of them does."""
+
+import asyncio
+import json
+import logging
+import os
+import random
+import ssl
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import psutil
+import pytest
+from pydantic import SecretStr
+
+from agent import attempts
+from agent.turns import Ask, Turns
+from backends import Backend, Backends, Health
+from backends import remote as remote_module
+from logs import log_formatter
+from memory.messages import Tuning
+from memory.store import Store
+from runs.errors import ChatError
+from runs.live import LiveRun
+from runs.registry import Runs
+from settings import BackendSettings, LimitSettings, Settings
+from tests import providers
+from tests.conftest import free_port, until
+from tests.grammar import check_run
+from tests.local import _taken_by_others
+from tests.providers import Drop, Hang, ProviderServer, Raw, Reply, Request, rate_limit
+
+Told = list[dict[str, Any]]
+CANARY = "sk-canary-0123456789abcdef"
+"""The operator's key: nothing may show it but a request's header."""
+_NO_TLS = ssl.create_default_context()
+
+
+@dataclass
+class House:
+    """Turns over real backends, with everything that they leave behind."""
+
+    turns: Turns
+    backends: Backends
+    runs: list[LiveRun] = field(default_factory=list)
+
+    @property
+    def backend(self) -> Backend:
+        return self.backends.first
+
+    async def start(self, message: str = "Hi", visitor: str | None = "anna", **more: Any) -> LiveRun:
+        self.runs.append(await self.turns.start(Ask(message, visitor, **more)))
+        return self.runs[-1]
+
+    async def ask(self, message: str = "Hi", visitor: str | None = "anna", **more: Any) -> Told:
+        run = await self.start(message, visitor, **more)
+        assert run.task
+        await asyncio.wait_for(asyncio.shield(run.task), 20)
+        return check_run(run)
+
+    async def health(self, visitor: str | None = "anna") -> Health:
+        return await self.backend.look_now(self.backends.key(self.backend, visitor))
+
+    async def left_behind(self) -> str:
+        """Whatever can be read of it afterwards, but the log."""
+        listed = [self.backends.listed(visitor) for visitor in ("anna", None)]
+        events = [entry.json for run in self.runs for entry in run.log.entries]
+        stored = [str(await self.turns.store.history(run.conversation_id)) for run in self.runs]
+        return "\n".join([json.dumps(listed), *events, *stored])
+
+
+@asynccontextmanager
+async def housed(folder: Path, *entries: BackendSettings, **keys: str) -> AsyncIterator[House]:
+    """The backends are not opened: nobody is asked how it is but by a test's own will."""
+    settings = Settings(
+        backends=list(entries),
+        limits=LimitSettings(reply_tokens=256),
+        data=folder,
+        database_url=f"sqlite:///{folder / 'glassbox.db'}",
+        keys={name: SecretStr(key) for name, key in keys.items()},
+    )
+    store, backends = Store(settings.database_url), Backends(settings.backends, settings.keys)
+    await store.open()
+    house = House(Turns(settings, backends, store, Runs()), backends)
+    try:
+        yield house
+    finally:
+        await house.turns.runs.stop_all()
+        left = await house.left_behind()
+        await backends.close()
+        await store.close()
+        assert not [key for key in keys.values() if key in left or key.encode() in on_disk(folder)]
+
+
+def on_disk(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.iterdir() if file.is_file())
+
+
+async def closed_within(server: ProviderServer, most: float) -> None:
+    """Fails if a request goes on for longer, not counting what other programs took of the CPU."""
+    ours = (psutil.Process(),)
+    begun, taken = time.monotonic(), _taken_by_others(ours)
+    while server.open_streams:
+        await asyncio.sleep(0.005)
+        assert time.monotonic() - begun < most + _taken_by_others(ours) - taken, "the request goes on"
+
+
+def of(told: Told, kind: str) -> Told:
+    return [e for e in told if e["type"] == kind]
+
+
+def text_of(told: Told, kind: str) -> str:
+    return "".join(e["content"] for e in of(told, kind))
+
+
+def asked_for_replies(server: ProviderServer) -> list[Request]:
+    posted = [request for request in server.requests if request.method == "POST"]
+    return [request for request in posted if not request.path.endswith(":countTokens")]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the server answers, what the run then ends with, and how often the server is asked."""
+
+    answer: Any
+    code: str
+    said: str
+    content: str = ""
+    retryable: bool = True
+    asked: int = 1
+
+
+APART = 0.03
+"""Seconds between pieces that must all have been seen before something breaks."""
+UNREADABLE = "something that is no reply"
+FAILURES: dict[str, Failure] = {
+    "cut": Failure(Reply(breaks="cut", after=2, pause=APART), "backend_unavailable", "broke off", "Hello there"),
+    "cut at once": Failure(Reply(breaks="cut", after=0), "backend_unavailable", "broke off", asked=3),
+    "reset": Failure(Reply(breaks="reset", after=1, pause=APART), "backend_unavailable", "broke off", "Hello"),
+    "no answer": Failure(Drop(), "backend_unavailable", "broke off", asked=3),
+    "polite end": Failure(Reply(breaks="eof", after=2), "backend_unavailable", "broke off", "Hello there"),
+    "garbage": Failure(Reply(breaks="garbage", after=1), "backend_unavailable", UNREADABLE, "Hello"),
+    "a page": Failure(Raw(), "backend_unavailable", UNREADABLE, asked=3),
+    "no JSON": Failure(Raw("{", type="application/json"), "backend_unavailable", UNREADABLE, asked=3),
+    "401": Failure(providers.BAD_KEY, "authentication", "refused the key", retryable=False),
+    "403": Failure(providers.FORBIDDEN, "authentication", "refused the key", retryable=False),
+    "404": Failure(providers.NO_MODEL, "backend_unavailable", "does not know this model", retryable=False),
+    "quota": Failure(providers.NO_QUOTA, "rate_limited", "no credit left", retryable=False),
+    "too long": Failure(providers.TOO_LONG, "context_too_long", "too long for it", retryable=False),
+    "400": Failure(providers.NO_IMAGES, "invalid_request", "HTTP 400", retryable=False),
+    "413": Failure(Raw("Request Entity Too Large", 413), "context_too_long", "too long for it", retryable=False),
+    "500": Failure(providers.BROKEN, "backend_unavailable", "HTTP 500", asked=3),
+    "502 as a page": Failure(Raw(status=502), "backend_unavailable", "HTTP 502", asked=3),
+    "503": Failure(providers.OVERLOADED, "backend_unavailable", "HTTP 503", asked=3),
+    "error in the stream": Failure(
+        Reply(breaks=providers.BROKEN, after=1), "backend_unavailable", "try again|Retry", "Hello"
+    ),
+    "error as the stream": Failure(
+        Reply(breaks=providers.BROKEN, after=0), "backend_unavailable", "try again|Retry", asked=3
+    ),
+    "too long in the stream": Failure(
+        Reply(breaks=providers.TOO_LONG, after=0), "context_too_long", "too long for it", retryable=False
+    ),
+    "filter": Failure(
+        Reply(finish="content_filter"), "invalid_request", "ask in another way", "Hello there!", retryable=False
+    ),
+}
+
+
+class RemoteContract(ABC):
+    """What every kind does that asks a provider over the network; subclasses say which."""
+
+    kind: ClassVar[str]
+    server_class: ClassVar[type[ProviderServer]]
+
+    def server(self, *answers: Any, listing: Any = None) -> ProviderServer:
+        server = self.server_class(*answers)
+        server.listing = listing
+        return server
+
+    def address(self, server: ProviderServer) -> str:
+        return server.url
+
+    def entry(self, server: ProviderServer, **more: Any) -> BackendSettings:
+        about = {"name": "Remote", "kind": self.kind, "model": server.model, "key": "TEST_KEY", "timeout": 5.0}
+        settings = {**about, "base_url": self.address(server), **more}
+        return BackendSettings(**{name: value for name, value in settings.items() if value is not None})
+
+    @abstractmethod
+    def key_sent(self, request: Request) -> str: ...
+
+    @abstractmethod
+    def roles(self, request: Request) -> list[str]:
+        """Who says what in a request, the system prompt left aside."""
+
+    @pytest.fixture(autouse=True)
+    def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+        # nothing is encrypted here, and the clients would spend most of the time on loading certificates
+        monkeypatch.setattr(ssl, "create_default_context", lambda *args, **more: _NO_TLS)
+
+    @pytest.fixture(autouse=True)
+    def _cleared_log(self, caplog: pytest.LogCaptureFixture) -> Any:
+        """The whole log as the app writes it holds no key."""
+        caplog.handler.setFormatter(log_formatter("text"))
+        caplog.set_level(logging.DEBUG)
+        caplog.set_level(logging.INFO, "aiosqlite")
+        yield
+        assert CANARY not in caplog.text
+
+    async def test_a_reply_streams_with_the_providers_own_count(self, tmp_path: Path) -> None:
+        with self.server(Reply(["Hello", ", ", "wörld"], pause=APART)) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+                stored = await house.turns.store.history(house.runs[0].conversation_id)
+        assert [e["content"] for e in of(told, "token")] == ["Hello", ", ", "wörld"]
+        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello, wörld")
+        assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 3}
+        assert of(told, "model_end")[-1]["usage"] == told[-1]["usage"]
+        assert told[-1]["timing"]["ttft_s"] >= APART
+        assert [(m.role, m.text, m.standing, m.note) for m in stored] == [
+            ("user", "Hi", "whole", None),
+            ("assistant", "Hello, wörld", "whole", None),
+        ]
+
+    async def test_thinking_comes_before_the_reply_and_is_not_in_it(self, tmp_path: Path) -> None:
+        with self.server(Reply(["Yes", "."], thinking=["Hm", ", well"])) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert [e["content"] for e in of(told, "reasoning")] == ["Hm", ", well"]
+        assert (told[-1]["content"], told[-1]["usage"]) == ("Yes.", {"input_tokens": 7, "output_tokens": 4})
+        phases = list(dict.fromkeys(e["phase"] for e in of(told, "status")))
+        assert phases == ["queued", "waiting", "thinking", "streaming"]
+
+    async def test_thinking_in_tags_is_told_apart_wherever_they_are_split(self, tmp_path: Path) -> None:
+        with self.server(Reply(["<thi", "nk>Hm", ", well</th", "ink>\n\nYes", "."])) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert (text_of(told, "reasoning"), told[-1]["content"]) == ("Hm, well", "Yes.")
+
+    @pytest.mark.parametrize("name", FAILURES)
+    async def test_a_failure_is_told_and_keeps_what_was_written(self, tmp_path: Path, name: str) -> None:
+        failure = FAILURES[name]
+        with self.server(failure.answer) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+                stored = await house.turns.store.history(house.runs[0].conversation_id)
+        last = told[-1]
+        assert (last["type"], last["code"], last["retryable"]) == ("error", failure.code, failure.retryable)
+        assert any(words in last["message"] for words in failure.said.split("|")), last["message"]
+        assert last["content"] == failure.content
+        assert (stored[-1].text, stored[-1].standing) == (failure.content, "failed")
+        assert stored[-1].note == last["message"]
+        assert len(asked_for_replies(server)) == failure.asked
+        again = [e for e in of(told, "status") if "Attempt" in e["content"]]
+        assert [e["phase"] for e in again] == ["queued"] * (failure.asked - 1)
+
+    async def test_a_closed_port_is_told_after_three_attempts(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            entry = self.entry(server, base_url=f"http://127.0.0.1:{free_port()}")
+        async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
+            told = await house.ask()
+            assert (told[-1]["code"], told[-1]["retryable"]) == ("backend_unavailable", True)
+            assert "cannot be reached" in told[-1]["message"]
+            assert len(of(told, "model_start")) == 3
+            assert house.backends.listed("anna")[0]["state"] == "unreachable"
+
+    async def test_a_refused_key_that_is_echoed_is_shown_nowhere(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with self.server(providers.BAD_KEY, listing=providers.BAD_KEY) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                await house.ask()
+                (listed,) = house.backends.listed("anna")
+                logging.getLogger("of the tests").error("refused %s", CANARY)
+                left = await house.left_behind()
+        assert self.key_sent(server.requests[0]) == CANARY
+        assert (listed["state"], listed["key"]) == ("key_refused", "everybody's")
+        assert "refused the key" in left
+        assert CANARY not in left
+        assert "refused [key]" in caplog.text
+
+    async def test_a_short_rate_limit_is_waited_for_and_told(self, tmp_path: Path) -> None:
+        with self.server(rate_limit(1), Reply()) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
+        first, second = asked_for_replies(server)
+        assert second.at - first.at >= 1
+        (again,) = (e["content"] for e in of(told, "status") if "Attempt" in e["content"])
+        assert "too many requests" in again
+        assert again.endswith("Attempt 2 of 3 in 1.0 s")
+
+    async def test_a_long_rate_limit_is_not_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with self.server(rate_limit(99), Reply()) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+                assert (told[-1]["code"], told[-1]["retryable"]) == ("rate_limited", True)
+                assert told[-1]["retry_after"] == 99
+                assert "wait 99 s" in told[-1]["message"]
+                (listed,) = house.backends.listed("anna")
+                assert (listed["state"], listed["ready"]) == ("rate_limited", False)
+                assert listed["until"] == pytest.approx(time.time() + 99, abs=5)
+                told = await house.ask("Again")
+                assert told[-1]["code"] == "rate_limited"
+                assert 90 < told[-1]["retry_after"] <= 99
+                assert len(asked_for_replies(server)) == 1, "the provider is left alone until then"
+
+                passed = SimpleNamespace(time=lambda: time.time() + 100, monotonic=time.monotonic)
+                monkeypatch.setattr(remote_module, "time", passed)
+                assert house.backends.listed("anna")[0]["state"] == "ready"
+                assert (await house.ask("Now"))[-1]["type"] == "complete"
+                assert house.backends.listed("anna")[0]["until"] is None
+
+    @pytest.mark.parametrize(
+        ("answer", "content"),
+        [(Hang(), ""), (Reply(breaks="hang", after=1), "Hello")],
+        ids=["no answer", "one piece"],
+    )
+    async def test_a_silent_provider_is_given_up(self, tmp_path: Path, answer: Any, content: str) -> None:
+        with self.server(answer) as server:
+            async with housed(tmp_path, self.entry(server, timeout=0.4), TEST_KEY=CANARY) as house:
+                begun = time.monotonic()
+                told = await house.ask()
+                assert time.monotonic() - begun < 3
+                assert (told[-1]["type"], told[-1]["code"], told[-1]["retryable"]) == ("error", "timeout", True)
+                assert told[-1]["content"] == content
+                await until(lambda: server.disconnects and not server.open_streams, 1)
+        assert len(asked_for_replies(server)) == 1
+
+    async def test_a_slow_provider_that_goes_on_is_not_given_up(self, tmp_path: Path) -> None:
+        with self.server(Reply(["word "] * 4, pause=0.2)) as server:
+            async with housed(tmp_path, self.entry(server, timeout=0.5), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "word " * 4)
+
+    async def test_bytes_that_drip_in_make_whole_characters(self, tmp_path: Path) -> None:
+        text = ["Grüße ", "世界", "🎉", " e\u0301"]
+        with self.server(Reply(text, thinking=["思考"], drip=5, pause=0.0002)) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert [e["content"] for e in of(told, "token")] == text
+        assert text_of(told, "reasoning") == "思考"
+
+    async def test_a_reply_cut_at_the_longest_reply_says_so(self, tmp_path: Path) -> None:
+        with self.server(Reply(finish="length")) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                cut = await house.ask(tuning=Tuning(max_tokens=3))
+                whole = await house.ask(tuning=Tuning(max_tokens=4))
+                notes = [(await house.turns.store.history(run.conversation_id))[-1].note for run in house.runs]
+        assert cut[-1]["type"] == whole[-1]["type"] == "complete"
+        assert notes == ["Cut at the longest reply, 3 tokens.", None]
+
+    async def test_each_of_many_stops_ends_the_connection(self, tmp_path: Path) -> None:
+        choice, stops = random.Random(3), 0
+        with self.server(Reply(), Reply(["word "] * 5000, pause=0.004)) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                await house.ask()  # from now on its model is there
+                async with asyncio.timeout(30):
+                    while stops < 20:
+                        run = await house.start()
+                        await asyncio.sleep(choice.uniform(0, 0.08))
+                        stops += server.open_streams
+                        stopping = asyncio.create_task(run.stop("user"))
+                        await closed_within(server, 0.5)
+                        await asyncio.wait_for(stopping, 2)
+                        assert check_run(run)[-1]["reason"] == "user"
+                await until(lambda: len(server.disconnects) == len(asked_for_replies(server)) - 1, 0.5)
+                await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, 0.5)
+
+    async def test_turns_alternate_even_after_one_that_failed(self, tmp_path: Path) -> None:
+        with self.server(Reply(["One"]), providers.BAD_KEY, Reply(["Three"])) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                await house.ask("first", memory="full")
+                at = house.runs[0].conversation_id
+                await house.ask("second", conversation_id=at, memory="full")
+                await house.ask("third", conversation_id=at, memory="full")
+        third = asked_for_replies(server)[-1]
+        assert self.roles(third) == ["user", "assistant", "user"]
+        sent = json.dumps(third.body)
+        assert [words in sent for words in ("first", "One", "second", "third")] == [True, True, False, True]
+
+    async def test_the_key_is_in_one_header_and_nowhere_else(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                await house.health()
+                await house.ask()
+        assert {request.method for request in server.requests} == {"GET", "POST"}
+        assert len(asked_for_replies(server)) == 1
+        for request in server.requests:
+            assert self.key_sent(request) == CANARY
+            assert [CANARY in value for value in request.headers.values()].count(True) == 1
+            assert CANARY not in request.path
+            assert CANARY not in json.dumps(request.body)
+
+    async def test_variables_that_the_sdks_read_change_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        variables = {
+            "OPENAI_API_KEY": "env-openai",
+            "OPENAI_API_BASE": nowhere,
+            "OPENAI_BASE_URL": nowhere,
+            "OPENAI_PROXY": nowhere,
+            "GOOGLE_API_KEY": "env-google",
+            "GEMINI_API_KEY": "env-gemini",
+            "GOOGLE_GENAI_USE_VERTEXAI": "true",
+            "GOOGLE_GENAI_USE_ENTERPRISE": "true",
+            "GOOGLE_CLOUD_PROJECT": "env-project",
+            "GOOGLE_CLOUD_LOCATION": "env-location",
+            "GOOGLE_GEMINI_BASE_URL": nowhere,
+        }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        before = dict(os.environ)
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server)) as house:
+                house.backends.keys.put("anna", "Remote", CANARY)
+                assert (await house.health()).ready
+                told = await house.ask()
+                with pytest.raises(ChatError) as refused:
+                    await house.start(visitor="ben")
+                assert CANARY not in await house.left_behind()
+        assert told[-1]["type"] == "complete"
+        assert refused.value.code == "missing_key"
+        assert {self.key_sent(request) for request in server.requests} == {CANARY}
+        assert "env-" not in "".join(map(str, server.requests))
+        assert dict(os.environ) == before
+
+    async def test_visitors_with_their_own_keys_use_each_their_own(self, tmp_path: Path) -> None:
+        def answer(request: Request) -> Reply:
+            return Reply(["for ", self.key_sent(request)[-4:]], pause=0.05)
+
+        visitors = ["anna", "ben", "cleo", None]
+        with self.server(answer) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY + "-all") as house:
+                for visitor in ("anna", "ben"):
+                    house.backends.keys.put(visitor, "Remote", f"{CANARY}-{visitor}")
+                before = dict(os.environ)
+                told = await asyncio.gather(*(house.ask(visitor=visitor) for visitor in visitors))
+                assert dict(os.environ) == before
+                whose = [house.backends.listed(visitor)[0]["key"] for visitor in visitors]
+                left = await house.left_behind()
+        assert [t[-1]["content"] for t in told] == ["for anna", "for -ben", "for -all", "for -all"]
+        assert whose == ["yours", "yours", "everybody's", "everybody's"]
+        assert CANARY not in left
+
+    @pytest.mark.parametrize(
+        ("listing", "state", "reason"),
+        [
+            (None, "ready", ""),
+            (Raw(), "ready", ""),
+            (providers.BAD_KEY, "key_refused", "the key of this place"),
+            (providers.FORBIDDEN, "key_refused", "the key of this place"),
+            (providers.OVERLOADED, "unreachable", "HTTP 503"),
+            (rate_limit(7), "rate_limited", "too many requests"),
+            (Drop(), "unreachable", "broke off"),
+            (Hang(), "unreachable", "did not answer"),
+        ],
+        ids=["truth", "page", "401", "403", "503", "429", "drop", "hang"],
+    )
+    async def test_a_probe_tells_how_it_is(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listing: Any, state: str, reason: str
+    ) -> None:
+        monkeypatch.setattr(remote_module, "PROBE_S", 0.3 if isinstance(listing, Hang) else 3.0)
+        with self.server(listing=listing) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                begun = time.monotonic()
+                health = await house.health()
+                assert time.monotonic() - begun < 2
+                assert (health.state, health.ready) == (state, state == "ready")
+                assert reason in health.reason
+                assert CANARY not in health.reason
+                if state == "rate_limited":
+                    assert health.until == pytest.approx(time.time() + 7, abs=2)
+                house.backends.listed("anna")
+                await asyncio.sleep(0.02)
+                await until(lambda: not server.open_streams, 1)
+        assert [request.method for request in server.requests] == ["GET"], "fresh news is not asked for again"
+
+    async def test_a_probe_of_a_closed_port_says_that_nobody_is_there(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            entry = self.entry(server, base_url=f"http://127.0.0.1:{free_port()}")
+        async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
+            health = await house.health()
+        assert health.state == "unreachable"
+        assert "cannot be reached" in health.reason
+
+    async def test_a_model_that_the_server_does_not_have_is_unavailable(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server, model="other"), TEST_KEY=CANARY) as house:
+                health = await house.health()
+                assert health.state == "unavailable"
+                assert "'other'" in health.reason
+
+    async def test_without_a_key_nobody_is_asked(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server)) as house:
+                (listed,) = house.backends.listed("anna")
+                assert (listed["state"], listed["key"]) == ("key_missing", "missing")
+                assert "TEST_KEY" in listed["reason"]
+                with pytest.raises(ChatError) as refused:
+                    await house.start()
+                assert refused.value.code == "missing_key"
+        assert server.requests == []
+
+    async def test_options_that_the_class_refuses_are_told(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            entry = self.entry(server, options={"temperature": "hot"})
+            async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
+                told = await house.ask()
+                assert told[-1]["code"] == "backend_unavailable"
+                assert "its options are not accepted" in told[-1]["message"]
+                assert CANARY not in told[-1]["message"]
+        assert asked_for_replies(server) == []
