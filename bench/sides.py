@@ -21,6 +21,7 @@ from backends import KINDS, Backends, Key, Options
 from backends.llama_child import BATCH
 from backends.local import LocalBackend
 from backends.weights import BUNDLED, find_weights
+from logs import begin_log
 from memory.messages import Tuning
 from memory.store import Store
 from runs.events import Token
@@ -84,6 +85,7 @@ def _has_text(chunk: dict[str, Any]) -> bool:
 
 async def _ours() -> None:
     """Serves with turns as the page starts them, each run's log followed to its end."""
+    begin_log("text")  # to standard error: the answers go to standard output
     KINDS["local"] = "bench.sides:Steady"
     folder = Path(tempfile.mkdtemp(prefix="rate-"))
     settings = Settings(
