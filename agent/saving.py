@@ -1,8 +1,10 @@
-"""One reply on its way into the store: written as it grows, whole at the end, and again later where that failed."""
+"""Replies on their way into the store: written as they grow, whole at the end, and again later where that failed."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import replace
 from functools import reduce
 
@@ -22,25 +24,52 @@ _AGAIN_S = (1, 2, 4, 8, 15, 30, 60, 120, 240)
 """Pauses before each further attempt to save an ended reply."""
 
 
+class Growing:
+    """Keeps what is stored of all replies under way up with their runs: together, in one transaction."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._runs: dict[str, tuple[LiveRun, Message]] = {}
+        self._writing: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def kept(self, run: LiveRun, reply: Message) -> Iterator[None]:
+        """Within the block what is stored of the reply is at most a second old."""
+        self._runs[run.id] = run, reply
+        if self._writing is None or self._writing.done():
+            # in a context of its own: it outlives the page or request that this run is for
+            self._writing = asyncio.create_task(self._write(), name="grow", context=Context())
+        try:
+            yield
+        finally:
+            del self._runs[run.id]
+
+    def close(self) -> None:
+        if self._writing:
+            self._writing.cancel()
+
+    async def _write(self) -> None:
+        """As long as there are any; a failure heals with the next write."""
+        while self._runs:
+            await asyncio.sleep(_EVERY_S)
+            now = [
+                (run, replace(saved, text=run.text, parts=parts_of(run.state))) for run, saved in self._runs.values()
+            ]
+            grown = [(run, reply) for run, reply in now if reply != self._runs[run.id][1]]
+            try:
+                if grown:
+                    await self._store.grow([reply for _, reply in grown])
+                self._runs |= {run.id: (run, reply) for run, reply in grown if run.id in self._runs}
+            except ChatError as e:
+                logger.warning("replies under way: %s", e.message)
+
+
 class ReplySaver:
-    """Keeps the stored copy of `reply` up with its run."""
+    """Stores `reply` as its run ends."""
 
     def __init__(self, store: Store, reply: Message) -> None:
         self._store, self._reply = store, reply
         self._again: asyncio.Task[None] | None = None
-
-    async def follow(self, run: LiveRun) -> None:
-        """Writes the reply so far, at least every second, until cancelled; a failure heals with the next write."""
-        saved = self._reply
-        while True:
-            await asyncio.sleep(_EVERY_S)
-            grown = replace(self._reply, text=run.text, parts=parts_of(run.state))
-            if grown != saved:
-                saved = grown
-                try:
-                    await self._store.grow(grown)
-                except ChatError as e:
-                    logger.warning("run %s: %s", run.id, e.message)
 
     async def end(self, run: LiveRun, closing: Sequence[Entry]) -> None:
         """Writes the ended reply and the record. Where that fails it raises, and tries again in the background."""

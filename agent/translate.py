@@ -105,13 +105,12 @@ def _custom(raw: Mapping[str, Any], data: Any) -> list[Event]:
     return []
 
 
-def _with(notes: Notes, step_id: str, call: Call) -> Notes:
-    return replace(notes, calls={**notes.calls, step_id: call})
-
-
 def _pieces(chunk: AIMessage, notes: Notes, step_id: str) -> tuple[list[Event], Notes]:
-    thought, text, call = read_piece(chunk, notes.calls.get(step_id, Call()))
-    return _told(thought, text, _with(notes, step_id, call))
+    known = notes.calls.get(step_id)
+    thought, text, call = read_piece(chunk, known or Call())
+    if call is not known:
+        notes = replace(notes, calls={**notes.calls, step_id: call})
+    return _told(thought, text, notes)
 
 
 def _told(thought: str, text: str, notes: Notes) -> tuple[list[Event], Notes]:
@@ -122,8 +121,9 @@ def _told(thought: str, text: str, notes: Notes) -> tuple[list[Event], Notes]:
         found.append(events.Reasoning(thought))
     if text:
         found.append(events.Token(notes.gap + text, tokens))
-        notes = replace(notes, wrote=True, gap="")
-    return found, replace(notes, tokens=tokens) if found else notes
+    if not found:
+        return found, notes
+    return found, replace(notes, tokens=tokens, wrote=notes.wrote or bool(text), gap="" if text else notes.gap)
 
 
 def _new(value: Any, notes: Notes) -> tuple[list[events.JSON], Notes]:

@@ -21,7 +21,7 @@ from agent.commands import read_command
 from agent.given import Given, LoadHistory, LoadSummary, Turn, give
 from agent.loop import Kit, RoundsError, agent_events
 from agent.quota import Quota
-from agent.saving import ReplySaver
+from agent.saving import Growing, ReplySaver
 from agent.summaries import Job, Summarizer
 from agent.tools import Toolbox
 from backends import Backend, Backends, Key, Options
@@ -110,6 +110,7 @@ class Turns:
         limits = settings.limits
         self.quota = Quota(limits, runs)
         self.line = Line(limits.runs)
+        self.growing = Growing(store)
         self.watchers: list[Callable[[LiveRun], None]] = []
         """Told of each run that has ended."""
         self.closing = False
@@ -163,12 +164,8 @@ class Turns:
         summary = partial(self.summarizer.summary, run.conversation_id)
 
         async def work(run: LiveRun) -> None:
-            following = asyncio.create_task(saver.follow(run), name=f"grow {run.id}")
-            try:
+            with self.growing.kept(run, reply):
                 await self._answer(run, turn, asked, history, summary)
-            finally:
-                following.cancel()
-                await asyncio.wait({following})
 
         run.start(work, saver.end)
         self._watch(run)
@@ -192,6 +189,7 @@ class Turns:
         """Ends the live runs, and what goes on between turns."""
         self.closing = True
         await self.runs.stop_all()
+        self.growing.close()
         await self.summarizer.close()
         if self._mirroring:
             await asyncio.wait(self._mirroring, timeout=_MIRROR_S)

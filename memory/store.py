@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from sqlalchemy import case, delete, func, insert, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from memory.branches import line, newest_below, path_to
@@ -205,11 +205,12 @@ class Store(Database):
                 await db.execute(insert(messages), rows)
                 await _go_on_from(db, conversation_id, head)
 
-    async def grow(self, reply: Message) -> None:
-        """The reply so far."""
-        so_far = {"text": storable(reply.text), "parts": parts_column(reply)}
+    async def grow(self, replies: Sequence[Message]) -> None:
+        """Each reply so far, in one transaction; one that has ended meanwhile is left as it ended."""
+        growing = update(messages).where(messages.c.id == bindparam("reply"), messages.c.standing == "growing")
+        rows = [{"reply": one.id, "text": storable(one.text), "parts": parts_column(one)} for one in replies]
         async with self.writing() as db:
-            await db.execute(update(messages).where(messages.c.id == reply.id).values(so_far))
+            await db.execute(growing, rows)
 
     async def end_turn(self, run: LiveRun, reply: Message, record: str) -> None:
         """The reply as it ended and the run's record (JSON lines), in one transaction."""

@@ -20,7 +20,7 @@ class RunLog:
         self.left_at = clock()
         """When the last follower left (or the log was made), epoch seconds."""
         self._clock = clock
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: set[asyncio.Future[bool]] = set()
 
     def prepare(self, events: Iterable[Event]) -> list[Entry]:
         """Entries that take the next places, not yet in the log."""
@@ -49,8 +49,7 @@ class RunLog:
 
     def _wake(self) -> None:
         for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+            _resolve(waiter, True)
         self._waiting.clear()
 
     async def follow(
@@ -79,11 +78,19 @@ class RunLog:
             self.left_at = self._clock()
 
     async def _wait(self, seconds: float | None) -> bool:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Whether something came before so many seconds were over; without `asyncio.wait`, for it is once a token."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
         self._waiting.add(waiter)
+        over = None if seconds is None else loop.call_later(seconds, _resolve, waiter, False)
         try:
-            done, _ = await asyncio.wait({waiter}, timeout=seconds)
-            return bool(done)
+            return await waiter
         finally:
+            if over:
+                over.cancel()
             self._waiting.discard(waiter)
-            waiter.cancel()
+
+
+def _resolve(waiter: "asyncio.Future[bool]", came: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(came)

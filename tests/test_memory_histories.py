@@ -58,7 +58,7 @@ async def test_what_still_grows_is_not_kept(store: Store) -> None:
     _, reply = await begin(store, run, "one")
     two, _ = await begin(store, a_run(), "two")  # as after a reply that could not be saved
     assert await before(histories, two) == ["one", ""]
-    await store.grow(reply.__class__(reply.id, "assistant", "grown"))
+    await store.grow([reply.__class__(reply.id, "assistant", "grown")])
     assert await before(histories, two) == ["one", "grown"]
 
 

@@ -59,7 +59,7 @@ async def test_other_threads_may_use_it_synchronously(store: Store) -> None:
 
 async def test_a_reply_that_was_cut_says_so(store: Store) -> None:
     _, reply = await begin(store, a_run(), "Hi")
-    await store.grow(replace(reply, text="Hel"))
+    await store.grow([replace(reply, text="Hel")])
     found = (await ConversationHistory(store, "c").aget_messages())[-1]
     assert (found.text, found.additional_kwargs) == ("Hel", {"standing": "growing"})
 

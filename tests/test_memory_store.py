@@ -61,7 +61,7 @@ async def test_a_reply_grows_and_ends_with_its_record(store: Store) -> None:
         Part("tool", "391", 2.0, None, "calculator", {"expression": "17*23"}),
     )
     grown = replace(reply, text="Hel", parts=(thought, call))
-    await store.grow(grown)
+    await store.grow([grown])
     assert (await store.history("c"))[-1] == grown
     parts = (thought, replace(call, end=3.0, error="cancelled"))
     ended = replace(reply, text="Hello", standing="stopped", note="Stopped by you", parts=parts)
@@ -157,7 +157,7 @@ async def test_a_run_that_ends_after_its_conversation_was_deleted_leaves_nothing
 
 async def test_what_a_dead_process_left_growing_is_interrupted(store: Store, reopened: Any) -> None:
     _, reply = await begin(store, a_run(), "Hi")
-    await store.grow(replace(reply, text="Hel"))
+    await store.grow([replace(reply, text="Hel")])
     last: Message = (await (await reopened()).history("c"))[-1]
     assert (last.text, last.standing) == ("Hel", "interrupted")
 
