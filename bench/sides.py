@@ -19,7 +19,7 @@ from agent.loop import warm_up
 from agent.turns import Ask, Turns
 from backends import KINDS, Backends, Key, Options
 from backends.llama_child import BATCH
-from backends.local import LocalBackend
+from backends.local import BUNDLED_REPEAT, LocalBackend
 from backends.weights import BUNDLED, find_weights
 from logs import begin_log
 from memory.messages import Tuning
@@ -64,6 +64,7 @@ def _bare() -> None:
     def reply(prompt: str, came: list[tuple[float, str]]) -> None:
         messages = [system, {"role": "user", "content": prompt}]
         wanted = {"messages": messages, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True, "stream": True}
+        wanted["repeat_penalty"] = BUNDLED_REPEAT
         server.handle_chat_completions(json.dumps(wanted), lambda chunk: came.append((time.time(), chunk)))
 
     def replies(prompts: list[str]) -> Moments:

@@ -300,7 +300,9 @@ async def test_a_killed_process_is_told_and_started_again(own: LocalBackend) -> 
     assert "next message" in own.health().reason
     await own.wait_ready()
     assert own.health().state == "ready"
-    assert (await own.chat_model(Options(max_tokens=3)).ainvoke([HumanMessage("Hi")])).text
+    model: Any = own.chat_model(Options(max_tokens=3))
+    assert (await model.ainvoke([HumanMessage("Hi")])).text
+    assert model.extra_body["repeat_penalty"] > 1, "or so small a model goes round in circles"
     child = psutil.Process(own._process.pid)
     await own.close()
     assert not child.is_running()
