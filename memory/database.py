@@ -20,8 +20,8 @@ from runs.errors import ChatError
 
 logger = logging.getLogger(__name__)
 
-_BUSY_MS = 2500
-"""How long a locked database is waited for; less than the time that a run's end waits for its saving."""
+_BUSY_MS = 1200
+"""How long a locked database is waited for: by replies that grow and then by one that ends, less than its run waits."""
 _CONNECT_S = 3
 _TURN_S = 15.0
 """For a write to wait until those before it are done."""
