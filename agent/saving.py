@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import replace
 from functools import reduce
@@ -31,11 +31,14 @@ class Growing:
         self._store = store
         self._runs: dict[str, tuple[LiveRun, Message]] = {}
         self._writing: asyncio.Task[None] | None = None
+        self._none = asyncio.Event()
+        """Set as the last of them ends: nobody is left to wait for."""
 
     @contextmanager
     def kept(self, run: LiveRun, reply: Message) -> Iterator[None]:
         """Within the block what is stored of the reply is at most a second old."""
         self._runs[run.id] = run, reply
+        self._none.clear()
         if self._writing is None or self._writing.done():
             # in a context of its own: it outlives the page or request that this run is for
             self._writing = asyncio.create_task(self._write(), name="grow", context=Context())
@@ -43,6 +46,8 @@ class Growing:
             yield
         finally:
             del self._runs[run.id]
+            if not self._runs:
+                self._none.set()
 
     def close(self) -> None:
         if self._writing:
@@ -51,7 +56,9 @@ class Growing:
     async def _write(self) -> None:
         """As long as there are any; a failure heals with the next write."""
         while self._runs:
-            await asyncio.sleep(_EVERY_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY_S):
+                    await self._none.wait()
             now = [
                 (run, replace(saved, text=run.text, parts=parts_of(run.state))) for run, saved in self._runs.values()
             ]

@@ -2,6 +2,7 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,3 +63,18 @@ async def test_a_reply_that_a_locked_database_refused_is_told_and_saved_later(
         await asyncio.sleep(0.02)
     assert reply.text == told[-1]["content"]
     assert (await turns.store.record(run.id)).count("\n") == len(told) - 1
+
+
+async def test_nothing_waits_to_store_replies_once_the_last_has_ended(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "_EVERY_S", 60)
+
+    def growing() -> list[asyncio.Task[Any]]:
+        return [task for task in asyncio.all_tasks() if task.get_name() == "grow"]
+
+    for _ in range(2):
+        run = await turns.start(Ask("tour", "anna", backend="Slow script"))
+        await until(growing)
+        await run.stop("user")
+        await until(lambda: not growing(), 1)
