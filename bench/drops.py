@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import connect
 
 from app import App
+from bench.ports import free_port
 from settings import BackendSettings, LimitSettings, Settings
 
 _TOKENS, _RATE = 200, 100
@@ -165,9 +166,6 @@ async def _left(app: App) -> dict[str, int]:
 
 def _launched(folder: Path) -> App:
     model: Any = {"class": "bench.model:ScriptedModel"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     app = App(
         Settings(
             backends=[BackendSettings(name="Bench", kind="langchain", options={"log": str(folder / "log")}, **model)],
@@ -175,7 +173,7 @@ def _launched(folder: Path) -> App:
             data=folder,
             database_url=f"sqlite:///{folder / 'glassbox.db'}",
             host="127.0.0.1",
-            port=port,
+            port=free_port(),
         )
     )
     app.launch()

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ import httpx
 import psutil
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
+
+from bench.ports import free_port
 
 _ROOT = Path(__file__).parent.parent
 _START_S, _END_S = 90.0, 15.0
@@ -54,9 +55,7 @@ class Killable:
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         folder.mkdir(exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._data, self._said, self._config = folder / "data", folder / "said.txt", folder / "glassbox.toml"
         self.configure(config)

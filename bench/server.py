@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 import psutil
 
 from bench.model import earlier_messages
+from bench.ports import free_port
 from components.session import DRAWN
 
 _ROOT = Path(__file__).parent.parent
@@ -65,9 +65,7 @@ class Server:
         self.site, self.history = site, history
         self.folder = Path(tempfile.mkdtemp(prefix="server-"))
         self.log = self.folder / "model.jsonl"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
 
     def __enter__(self) -> "Server":

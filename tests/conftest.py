@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,12 +42,6 @@ async def until(condition: Callable[[], Any], most: float = 20) -> None:
     async with asyncio.timeout(most):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def scripted(name: str = "Script", speed: float = FAST, context: int = 8192) -> BackendSettings:

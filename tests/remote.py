@@ -23,6 +23,7 @@ from agent import attempts
 from agent.turns import Ask, Turns
 from backends import Backend, Backends, Health
 from backends import remote as remote_module
+from bench.ports import free_port
 from logs import log_formatter
 from memory.messages import Tuning
 from memory.store import Store
@@ -31,7 +32,7 @@ from runs.live import LiveRun
 from runs.registry import Runs
 from settings import BackendSettings, LimitSettings, Settings
 from tests import providers
-from tests.conftest import free_port, until
+from tests.conftest import until
 from tests.grammar import check_run
 from tests.local import _taken_by_others
 from tests.providers import Drop, Hang, ProviderServer, Raw, Reply, Request, rate_limit

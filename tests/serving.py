@@ -12,8 +12,9 @@ import httpx_sse
 from websockets.asyncio.client import ClientConnection, connect
 
 from app import App
+from bench.ports import free_port
 from settings import Settings
-from tests.conftest import free_port, scripted
+from tests.conftest import scripted
 
 Events = list[dict[str, Any]]
 NAMES = {"done": "complete", "failed": "error"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import free_port
+from bench.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = '[[backends]]\nname = "Slow script"\nkind = "scripted"\noptions = { speed = 2 }\n'

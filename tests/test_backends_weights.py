@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from backends.weights import WeightsError, bundled_weights, find_weights, is_weights_name
-from tests.conftest import free_port
+from bench.ports import free_port
 from tests.hub import HubServer
 from tests.server import Request, Wire
 

@@ -14,7 +14,7 @@ import httpx
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from tests.conftest import free_port
+from bench.ports import free_port
 from tests.providers import OpenAIServer
 from tests.server import Request, Server, Wire
 

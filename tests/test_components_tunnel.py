@@ -10,9 +10,10 @@ import httpx
 import pytest
 from gradio import networking, tunneling
 
+from bench.ports import free_port
 from components import tunnel
 from components.tunnel import TunnelError, open_tunnel
-from tests.conftest import free_port, until
+from tests.conftest import until
 from tests.serving import client_of, events_of, launched, refused
 from tests.sharing import ENDS, REFUSED, SILENT, ShareServer, share_server
 

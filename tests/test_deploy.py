@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import free_port
+from bench.ports import free_port
 from tests.server import Request, Server, Wire
 
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,8 @@ import pytest
 import structlog
 
 from backends.keys import Key
+from bench.ports import free_port
 from logs import log_formatter
-from tests.conftest import free_port
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = '[[backends]]\nname = "Script"\nkind = "scripted"\noptions = { speed = 1000 }\n'

@@ -15,7 +15,7 @@ import pytest
 from agent.tools import wikipedia as module
 from agent.tools.streaming import told_to
 from agent.tools.wikipedia import wikipedia
-from tests.conftest import free_port
+from bench.ports import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:`langchain-community`:DeprecationWarning")
 

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from app import App
+from bench.ports import free_port
 from settings import LimitSettings, Settings, ToolSettings
-from tests.conftest import free_port, scripted
+from tests.conftest import scripted
 
 MOST = 20_000
 

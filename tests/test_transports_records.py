@@ -12,10 +12,11 @@ import pytest
 
 from agent.turns import Ask
 from app import App
+from bench.ports import free_port
 from runs.events import Entry, Status
 from runs.live import LiveRun
 from settings import Settings
-from tests.conftest import free_port, scripted
+from tests.conftest import scripted
 from tests.grammar import check
 from transports import records
 

@@ -12,9 +12,10 @@ from pydantic import SecretStr
 
 from agent.turns import Ask
 from app import App
+from bench.ports import free_port
 from runs.errors import ChatError
 from settings import BackendSettings, LimitSettings, Settings
-from tests.conftest import free_port, scripted
+from tests.conftest import scripted
 from transports.identity import COOKIE
 
 SECRET, VISITORS = "sk-of-the-operator", "sk-of-a-visitor"

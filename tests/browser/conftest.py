@@ -6,7 +6,6 @@ fixtures end with this package, not with the session.
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playwright
+
+from bench.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 _QUIET = [
@@ -41,9 +42,7 @@ class RunningApp:
     """
 
     def __init__(self, folder: Path, config: str = "[limits]\nreply_tokens = 800\n", **environment: str) -> None:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.data = folder / "data"
         self.log = folder / "log.txt"
