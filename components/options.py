@@ -105,7 +105,7 @@ def render_options(backend: Backend, key: Key | None, tuning: Tuning | None = No
         *drawn,
         gr.update(label=_TOOLS if backend.chooses_tools else f"{_TOOLS} · {_BY_NAME}", **tools),
         gr.update(visible=backend.settings.key_name is not None),
-        gr.update(value="", label=label, placeholder=told),
+        gr.update(label=label, placeholder=told),
         gr.update(visible=own),
     )
 

@@ -113,8 +113,10 @@ def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane) -> 
     known = [choices.backend, choices.about]
     choices.about.news(choosing.on_news, None, known, **_QUIET)
     choices.memory.input(choosing.on_mode, [choices.memory], choices.parameters, **_QUIET)
-    choices.backend.input(choosing.on_choose, [choices.backend], options.drawn, **_QUIET)
-    gr.on(
+    # a dropdown tells of its input when it is left too: what is drawn then must not touch a key that is being typed
+    choices.backend.input(choosing.on_choose, [choices.backend], options.drawn, trigger_mode="always_last", **_QUIET)
+    choices.backend.change(None, None, [options.key], js="() => ''", **_QUIET)
+    tried = gr.on(
         [options.key.submit, options.use_key.click],
         choosing.on_key,
         [options.key, choices.backend],
@@ -122,4 +124,5 @@ def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane) -> 
         trigger_mode="once",
         **_QUIET,
     )
+    tried.success(None, None, [options.key], js="() => ''", **_QUIET)
     options.forget_key.click(choosing.on_forget_key, [choices.backend], [*known, *options.drawn], **_QUIET)

@@ -4,7 +4,7 @@ const line = element.querySelector('p'), menu = element.querySelector('.menu');
 const chosen = () => document.querySelector('#backend input')?.value ?? '';
 const phase = () => document.querySelector('#agent-state [data-phase]')?.dataset.phase ?? '';
 const ENDED = ['complete', 'stopped', 'error'];
-let backends = [], timer = null, asked = 0, untold = false;
+let backends = [], told = 0, timer = null, asked = 0, untold = false; // `told`: how often what is known was asked for or given
 
 function current() {
   const name = chosen();
@@ -48,8 +48,11 @@ async function ask() {
   clearTimeout(timer);
   timer = null;
   asked = performance.now();
-  const before = backends;
-  try { backends = await (await fetch('backends')).json(); } catch { /* the next question may be answered */ }
+  const before = backends, mine = ++told;
+  try {
+    const answer = await (await fetch('backends')).json();
+    if (mine === told) backends = answer; // else something newer came first, such as what a key has changed
+  } catch { /* the next question may be answered */ }
   draw();
   untold ||= news(before, backends);
   tell();
@@ -72,6 +75,7 @@ function plan() {
 }
 
 watch('value', () => {
+  told += 1;
   backends = props.value ?? [];
   draw();
   plan();
@@ -86,5 +90,9 @@ const looking = setInterval(() => {
   was = now;
   tell();
 }, 200);
-// whoever opens the dropdown wants to know how things are now
-document.querySelector('#backend')?.addEventListener('focusin', () => { if (performance.now() - asked > 3000) ask(); });
+// Whoever opens the dropdown wants to know how things are now; it may be drawn later than this, and anew.
+function opened({ target }) {
+  if (!element.isConnected) return document.removeEventListener('focusin', opened);
+  if (target.closest('#backend') && performance.now() - asked > 3000) ask();
+}
+document.addEventListener('focusin', opened);

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import APIResponse, Browser, Route
 
 from tests.browser.conftest import Chat, RunningApp
 from tests.providers import BAD_KEY, Drop, GeminiServer, OpenAIServer, Reply, rate_limit
@@ -175,6 +175,47 @@ def test_a_refused_key_is_forgotten_and_a_good_one_can_be_taken_back(chat: Chat,
     assert house.openai.requests[-1].headers["authorization"] == "Bearer right"
     chat.page.click("#forget-key")
     about(chat, "it needs a key")
+
+
+def test_an_answer_that_comes_late_takes_nothing_back(chat: Chat) -> None:
+    late: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        if late:
+            route.continue_()
+        else:
+            late.append((route, route.fetch()))
+
+    chat.page.wait_for_timeout(3100)  # who opens the dropdown sooner is told what is known
+    chat.page.route("**/backends", hold)
+    chat.choose("backend", "Keyed")
+    use_key(chat, "right")
+    about(chat, "It uses your key.")
+    ((route, answer),) = late
+    with chat.page.expect_event("requestfinished"):
+        route.fulfill(response=answer)
+    chat.page.wait_for_timeout(300)
+    assert "It uses your key." in (chat.page.text_content("#about p") or "")
+
+
+def test_a_key_stays_as_it_is_typed_but_goes_with_its_backend(chat: Chat) -> None:
+    held: list[Route] = []
+    chat.choose("backend", "Keyed")
+    chat.page.wait_for_selector("#key input", state="visible")
+    chat.page.wait_for_timeout(500)
+    chat.page.route("**/queue/join?*", lambda route: held.append(route))
+    chat.page.click("#backend input")
+    chat.page.fill("#key input", "half a ke")  # the dropdown has told of its input again as it was left
+    assert held
+    for route in held:
+        with chat.page.expect_response("**/queue/data?*"):
+            route.continue_()
+    chat.page.wait_for_timeout(500)
+    assert chat.page.input_value("#key input") == "half a ke"
+    chat.page.unroute("**/queue/join?*")
+    chat.choose("backend", "Gemini")
+    chat.page.get_by_label("Your key for Gemini").wait_for()
+    assert chat.page.input_value("#key input") == ""
 
 
 def test_a_key_is_nowhere_but_in_the_request(chat: Chat, house: House, browser: Browser) -> None:
