@@ -39,6 +39,9 @@ def build_page(handlers: Handlers) -> gr.Blocks:
         wire_options(handlers.choosing, choices, options)
         viewer.use(handlers.choosing.on_use, None, [choices.memory, *choices.parameters], **_QUIET)
         api(handlers.endpoint.chat, api_name="chat")
+    for listener in demo.fns.values():
+        if listener.fn is None:  # only the browser runs it; Gradio would let it be called without the line, and fail
+            listener.queue = True
     queued: gr.Blocks = demo.queue(default_concurrency_limit=None, api_open=False, max_size=200)
     return queued
 
