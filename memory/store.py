@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from sqlalchemy import bindparam, case, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from memory.branches import line, newest_below, path_to
@@ -319,9 +320,13 @@ def _in_line(given: Sequence[tuple[Role, str]]) -> list[Message]:
 async def _take_in(
     db: AsyncConnection, new: str, owner: str | None, given: Sequence[Message], title: str, now: float, values: JSON
 ) -> None:
-    """A conversation with the id `new`, and its messages."""
+    """A conversation with the id `new`, and its messages. Raises ChatError `busy` if another request was quicker."""
     values = {"id": new, "owner": owner, "title": title_of(title), "created": now, "updated": now, **values}
-    await db.execute(insert(conversations).values(values))
+    try:
+        await db.execute(insert(conversations).values(values))
+    except IntegrityError:
+        message = "This conversation has just been begun by another request: send this one again."
+        raise ChatError("busy", message, retryable=True) from None
     places: dict[str | None, int] = {None: 0}
     for message in given:
         places[message.id] = places[message.parent_id] + 1

@@ -178,6 +178,14 @@ async def test_turns_begun_together_all_find_their_place(store: Store) -> None:
         assert [m.role for m in found] == ["user", "assistant"] * 4
 
 
+async def test_of_two_that_begin_the_same_conversation_one_is_told_to_come_again(store: Store) -> None:
+    asked = [store.begin_turn(a_run("new"), text, earlier=[("user", "Hi"), ("assistant", "Hello")]) for text in "ab"]
+    done = await asyncio.gather(*asked, return_exceptions=True)
+    refused = [one for one in done if isinstance(one, ChatError)]
+    assert [(one.code, one.retryable) for one in refused] == [("busy", True)]
+    assert len(await store.history("new")) == 4
+
+
 async def test_a_turn_in_a_deleted_conversation_does_not_bring_it_back(store: Store) -> None:
     conversation_id = await store.create(None)
     await store.delete(conversation_id)
