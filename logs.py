@@ -7,6 +7,7 @@ that no text from outside can write a line of its own.
 import json
 import logging
 import re
+import warnings
 from typing import Any, Literal
 
 import structlog
@@ -42,6 +43,8 @@ def begin_log(form: Form) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", message="Pydantic serializer warnings")  # they quote what a model wrote
 
 
 def log_formatter(form: Form) -> logging.Formatter:

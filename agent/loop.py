@@ -4,12 +4,13 @@ import gc
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
 from agent.calls import Rules, tool_middleware
@@ -109,9 +110,19 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit, place: Place) ->
             offered = [one for one in request.tools if getattr(one, "name", None) not in kit.hidden]
             tools = offered if backend.chooses_tools else []
             async with place():
-                return await handler(request.override(messages=cast(Any, messages), tools=tools))
+                return _named(await handler(request.override(messages=cast(Any, messages), tools=tools)))
 
     return ModelMiddleware()
+
+
+def _named(response: "ModelResponse[Any]") -> "ModelResponse[Any]":
+    """With an id for each tool call: some servers give none, and a result must say whose it is."""
+    result = list(response.result)
+    for place, message in enumerate(result):
+        if isinstance(message, AIMessage) and not all(call["id"] for call in message.tool_calls):
+            calls = [{**call, "id": call["id"] or f"call_{uuid4().hex}"} for call in message.tool_calls]
+            result[place] = message.model_copy(update={"tool_calls": calls})
+    return replace(response, result=result)
 
 
 async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage]) -> list[BaseMessage]:

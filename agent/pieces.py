@@ -94,14 +94,19 @@ def _untagged(text: str, call: Call) -> tuple[str, str, Call]:
 def _thought(chunk: AIMessage) -> str:
     """The visible thinking in a chunk: the field that OpenAI's imitators use, or the content blocks of others."""
     if field := chunk.additional_kwargs.get("reasoning_content"):
-        return str(field)
+        return _words(field)
     return "".join(_block_thought(block) for block in _blocks(chunk) if block.get("type") in _THOUGHTS)
 
 
 def _block_thought(block: Mapping[str, Any]) -> str:
-    if plain := block.get("reasoning") or block.get("thinking"):
-        return str(plain)
-    return "".join(str(part.get("text") or "") for part in block.get("summary") or () if isinstance(part, dict))
+    return _words(block.get("reasoning") or block.get("thinking") or block.get("summary"))
+
+
+def _words(value: Any) -> str:
+    """A text, or those of a list of parts: Mistral's thinking and OpenAI's summaries come so."""
+    if isinstance(value, list):
+        return "".join(_words(part.get("text")) for part in value if isinstance(part, dict))
+    return str(value or "")
 
 
 def _blocks(chunk: AIMessage) -> list[dict[str, Any]]:

@@ -404,6 +404,8 @@ async def _stream(
                 if isinstance(event, events.Token) and run.state.pieces >= most:
                     run.notes.append(cut)
                     run.end_soon("limit")
+        if not run.text.strip() and cut not in run.notes:
+            run.notes.append("The model ended its reply without a word.")
     except RoundsError:
         run.notes.append(f"Ended after {kit.rounds} rounds of tool calls, the most that one reply may take.")
         run.end_soon("limit")

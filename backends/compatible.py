@@ -1,8 +1,8 @@
 """langchain-openai's chat model for every server that speaks OpenAI's protocol, not only for OpenAI's own.
 
 What others add to the protocol or leave out of it is met here: thinking in a field of its own (`reasoning_content` of
-DeepSeek, vLLM and llama.cpp, `reasoning` of Ollama and OpenRouter), `max_tokens` in place of `max_completion_tokens`,
-and a stream that ends without having come to its end.
+DeepSeek, vLLM and llama.cpp, `reasoning` of Ollama and OpenRouter), a refusal in another, `max_tokens` in place of
+`max_completion_tokens`, and a stream that ends without having come to its end.
 """
 
 import json
@@ -57,6 +57,8 @@ class CompatibleChat(ChatOpenAI):
             delta = choice.get("delta") or {}
             if made and (thought := delta.get("reasoning_content") or delta.get("reasoning")):
                 made.message.additional_kwargs["reasoning_content"] = thought
+            if made and not made.message.content and (refusal := delta.get("refusal")):
+                made.message.content = str(refusal)  # what it says instead of an answer
         return made
 
     async def _astream(

@@ -128,7 +128,7 @@ def _by_status(name: str, exception: BaseException) -> ChatError | None:
     if status >= 500:
         message = f"{name} failed (HTTP {status}): try again."
         return ChatError("backend_unavailable", message, retryable=True, retry_after=wait)
-    return ChatError("invalid_request", f"{name} did not accept the request (HTTP {status}).")
+    return ChatError("invalid_request", f"{name} did not accept the request (HTTP {status}): check the options.")
 
 
 def _in_stream(name: str, exception: BaseException, text: str) -> ChatError | None:

@@ -54,7 +54,8 @@ class Tool:
 
     name: str
     arguments: Sequence[str] = ("{}",)
-    id: str = "call_1"
+    id: str | None = "call_1"
+    """None: some servers give none."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Reply:
     """OpenAI only: at the end if the request asks for it, in every chunk as from vLLM, or never. Gemini: in every."""
     thinking_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
     """OpenAI only: where the thinking is."""
+    text_field: Literal["content", "refusal"] = "content"
+    """OpenAI only: where the text is."""
     prompt_tokens: int = 7
 
 
@@ -254,7 +257,7 @@ class OpenAIServer(ProviderServer):
 
     def _deltas(self, reply: Reply) -> list[Any]:
         deltas: list[Any] = [{reply.thinking_field: piece} for piece in reply.thinking]
-        deltas += [{"content": piece} for piece in reply.text]
+        deltas += [{reply.text_field: piece} for piece in reply.text]
         for index, tool in enumerate(reply.tools):
             deltas.append({"tool_calls": [{"index": index, **_call(tool, "")}]})
             deltas += [{"tool_calls": [{"index": index, "function": {"arguments": a}}]} for a in tool.arguments]

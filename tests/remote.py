@@ -230,6 +230,14 @@ class RemoteContract(ABC):
             ("assistant", "Hello, wörld", "whole", None),
         ]
 
+    async def test_a_reply_without_a_word_is_said_to_be_one(self, tmp_path: Path) -> None:
+        with self.server(Reply([], thinking=["Hm"])) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+                stored = await house.turns.store.history(house.runs[0].conversation_id)
+        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "")
+        assert stored[-1].note == "The model ended its reply without a word."
+
     async def test_thinking_comes_before_the_reply_and_is_not_in_it(self, tmp_path: Path) -> None:
         with self.server(Reply(["Yes", "."], thinking=["Hm", ", well"])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:

@@ -41,6 +41,8 @@ def blocks(*content: Any) -> AIMessageChunk:
         blocks({"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm", "index": 0}]}),
         blocks({"type": "reasoning", "summary": [{"text": "h"}, {"text": None}, "odd", {"text": "m"}]}),
         blocks({"type": "thinking", "thinking": "h"}, {"type": "thinking", "thinking": "m"}),
+        blocks({"type": "thinking", "thinking": [{"type": "text", "text": "h"}, {"type": "text", "text": "m"}]}),
+        AIMessageChunk("", additional_kwargs={"reasoning_content": [{"type": "text", "text": "hm"}]}),
         AIMessageChunk("<think>hm</think>"),
         AIMessage("", additional_kwargs={"reasoning_content": "hm"}),
     ],

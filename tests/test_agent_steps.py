@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ async def test_a_model_chooses_two_tools_and_answers_with_their_results(house: H
     assert {tool["function"]["name"] for tool in first["tools"]} == {"calculator", "count"}
     results = {m["tool_call_id"]: m["content"] for m in second["messages"] if m["role"] == "tool"}
     assert results["call_a"] == "391"
+
+
+@pytest.mark.parametrize(
+    "house", [[Reply([], tools=[replace(t, id=None) for t in BOTH]), Reply(["So."])]], indirect=True
+)
+async def test_calls_that_have_no_id_are_given_one_each(house: House) -> None:
+    run = await house.start()
+    await asyncio.wait_for(run.task, 20)
+    told = check_run(run)
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "So.")
+    sent = [request.body["messages"] for request in house.server.requests if request.method == "POST"][1]
+    called = [call["id"] for message in sent for call in message.get("tool_calls") or ()]
+    assert len(set(called)) == 2 and [m["tool_call_id"] for m in sent if m["role"] == "tool"] == called
+    assert {event["tool_call_id"] for event in told if event["type"] == "tool_end"} == set(called)
 
 
 @pytest.mark.parametrize(

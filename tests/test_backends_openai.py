@@ -39,6 +39,12 @@ class TestOpenAI(RemoteContract):
                 told = await house.ask()
         assert (text_of(told, "reasoning"), told[-1]["content"]) == ("Hm, well", "Yes")
 
+    async def test_a_refusal_is_what_the_model_says(self, tmp_path: Path) -> None:
+        with self.server(Reply(["I cannot ", "help."], text_field="refusal")) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "I cannot help.")
+
     @pytest.mark.parametrize("usage", ["end", "every"])
     async def test_the_final_count_is_told_however_the_server_counts(self, tmp_path: Path, usage: Any) -> None:
         with self.server(Reply(["a", "b", "c", "d"], usage=usage)) as server:

@@ -53,6 +53,25 @@ def test_a_key_is_cleared_also_in_a_traceback() -> None:
             assert "1234567890" not in line and "[key]" in line
 
 
+def test_warnings_are_lines_of_the_log_and_none_quotes_a_model() -> None:
+    script = """
+import warnings
+from pydantic import BaseModel
+from backends.keys import Key
+from logs import begin_log
+class One(BaseModel):
+    text: str
+begin_log("json")
+key = Key("sk-of-a-visitor-1234567890")
+warnings.warn(f"two\\nlines and {key.reveal()}")
+One.model_construct(text=["what a model wrote"]).model_dump()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["logger"] for line in lines] == ["py.warnings"]
+    assert "two\nlines and [key]" in lines[0]["event"] and done.returncode == 0
+
+
 def test_a_key_that_is_a_word_leaves_a_lines_own_fields_alone() -> None:
     words = [Key(word, own=True) for word in ("agent.turns", "warning", datetime.now(UTC).strftime("%Y-%m"))]
     line = json.loads(written("a warning of agent.turns", "json"))
