@@ -325,8 +325,8 @@ async def _take_in(
     try:
         await db.execute(insert(conversations).values(values))
     except IntegrityError:
-        message = "This conversation has just been begun by another request: send this one again."
-        raise ChatError("busy", message, retryable=True) from None
+        told = "This conversation has just been begun by another request: send this one again."
+        raise ChatError("busy", told, retryable=True) from None
     places: dict[str | None, int] = {None: 0}
     for message in given:
         places[message.id] = places[message.parent_id] + 1
