@@ -93,6 +93,17 @@ def test_the_page_and_its_health_are_served(http: httpx.Client) -> None:
     assert "Glassbox" in page.text
 
 
+def test_a_defect_is_told_in_the_same_shape_and_logged(
+    http: httpx.Client, app: App, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(visitor: str | None) -> None:
+        raise KeyError("/home/somebody")
+
+    monkeypatch.setattr(app.backends, "listed", broken)
+    assert "somebody" not in refused(http.get("/backends"), 500, "internal")
+    assert [record.message for record in caplog.records if record.exc_info] == ["GET /backends failed"]
+
+
 def listed(client: httpx.Client) -> dict[str, dict[str, Any]]:
     """What `GET /backends` tells, by name."""
     answer = client.get("/backends").raise_for_status()

@@ -1,5 +1,6 @@
 """The HTTP routes beside the page: health, what can be chosen, and those of its neighbours here."""
 
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.routing import Match
 
 from agent.turns import Turns
 from memory.modes import MODES
-from runs.errors import ChatError
+from runs.errors import INTERNAL, ChatError
 from transports.agui import add_agui
 from transports.asking import first_problem
 from transports.batch import add_batch
@@ -29,6 +30,8 @@ from transports.records import add_records
 from transports.sharing import Link, add_sharing
 from transports.socket import add_socket
 from transports.streams import add_streams
+
+logger = logging.getLogger(__name__)
 
 OURS = frozenset(
     f"/{name}"
@@ -63,6 +66,9 @@ class _Route(APIRoute):
                 return problem(first_problem(e))
             except HTTPException as e:
                 return problem(ChatError("invalid_request", f"The request cannot be read: {e.detail}"), e.status_code)
+            except Exception:
+                logger.exception("%s %s failed", request.method, first_segment(request.scope))
+                return problem(ChatError("internal", INTERNAL, retryable=True))
 
         return handle_ours
 
