@@ -15,6 +15,10 @@ from components.panel import build_panel
 from components.session import PageState
 from components.viewer import build_viewer
 
+_POLL_S, _PROGRESS_S = 0.01, 0.25
+"""How often Gradio's queue looks for events, and for bars of progress, which this page has none of. Its own choice, a
+thousand times a second, takes a tenth of a processor from the model and from whoever leaves the page open.
+"""
 _QUIET: Any = {"postprocess": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -43,6 +47,8 @@ def build_page(handlers: Handlers) -> gr.Blocks:
         if listener.fn is None:  # only the browser runs it; Gradio would let it be called without the line, and fail
             listener.queue = True
     queued: gr.Blocks = demo.queue(default_concurrency_limit=None, api_open=False, max_size=200)
+    queue: Any = demo._queue
+    queue.sleep_when_free, queue.progress_update_sleep_when_free = _POLL_S, _PROGRESS_S
     return queued
 
 
