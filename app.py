@@ -15,6 +15,8 @@ from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network at the start
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+ENVIRON = dict(os.environ)
+os.environ.pop("GRADIO_SERVER_PORT", None)  # gradio reads it as it is imported, and fails over a wrong one
 
 import segno
 from fastapi import FastAPI
@@ -225,7 +227,7 @@ def _refusal(settings: Settings) -> str:
             probe.bind((host, 0))
     except OSError:
         return f"{host} is no address of this machine: choose another with --host or GRADIO_SERVER_NAME."
-    port = settings.port or os.environ.get("GRADIO_SERVER_PORT", "7860-7959")
+    port = settings.port or "7860-7959"
     return f"Port {port} is taken: choose another with --port or GRADIO_SERVER_PORT."
 
 
@@ -256,7 +258,7 @@ def _arguments(argv: list[str]) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     begin_log("text")
     try:
-        settings = load_settings(_arguments(sys.argv[1:] if argv is None else argv))
+        settings = load_settings(_arguments(sys.argv[1:] if argv is None else argv), ENVIRON)
         begin_log(settings.log)
         app = App(settings)
     except SettingsError as e:

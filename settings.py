@@ -288,11 +288,13 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
     named = arguments.get("config") or environ.get("GLASSBOX_CONFIG")
     path = Path(named or Path(__file__).parent / _FILE)
     values = _read(path, must_exist=bool(named))
-    port = environ.get("GRADIO_SERVER_PORT")
-    if port and not port.isdigit():
-        raise SettingsError(f"GRADIO_SERVER_PORT: found {port!r}, allowed: a number from 1 to 65535")
+    port = arguments.get("port")
+    if port is None and (found := environ.get("GRADIO_SERVER_PORT")):
+        port = int(found) if re.fullmatch(r"[0-9]{1,5}", found) else 0
+        if not 1 <= port <= 65535:
+            raise SettingsError(f"GRADIO_SERVER_PORT: found {found!r}, allowed: a number from 1 to 65535")
     on_space = bool(environ.get("SPACE_ID"))
-    data = Path(environ.get("GLASSBOX_DATA") or (_space_data() if on_space else "data"))
+    data = _folder(environ["GLASSBOX_DATA"]) if environ.get("GLASSBOX_DATA") else _default_data(on_space)
     if model := environ.get("GLASSBOX_LOCAL_MODEL"):
         _use_local_model(values, model)
     url = environ.get("GLASSBOX_DATABASE_URL") or f"sqlite:///{data / 'glassbox.db'}"
@@ -307,9 +309,9 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
     names = {backend.key_name for backend in file.backends} - {None}
     values |= {
         "host": arguments.get("host"),
-        "port": arguments.get("port"),
+        "port": port,
         "share": bool(arguments.get("share")),
-        "auth": _auth(arguments.get("auth") or environ.get("GLASSBOX_AUTH")),
+        "auth": _auth(arguments.get("auth"), "--auth") or _auth(environ.get("GLASSBOX_AUTH") or None, "GLASSBOX_AUTH"),
         "data": data,
         "database_url": url,
         "secret": environ.get("GLASSBOX_SECRET") or None,
@@ -323,8 +325,22 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
     return _validate(Settings, values, "the command line")
 
 
-def _space_data() -> Path:
+def _folder(name: str) -> Path:
+    """A folder that can be written into; it is made if there is none. Raises SettingsError."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise SettingsError(f"GLASSBOX_DATA: found {name!r}, allowed: a folder ({e.strerror})") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(f"GLASSBOX_DATA: found {name!r}, allowed: a folder that can be written into")
+    return folder
+
+
+def _default_data(on_space: bool) -> Path:
     """A Space's own disk if it has one; else the home, which a restart empties. The app's folder may be locked."""
+    if not on_space:
+        return Path("data")
     kept = Path("/data")
     return kept if kept.is_dir() and os.access(kept, os.W_OK) else Path.home() / "glassbox-data"
 
@@ -341,7 +357,9 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if must_exist:
-            raise SettingsError(f"{path}: there is no such file. Name another with --config.") from None
+            raise SettingsError(
+                f"{path}: there is no such file. Name another with --config or GLASSBOX_CONFIG."
+            ) from None
         return {}
     except UnicodeDecodeError as e:
         raise SettingsError(f"{path}: not UTF-8 text (byte {e.start})") from None
@@ -359,12 +377,12 @@ def _use_local_model(values: dict[str, Any], model: str) -> None:
             entry["model"] = model
 
 
-def _auth(text: str | None) -> tuple[str, str] | None:
+def _auth(text: str | None, where: str) -> tuple[str, str] | None:
     if text is None:
         return None
     user, colon, password = text.partition(":")
     if not (user and colon and password):
-        raise SettingsError("--auth: found no USER:PASSWORD; write both, with a colon between them")
+        raise SettingsError(f"{where}: found no USER:PASSWORD; write both, with a colon between them")
     return user, password
 
 

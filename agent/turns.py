@@ -322,7 +322,8 @@ class Turns:
         """Raises ChatError `rate_limited` where no more conversations are kept for a visitor."""
         most = self.settings.limits.conversations_per_visitor
         if most and visitor and await self.store.count(visitor) >= most:
-            message = f"You have {most:,} conversations, the most that are kept here: delete some in the list first."
+            kept = "1 conversation" if most == 1 else f"{most:,} conversations"
+            message = f"You have {kept}, the most that are kept here: delete some in the list first."
             raise ChatError("rate_limited", message)
 
     def _kit(self, text: str, visitor: str | None, tuning: Tuning) -> Kit:

@@ -22,9 +22,18 @@ thousand times a second, takes a tenth of a processor from the model and from wh
 _QUIET: Any = {"postprocess": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
+class Page(gr.Blocks):
+    """Its `/chat` takes fewer than all inputs over plain HTTP, too: Gradio's clients fill in what is left out."""
+
+    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
+        if block_fn.api_name == "chat":
+            inputs.extend("" for _ in block_fn.inputs[len(inputs) :])
+        super().validate_inputs(block_fn, inputs)
+
+
 def build_page(handlers: Handlers) -> gr.Blocks:
     settings = handlers.turns.settings
-    with gr.Blocks(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False) as demo:
+    with Page(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False) as demo:
         page = gr.State(PageState())
         choices = build_choices(handlers.backends, settings.memory, shared=settings.share, sign_in=settings.sign_in)
         options = build_options(
@@ -44,6 +53,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
         viewer.use(handlers.choosing.on_use, None, [choices.memory, *choices.parameters], **_QUIET)
         api(handlers.endpoint.chat, api_name="chat")
     for listener in demo.fns.values():
+        listener.show_progress_on = []  # a hidden timer's words would stand in the growing reply
         if listener.fn is None:  # only the browser runs it; Gradio would let it be called without the line, and fail
             listener.queue = True
     queued: gr.Blocks = demo.queue(default_concurrency_limit=None, api_open=False, max_size=200)

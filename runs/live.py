@@ -52,7 +52,10 @@ def new_id() -> str:
 
 
 class LiveRun:
-    """One run. `owner` is a visitor's id, or None for a run that whoever has its id may use."""
+    """One run. `owner` is a visitor's id, or None for a run that whoever has its id may use.
+
+    It goes on without followers if a visitor asked for it, also in a conversation that has no owner.
+    """
 
     def __init__(
         self,
@@ -248,6 +251,7 @@ class LiveRun:
     def _abandoned(self, now: float) -> bool:
         return (
             self.owner is None
+            and self.asker.visitor is None
             and not self.state.approvals
             and not self.log.followers
             and now - self.log.left_at > self.lifetime.abandoned_s

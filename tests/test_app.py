@@ -35,6 +35,14 @@ def running(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
         process.communicate()
 
 
+def test_a_wrong_setting_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+    environment = {**os.environ, "GLASSBOX_DATA": str(tmp_path), "GRADIO_SERVER_PORT": "abc"}
+    command = [sys.executable, str(ROOT / "app.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    told = "GRADIO_SERVER_PORT: found 'abc', allowed: a number from 1 to 65535\n"
+    assert (done.returncode, done.stderr, done.stdout) == (2, told, "")
+
+
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 200)])
 def test_a_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Signals, times: int) -> None:
     """Also many of them: a handler that takes a lock once held the app for ever."""

@@ -48,6 +48,13 @@ def test_the_reply_grows_to_its_whole(client: Client) -> None:
     assert texts[-1] == client.predict("tour", api_name="/chat")
 
 
+@pytest.mark.parametrize("given", [["hello"], ["hello", "Script"], ["hello", "Script", "none"]])
+def test_over_plain_http_what_is_left_out_is_the_default(app: App, given: list[str]) -> None:
+    begun = httpx.post(f"{app.url}gradio_api/call/chat", json={"data": given}, timeout=20).raise_for_status()
+    told = httpx.get(f"{app.url}gradio_api/call/chat/{begun.json()['event_id']}", timeout=20).text
+    assert "event: complete" in told and "error" not in told
+
+
 def test_a_conversation_goes_on(app: App, client: Client) -> None:
     conversation_id = httpx.post(app.url + "conversations", json={"messages": []}).json()["conversation_id"]
     for message in ("One", "Two"):

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runs import events
+from runs.asker import Asker
 from runs.errors import INTERNAL, ChatError
 from runs.events import Entry, Event
 from runs.live import Lifetime, LiveRun
@@ -20,6 +21,12 @@ Work = Callable[[LiveRun], Awaitable[None]]
 def a_run(owner: str | None = "anna", **lifetime: float) -> LiveRun:
     life = Lifetime(**lifetime)  # type: ignore[arg-type]
     return LiveRun(conversation_id="c", backend="b", memory="m", owner=owner, lifetime=life)
+
+
+def asked_by(visitor: str, **lifetime: float) -> LiveRun:
+    """In a conversation that has no owner."""
+    life, asker = Lifetime(**lifetime), Asker(visitor)  # type: ignore[arg-type]
+    return LiveRun(conversation_id="c", backend="b", memory="m", owner=None, lifetime=life, asker=asker)
 
 
 async def done(run: LiveRun, work: Work, save: Any = None) -> list[dict[str, Any]]:
@@ -150,23 +157,25 @@ async def test_a_run_that_nobody_owns_or_follows_is_abandoned() -> None:
     assert (last["type"], last["reason"]) == ("stopped", "abandoned")
 
 
-async def test_an_owner_or_a_follower_or_an_open_approval_keeps_a_run() -> None:
+async def test_an_owner_or_a_visitor_or_a_follower_or_an_open_approval_keeps_a_run() -> None:
     async def waiting(run: LiveRun) -> None:
         run.emit(events.ToolStart("clock", "t", {}))
         run.emit(events.Approval("clock", "t", {}))
         await asyncio.Event().wait()
 
     owned, followed, asking = (a_run(owner, abandoned_s=0.01) for owner in ("anna", None, None))
+    visited = asked_by("anna", abandoned_s=0.01)
     owned.start(endless)
+    visited.start(endless)
     followed.start(endless)
     asking.start(waiting)
     async with aclosing(followed.log.follow()) as batches:
         await anext(batches)
         await asyncio.sleep(0.6)
-        assert not (owned.ended or followed.ended or asking.ended)
+        assert not (owned.ended or visited.ended or followed.ended or asking.ended)
     await asyncio.wait_for(asyncio.wait([followed.task]), 3)  # type: ignore[list-item]
     assert check_run(followed)[-1]["reason"] == "abandoned"
-    for run in (owned, asking):
+    for run in (owned, visited, asking):
         await run.stop("shutdown")
         assert check_run(run)[-1]["reason"] == "shutdown"
 

@@ -74,6 +74,20 @@ def test_variables_set_what_they_name(tmp_path: Path, file: Path) -> None:
     assert elsewhere.database_url == "sqlite:////elsewhere/x.db"
 
 
+def test_gradios_own_port_variable_is_checked_and_an_argument_beats_it(file: Path) -> None:
+    assert load(file, environ={"GRADIO_SERVER_PORT": "8000"}).port == 8000
+    assert load(file, environ={"GRADIO_SERVER_PORT": "abc"}, port=7861).port == 7861
+    for found in ("abc", "0", "99999", "-1", "8e3"):
+        told = wrong(file, environ={"GRADIO_SERVER_PORT": found})
+        assert told == f"GRADIO_SERVER_PORT: found {found!r}, allowed: a number from 1 to 65535"
+
+
+def test_a_data_folder_that_cannot_be_one_is_told(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    assert "allowed: a folder" in wrong(file, environ={"GLASSBOX_DATA": str(tmp_path / "taken" / "below")})
+    assert "allowed: a folder" in wrong(file, environ={"GLASSBOX_DATA": str(tmp_path / "taken")})
+
+
 def test_the_config_variable_names_the_file(file: Path) -> None:
     file.write_text('system_prompt = "Be brief."')
     assert load_settings({}, {"GLASSBOX_CONFIG": str(file)}).system_prompt == "Be brief."

@@ -44,6 +44,8 @@ def test_a_problem_is_code_and_message_with_its_status() -> None:
     answer = problem(ChatError("rate_limited", "Wait.", retry_after=29.6))
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "30")
     assert answer.body == b'{"code":"rate_limited","message":"Wait."}'
+    assert problem(ChatError("rate_limited", "Delete some.")).headers["retry-after"] == "60"
+    assert "retry-after" not in problem(ChatError("busy", "Wait.")).headers
 
 
 async def echo(request: Request) -> JSONResponse:

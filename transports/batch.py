@@ -14,7 +14,6 @@ from agent.turns import Ask, Prepared, Turns
 from memory.messages import Tuning
 from runs.asker import Asker
 from runs.errors import ChatError
-from runs.live import LiveRun
 from transports.asking import Wanted
 from transports.identity import Identity
 from transports.streams import Stream, encode, events_of
@@ -73,17 +72,18 @@ async def _written(turns: Turns, cells: Sequence[Prepared]) -> AsyncGenerator[by
     """All cells' events as they come; runs that are still live when the reader leaves end with it."""
     waiting: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
     places = asyncio.Semaphore(turns.quota.runs_at_once(_AT_ONCE))
-    live: set[LiveRun] = set()
 
     async def answer(index: int, cell: Prepared) -> None:
         async with places:
             run = turns.try_out(cell)
-            live.add(run)
-            async with aclosing(events_of(run)) as batches:
-                async for batch in batches:
-                    await waiting.put(b"".join(_encoded({**entry.wire(), "index": index}) for entry in batch))
-            live.discard(run)
-            turns.runs.discard(run)
+            try:
+                async with aclosing(events_of(run)) as batches:
+                    async for batch in batches:
+                        await waiting.put(b"".join(_encoded({**entry.wire(), "index": index}) for entry in batch))
+            finally:
+                run.end_soon("abandoned")  # where the reader has left
+                if run.task:
+                    run.task.add_done_callback(lambda _: turns.runs.discard(run))
 
     async def answer_all() -> None:
         try:
@@ -105,8 +105,6 @@ async def _written(turns: Turns, cells: Sequence[Prepared]) -> AsyncGenerator[by
         await answering
     finally:
         answering.cancel()
-        for run in live:
-            run.end_soon("abandoned")
 
 
 def _encoded(body: dict[str, Any]) -> bytes:

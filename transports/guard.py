@@ -36,12 +36,15 @@ _CALL = "/gradio_api/call/"
 _STREAMS = "/gradio_api/queue/data", _CALL
 _BODY_S = 60.0
 """For a body to arrive in."""
+_RETRY_S = 60.0
+"""What a client is asked to wait where time alone does not help."""
 
 
 def problem(error: ChatError, status: int | None = None) -> JSONResponse:
     """An error as an answer: {code, message}."""
     body = {"code": error.code, "message": error.message}
-    headers = {"Retry-After": f"{error.retry_after:.0f}"} if error.retry_after else None
+    wait = error.retry_after or (_RETRY_S if error.code == "rate_limited" else None)
+    headers = {"Retry-After": f"{wait:.0f}"} if wait else None
     return JSONResponse(body, status or STATUS[error.code], headers)
 
 

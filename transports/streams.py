@@ -79,10 +79,10 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
         query: Annotated[Query, fastapi.Query()], request: Request, last_event_id: _LastEventId = None
     ) -> Response:
         """Starts a run and follows it; for EventSource, which resumes it by `Last-Event-ID` when the line drops."""
-        if not last_event_id:
+        if last_event_id is None:
             return await start(query, query.query, request)
         visitor = identity.visitor(request.cookies)
-        after = _place(last_event_id)
+        after = _place(last_event_id or "0")
         same = query.model_dump(include={"backend", "memory", "conversation_id"}, exclude_none=True)
         run_id = await turns.store.newest_run(visitor, turns.checked(query.query), **same) if visitor else None
         if run_id is None:

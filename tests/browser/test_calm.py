@@ -38,6 +38,21 @@ def test_hand_over_moves_nothing(chat: Chat) -> None:
         assert top is not None, "what was watched was there"
 
 
+def test_the_growing_reply_is_its_text_and_nothing_else(chat: Chat) -> None:
+    chat.choose("backend", "Scripted tour")
+    chat.page.evaluate("""() => {
+      const live = document.querySelector('#live-reply'), seen = window.__seen = new Set();
+      new MutationObserver(() => seen.add(live.textContent.trim()))
+        .observe(document.body, { subtree: true, childList: true, characterData: true });
+    }""")
+    chat.send("faults")
+    chat.wait_end()
+    seen = chat.page.evaluate("[...window.__seen]")
+    whole = max(seen, key=len)
+    assert whole.startswith("Type one of these") and len(seen) > 5
+    assert [text for text in seen if not whole.startswith(text[:20])] == [], "nothing but beginnings of the reply"
+
+
 def test_autoscroll_follows_only_a_reader_at_the_end(chat: Chat) -> None:
     chat.choose("backend", "Scripted tour")
     chat.send("tour")
