@@ -18,6 +18,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 ENVIRON = dict(os.environ)
 os.environ.pop("GRADIO_SERVER_PORT", None)  # gradio reads it as it is imported, and fails over a wrong one
 
+from components.stubs import leave_stubs_alone
+
+leave_stubs_alone()
+
 import segno
 from fastapi import FastAPI
 from starlette.middleware import Middleware

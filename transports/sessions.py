@@ -12,14 +12,16 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from gradio import Blocks
 from starlette.types import Scope
 
 from runs.asker import Asker
 from runs.errors import ChatError
+
+if TYPE_CHECKING:
+    from gradio import Blocks
 
 _KEPT = timedelta(minutes=2)
 """For a page to say again that it is there, which web/page.js does twice a minute."""
@@ -113,7 +115,7 @@ class Sessions:
                 del self._open[session]
                 self._used[session] = datetime.now()
 
-    def forget(self, blocks: Blocks) -> None:
+    def forget(self, blocks: "Blocks") -> None:
         """Lets go of what Gradio keeps for sessions that have had no line, and were not used, for a while."""
         holder: Any = blocks.state_holder
         queue: Any = blocks._queue
