@@ -17,9 +17,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.browser.conftest import _QUIET, RunningApp
+from tests.browser.conftest import RunningApp
+from tests.chromium import open_chromium
 from tests.node import NODE, NPM
 
 _ROOT = Path(__file__).parents[1]
@@ -27,7 +28,7 @@ _CLIENT = _ROOT / "web" / "client.js"
 _README = (_ROOT / "README.md").read_text()
 [SECTION] = re.findall(r"^## Follow a run from anywhere\n(.*?)^## ", _README, re.DOTALL | re.MULTILINE)
 _BLOCK = re.compile(r"((?:^[^\n]+\n)+)\n```(\w*)\n(.*?)```", re.DOTALL | re.MULTILINE)
-_REQUIRED = {name: os.environ.get(f"GLASSBOX_TEST_{name}") == "required" for name in ("NODE", "BROWSER", "CURL")}
+_REQUIRED = {name: os.environ.get(f"GLASSBOX_TEST_{name}") == "required" for name in ("NODE", "CURL")}
 """Read here: what begins with GLASSBOX_ is taken out of the environment before the first test."""
 
 
@@ -114,15 +115,8 @@ def fetched(house: House) -> House:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Ended with this module, as the event loops of others would trip over it."""
-    found = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
-    if found is None:
-        if _REQUIRED["BROWSER"]:
-            pytest.fail("no Chromium is installed, and GLASSBOX_TEST_BROWSER=required")
-        pytest.skip("no Chromium is installed")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=_QUIET)
-        yield opened
-        opened.close()
+    with open_chromium() as browser:
+        yield browser
 
 
 def in_console(browser: Browser, url: str, code: str) -> tuple[str, dict[str, str]]:

@@ -5,7 +5,6 @@ fixtures end with this package, not with the session.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,23 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, TimeoutError
 
 from bench.ports import free_port
+from tests.chromium import open_chromium
 
 ROOT = Path(__file__).parents[2]
-_QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
-
-
 _ENDED = "#agent-state :is([data-phase=complete], [data-phase=stopped], [data-phase=error])"
 
 
@@ -89,15 +77,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    found = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
-    if found is None:
-        if os.environ.get("GLASSBOX_TEST_BROWSER") == "required":
-            pytest.fail("no Chromium is installed, and GLASSBOX_TEST_BROWSER=required")
-        pytest.skip("no Chromium is installed")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=_QUIET)
-        yield opened
-        opened.close()
+    with open_chromium() as browser:
+        yield browser
 
 
 _WATCH_PHASES = """() => {

@@ -1,0 +1,36 @@
+"""A headless Chromium for tests: the lightest one that is installed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+_NAMES = ("chromium-headless-shell", "chromium", "google-chrome")
+"""The first is the engine without a browser's window around each page, which costs as much again as the page."""
+_QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+
+
+@contextmanager
+def open_chromium() -> Iterator[Browser]:
+    """Skips the test where none is installed, or fails it with GLASSBOX_TEST_BROWSER=required."""
+    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        if os.environ.get("GLASSBOX_TEST_BROWSER") == "required":
+            pytest.fail("no Chromium is installed, and GLASSBOX_TEST_BROWSER=required")
+        pytest.skip("no Chromium is installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=_QUIET)
+        yield browser
+        browser.close()
