@@ -19,6 +19,7 @@ class ChatPane:
     parts: gr.HTML
     live: gr.Chatbot
     approval: gr.HTML
+    replay: gr.HTML
     prompt: gr.Textbox
     send: gr.Button
     stop: gr.Button
@@ -50,6 +51,8 @@ def build_chat(message_characters: int) -> ChatPane:
             parts = build_parts()
             live = _chatbot("live-reply", buttons=[])
             approval = drawn_by("approval.js", "approval", _ASKED)
+        bar, style = (WEB / "replay.html").read_text(), (WEB / "replay.css").read_text()
+        replay = drawn_by("replay.js", "replay", bar, style=style)
         drawn_by("commands.js", "commands", "<ul role='listbox' aria-label='Commands'></ul>")
         with gr.Row(elem_id="composer"):
             prompt = gr.Textbox(
@@ -74,4 +77,4 @@ def build_chat(message_characters: int) -> ChatPane:
             )
             drawn_by("limits.js", "limits", (WEB / "limits.html").read_text(), style=(WEB / "limits.css").read_text())
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
-    return ChatPane(intro, earlier, turns, chat, parts, live, approval, prompt, send, stop, clear)
+    return ChatPane(intro, earlier, turns, chat, parts, live, approval, replay, prompt, send, stop, clear)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from agent.saving import as_ended
-from components.session import PageState
+from components.session import DRAWN, PageState
 from memory.messages import Message
 from memory.store import Store
 from runs.errors import ChatError
@@ -37,6 +37,12 @@ def ended_reply(run: LiveRun, reply: Message | None = None) -> Message:
     """An ended run's reply, also where the store could not take it."""
     reply = reply or Message(f"unsaved {run.id}", "assistant", "", run_id=run.id)
     return as_ended(reply, run, run.state, run.log.entries[-1].event)
+
+
+async def draw_until(store: Store, runs: Runs, conversation_id: str, last: Message) -> list[Message]:
+    """What was said up to a message, that one included, on its own branch."""
+    found = await store.history(conversation_id, DRAWN, last.id)
+    return [shown for message in found if (shown := _as_known(runs, message))]
 
 
 async def last_state(store: Store, page: PageState) -> AgentState:

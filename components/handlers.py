@@ -22,6 +22,7 @@ from components.render import (
     render_frame,
     render_messages,
 )
+from components.replaying import Replaying
 from components.session import DRAWN, PageState
 from components.tail import Tail
 from components.web import warn
@@ -41,6 +42,7 @@ class Handlers:
         self.choosing = Choosing(turns.settings, turns.backends, identity, turns.toolbox)
         self.approving = Approving(turns, identity)
         self.opening = Opening(turns, identity, self.choosing)
+        self.replaying = Replaying(identity)
         self.endpoint = Endpoint(turns, identity)
         self.tail = Tail(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
@@ -181,6 +183,7 @@ class Handlers:
         except ChatError as e:
             warn(f"Not sent. {e.message}")
             return self._unchanged(page) if e.code != "not_found" else await self._if_gone(page)
+        page.player = None  # the page shows something else from now on
         try:
             page = await self._drawn(page, run.conversation_id, DRAWN)
         except ChatError as e:  # it runs all the same, and is followed

@@ -1,6 +1,7 @@
 """Showing a conversation on the page: as it is loaded, and as one is chosen from the list."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -8,15 +9,18 @@ import gradio as gr
 from agent.turns import Turns
 from components.choices import render_parameters
 from components.choosing import Choosing
-from components.drawing import draw, last_state
+from components.drawing import draw, draw_until, last_state
 from components.panel import render_panel
 from components.render import render_backends, render_buttons, render_frame, render_messages
+from components.replaying import render_replay
 from components.session import DRAWN, PageState
 from components.signing import Signing
 from components.web import warn
 from memory.messages import Tuning
 from memory.modes import MODES
 from runs.errors import ChatError
+from runs.replay import Player, Replay
+from transports.finding import Found, find_run
 from transports.identity import Identity
 
 Updates = tuple[Any, ...]
@@ -34,17 +38,18 @@ class Opening:
         self._memory, self._signing = turns.settings.memory, Signing(turns.backends)
 
     async def on_load(self, request: gr.Request) -> Updates:
-        """The conversation that the address names, or none."""
+        """The conversation or the run that the address names, or neither."""
         query: Mapping[str, str] = request.query_params or {}
         page = PageState(self._identity.visitor(request.cookies or {}))
         self._signing.look(request, page.visitor)
         try:
+            if run_id := query.get("run"):
+                return await self._replayed(page.visitor, run_id)
             if conversation_id := query.get("conversation"):
                 return await self._opened(page.visitor, conversation_id)
         except ChatError as e:
             warn(e.message)
-        chosen = self._chosen(page.visitor, self._turns.backends.first.name, str(self._memory.default), Tuning())
-        return *self._drawn(page, None), *chosen
+        return *self._drawn(page, None), *self._chosen(page.visitor, None, None, Tuning())
 
     async def on_open(self, page: PageState, request: gr.Request, data: gr.EventData) -> Updates:
         """The conversation that was chosen; a new one, with the choices of the moment, where that is None.
@@ -71,19 +76,39 @@ class Opening:
         run = turns.runs.of(found.id)
         page.run_id = run.id if run else None
         state = run.state if run else await last_state(turns.store, page)
-        there = found.backend in {backend.name for backend in turns.backends}
-        backend = found.backend if there and found.backend else turns.backends.first.name
-        memory = found.memory if found.memory in MODES else str(self._memory.default)
         panel = render_panel(state, whole=True) if state.run_id else {"cleared": False}
-        return *self._drawn(page, panel), *self._chosen(visitor, backend, str(memory), found.tuning)
+        return *self._drawn(page, panel), *self._chosen(visitor, found.backend, found.memory, found.tuning)
 
-    def _drawn(self, page: PageState, panel: dict[str, Any] | None) -> Updates:
+    async def _replayed(self, visitor: str | None, run_id: str) -> Updates:
+        """A recorded run at its beginning, below what it answers; one that is live, in its conversation."""
+        turns = self._turns
+        found = await find_run(turns, run_id, visitor)
+        if not found.ended:
+            return await self._opened(visitor, found.conversation_id)
+        try:
+            player = await asyncio.to_thread(_player, found)
+        except ValueError:
+            raise ChatError("not_found", "This run's record cannot be read, so it cannot be replayed.") from None
+        asked = await turns.store.asked(run_id)
+        drawn = await draw_until(turns.store, turns.runs, found.conversation_id, asked) if asked else []
+        page = PageState(visitor, drawn=drawn, player=player)
+        live, panel = render_replay(player)
+        chosen = self._chosen(visitor, panel["backend"], panel["memory"], Tuning())
+        return *self._drawn(page, panel, live), *chosen
+
+    def _drawn(self, page: PageState, panel: dict[str, Any] | None, live: Sequence[Any] = ()) -> Updates:
         """-> page, chat, live, panel, send, stop, intro, earlier, turns"""
-        return page, render_messages(page.drawn), [], panel, *render_buttons(page), *render_frame(page)
+        return page, render_messages(page.drawn), list(live), panel, *render_buttons(page), *render_frame(page)
 
-    def _chosen(self, visitor: str | None, backend: str, memory: str, tuning: Tuning) -> Updates:
-        """-> backend, memory, about, options, parameters"""
+    def _chosen(self, visitor: str | None, backend: str | None, memory: str | None, tuning: Tuning) -> Updates:
+        """What was used last, or the defaults where that is not there any more.
+
+        -> backend, memory, about, options, parameters
+        """
         backends = self._turns.backends
+        if backend not in {one.name for one in backends}:
+            backend = backends.first.name
+        memory = str(memory if memory in MODES else self._memory.default)
         return (
             gr.update(choices=render_backends(backends, visitor), value=backend),
             memory,
@@ -91,3 +116,10 @@ class Opening:
             *self._choosing.options(backend, visitor, tuning),
             *render_parameters(memory, self._memory, tuning),
         )
+
+
+def _player(found: Found) -> Player:
+    """Raises ValueError for a record that cannot be read. A long one takes seconds: not on the event loop."""
+    replay = Replay(found.entries)
+    replay.at(replay.length_s)
+    return Player(replay)

@@ -49,6 +49,8 @@ def build_page(handlers: Handlers) -> gr.Blocks:
         viewer = build_viewer()
         wire_page(demo, handlers, page, choices, options, pane, panel, drawer)
         wire_approval(handlers, page, pane, panel)
+        replayed = pane.replay.play(handlers.replaying.on_play, [page], None, trigger_mode="multiple", **_QUIET)
+        replayed.then(handlers.replaying.follow, [page], [pane.live, panel], trigger_mode="multiple", **_QUIET)
         wire_options(handlers.choosing, choices, options)
         viewer.use(handlers.choosing.on_use, None, [choices.memory, *choices.parameters], **_QUIET)
         api(handlers.endpoint.chat, api_name="chat")

@@ -32,13 +32,14 @@ def build_panel() -> gr.HTML:
     return drawn_by("panel.js", "agent-state", template, "events.js", "given.js", shared="context", style=style)
 
 
-def render_panel(state: AgentState, *, whole: bool) -> dict[str, Any]:
-    """What the panel draws of a run. Times are seconds since the run began; ages are as of now.
+def render_panel(state: AgentState, *, whole: bool, now: float | None = None) -> dict[str, Any]:
+    """What the panel draws of a run. Times are seconds since the run began; ages are as of `now`, epoch seconds, None
+    for this moment.
 
     Only a `whole` value has the context and the details of all steps and parts: they grow with the run. What is not
     sent again stays as it was drawn.
     """
-    now = time.time()
+    now = time.time() if now is None else now
     until = now if state.ended is None else state.ended
     average, whole = state.average(), whole or state.ended is not None
     value: dict[str, Any] = {

@@ -6,6 +6,7 @@ It is a convenience, never a right: a state that is not the asking visitor's own
 from dataclasses import dataclass, field
 
 from memory.messages import Message
+from runs.replay import Player
 
 DRAWN = 30
 """Messages that are drawn at first; each update of a page costs more the more there are."""
@@ -23,6 +24,8 @@ class PageState:
     versions: dict[str, list[str]] = field(default_factory=dict)
     """For each drawn message that is not the only one after the same: the ids of all of these, the oldest first."""
 
+    player: Player | None = None
+    """Plays the run that this page replays: then it is in no conversation, and follows no run."""
     left: bool = False
     """Whether the page shows another conversation by now: whoever still follows for it says nothing more."""
 

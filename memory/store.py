@@ -247,6 +247,15 @@ class Store(Database):
             raise ChatError("not_found", NO_RUN)
         return str(found)
 
+    async def asked(self, run_id: str) -> Message | None:
+        """The message that a run answered; None if nothing of the run is stored."""
+        reply = messages.alias()
+        answered = (reply.c.run_id == storable(run_id)) & (reply.c.role == "assistant")
+        wanted = select(messages).join(reply, reply.c.parent_id == messages.c.id).where(answered)
+        async with self.reading() as db:
+            found = (await db.execute(wanted)).first()
+        return message_of(found) if found else None
+
     async def count(self, owner: str) -> int:
         """How many conversations are this owner's."""
         counted = select(func.count()).select_from(conversations).where(conversations.c.owner == owner)

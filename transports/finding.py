@@ -9,6 +9,7 @@ from memory.store import NO_RUN
 from runs.errors import ChatError
 from runs.events import Entry
 from runs.live import LiveRun
+from runs.record import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ class Found:
     @property
     def ended(self) -> bool:
         return self.live is None or self.live.ended
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The events. Raises ValueError for a record that cannot be read."""
+        return [line if isinstance(line, Entry) else decode(line.json) for line in self.lines]
 
     @property
     def status(self) -> str:

@@ -95,7 +95,8 @@ document.addEventListener('click', (e) => {
 // With the first message the address becomes the conversation's, so that a reload finds it.
 window.glassboxAddress = (id) => {
   const address = new URL(location.href), now = address.searchParams.get('conversation');
-  if ((id || null) === now) return;
+  if ((id || null) === now && !address.searchParams.has('run')) return;
+  address.searchParams.delete('run');
   if (id) address.searchParams.set('conversation', id); else address.searchParams.delete('conversation');
   history.replaceState(history.state, '', address);
   window.glassboxConversations?.();

@@ -33,7 +33,8 @@ function make(tag, ...children) {
 }
 
 // A run that still goes on gets older between two values: the clock is the page's own.
-const elapsed = () => value ? value.elapsed_s + (value.live ? (performance.now() - at) / 1000 : 0) : 0;
+// One that is replayed has the clock of its record.
+const elapsed = () => value ? value.elapsed_s + (value.live && !value.replay ? (performance.now() - at) / 1000 : 0) : 0;
 
 function drawTimes() {
   drawnAt = performance.now();
@@ -60,6 +61,8 @@ function drawTimes() {
 // Bars keep their elements by the step's id: a call is drawn below its step, so that others move down.
 function drawBars(whole) {
   const bars = $('.bars'), known = new Map([...bars.children].map((node) => [node.dataset.call, node]));
+  const there = new Set(value.steps.map((step) => step.id));
+  for (const [id, node] of known) if (!there.has(id)) node.remove(); // a replay goes back, too
   value.steps.forEach((step, i) => {
     const node = known.get(step.id) ?? makeBar();
     if (bars.children[i] !== node) bars.insertBefore(node, bars.children[i] ?? null);
@@ -93,7 +96,7 @@ function fillBar(node, step, whole) {
   bar.style.width = share(end - step.start, whole);
   put(node.children[2], seconds(end - step.start));
   const [inputLabel, input, outputLabel, output, cancel] = node.children[3].children;
-  cancel.hidden = step.kind !== 'tool' || step.end != null || !value.live;
+  cancel.hidden = step.kind !== 'tool' || step.end != null || !value.live || Boolean(value.replay);
   if (step.input === undefined) return; // as it was
   const [taken, given] = LABELS[step.kind];
   put(inputLabel, step.input ? taken : '');
@@ -116,6 +119,7 @@ function draw() {
     window.glassboxApprovals?.(null, []);
     window.glassboxParts?.(null, false, []);
     window.glassboxEvents?.(null, false);
+    window.glassboxReplay?.(null);
     contextRun = null;
     window.glassboxGiven?.(null, null);
     return;
@@ -126,10 +130,11 @@ function draw() {
     window.glassboxLimits?.();
   }
   value = next; at = performance.now();
-  window.glassboxAddress?.(value.conversation);
+  if (!value.replay) window.glassboxAddress?.(value.conversation);
+  window.glassboxReplay?.(value.replay ? value : null);
   window.glassboxApprovals?.(value.run, value.approvals);
-  window.glassboxParts?.(value.run, value.live, value.parts);
-  window.glassboxEvents?.(value.run, value.live);
+  window.glassboxParts?.(value.run, value.live || Boolean(value.replay), value.parts);
+  window.glassboxEvents?.(value.run, value.live && !value.replay);
   panel.dataset.phase = value.phase;
   put($('.phase'), NAMES[value.phase] ?? value.phase);
   put($('.step'), !value.live ? value.said : value.phase === 'thinking' && value.thoughts ? `… ${value.thoughts.slice(-90)}` : (value.step ?? ''));
@@ -142,7 +147,7 @@ function draw() {
   put($('[data-tools]'), value.tools.length ? `Tools called: ${value.tools.join(', ')}` : '');
   $('.thoughts').hidden = !value.thoughts;
   if (value.thoughts) put($('.thoughts p'), value.thoughts);
-  if (value.context || contextRun !== value.run) window.glassboxGiven?.(value.run, value.context);
+  if (value.context !== undefined || contextRun !== value.run) window.glassboxGiven?.(value.run, value.context);
   contextRun = value.run;
   drawTimes();
 }
@@ -162,10 +167,10 @@ draw();
 const SILENT_MS = 4000;
 const ticking = setInterval(() => {
   if (!element.isConnected) clearInterval(ticking);
-  else if (value?.live && value.phase !== 'approval' && performance.now() - at > SILENT_MS) {
+  else if (value?.live && !value.replay && value.phase !== 'approval' && performance.now() - at > SILENT_MS) {
     panel.dataset.phase = 'stalled';
     put($('.phase'), 'Connection lost');
     put($('.step'), 'The run goes on without this page; it is found again as soon as the server answers.');
     window.glassboxLost?.();
-  } else if (value?.live && !document.hidden && performance.now() - drawnAt > 150) drawTimes();
+  } else if (value?.live && !value.replay && !document.hidden && performance.now() - drawnAt > 150) drawTimes();
 }, 100);

@@ -35,7 +35,9 @@ function controls(turn, native) {
     const look = button('What the model was given for this reply', 'Context', () => {});
     look.dataset.context = turn.run;
     look.dataset.message = turn.asked ?? '';
-    box.append(look);
+    const replay = document.createElement('a');
+    Object.assign(replay, { href: `?run=${encodeURIComponent(turn.run)}`, textContent: 'Replay', title: 'Watch this reply being written again' });
+    box.append(look, replay);
   }
   return box;
 }

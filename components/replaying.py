@@ -1,0 +1,80 @@
+"""Playing a recorded run again, on the same parts of the page that showed it live: `/?run=ID`.
+
+`web/replay.js` has the controls and says what is wanted; here it is shown.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import gradio as gr
+
+from components.panel import render_panel
+from components.render import render_live
+from components.session import PageState
+from runs.replay import Player
+from runs.state import AgentState
+from transports.identity import Identity
+
+_FRAME_S = 0.1
+_SLOWEST, _FASTEST = 0.1, 100.0
+
+Updates = tuple[Any, ...]
+
+
+class Replaying:
+    """One for all pages."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    async def on_play(self, page: PageState, request: gr.Request, event: gr.EventData) -> None:
+        """Goes to a moment, and stands there or plays from it: {at, speed, playing}."""
+        page, given = page.of(self._identity.visitor(request.cookies or {})), event._data
+        if page.player is None or not isinstance(given, dict):
+            return
+        at, speed = _number(given.get("at"), 0.0), _number(given.get("speed"), 1.0)
+        page.player.go(at, min(max(_SLOWEST, speed), _FASTEST), playing=given.get("playing") is True)
+
+    async def follow(self, page: PageState, request: gr.Request) -> AsyncIterator[Updates]:
+        """Shows the replay until it stands still, or something else is wanted of it. -> live, panel"""
+        page = page.of(self._identity.visitor(request.cookies or {}))
+        if (player := page.player) is None:
+            yield gr.skip(), gr.skip()
+            return
+        turn, drawn = player.turn, None
+        while True:
+            live, panel, drawn = _frame(player, drawn)
+            yield live, panel
+            if not panel["replay"]["playing"]:
+                return
+            await asyncio.sleep(_FRAME_S)
+            if (
+                page.left or page.player is not player or player.turn != turn
+            ):  # Gradio sends the last values once more, and others are shown by now
+                yield gr.skip(), gr.skip()
+                return
+
+
+def render_replay(player: Player) -> Updates:
+    """What the page shows of the moment that the replay is at. -> live, panel"""
+    return _frame(player, None)[:2]
+
+
+def _frame(player: Player, before: AgentState | None) -> tuple[Any, Any, AgentState]:
+    """As `render_replay`, and the state: the next frame leaves out what has been drawn `before`."""
+    moment, length = player.moment_s, player.replay.length_s
+    state, text = player.replay.at(moment)
+    whole = before is None or state.context is not before.context
+    panel = render_panel(state, whole=whole, now=player.replay.begun + moment)
+    panel["approvals"] = []  # they have been answered
+    if whole:
+        panel.setdefault("context", None)
+    playing = player.playing and moment < length
+    told = {"at_s": round(moment, 2), "length_s": round(length, 2), "speed": player.speed, "playing": playing}
+    return render_live(text), panel | {"replay": told}, state
+
+
+def _number(value: Any, otherwise: float) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else otherwise

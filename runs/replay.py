@@ -1,0 +1,59 @@
+"""A recorded run, played again: what was known of it at any moment, by the same fold as when it was live."""
+
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from runs import events
+from runs.events import Entry
+from runs.state import AgentState, apply
+
+_APART = 200
+"""Entries between two states that are kept: a moment that is looked for is at most so many steps from one."""
+
+
+class Replay:
+    """The entries of an ended run, by the seconds since it began."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        """Raises ValueError for a record without events."""
+        if not entries:
+            raise ValueError("a run's record has at least one event")
+        self._entries, self.begun = entries, entries[0].at
+        self._moments = [entry.at - self.begun for entry in entries]
+        self.length_s = self._moments[-1]
+        pieces = [entry.event.content if isinstance(entry.event, events.Token) else "" for entry in entries]
+        self._text, self._ends = "".join(pieces), list(accumulate(map(len, pieces)))
+        self._kept = [AgentState()]
+
+    def at(self, moment_s: float) -> tuple[AgentState, str]:
+        """The state at a moment, and the reply so far. Before the first event it is as with that one."""
+        count = max(1, bisect_right(self._moments, moment_s))
+        place = min(count // _APART, len(self._kept) - 1)
+        state = self._kept[place]
+        for number, entry in enumerate(self._entries[place * _APART : count], place * _APART + 1):
+            state = apply(state, entry)
+            if number == len(self._kept) * _APART:
+                self._kept.append(state)
+        return state, self._text[: self._ends[count - 1]]
+
+
+class Player:
+    """Where a replay is now: at a moment, standing still or going on from it at a speed, up to the end."""
+
+    def __init__(self, replay: Replay) -> None:
+        self.replay, self.speed, self.playing = replay, 1.0, False
+        self._from_s, self._since, self.turn = 0.0, 0.0, 0
+        """`turn` is another one after each `go`: who plays for an earlier one has to end."""
+
+    def go(self, moment_s: float, speed: float, *, playing: bool) -> None:
+        """From a moment (seconds since the run began) on, at so many times the speed at which it was recorded."""
+        self._from_s = min(max(0.0, moment_s), self.replay.length_s)
+        self._since, self.speed, self.playing = time.monotonic(), speed, playing
+        self.turn += 1
+
+    @property
+    def moment_s(self) -> float:
+        gone = (time.monotonic() - self._since) * self.speed if self.playing else 0.0
+        return min(self._from_s + gone, self.replay.length_s)
