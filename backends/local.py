@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -33,6 +34,8 @@ _WAY_OUT = "run `make setup`, or name another .gguf file in GLASSBOX_LOCAL_MODEL
 _LOAD_S = 300.0
 _AGAIN_S = 5.0
 """After which a message tries again what could not be loaded."""
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH|DATABASE", re.IGNORECASE)
+"""In the names of variables that the model's process has no use for."""
 _PARTING_S = 2.0
 """For a download to end in: it may hang, and then it is left."""
 _BUNDLED_TEMPERATURE = 0.2
@@ -137,7 +140,7 @@ class LocalBackend(Backend):
             "key": key,
             "context": self.context,
             "slots": self.settings.slots,
-            "threads": self.settings.threads or _threads(),
+            "threads": _threads(self.settings.threads),
         }
         try:
             answer = await self._answer(process, path, wanted)
@@ -200,7 +203,8 @@ class LocalBackend(Backend):
         command = [sys.executable, "-P", str(Path(__file__).with_name("llama_child.py"))]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         # each conversation it remembers is a large block: with glibc left to itself, a freed one is not given back
-        environment = {"MALLOC_MMAP_THRESHOLD_": "262144", **os.environ}
+        environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
+        environment = {"MALLOC_MMAP_THRESHOLD_": "262144", **environment}
         self._process = subprocess.Popen(command, text=True, env=environment, **pipes)  # type: ignore[call-overload]  # nosec B603 # ours
         return self._process
 
@@ -238,12 +242,16 @@ class LocalBackend(Backend):
         self._process = None
 
 
-def _threads() -> int:
-    """Half the logical processors: llama.cpp's threads wait for each other busily, and the page needs some too.
+def _threads(wanted: int | None) -> int:
+    """By default half the logical processors: llama.cpp's threads wait for each other busily, and the page needs some
+    too.
 
-    On two shared cores one thread wrote 87 to 114 tokens a second, two wrote 16 to 86.
+    On two shared cores one thread wrote 87 to 114 tokens a second, two wrote 16 to 86, and 64 not one in a minute.
     """
-    return max(1, (os.cpu_count() or 2) // 2)
+    there = os.cpu_count() or 2
+    if wanted and wanted > there:
+        logger.warning("threads: found %d, but this machine has %d processors: so many are used", wanted, there)
+    return min(wanted, there) if wanted else max(1, there // 2)
 
 
 def _progress(pid: int, path: Path) -> float | None:
