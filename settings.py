@@ -56,11 +56,11 @@ class BackendSettings(_Section):
     slots: Annotated[int, Field(ge=1, le=64)] = 4
     """local: how many replies are written at once."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """local: threads of the model; default: half the logical processors."""
+    """local: threads of the model, at most one for each logical processor; default: half as many."""
     tools: bool | None = None
     """Whether the model chooses tools; by default the kind knows."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Seconds without a sign of life until a reply fails; the kind has a default."""
+    """Seconds in which nothing of a reply comes, until it fails; the kind has a default."""
     price: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)] | None = None
     """US dollars for a million tokens, read and written; only to be shown."""
     fallback: str | None = None
@@ -354,7 +354,7 @@ def _switch(environ: Mapping[str, str], name: str) -> bool:
 
 def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if must_exist:
             raise SettingsError(

@@ -114,6 +114,9 @@ async def _watched(calls: Calls, rules: Rules, told: dict[str, str], request: An
 async def _allowed(calls: Calls, rules: Rules, told: dict[str, str], request: Any, handler: Any) -> Any:
     """The call, after a person has allowed it where the rules want that."""
     call = request.tool_call
+    if call["id"] in calls.unreadable:
+        error = "its arguments are no JSON object"
+        raise _Failed(error, f"The tool was not called: {error}. Call it again with arguments that are one.")
     if told["tool"] in rules.approval:
         await adispatch_custom_event(APPROVAL, {**told, "input": shown(call["args"])})
         answer = await calls.ask(told["tool_call_id"])

@@ -66,7 +66,7 @@ async def agent_events(
     """
     from langchain.agents import create_agent
 
-    middleware = [_model_middleware(backend, given, kit, place), tool_middleware(calls, kit.rules)]
+    middleware = [_model_middleware(backend, given, kit, calls, place), tool_middleware(calls, kit.rules)]
     agent: Any = create_agent(model, list(kit.tools), middleware=middleware, name="agent")
     notes = Notes(seen=frozenset(str(m.id) for m in given.messages[:-1]))
     limit = {"recursion_limit": 4 * (kit.rounds + 3)}  # ours is reached first, and says more
@@ -82,7 +82,7 @@ class RoundsError(Exception):
     """The model went on calling tools."""
 
 
-def _model_middleware(backend: Backend, given: Given, kit: Kit, place: Place) -> Any:
+def _model_middleware(backend: Backend, given: Given, kit: Kit, calls: Calls, place: Place) -> Any:
     from langchain.agents.middleware import AgentMiddleware, ModelResponse
 
     class ModelMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -110,18 +110,29 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit, place: Place) ->
             offered = [one for one in request.tools if getattr(one, "name", None) not in kit.hidden]
             tools = offered if backend.chooses_tools else []
             async with place():
-                return _named(await handler(request.override(messages=cast(Any, messages), tools=tools)))
+                return _named(await handler(request.override(messages=cast(Any, messages), tools=tools)), calls)
 
     return ModelMiddleware()
 
 
-def _named(response: "ModelResponse[Any]") -> "ModelResponse[Any]":
-    """With an id for each tool call: some servers give none, and a result must say whose it is."""
+def _named(response: "ModelResponse[Any]", calls: Calls) -> "ModelResponse[Any]":
+    """With a name, and an id of its own, for each tool call: some servers give none, and a result must say whose it is.
+
+    One whose arguments cannot be read is a call, too: it fails, and the model is told why.
+    """
     result = list(response.result)
     for place, message in enumerate(result):
-        if isinstance(message, AIMessage) and not all(call["id"] for call in message.tool_calls):
-            calls = [{**call, "id": call["id"] or f"call_{uuid4().hex}"} for call in message.tool_calls]
-            result[place] = message.model_copy(update={"tool_calls": calls})
+        if not isinstance(message, AIMessage) or not (message.tool_calls or message.invalid_tool_calls):
+            continue
+        known, asked = set[str](), list[dict[str, Any]]()
+        for call in (*message.tool_calls, *message.invalid_tool_calls):
+            call_id = call["id"] if call["id"] and call["id"] not in known else f"call_{uuid4().hex}"
+            known.add(call_id)
+            args = call["args"] if isinstance(call["args"], dict) else {}
+            if call["type"] == "invalid_tool_call":
+                calls.unreadable.add(call_id)
+            asked.append({"type": "tool_call", "name": call["name"] or "unnamed", "args": args, "id": call_id})
+        result[place] = message.model_copy(update={"tool_calls": asked, "invalid_tool_calls": []})
     return replace(response, result=result)
 
 

@@ -105,7 +105,9 @@ def _block_thought(block: Mapping[str, Any]) -> str:
 def _words(value: Any) -> str:
     """A text, or those of a list of parts: Mistral's thinking and OpenAI's summaries come so."""
     if isinstance(value, list):
-        return "".join(_words(part.get("text")) for part in value if isinstance(part, dict))
+        return "".join(_words(part) for part in value if isinstance(part, dict))
+    if isinstance(value, dict):
+        return _words(value.get("text") or value.get("content"))
     return str(value or "")
 
 

@@ -43,6 +43,12 @@ class Notes:
         return round(now - dict(self.starts).get(step_id, now), 3)
 
 
+def _cut(output: Any) -> bool | None:
+    """Whether a call of the model ended at its longest: OpenAI's word for it, and Google's."""
+    told = output.response_metadata.get("finish_reason") if isinstance(output, AIMessage) else None
+    return True if str(told).lower() in ("length", "max_tokens") else None
+
+
 def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Event], Notes]:
     """Our events for one of LangChain's, and the notes for the next; `now` is in epoch seconds."""
     data, step_id = raw["data"], raw["run_id"]
@@ -63,7 +69,7 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
             return [
                 *found,
                 *rest,
-                events.ModelEnd(step_id, final_usage(output, call), notes.since(step_id, now)),
+                events.ModelEnd(step_id, final_usage(output, call), notes.since(step_id, now), cut=_cut(output)),
             ], notes
         case "on_chain_start":
             new, notes = _new(data.get("input"), notes)

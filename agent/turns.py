@@ -401,16 +401,24 @@ async def _stream(
                 run.emit(event)
                 used = (event.usage or {}).get("output_tokens", 0) if isinstance(event, events.ModelEnd) else 0
                 if used >= options.max_tokens:
-                    run.notes.append(cut)
+                    _note(run, cut)
+                elif isinstance(event, events.ModelEnd) and event.cut:
+                    _note(run, f"Cut by {backend.name}: it writes no longer reply, or has no more room for it.")
                 if isinstance(event, events.Token) and run.state.pieces >= most:
                     run.notes.append(cut)
                     run.end_soon("limit")
-        if not run.text.strip() and cut not in run.notes:
-            run.notes.append("The model ended its reply without a word.")
+        if not run.text.strip() and not run.notes:
+            _note(run, "The model ended its reply without a word.")
     except RoundsError:
         run.notes.append(f"Ended after {kit.rounds} rounds of tool calls, the most that one reply may take.")
         run.end_soon("limit")
         await asyncio.sleep(_LOADING_S)  # for the end to come
+
+
+def _note(run: LiveRun, text: str) -> None:
+    """What a reader of the reply should know of it: kept with it, and told to all who follow."""
+    run.notes.append(text)
+    run.say(run.state.phase, text)
 
 
 def _tell_place(run: LiveRun, what: str, place: int) -> None:

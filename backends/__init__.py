@@ -31,7 +31,7 @@ KINDS: dict[str, str] = {
 }
 """Kind -> where its class is."""
 
-_EVERY_KIND = frozenset({"name", "kind", "context", "timeout", "fallback", "price"})
+_EVERY_KIND = frozenset({"name", "kind", "context", "timeout", "fallback", "price", "tools"})
 """The settings that every kind uses."""
 
 

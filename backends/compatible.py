@@ -5,17 +5,21 @@ DeepSeek, vLLM and llama.cpp, `reasoning` of Ollama and OpenRouter), a refusal i
 `max_completion_tokens`, and a stream that ends without having come to its end.
 """
 
+import inspect
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import httpx
 import openai
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
+from openai.resources.chat.completions import AsyncCompletions
+from pydantic import ValidationError
 
 from runs.errors import ChatError
 
@@ -29,6 +33,13 @@ def own_clients() -> dict[str, Any]:
         "http_client": openai.DefaultHttpxClient(trust_env=False, verify=False),
         "http_async_client": openai.DefaultAsyncHttpxClient(trust_env=False, verify=False),
     }
+
+
+def unknown_options(options: Mapping[str, Any]) -> list[str]:
+    """Those that are neither LangChain's nor the SDK's: each call would fail at them."""
+    fields = CompatibleChat.model_fields
+    known = {*fields, *(about.alias for about in fields.values())}
+    return sorted(options.keys() - known - inspect.signature(AsyncCompletions.create).parameters.keys())
 
 
 class CompatibleChat(ChatOpenAI):
@@ -68,16 +79,46 @@ class CompatibleChat(ChatOpenAI):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        chunk, filtered = None, False
+        chunk, reason = None, ""
         ended = self._use_responses_api({**kwargs, **self.model_kwargs})  # there the SDK itself minds the end
-        async with aclosing(super()._astream(messages, stop, run_manager, **kwargs)) as chunks:  # type: ignore[type-var]
+        source = super()._astream(messages, stop, run_manager, **kwargs)
+        async with aclosing(source) as pieces, aclosing(readable(pieces)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
-                reason = (chunk.generation_info or {}).get("finish_reason")
-                ended, filtered = ended or bool(reason), filtered or reason == "content_filter"
+                reason = str((chunk.generation_info or {}).get("finish_reason") or reason)
                 yield chunk
-        if filtered:
+        if reason == "content_filter":
             raise ChatError("invalid_request", "The provider's filter ended this reply: ask in another way.")
         if chunk is None:
             raise json.JSONDecodeError("not one event of a stream", "", 0)
-        if not ended:
+        if not ended and not reason:
             raise httpx.RemoteProtocolError("the stream ended before the reply did")
+        if reason == "error":  # as OpenRouter says that who it asked has failed
+            raise ChatError("backend_unavailable", "The provider failed at this reply: try again.", retryable=True)
+
+
+async def readable(chunks: AsyncIterator[ChatGenerationChunk]) -> AsyncGenerator[ChatGenerationChunk, None]:
+    """The chunks, with all tool calls in a last one.
+
+    Arguments that are cut, or are no object, become a text: LangChain would guess what a cut one means, and the tool
+    would be called with that; this it takes for an invalid call. What LangChain and the SDK raise over a chunk of
+    another shape is a reply that cannot be read.
+    """
+    merged = AIMessageChunk(content="")
+    try:
+        async for chunk in chunks:
+            if isinstance(chunk.message, AIMessageChunk) and chunk.message.tool_call_chunks:
+                merged += AIMessageChunk(content="", tool_call_chunks=chunk.message.tool_call_chunks)
+                chunk.message.tool_call_chunks, chunk.message.tool_calls, chunk.message.invalid_tool_calls = [], [], []
+            yield chunk
+    except (TypeError, AttributeError, LookupError, ValidationError) as e:
+        raise json.JSONDecodeError(f"not of the protocol's shape: {type(e).__name__}", "", 0) from e
+    if calls := merged.tool_call_chunks:
+        whole = [ToolCallChunk(**{**call, "args": _sound(call["args"] or "{}")}) for call in calls]
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=whole))
+
+
+def _sound(arguments: str) -> str:
+    try:
+        return arguments if isinstance(json.loads(arguments), dict) else json.dumps(arguments)
+    except ValueError:
+        return json.dumps(arguments)

@@ -26,11 +26,14 @@ _UNREADABLE = {
 _UNREACHABLE = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "ClientConnectorError", "gaierror"}
 _BROKEN = {"TransportError", "ConnectionError", "ClientConnectionError", "ChunkedEncodingError", "ClientPayloadError"}
 _TOO_LONG = re.compile(
-    r"context.{0,10}(length|size|window)|exceeds? the (available|maximum).{0,30}(token|context)", re.I
+    r"context.{0,10}(length|size|window)|exceeds? (the )?(available|maximum).{0,30}(token|context)"
+    r"|max_new_tokens`? must be <=",
+    re.I,
 )
 _NO_CONNECTION = {"APIConnectionError", "ModelConnectionError"}
 _NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance", re.I)
-_LONGEST_S = 30 * 86400.0
+_LONGEST_S = 3600.0
+"""A provider that asks for more is asked again after that: it may not have meant it."""
 _KEY = re.compile(r"api.?key|API_KEY_INVALID", re.I)
 
 
@@ -58,8 +61,15 @@ def broken_off(name: str) -> ChatError:
 
 def silent(name: str, seconds: float) -> ChatError:
     """A backend that gives no sign of life."""
-    message = f"{name} gave no sign of life for {seconds:g} s: try again, or pick another backend."
+    message = f"{name} sent nothing of a reply for {seconds:g} s: try again, or pick another backend."
     return ChatError("timeout", message, retryable=True)
+
+
+def limited(name: str, wait_s: float | None) -> ChatError:
+    """A backend that asks not to be asked, for so many seconds if it says."""
+    when = "a little" if wait_s is None else f"{wait_s:.0f} s" if wait_s < 120 else f"{wait_s / 60:.0f} minutes"
+    message = f"{name} has too many requests at the moment: wait {when}, then try again."
+    return ChatError("rate_limited", message, retryable=True, retry_after=wait_s)
 
 
 def _too_long(name: str) -> ChatError:
@@ -106,7 +116,10 @@ def _by_status(name: str, exception: BaseException) -> ChatError | None:
     text = f"{code} {exception}"[:20_000]
     if "HttpProcessingError" in {kind.__name__ for kind in type(exception).__mro__}:
         return None  # aiohttp's own: its code is about the connection
-    if status is not None and status < 400:
+    if status is not None and 300 <= status < 400:
+        message = f"{name} sends whoever asks it to another address: check its `base_url`."
+        return ChatError("backend_unavailable", message)
+    if status is not None and status < 300:
         return None
     if status is None:
         return _in_stream(name, exception, text)
@@ -120,9 +133,7 @@ def _by_status(name: str, exception: BaseException) -> ChatError | None:
     if status == 404:
         return ChatError("backend_unavailable", f"{name} does not know this model: check its `model` setting.")
     if status == 429:
-        when = "wait a little" if wait is None else f"wait {wait:.0f} s"
-        message = f"{name} has too many requests at the moment: {when}, then try again."
-        return ChatError("rate_limited", message, retryable=True, retry_after=wait)
+        return limited(name, wait)
     if status in (408, 504):
         return ChatError("timeout", f"{name} did not answer in time: try again.", retryable=True)
     if status >= 500:
@@ -139,9 +150,8 @@ def _in_stream(name: str, exception: BaseException, text: str) -> ChatError | No
     if code == "context_length_exceeded" or _TOO_LONG.search(text):
         return _too_long(name)
     if code == "rate_limit_exceeded":
-        message = f"{name} has too many requests at the moment: wait a little, then try again."
-        return ChatError("rate_limited", message, retryable=True)
-    return ChatError("backend_unavailable", f"{name} failed in mid-reply: press Retry.", retryable=True)
+        return limited(name, None)
+    return ChatError("backend_unavailable", f"{name} failed while it was answering: try again.", retryable=True)
 
 
 def retry_after(response: Any, exception: BaseException | None = None) -> float | None:

@@ -39,6 +39,7 @@ class GeminiBackend(RemoteBackend):
         if own := settings.options.keys() & {"api_key", "google_api_key", "base_url", "model"}:
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
         self._address = settings.base_url or _GOOGLE
+        self._resource = f"{self._address}/v1beta/models/{settings.model.removeprefix('models/')}"
         self._counted: OrderedDict[str, int] = OrderedDict([("", 0)])
         self._count_again = 0.0
 
@@ -56,6 +57,9 @@ class GeminiBackend(RemoteBackend):
             "include_thoughts": True,
             **self.settings.options,
         }
+        fields = GeminiChat.model_fields
+        if unknown := self.settings.options.keys() - {*fields, *(about.alias for about in fields.values())}:
+            raise Unusable(f"its options are not accepted: there is no {min(unknown)!r}")
         try:
             return GeminiChat(**wanted)
         except Exception as e:  # its text may hold the key
@@ -78,7 +82,7 @@ class GeminiBackend(RemoteBackend):
         ]
 
     async def _count(self, texts: Sequence[str], key: Key) -> None:
-        url = f"{self._address}/v1beta/models/{self.settings.model}:countTokens"
+        url = f"{self._resource}:countTokens"
 
         async def count(client: httpx.AsyncClient, text: str) -> None:
             body = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
@@ -96,9 +100,8 @@ class GeminiBackend(RemoteBackend):
 
     async def probe(self, key: Key | None) -> Health:
         assert key is not None
-        url = f"{self._address}/v1beta/models/{self.settings.model}"
         async with await asyncio.to_thread(httpx.AsyncClient, timeout=None) as client:
-            answer = await client.get(url, headers={"x-goog-api-key": key.reveal()})
+            answer = await client.get(self._resource, headers={"x-goog-api-key": key.reveal()})
         if answer.status_code == 404:
             return Health("unavailable", f"Google has no model {self.settings.model!r}: check the `model` setting")
         if answer.status_code == 400:  # how Google says that a key is none

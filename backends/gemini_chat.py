@@ -20,6 +20,9 @@ from runs.errors import ChatError
 
 _DECLINED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"}
 """Why Gemini ends a reply before its end: https://ai.google.dev/api/generate-content#FinishReason"""
+_WHOLE = {"STOP", "MAX_TOKENS"}
+_PROMPT = "prompt: "
+"""Before the reason for which it does not begin one."""
 
 
 class GeminiChat(ChatGoogleGenerativeAI):
@@ -32,7 +35,13 @@ class GeminiChat(ChatGoogleGenerativeAI):
     def _only_what_it_is_given(self) -> Self:
         """GOOGLE_GENAI_USE_VERTEXAI would turn the SDK to another service, whatever its LangChain class was told."""
         assert self.google_api_key is not None
-        options = HttpOptions(base_url=str(self.base_url), headers=dict(self.additional_headers or {}))
+        options = HttpOptions(
+            base_url=str(self.base_url),
+            headers=dict(self.additional_headers or {}),
+            # the SDK's own follow redirects, and the key would go along
+            httpx_client=httpx.Client(follow_redirects=False, timeout=None),
+            httpx_async_client=httpx.AsyncClient(follow_redirects=False, timeout=None),
+        )
         self.client = Client(vertexai=False, api_key=self.google_api_key.get_secret_value(), http_options=options)
         self._client_cleanup = _ClientCleanup(self.client)
         return self
@@ -68,15 +77,19 @@ class GeminiChat(ChatGoogleGenerativeAI):
         finally:
             reading.cancel()
             await asyncio.wait({reading})
-        if reason in _DECLINED:
-            raise ChatError("invalid_request", f"Gemini declined to go on ({reason.lower()}): ask in another way.")
+        if reason in _DECLINED or reason.startswith(_PROMPT):
+            why = reason.removeprefix(_PROMPT).lower()
+            raise ChatError("invalid_request", f"Gemini declined to go on ({why}): ask in another way.")
         if not reason:
             raise httpx.RemoteProtocolError("the stream ended before the reply did")
+        if reason not in _WHOLE:
+            message = f"Gemini gave up on this reply ({reason.lower()}): try again."
+            raise ChatError("backend_unavailable", message, retryable=True)
 
 
 def _reason(chunk: ChatGenerationChunk) -> str:
     """Why a chunk says that the reply ends here; a refused prompt has no reply at all."""
     feedback = chunk.message.response_metadata.get("prompt_feedback") or {}
     if feedback.get("block_reason"):
-        return "SAFETY"
+        return f"{_PROMPT}{getattr(feedback['block_reason'], 'value', feedback['block_reason'])}"
     return str((chunk.generation_info or {}).get("finish_reason") or "")

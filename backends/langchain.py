@@ -40,6 +40,8 @@ class LangChainBackend(RemoteBackend):
             kind = getattr(importlib.import_module(module), name)
         except ImportError as e:
             raise Unusable(f"{e.name or module} cannot be imported: is it installed?") from None
+        except SystemExit:  # it would end the server
+            raise Unusable(f"{module} ends the process when it is imported") from None
         except AttributeError:
             raise Unusable(f"there is no {name!r} in {module}") from None
         if not (isinstance(kind, type) and issubclass(kind, BaseChatModel)):
@@ -51,7 +53,10 @@ class LangChainBackend(RemoteBackend):
             model = kind(**options)
         except ImportError as e:
             raise Unusable(f"{name} needs {_package(e)} that is not installed") from None
-        except Exception as e:  # a constructor may raise anything; its text may hold a key, so only its kind is told
+        except (
+            Exception,
+            SystemExit,
+        ) as e:  # a constructor may raise anything; its text may hold a key, so only its kind is told
             raise Unusable(f"{name} did not accept its options ({type(e).__name__})") from None
         self._see(model)
         return model

@@ -20,7 +20,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from pydantic import SecretStr
 
 from backends.base import PROGRESS, Reading, Template
-from backends.compatible import CompatibleChat, own_clients
+from backends.compatible import CompatibleChat, own_clients, readable
 from backends.llama_stream import stream_chunks
 
 _CACHED = 20_000
@@ -169,7 +169,7 @@ class LocalChat(CompatibleChat):
             source = super()._astream(messages, stop, run_manager, **kwargs)
         else:
             source = self._pieces(messages, stop, **kwargs)
-        async with aclosing(source) as chunks:  # type: ignore[type-var]
+        async with aclosing(source) as pieces, aclosing(readable(pieces)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
                 progress = (chunk.generation_info or {}).get(PROGRESS)
                 if progress:

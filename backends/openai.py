@@ -1,6 +1,7 @@
 """Any server that speaks OpenAI's chat protocol: OpenAI, Ollama, vLLM, llama-server, Hugging Face's providers …"""
 
 import asyncio
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,12 @@ from runs.errors import ChatError
 from settings import BackendSettings
 
 OPENAI = "https://api.openai.com/v1"
+_NO_TOOLS = re.compile(
+    r"tools?\W.{0,40}(not|n't|un)\W?(supported|support|enabled|available|allowed)"
+    r"|(not|n't) (support|allow|accept|take|have)\w*.{0,40}(tool|function.call)|tool choice requires",
+    re.IGNORECASE | re.DOTALL,
+)
+"""As Ollama, vLLM, llama.cpp, OpenRouter and others say it."""
 _LISTED = 2_000_000
 """Bytes of a list of models that are read."""
 
@@ -30,11 +37,12 @@ class OpenAIBackend(RemoteBackend):
         if own := settings.options.keys() & {"api_key", "openai_api_key", "base_url", "model"}:
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
         self._address = settings.base_url or OPENAI
+        self._without_tools = ""
         self._here = urlsplit(self._address).hostname in ("localhost", "127.0.0.1", "::1")
         """On this machine, where no proxy of the environment leads."""
 
     def build(self, key: Key | None) -> BaseChatModel:
-        from backends.compatible import CompatibleChat, own_clients
+        from backends.compatible import CompatibleChat, own_clients, unknown_options
 
         wanted: dict[str, Any] = {
             "model": self.settings.model,
@@ -49,6 +57,8 @@ class OpenAIBackend(RemoteBackend):
             **(own_clients() if self._here else {}),
             **self.settings.options,
         }
+        if unknown := unknown_options(self.settings.options):
+            raise Unusable(f"its options are not accepted: there is no {unknown[0]!r}")
         try:
             model = CompatibleChat(**wanted)
         except Exception as e:  # its text may hold the key
@@ -57,17 +67,24 @@ class OpenAIBackend(RemoteBackend):
             # OPENAI_ORG_ID and the like belong to the operator's account, not to every key and server
             client.organization, client.project = self.settings.options.get("organization"), None
             client._custom_headers = dict(model.default_headers or {})
+            client._client.follow_redirects = False  # what is sent is for this address alone
         return model
 
     def error(self, exception: Exception) -> ChatError | None:
         """A server whose model takes no tools says so only when it is given some: then it is asked without."""
         told = super().error(exception)
-        refused = told is not None and told.code == "invalid_request" and "tool" in str(exception).lower()
+        refused = told is not None and told.code == "invalid_request" and _NO_TOOLS.search(str(exception))
         if refused and self.chooses_tools and self.settings.tools is None:
-            self.knows_tools = False
+            self.knows_tools, self._without_tools = False, "tried"
             message = f"{self.name} takes no tools; they are left out."
             return ChatError("backend_unavailable", message, retryable=True)
         return told
+
+    def learn(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
+        """Without tools is only kept where it helped: the server may have echoed what a visitor wrote of tools."""
+        super().learn(key, error, ttft_s)
+        if self._without_tools == "tried" and (error is None or error.code == "invalid_request"):
+            self.knows_tools, self._without_tools = error is not None, "kept" if error is None else ""
 
     async def probe(self, key: Key | None) -> Health:
         headers = {"Authorization": f"Bearer {key.reveal()}"} if key else {}
@@ -93,7 +110,8 @@ class OpenAIBackend(RemoteBackend):
         except (ValueError, KeyError, TypeError):
             return Health("ready")
         model = str(self.settings.model)
-        if not names or model in names or any(name.split(":")[0] == model for name in names):
+        plain = model.partition(":")[0]  # of what routers take behind a name, such as ":fastest", no list tells
+        if not names or names & {model, plain} or any(name.partition(":")[0] == model for name in names):
             return Health("ready")
         few = ", ".join(sorted(names)[:5])
         return Health("unavailable", f"its server has no model {model!r}; it has {few}{' …' if len(names) > 5 else ''}")

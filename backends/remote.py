@@ -15,6 +15,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from backends.base import Backend, Health, Options
+from backends.errors import limited
 from backends.keys import Key
 from runs.errors import ChatError
 from settings import BackendSettings
@@ -109,6 +110,8 @@ class RemoteBackend(Backend):
         if self._key_missing(key):
             return
         account = self._account(key)
+        if error is None or error.code == "authentication":
+            account.refused_until = 0.0
         if error is None:
             account.health = Health("ready")
         elif error.code == "rate_limited" and not error.retryable:  # no credit left: waiting does not help
@@ -128,11 +131,12 @@ class RemoteBackend(Backend):
         account = self._account(key)
         await self._built(account, key)
         health = self.health(key)
+        if health.state == "unavailable" and not account.unbuilt:
+            health = await self.look_now(key)  # its server may have got the model meanwhile
         if health.state == "unavailable":
             raise ChatError("backend_unavailable", f"{self.name} is not available: {health.reason}")
         if (wait := account.refused_until - time.time()) > 0:
-            message = f"{self.name} has too many requests at the moment: wait {wait:.0f} s, then try again."
-            raise ChatError("rate_limited", message, retryable=True, retry_after=wait)
+            raise limited(self.name, wait)
 
     def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
         model = self._account(key).model

@@ -23,6 +23,8 @@ class Calls:
         self._asked: dict[str, asyncio.Future[Answer]] = {}
         self.cancelled: set[str] = set()
         """Those that somebody ended alone."""
+        self.unreadable: set[str] = set()
+        """Those whose arguments are no JSON object, as when a reply is cut: what they ask for is not guessed."""
 
     @property
     def asleep(self) -> bool:

@@ -83,6 +83,8 @@ class ModelEnd:
     usage: JSON | None
     duration_s: float
     error: str | None = None
+    cut: bool | None = None
+    """Whether it ended at the longest reply that the provider gives, or was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,7 @@ End = ModelEnd | ChainEnd | ToolEnd
 Last = Complete | Stopped | Error
 Event = Run | Status | Context | Start | End | Reasoning | Token | ToolOutput | Approval | State | Last
 
-_OPTIONAL = {"error", "truncated", "retry_after", "tool_call_id", "edited", "parts", "note", "tools"}
+_OPTIONAL = {"error", "truncated", "cut", "retry_after", "tool_call_id", "edited", "parts", "note", "tools"}
 """Fields that are left out where they are None."""
 
 

@@ -73,6 +73,13 @@ class Caller(Talker):
             yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
 
 
+class Leaver(Talker):
+    """Ends the process it is made in."""
+
+    def __init__(self, **options: Any) -> None:
+        raise SystemExit(3)
+
+
 class Refuser(Talker):
     """Cannot be made."""
 

@@ -79,7 +79,7 @@ class Reply:
     """If set, only so many bytes are written at once, with `pause` before each: amid characters and lines."""
     breaks: Literal["cut", "reset", "eof", "hang", "garbage"] | Fail | None = None
     after: int | None = None
-    finish: Literal["stop", "length", "content_filter"] = "stop"
+    finish: Literal["stop", "length", "content_filter", "error"] = "stop"
     usage: Literal["end", "every", "never"] = "end"
     """OpenAI only: at the end if the request asks for it, in every chunk as from vLLM, or never. Gemini: in every."""
     thinking_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
@@ -96,6 +96,8 @@ class Raw:
     body: str = "<!DOCTYPE html>\n<html><body><h1>Welcome to the Wi-Fi</h1></body></html>"
     status: int = 200
     type: str = "text/html"
+    location: str = ""
+    """Where a redirect leads."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ class ProviderServer(Server):
             case Fail() as fail:
                 headers = {} if fail.retry_after is None else {"Retry-After": f"{fail.retry_after:g}"}
                 await wire.json(self.error(fail, request), fail.status, headers)
-            case Raw(body, status, kind):
-                await wire.whole(body, status, kind)
+            case Raw(body, status, kind, location):
+                await wire.whole(body, status, kind, {"Location": location} if location else {})
             case Hang():
                 await asyncio.Event().wait()
             case Drop():
@@ -335,7 +337,12 @@ class GeminiServer(ProviderServer):
         return parts + [{"text": piece} for piece in reply.text] + [{"functionCall": call} for call in calls]
 
 
-_GEMINI_FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
+_GEMINI_FINISH = {
+    "stop": "STOP",
+    "length": "MAX_TOKENS",
+    "content_filter": "SAFETY",
+    "error": "MALFORMED_FUNCTION_CALL",
+}
 _GEMINI_STATUS = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",

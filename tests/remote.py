@@ -358,13 +358,41 @@ class RemoteContract(ABC):
         assert text_of(told, "reasoning") == "思考"
 
     async def test_a_reply_cut_at_the_longest_reply_says_so(self, tmp_path: Path) -> None:
-        with self.server(Reply(finish="length")) as server:
+        with self.server(Reply(finish="length"), Reply(finish="length"), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                cut = await house.ask(tuning=Tuning(max_tokens=3))
-                whole = await house.ask(tuning=Tuning(max_tokens=4))
+                told = [await house.ask(tuning=Tuning(max_tokens=most)) for most in (3, 4, 4)]
                 notes = [(await house.turns.store.history(run.conversation_id))[-1].note for run in house.runs]
-        assert cut[-1]["type"] == whole[-1]["type"] == "complete"
-        assert notes == ["Cut at the longest reply, 3 tokens.", None]
+        assert [one[-1]["type"] for one in told] == ["complete"] * 3
+        by_itself = "Cut by Remote: it writes no longer reply, or has no more room for it."
+        assert notes == ["Cut at the longest reply, 3 tokens.", by_itself, None]
+        for one, note in zip(told, notes, strict=True):
+            assert note in [e["content"] for e in of(one, "status")] or note is None, "whoever follows is told, too"
+            assert of(one, "model_end")[-1].get("cut") == (True if note else None)
+
+    async def test_a_reply_that_the_provider_gave_up_is_tried_again(self, tmp_path: Path) -> None:
+        with self.server(Reply([""], finish="error"), Reply()) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
+        assert any("Attempt 2" in e["content"] for e in of(told, "status"))
+
+    async def test_one_that_was_given_up_amid_its_words_has_failed(self, tmp_path: Path) -> None:
+        with self.server(Reply(finish="error")) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert (told[-1]["code"], told[-1]["content"]) == ("backend_unavailable", "Hello there!")
+
+    @pytest.mark.parametrize("status", [301, 302, 307, 308])
+    async def test_nothing_is_sent_on_to_another_address(self, tmp_path: Path, status: int) -> None:
+        with self.server() as other:
+            away = Raw("", status, location=f"{other.url}/v1beta/models/test-model:streamGenerateContent?alt=sse")
+            with self.server(away, listing=away) as server:
+                async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                    await house.health()
+                    told = await house.ask()
+        assert (told[-1]["code"], told[-1]["retryable"]) == ("backend_unavailable", False)
+        assert "`base_url`" in told[-1]["message"]
+        assert other.requests == []
 
     async def test_each_of_many_stops_ends_the_connection(self, tmp_path: Path) -> None:
         choice, stops = random.Random(3), 0

@@ -304,7 +304,7 @@ async def test_a_silent_backend_gives_way_to_the_next() -> None:
     run = a_run()
     told = await done(run, work)
     assert (told[-1]["type"], ended) == ("complete", ["ended"])
-    assert str(run.note).startswith("B answered instead of A. A gave no sign of life")
+    assert str(run.note).startswith("B answered instead of A. A sent nothing of a reply")
 
 
 async def stopped(run: LiveRun) -> Told:

@@ -249,3 +249,11 @@ async def test_an_entry_that_its_kind_cannot_use_stops_the_start(entry: dict[str
     assert "'Wrong'" in str(refused.value)
     assert told in str(refused.value)
     assert "allowed" in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", module.KINDS)
+@pytest.mark.parametrize("tools", [True, False])
+async def test_whether_a_model_is_offered_tools_can_be_set_for_every_kind(kind: str, tools: bool) -> None:
+    needs = {"langchain": {"class": "tests.models:Talker"}, "local": {}, "scripted": {}}.get(kind, {"model": "m"})
+    entry = BackendSettings(name="Backend", kind=kind, tools=tools, **needs)
+    assert Backends([entry]).first.chooses_tools is tools

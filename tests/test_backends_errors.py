@@ -286,6 +286,7 @@ def answer(given: str | None, **more: str) -> httpx.Response:
 def test_a_date_to_wait_for_becomes_seconds() -> None:
     assert retry_after(answer(formatdate(time.time() + 90, usegmt=True))) == pytest.approx(90, abs=2)
     assert retry_after(answer(formatdate(time.time() - 90, usegmt=True))) == 0.0
+    assert retry_after(answer("99999999999999999999")) == 3600, "one answer shuts nobody out for longer"
 
 
 @pytest.mark.parametrize("given", [None, "", "soon", "-5", "1e9", "5 minutes", "Mon, 99 Jan 2020 25:00:00 GMT", "0 0"])

@@ -106,14 +106,26 @@ class TestGemini(RemoteContract):
         assert "declined" in told[-1]["message"]
         assert reason.lower() in told[-1]["message"]
 
-    async def test_a_question_that_is_declined_says_so(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("reason", ["SAFETY", "OTHER"])
+    async def test_a_question_that_is_declined_says_so(self, tmp_path: Path, reason: str) -> None:
         usage = {"promptTokenCount": 7, "totalTokenCount": 7}
-        with self.server(stream({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": usage})) as server:
+        with self.server(stream({"promptFeedback": {"blockReason": reason}, "usageMetadata": usage})) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert (told[-1]["type"], told[-1]["code"], told[-1]["retryable"]) == ("error", "invalid_request", False)
-        assert "declined" in told[-1]["message"]
+        assert f"declined to go on ({reason.lower()})" in told[-1]["message"]
         assert len(asked_for_replies(server)) == 1
+
+    async def test_the_models_name_may_be_whole(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server, model="models/test-model"), TEST_KEY=CANARY) as house:
+                assert (await house.health()).ready
+                assert (await house.ask())[-1]["type"] == "complete"
+
+    async def test_an_option_that_nobody_knows_is_named(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server, options={"nonsense": 3}), TEST_KEY=CANARY) as house:
+                assert (await house.health()).reason == "its options are not accepted: there is no 'nonsense'"
 
     async def test_a_limit_whose_end_stands_in_the_body_only_is_waited_for(self, tmp_path: Path) -> None:
         error = {

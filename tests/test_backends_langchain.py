@@ -39,6 +39,7 @@ async def test_a_turns_options_reach_a_copy_of_the_model() -> None:
         ("no_such_package.chat:Model", "no_such_package cannot be imported"),
         ("tests.models:Nobody", "no 'Nobody' in tests.models"),
         ("tests.models:Refuser", "did not accept its options (ValueError)"),
+        ("tests.models:Leaver", "did not accept its options (SystemExit)"),
         ("tests.models:NoModel", "no LangChain chat model"),
     ],
 )

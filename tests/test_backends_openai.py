@@ -9,14 +9,17 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from agent import attempts
+from agent.tools import Toolbox
 from backends import BackendError, Key, Options
 from backends.compatible import CompatibleChat
 from backends.openai import OpenAIBackend
 from memory.messages import Tuning
-from settings import BackendSettings
+from settings import BackendSettings, ToolSettings
 from tests import providers
-from tests.providers import Fail, OpenAIServer, ProviderServer, Raw, Reply, Request, rate_limit
+from tests.providers import Fail, OpenAIServer, ProviderServer, Raw, Reply, Request, Tool, rate_limit
 from tests.remote import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
+
+SUM = '{"expression": "17*23"}'
 
 
 class TestOpenAI(RemoteContract):
@@ -156,6 +159,84 @@ class TestOpenAI(RemoteContract):
         with self.server(listing=Raw(json.dumps(listed), type="application/json")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 assert (await house.health()).ready
+
+    @pytest.mark.parametrize(
+        ("listed", "ready"),
+        [(["test-model"], True), (["test-model", "test-model:free"], True), (["test-model:4b"], False)],
+    )
+    async def test_what_routers_take_behind_a_name_is_in_no_list(
+        self, tmp_path: Path, listed: list[str], ready: bool
+    ) -> None:
+        """Ollama's tags are part of its names: it lists none without."""
+        listing = Raw(json.dumps({"data": [{"id": name} for name in listed]}), type="application/json")
+        with self.server(listing=listing) as server:
+            entry = self.entry(server, model="test-model:fastest")
+            async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
+                assert (await house.health()).ready is ready
+
+    async def test_a_model_that_has_come_meanwhile_answers_at_once(self, tmp_path: Path) -> None:
+        with self.server(listing=Raw(json.dumps({"data": [{"id": "other"}]}), type="application/json")) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                assert (await house.health()).state == "unavailable"
+                assert (await house.ask())[-1]["code"] == "backend_unavailable"
+                server.listing = None
+                assert (await house.ask())[-1]["type"] == "complete"
+
+    @pytest.mark.parametrize(
+        "event",
+        ["null", "[]", '"x"', '{"choices": [{"index": 0, "delta": {"content": 5}}]}', '{"choices": [null]}'],
+    )
+    async def test_what_has_another_shape_is_no_reply(self, tmp_path: Path, event: str) -> None:
+        odd = Raw(f"data: {event}\n\ndata: [DONE]\n\n", type="text/event-stream")
+        with self.server(odd) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert told[-1]["code"] == "backend_unavailable"
+        assert len(asked_for_replies(server)) == 3
+
+    @pytest.mark.parametrize("arguments", ['{"expression": "1+', "[1, 2]", "nonsense", "5", '"1+1"'])
+    async def test_arguments_that_are_no_object_are_not_guessed(self, tmp_path: Path, arguments: str) -> None:
+        asked = Reply([], tools=[Tool("calculator", [arguments[:3], arguments[3:]]), Tool("calculator", [SUM])])
+        with self.server(asked, Reply(["It is 391."])) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
+                told = await house.ask()
+        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "It is 391.")
+        ends = {e["tool_call_id"]: e for e in of(told, "tool_end")}
+        failed, done = (ends[e["tool_call_id"]] for e in sorted(of(told, "tool_start"), key=lambda e: len(e["input"])))
+        assert failed["error"] == "its arguments are no JSON object"
+        assert done["output"].endswith("391")
+        *_, call, first, second = asked_for_replies(server)[1].body["messages"]
+        ids = [one["id"] for one in call["tool_calls"]]
+        assert len(set(ids)) == 2, "the server had given both the same"
+        assert {first["tool_call_id"], second["tool_call_id"]} == set(ids)
+
+    async def test_a_server_without_tools_is_asked_without_them_from_then_on(self, tmp_path: Path) -> None:
+        with self.server(Fail(400, None, "test-model does not support tools"), Reply()) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
+                told = [await house.ask(), await house.ask()]
+        assert [one[-1]["type"] for one in told] == ["complete"] * 2
+        assert ["tools" in request.body for request in asked_for_replies(server)] == [True, False, False]
+
+    @pytest.mark.parametrize("echoed", ["what is a hammer, a tool?", "this model does not support tools"])
+    async def test_words_of_a_visitor_turn_no_tools_off(self, tmp_path: Path, echoed: str) -> None:
+        with self.server(Fail(400, "content_policy", f"Refused: {echoed}")) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
+                assert (await house.ask(echoed))[-1]["code"] == "invalid_request"
+                server.answers = [Reply()]
+                assert (await house.ask())[-1]["type"] == "complete"
+        assert "tools" in asked_for_replies(server)[-1].body
+
+    async def test_an_option_that_nobody_knows_is_named(self, tmp_path: Path) -> None:
+        with self.server() as server:
+            async with housed(tmp_path, self.entry(server, options={"nonsense": 3}), TEST_KEY=CANARY) as house:
+                health = await house.health()
+        assert (health.state, health.reason) == (
+            "unavailable",
+            "its options are not accepted: there is no 'nonsense'",
+        )
 
     @pytest.mark.parametrize("name", ["api_key", "openai_api_key", "base_url", "model"])
     def test_options_that_have_a_setting_of_their_own_are_refused(self, name: str) -> None:
