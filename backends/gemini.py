@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from dataclasses import replace
 import httpx
 from langchain_core.language_models import BaseChatModel
 
-from backends.base import BackendError, Health, Reading, Template
+from backends.base import BackendError, Health, Options, Reading, Template
 from backends.errors import retry_after
 from backends.keys import Key
 from backends.remote import RemoteBackend, Unusable, probed
+from runs.errors import ChatError
 from runs.tokens import guess
 from settings import BackendSettings
 
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 _COUNTED, _COUNTED_AT_ONCE = 5000, 16
 _COUNT_S, _COUNT_AGAIN_S = 1.0, 60.0
 """How long a turn waits to have its texts counted, and for how long none does after that was in vain."""
+_NO_THINKING = re.compile(r"thinking.{0,40}not.{0,10}(enabled|supported)|not support.{0,20}thinking", re.I)
 _GOOGLE = "https://generativelanguage.googleapis.com"
 
 
@@ -42,6 +45,7 @@ class GeminiBackend(RemoteBackend):
         self._resource = f"{self._address}/v1beta/models/{settings.model.removeprefix('models/')}"
         self._counted: OrderedDict[str, int] = OrderedDict([("", 0)])
         self._count_again = 0.0
+        self._thinks = True
 
     def build(self, key: Key | None) -> BaseChatModel:
         from backends.gemini_chat import GeminiChat
@@ -64,6 +68,19 @@ class GeminiBackend(RemoteBackend):
             return GeminiChat(**wanted)
         except Exception as e:  # its text may hold the key
             raise Unusable(f"its options are not accepted ({type(e).__name__})") from None
+
+    def error(self, exception: Exception) -> ChatError | None:
+        """A model that does not think says so only when it is asked to show it: then it is asked without."""
+        told = super().error(exception)
+        if told and told.code == "invalid_request" and self._thinks and _NO_THINKING.search(str(exception)):
+            self._thinks = False
+            message = f"{self.name} shows no thinking; it is not asked to."
+            return ChatError("backend_unavailable", message, retryable=True)
+        return told
+
+    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
+        model = super().chat_model(options, key)
+        return model if self._thinks else model.model_copy(update={"include_thoughts": None})
 
     async def read(self, texts: Sequence[str], key: Key | None = None) -> list[Reading]:
         """Counted by Google, https://ai.google.dev/api/tokens, if it answers at once; else estimated.

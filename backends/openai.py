@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ _NO_TOOLS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """As Ollama, vLLM, llama.cpp, OpenRouter and others say it."""
+_WITHOUT_S = 3600.0
 _LISTED = 2_000_000
 """Bytes of a list of models that are read."""
 
@@ -37,7 +39,7 @@ class OpenAIBackend(RemoteBackend):
         if own := settings.options.keys() & {"api_key", "openai_api_key", "base_url", "model"}:
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
         self._address = settings.base_url or OPENAI
-        self._without_tools = ""
+        self._without_tools, self._tools_again = "", 0.0
         self._here = urlsplit(self._address).hostname in ("localhost", "127.0.0.1", "::1")
         """On this machine, where no proxy of the environment leads."""
 
@@ -81,10 +83,15 @@ class OpenAIBackend(RemoteBackend):
         return told
 
     def learn(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
-        """Without tools is only kept where it helped: the server may have echoed what a visitor wrote of tools."""
+        """Without tools is only kept where it helped, and for an hour: the server may have echoed what a visitor wrote
+        of tools.
+        """
         super().learn(key, error, ttft_s)
         if self._without_tools == "tried" and (error is None or error.code == "invalid_request"):
             self.knows_tools, self._without_tools = error is not None, "kept" if error is None else ""
+            self._tools_again = time.monotonic() + _WITHOUT_S
+        elif self._without_tools == "kept" and time.monotonic() > self._tools_again:
+            self.knows_tools, self._without_tools = True, ""
 
     async def probe(self, key: Key | None) -> Health:
         headers = {"Authorization": f"Bearer {key.reveal()}"} if key else {}

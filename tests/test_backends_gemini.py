@@ -16,11 +16,6 @@ from tests.conftest import until
 from tests.providers import GeminiServer, Hang, Raw, Reply, Request
 from tests.remote import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
 
-pytestmark = [  # both are the client's own
-    pytest.mark.filterwarnings("ignore:coroutine 'ClientResponse.json' was never awaited:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),
-]
-
 
 def stream(*chunks: Any) -> Raw:
     """An answer in Google's words."""
@@ -115,6 +110,15 @@ class TestGemini(RemoteContract):
         assert (told[-1]["type"], told[-1]["code"], told[-1]["retryable"]) == ("error", "invalid_request", False)
         assert f"declined to go on ({reason.lower()})" in told[-1]["message"]
         assert len(asked_for_replies(server)) == 1
+
+    async def test_a_model_that_does_not_think_is_asked_without(self, tmp_path: Path) -> None:
+        refused = providers.Fail(400, gemini="Thinking is not enabled for models/test-model")
+        with self.server(refused, Reply()) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = [await house.ask(), await house.ask()]
+        assert [one[-1]["type"] for one in told] == ["complete"] * 2
+        asked = ["thinkingConfig" in request.body["generationConfig"] for request in asked_for_replies(server)]
+        assert asked == [True, False, False]
 
     async def test_the_models_name_may_be_whole(self, tmp_path: Path) -> None:
         with self.server() as server:

@@ -219,6 +219,17 @@ class TestOpenAI(RemoteContract):
         assert [one[-1]["type"] for one in told] == ["complete"] * 2
         assert ["tools" in request.body for request in asked_for_replies(server)] == [True, False, False]
 
+    async def test_whether_a_server_has_tools_now_is_tried_again_after_an_hour(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("backends.openai._WITHOUT_S", 0.0)
+        with self.server(Fail(400, None, "test-model does not support tools"), Reply()) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
+                for _ in range(3):
+                    await house.ask()
+        assert ["tools" in request.body for request in asked_for_replies(server)] == [True, False, False, True]
+
     @pytest.mark.parametrize("echoed", ["what is a hammer, a tool?", "this model does not support tools"])
     async def test_words_of_a_visitor_turn_no_tools_off(self, tmp_path: Path, echoed: str) -> None:
         with self.server(Fail(400, "content_policy", f"Refused: {echoed}")) as server:
