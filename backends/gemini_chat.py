@@ -38,9 +38,9 @@ class GeminiChat(ChatGoogleGenerativeAI):
         options = HttpOptions(
             base_url=str(self.base_url),
             headers=dict(self.additional_headers or {}),
-            # the SDK's own follow redirects, and the key would go along
-            httpx_client=httpx.Client(follow_redirects=False, timeout=None),
-            httpx_async_client=httpx.AsyncClient(follow_redirects=False, timeout=None),
+            # the SDK's own follow redirects, and the key would go along; turns have time-outs of their own
+            httpx_client=httpx.Client(follow_redirects=False, timeout=None),  # nosec B113
+            httpx_async_client=httpx.AsyncClient(follow_redirects=False, timeout=None),  # nosec B113
         )
         self.client = Client(vertexai=False, api_key=self.google_api_key.get_secret_value(), http_options=options)
         self._client_cleanup = _ClientCleanup(self.client)
