@@ -60,7 +60,7 @@ def broken_off(name: str) -> ChatError:
 
 
 def silent(name: str, seconds: float) -> ChatError:
-    """A backend that gives no sign of life."""
+    """A backend of which nothing comes."""
     message = f"{name} sent nothing of a reply for {seconds:g} s: try again, or pick another backend."
     return ChatError("timeout", message, retryable=True)
 

@@ -286,7 +286,7 @@ def test_an_impossible_option_is_refused_and_the_message_kept(chat: Chat) -> Non
         ("busy", "this is the second"),
         ("wrong key", "refused the key"),
         ("tool failure", "that is an observation"),
-        ("hang", "gave no sign of life"),
+        ("hang", "sent nothing of a reply"),
         ("endless", "Cut at the longest reply, 60 tokens"),
     ],
 )

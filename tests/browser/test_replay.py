@@ -54,6 +54,7 @@ def test_a_reply_is_played_again_at_any_speed_and_from_any_moment(chat: Chat) ->
     page.click(".replay a")
     page.wait_for_selector("#prompt textarea", state="visible")
     assert page.url == address
+    page.locator("#chat [data-testid=user]").nth(1).wait_for()
     assert chat.texts("user") == ["tools", "tour"]
     assert chat.errors == []
 
