@@ -53,10 +53,8 @@ class LangChainBackend(RemoteBackend):
             model = kind(**options)
         except ImportError as e:
             raise Unusable(f"{name} needs {_package(e)} that is not installed") from None
-        except (
-            Exception,
-            SystemExit,
-        ) as e:  # a constructor may raise anything; its text may hold a key, so only its kind is told
+        except (Exception, SystemExit) as e:
+            # a constructor may raise anything; its text may hold a key, so only its kind is told
             raise Unusable(f"{name} did not accept its options ({type(e).__name__})") from None
         self._see(model)
         return model

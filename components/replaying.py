@@ -50,9 +50,8 @@ class Replaying:
             if not panel["replay"]["playing"]:
                 return
             await asyncio.sleep(_FRAME_S)
-            if (
-                page.left or page.player is not player or player.turn != turn
-            ):  # Gradio sends the last values once more, and others are shown by now
+            if page.left or page.player is not player or player.turn != turn:
+                # Gradio sends the last values once more, and others are shown by now
                 yield gr.skip(), gr.skip()
                 return
 

@@ -8,18 +8,10 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from bench.browser import FLAGS
+
 _NAMES = ("chromium-headless-shell", "chromium", "google-chrome")
 """The first is the engine without a browser's window around each page, which costs as much again as the page."""
-_QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
 
 
 @contextmanager
@@ -31,6 +23,6 @@ def open_chromium() -> Iterator[Browser]:
             pytest.fail("no Chromium is installed, and GLASSBOX_TEST_BROWSER=required")
         pytest.skip("no Chromium is installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=_QUIET)
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
         browser.close()
