@@ -76,9 +76,7 @@ def _at_least(least: int, most: int) -> Any:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", choices=_PARTS, help="measure only this")
-    parser.add_argument(
-        "--reps", type=_at_least(1, 100), help="repetitions (default 100 kills, 12 of the rate, else 3)"
-    )
+    parser.add_argument("--reps", type=_at_least(1, 100), help="repetitions (default 100 kills, 6 of the rate, else 3)")
     parser.add_argument("--minutes", type=float, default=30, help="of the soak (default 30)")
     parser.add_argument("--tokens", type=_at_least(20, MOST_TOKENS), default=300, help="of a reply (default 300)")
     parser.add_argument("--history", type=_at_least(2, 10_000), default=400, help="earlier messages (default 400)")
@@ -145,7 +143,7 @@ def _keep(rows: list[dict[str, Any]], given: argparse.Namespace) -> Path:
 def _measured(part: str, given: argparse.Namespace, chromium: str) -> list[dict[str, Any]]:
     match part:
         case "rate":
-            return measure_rates(given.reps or 12)
+            return measure_rates(given.reps or 6)
         case "page":
             return _run(chromium, _page_turns(given.tokens, given.history), given.reps or 3)
         case "tool":

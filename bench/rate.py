@@ -1,13 +1,21 @@
-"""How fast the bundled model's text reaches a run's log through our turns, beside the bare `xllamacpp` binding."""
+"""How fast the bundled model's text reaches a run's log through our turns, beside the bare `xllamacpp` binding.
+
+Both sides write at once, each held (SIGSTOP) while the other has its turn, many times in a reply, and each is timed by
+its own turns alone: the machine's moods, up to a fifth from one reply to the next, fall on both alike. Where each
+side wrote its replies in one go, a side came out up to a tenth faster or slower than itself.
+"""
 
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -17,7 +25,16 @@ from bench.sides import SLOTS, TOKENS, Moments
 _CONVERSATIONS = (1, 4, SLOTS)
 """How many replies are written at once."""
 _SETTLE_S = 0.3
+_TURN_S = 0.2
 _ROOT = Path(__file__).parent.parent
+
+
+class Turn(NamedTuple):
+    """When a side was not held, in seconds since 1970."""
+
+    side: str
+    since: float
+    until: float
 
 
 class Side:
@@ -37,16 +54,8 @@ class Side:
         with suppress(BrokenPipeError):
             self._process.communicate(timeout=20)
 
-    def measure(self, prompts: list[str]) -> dict[str, float]:
-        """Has all prompts answered at once."""
-        time.sleep(_SETTLE_S)
-        process = psutil.Process(self._process.pid)
-        begun, by_others = time.time(), others_cpu_s(process)
-        answer = self._answer(prompts)
-        by_others = (others_cpu_s(process) - by_others) / (time.time() - begun)
-        return _figures(begun, answer) | {"others_cpu": by_others}
-
-    def _answer(self, prompts: list[str]) -> Moments:
+    def answer(self, prompts: Sequence[str]) -> Moments:
+        """Has all prompts answered at once. Raises RuntimeError where its process has ended."""
         assert self._process.stdin and self._process.stdout
         with suppress(BrokenPipeError):
             print(json.dumps(prompts), file=self._process.stdin, flush=True)
@@ -55,8 +64,63 @@ class Side:
             raise RuntimeError(f"its process has ended; it said:\n{self._said.read_text()[-2000:]}")
         return answer
 
+    def hold(self) -> None:
+        """Nothing of the side runs until `go`."""
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
 
-def _figures(begun: float, replies: Moments) -> dict[str, float]:
+    def go(self) -> None:
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self._process.pid)
+            return [process, *process.children(recursive=True)]
+        return []
+
+
+def _take_turns(sides: Sequence[Side], prompts: Sequence[str]) -> list[dict[str, Any]]:
+    """Has all prompts answered by all sides, in turns; each side's figures, or its error, in the sides' order."""
+    time.sleep(_SETTLE_S)
+    begun, by_others = time.time(), others_cpu_s(psutil.Process())
+    for side in sides:
+        side.hold()
+    turns = list[Turn]()
+    with ThreadPoolExecutor(len(sides)) as pool:
+        asked = [pool.submit(side.answer, prompts) for side in sides]
+        try:
+            for side in cycle(sides):
+                if all(answer.done() for answer in asked):
+                    break
+                side.go()
+                since = time.time()
+                time.sleep(_TURN_S)
+                turns.append(Turn(side.name, since, time.time()))
+                side.hold()
+        finally:
+            for side in sides:
+                side.go()
+    by_others = (others_cpu_s(psutil.Process()) - by_others) / (time.time() - begun)
+    found = list[dict[str, Any]]()
+    for side, answer in zip(sides, asked, strict=True):
+        try:
+            mine = [turn for turn in turns if turn.side == side.name]
+            replies = [[own_s(mine, at) for at in moments] for moments in answer.result()]
+            found.append(_figures(replies) | {"others_cpu": by_others})
+        except RuntimeError as e:
+            found.append({"error": f"{type(e).__name__}: {e}".strip()})
+    return found
+
+
+def own_s(turns: Sequence[Turn], at: float) -> float:
+    """What a side had of the time until a moment, in seconds."""
+    return sum(min(at, turn.until) - turn.since for turn in turns if turn.since < at)
+
+
+def _figures(replies: Moments) -> dict[str, float]:
     """Tokens a second of all replies together: in all, from the first piece to the last, and while all are written."""
     if min(map(len, replies)) < 0.9 * TOKENS:  # a piece may have more than one token: half a character waits
         raise RuntimeError(f"pieces of the replies: {list(map(len, replies))}, wanted: {TOKENS} each")
@@ -64,10 +128,10 @@ def _figures(begun: float, replies: Moments) -> dict[str, float]:
     first, last = max(moments[0] for moments in replies), min(moments[-1] for moments in replies)
     together = [at for at in pieces if first <= at <= last]
     return {
-        "tokens_per_s": len(pieces) / (pieces[-1] - begun),
+        "tokens_per_s": len(pieces) / pieces[-1],
         "from_first_per_s": (len(pieces) - 1) / (pieces[-1] - pieces[0]),
         "together_per_s": (len(together) - 1) / (last - first) if last > first else 0.0,
-        "first_s": pieces[0] - begun,
+        "first_s": pieces[0],
         "pieces": len(pieces),
     }
 
@@ -78,15 +142,13 @@ def measure_rates(repetitions: int) -> list[dict[str, Any]]:
     with Side("bare") as bare, Side("ours") as ours:
         for side in (bare, ours):
             with suppress(RuntimeError):  # it will fail again, and then it counts
-                side.measure([f"Tell me a story about {i} birds." for i in range(SLOTS)])
+                side.answer([f"Tell me a story about {i} birds." for i in range(SLOTS)])
         for repetition in range(repetitions):
             print(f"{repetition + 1} of {repetitions}: rate", file=sys.stderr)
+            sides = (bare, ours) if repetition % 2 == 0 else (ours, bare)  # neither is always the first
             for many in _CONVERSATIONS:
                 prompts = [f"Tell me a story about the number {100 * repetition + 10 * many + i}." for i in range(many)]
-                for side in (bare, ours) if repetition % 2 == 0 else (ours, bare):  # a drift falls on both alike
+                for side, found in zip(sides, _take_turns(sides, prompts), strict=True):
                     row = {"case": "rate", "side": side.name, "conversations": many, "repetition": repetition}
-                    try:
-                        rows.append(row | side.measure(prompts))
-                    except (RuntimeError, psutil.Error) as e:
-                        rows.append(row | {"error": f"{type(e).__name__}: {e}".strip()})
+                    rows.append(row | found)
     return rows

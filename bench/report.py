@@ -46,9 +46,12 @@ def print_rates(rows: Sequence[Row]) -> bool:
     print(_table([*header, *_RATES.values()], _rate_lines(rows)))
     print("\nFrom asking to the last piece of all, since that is what each side takes for the same work: prompts and")
     print(
-        "starts included, in whatever order. Rates over all repetitions together, the sides taking turns: all tokens by"
+        "starts included, in whatever order. Both sides write at once and are held in turn, several times a second; a"
     )
-    print("all time. In brackets the range of the repetitions' own ratios, which the machine's moods stretch.")
+    print(
+        "side's time is that of its own turns. Rates over all repetitions together: all tokens by all time. In brackets"
+    )
+    print("the range of the repetitions' own ratios.")
     _print_others(rows)
     failed = [row for row in rows if "error" in row]
     for row in failed:
