@@ -2,9 +2,11 @@
 
 from functools import partial
 
+from agent.answering import choosable, kit_on, options_of
+from agent.checks import checked_message
 from agent.context import context_of
 from agent.given import Turn, give, limits_of
-from agent.turns import Ask, Turns, choosable, kit_on
+from agent.turns import Ask, Turns
 from backends import Backend, Options
 from memory.messages import Message
 from runs.errors import ChatError
@@ -25,7 +27,7 @@ async def preview(turns: Turns, ask: Ask, message_id: str | None = None) -> JSON
         raise ChatError("backend_unavailable", f"{backend.name} is not ready yet: try again.", retryable=True)
     history = partial(turns.histories.before, conversation_id, asked)
     turn = Turn(prepared.mode, asked, tuning, ask.visitor, history, partial(turns.summarizer.summary, conversation_id))
-    options = turns.options(backend, tuning)
+    options = options_of(backend, tuning, turns.settings.limits)
     given = await give(turns.settings, backend, turn, options.max_tokens, choosable(kit_on(backend, prepared.kit)))
     told = await context_of(backend, given, given.messages)
     limits = limits_of(turns.settings.memory, tuning, given.room, 0)
@@ -51,7 +53,7 @@ async def _asked(turns: Turns, ask: Ask, message_id: str | None) -> Message:
             if asked.role != "user":
                 raise ChatError("invalid_request", "A turn begins with a message of the user's: name one of these.")
             return asked
-    return Message("next", "user", turns.checked(ask.message), parent_id=head)
+    return Message("next", "user", checked_message(ask.message, turns.settings.limits), parent_id=head)
 
 
 def _cost(backend: Backend, tokens: int, options: Options) -> JSON:

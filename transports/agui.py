@@ -16,6 +16,7 @@ from ag_ui.encoder import EventEncoder
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from agent.checks import checked_message
 from agent.turns import Turns
 from memory.messages import Role
 from memory.text import clean, whole
@@ -89,7 +90,7 @@ def add_agui(router: APIRouter, turns: Turns, identity: Identity) -> None:
         resumed = None
         if given.resume:
             last = given.messages[-1] if given.messages else None
-            text = turns.checked(_text(last)) if last and last.role == "user" else None
+            text = checked_message(_text(last), turns.settings.limits) if last and last.role == "user" else None
             resumed = await resume(turns, given.resume, visitor, conversation_id, text)
         if resumed:
             run, seq = resumed.run, resumed.seq

@@ -15,6 +15,7 @@ from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from agent.checks import checked_message
 from agent.turns import Turns
 from runs.errors import ChatError
 from runs.events import Entry
@@ -84,7 +85,11 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
         visitor = identity.visitor(request.cookies)
         after = _place(last_event_id or "0")
         same = query.model_dump(include={"backend", "memory", "conversation_id"}, exclude_none=True)
-        run_id = await turns.store.newest_run(visitor, turns.checked(query.query), **same) if visitor else None
+        run_id = (
+            await turns.store.newest_run(visitor, checked_message(query.query, turns.settings.limits), **same)
+            if visitor
+            else None
+        )
         if run_id is None:
             return Response(status_code=204)
         try:
