@@ -1,8 +1,8 @@
 """How fast the bundled model's text reaches a run's log through our turns, beside the bare `xllamacpp` binding.
 
 Both sides write at once, each held (SIGSTOP) while the other has its turn, many times in a reply, and each is timed by
-its own turns alone: the machine's moods, up to a fifth from one reply to the next, fall on both alike. Where each
-side wrote its replies in one go, a side came out up to a tenth faster or slower than itself.
+its own turns alone: what else the machine does falls on both alike. Where each side wrote its replies in one go, the
+bare binding alone ran from 56 to 71 tokens a second within twelve repetitions.
 """
 
 import json
@@ -64,30 +64,34 @@ class Side:
             raise RuntimeError(f"its process has ended; it said:\n{self._said.read_text()[-2000:]}")
         return answer
 
-    def hold(self) -> None:
-        """Nothing of the side runs until `go`."""
-        for process in self._processes():
-            with suppress(psutil.NoSuchProcess):
-                process.suspend()
-
-    def go(self) -> None:
-        for process in self._processes():
-            with suppress(psutil.NoSuchProcess):
-                process.resume()
-
-    def _processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """Its own and its model's; none if it has ended."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self._process.pid)
             return [process, *process.children(recursive=True)]
         return []
 
 
+def _hold(processes: Sequence[psutil.Process]) -> None:
+    """Nothing of them runs until `_go`."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+
+
+def _go(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
+
+
 def _take_turns(sides: Sequence[Side], prompts: Sequence[str]) -> list[dict[str, Any]]:
     """Has all prompts answered by all sides, in turns; each side's figures, or its error, in the sides' order."""
     time.sleep(_SETTLE_S)
     begun, by_others = time.time(), others_cpu_s(psutil.Process())
-    for side in sides:
-        side.hold()
+    trees = {side.name: side.processes() for side in sides}  # looked for once: a search takes a part of a turn
+    for tree in trees.values():
+        _hold(tree)
     turns = list[Turn]()
     with ThreadPoolExecutor(len(sides)) as pool:
         asked = [pool.submit(side.answer, prompts) for side in sides]
@@ -95,14 +99,14 @@ def _take_turns(sides: Sequence[Side], prompts: Sequence[str]) -> list[dict[str,
             for side in cycle(sides):
                 if all(answer.done() for answer in asked):
                     break
-                side.go()
                 since = time.time()
+                _go(trees[side.name])
                 time.sleep(_TURN_S)
+                _hold(trees[side.name])
                 turns.append(Turn(side.name, since, time.time()))
-                side.hold()
         finally:
-            for side in sides:
-                side.go()
+            for tree in trees.values():
+                _go(tree)
     by_others = (others_cpu_s(psutil.Process()) - by_others) / (time.time() - begun)
     found = list[dict[str, Any]]()
     for side, answer in zip(sides, asked, strict=True):

@@ -45,13 +45,9 @@ def print_rates(rows: Sequence[Row]) -> bool:
     print("\n## The bundled model's text in the run's log, beside the bare binding\n")
     print(_table([*header, *_RATES.values()], _rate_lines(rows)))
     print("\nFrom asking to the last piece of all, since that is what each side takes for the same work: prompts and")
-    print(
-        "starts included, in whatever order. Both sides write at once and are held in turn, several times a second; a"
-    )
-    print(
-        "side's time is that of its own turns. Rates over all repetitions together: all tokens by all time. In brackets"
-    )
-    print("the range of the repetitions' own ratios.")
+    print("starts included, in whatever order. Both sides write at once and are held in turn, several times a second;")
+    print("a side's time is that of its own turns. Rates over all repetitions together: all tokens by all time.")
+    print("In brackets the range of the repetitions' own ratios.")
     _print_others(rows)
     failed = [row for row in rows if "error" in row]
     for row in failed:

@@ -85,11 +85,10 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
         visitor = identity.visitor(request.cookies)
         after = _place(last_event_id or "0")
         same = query.model_dump(include={"backend", "memory", "conversation_id"}, exclude_none=True)
-        run_id = (
-            await turns.store.newest_run(visitor, checked_message(query.query, turns.settings.limits), **same)
-            if visitor
-            else None
-        )
+        run_id = None
+        if visitor:
+            asked = checked_message(query.query, turns.settings.limits)
+            run_id = await turns.store.newest_run(visitor, asked, **same)
         if run_id is None:
             return Response(status_code=204)
         try:
