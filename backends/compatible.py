@@ -7,11 +7,10 @@ DeepSeek, vLLM and llama.cpp, `reasoning` of Ollama and OpenRouter), a refusal i
 
 import inspect
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Self
 
-import httpx
 import openai
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -19,8 +18,10 @@ from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
 from openai.resources.chat.completions import AsyncCompletions
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
+from backends.provider_events import StreamedError
+from backends.reply_reader import payloads, read_reply
 from runs.errors import ChatError
 
 OPENAI = "https://api.openai.com/v1"
@@ -42,8 +43,59 @@ def unknown_options(options: Mapping[str, Any]) -> list[str]:
     return sorted(options.keys() - known - inspect.signature(AsyncCompletions.create).parameters.keys())
 
 
+class _Stream:
+    """The answer to one streamed request, in the shape in which langchain-openai takes the SDK's."""
+
+    def __init__(self, opening: Any, tools: Collection[str]) -> None:
+        """`opening` is the SDK's context manager, which sends the request."""
+        self._opening, self._tools = opening, tools
+        self._chunks: AsyncGenerator[dict[str, Any], None] | None = None
+
+    async def __aenter__(self) -> "_Stream":
+        response = await self._opening.__aenter__()
+        self._chunks = read_reply(payloads(response.iter_bytes()), self._tools)
+        self._request = response.http_request
+        return self
+
+    async def __aexit__(self, *about: Any) -> None:
+        try:
+            if self._chunks:
+                await self._chunks.aclose()
+        finally:
+            await self._opening.__aexit__(*about)
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        assert self._chunks is not None
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except StreamedError as e:
+            raise openai.APIError(str(e), request=self._request, body=e.body) from e
+
+
+class _Completions:
+    """The SDK's chat completions, whose streams we read ourselves: the SDK knows only OpenAI's own."""
+
+    def __init__(self, sdk: AsyncCompletions) -> None:
+        self._sdk = sdk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sdk, name)
+
+    async def create(self, **payload: Any) -> Any:
+        if not payload.get("stream"):
+            return await self._sdk.create(**payload)
+        tools = {str((tool.get("function") or {}).get("name")) for tool in payload.get("tools") or ()}
+        return _Stream(self._sdk.with_streaming_response.create(**payload), tools)
+
+
 class CompatibleChat(ChatOpenAI):
     """`max_tokens` and `temperature` are set on copies of it."""
+
+    @model_validator(mode="after")
+    def _read_streams(self) -> Self:
+        self.async_client = _Completions(self.async_client)
+        return self
 
     @property
     def _llm_type(self) -> str:
@@ -80,7 +132,6 @@ class CompatibleChat(ChatOpenAI):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         chunk, reason = None, ""
-        ended = self._use_responses_api({**kwargs, **self.model_kwargs})  # there the SDK itself minds the end
         source = super()._astream(messages, stop, run_manager, **kwargs)
         async with aclosing(source) as pieces, aclosing(readable(pieces)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
@@ -90,8 +141,6 @@ class CompatibleChat(ChatOpenAI):
             raise ChatError("invalid_request", "The provider's filter ended this reply: ask in another way.")
         if chunk is None:
             raise json.JSONDecodeError("not one event of a stream", "", 0)
-        if not ended and not reason:
-            raise httpx.RemoteProtocolError("the stream ended before the reply did")
         if reason == "error":  # as OpenRouter says that who it asked has failed
             raise ChatError("backend_unavailable", "The provider failed at this reply: try again.", retryable=True)
 

@@ -12,7 +12,6 @@ from contextlib import aclosing, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, adispatch_custom_event
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -22,6 +21,7 @@ from pydantic import SecretStr
 from backends.base import PROGRESS, Reading, Template
 from backends.compatible import CompatibleChat, own_clients, readable
 from backends.llama_stream import stream_chunks
+from backends.reply_reader import read_reply
 
 _CACHED = 20_000
 THINK = "<think>"
@@ -184,11 +184,10 @@ class LocalChat(CompatibleChat):
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         asked = kwargs | {"stream": True, "stream_options": {"include_usage": True}}
         payload = self._get_request_payload(messages, stop=stop, **asked)
-        extra, ended, opened = payload.pop("extra_body", {}), False, not self.thinks
+        extra, opened = payload.pop("extra_body", {}), not self.thinks
         body = {**payload, **extra}
-        async with aclosing(stream_chunks(str(self.openai_api_base), self._key(), body)) as chunks:
+        async with aclosing(read_reply(stream_chunks(str(self.openai_api_base), self._key(), body))) as chunks:
             async for chunk in chunks:
-                ended = ended or any(choice.get("finish_reason") for choice in chunk["choices"])
                 made = self._convert_chunk_to_generation_chunk(chunk, AIMessageChunk, {})
                 if made is None:
                     continue
@@ -199,8 +198,6 @@ class LocalChat(CompatibleChat):
                             message=AIMessageChunk(content=THINK + made.text, id=made.message.id)
                         )
                 yield made
-        if not ended:
-            raise httpx.RemoteProtocolError("the stream ended before the reply did")
 
     def _key(self) -> str:
         key = self.openai_api_key

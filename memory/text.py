@@ -1,11 +1,8 @@
 """Text from outside, made storable without losing what it says."""
 
+from runs.text import whole as whole
+
 _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
-
-
-def whole(text: str) -> str:
-    """The text with half surrogate pairs as U+FFFD, so that it can be encoded."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def clean(text: str) -> str:

@@ -101,6 +101,36 @@ class Raw:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A streamed answer, byte for byte: an object is sent as an event, a text and bytes as they are, a number is a
+    pause in seconds.
+
+    Then the line ends: `end` as HTTP has it, `eof` without a length, `cut` amid a chunked body, `reset` by TCP; with
+    `hang` it stays open.
+    """
+
+    pieces: Sequence[Any]
+    ends: Literal["end", "eof", "cut", "reset", "hang"] = "end"
+    type: str = "text/event-stream"
+
+    async def send(self, wire: Wire) -> None:
+        await wire.head(200, {"Content-Type": self.type}, keep=self.ends != "eof")
+        for piece in self.pieces:
+            if isinstance(piece, int | float):
+                await asyncio.sleep(piece)
+            elif piece:
+                data = piece if isinstance(piece, str | bytes) else f"data: {json.dumps(piece)}\n\n"
+                await wire.send(data.encode() if isinstance(data, str) else data)
+        match self.ends:
+            case "hang":
+                await asyncio.Event().wait()
+            case "end":
+                await wire.end()
+            case how:
+                wire.cut(reset=how == "reset")
+
+
+@dataclass(frozen=True)
 class Hang:
     """Takes the request and never answers."""
 
@@ -110,7 +140,7 @@ class Drop:
     """Takes the request and ends the connection without an answer."""
 
 
-Answer = Reply | Fail | Raw | Hang | Drop
+Answer = Reply | Fail | Raw | Stream | Hang | Drop
 Answers = Sequence[Answer | Callable[[Request], Answer]]
 
 
@@ -148,6 +178,8 @@ class ProviderServer(Server):
                 await wire.json(self.error(fail, request), fail.status, headers)
             case Raw(body, status, kind, location):
                 await wire.whole(body, status, kind, {"Location": location} if location else {})
+            case Stream() as stream:
+                await stream.send(wire)
             case Hang():
                 await asyncio.Event().wait()
             case Drop():

@@ -1,0 +1,153 @@
+"""The body of a provider's streamed answer as JSON objects: Server-Sent Events, and what servers send in place of them.
+
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream. Servers differ from it,
+so that an event also ends where its data is a whole JSON object (some end events with a single line end), and a body
+without events may be one JSON object (from a server that does not stream) or one in each line.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+_LONGEST = 32_000_000
+"""Characters of an event that is not complete yet."""
+_BOM = b"\xef\xbb\xbf"
+_KEEP_ALIVE = {"ping", "heartbeat", "keepalive", "keep-alive"}
+
+
+class Done:
+    """The end that a stream announces with `[DONE]`."""
+
+
+class StreamedError(Exception):
+    """An error that a provider sends within a stream; `body` is the provider's own JSON or text."""
+
+    def __init__(self, body: Any) -> None:
+        self.body = body
+        text = body.get("message") if isinstance(body, dict) else body
+        super().__init__(str(text or "The provider reported an error within the stream."))
+
+
+class Unreadable(json.JSONDecodeError):
+    """Something that is no event of a stream; nothing of it is in the message."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, "", 0)
+
+
+class Lines:
+    """Splits bytes into lines at CR, LF and CRLF only, wherever the bytes are cut; U+2028 and the like are text."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+        """The line that has not ended yet."""
+        self._begun = self._after_cr = False
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        """The lines that the bytes complete. Bytes that are no UTF-8 become U+FFFD."""
+        if self._after_cr and data:  # a CR has ended its line already: an LF right behind it belongs to it
+            data, self._after_cr = data.removeprefix(b"\n"), False
+        data, self.rest = self.rest + data, b""
+        if not self._begun:
+            if len(data) < len(_BOM) and _BOM.startswith(data):
+                self.rest = data
+                return
+            data, self._begun = data.removeprefix(_BOM), True
+        self._after_cr = data.endswith(b"\r")
+        *lines, self.rest = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+
+
+class ProviderEvents:
+    """Reads a body incrementally. `feed` takes bytes as they arrive, `end` what is left at the body's end."""
+
+    def __init__(self) -> None:
+        self._lines = Lines()
+        self._kind = ""
+        self._data: list[str] = []
+        self._bare = ""
+        """JSON outside of any event."""
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any] | Done]:
+        """The objects that the bytes complete.
+
+        Raises Unreadable for data that is no JSON object, StreamedError for an event named `error`.
+        """
+        for line in self._lines.feed(data):
+            yield from self._line(line)
+        if len(self._lines.rest) + len(self._bare) + sum(map(len, self._data)) > _LONGEST:
+            raise Unreadable(f"an event of more than {_LONGEST:,} bytes")
+        rest = self._lines.rest.rstrip()
+        bare = rest.endswith(b"}") and (self._bare or rest.lstrip().startswith(b"{"))
+        if bare and (found := _object(self._bare + rest.decode(errors="replace"))):
+            self._bare, self._lines.rest = "", b""  # a whole answer need not end with a line end
+            yield found
+
+    def end(self) -> Iterator[dict[str, Any] | Done]:
+        """What the body's end completes: servers forget the last line end. Something cut off is left out."""
+        rest = self._lines.rest.decode(errors="replace")
+        for line in (rest, ""):
+            try:
+                yield from self._line(line)
+            except Unreadable:
+                return
+
+    def _line(self, line: str) -> Iterator[dict[str, Any] | Done]:
+        name, _, value = line.partition(":")
+        if self._bare or (not self._data and line.lstrip().startswith("{")):
+            self._bare += line + "\n"
+            if line.rstrip().endswith("}") and (found := _object(self._bare)):
+                self._bare = ""
+                yield found
+        elif not line:
+            yield from self._dispatched(whole=False)
+            self._kind = ""
+        elif name == "data":
+            self._data.append(value.removeprefix(" "))
+            yield from self._dispatched(whole=True)
+        elif name == "event":
+            self._kind = value.strip()
+        elif name == "error" and value.strip():  # as llama.cpp writes it, beside the protocol
+            raise StreamedError(_object(value) or value.strip())
+        elif _is_done(line):
+            yield Done()
+
+    def _dispatched(self, *, whole: bool) -> Iterator[dict[str, Any] | Done]:
+        """The pending event; with `whole` only where its data needs no further line."""
+        text = "\n".join(self._data)
+        if not text.strip():
+            self._data.clear()
+            return
+        found = Done() if _is_done(text) else _object(text)
+        if found is None and whole:
+            return
+        self._data.clear()
+        if self._kind == "error":
+            raise StreamedError(text.strip() if found is None else _error_in(found))
+        if self._kind in _KEEP_ALIVE:
+            return
+        if found is not None:
+            yield found
+        elif self._kind in ("", "message"):  # others' events are not ours to understand
+            raise Unreadable("not a JSON object")
+
+
+def _error_in(found: Any) -> Any:
+    return found.get("error") or found if isinstance(found, dict) else "The provider reported an error."
+
+
+def _is_done(text: str) -> bool:
+    return text.strip().strip('"').upper() == "[DONE]"
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text is, else None."""
+    text = text.strip()
+    if not (text.startswith("{") and text.endswith("}")):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

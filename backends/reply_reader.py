@@ -1,0 +1,216 @@
+"""A streamed reply of OpenAI's protocol as chunks in one shape, whichever shape a server gives them, up to its end.
+
+The end has several signs: a finish reason, `[DONE]`, and the final usage. Any one of them ends the reply; what happens
+to the line afterwards does no harm. Usage that follows within `USAGE_S` still counts.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+
+from backends.provider_events import Done, ProviderEvents, StreamedError, Unreadable
+from backends.tool_deltas import ToolDeltas
+
+USAGE_S = 1.0
+"""How long usage is waited for after the first sign of the end, in seconds."""
+_LINE_S = 0.1
+"""How long the end of the line is waited for after usage: a connection whose body was read to its end is used again."""
+_THOUGHTS = ("reasoning_content", "reasoning")
+_NO_REASON = {"", "null", "none"}
+_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+Payload = dict[str, Any] | Done
+
+
+class ReplyReader:
+    """A fold over the objects of one reply."""
+
+    def __init__(self, tools: Collection[str] = ()) -> None:
+        """`tools` are the names of those that the model was offered."""
+        self.ended = False
+        """Whether there was a sign of the end."""
+        self.counted = False
+        """Whether usage is known."""
+        self.grown = 0
+        """How often something of the reply has come."""
+        self.begun = False
+        """Whether any part of the reply has come, an empty one included."""
+        self._done = False
+        self._reason = ""
+        self._model: str | None = None
+        self._text: list[str] = []
+        self._thought = False
+        self._by_message = False
+        self._calls = ToolDeltas(tools)
+
+    def take(self, payload: Payload) -> dict[str, Any] | None:
+        """An object of the stream as a chunk of the protocol, without tool calls; None where nothing is in it.
+
+        Raises StreamedError for an error, and TypeError, AttributeError or LookupError for an object of another shape.
+        """
+        if isinstance(payload, Done):
+            self.ended = self._done = True
+            return None
+        if (error := _error(payload)) is not None:
+            raise StreamedError(error)
+        choices = payload.get("choices") or []
+        usage = _usage(payload.get("usage"))
+        self.counted = self.counted or usage is not None
+        if self._done or not choices:
+            self.ended = self.ended or (usage is not None and self.grown > 0)
+            return {**payload, "choices": [], "usage": usage}
+        self.begun = True
+        self._model = payload.get("model") or self._model
+        choice = choices[0]
+        delta = self._delta(choice)
+        self.grown += any(delta.get(name) for name in ("content", "refusal", *_THOUGHTS))
+        if calls := delta.pop("tool_calls", None):
+            self._calls.add(calls)
+            self.grown += 1
+        if call := delta.pop("function_call", None):
+            self._calls.add_function_call(call)
+            self.grown += 1
+        reason = choice.get("finish_reason")
+        if reason and str(reason).lower() not in _NO_REASON:
+            self._reason, self.ended = str(reason), True
+        if payload.get("object") == "chat.completion":  # the whole reply at once
+            self.ended = True
+        one = {"index": 0, "delta": delta, "finish_reason": None, "logprobs": choice.get("logprobs")}
+        return {**payload, "choices": [one], "usage": usage}
+
+    def last(self) -> dict[str, Any] | None:
+        """The reply's last chunk, with its whole tool calls and its finish reason; None if nothing has come at all."""
+        if not self.begun:
+            return None
+        delta: dict[str, Any] = {"role": "assistant", "content": ""}
+        if self._calls:
+            delta["tool_calls"] = self._calls.calls()
+        choice = {"index": 0, "delta": delta, "finish_reason": self._reason or None, "logprobs": None}
+        return {"model": self._model, "choices": [choice]}
+
+    def _delta(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """What a choice adds to the reply: its `delta`, else what its `message` or `text` has more than came before."""
+        delta = dict(choice.get("delta") or {})
+        if message := choice.get("message"):
+            added = self._added(message, final=bool(choice.get("finish_reason")))
+            delta = added | {name: value for name, value in delta.items() if value}
+        elif not delta and choice.get("text"):
+            delta = {"content": choice["text"]}
+        delta["role"] = "assistant"
+        delta["content"] = content = _content(delta.get("content"))
+        self._text += [content] if isinstance(content, str) else [_text_of(part) or "" for part in content]
+        self._thought = self._thought or any(delta.get(name) for name in _THOUGHTS)
+        return delta
+
+    def _added(self, message: dict[str, Any], *, final: bool) -> dict[str, Any]:
+        """What of a message has not come yet. A final one is the whole reply; others are deltas under another name."""
+        if not self.grown:
+            self._by_message = True
+            return dict(message)
+        if not final and self._by_message:
+            return dict(message)
+        added, content = dict(message), _content(message.get("content"))
+        so_far = "".join(self._text)
+        if isinstance(content, str) and content.startswith(so_far):
+            added["content"] = content[len(so_far) :]
+        elif not self._by_message:
+            added["content"] = ""
+        if self._thought:
+            added = {name: value for name, value in added.items() if name not in _THOUGHTS}
+        if self._calls:
+            added.pop("tool_calls", None)
+            added.pop("function_call", None)
+        return added
+
+
+def _content(content: Any) -> str | list[Any]:
+    """The content of a delta: parts that are all text become one text. Raises TypeError for what is neither."""
+    if isinstance(content, dict):
+        content = [content]
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise TypeError("content that is neither text nor a list of parts")
+    texts = [_text_of(part) for part in content]
+    return content if None in texts else "".join(str(text) for text in texts)
+
+
+def _text_of(part: Any) -> str | None:
+    """The text of a part; None for a part of another kind."""
+    if isinstance(part, str):
+        return part
+    if isinstance(part, dict) and part.get("type", "text") in ("text", "output_text"):
+        return str(part.get("text") or "")
+    return None
+
+
+def _error(payload: dict[str, Any]) -> Any:
+    """What a payload says of an error, in any of the shapes that servers have for it; None if it is none."""
+    error = payload.get("error")
+    if error and (not isinstance(error, dict) or any(error.values())):
+        return error
+    if payload.get("object") == "error" or payload.get("type") == "error":
+        return payload
+    return payload if "code" in payload and payload.get("message") and not payload.get("choices") else None
+
+
+def _usage(usage: Any) -> dict[str, Any] | None:
+    """The figures of a provider's usage, without what is no number; None where there are none."""
+    if not isinstance(usage, dict):
+        return None
+    figures: dict[str, Any] = {name: usage[name] for name in _USAGE if isinstance(usage.get(name), int)}
+    if not figures:
+        return None
+    given, made = figures.get("prompt_tokens", 0), figures.get("completion_tokens", 0)
+    details = {name: value for name, value in usage.items() if isinstance(value, dict)}
+    return {"total_tokens": given + made, "prompt_tokens": given, "completion_tokens": made, **figures, **details}
+
+
+async def payloads(body: AsyncIterator[bytes]) -> AsyncGenerator[Payload, None]:
+    """The objects in the body of a streamed answer."""
+    events = ProviderEvents()
+    async for data in body:
+        for payload in events.feed(data):
+            yield payload
+    for payload in events.end():
+        yield payload
+
+
+async def read_reply(
+    source: AsyncGenerator[Payload, None], tools: Collection[str] = ()
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The chunks of a reply, the tool calls whole in the last one. It closes the source.
+
+    Raises what the source raises before there is a sign of the end, httpx.RemoteProtocolError for a stream that ends
+    without one, and Unreadable for one without any event.
+    """
+    reader, until = ReplyReader(tools), None
+    loop = asyncio.get_running_loop()
+    async with aclosing(source):
+        while True:
+            before = reader.grown
+            try:
+                async with asyncio.timeout_at(until):
+                    chunk = reader.take(await anext(source))
+            except StopAsyncIteration:
+                break
+            except Exception:
+                if not reader.ended:
+                    raise
+                break
+            if reader.ended:
+                if until is None or reader.grown > before:
+                    until = loop.time() + USAGE_S
+                if reader.counted:
+                    until = min(until, loop.time() + _LINE_S)
+            if chunk:
+                yield chunk
+    if not reader.ended and not reader.begun:
+        raise Unreadable("not one event of a reply")
+    if not reader.ended:
+        raise httpx.RemoteProtocolError("the stream ended before the reply did")
+    if last := reader.last():
+        yield last

@@ -1,0 +1,233 @@
+"""The deltas of a streamed reply's tool calls, merged into whole calls.
+
+OpenAI's protocol numbers the calls by `index` and gives id and name once. Servers that claim to speak it leave the
+index out, give all calls the same one, repeat id and name in each delta or make up an id for each, send arguments as
+an object, and put whole calls one after another. This module decides which call a delta belongs to.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from runs.text import whole
+
+
+@dataclass(slots=True)
+class _Delta:
+    """One entry of `tool_calls`. `arguments` is text, an object, or None."""
+
+    index: str | None
+    id: str | None
+    name: str
+    arguments: str | dict[str, Any] | None
+
+    @property
+    def blank(self) -> bool:
+        """Whether it has nothing of the arguments."""
+        return self.arguments is None or (isinstance(self.arguments, str) and not self.arguments.strip())
+
+    @property
+    def begins(self) -> bool:
+        """Whether its arguments may be the beginning of an object."""
+        return isinstance(self.arguments, dict) or (self.arguments or "").lstrip().startswith("{")
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call so far. `parsed` holds arguments that came as an object, `text` those that came as text."""
+
+    indexes: set[str] = field(default_factory=set)
+    ids: list[str] = field(default_factory=list)
+    name: str = ""
+    text: str = ""
+    parsed: dict[str, Any] | None = None
+
+    @property
+    def blank(self) -> bool:
+        return self.parsed is None and not self.text.strip()
+
+    @property
+    def empty(self) -> bool:
+        """Whether its arguments are `{}`: some servers begin with that, and send the arguments then."""
+        return self.parsed == {} or self.text.strip() == "{}"
+
+    @property
+    def complete(self) -> bool:
+        """Whether its arguments are a whole object."""
+        return self.parsed is not None or (self.text.rstrip().endswith("}") and _object(self.text) is not None)
+
+    def same(self, arguments: str | dict[str, Any] | None) -> bool:
+        """Whether these arguments are the call's own once more."""
+        given = arguments if isinstance(arguments, dict) else _object(arguments or "")
+        return given is not None and given == (_object(self.text) if self.parsed is None else self.parsed)
+
+
+class ToolDeltas:
+    """Merges deltas in the order in which they arrive."""
+
+    def __init__(self, names: Collection[str] = ()) -> None:
+        """`names` are those of the tools that the model was offered: they tell a name from a piece of one."""
+        self._names = names
+        self._calls: list[_Call] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def add(self, deltas: Any) -> None:
+        """Takes a delta's `tool_calls`. Raises TypeError where they are no list of objects."""
+        listed = [deltas] if isinstance(deltas, dict) else list(deltas)
+        touched: list[_Call] = []
+        for place, one in enumerate(listed):
+            delta = _read(one, place if len(listed) > 1 else None)
+            call = self._call_of(delta, touched)
+            touched.append(call)
+            self._merge(call, delta)
+
+    def add_function_call(self, delta: Any) -> None:
+        """Takes a delta's `function_call`, as the protocol had it before tools: one call, without an id."""
+        self.add({"index": "function_call", "function": delta})
+
+    def calls(self) -> list[dict[str, Any]]:
+        """The whole calls in the protocol's shape, each with an index of its own."""
+        found: list[tuple[str | None, str, str]] = []
+        names = {call.name for call in self._calls} - {""}
+        for call in self._calls:
+            name = call.name or (next(iter(names)) if len(names) == 1 else "")
+            one = (call.ids[0] if call.ids else None, name, _arguments(call))
+            if (call.name or call.ids or not call.blank) and not (one[0] and one in found):
+                found.append(one)  # some servers send the same call under several indexes
+        return [
+            {"index": n, "id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for n, (call_id, name, arguments) in enumerate(found)
+        ]
+
+    def _call_of(self, delta: _Delta, touched: list[_Call]) -> _Call:
+        """The call that a delta belongs to; a new one where it begins one."""
+        candidate = self._candidate(delta)
+        twice = candidate in touched and bool(delta.name)  # no server names one call twice in a delta
+        if candidate is None or twice or not self._continues(candidate, delta):
+            candidate = _Call()
+            self._calls.append(candidate)
+        return candidate
+
+    def _candidate(self, delta: _Delta) -> _Call | None:
+        """The call that a delta continues, if it begins none: by index and id, else by one of them, else the latest."""
+        latest = self._calls[-1] if self._calls else None
+        with_id = [call for call in self._calls if delta.id in call.ids]
+        if delta.index is None:
+            return with_id[-1] if with_id else latest
+        numbered = [call for call in self._calls if delta.index in call.indexes]
+        both = [call for call in numbered if call in with_id]
+        if both or numbered:
+            return (both or numbered)[-1]
+        if delta.name:
+            return None
+        # a number that is new, without a name: some servers count the arguments of a call anew
+        return with_id[-1] if with_id else None if delta.id else latest
+
+    def _continues(self, call: _Call, delta: _Delta) -> bool:
+        if delta.id and call.ids and delta.id not in call.ids:
+            return self._continues_with_another_id(call, delta)
+        if delta.name and call.name and delta.name != call.name:
+            return self._is_rest_of_name(call, delta)
+        if delta.blank or call.blank or call.empty or call.same(delta.arguments):
+            return True
+        if isinstance(delta.arguments, dict):
+            return not call.complete or (call.parsed is not None and not delta.name)
+        return not (delta.begins and call.complete)
+
+    def _continues_with_another_id(self, call: _Call, delta: _Delta) -> bool:
+        """Some servers make up an id for each delta, others number all calls alike."""
+        if call.complete and not call.empty:
+            return False
+        if not delta.name:
+            return True
+        if delta.name != call.name or delta.blank:
+            return False
+        return call.blank or not delta.begins
+
+    def _is_rest_of_name(self, call: _Call, delta: _Delta) -> bool:
+        """Whether a name goes on with the call's, as a piece or as the whole of it."""
+        joined = call.name + delta.name
+        if not call.blank:
+            return False
+        if any(name.startswith(joined) for name in self._names):
+            return True
+        return delta.name.startswith(call.name) if call.name in self._names else delta.name not in self._names
+
+    def _merge(self, call: _Call, delta: _Delta) -> None:
+        if delta.index is not None:
+            call.indexes.add(delta.index)
+        if delta.id and delta.id not in call.ids:
+            call.ids.append(delta.id)
+        if delta.name:
+            call.name = self._name(call, delta.name)
+        if delta.arguments is not None:
+            _merge_arguments(call, delta.arguments)
+
+    def _name(self, call: _Call, name: str) -> str:
+        """The call's name with what a delta says of it: the same again, a piece, or the whole."""
+        joined = call.name + name
+        if call.blank and call.name not in self._names and any(one.startswith(joined) for one in self._names):
+            return joined
+        if name.startswith(call.name):
+            return name
+        return joined if call.blank and call.name not in self._names else call.name
+
+
+def _read(delta: Any, place: int | None) -> _Delta:
+    """An entry of `tool_calls`; where several stand in one delta without a number, their `place` is one.
+
+    Raises TypeError for something else.
+    """
+    if not isinstance(delta, dict):
+        raise TypeError("a tool call that is no object")
+    function: dict[str, Any] = delta["function"] if isinstance(delta.get("function"), dict) else delta
+    index = delta.get("index")
+    arguments = function.get("arguments")
+    if arguments is not None and not isinstance(arguments, str | dict):
+        arguments = json.dumps(arguments)
+    if index is None and place is not None:
+        index = f"place {place}"
+    return _Delta(
+        None if index is None else str(index),
+        str(delta.get("id") or "") or None,
+        str(function.get("name") or ""),
+        arguments,
+    )
+
+
+def _merge_arguments(call: _Call, given: str | dict[str, Any]) -> None:
+    if not call.blank and call.same(given):  # the whole once more
+        return
+    if isinstance(given, dict):
+        call.parsed, call.text = {**(call.parsed or {}), **given}, ""
+    elif call.parsed:
+        call.parsed |= _object(given) or {}
+    elif call.empty and given.lstrip().startswith("{"):
+        call.parsed, call.text = None, given
+    elif len(call.text) > 1 and given.startswith(call.text) and call.text.startswith("{"):  # all so far, each time
+        call.text = given
+    elif call.parsed is None:
+        call.text += given
+
+
+def _arguments(call: _Call) -> str:
+    """The arguments as the text of a JSON object, where they are one; else as they came."""
+    if call.parsed is not None:
+        return whole(json.dumps(call.parsed, ensure_ascii=False))
+    text = whole(call.text)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return found if isinstance(found, str) and _object(found) is not None else text  # encoded twice
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

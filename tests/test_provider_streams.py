@@ -1,0 +1,517 @@
+"""Streams of OpenAI-compatible servers that differ from OpenAI's own: their ends, their shapes and their characters."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import attempts
+from agent.tools import Toolbox
+from settings import ToolSettings
+from tests.conftest import until
+from tests.providers import OpenAIServer, Reply, Stream
+from tests.remote import CANARY, House, Told, asked_for_replies, housed, of, text_of
+from tests.test_backends_openai import TestOpenAI as Contract
+
+DONE = "data: [DONE]\n\n"
+USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+COUNTED = {"input_tokens": 7, "output_tokens": 5}
+GARBAGE = 'data: {"choices": [{"del\n\n'
+FAILED = {"error": {"message": "The server had an error.", "type": "server_error", "code": "overloaded"}}
+
+
+def delta(text: str = "", finish: Any = None, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": text, **more}, "finish_reason": finish}]}
+
+
+def without_delta(finish: Any, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "finish_reason": finish, **more}]}
+
+
+def usage(**more: Any) -> dict[str, Any]:
+    return {"choices": [], "usage": USAGE, **more}
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+
+
+@asynccontextmanager
+async def asked(folder: Path, *answers: Any, **entry: Any) -> AsyncIterator[tuple[House, OpenAIServer]]:
+    contract = Contract()
+    with contract.server(*answers) as server:
+        assert isinstance(server, OpenAIServer)
+        async with housed(folder, contract.entry(server, **entry), TEST_KEY=CANARY) as house:
+            yield house, server
+
+
+async def told_of(folder: Path, *answers: Any, **entry: Any) -> Told:
+    async with asked(folder, *answers, **entry) as (house, _):
+        return await house.ask()
+
+
+HELLO = [delta(role="assistant"), delta("Hel"), delta("lo")]
+STOP = delta("", "stop")
+ENDS = {
+    "finish reason": [*HELLO, STOP],
+    "finish reason with the last text": [*HELLO[:2], delta("lo", "stop")],
+    "finish reason without delta": [*HELLO, without_delta("stop")],
+    "finish reason with a null delta": [*HELLO, without_delta("stop", delta=None)],
+    "finish reason with message": [*HELLO, without_delta("stop", message={"role": "assistant", "content": "Hello"})],
+    "only the final message": [delta(role="assistant"), without_delta("stop", message={"content": "Hello"})],
+    "final message and an empty delta": [without_delta("stop", message={"content": "Hello"}, delta={"content": ""})],
+    "final message with the rest": [*HELLO[:2], without_delta("stop", message={"content": "Hello"})],
+    "messages in place of deltas": [
+        without_delta(None, message={"role": "assistant", "content": "Hel"}),
+        without_delta(None, message={"content": "lo"}),
+        without_delta("stop", message={"content": ""}),
+    ],
+    "texts in place of deltas": [without_delta(None, text="Hel"), without_delta("stop", text="lo")],
+    "another reason": [*HELLO, delta("", "eos_token")],
+    "done": [*HELLO, DONE],
+    "done, with empty reasons": [delta("Hel", ""), delta("lo", ""), delta("", ""), DONE],
+    "done, with reasons called null": [delta("Hel", "null"), delta("lo", "null"), DONE],
+    "done without blank": [*HELLO, "data:[DONE]\n\n"],
+    "done in quotes": [*HELLO, 'data: "[DONE]"\n\n'],
+    "done with one line end": [*HELLO, "data: [DONE]\n"],
+    "done as an event of that name": [*HELLO, "event: done\ndata: [DONE]\n\n"],
+    "final usage": [*HELLO, usage()],
+    "final usage without choices": [*HELLO, {"usage": USAGE}],
+    "final usage with null choices": [*HELLO, usage(choices=None)],
+}
+AFTERWARDS: dict[str, tuple[list[Any], Any]] = {
+    "end": ([], "end"),
+    "eof": ([], "eof"),
+    "open": ([], "hang"),
+    "cut": ([], "cut"),
+    "reset": ([0.05], "reset"),
+    "garbage": ([GARBAGE], "end"),
+    "error": ([FAILED], "end"),
+    "error event": (["event: error\ndata: it broke\n\n"], "hang"),
+    "noise": ([": waiting\n\n", "data: {}\n\n"] * 3, "hang"),
+}
+
+
+@pytest.mark.parametrize("after", AFTERWARDS)
+@pytest.mark.parametrize("end", ENDS)
+async def test_any_sign_of_the_end_ends_the_reply(tmp_path: Path, end: str, after: str) -> None:
+    more, line = AFTERWARDS[after]
+    begun = time.monotonic()
+    async with asked(tmp_path, Stream([*ENDS[end], *more], line), timeout=8) as (house, server):
+        told = await house.ask()
+        await until(lambda: not server.open_streams, most=2)
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+    assert len(asked_for_replies(server)) == 1
+    assert time.monotonic() - begun < 6, "the timeout was waited for"
+
+
+@pytest.mark.parametrize("end", ["finish reason", "done", "finish reason without delta", "only the final message"])
+@pytest.mark.parametrize("line", ["end", "hang", "cut"])
+async def test_usage_that_follows_within_a_second_counts(tmp_path: Path, end: str, line: Any) -> None:
+    told = await told_of(tmp_path, Stream([*ENDS[end], 0.3, usage()], line))
+    assert told[-1]["usage"] == COUNTED
+
+
+async def test_usage_is_waited_for_one_second_in_all(tmp_path: Path) -> None:
+    noise = [": still here\n\n", 0.3, "data: {}\n\n", 0.3, delta(""), 0.3, without_delta(None), 0.3] * 10
+    begun = time.monotonic()
+    told = await told_of(tmp_path, Stream([*HELLO, STOP, *noise], "hang"), timeout=20)
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("field", ["usage", None])
+async def test_a_reply_with_its_usage_does_not_wait_for_the_line(tmp_path: Path, field: str | None) -> None:
+    end = [STOP, usage()] if field is None else [{**STOP, "usage": USAGE}]
+    begun = time.monotonic()
+    told = await told_of(tmp_path, Stream([*HELLO, *end], "hang"), timeout=20)
+    assert told[-1]["usage"] == COUNTED
+    assert told[-1]["timing"]["duration_s"] < time.monotonic() - begun < 5
+
+
+async def test_text_behind_a_finish_reason_belongs_to_the_reply(tmp_path: Path) -> None:
+    """Some servers give a finish reason with every chunk."""
+    told = await told_of(tmp_path, Stream([delta("Hel", "stop"), 0.2, delta("lo", "stop"), usage(), DONE]))
+    assert told[-1]["content"] == "Hello"
+    told = await told_of(tmp_path / "none", Stream([delta("Hello"), DONE, delta(" and more")]))
+    assert told[-1]["content"] == "Hello", "[DONE] is the last"
+
+
+@pytest.mark.parametrize("first", [usage(), {"choices": [], "prompt_filter_results": []}, "data: {}\n\n"])
+async def test_figures_before_the_reply_do_not_end_it(tmp_path: Path, first: Any) -> None:
+    told = await told_of(tmp_path, Stream([first, 1.3, *HELLO, STOP, usage(), DONE]))
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+    assert told[-1]["usage"] == COUNTED
+
+
+@pytest.mark.parametrize("line", ["end", "eof", "cut", "reset"])
+@pytest.mark.parametrize("unfinished", [HELLO, [delta("Hel", ""), delta("lo", "")], [*HELLO, 'data: {"choices": [{']])
+async def test_without_a_sign_of_the_end_the_reply_is_cut(tmp_path: Path, unfinished: list[Any], line: Any) -> None:
+    told = await told_of(tmp_path, Stream([*unfinished, 0.05], line))
+    assert (told[-1]["code"], told[-1]["content"], told[-1]["retryable"]) == ("backend_unavailable", "Hello", True)
+    assert "broke off" in told[-1]["message"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FAILED,
+        {"error": "overloaded"},
+        {"object": "error", "message": "overloaded", "code": 500},
+        {"code": 500, "message": "overloaded"},
+        {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+        {**FAILED, **without_delta("error")},
+        'event: error\ndata: {"message": "overloaded"}\n\n',
+        "event: error\ndata: overloaded\n\n",
+        'error: {"message": "overloaded", "code": 500}\n\n',
+    ],
+)
+async def test_an_error_within_the_stream_is_no_reply(tmp_path: Path, error: Any) -> None:
+    told = await told_of(tmp_path, Stream([*HELLO, error, DONE]))
+    assert (told[-1]["code"], told[-1]["content"]) == ("backend_unavailable", "Hello")
+    assert "Remote failed" in told[-1]["message"]
+
+
+WHOLE = {
+    "object": "chat.completion",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
+    "usage": USAGE,
+}
+BARE = {
+    "one line": json.dumps(WHOLE),
+    "a line end": json.dumps(WHOLE) + "\n",
+    "indented": json.dumps(WHOLE, indent=2),
+    "indented, CRLF": json.dumps(WHOLE, indent=2).replace("\n", "\r\n") + "\r\n",
+    "as an event": f"data: {json.dumps(WHOLE)}\n\n",
+    "lines": "".join(json.dumps(one) + "\n" for one in [*HELLO, STOP, usage()]),
+    "lines, then done": "".join(json.dumps(one) + "\n" for one in [*HELLO, usage()]) + "[DONE]\n",
+}
+
+
+@pytest.mark.parametrize("line", ["end", "eof", "hang"])
+@pytest.mark.parametrize("body", BARE)
+async def test_an_answer_that_is_no_event_stream_is_a_reply(tmp_path: Path, body: str, line: Any) -> None:
+    text, at = BARE[body], len(BARE[body]) // 2
+    told = await told_of(tmp_path, Stream([text[:at], 0.01, text[at:]], line, "application/json"), timeout=8)
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+    assert told[-1]["usage"] == COUNTED
+
+
+def data(*objects: Any) -> str:
+    return "".join(f"data: {json.dumps(one)}\n\n" for one in objects)
+
+
+WIRE = {
+    "CRLF": data(*HELLO, STOP).replace("\n", "\r\n") + "data: [DONE]\r\n\r\n",
+    "CR": data(*HELLO, STOP).replace("\n", "\r") + "data: [DONE]\r\r",
+    "mark": "\ufeff" + data(*HELLO, STOP) + DONE,
+    "no blank": data(*HELLO, STOP).replace("data: ", "data:") + "data:[DONE]\n\n",
+    "comments": ": PROCESSING\n\n" + data(*HELLO).replace("data", ": x\ndata") + data(STOP) + ":\n\n" + DONE,
+    "pings": "event: ping\ndata: {}\n\nevent: ping\ndata: now\n\n" + data(*HELLO, STOP) + DONE,
+    "other events": "event: metadata\ndata: some text\n\n" + data(*HELLO, STOP) + DONE,
+    "empty data": "data\n\ndata:\n\ndata: \n\n" + data(*HELLO, STOP) + DONE,
+    "other fields": data(*HELLO, STOP).replace("data", "id: 3\nretry: 100\nevent: message\nodd\ndata") + DONE,
+    "several lines": "".join(
+        "".join(f"data: {line}\n" for line in json.dumps(one, indent=1).split("\n")) + "\n" for one in [*HELLO, STOP]
+    ),
+    "single line ends": data(*HELLO, STOP).replace("\n\n", "\n") + "data: [DONE]\n",
+    "no last line end": (data(*HELLO, STOP) + DONE).rstrip(),
+}
+
+
+@pytest.mark.parametrize("size", [0, 1, 7])
+@pytest.mark.parametrize("wire", WIRE)
+async def test_server_sent_events_are_read_as_the_standard_has_them(tmp_path: Path, wire: str, size: int) -> None:
+    body = WIRE[wire].encode()
+    pieces = [body[at : at + size] for at in range(0, len(body), size)] if size else [body]
+    told = await told_of(tmp_path, Stream(pieces))
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+
+
+RAW = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei"
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning_content", "reasoning"])
+@pytest.mark.parametrize("size", [0, 1, 5])
+async def test_only_cr_and_lf_end_a_line(tmp_path: Path, field: str, size: int) -> None:
+    one = {"choices": [{"index": 0, "delta": {field: RAW}, "finish_reason": None}]}
+    text = json.dumps(one, ensure_ascii=False).replace("\\u000b", "\x0b").replace("\\f", "\x0c")
+    for code in (0x0B, 0x0C, 0x1C, 0x1D, 0x1E):  # JSON has these escaped
+        text = text.replace(chr(code), f"\\u{code:04x}")
+    body = f"data: {text}\n\n".encode()
+    pieces = [body[at : at + size] for at in range(0, len(body), size)] if size else [body]
+    told = await told_of(tmp_path, Stream([*pieces, delta("."), STOP, DONE]))
+    assert told[-1]["type"] == "complete"
+    shown = text_of(told, "token" if field == "content" else "reasoning")
+    assert shown.removesuffix(".") == RAW
+
+
+def halves(field: str, *pieces: str) -> list[str]:
+    """Events whose texts stand in JSON as they are given, escapes included."""
+    return ['data: {"choices":[{"index":0,"delta":{"%s":"%s"}}]}\n\n' % (field, piece) for piece in pieces]
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning_content"])
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["Hi \\ud83d", "\\ude00!"], "Hi 😀!"),
+        (["\\ud83d", "\\ude00", "\\ud83d", "\\ude01"], "😀😁"),
+        (["\\ud83d", "", "\\ude00"], "😀"),
+        (["a\\ud83d", "b"], "a\ufffdb"),
+        (["a\\ud83d"], "a\ufffd"),
+        (["\\ude00a"], "\ufffda"),
+        (["\\ud83d", "\\ud83d", "\\ude00"], "\ufffd😀"),
+        (["👩\\u200d\\ud83d", "\\udcbb"], "👩\u200d💻"),
+    ],
+)
+async def test_a_character_in_two_deltas_is_one(tmp_path: Path, field: str, pieces: list[str], text: str) -> None:
+    told = await told_of(tmp_path, Stream([*halves(field, *pieces), STOP, DONE]))
+    assert text_of(told, "token" if field == "content" else "reasoning") == text
+    assert told[-1]["content"] == (text if field == "content" else "")
+    assert told[-1]["type"] == "complete"
+
+
+async def test_a_character_between_thinking_and_text_is_two_halves(tmp_path: Path) -> None:
+    told = await told_of(
+        tmp_path, Stream([*halves("reasoning_content", "\\ud83d"), *halves("content", "\\ude00"), STOP, DONE])
+    )
+    assert (text_of(told, "reasoning"), told[-1]["content"]) == ("\ufffd", "\ufffd")
+
+
+async def test_bytes_of_a_character_may_come_apart(tmp_path: Path) -> None:
+    body = f"data: {json.dumps(delta('Grüße 世界 😀'), ensure_ascii=False)}\n\n".encode()
+    told = await told_of(tmp_path, Stream([*(piece for b in body for piece in (bytes([b]), 0.0001)), STOP, DONE]))
+    assert told[-1]["content"] == "Grüße 世界 😀"
+
+
+def call(**fields: Any) -> dict[str, Any]:
+    function = {name: fields.pop(name) for name in ("name", "arguments") if name in fields}
+    return {**fields, "function": function}
+
+
+def calls(*deltas: Any) -> list[Any]:
+    return [delta(tool_calls=list(one) if isinstance(one, tuple) else [one]) for one in deltas]
+
+
+SUM = '{"expression": "17*23"}'
+EMOJI = {"expression": "1+1", "note": "😀"}
+
+
+async def called(folder: Path, streamed: Sequence[Any], finish: str = "tool_calls") -> tuple[Told, list[Any]]:
+    """The events of a turn whose first reply calls tools so, and the messages of the second request."""
+    async with asked(folder, Stream([*streamed, delta("", finish), DONE]), Reply(["Good."])) as (house, server):
+        house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
+        told = await house.ask()
+        return told, asked_for_replies(server)[-1].body["messages"]
+
+
+NAME = "calculator"
+ONE_CALL = {
+    "as OpenAI": calls(
+        call(index=0, id="a", type="function", name=NAME, arguments=""),
+        call(index=0, arguments=SUM[:9]),
+        call(index=0, arguments=SUM[9:]),
+    ),
+    "all repeated": calls(
+        call(index=0, id="a", type="function", name=NAME, arguments=SUM[:5]),
+        call(index=0, id="a", type="function", name=NAME, arguments=SUM[5:9]),
+        call(index=0, id="a", type="function", name=NAME, arguments=SUM[9:]),
+    ),
+    "names repeated, no ids": calls(*(call(index=0, name=NAME, arguments=char) for char in SUM)),
+    "nothing but names": calls(*(call(name=NAME, arguments=char) for char in SUM)),
+    "no index": calls(call(id="a", name=NAME, arguments=""), call(arguments=SUM[:9]), call(arguments=SUM[9:])),
+    "null index": calls(call(index=None, id="a", name=NAME), call(index=None, id=None, name=None, arguments=SUM)),
+    "an id for each delta": calls(
+        call(index=0, id="a", name=NAME, arguments=SUM[:9]), call(index=0, id="b", arguments=SUM[9:])
+    ),
+    "an id and a name for each delta": calls(
+        call(index=0, id="a", name=NAME, arguments=SUM[:9]), call(index=0, id="b", name=NAME, arguments=SUM[9:])
+    ),
+    "empty ids and names": calls(
+        call(index=0, id="", name=NAME, arguments=SUM[:9]), call(index=0, id="", name="", arguments=SUM[9:])
+    ),
+    "an id that comes later": calls(
+        call(index=0, name=NAME, arguments=SUM[:9]), call(index=0, id="a", arguments=SUM[9:])
+    ),
+    "a name that comes later": calls(
+        call(index=0, id="a", arguments=SUM[:9]), call(index=0, name=NAME, arguments=SUM[9:])
+    ),
+    "a name in pieces": calls(
+        call(index=0, id="a", name="calc"), call(index=0, name="ulator"), call(index=0, arguments=SUM)
+    ),
+    "a name in pieces, no index": calls(call(id="a", name="calc"), call(name="ulator"), call(arguments=SUM)),
+    "a growing name": calls(call(index=0, id="a", name="calc"), call(index=0, name=NAME, arguments=SUM)),
+    "growing arguments": calls(*(call(index=0, id="a", name=NAME, arguments=SUM[:n]) for n in (5, 12, len(SUM)))),
+    "an object": calls(call(index=0, id="a", name=NAME, arguments={"expression": "17*23"})),
+    "an object, twice": calls(*[call(index=0, id="a", name=NAME, arguments={"expression": "17*23"})] * 2),
+    "an object at last": calls(
+        call(index=0, id="a", name=NAME, arguments=SUM[:9]), call(index=0, arguments=json.loads(SUM))
+    ),
+    "null arguments first": calls(call(index=0, id="a", name=NAME, arguments=None), call(index=0, arguments=SUM)),
+    "an empty object first": calls(call(index=0, id="a", name=NAME, arguments="{}"), call(index=0, arguments=SUM)),
+    "an empty object first, as one": calls(
+        call(index=0, id="a", name=NAME, arguments={}), call(index=0, arguments=SUM)
+    ),
+    "encoded twice": calls(call(index=0, id="a", name=NAME, arguments=json.dumps(SUM))),
+    "an empty delta last": calls(
+        call(index=0, id="a", name=NAME, arguments=SUM), call(index=0, id="a", name=NAME, arguments="")
+    ),
+    "whole, then whole again": calls(*[call(index=0, id="a", name=NAME, arguments=SUM)] * 2),
+    "under several indexes": calls(*(call(index=n, id="a", name=NAME, arguments=SUM) for n in range(3))),
+    "index of the arguments is another": calls(call(index=2, id="a", name=NAME), call(index=1, arguments=SUM)),
+    "index as text": calls(call(index="0", id="a", name=NAME), call(index="0", arguments=SUM)),
+    "without function": calls({"index": 0, "id": "a", "name": NAME, "arguments": SUM}),
+    "no list": [delta(tool_calls=call(id="a", name=NAME, arguments=SUM))],
+    "function_call": [delta(function_call={"name": NAME, "arguments": ""}), delta(function_call={"arguments": SUM})],
+    "in the message": [without_delta("tool_calls", message={"tool_calls": [call(id="a", name=NAME, arguments=SUM)]})],
+    "in deltas and the message": [
+        *calls(call(index=0, id="a", name=NAME, arguments=SUM)),
+        without_delta("tool_calls", message={"tool_calls": [call(id="a", name=NAME, arguments=SUM)]}),
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", ONE_CALL)
+async def test_a_call_in_any_shape_is_one_whole_call(tmp_path: Path, shape: str) -> None:
+    told, sent = await called(tmp_path, ONE_CALL[shape])
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Good.")
+    (start,), (end,) = of(told, "tool_start"), of(told, "tool_end")
+    assert (start["tool"], start["input"]) == ("calculator", {"expression": "17*23"})
+    assert end["output"].endswith("391")
+    (made,) = sent[-2]["tool_calls"]
+    assert (made["type"], made["function"]["name"], sent[-1]["tool_call_id"]) == ("function", NAME, made["id"])
+    assert json.loads(made["function"]["arguments"]) == {"expression": "17*23"}
+
+
+TWO = ['{"expression": "17*23"}', '{"expression": "2+2"}']
+TWO_CALLS = {
+    "as OpenAI": calls(
+        call(index=0, id="a", name=NAME, arguments=""),
+        call(index=0, arguments=TWO[0]),
+        call(index=1, id="b", name=NAME, arguments=""),
+        call(index=1, arguments=TWO[1]),
+    ),
+    "interleaved": calls(
+        (call(index=0, id="a", name=NAME), call(index=1, id="b", name=NAME)),
+        *(
+            one
+            for n in range(len(TWO[0]))
+            for one in (call(index=0, arguments=TWO[0][n : n + 1]), call(index=1, arguments=TWO[1][n : n + 1]))
+        ),
+    ),
+    "the same index": calls(*(call(index=0, id=i, name=NAME, arguments=a) for i, a in zip("ab", TWO, strict=True))),
+    "the same index, in pieces": calls(
+        *(
+            one
+            for i, a in zip("ab", TWO, strict=True)
+            for one in (
+                call(index=0, id=i, name=NAME, arguments=""),
+                call(index=0, arguments=a[:9]),
+                call(index=0, arguments=a[9:]),
+            )
+        )
+    ),
+    "the same index, ids repeated, interleaved": calls(
+        call(index=0, id="a", name=NAME, arguments=TWO[0][:9]),
+        call(index=0, id="b", name=NAME, arguments=TWO[1][:9]),
+        call(index=0, id="a", arguments=TWO[0][9:]),
+        call(index=0, id="b", arguments=TWO[1][9:]),
+    ),
+    "the same index, no ids": calls(*(call(index=0, name=NAME, arguments=a) for a in TWO)),
+    "no index": calls(*(call(id=i, name=NAME, arguments=a) for i, a in zip("ab", TWO, strict=True))),
+    "no index, in one delta": calls(tuple(call(id=i, name=NAME, arguments=a) for i, a in zip("ab", TWO, strict=True))),
+    "the same index, in one delta": calls(
+        tuple(call(index=0, id=i, name=NAME, arguments=a) for i, a in zip("ab", TWO, strict=True))
+    ),
+    "nothing but names": calls(*(call(name=NAME, arguments=a) for a in TWO)),
+    "nothing but names, in one delta": calls(tuple(call(name=NAME, arguments=a) for a in TWO)),
+    "nothing but names, in pieces": calls(*(call(name=NAME, arguments=char) for a in TWO for char in a)),
+    "in pieces, in one delta each": calls(
+        tuple(call(name=NAME, arguments=a[:9]) for a in TWO), tuple(call(arguments=a[9:]) for a in TWO)
+    ),
+    "the same id, no index": calls(*(call(id="a", name=NAME, arguments=a) for a in TWO)),
+    "the same id": calls(*(call(index=n, id="a", name=NAME, arguments=a) for n, a in enumerate(TWO))),
+    "objects": calls(*(call(index=0, name=NAME, arguments=json.loads(a)) for a in TWO)),
+    "objects with ids": calls(
+        *(call(id=i, name=NAME, arguments=json.loads(a)) for i, a in zip("ab", TWO, strict=True))
+    ),
+    "the first index is one": calls(*(call(index=n, id=str(n), name=NAME, arguments=a) for n, a in enumerate(TWO, 1))),
+    "the second begins at the first's index": calls(
+        call(index=0, id="a", name=NAME, arguments=TWO[0]),
+        call(index=0, id="b", name=NAME),
+        call(index=1, arguments=TWO[1]),
+    ),
+    "in the message": [
+        without_delta(
+            "tool_calls",
+            message={"tool_calls": [call(id=i, name=NAME, arguments=a) for i, a in zip("ab", TWO, strict=True)]},
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", TWO_CALLS)
+async def test_two_calls_in_any_shape_are_two(tmp_path: Path, shape: str) -> None:
+    told, sent = await called(tmp_path, TWO_CALLS[shape])
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Good.")
+    starts = of(told, "tool_start")
+    assert [one["tool"] for one in starts] == [NAME] * 2
+    assert sorted(one["input"]["expression"] for one in starts) == ["17*23", "2+2"]
+    asking = next(message for message in sent if message.get("tool_calls"))
+    assert len({made["id"] for made in asking["tool_calls"]}) == 2
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        calls(call(index=0, id="a", name="clock", arguments=""), call(index=0, id="b", name=NAME, arguments=SUM)),
+        calls(call(name="clock"), call(name=NAME, arguments=SUM)),
+        calls(call(name="clock", arguments="{}"), call(name=NAME, arguments=SUM)),
+        calls((call(name="clock"), call(name=NAME, arguments=SUM))),
+        calls(call(index=0, name="clock", arguments=None), call(index=0, name=NAME, arguments=json.loads(SUM))),
+        calls(
+            call(index=0, id="a", name="clock", arguments="{}"),
+            call(index=1, id="b", name=NAME),
+            call(index=1, arguments=SUM),
+        ),
+    ],
+)
+async def test_a_call_without_arguments_stands_beside_another(tmp_path: Path, shape: Any) -> None:
+    told, _ = await called(tmp_path, shape)
+    assert sorted(one["tool"] for one in of(told, "tool_start")) == [NAME, "clock"]
+    assert [one.get("error") for one in of(told, "tool_end")] == [None, None]
+    assert told[-1]["content"] == "Good."
+
+
+async def test_a_character_in_two_deltas_of_arguments_is_one(tmp_path: Path) -> None:
+    deltas = ['"{\\"expression\\": \\"1+1 \\ud83d"', '"\\ude00\\"}"']
+    events = [
+        'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"calculator","arguments":%s}}]}}]}\n\n'
+        % one
+        for one in deltas
+    ]
+    told, sent = await called(tmp_path, events)
+    assert of(told, "tool_start")[0]["input"] == {"expression": "1+1 😀"}
+    assert json.loads(sent[-2]["tool_calls"][0]["function"]["arguments"]) == {"expression": "1+1 😀"}
+
+
+async def test_a_character_in_two_deltas_beside_a_call_goes_back_whole(tmp_path: Path) -> None:
+    told, sent = await called(tmp_path, [*halves("content", "Wait \\ud83d", "\\ude00"), *ONE_CALL["as OpenAI"]])
+    assert told[-1]["content"] == "Wait 😀\n\nGood."
+    assert sent[-2]["content"] == "Wait 😀"
+
+
+async def test_a_stop_while_usage_is_waited_for_ends_the_connection(tmp_path: Path) -> None:
+    async with asked(tmp_path, Stream([*HELLO, STOP], "hang"), timeout=20) as (house, server):
+        run = await house.start()
+        await until(lambda: run.text == "Hello")
+        await asyncio.sleep(0.1)
+        await run.stop("user")
+        await until(lambda: not server.open_streams, most=2)
