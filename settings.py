@@ -61,6 +61,10 @@ class BackendSettings(_Section):
     """Whether the model chooses tools; by default the kind knows."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds in which nothing of a reply comes, until it fails; the kind has a default."""
+    thinking: Literal["open"] | None = None
+    """openai, local, langchain: "open" if the model's template opens the thinking itself, so that its replies have only
+    the closing tag `</think>`; it is learned from the first such reply.
+    """
     price: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)] | None = None
     """US dollars for a million tokens, read and written; only to be shown."""
     fallback: str | None = None

@@ -17,8 +17,10 @@ from agent.calls import Rules, tool_middleware
 from agent.commands import Command, folded
 from agent.context import context_of, too_long
 from agent.given import Given
+from agent.thinking import CLOSE, Tags, without_thinking
 from agent.translate import CONTEXT, Notes, translate
 from backends import Backend
+from memory.text import whole
 from runs.calls import Calls
 from runs.events import Event
 
@@ -68,14 +70,27 @@ async def agent_events(
 
     middleware = [_model_middleware(backend, given, kit, calls, place), tool_middleware(calls, kit.rules)]
     agent: Any = create_agent(model, list(kit.tools), middleware=middleware, name="agent")
-    notes = Notes(seen=frozenset(str(m.id) for m in given.messages[:-1]))
+    tags = known_tags(backend, given)
+    notes = Notes(seen=frozenset(str(m.id) for m in given.messages[:-1]), tags=tags)
     limit = {"recursion_limit": 4 * (kit.rounds + 3)}  # ours is reached first, and says more
     stream = agent.astream_events({"messages": list(given.messages)}, version="v2", config=limit)
     async with aclosing(stream):
         async for raw in stream:
             found, notes = translate(raw, notes, time.time())
+            if notes.thinks is not None:
+                backend.learn_thinking(opened=notes.thinks)
+                notes = replace(notes, tags=replace(notes.tags, opened=backend.opens_thinking), thinks=None)
             for event in found:
                 yield event
+
+
+def known_tags(backend: Backend, given: Given) -> Tags:
+    """What is known of the thinking in a reply's text beforehand.
+
+    A closing tag that nothing opens ends no thinking where the tag is spoken of in what the model is given.
+    """
+    opened = backend.opens_thinking
+    return Tags(opened=opened, watched=not any(CLOSE in message.text for message in given.messages))
 
 
 class RoundsError(Exception):
@@ -109,20 +124,27 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit, calls: Calls, pl
                 raise too_long(backend, given, told)
             offered = [one for one in request.tools if getattr(one, "name", None) not in kit.hidden]
             tools = offered if backend.chooses_tools else []
+            tags = known_tags(backend, given)
             async with place():
-                return _named(await handler(request.override(messages=cast(Any, messages), tools=tools)), calls)
+                return _named(await handler(request.override(messages=cast(Any, messages), tools=tools)), calls, tags)
 
     return ModelMiddleware()
 
 
-def _named(response: "ModelResponse[Any]", calls: Calls) -> "ModelResponse[Any]":
-    """With a name, and an id of its own, for each tool call: some servers give none, and a result must say whose it is.
+def _named(response: "ModelResponse[Any]", calls: Calls, tags: Tags) -> "ModelResponse[Any]":
+    """Without thinking in the text, and with a name and an id of its own for each tool call: some servers give none, and
+    a result must say whose it is.
 
     One whose arguments cannot be read is a call, too: it fails, and the model is told why.
     """
     result = list(response.result)
     for place, message in enumerate(result):
-        if not isinstance(message, AIMessage) or not (message.tool_calls or message.invalid_tool_calls):
+        if not isinstance(message, AIMessage):
+            continue
+        if isinstance(message.content, str):
+            text = without_thinking(whole(message.content), tags)
+            result[place] = message = message.model_copy(update={"content": text})
+        if not (message.tool_calls or message.invalid_tool_calls):
             continue
         known, asked = set[str](), list[dict[str, Any]]()
         for call in (*message.tool_calls, *message.invalid_tool_calls):

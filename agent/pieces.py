@@ -1,14 +1,15 @@
 """One piece of a model's stream as thought and text, whatever the provider calls them, and its usage at the end."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage
 
+from agent.thinking import Tags, rest, split
+
 _THOUGHTS = {"reasoning", "thinking"}
 _UNSHOWN = {"image", "image_url", "audio", "video", "file"}
-_OPEN, _CLOSE = "<think>", "</think>"
 
 Figures = tuple[int, int]
 """Tokens of input and output."""
@@ -18,14 +19,10 @@ Figures = tuple[int, int]
 class Call:
     """What one model call has streamed so far."""
 
-    begun: bool = False
-    """Whether there was text, so that a <think> tag can no longer begin it."""
-    inside: bool = False
-    """Whether the text stands within such tags."""
-    fresh: bool = False
-    """Whether they have just been closed: the line ends that follow belong to them."""
-    held: str = ""
-    """Text that may yet become a tag."""
+    tags: Tags = field(default_factory=Tags)
+    half: str = ""
+    half_thought: str = ""
+    """The first half of a character whose second one may come with the next piece of text, or of thinking."""
     usage: Figures | None = None
     """The latest figures that it told."""
     grown: bool | None = None
@@ -37,15 +34,36 @@ def read_piece(chunk: AIMessage, call: Call) -> tuple[str, str, Call]:
     if chunk.usage_metadata:
         call = _counted(call, _figures(chunk.usage_metadata))
     thought, text = _thought(chunk), chunk.text + _unshown(chunk)
-    if text and (not call.begun or call.inside or call.fresh):
-        tagged, text, call = _untagged(text, call)
-        thought += tagged
+    if thought and not call.tags.begun:  # the server takes the thinking out of the text
+        call = replace(call, tags=replace(call.tags, opened=False, apart=True))
+    if thought or call.half_thought:
+        thought, half = _without_half(call.half_thought + thought)
+        if text:  # behind it the other half cannot come any more
+            thought, half = thought + half, ""
+        call = replace(call, half_thought=half)
+    if text or call.half:
+        text, half = _without_half(call.half + text)
+        call = replace(call, half=half)
+    if text and not call.tags.settled:
+        tagged, text, tags = split(text, call.tags)
+        thought, call = thought + tagged, replace(call, tags=tags)
     return thought, text, call
 
 
-def held_back(call: Call) -> tuple[str, str]:
-    """What was taken for the beginning of a tag when the call ended: thought or text after all."""
-    return (call.held, "") if call.inside else ("", call.held)
+def _without_half(text: str) -> tuple[str, str]:
+    """The text, and the first half of a surrogate pair at its end: JSON's escapes may put the two into two deltas."""
+    return (text[:-1], text[-1]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
+
+
+def held_back(call: Call, *, whole: bool = False) -> tuple[str, str, Call]:
+    """What was held back when the call ended, as thought or text after all, and the call with it.
+
+    `whole` says that the model ended its reply by itself, with nothing but text: see `agent.thinking.rest`.
+    """
+    thought, text, tags = rest(call.tags, whole=whole)
+    inside = tags.inside and tags.thinks is not False
+    thought, text = (thought + call.half, text) if inside else (thought, text + call.half)
+    return call.half_thought + thought, text, replace(call, tags=tags)
 
 
 def final_usage(output: Any, call: Call) -> dict[str, int] | None:
@@ -68,27 +86,6 @@ def _counted(call: Call, told: Figures) -> Call:
 
 def _figures(usage: Mapping[str, Any]) -> Figures:
     return int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)
-
-
-def _untagged(text: str, call: Call) -> tuple[str, str, Call]:
-    """Splits a reply that begins with <think>…</think> into thought and text: some servers leave the tags in."""
-    text = call.held + text
-    if not call.begun:
-        start = text.lstrip()
-        if len(start) < len(_OPEN) and _OPEN.startswith(start):
-            return "", "", replace(call, held=text)
-        call = replace(call, begun=True, inside=start.startswith(_OPEN), held="")
-        text = start[len(_OPEN) :] if call.inside else text
-    if not call.inside:
-        text = text.lstrip("\n") if call.fresh else text
-        return "", text, replace(call, held="", fresh=call.fresh and not text)
-    thought, closed, after = text.partition(_CLOSE)
-    if closed:
-        after = after.lstrip("\n")
-        return thought, after, replace(call, inside=False, held="", fresh=not after)
-    kept = next((n for n in range(len(_CLOSE) - 1, 0, -1) if thought.endswith(_CLOSE[:n])), 0)
-    cut = len(thought) - kept
-    return thought[:cut], "", replace(call, held=thought[cut:])
 
 
 def _thought(chunk: AIMessage) -> str:

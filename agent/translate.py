@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from agent.calls import APPROVAL, STATUS, TOOL_END, TOOL_OUTPUT, TOOL_START, shown
 from agent.pieces import Call, final_usage, held_back, read_piece
+from agent.thinking import Tags
 from backends.base import PROGRESS
 from memory.text import whole
 from runs import events
@@ -37,6 +38,12 @@ class Notes:
     """Whether there is text of the reply already."""
     gap: str = ""
     """What keeps the next text apart from that of an earlier model call."""
+    wrote_before: bool = False
+    """Whether there was text before the latest model call."""
+    tags: Tags = field(default_factory=Tags)
+    """What is known of the thinking in a reply's text before a model call begins."""
+    thinks: bool | None = None
+    """What the calls showed of the template: whether it opens the thinking; None if neither was seen."""
 
     def since(self, step_id: str, now: float) -> float:
         """Seconds since a step began."""
@@ -49,6 +56,12 @@ def _cut(output: Any) -> bool | None:
     return True if str(told).lower() in ("length", "max_tokens") else None
 
 
+def _whole(output: Any) -> bool:
+    """Whether a call of the model ended by itself, with nothing but text."""
+    calls = isinstance(output, AIMessage) and (output.tool_calls or output.invalid_tool_calls)
+    return not calls and not _cut(output)
+
+
 def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Event], Notes]:
     """Our events for one of LangChain's, and the notes for the next; `now` is in epoch seconds."""
     data, step_id = raw["data"], raw["run_id"]
@@ -57,15 +70,17 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
             return _pieces(data["chunk"], notes, step_id)
         case "on_chat_model_start":
             gap = "\n\n" if notes.wrote else ""
-            started = replace(notes, starts=(*notes.starts, (step_id, now)), gap=gap)
+            started = replace(notes, starts=(*notes.starts, (step_id, now)), gap=gap, wrote_before=notes.wrote)
             return [events.ModelStart(step_id, _parent(raw), raw["name"])], started
         case "on_chat_model_end":
             output, found = data.get("output"), list[Event]()
             if step_id not in notes.calls and isinstance(output, AIMessage):
                 found, notes = _pieces(output, notes, step_id)
-            call = notes.calls.get(step_id, Call())
-            rest, notes = _told(*held_back(call), notes)
-            notes = replace(notes, calls={key: one for key, one in notes.calls.items() if key != step_id})
+            thought, text, call = held_back(notes.calls.get(step_id, Call()), whole=_whole(output))
+            rest, notes = _told(thought, text, notes)
+            calls = {key: one for key, one in notes.calls.items() if key != step_id}
+            thinks = notes.thinks if call.tags.thinks is None else call.tags.thinks
+            notes = replace(notes, calls=calls, thinks=thinks)
             return [
                 *found,
                 *rest,
@@ -112,10 +127,14 @@ def _custom(raw: Mapping[str, Any], data: Any) -> list[Event]:
 
 
 def _pieces(chunk: AIMessage, notes: Notes, step_id: str) -> tuple[list[Event], Notes]:
-    known = notes.calls.get(step_id)
-    thought, text, call = read_piece(chunk, known or Call())
+    known = notes.calls.get(step_id) or Call(tags=notes.tags)
+    thought, text, call = read_piece(chunk, known)
     if call is not known:
         notes = replace(notes, calls={**notes.calls, step_id: call})
+    if call.tags.retracted and not known.tags.retracted:
+        gap = "\n\n" if notes.wrote_before else ""
+        found, notes = _told("", text, replace(notes, wrote=notes.wrote_before, gap=gap))
+        return [events.Reasoning(whole(thought), retracts=True), *found], notes
     return _told(thought, text, notes)
 
 

@@ -125,6 +125,8 @@ class Backend(ABC):
         self.timeout = settings.timeout or self.timeout_s
         self.ttft_s: float | None = None
         """The last time to first token, in seconds."""
+        self.opens_thinking = settings.thinking == "open"
+        """Whether its template opens the thinking, so that a reply has only the closing tag; learned from replies."""
         self.prompts = {}
         self.line = Line()
         """Where a turn waits for its model; a kind that does only so much at once has fewer places in it."""
@@ -149,6 +151,10 @@ class Backend(ABC):
         """What a turn showed: the error that it failed with before its first token, or how long that took."""
         if ttft_s is not None:
             self.ttft_s = ttft_s
+
+    def learn_thinking(self, *, opened: bool) -> None:
+        """Takes what a reply showed of the template. What the settings say stands."""
+        self.opens_thinking = opened or self.settings.thinking == "open"
 
     async def open(self) -> None:  # noqa: B027 - most kinds have nothing to do
         """Begins to get ready, in the background; returns at once."""

@@ -22,7 +22,7 @@ class LangChainBackend(RemoteBackend):
     """The class is imported and built in the background; a failure disables the backend with its reason."""
 
     kind = "langchain"
-    uses = frozenset({"class", "options", "key", "key_field"})
+    uses = frozenset({"class", "options", "key", "key_field", "thinking"})
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)

@@ -52,7 +52,7 @@ class LocalBackend(Backend):
     """Loads in the background from `open` on; a turn that comes earlier waits. A dead process is started again."""
 
     kind = "local"
-    uses = frozenset({"model", "slots", "threads"})
+    uses = frozenset({"model", "slots", "threads", "thinking"})
     timeout_s = 300.0
     in_process = True
     knows_tools = False  # most small models call them at random

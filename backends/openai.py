@@ -30,7 +30,7 @@ _LISTED = 2_000_000
 
 class OpenAIBackend(RemoteBackend):
     kind = "openai"
-    uses = frozenset({"model", "key", "base_url", "options"})
+    uses = frozenset({"model", "key", "base_url", "options", "thinking"})
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)

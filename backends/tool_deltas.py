@@ -154,7 +154,9 @@ class ToolDeltas:
             return False
         if any(name.startswith(joined) for name in self._names):
             return True
-        return delta.name.startswith(call.name) if call.name in self._names else delta.name not in self._names
+        if delta.name in self._names:
+            return call.name not in self._names and delta.name.startswith(call.name)
+        return call.name not in self._names
 
     def _merge(self, call: _Call, delta: _Delta) -> None:
         if delta.index is not None:

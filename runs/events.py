@@ -89,9 +89,14 @@ class ModelEnd:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """A piece of the model's visible thinking."""
+    """A piece of the model's visible thinking.
+
+    With `retracts` all `token`s since the latest `model_start` have turned out to be thinking, and are no part of the
+    reply; `content` is that whole thought.
+    """
 
     content: str
+    retracts: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +182,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The reply is whole. `content` is all `token` contents joined."""
+    """The reply is whole. `content` is all `token` contents joined, without retracted ones."""
 
     content: str
     usage: JSON
@@ -211,7 +216,7 @@ End = ModelEnd | ChainEnd | ToolEnd
 Last = Complete | Stopped | Error
 Event = Run | Status | Context | Start | End | Reasoning | Token | ToolOutput | Approval | State | Last
 
-_OPTIONAL = {"error", "truncated", "cut", "retry_after", "tool_call_id", "edited", "parts", "note", "tools"}
+_OPTIONAL = {"error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note", "tools"}
 """Fields that are left out where they are None."""
 
 
@@ -227,6 +232,16 @@ def _snake(name: str) -> str:
 WIRE_TYPES: dict[type[Any], str] = {kind: _snake(kind.__name__) for kind in _leaves(Event)}
 """`ChainStart` -> `chain_start`, for every event."""
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in WIRE_TYPES}
+
+
+def encode_json(value: Any) -> str:
+    """A value as one line of JSON, also for readers that take U+0085, U+2028 and U+2029 for line ends."""
+    return escape_line_ends(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def escape_line_ends(text: str) -> str:
+    """JSON with the characters escaped that naive readers (Python's `splitlines`, for one) split lines at."""
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
 
 
 @dataclass(slots=True)
@@ -261,5 +276,5 @@ class Entry:
     def json(self) -> str:
         """`wire()` as one line of JSON; encoded once, however many follow."""
         if self._json is None:
-            self._json = json.dumps(self.wire(), ensure_ascii=False, separators=(",", ":"))
+            self._json = encode_json(self.wire())
         return self._json

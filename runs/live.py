@@ -20,6 +20,7 @@ from runs.calls import Calls
 from runs.errors import INTERNAL, ChatError
 from runs.events import Entry, Event, Phase, StopReason
 from runs.log import RunLog
+from runs.reply import ReplyText
 from runs.state import AgentState, Step, apply, digest
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class LiveRun:
         self.log = RunLog(self.id, clock)
         self.calls = Calls()
         self.state = AgentState()
-        self.reply: list[str] = []
+        self._reply = ReplyText()
         self.notes: list[str] = []
         """Sentences that a person should read below the reply, also below a whole one."""
         self.heard = time.monotonic()
@@ -101,7 +102,7 @@ class LiveRun:
     @property
     def text(self) -> str:
         """The reply so far."""
-        return "".join(self.reply)
+        return str(self._reply)
 
     @property
     def note(self) -> str | None:
@@ -166,8 +167,7 @@ class LiveRun:
             self.state = apply(self.state, entry)
 
     def _after(self, event: Event) -> None:
-        if isinstance(event, events.Token):
-            self.reply.append(event.content)
+        self._reply.take(event)
         if isinstance(event, events.Token | events.Reasoning):
             self._characters += len(event.content)
         elif isinstance(event, events.ToolOutput):

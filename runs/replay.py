@@ -25,6 +25,7 @@ class Replay:
         self.length_s = self._moments[-1]
         pieces = [entry.event.content if isinstance(entry.event, events.Token) else "" for entry in entries]
         self._text, self._ends = "".join(pieces), list(accumulate(map(len, pieces)))
+        self._retracted = _retracted(entries, self._ends)
         self._kept = [AgentState()]
 
     def at(self, moment_s: float) -> tuple[AgentState, str]:
@@ -36,7 +37,23 @@ class Replay:
             state = apply(state, entry)
             if number == len(self._kept) * _APART:
                 self._kept.append(state)
-        return state, self._text[: self._ends[count - 1]]
+        text = self._text[: self._ends[count - 1]]
+        for place, start, end in reversed(self._retracted):
+            if place < count:
+                text = text[:start] + text[end:]
+        return state, text
+
+
+def _retracted(entries: Sequence[Entry], ends: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Each retraction's place, and from where to where it takes text out of all that the tokens say."""
+    found, begun = [], 0
+    for place, entry in enumerate(entries):
+        match entry.event:
+            case events.ModelStart():
+                begun = ends[place]
+            case events.Reasoning(retracts=True):
+                found.append((place, begun, ends[place]))
+    return found
 
 
 class Player:

@@ -182,6 +182,12 @@ def _think(state: AgentState, piece: events.Token | events.Reasoning, at: float)
     return replace(state, thoughts=(*before, replace(last, text=(last.text + piece.content)[:_THOUGHT])))
 
 
+def _retract(state: AgentState, whole: str, at: float) -> AgentState:
+    """The state after the text of the latest model call has turned out to be thinking."""
+    begun = next((step.start for step in reversed(state.steps) if step.kind == "model"), at)
+    return replace(state, thoughts=(*state.thoughts, Thought(whole[:_THOUGHT], begun)))
+
+
 def _thought(state: AgentState, at: float) -> AgentState:
     """The state after what ends a thought, if there is one."""
     if not state.thoughts or state.thoughts[-1].end is not None:
@@ -254,6 +260,8 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
     """The state after one more event."""
     at = entry.at
     match entry.event:
+        case events.Reasoning(content, retracts=True):  # its pieces have been counted
+            return _retract(state, content, at)
         case events.Token() | events.Reasoning() as e:
             return _piece(_think(state, e, at), at)
         case events.State():

@@ -10,15 +10,19 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from agent.pieces import Call, final_usage, held_back, read_piece
+from agent.thinking import Tags
+from memory.text import whole
 
 
 def read(chunks: Iterable[AIMessage]) -> tuple[str, str, Call]:
     """All of a call's chunks, up to its end."""
-    call, thoughts, texts = Call(), "", ""
+    call, thoughts, texts, retracted = Call(), "", "", False
     for chunk in chunks:
         thought, text, call = read_piece(chunk, call)
+        if call.tags.retracted and not retracted:
+            retracted, texts = True, ""
         thoughts, texts = thoughts + thought, texts + text
-    thought, text = held_back(call)
+    thought, text, call = held_back(call)
     return thoughts + thought, texts + text, call
 
 
@@ -129,8 +133,128 @@ def test_nothing_but_tags_and_blanks_is_lost(text: str, places: list[int]) -> No
         inner = text.lstrip().removeprefix("<think>")
         assert (thought + reply).replace("\n", "") == inner.replace("</think>", "", 1).replace("\n", "")
         assert "</think>" not in thought
-    else:
-        assert (thought, reply) == ("", text)
+    elif thought or reply != text:  # a closing tag that nothing opens
+        before, _, after = text.partition("</think>")
+        assert "<think>" not in before
+        assert (thought, reply) == (before, after.lstrip("\n"))
+
+
+OPEN = Call(tags=Tags(opened=True))
+CLOSED_ONLY = {
+    "on its line": "I add them.\n</think>\n\nIt is 4.",
+    "behind a blank line": "I add them.\n\n</think>\nIt is 4.",
+    "behind the thought": "I add them.</think>It is 4.",
+    "behind the thought, without a full stop": "I add them</think>\nIt is 4.",
+    "behind a sentence and a blank": "I add them. </think> It is 4.",
+    "before the reply on its line": "I add them.\n</think> It is 4.",
+    "behind Chinese": "我来算。</think>\n\n四。",
+    "behind code": "I run `2+2` and\n```\nprint(2+2)\n```\n</think>\n\nIt is 4.",
+    "behind a list": "- two\n- two more\n</think>\n\nIt is 4.",
+    "at the beginning": "</think>\n\nIt is 4.",
+    "behind line ends": "\n\n</think>\n\nIt is 4.",
+    "and another later": "I add them.\n</think>\n\nIt ends with\n</think>\n.",
+}
+
+
+@pytest.mark.parametrize("text", CLOSED_ONLY.values(), ids=CLOSED_ONLY)
+def test_thinking_may_have_only_its_closing_tag(text: str) -> None:
+    before, _, after = text.partition("</think>")
+    expected = before, after.lstrip("\n") if after.startswith("\n") else after
+    assert said(text) == said(*text) == expected
+    assert {said(*cut(text, [n, m])) for n in range(len(text)) for m in (n + 1, n + 9)} == {expected}
+    thought, reply, call = read(map(AIMessageChunk, text))
+    assert (thought, reply) == expected
+    assert call.tags.thinks is True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A thought ends with </think> and then comes the answer.",
+        "It is written `</think>`.",
+        "It is written ``</think>``: with a slash.",
+        "```\nI add them.\n</think>\nIt is 4.\n```",
+        "~~~xml\n</think>\n~~~",
+        'The string "</think>" ends it.',
+        "The tag (</think>) ends it.",
+        "**</think>** ends it.",
+        "- </think>: ends it",
+        "1. </think> ends it",
+        "> </think>",
+        "| </think> | ends it |",
+        "    </think>\nis code",
+        "Some tags, e.g. </think>, end something.",
+        "Between <think> and\n</think>\nit thinks.",
+    ],
+)
+def test_a_closing_tag_that_is_spoken_of_is_text(text: str) -> None:
+    assert said(text) == said(*text) == ("", text)
+    assert read(map(AIMessageChunk, text))[2].tags.thinks is None
+
+
+def test_the_text_before_an_unforeseen_closing_tag_is_taken_back() -> None:
+    thought, text, call = read_piece(AIMessageChunk("I add "), Call())
+    assert (thought, text) == ("", "I add ")
+    thought, text, call = read_piece(AIMessageChunk("them.\n</thi"), call)
+    assert (thought, text, call.tags.retracted) == ("", "them.\n", False)
+    thought, text, call = read_piece(AIMessageChunk("nk>\n\nIt"), call)
+    assert (thought, text, call.tags.retracted) == ("I add them.\n", "It", True)
+    assert read_piece(AIMessageChunk(" is"), call)[:2] == ("", " is")
+
+
+def test_what_has_not_been_given_out_is_not_taken_back() -> None:
+    _, _, call = read_piece(AIMessageChunk("I add them.\n</think>\n\nIt"), Call())
+    assert not call.tags.retracted
+
+
+@pytest.mark.parametrize("text", [*CLOSED_ONLY.values(), "<think>I add them.</think>It is 4."])
+def test_where_the_template_opens_the_thinking_it_comes_as_such(text: str) -> None:
+    before, _, after = text.removeprefix("<think>").partition("</think>")
+    for pieces in ([text], list(text)):
+        call, thoughts, texts = OPEN, "", ""
+        for piece in pieces:
+            thought, shown, call = read_piece(AIMessageChunk(piece), call)
+            thoughts, texts = thoughts + thought, texts + shown
+            assert not call.tags.retracted
+        assert thoughts.strip() == before.strip()
+        assert texts == after.lstrip("\n")
+
+
+def test_an_answer_without_thinking_is_not_lost_where_thinking_was_expected() -> None:
+    _, _, call = read_piece(AIMessageChunk("It is 4, I am sure.</th"), OPEN)
+    assert held_back(call, whole=True)[1] == "It is 4, I am sure.</th"
+    assert held_back(call, whole=True)[2].tags.thinks is False
+    assert held_back(call)[:2] == ("</th", ""), "a thought that was cut is a thought"
+
+
+def test_a_server_that_takes_the_thinking_apart_may_leave_the_tag() -> None:
+    thought = AIMessageChunk("", additional_kwargs={"reasoning_content": "hm"})
+    for known in (Call(), OPEN):
+        chunks = [thought, AIMessageChunk("</think>\n\n"), AIMessageChunk("So:\n</think>\nis the tag")]
+        call, found = known, ("", "")
+        for chunk in chunks:
+            one, text, call = read_piece(chunk, call)
+            found = found[0] + one, found[1] + text
+        assert found == ("hm", "So:\n</think>\nis the tag")
+    assert read([thought, AIMessageChunk("So:\n</think>\nis the tag")])[:2] == ("hm", "So:\n</think>\nis the tag")
+
+
+def test_a_tag_that_the_prompt_speaks_of_ends_nothing() -> None:
+    call = Call(tags=Tags(watched=False))
+    assert read_piece(AIMessageChunk("So\n</think>\nis"), call)[1] == "So\n</think>\nis"
+
+
+def thinking(text: str) -> AIMessageChunk:
+    return AIMessageChunk("", additional_kwargs={"reasoning_content": text})
+
+
+@given(st.text(alphabet="a😀👩🎉\u2028é", max_size=8), st.lists(st.integers(0, 20), max_size=8), st.booleans())
+def test_halves_of_characters_become_whole(text: str, places: list[int], thought: bool) -> None:
+    units = text.encode("utf-16-le")
+    halves = "".join(chr(int.from_bytes(units[n : n + 2], "little")) for n in range(0, len(units), 2))
+    chunks = [thinking(piece) if thought else AIMessageChunk(piece) for piece in cut(halves, places)]
+    found = read(chunks)[:2]
+    assert tuple(map(whole, found)) == ((text, "") if thought else ("", text))
 
 
 @pytest.mark.parametrize(
@@ -158,9 +282,9 @@ def test_thinking_that_is_never_closed_is_thought(text: str) -> None:
 
 def test_what_cannot_become_a_tag_is_not_held_back() -> None:
     thought, text, call = read_piece(AIMessageChunk("<thin"), Call())
-    assert (thought, text, call.held) == ("", "", "<thin")
+    assert (thought, text, call.tags.held) == ("", "", "<thin")
     thought, text, call = read_piece(AIMessageChunk("g"), call)
-    assert (thought, text, call.held) == ("", "<thing", "")
+    assert (thought, text, call.tags.held) == ("", "<thing", "")
     assert read_piece(AIMessageChunk("<think>"), call)[:2] == ("", "<think>")
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 from langgraph.types import Command
 
+from agent.thinking import Tags
 from agent.translate import CONTEXT, Notes, bounded, translate
 from backends.base import PROGRESS
 from runs import events
@@ -54,9 +55,82 @@ def test_visible_thinking_becomes_reasoning(thinking: dict[str, Any]) -> None:
 
 
 def test_half_characters_of_a_provider_do_not_reach_the_wire() -> None:
-    found = told(piece("a\ud83d"), piece("\ude00b"), piece("", reasoning_content="\ud83d"))
-    assert "".join(e.content for e in found[:2]) == "a\ufffd\ufffdb"  # type: ignore[union-attr]
-    assert found[2] == events.Reasoning("\ufffd")
+    found = told(piece("a\ud83d"), piece("b"), piece("", reasoning_content="\ud83d"), piece("\ude00c"))
+    assert found[:2] == [events.Token("a", 1), events.Token("\ufffdb", 2)]
+    assert found[2:] == [events.Reasoning("\ufffd"), events.Token("\ufffdc", 4)]
+
+
+def test_halves_of_a_character_become_one() -> None:
+    found = told(
+        piece("a\ud83d"), piece("\ude00b"), piece("", reasoning_content="\ud83d"), piece("", reasoning_content="\ude01")
+    )
+    assert found == [events.Token("a", 1), events.Token("😀b", 2), events.Reasoning("😁")]
+
+
+def call_of(step: str, *texts: str, **output: Any) -> list[dict[str, Any]]:
+    whole = AIMessage("".join(texts), **output)
+    return [
+        raw("on_chat_model_start", {"input": {}}, name="Chat", step=step),
+        *(raw("on_chat_model_stream", {"chunk": AIMessageChunk(text)}, step=step) for text in texts),
+        raw("on_chat_model_end", {"output": whole}, step=step),
+    ]
+
+
+def said(found: list[Any]) -> list[Any]:
+    return [e for e in found if isinstance(e, events.Token | events.Reasoning)]
+
+
+def test_text_that_turns_out_to_be_thinking_is_retracted() -> None:
+    found = said(told(*call_of("m", "I add ", "them.\n", "</think>\n\nIt is", " 4.")))
+    assert found == [
+        events.Token("I add ", 1),
+        events.Token("them.\n", 2),
+        events.Reasoning("I add them.\n", retracts=True),
+        events.Token("It is", 3),
+        events.Token(" 4.", 4),
+    ]
+
+
+def test_a_retraction_is_of_one_call_alone() -> None:
+    found = said(told(*call_of("m", "Let me look."), *call_of("n", "Hm.", "</think>Here", ".")))
+    assert found[1:] == [
+        events.Token("\n\nHm.", 2),
+        events.Reasoning("Hm.", retracts=True),
+        events.Token("\n\nHere", 3),
+        events.Token(".", 4),
+    ]
+
+
+def test_each_call_begins_within_thinking_where_the_template_opens_it() -> None:
+    notes = Notes(tags=Tags(opened=True))
+    found = list[Any]()
+    for one in [*call_of("m", "Hm.\n", "</think>Here", "."), *call_of("n", "And", "</think>there.")]:
+        new, notes = translate(one, notes, 0.0)
+        found += new
+    assert said(found) == [
+        events.Reasoning("Hm.\n"),
+        events.Token("Here", 2),
+        events.Token(".", 3),
+        events.Reasoning("And"),
+        events.Token("\n\nthere.", 5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ({}, "It is 4."),
+        ({"response_metadata": {"finish_reason": "length"}}, ""),
+        ({"tool_calls": [{"name": "clock", "args": {}, "id": "a"}]}, ""),
+    ],
+)
+def test_thinking_that_is_never_closed_is_the_reply_only_where_it_ended_by_itself(output: Any, text: str) -> None:
+    notes, found = Notes(tags=Tags(opened=True)), list[Any]()
+    for one in call_of("m", "It is ", "4.", **output):
+        new, notes = translate(one, notes, 0.0)
+        found += new
+    assert "".join(e.content for e in said(found) if isinstance(e, events.Token)) == text
+    assert notes.thinks is (False if text else None)
 
 
 def test_a_model_call_has_its_place_duration_and_usage() -> None:

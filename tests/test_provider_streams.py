@@ -254,7 +254,8 @@ async def test_only_cr_and_lf_end_a_line(tmp_path: Path, field: str, size: int) 
 
 def halves(field: str, *pieces: str) -> list[str]:
     """Events whose texts stand in JSON as they are given, escapes included."""
-    return ['data: {"choices":[{"index":0,"delta":{"%s":"%s"}}]}\n\n' % (field, piece) for piece in pieces]
+    start = f'{{"choices":[{{"index":0,"delta":{{"{field}":"'
+    return [f'data: {start}{piece}"}}}}]}}\n\n' for piece in pieces]
 
 
 @pytest.mark.parametrize("field", ["content", "reasoning_content"])
@@ -492,11 +493,8 @@ async def test_a_call_without_arguments_stands_beside_another(tmp_path: Path, sh
 
 async def test_a_character_in_two_deltas_of_arguments_is_one(tmp_path: Path) -> None:
     deltas = ['"{\\"expression\\": \\"1+1 \\ud83d"', '"\\ude00\\"}"']
-    events = [
-        'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"calculator","arguments":%s}}]}}]}\n\n'
-        % one
-        for one in deltas
-    ]
+    start = '{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"calculator","arguments":'
+    events = [f"data: {start}{one}}}}}]}}}}]}}\n\n" for one in deltas]
     told, sent = await called(tmp_path, events)
     assert of(told, "tool_start")[0]["input"] == {"expression": "1+1 😀"}
     assert json.loads(sent[-2]["tool_calls"][0]["function"]["arguments"]) == {"expression": "1+1 😀"}

@@ -22,6 +22,7 @@ from memory.messages import Role
 from memory.text import clean, whole
 from runs.asker import Asker
 from runs.errors import ChatError
+from runs.events import escape_line_ends
 from runs.live import LiveRun
 from transports.agui_events import Translation
 from transports.agui_resume import resume
@@ -86,7 +87,7 @@ def add_agui(router: APIRouter, turns: Turns, identity: Identity) -> None:
         conversation_id = None
         if visitor or len(given.thread_id) >= _UNGUESSABLE:
             conversation_id = identity.derive("agui thread", visitor, given.thread_id)
-        view, seq = Translation(given.thread_id, given.run_id), 0
+        view, seq = Translation(given.thread_id, given.run_id, given.messages), 0
         resumed = None
         if given.resume:
             last = given.messages[-1] if given.messages else None
@@ -148,7 +149,7 @@ async def _written(run: LiveRun, view: Translation, seq: int) -> AsyncGenerator[
 
 def _encoded(told: Sequence[BaseEvent]) -> bytes:
     encoder = EventEncoder()
-    return "".join(encoder.encode(event) for event in told).encode()
+    return escape_line_ends("".join(encoder.encode(event) for event in told)).encode()
 
 
 def _check_ids(given: RunAgentInput) -> None:

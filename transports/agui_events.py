@@ -5,11 +5,11 @@ What has no event there goes out as CUSTOM: `status`, `context` and `tool_output
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any, assert_never
 
 from ag_ui import core as agui
-from ag_ui.core import BaseEvent, TokenUsage
+from ag_ui.core import BaseEvent, Message, TokenUsage
 
 from runs import events
 from runs.events import JSON, Entry
@@ -21,15 +21,29 @@ _LONG_ID = 16
 _ENVELOPE = ("type", "seq", "run_id", "timestamp")
 
 
+@dataclass
+class _Made:
+    """A message of ours as a client has put it together."""
+
+    text: list[str] = field(default_factory=list)
+    calls: list[agui.ToolCall] = field(default_factory=list)
+
+    def message(self, message_id: str) -> agui.AssistantMessage:
+        return agui.AssistantMessage(id=message_id, content="".join(self.text), tool_calls=self.calls or None)
+
+
 class Translation:
     """A fold over a run's entries. `begin` comes first; after `pause`, or the run's last entry, it has `ended`.
 
     What was open at a pause is ended for the client, and begun again by the next AG-UI run, which goes on there.
     """
 
-    def __init__(self, thread_id: str, run_id: str) -> None:
-        """The ids are the client's."""
+    def __init__(self, thread_id: str, run_id: str, messages: Sequence[Message] = ()) -> None:
+        """The ids are the client's, and so are the messages that it has."""
         self.ended = False
+        self._given = messages
+        self._made: dict[str, _Made | agui.ToolMessage] = {}
+        """The messages of this AG-UI run, by id."""
         self.waiting: dict[str, events.Approval] = {}
         """The calls that wait for a person, by id."""
         self._thread, self._run = thread_id, run_id
@@ -48,6 +62,7 @@ class Translation:
         for entry in before:
             self.take(entry)
         self.waiting.clear()
+        self._made.clear()
         self._writing, self._thought, self._used = False, None, {}
         told: list[BaseEvent] = [
             agui.RunStartedEvent(thread_id=self._thread, run_id=self._run, protocol_version=agui.PROTOCOL_VERSION)
@@ -98,12 +113,16 @@ class Translation:
                     self._used[name] = self._used.get(name, 0) + int(count or 0)
                 return self._quiet()
             case events.Reasoning() as e:
+                told = self._retracted() if e.retracts else []
                 return [
+                    *told,
                     *self._think(),
                     agui.ReasoningMessageContentEvent(message_id=str(self._thought), delta=e.content),
                 ]
             case events.Token() as e:
-                return [*self._write(), agui.TextMessageContentEvent(message_id=str(self._message), delta=e.content)]
+                told = self._write()
+                self._of_message().text.append(e.content)
+                return [*told, agui.TextMessageContentEvent(message_id=str(self._message), delta=e.content)]
             case events.ChainStart() as e:
                 return [agui.StepStartedEvent(step_name=self._step(e))]
             case events.ChainEnd() as e:
@@ -131,6 +150,20 @@ class Translation:
         told = self._quiet()
         self._message, self._writing = self._new_id(), True
         return [*told, agui.TextMessageStartEvent(message_id=self._message, role="assistant")]
+
+    def _of_message(self) -> "_Made":
+        """What is known of the message of this call of the model."""
+        made = self._made.setdefault(str(self._message), _Made())
+        assert isinstance(made, _Made)
+        return made
+
+    def _retracted(self) -> list[BaseEvent]:
+        """Takes back the message of this call of the model: the protocol has no event for that but all that is left."""
+        told = self._quiet()
+        self._made.pop(str(self._message), None)
+        self._message = None
+        left = [made.message(key) if isinstance(made, _Made) else made for key, made in self._made.items()]
+        return [*told, agui.MessagesSnapshotEvent(messages=[*self._given, *left])]
 
     def _think(self) -> list[BaseEvent]:
         """Begins a thought unless one is open."""
@@ -172,6 +205,8 @@ class Translation:
         self._message = self._message or self._new_id()
         self._calls.add(start.tool_call_id)
         given = json.dumps(start.input, ensure_ascii=False)
+        function = agui.FunctionCall(name=start.tool, arguments=given)
+        self._of_message().calls.append(agui.ToolCall(id=call_id, function=function))
         return [
             *told,
             agui.ToolCallStartEvent(tool_call_id=call_id, tool_call_name=start.tool, parent_message_id=self._message),
@@ -181,10 +216,12 @@ class Translation:
 
     def _result(self, end: events.ToolEnd) -> BaseEvent:
         about: JSON = {"duration_s": end.duration_s}
+        message_id, call_id, content = self._new_id(), self._call(end.tool_call_id), end.output or end.error or ""
+        self._made[message_id] = agui.ToolMessage(id=message_id, role="tool", tool_call_id=call_id, content=content)
         return agui.ToolCallResultEvent(
-            message_id=self._new_id(),
-            tool_call_id=self._call(end.tool_call_id),
-            content=end.output or end.error or "",
+            message_id=message_id,
+            tool_call_id=call_id,
+            content=content,
             role="tool",
             metadata=about if end.error is None else {**about, "error": end.error},
         )

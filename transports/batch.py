@@ -1,7 +1,6 @@
 """Prompts x backends x memory modes, all at once over one stream: for comparing, so nothing of it is stored."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from itertools import product
@@ -14,6 +13,7 @@ from agent.turns import Ask, Prepared, Turns
 from memory.messages import Tuning
 from runs.asker import Asker
 from runs.errors import ChatError
+from runs.events import encode_json
 from transports.asking import Wanted
 from transports.identity import Identity
 from transports.streams import Stream, encode, events_of
@@ -108,4 +108,4 @@ async def _written(turns: Turns, cells: Sequence[Prepared]) -> AsyncGenerator[by
 
 
 def _encoded(body: dict[str, Any]) -> bytes:
-    return encode(body["type"], json.dumps(body, ensure_ascii=False, separators=(",", ":")))
+    return encode(body["type"], encode_json(body))

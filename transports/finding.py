@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent.turns import Turns
 from memory.store import NO_RUN
 from runs.errors import ChatError
-from runs.events import Entry
+from runs.events import Entry, escape_line_ends
 from runs.live import LiveRun
 from runs.record import decode
 
@@ -67,5 +67,5 @@ async def find_run(turns: Turns, run_id: str, visitor: str | None) -> Found:
         raise ChatError("not_found", NO_RUN) if e.code == "not_found" else e from None
     if run:
         return Found.of(run)
-    written = (await store.record(run_id)).split("\n")
+    written = escape_line_ends(await store.record(run_id)).split("\n")  # older records have them as they are
     return Found(run_id, conversation_id, None, [Line(seq, line) for seq, line in enumerate(written, 1)])
