@@ -132,7 +132,7 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit, calls: Calls, pl
 
 
 def _named(response: "ModelResponse[Any]", calls: Calls, tags: Tags) -> "ModelResponse[Any]":
-    """Without thinking in the text, and with a name and an id of its own for each tool call: some servers give none, and
+    """Without thinking in the text, and with a name and an id for each tool call: some servers give none, and
     a result must say whose it is.
 
     One whose arguments cannot be read is a call, too: it fails, and the model is told why.

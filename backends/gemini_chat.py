@@ -16,6 +16,8 @@ from langchain_google_genai import ChatGoogleGenerativeAI
 from langchain_google_genai.chat_models import _ClientCleanup
 from pydantic import model_validator
 
+from backends.provider_events import Lines
+from backends.reply_reader import USAGE_S
 from runs.errors import ChatError
 
 _DECLINED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"}
@@ -40,7 +42,9 @@ class GeminiChat(ChatGoogleGenerativeAI):
             headers=dict(self.additional_headers or {}),
             # the SDK's own follow redirects, and the key would go along; turns have time-outs of their own
             httpx_client=httpx.Client(follow_redirects=False, timeout=None),  # nosec B113
-            httpx_async_client=httpx.AsyncClient(follow_redirects=False, timeout=None),  # nosec B113
+            httpx_async_client=httpx.AsyncClient(  # nosec B113
+                follow_redirects=False, timeout=None, event_hooks={"response": [_split_at_cr_and_lf]}
+            ),
         )
         self.client = Client(vertexai=False, api_key=self.google_api_key.get_secret_value(), http_options=options)
         self._client_cleanup = _ClientCleanup(self.client)
@@ -66,17 +70,21 @@ class GeminiChat(ChatGoogleGenerativeAI):
             finally:
                 arrived.put_nowait(None)
 
-        reading, reason = asyncio.create_task(read()), ""
+        reading, reason, until = asyncio.create_task(read()), "", None
         try:
-            while chunk := await arrived.get():
+            while chunk := await _next(arrived, until):
                 reason = _reason(chunk) or reason
+                until = until or (asyncio.get_running_loop().time() + USAGE_S if reason else None)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
-            await reading
+            if not reason:
+                await reading
         finally:
             reading.cancel()
             await asyncio.wait({reading})
+            if not reading.cancelled():
+                reading.exception()  # what happens to the line after the reply's end does no harm
         if reason in _DECLINED or reason.startswith(_PROMPT):
             why = reason.removeprefix(_PROMPT).lower()
             raise ChatError("invalid_request", f"Gemini declined to go on ({why}): ask in another way.")
@@ -85,6 +93,31 @@ class GeminiChat(ChatGoogleGenerativeAI):
         if reason not in _WHOLE:
             message = f"Gemini gave up on this reply ({reason.lower()}): try again."
             raise ChatError("backend_unavailable", message, retryable=True)
+
+
+async def _next(
+    arrived: "asyncio.Queue[ChatGenerationChunk | None]", until: float | None
+) -> ChatGenerationChunk | None:
+    """What arrives next; None at the end, and where nothing does until then."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await arrived.get()
+    except TimeoutError:
+        return None
+
+
+async def _split_at_cr_and_lf(response: httpx.Response) -> None:
+    """Gives a response lines that end as the standard of Server-Sent Events has it: httpx's also end at U+2028."""
+
+    async def lines() -> AsyncIterator[str]:
+        found = Lines()
+        async for data in response.aiter_bytes():
+            for line in found.feed(data):
+                yield line
+        if found.rest:
+            yield found.rest.decode(errors="replace")
+
+    response.aiter_lines = lines  # type: ignore[method-assign]
 
 
 def _reason(chunk: ChatGenerationChunk) -> str:

@@ -13,7 +13,7 @@ from backends.keys import Key
 from memory.messages import Tuning
 from tests import providers
 from tests.conftest import until
-from tests.providers import GeminiServer, Hang, Raw, Reply, Request
+from tests.providers import GeminiServer, Hang, Raw, Reply, Request, Stream
 from tests.remote import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
 
 
@@ -195,3 +195,45 @@ class TestGemini(RemoteContract):
                 assert time.monotonic() - begun < 8, "only the first turn waits for it"
         assert len([r for r in server.requests if r.path.endswith(":countTokens")]) == asked
         assert told[-1]["type"] == "complete"
+
+
+def gemini_event(text: str, finish: str | None = None) -> dict[str, Any]:
+    candidate = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
+    usage = {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12}
+    return {"candidates": [candidate | ({"finishReason": finish} if finish else {})], "usageMetadata": usage}
+
+
+@pytest.mark.parametrize("line", ["end", "eof", "hang", "cut", "reset"])
+async def test_a_finish_reason_ends_the_reply_whatever_becomes_of_the_line(tmp_path: Path, line: Any) -> None:
+    contract = TestGemini()
+    stream = Stream([gemini_event("Hello"), gemini_event("!", "STOP"), 0.05], line)
+    with contract.server(stream) as server:
+        async with housed(tmp_path, contract.entry(server, timeout=8), TEST_KEY=CANARY) as house:
+            begun = time.monotonic()
+            told = await house.ask()
+            assert time.monotonic() - begun < 6
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello!")
+    assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 5}
+
+
+@pytest.mark.parametrize("size", [0, 1])
+async def test_only_cr_and_lf_end_a_line(tmp_path: Path, size: int) -> None:
+    contract, text = TestGemini(), "a\u2028b\u2029c\u0085d 😀"
+    body = f"data: {json.dumps(gemini_event(text, 'STOP'), ensure_ascii=False)}\n\n".encode()
+    stream = Stream([body[at : at + size] for at in range(0, len(body), size)] if size else [body])
+    with contract.server(stream) as server:
+        async with housed(tmp_path, contract.entry(server), TEST_KEY=CANARY) as house:
+            told = await house.ask()
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", text)
+
+
+async def test_a_character_in_two_chunks_is_one(tmp_path: Path) -> None:
+    contract = TestGemini()
+    pieces = [
+        json.dumps(gemini_event(mark)).replace(mark, half) for mark, half in (("@1", r"a\ud83d"), ("@2", r"\ude00"))
+    ]
+    stream = Stream([*(f"data: {piece}\n\n" for piece in pieces), gemini_event("!", "STOP")])
+    with contract.server(stream) as server:
+        async with housed(tmp_path, contract.entry(server), TEST_KEY=CANARY) as house:
+            told = await house.ask()
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "a😀!")
