@@ -61,11 +61,25 @@ def check(told: list[dict[str, Any]]) -> None:
     assert [e["type"] for e in told].count("run") == 1
     ends = [i for i, e in enumerate(told) if e["type"] in LAST]
     assert ends == [len(told) - 1], "exactly one last event, and nothing after it"
-    written = "".join(e["content"] for e in told if e["type"] == "token")
-    assert told[-1]["content"] == written
+    assert told[-1]["content"] == written(told)
     _check_values(told)
     _check_brackets(told)
     _check_states([e for e in told if e["type"] == "state"])
+
+
+def written(told: Iterable[dict[str, Any]]) -> str:
+    """The reply that the events tell: a `reasoning` that retracts takes the tokens since the latest model call back."""
+    tokens, call = list[str](), 0
+    for e in told:
+        match e["type"]:
+            case "token":
+                tokens.append(e["content"])
+            case "model_start":
+                call = len(tokens)
+            case "reasoning" if e.get("retracts"):
+                assert e["content"].strip() == "".join(tokens[call:]).strip()
+                del tokens[call:]
+    return "".join(tokens)
 
 
 def _check_envelopes(told: list[dict[str, Any]]) -> None:
