@@ -41,6 +41,8 @@ class _Call:
     ids: list[str] = field(default_factory=list)
     name: str = ""
     text: str = ""
+    grown: str | None = ""
+    """The latest piece, as long as each began with the one before: then each may be the whole so far."""
     parsed: dict[str, Any] | None = None
 
     @property
@@ -55,12 +57,25 @@ class _Call:
     @property
     def complete(self) -> bool:
         """Whether its arguments are a whole object."""
-        return self.parsed is not None or (self.text.rstrip().endswith("}") and _object(self.text) is not None)
+        return self.parsed is not None or (self.text.rstrip().endswith("}") and self.object() is not None)
+
+    def object(self) -> dict[str, Any] | None:
+        """The arguments, if they are an object: as one, as text in pieces, or as a text that grew."""
+        if self.parsed is not None:
+            return self.parsed
+        found = _object(self.text)
+        return _object(self.grown or "") if found is None else found
+
+    def grows_into(self, arguments: str | dict[str, Any] | None) -> bool:
+        """Whether these arguments may be all so far and more: some servers send all of them each time."""
+        if not self.grown or not isinstance(arguments, str):
+            return False
+        return len(arguments) > len(self.grown) and arguments.startswith(self.grown)
 
     def same(self, arguments: str | dict[str, Any] | None) -> bool:
         """Whether these arguments are the call's own once more."""
         given = arguments if isinstance(arguments, dict) else _object(arguments or "")
-        return given is not None and given == (_object(self.text) if self.parsed is None else self.parsed)
+        return given is not None and given == self.object()
 
 
 class ToolDeltas:
@@ -143,9 +158,11 @@ class ToolDeltas:
             return False
         if not delta.name:
             return True
-        if delta.name != call.name or delta.blank:
+        if delta.name != call.name:
+            return self._is_rest_of_name(call, delta)
+        if delta.blank:
             return False
-        return call.blank or not delta.begins
+        return call.blank or call.empty or not delta.begins or call.grows_into(delta.arguments)
 
     def _is_rest_of_name(self, call: _Call, delta: _Delta) -> bool:
         """Whether a name goes on with the call's, as a piece or as the whole of it."""
@@ -171,7 +188,8 @@ class ToolDeltas:
     def _name(self, call: _Call, name: str) -> str:
         """The call's name with what a delta says of it: the same again, a piece, or the whole."""
         joined = call.name + name
-        if call.blank and call.name not in self._names and any(one.startswith(joined) for one in self._names):
+        again = name == call.name and name in self._names
+        if call.blank and not again and any(one.startswith(joined) for one in self._names):
             return joined
         if name.startswith(call.name):
             return name
@@ -208,10 +226,9 @@ def _merge_arguments(call: _Call, given: str | dict[str, Any]) -> None:
     elif call.parsed:
         call.parsed |= _object(given) or {}
     elif call.empty and given.lstrip().startswith("{"):
-        call.parsed, call.text = None, given
-    elif len(call.text) > 1 and given.startswith(call.text) and call.text.startswith("{"):  # all so far, each time
-        call.text = given
-    elif call.parsed is None:
+        call.parsed, call.text, call.grown = None, given, given
+    elif call.parsed is None and given:
+        call.grown = given if call.grown is not None and given.startswith(call.grown) else None
         call.text += given
 
 
@@ -220,6 +237,8 @@ def _arguments(call: _Call) -> str:
     if call.parsed is not None:
         return whole(json.dumps(call.parsed, ensure_ascii=False))
     text = whole(call.text)
+    if call.grown and _object(text) is None and _object(call.grown) is not None:
+        text = whole(call.grown)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
