@@ -58,7 +58,7 @@ def _without_half(text: str) -> tuple[str, str]:
 def held_back(call: Call, *, whole: bool = False) -> tuple[str, str, Call]:
     """What was held back when the call ended, as thought or text after all, and the call with it.
 
-    `whole` says that the model ended its reply by itself, with nothing but text: see `agent.thinking.rest`.
+    `whole` says that the model ended its reply by itself: see `agent.thinking.rest`.
     """
     thought, text, tags = rest(call.tags, whole=whole)
     inside = tags.inside and tags.thinks is not False

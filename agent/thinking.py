@@ -79,7 +79,7 @@ def split(text: str, tags: Tags) -> tuple[str, str, Tags]:
         opened = tags.opened and not tagged
         inside, watched = tagged or opened, tags.watched and not tagged
         tags = replace(tags, begun=True, inside=inside, opened=opened, watched=watched, held="")
-        text = start[len(_OPEN) :] if tagged else start if opened else text
+        text = start[len(_OPEN) :] if tagged else text
     if tags.inside:
         return _inside(text, tags)
     if tags.watched:
@@ -144,8 +144,8 @@ def ends_thinking(before: str) -> bool:
 def rest(tags: Tags, *, whole: bool = False) -> tuple[str, str, Tags]:
     """What was held back when the call ended, as thought or text after all, and the tags with it.
 
-    `whole` says that the model ended its reply by itself, with nothing but text: then a reply that was taken to begin
-    within thinking, and never left it, was an answer without thinking.
+    `whole` says that the model ended its reply by itself: then one that was taken to begin within thinking, and never
+    left it, was an answer without thinking.
     """
     if tags.inside and tags.opened and whole:
         return "", _joined(tags.before) + tags.held, replace(tags, thinks=False)

@@ -56,12 +56,6 @@ def _cut(output: Any) -> bool | None:
     return True if str(told).lower() in ("length", "max_tokens") else None
 
 
-def _whole(output: Any) -> bool:
-    """Whether a call of the model ended by itself, with nothing but text."""
-    calls = isinstance(output, AIMessage) and (output.tool_calls or output.invalid_tool_calls)
-    return not calls and not _cut(output)
-
-
 def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Event], Notes]:
     """Our events for one of LangChain's, and the notes for the next; `now` is in epoch seconds."""
     data, step_id = raw["data"], raw["run_id"]
@@ -76,7 +70,7 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
             output, found = data.get("output"), list[Event]()
             if step_id not in notes.calls and isinstance(output, AIMessage):
                 found, notes = _pieces(output, notes, step_id)
-            thought, text, call = held_back(notes.calls.get(step_id, Call()), whole=_whole(output))
+            thought, text, call = held_back(notes.calls.get(step_id, Call()), whole=not _cut(output))
             rest, notes = _told(thought, text, notes)
             calls = {key: one for key, one in notes.calls.items() if key != step_id}
             thinks = notes.thinks if call.tags.thinks is None else call.tags.thinks

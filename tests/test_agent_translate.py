@@ -121,7 +121,7 @@ def test_each_call_begins_within_thinking_where_the_template_opens_it() -> None:
     [
         ({}, "It is 4."),
         ({"response_metadata": {"finish_reason": "length"}}, ""),
-        ({"tool_calls": [{"name": "clock", "args": {}, "id": "a"}]}, ""),
+        ({"tool_calls": [{"name": "clock", "args": {}, "id": "a"}]}, "It is 4."),
     ],
 )
 def test_thinking_that_is_never_closed_is_the_reply_only_where_it_ended_by_itself(output: Any, text: str) -> None:
