@@ -20,6 +20,8 @@ from runs.events import Event
 
 CONTEXT = "glassbox_context"
 """Name of the custom event that carries a `Context`'s fields."""
+DIRECT_REPLY = "glassbox_direct_reply"
+"""Name of the custom event whose `content` is a reply that no model wrote: the result of a tool."""
 
 _MOST = 8 * 1024
 
@@ -79,6 +81,8 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
             new, notes = _new(data.get("output"), notes)
             value, cut = bounded(new)
             return [events.ChainEnd(step_id, value, truncated=cut or None)], notes
+        case "on_custom_event" if raw["name"] == DIRECT_REPLY:
+            return _told("", data["content"], replace(notes, gap="\n\n" if notes.wrote else ""))
         case "on_custom_event":
             return _custom(raw, data), notes
         case _:
