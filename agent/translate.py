@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from agent.calls import APPROVAL, STATUS, TOOL_END, TOOL_OUTPUT, TOOL_START, shown
 from agent.pieces import Call, final_usage, held_back, read_piece
-from backends.base import PROGRESS
+from backends.base import NOTICE, PROGRESS
 from memory.text import whole
 from runs import events
 from runs.events import Event
@@ -109,6 +109,8 @@ def _custom(raw: Mapping[str, Any], data: Any) -> list[Event]:
         return [events.ToolStart(**data, parent_id=raw["run_id"])]  # a custom event has the id of what it was told in
     if name in _CUSTOM:
         return [_CUSTOM[name](**data)]
+    if name == NOTICE:
+        return [events.Status("waiting", str(data["content"]))]
     if name == PROGRESS:
         share = data["read"] / max(1, data["total"])
         return [events.Status("waiting", f"Reading your prompt, {share:.0%}")] if share < 1 else []
