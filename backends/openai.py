@@ -73,6 +73,11 @@ class OpenAIBackend(RemoteBackend):
             "default_query": {**(options.get("default_query") or {}), **self.settings.query} or None,
             "extra_body": {**(options.get("extra_body") or {}), **self.settings.extra_body} or None,
         }
+        if key is None and self._headers and "Authorization" not in self._headers:
+            # these are the credentials then; the SDK leaves its own out where each request says so
+            more = options.get("model_kwargs") or {}
+            without = {"Authorization": openai.Omit(), **(more.get("extra_headers") or {})}
+            wanted["model_kwargs"] = {**more, "extra_headers": without}
         if unknown := unknown_options(options):
             raise Unusable(f"its options are not accepted: there is no {unknown[0]!r}")
         try:
@@ -83,8 +88,6 @@ class OpenAIBackend(RemoteBackend):
             # OPENAI_ORG_ID and the like belong to the operator's account, not to every key and server
             client.organization, client.project = options.get("organization"), None
             client._custom_headers = dict(model.default_headers or {})
-            if key is None and self._headers and "Authorization" not in self._headers:
-                client._custom_headers = {"Authorization": openai.Omit(), **client._custom_headers}
             client._client.follow_redirects = False  # what is sent is for this address alone
         return model
 

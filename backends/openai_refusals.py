@@ -98,8 +98,9 @@ def _system(
     shape: RequestShape, error: ProviderError, messages: Sequence[Mapping[str, Any]], name: str
 ) -> tuple[RequestShape, str] | None:
     has_system = bool(messages) and messages[0]["role"] in ("system", "developer")
-    role = re.search(r"messages.*\brole$", error.parameter)
-    if not has_system or not (_NO_SYSTEM.search(error.text) or (role and re.search("system|developer", error.text))):
+    of_role = re.search(r"messages.*\brole$", error.parameter)
+    first = re.search(r"messages\W0\W", error.parameter) or re.search("system|developer", error.text)
+    if not has_system or shape.system_role == "user" or not ((of_role and first) or _NO_SYSTEM.search(error.text)):
         return None
     changed = replace(shape, system_role="user")
     return changed, f"{name} takes no system prompt: it was put in front of the first message."

@@ -51,9 +51,12 @@ class RequestShape:
 
 def shaped(payload: Mapping[str, Any], messages: Sequence[BaseMessage], shape: RequestShape) -> dict[str, Any]:
     """The body of a request for a server of this shape; `messages` are those that the payload was made of."""
-    made = {name: value for key, value in payload.items() if (name := shape.name(key) if key not in FIXED else key)}
-    if extra := payload.get("extra_body"):
-        made["extra_body"] = {name: value for key, value in extra.items() if (name := shape.name(key))}
+    names = {key: key if key in FIXED else shape.name(key) for key in payload}
+    made = {key: value for key, value in payload.items() if names[key] == key and key != "extra_body"}
+    extra = {name: value for key, value in (payload.get("extra_body") or {}).items() if (name := shape.name(key))}
+    # the SDK takes its own names alone; others go into its `extra_body`, which it puts beside them
+    if extra := extra | {name: payload[key] for key, name in names.items() if name and name != key}:
+        made["extra_body"] = extra
     if "messages" in payload:
         declared = {tool.get("function", {}).get("name") for tool in payload.get("tools") or ()}
         told = [_plain(message, declared) for message in payload["messages"]]

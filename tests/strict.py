@@ -1,4 +1,4 @@
-"""A server that checks every request by OpenAI's API reference, more strictly than OpenAI, and refuses what is not in it.
+"""A server that checks every request by OpenAI's API reference, and refuses whatever is not in it.
 
 Only text is accepted. Sources: OpenAI's API reference ("Create chat completion"), Mistral's (alternation, ids of nine
 letters and digits), DeepSeek's "Thinking Mode" (`reasoning_content` comes back with tool calls).

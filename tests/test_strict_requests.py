@@ -1,6 +1,5 @@
 """What is sent to a server that checks every request: whole turns against `StrictServer`, and what tools may return."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from agent.tools import Toolbox
 from backends.openai_request import REASONING, RequestShape, shaped
 from memory.modes import MODES
 from settings import BackendSettings, ToolSettings
-from tests.providers import GeminiServer, Reply, Request, Tool
+from tests.providers import GeminiServer, Reply, Tool
 from tests.remote import House, asked_for_replies, housed, of
 from tests.strict import StrictServer
 
@@ -220,7 +219,11 @@ JSON_VALUES = st.recursive(
     max_leaves=8,
 )
 BLOCKS = st.fixed_dictionaries(
-    {"type": st.sampled_from(["text", "image", "image_url", "json", "file", "document", "search_result", "audio", "x"])},
+    {
+        "type": st.sampled_from(
+            ["text", "image", "image_url", "json", "file", "document", "search_result", "audio", "x"]
+        )
+    },
     optional={
         "text": st.text(max_size=10),
         "json": JSON_VALUES,
@@ -284,5 +287,3 @@ def test_the_strict_server_refuses_what_langchain_sends() -> None:
     ):
         with pytest.raises(AssertionError):
             server.check({"messages": broken})
-
-
