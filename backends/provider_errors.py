@@ -40,7 +40,7 @@ class ProviderError:
     @property
     def names(self) -> list[str]:
         """Type, code and parameter, as far as there are any, each once."""
-        codes = [name for name in dict.fromkeys((self.type, self.code)) if name and name != str(self.status)]
+        codes = [name for name in dict.fromkeys((self.type, self.code)) if name]
         return [*codes, *([f"parameter {self.parameter}"] if self.parameter else [])]
 
 
@@ -57,7 +57,7 @@ def provider_error(exception: BaseException) -> ProviderError | None:
     return ProviderError(
         status,
         _first(found, "type", "status"),
-        _first(found, "code", "reason"),
+        _first([{**error, "code": _other_code(error, status)} for error in found], "code", "reason"),
         _first(found, "param", "parameter", "loc"),
         " ".join(text.split())[:_MOST_TEXT],
         page,
@@ -142,9 +142,15 @@ def _first(errors: list[Mapping[str, Any]], *names: str) -> str:
     return next((value for value in values if value), "")
 
 
+def _other_code(error: Mapping[str, Any], status: int | None) -> Any:
+    """An error's code, unless it is the HTTP status again."""
+    code = error.get("code")
+    return None if str(code) == str(status) else code
+
+
 def _name(value: Any) -> str:
     """A type, code or parameter as it may be shown; empty for what is none."""
-    if isinstance(value, list | tuple):  # where pydantic says a field is
+    if isinstance(value, list | tuple) and all(isinstance(step, str | int) for step in value):  # pydantic's place
         value = ".".join(str(step) for step in value if step != "body")
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
