@@ -92,6 +92,7 @@ class OpenAIBackend(RemoteBackend):
         return model
 
     def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
+        self.takes = frozenset(OPTIONS) - self._adaptation.unused
         model: Any = super().chat_model(options, key)
         made: BaseChatModel = model.adapting(self._adaptation)
         return made

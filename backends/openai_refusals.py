@@ -12,8 +12,8 @@ from typing import Any
 from backends.openai_request import FIXED, LONGEST_REPLY, RequestShape
 from backends.provider_errors import ProviderError
 
-_STATUSES = frozenset({400, 404, 405, 415, 422, 500, 501})
-"""With which servers refuse a field; 500 is what some answer where a chat template fails."""
+_STATUSES = frozenset({None, 400, 404, 405, 415, 422, 500, 501})
+"""The HTTP statuses of a refused field: 500 where a chat template fails, None for an error within a stream."""
 _CODES = frozenset(
     {"unsupported_parameter", "unsupported_value", "unknown_parameter", "unrecognized_parameter", "extra_forbidden"}
 )
@@ -36,7 +36,9 @@ _NO_SYSTEM = re.compile(
     r"(not|n['\u2019]t|un)\W?.{0,20}(support|allow|enabled|accept|permit|implement)"
     r"|(not|n['\u2019]t|un) ?(support|accept|allow|recogni)\w*.{0,30}\b(system|developer)\b"
     r"|(invalid|unexpected|unknown|unsupported)( message)? role\W{0,4}(of )?\W?(system|developer)"
-    r"|only\W+user\W.{0,5}(and|or)?\W+assistant|roles must alternate",
+    r"|role\W{1,4}(system|developer)\W.{0,30}(not|n['\u2019]t|unsupported|invalid|unknown)"
+    r"|(system|developer)\W{1,3}is not (one of|a valid|an allowed)|first (message|role).{0,30}\buser\b"
+    r"|(only|should be)\W+user\W.{0,5}(and|or)?\W+assistant|roles must alternate",
     re.I | re.S,
 )
 _EMPTY = re.compile(
@@ -113,9 +115,11 @@ def _fields(
     if not _is_refusal(error):
         return None
     sent = {*body, *(body.get("extra_body") or ())} - FIXED - {"tools", "extra_body", "extra_headers", "extra_query"}
-    names = {**shape.fields}
+    names, named = {**shape.fields}, _named(error, sent)
+    if named >= {*LONGEST_REPLY}:  # one in the request and one in `extra_body`, which has the last word
+        return replace(shape, fields=names | {LONGEST_REPLY[0]: None}), f"{name} takes one of {LONGEST_REPLY} alone."
     said: list[str] = []
-    for field in sorted(_named(error, sent)):
+    for field in sorted(named):
         key = next((key for key, given in shape.fields.items() if given == field), field)
         if key in LONGEST_REPLY:
             names[key] = _other_name(key, field, names, error)

@@ -53,7 +53,8 @@ def shaped(payload: Mapping[str, Any], messages: Sequence[BaseMessage], shape: R
     """The body of a request for a server of this shape; `messages` are those that the payload was made of."""
     names = {key: key if key in FIXED else shape.name(key) for key in payload}
     made = {key: value for key, value in payload.items() if names[key] == key and key != "extra_body"}
-    extra = {name: value for key, value in (payload.get("extra_body") or {}).items() if (name := shape.name(key))}
+    given = (payload.get("extra_body") or {}).items()
+    extra = {name: value for key, value in given if (name := shape.fields.get(key, key))}
     # the SDK takes its own names alone; others go into its `extra_body`, which it puts beside them
     if extra := extra | {name: payload[key] for key, name in names.items() if name and name != key}:
         made["extra_body"] = extra

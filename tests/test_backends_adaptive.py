@@ -261,6 +261,10 @@ NO_SYSTEM: dict[str, tuple[int, Any]] = {
         },
     ),
     "plain": (400, "system messages are not allowed for this model"),
+    "role first": (400, {"error": {"message": "role 'system' is not supported"}}),
+    "one of": (400, openai_error("'system' is not one of ['user', 'assistant'] - 'messages.0.role'")),
+    "first": (400, {"message": 'messages: first message must use the "user" role'}),
+    "unknown": (422, {"detail": "Unknown role system"}),
     "instruction": (400, {"error": "The input system_instruction is not supported."}),
 }
 
@@ -291,6 +295,36 @@ async def test_a_server_without_a_system_role_gets_the_prompt_with_the_first_mes
     assert len(asked_for_replies(server)) == 3
     assert "system prompt" in " ".join(e["content"] for e in of(told, "status"))
     assert "system_prompt" in takes
+
+
+async def test_a_refusal_within_the_stream_is_understood(tmp_path: Path) -> None:
+    error = openai_error("Unsupported parameter: 'temperature'", "temperature", "unsupported_parameter")
+    stream = Raw(f"data: {json.dumps(error)}\n\n", 200, "text/event-stream")
+    with OpenAIServer(lambda request: stream if "temperature" in request.body else Reply()) as server:
+        async with housed(tmp_path, entry(server)) as house:
+            told = await house.ask(tuning=Tuning(temperature=0.3))
+    assert (told[-1]["type"], len(asked_for_replies(server))) == ("complete", 2)
+
+
+async def test_a_field_of_extra_body_may_take_anothers_place(tmp_path: Path) -> None:
+    more = {"fields": {"max_tokens": False}, "extra_body": {"max_completion_tokens": 5}}
+    with OpenAIServer() as server:
+        async with housed(tmp_path, entry(server, **more)) as house:
+            await house.ask()
+    (request,) = asked_for_replies(server)
+    assert ("max_tokens" in request.body, request.body["max_completion_tokens"]) == (False, 5)
+
+
+async def test_two_names_for_one_field_are_one_too_many(tmp_path: Path) -> None:
+    text = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
+
+    def answer(request: Request) -> Answer:
+        return Fail(400, None, text) if {"max_tokens", "max_completion_tokens"} <= request.body.keys() else Reply()
+
+    with OpenAIServer(answer) as server:
+        async with housed(tmp_path, entry(server, extra_body={"max_completion_tokens": 5})) as house:
+            assert (await house.ask())[-1]["type"] == "complete"
+    assert asked_for_replies(server)[-1].body["max_completion_tokens"] == 5
 
 
 async def test_what_was_learned_is_forgotten_after_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

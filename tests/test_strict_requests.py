@@ -175,6 +175,21 @@ async def test_odd_calls_are_sent_back_as_sound_ones(tmp_path: Path) -> None:
     assert len({e["tool_call_id"] for e in of(told, "tool_start")}) == 6
 
 
+@tool("gives.it all")
+def oddly_named(text: str) -> str:
+    """Has a name that OpenAI refuses."""
+    return "seen"
+
+
+async def test_a_tool_of_an_odd_name_is_offered_under_a_sound_one(tmp_path: Path) -> None:
+    with StrictServer(called(Tool("gives_it_all", ['{"text": "a"}'])), Reply(["Fine."])) as server:
+        async with strict(tmp_path, server) as house:
+            house.turns.toolbox = Toolbox(ToolSettings(enabled=["tests.test_strict_requests:oddly_named"]))
+            told = await house.ask()
+    assert told[-1]["content"] == "Fine."
+    assert of(told, "tool_end")[0]["output"] == "seen"
+
+
 async def test_ids_that_we_make_are_accepted_by_mistral(tmp_path: Path) -> None:
     returned[0] = "seen"
     calls = called(Tool("gives", ['{"text": "a"}'], None), Tool("gives", ['{"text": "b"}'], None))
