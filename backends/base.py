@@ -140,6 +140,11 @@ class Backend(ABC):
         """Where a turn waits for its model; a kind that does only so much at once has fewer places in it."""
 
     @property
+    def context_note(self) -> str | None:
+        """A sentence about how its requests differ from the context that the page shows."""
+        return None
+
+    @property
     def chooses_tools(self) -> bool:
         """Whether its model is offered tools; else they are run by the visitor's word only."""
         return self.binds_tools and (self.knows_tools if self.settings.tools is None else self.settings.tools)

@@ -21,7 +21,7 @@ from langchain_openai import ChatOpenAI
 from openai.resources.chat.completions import AsyncCompletions
 from pydantic import PrivateAttr, ValidationError
 
-from backends.openai_request import REASONING, RequestShape, shaped, thinking_of
+from backends.openai_request import REASONING, SIGNATURES, RequestShape, shaped, signatures_of, thinking_of
 from runs.errors import ChatError
 
 OPENAI = "https://api.openai.com/v1"
@@ -71,6 +71,8 @@ class CompatibleChat(ChatOpenAI):
             delta = choice.get("delta") or {}
             if made and (thinking := thinking_of(delta)):
                 made.message.additional_kwargs[REASONING] = thinking
+            if made and (signatures := signatures_of(delta)):
+                made.message.additional_kwargs[SIGNATURES] = signatures
             if made and (thought := delta.get("reasoning_content") or delta.get("reasoning")):
                 made.message.additional_kwargs["reasoning_content"] = thought
             if made and not made.message.content and (refusal := delta.get("refusal")):

@@ -102,6 +102,11 @@ class OpenAIBackend(RemoteBackend):
         return told
 
     @property
+    def context_note(self) -> str | None:
+        in_front = self._adaptation.shape.system_role == "user"
+        return "The system prompt is sent in front of the first message." if in_front else None
+
+    @property
     def _unauthorized(self) -> str:
         """Why a server refuses requests without a key, and what to do."""
         if self.settings.headers or self.settings.query:

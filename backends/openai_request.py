@@ -19,6 +19,8 @@ FIXED = frozenset({"model", "messages", "stream"})
 """Fields without which there is no request."""
 REASONING = "reasoning_fields"
 """In `additional_kwargs` of a reply: its thinking, by the name of the field in which the server sent it."""
+SIGNATURES = "tool_call_signatures"
+"""In `additional_kwargs` of a reply: what Google adds to tool calls (`extra_content`), by the calls' ids."""
 _NO_RESULT = "[no result]"
 _NO_REASONING = " "
 """Kimi refuses an empty text for thinking that is not there; it and DeepSeek accept a blank."""
@@ -71,6 +73,16 @@ def thinking_of(delta: Mapping[str, Any]) -> dict[str, str]:
     return {name: delta[name] for name in ("reasoning_content", "reasoning") if isinstance(delta.get(name), str)}
 
 
+def signatures_of(delta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a piece of a reply adds to tool calls, by their ids: Gemini's signatures of thoughts must come back.
+
+    Source: https://ai.google.dev/gemini-api/docs/thought-signatures, "OpenAI compatibility".
+    """
+    calls = delta.get("tool_calls")
+    known = [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+    return {str(call["id"]): call["extra_content"] for call in known if call.get("id") and call.get("extra_content")}
+
+
 def _plain(message: Mapping[str, Any], declared: Collection[str]) -> dict[str, Any]:
     """A message without a name, with its content as text wherever it is only text, and with sound tool calls."""
     made = {key: value for key, value in message.items() if key != "name"}
@@ -105,15 +117,19 @@ def _call(call: Mapping[str, Any], declared: Collection[str]) -> dict[str, Any]:
 
 
 def _return_thinking(told: Sequence[dict[str, Any]], messages: Sequence[BaseMessage], shape: RequestShape) -> None:
-    """Adds to each message with tool calls the thinking that came with it, in the field that the server used.
+    """Adds to each message with tool calls the thinking that came with it, in the fields that the server used.
 
-    DeepSeek, Kimi and others refuse the results of tools without it. In other messages it is not wanted.
+    DeepSeek, Kimi, Gemini and others refuse the results of tools without it. In other messages it is not wanted.
     """
     for made, message in zip(told, messages, strict=True):
         if made["role"] != "assistant" or not isinstance(message, AIMessage):
             continue
         if made.get("tool_calls") and isinstance(fields := message.additional_kwargs.get(REASONING), Mapping):
             made.update(fields)
+        signatures = message.additional_kwargs.get(SIGNATURES) or {}
+        for call in made.get("tool_calls") or ():
+            if call["id"] in signatures:
+                call["extra_content"] = signatures[call["id"]]
         if shape.reasoning and not made.get(shape.reasoning):
             made[shape.reasoning] = _NO_REASONING
 

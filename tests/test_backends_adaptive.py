@@ -284,7 +284,7 @@ async def test_a_server_without_a_system_role_gets_the_prompt_with_the_first_mes
         async with housed(tmp_path, entry(server)) as house:
             tuning = Tuning(system_prompt="Be brief.")
             told = await house.ask("Hi", tuning=tuning)
-            await house.ask("And now?", tuning=tuning, conversation_id=told[0]["conversation_id"])
+            later = await house.ask("And now?", tuning=tuning, conversation_id=told[0]["conversation_id"])
             takes = house.backends.listed("anna")[0]["takes"]
     assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
     assert [m["content"] for m in asked_for_replies(server)[-1].body["messages"]] == [
@@ -295,6 +295,7 @@ async def test_a_server_without_a_system_role_gets_the_prompt_with_the_first_mes
     assert len(asked_for_replies(server)) == 3
     assert "system prompt" in " ".join(e["content"] for e in of(told, "status"))
     assert "system_prompt" in takes
+    assert "in front of the first message" in of(later, "context")[0]["note"]
 
 
 async def test_a_refusal_within_the_stream_is_understood(tmp_path: Path) -> None:

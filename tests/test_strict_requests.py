@@ -18,7 +18,7 @@ from agent.tools import Toolbox
 from backends.openai_request import REASONING, RequestShape, shaped
 from memory.modes import MODES
 from settings import BackendSettings, ToolSettings
-from tests.providers import GeminiServer, Reply, Tool
+from tests.providers import GeminiServer, OpenAIServer, Reply, Tool
 from tests.remote import House, asked_for_replies, housed, of
 from tests.strict import StrictServer
 
@@ -148,7 +148,28 @@ async def test_thinking_comes_back_with_the_tool_calls(tmp_path: Path, field: An
     first, second, third = (request.body["messages"] for request in asked_for_replies(server))
     assert second[-2][field] == "Hm, well"
     assert second[-2]["content"] == "".join(text)
+    assert of(told, "context")[1]["messages"][-2]["reasoning"] == "Hm, well", "the panel shows what is sent"
     assert not [message for message in first + third if field in message]
+
+
+async def test_signatures_of_thoughts_come_back_with_their_calls(tmp_path: Path) -> None:
+    """As from Google's OpenAI-compatible API, which refuses the results of tools without them."""
+    signature = {"google": {"thought_signature": "c2lnbmVk"}}
+
+    class Signing(OpenAIServer):
+        def _deltas(self, reply: Reply) -> list[Any]:
+            deltas = super()._deltas(reply)
+            for call in (call for delta in deltas for call in delta.get("tool_calls", ()) if "id" in call):
+                call["extra_content"] = signature
+            return deltas
+
+    returned[0] = "seen"
+    with Signing(called(GIVES), Reply(["Fine."])) as server:
+        async with housed(tmp_path, entry(server)) as house:
+            house.turns.toolbox = Toolbox(ToolSettings(enabled=["tests.test_strict_requests:gives"]))
+            assert (await house.ask())[-1]["content"] == "Fine."
+    (call,) = asked_for_replies(server)[1].body["messages"][-2]["tool_calls"]
+    assert call["extra_content"] == signature
 
 
 async def test_a_server_that_sent_no_thinking_gets_none(tmp_path: Path) -> None:
