@@ -22,6 +22,11 @@ _FILE = "glassbox.toml"
 _LOOPBACK = ["127.0.0.1", "::1"]
 _PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
 
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""A variable of the environment within a value."""
+_UNSHOWN = {"headers", "query"}
+"""Settings of a backend that may hold secrets: what was found there is not repeated."""
+
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -51,6 +56,16 @@ class BackendSettings(_Section):
     """langchain: `package.module:ClassName` of a BaseChatModel."""
     options: dict[str, Any] = {}
     """gemini, openai, langchain: further keyword arguments of the class."""
+    headers: Annotated[dict[str, str], Field(repr=False)] = {}
+    """openai: HTTP headers of every request. `${NAME}` in a value stands for the environment variable NAME."""
+    query: Annotated[dict[str, str], Field(repr=False)] = {}
+    """openai: query parameters of every request, with variables as in `headers`."""
+    extra_body: dict[str, Any] = {}
+    """openai: further fields of the request's body."""
+    fields: dict[str, str | Literal[False]] = {}
+    """openai: another name for a field of the request's body, or false to leave it out."""
+    system_role: Literal["system", "developer", "user"] | None = None
+    """openai: the role of the system prompt; "user" puts it in front of the first message."""
     context: Annotated[int, Field(ge=256)] | None = None
     """The most tokens that prompt and reply may have together."""
     slots: Annotated[int, Field(ge=1, le=64)] = 4
@@ -85,6 +100,40 @@ class BackendSettings(_Section):
         if self.kind == "gemini":
             return "GOOGLE_API_KEY"
         return None if self.base_url else "OPENAI_API_KEY"
+
+    @property
+    def variables(self) -> list[str]:
+        """The environment variables that `headers` and `query` name."""
+        values = (*self.headers.values(), *self.query.values())
+        return list(dict.fromkeys(name for value in values for name in _VARIABLE.findall(value)))
+
+    def resolved(self, variables: Mapping[str, str]) -> "BackendSettings":
+        """A copy in which `headers` and `query` hold the variables' values. Raises KeyError for a missing one."""
+
+        def filled(values: Mapping[str, str]) -> dict[str, str]:
+            return {name: _VARIABLE.sub(lambda found: variables[found[1]], value) for name, value in values.items()}
+
+        return self.model_copy(update={"headers": filled(self.headers), "query": filled(self.query)})
+
+    @field_validator("headers")
+    @classmethod
+    def _sound_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, value in headers.items():
+            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+                raise ValueError(f"found the name {name!r}, allowed: letters, digits and hyphens")
+            if not (value.isascii() and value.isprintable()):  # which is not repeated: it may be a secret
+                raise ValueError(f"the value of {name!r} has characters that no header can have")
+        return headers
+
+    @field_validator("fields")
+    @classmethod
+    def _sound_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        if fixed := fields.keys() & {"model", "messages", "stream"}:
+            raise ValueError(f"{min(fixed)!r} is in every request; allowed: any other field")
+        for name, new in fields.items():
+            if new is not False and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", new):
+                raise ValueError(f"{name}: found {new!r}, allowed: another name for the field, or false")
+        return fields
 
     @field_validator("key", mode="before")
     @classmethod
@@ -311,6 +360,7 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
     if (log := environ.get("GLASSBOX_LOG")) not in (None, "", "text", "json"):
         raise SettingsError(f"GLASSBOX_LOG: found {log!r}, allowed: 'text' or 'json'")
     names = {backend.key_name for backend in file.backends} - {None}
+    names |= _variables(file.backends, environ)
     values |= {
         "host": arguments.get("host"),
         "port": port,
@@ -327,6 +377,15 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         "keys": {name: SecretStr(key) for name in names if name and (key := environ.get(name, "").strip())},
     }
     return _validate(Settings, values, "the command line")
+
+
+def _variables(entries: Sequence[BackendSettings], environ: Mapping[str, str]) -> set[str | None]:
+    """The variables that headers and query parameters name. Raises SettingsError for one that is not set."""
+    for entry in entries:
+        for name in entry.variables:
+            if not environ.get(name, "").strip():
+                raise SettingsError(f"backend {entry.name!r}: headers, query: the variable {name} is not set; set it")
+    return {name for entry in entries for name in entry.variables}
 
 
 def _folder(name: str) -> Path:
@@ -413,6 +472,8 @@ def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
         return f"{place}: found {problem['input']!r}, allowed: {problem['ctx']['expected']}"
     if problem["type"] == "value_error":
         return f"{place}: {message}"
+    if _UNSHOWN & set(map(str, key)):
+        return f"{place}: {message[0].lower()}{message[1:]}"
     return f"{place}: found {problem['input']!r}; {message[0].lower()}{message[1:]}"
 
 

@@ -16,6 +16,7 @@ from agent.attempts import while_heard
 from agent.given import Given, Turn, give
 from agent.loop import Kit, RoundsError, agent_events
 from backends import Backend, Key, Options
+from backends.errors import logged
 from memory.messages import Tuning
 from runs import events
 from runs.live import LiveRun
@@ -29,13 +30,14 @@ _LOADING_S = 0.5
 async def answer(settings: Settings, run: LiveRun, backend: Backend, key: Key | None, turn: Turn, kit: Kit) -> None:
     """Lets a backend answer, and lets it learn from how that went. Raises ChatError for what it knows to be its own."""
     await _wait_ready(run, backend, key)
-    begun = time.time()
+    begun, given = time.time(), None
     try:
         options, kit = options_of(backend, turn.tuning, settings.limits), kit_on(backend, kit)
+        model = backend.chat_model(options, key)
+        backend.check_tools(model, choosable(kit))
         given = await give(settings, backend, turn, options.max_tokens, choosable(kit), key)
         if given.note:
             run.say("queued", given.note)
-        model = backend.chat_model(options, key)
         await while_heard(run, backend, _stream(run, model, backend, given, options, kit))
     except Exception as e:
         told = backend.error(e)
@@ -45,10 +47,19 @@ async def answer(settings: Settings, run: LiveRun, backend: Backend, key: Key | 
             backend.learn(key, told)
         if told is e:
             raise
-        logger.info("run %s: %s: %s", run.id, told.code, type(e).__name__)
+        words = () if settings.log_messages else _words(run, turn, given)
+        logger.info("run %s: %s: %s", run.id, told.code, logged(e, words))
         raise told from e
     first = run.state.first_token
     backend.learn(key, None, None if first is None else round(first - begun, 3))
+
+
+def _words(run: LiveRun, turn: Turn, given: Given | None) -> list[str]:
+    """What the request may hold of the visitor's: the provider may echo it."""
+    messages = [message.text for message in given.messages] if given else []
+    results = [entry.event.output for entry in run.log.entries if isinstance(entry.event, events.ToolEnd)]
+    inputs = [str(entry.event.input) for entry in run.log.entries if isinstance(entry.event, events.ToolStart)]
+    return [turn.asked.text, *messages, *results, *inputs, run.text]
 
 
 def options_of(backend: Backend, tuning: Tuning, limits: LimitSettings) -> Options:
@@ -93,6 +104,7 @@ async def _stream(
                     run.end_soon("limit")
         if not run.text.strip() and not run.notes:
             _note(run, "The model ended its reply without a word.")
+        run.notes.extend(backend.notices(model))
     except RoundsError:
         run.notes.append(f"Ended after {kit.rounds} rounds of tool calls, the most that one reply may take.")
         run.end_soon("limit")

@@ -5,17 +5,16 @@ Whatever goes wrong with a call becomes an observation for the model: an error, 
 """
 
 import asyncio
-import itertools
 import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.messages import ToolMessage
 
+from agent.tool_results import plain_result, result_message
 from agent.tools.streaming import told_to
 from memory.text import whole
 from runs.calls import Calls
@@ -30,6 +29,8 @@ APPROVAL, STATUS = "glassbox_approval", "glassbox_status"
 _MOST_ERROR = 2000
 """Characters of an error that are told."""
 _MOST_INPUT = 20_000
+_MOST_DIRECT = 100_000
+"""Characters of a result that is the reply itself."""
 _ENDING_S = 0.45
 """For a tool to end in when its call is cancelled; after that it is left to itself."""
 
@@ -41,6 +42,8 @@ class Rules:
     approval: frozenset[str] = frozenset()
     seconds: float = 60.0
     characters: int = 6000
+    direct: frozenset[str] = frozenset()
+    """Tools whose result is the reply (`return_direct=True`); it is not cut after `characters`."""
 
 
 class _Failed(Exception):
@@ -55,8 +58,6 @@ def tool_middleware(calls: Calls, rules: Rules) -> Any:
     """Middleware that tells each call's start, outputs, approval and end, and bounds it."""
     from langchain.agents.middleware import AgentMiddleware
 
-    seen: set[str] = set()
-
     class ToolMiddleware(AgentMiddleware[Any, Any, Any]):
         async def awrap_tool_call(
             self,
@@ -64,16 +65,18 @@ def tool_middleware(calls: Calls, rules: Rules) -> Any:
             handler: "Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]",
         ) -> Any:
             call, begun = request.tool_call, time.monotonic()
-            told = {"tool": call["name"], "tool_call_id": _unused(call["id"] or uuid4().hex, seen)}
+            told = {"tool": call["name"], "tool_call_id": str(call["id"])}
             await adispatch_custom_event(TOOL_START, {**told, "input": shown(call["args"])})
             error = None
             try:
-                result: Any = _cut(await _watched(calls, rules, told, request, handler), rules.characters)
+                most = _MOST_DIRECT if call["name"] in rules.direct else rules.characters
+                result: Any = plain_result(await _watched(calls, rules, told, request, handler), call, most)
             except _Failed as e:
                 error = e.error
                 result = ToolMessage(e.text, tool_call_id=call["id"], name=call["name"], status="error")
-            output = result.text if isinstance(result, ToolMessage) else ""
-            if error is None and isinstance(result, ToolMessage) and result.status == "error":
+            message = result_message(result)
+            output = message.text if message else ""
+            if error is None and message and message.status == "error":
                 error = output[:_MOST_ERROR]
             ended = {"output": output, "duration_s": round(time.monotonic() - begun, 3), "error": error}
             await adispatch_custom_event(TOOL_END, {**told, **ended})
@@ -82,14 +85,6 @@ def tool_middleware(calls: Calls, rules: Rules) -> Any:
             return result
 
     return ToolMiddleware()
-
-
-def _unused(call_id: str, seen: set[str]) -> str:
-    """The id, told apart from the `seen` ones, among which it is then: some servers count anew with each reply."""
-    numbered = itertools.chain([call_id], (f"{call_id}-{number}" for number in itertools.count(2)))
-    unused = next(one for one in numbered if one not in seen)
-    seen.add(unused)
-    return unused
 
 
 async def _watched(calls: Calls, rules: Rules, told: dict[str, str], request: Any, handler: Any) -> Any:
@@ -162,16 +157,6 @@ async def _timed(seconds: float, told: dict[str, str], request: Any, handler: An
     except Exception as e:
         error = whole(str(e) or type(e).__name__)[:_MOST_ERROR]
         raise _Failed(error, f"The tool failed: {error}") from e
-
-
-def _cut(result: Any, most: int) -> Any:
-    """A result of at most so many characters, which says where it was cut."""
-    if not isinstance(result, ToolMessage):
-        return result
-    text = whole(result.text)
-    if len(text) > most:
-        text = f"{text[:most]}\n[cut: it has {len(text):,} characters]"
-    return result if text == result.text else result.model_copy(update={"content": text})
 
 
 def shown(arguments: Any) -> Any:

@@ -12,6 +12,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from agent.calls import shown
 from agent.translate import ROLES
 from backends import Backend
+from backends.openai_request import REASONING
 from memory.text import whole
 from runs.errors import ChatError
 from runs.events import JSON
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
 
 async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMessage]) -> JSON:
     """The fields of a `Context` event, for these messages of a turn."""
-    calls = [_calls(message) for message in messages]
-    asked = [json.dumps(made, ensure_ascii=False) for made in calls if made]
+    beside = [_beside(message) for message in messages]
+    asked = [json.dumps(made, ensure_ascii=False) for fields in beside for made in fields.values()]
     readings = await backend.read([m.text for m in messages] + asked, given.key)
-    of_calls = iter(readings[len(messages) :])
+    rest = iter(readings[len(messages) :])
     told: list[JSON] = []
     parts: Counter[str] = Counter()
-    for message, reading, made in zip(messages, readings, calls, strict=False):
+    for message, reading, made in zip(messages, readings, beside, strict=False):
         role = ROLES.get(message.type, message.type)
-        tokens = reading.tokens + backend.template.message(role) + (next(of_calls).tokens if made else 0)
+        tokens = reading.tokens + backend.template.message(role) + sum(next(rest).tokens for _ in made)
         part = given.parts.get(str(message.id), "tools")
         line = {"role": role, "content": message.text, "tokens": tokens, "part": part}
         why = given.why.get(str(message.id))
-        told.append(line | ({"why": why} if why else {}) | ({"tool_calls": made} if made else {}))
+        told.append(line | ({"why": why} if why else {}) | made)
         parts[part] += tokens
     if told and told[0]["part"] == "summary":  # both stand in the same message
         parts["summary"], parts["system"] = given.summary_tokens, parts["summary"] - given.summary_tokens
@@ -47,7 +48,7 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
         "limit": given.room,
         "estimated": bool(given.tools) or any(reading.guessed for reading in readings),
         "parts": {part: parts[part] for part in PARTS if parts[part]},
-        "note": given.note,
+        "note": " ".join(filter(None, (given.note, backend.context_note))) or None,
         "tools": list(given.tools) or None,
     }
 
@@ -81,7 +82,10 @@ def too_long(backend: Backend, given: "Given", told: Mapping[str, Any]) -> ChatE
     return ChatError("context_too_long", f"{what}; {backend.name} can be given at most {room:,}. {way_out}")
 
 
-def _calls(message: BaseMessage) -> list[JSON]:
-    """What a message of the model's calls tools with."""
-    made = message.tool_calls if isinstance(message, AIMessage) else []
-    return [{"name": whole(call["name"]), "args": shown(call["args"])} for call in made]
+def _beside(message: BaseMessage) -> JSON:
+    """What a message of the model's has beside its text: tool calls, and the thinking that goes back with them."""
+    if not isinstance(message, AIMessage) or not message.tool_calls:
+        return {}
+    calls = [{"name": whole(call["name"]), "args": shown(call["args"])} for call in message.tool_calls]
+    thinking = "".join((message.additional_kwargs.get(REASONING) or {}).values())
+    return {"tool_calls": calls} | ({"reasoning": whole(thinking)} if thinking else {})

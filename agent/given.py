@@ -158,9 +158,14 @@ def _for_model(message: Message) -> BaseMessage:
 
 
 def _alternating(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Messages of one side in a row become one, since many models refuse anything but turns that alternate."""
+    """Messages of one side in a row become one, since many models refuse anything but turns that alternate.
+
+    For the same reason the user comes first: a reply that begins the conversation is given in the user's words.
+    """
     joined: list[BaseMessage] = []
     for message in messages:
+        if not joined and isinstance(message, AIMessage):
+            message = HumanMessage(f"[The assistant began] {message.text}", id=message.id)
         if joined and joined[-1].type == message.type:
             before = joined.pop()
             message = type(message)(f"{before.text}\n\n{message.text}", id=message.id)

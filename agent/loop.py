@@ -1,8 +1,9 @@
 """The agent loop: `create_agent`, followed event by event, with every model call's context told and bounded first."""
 
 import gc
+import itertools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,8 @@ from agent.commands import Command, folded
 from agent.context import context_of, too_long
 from agent.given import Given
 from agent.thinking import CLOSE, Tags, without_thinking
-from agent.translate import CONTEXT, Notes, translate
+from agent.tool_results import direct_reply
+from agent.translate import CONTEXT, DIRECT_REPLY, Notes, translate
 from backends import Backend
 from memory.text import whole
 from runs.calls import Calls
@@ -68,10 +70,13 @@ async def agent_events(
     """
     from langchain.agents import create_agent
 
-    middleware = [_model_middleware(backend, given, kit, calls, place), tool_middleware(calls, kit.rules)]
-    agent: Any = create_agent(model, list(kit.tools), middleware=middleware, name="agent")
-    tags = known_tags(backend, given)
-    notes = Notes(seen=frozenset(str(m.id) for m in given.messages[:-1]), tags=tags)
+    direct = frozenset(tool.name for tool in kit.tools if tool.return_direct)
+    rules = replace(kit.rules, direct=direct)
+    middleware = [_model_middleware(backend, given, kit, calls, place, direct), tool_middleware(calls, rules)]
+    # LangChain would end the run without a reply: the model middleware makes the reply from the results instead
+    tools = [tool.model_copy(update={"return_direct": False}) if tool.name in direct else tool for tool in kit.tools]
+    agent: Any = create_agent(model, tools, middleware=middleware, name="agent")
+    notes = Notes(seen=frozenset(str(m.id) for m in given.messages[:-1]), tags=known_tags(backend, given))
     limit = {"recursion_limit": 4 * (kit.rounds + 3)}  # ours is reached first, and says more
     stream = agent.astream_events({"messages": list(given.messages)}, version="v2", config=limit)
     async with aclosing(stream):
@@ -97,8 +102,13 @@ class RoundsError(Exception):
     """The model went on calling tools."""
 
 
-def _model_middleware(backend: Backend, given: Given, kit: Kit, calls: Calls, place: Place) -> Any:
+def _model_middleware(
+    backend: Backend, given: Given, kit: Kit, calls: Calls, place: Place, direct: frozenset[str]
+) -> Any:
+    """The middleware around each model call; `direct` names the tools whose result is the reply."""
     from langchain.agents.middleware import AgentMiddleware, ModelResponse
+
+    ids: set[str] = set()
 
     class ModelMiddleware(AgentMiddleware[Any, Any, Any]):
         """Before each call: a command goes first; what the model is given is fitted, told, and refused if too long."""
@@ -111,6 +121,9 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit, calls: Calls, pl
             handler: "Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]",
         ) -> "ModelResponse[Any]":
             self.asked += 1
+            if (reply := direct_reply(request.messages, direct)) is not None:
+                await adispatch_custom_event(DIRECT_REPLY, {"content": reply})
+                return ModelResponse(result=[AIMessage(reply)])
             if kit.command and self.asked == 1:
                 return ModelResponse(result=[kit.command.message()])
             if self.asked > kit.rounds + 1 + bool(kit.command):
@@ -126,16 +139,17 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit, calls: Calls, pl
             tools = offered if backend.chooses_tools else []
             tags = known_tags(backend, given)
             async with place():
-                return _named(await handler(request.override(messages=cast(Any, messages), tools=tools)), calls, tags)
+                response = await handler(request.override(messages=cast(Any, messages), tools=tools))
+            return _named(response, calls, ids, tags)
 
     return ModelMiddleware()
 
 
-def _named(response: "ModelResponse[Any]", calls: Calls, tags: Tags) -> "ModelResponse[Any]":
-    """Without thinking in the text, and with a name and an id for each tool call: some servers give none, and
-    a result must say whose it is.
+def _named(response: "ModelResponse[Any]", calls: Calls, ids: set[str], tags: Tags) -> "ModelResponse[Any]":
+    """The response without thinking in its text, and with a name and an id for each tool call, unique in the run.
 
-    One whose arguments cannot be read is a call, too: it fails, and the model is told why.
+    Some servers give no ids, or number them anew with each reply; `ids` holds those that are in use. A call whose
+    arguments cannot be read is kept: it fails, and the model is told why.
     """
     result = list(response.result)
     for place, message in enumerate(result):
@@ -146,16 +160,21 @@ def _named(response: "ModelResponse[Any]", calls: Calls, tags: Tags) -> "ModelRe
             result[place] = message = message.model_copy(update={"content": text})
         if not (message.tool_calls or message.invalid_tool_calls):
             continue
-        known, asked = set[str](), list[dict[str, Any]]()
+        made = list[dict[str, Any]]()
         for call in (*message.tool_calls, *message.invalid_tool_calls):
-            call_id = call["id"] if call["id"] and call["id"] not in known else f"call_{uuid4().hex}"
-            known.add(call_id)
+            call_id = call["id"] if call["id"] and call["id"] not in ids else _new_id(ids)
+            ids.add(call_id)
             args = call["args"] if isinstance(call["args"], dict) else {}
             if call["type"] == "invalid_tool_call":
                 calls.unreadable.add(call_id)
-            asked.append({"type": "tool_call", "name": call["name"] or "unnamed", "args": args, "id": call_id})
-        result[place] = message.model_copy(update={"tool_calls": asked, "invalid_tool_calls": []})
+            made.append({"type": "tool_call", "name": call["name"] or "unnamed", "args": args, "id": call_id})
+        result[place] = message.model_copy(update={"tool_calls": made, "invalid_tool_calls": []})
     return replace(response, result=result)
+
+
+def _new_id(ids: Collection[str]) -> str:
+    """An id of nine letters and digits, as Mistral's API requires; others accept any."""
+    return next(made for made in (uuid4().hex[:9] for _ in itertools.count()) if made not in ids)
 
 
 async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage]) -> list[BaseMessage]:

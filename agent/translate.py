@@ -14,13 +14,15 @@ from langchain_core.messages import AIMessage, BaseMessage
 from agent.calls import APPROVAL, STATUS, TOOL_END, TOOL_OUTPUT, TOOL_START, shown
 from agent.pieces import Call, final_usage, held_back, read_piece
 from agent.thinking import Tags
-from backends.base import PROGRESS
+from backends.base import NOTICE, PROGRESS
 from memory.text import whole
 from runs import events
 from runs.events import Event
 
 CONTEXT = "glassbox_context"
 """Name of the custom event that carries a `Context`'s fields."""
+DIRECT_REPLY = "glassbox_direct_reply"
+"""Name of the custom event whose `content` is a reply that no model wrote: the result of a tool."""
 
 _MOST = 8 * 1024
 
@@ -88,6 +90,8 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
             new, notes = _new(data.get("output"), notes)
             value, cut = bounded(new)
             return [events.ChainEnd(step_id, value, truncated=cut or None)], notes
+        case "on_custom_event" if raw["name"] == DIRECT_REPLY:
+            return _told("", data["content"], replace(notes, gap="\n\n" if notes.wrote else ""))
         case "on_custom_event":
             return _custom(raw, data), notes
         case _:
@@ -114,6 +118,8 @@ def _custom(raw: Mapping[str, Any], data: Any) -> list[Event]:
         return [events.ToolStart(**data, parent_id=raw["run_id"])]  # a custom event has the id of what it was told in
     if name in _CUSTOM:
         return [_CUSTOM[name](**data)]
+    if name == NOTICE:
+        return [events.Status("waiting", str(data["content"]))]
     if name == PROGRESS:
         share = data["read"] / max(1, data["total"])
         return [events.Status("waiting", f"Reading your prompt, {share:.0%}")] if share < 1 else []

@@ -56,8 +56,9 @@ class Backends:
 
     def __init__(self, entries: list[BackendSettings], keys: Mapping[str, SecretStr] | None = None) -> None:
         """`keys` are the operator's, by variable. Raises SettingsError for an entry that its kind cannot use."""
-        held = {name: Key(secret.get_secret_value()) for name, secret in (keys or {}).items()}
-        self._backends = {entry.name: _build(entry, held.get(entry.key_name or "")) for entry in entries}
+        self._held = {name: Key(secret.get_secret_value()) for name, secret in (keys or {}).items()}
+        """The operator's keys, and the variables of headers and query parameters; the log is cleared of them."""
+        self._backends = {entry.name: _build(entry, self._held) for entry in entries}
         self.keys = Keys()
         """What visitors brought."""
 
@@ -129,7 +130,15 @@ def _whose(key: Key | None) -> str:
     return "missing" if key is None else "yours" if key.own else "everybody's"
 
 
-def _build(entry: BackendSettings, key: Key | None) -> Backend:
+def _resolved(entry: BackendSettings, held: Mapping[str, Key]) -> BackendSettings:
+    """The entry with the values of the variables that it names. Raises SettingsError."""
+    try:
+        return entry.resolved({name: held[name].reveal() for name in entry.variables})
+    except KeyError as e:
+        raise SettingsError(f"backend {entry.name!r}: headers, query: the variable {e} is not set; set it") from None
+
+
+def _build(entry: BackendSettings, held: Mapping[str, Key]) -> Backend:
     if entry.kind not in KINDS:
         close = difflib.get_close_matches(entry.kind, KINDS, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
@@ -142,7 +151,7 @@ def _build(entry: BackendSettings, key: Key | None) -> Backend:
         if unused := {field.removesuffix("_") for field in entry.model_fields_set} - usable:
             allowed = ", ".join(sorted(usable))
             raise BackendError(f"{', '.join(sorted(unused))}: not used by the kind {entry.kind!r}; allowed: {allowed}")
-        backend: Backend = kind(entry, key)
+        backend: Backend = kind(_resolved(entry, held), held.get(entry.key_name or ""))
         return backend
     except ImportError as e:
         logger.warning("backend %r is disabled: %s", entry.name, e)

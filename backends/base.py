@@ -4,6 +4,7 @@ A backend gives a LangChain chat model for a turn, says whether it is ready, cou
 into `ChatError`s. Add a kind: one file with one subclass, and one line in `backends/__init__.py`.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +20,14 @@ from runs.line import Line
 from runs.tokens import guess
 from settings import BackendSettings
 
+logger = logging.getLogger(__name__)
+
 PROGRESS = "prompt_progress"
 """Name of the custom event by which a model tells how far it has read: {"read": tokens, "total": tokens}."""
+
+
+NOTICE = "model_notice"
+"""Name of the custom event by which a model tells the visitor something about its request: {"content": sentence}."""
 
 
 class BackendError(Exception):
@@ -107,6 +114,8 @@ class Backend(ABC):
 
     knows_tools: bool = True
     """Whether its model can choose tools, as far as is known."""
+    binds_tools: bool = True
+    """Whether the class of its model can be offered tools at all; where it cannot, `tools = true` changes nothing."""
     result_tokens: int | None = None
     """The most of a tool's result that its model can make something of, where that is less than its room."""
     tools: Sequence[BaseTool] = ()
@@ -128,13 +137,31 @@ class Backend(ABC):
         self.opens_thinking = settings.thinking == "open"
         """Whether its template opens the thinking, so that a reply has only the closing tag; learned from replies."""
         self.prompts = {}
+        self._checked: type[BaseChatModel] | None = None
         self.line = Line()
         """Where a turn waits for its model; a kind that does only so much at once has fewer places in it."""
 
     @property
+    def context_note(self) -> str | None:
+        """A sentence about how its requests differ from the context that the page shows."""
+        return None
+
+    @property
     def chooses_tools(self) -> bool:
         """Whether its model is offered tools; else they are run by the visitor's word only."""
-        return self.knows_tools if self.settings.tools is None else self.settings.tools
+        return self.binds_tools and (self.knows_tools if self.settings.tools is None else self.settings.tools)
+
+    def check_tools(self, model: BaseChatModel, tools: Sequence[BaseTool]) -> None:
+        """Finds out, by a turn's model, whether its class can be offered tools: many of LangChain's cannot."""
+        if not self.chooses_tools or not tools or type(model) is self._checked:
+            return
+        self._checked = type(model)
+        try:
+            model.bind_tools(list(tools))
+        except NotImplementedError:
+            self.binds_tools = False
+        except Exception as e:  # whatever stands in the way is raised again by the turn itself, and explained there
+            logger.debug("backend %r: %s", self.name, type(e).__name__)
 
     @abstractmethod
     def health(self, key: Key | None = None) -> Health:
@@ -178,6 +205,10 @@ class Backend(ABC):
         `key` lets a provider be asked; without one nothing leaves this machine.
         """
         return [Reading(text, guess(text), guessed=True) for text in texts]
+
+    def notices(self, model: BaseChatModel) -> Sequence[str]:
+        """Sentences about a turn's requests, by its model, to be shown with the reply."""
+        return ()
 
     def error(self, exception: Exception) -> ChatError | None:
         """The exception as one that a visitor may read; None if it is not this backend's to explain."""

@@ -18,8 +18,9 @@ from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
 from openai.resources.chat.completions import AsyncCompletions
-from pydantic import ValidationError, model_validator
+from pydantic import PrivateAttr, ValidationError, model_validator
 
+from backends.openai_request import REASONING, SIGNATURES, RequestShape, shaped, signatures_of, thinking_of
 from backends.provider_events import StreamedError
 from backends.reply_reader import payloads, read_reply
 from runs.errors import ChatError
@@ -92,6 +93,8 @@ class _Completions:
 class CompatibleChat(ChatOpenAI):
     """`max_tokens` and `temperature` are set on copies of it."""
 
+    _shape: RequestShape = PrivateAttr(default_factory=RequestShape)
+
     @model_validator(mode="after")
     def _read_streams(self) -> Self:
         self.async_client = _Completions(self.async_client)
@@ -110,7 +113,7 @@ class CompatibleChat(ChatOpenAI):
         payload: dict[str, Any] = super()._get_request_payload(input_, stop=stop, **kwargs)
         if self.openai_api_base != OPENAI and "max_completion_tokens" in payload:
             payload["max_tokens"] = payload.pop("max_completion_tokens")
-        return payload
+        return shaped(payload, self._convert_input(input_).to_messages(), self._shape)
 
     def _convert_chunk_to_generation_chunk(
         self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
@@ -118,6 +121,10 @@ class CompatibleChat(ChatOpenAI):
         made = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}
+            if made and (thinking := thinking_of(delta)):
+                made.message.additional_kwargs[REASONING] = thinking
+            if made and (signatures := signatures_of(delta)):
+                made.message.additional_kwargs[SIGNATURES] = signatures
             if made and (thought := delta.get("reasoning_content") or delta.get("reasoning")):
                 made.message.additional_kwargs["reasoning_content"] = thought
             if made and not made.message.content and (refusal := delta.get("refusal")):

@@ -1,17 +1,19 @@
 """What HTTP clients and providers' SDKs raise, as the errors that a visitor may read.
 
-Nothing of an exception's own text goes into a message: providers echo keys in it. A status, a class name and the
-provider's own error codes are enough.
+Nothing of an exception's own text goes into a message: providers echo keys in it. What does is a status, the name of a
+class, and the type, code and parameter of the provider's own error.
 """
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from langchain_core.exceptions import ContextOverflowError
 
+from backends.provider_errors import ProviderError, provider_error, status_of
+from backends.redaction import without_words
 from runs.errors import ChatError
 
 _TIMEOUTS = {"APITimeoutError", "TimeoutException", "Timeout", "TimeoutError"}
@@ -32,9 +34,16 @@ _TOO_LONG = re.compile(
 )
 _NO_CONNECTION = {"APIConnectionError", "ModelConnectionError"}
 _NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance", re.I)
+_MOST_LOGGED = 1000
+"""Characters of a provider's text in the log."""
 _LONGEST_S = 3600.0
 """A provider that asks for more is asked again after that: it may not have meant it."""
 _KEY = re.compile(r"api.?key|API_KEY_INVALID", re.I)
+_OPTIONS = {
+    "temperature": "temperature",
+    **dict.fromkeys(("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"), "longest reply"),
+}
+"""The page's names for a visitor's options, by the provider's."""
 
 
 def explain(name: str, exception: BaseException) -> ChatError | None:
@@ -51,6 +60,19 @@ def explain(name: str, exception: BaseException) -> ChatError | None:
         if found := _by_status(name, one):
             return found
     return _by_kind(name, causes)
+
+
+def logged(exception: BaseException, words: Iterable[str] = ()) -> str:
+    """An exception for the operator's log: its kind, and what the provider wrote, without any of these words.
+
+    Keys are taken out where the log is written.
+    """
+    said = [(error, one) for one in _causes(exception) if (error := provider_error(one)) and error.text]
+    if not said:
+        return type(exception).__name__
+    error, cause = said[0]
+    status = f" HTTP {error.status}" if error.status else ""
+    return f"{type(cause).__name__}{status} {error.names}: {without_words(error.text, words)[:_MOST_LOGGED]}"
 
 
 def broken_off(name: str) -> ChatError:
@@ -109,11 +131,8 @@ def _by_kind(name: str, causes: Sequence[BaseException]) -> ChatError | None:
 
 
 def _by_status(name: str, exception: BaseException) -> ChatError | None:
-    response = getattr(exception, "response", None)
-    code = getattr(exception, "code", None)
-    found = (getattr(exception, "status_code", None), code, getattr(response, "status_code", None))
-    status = next((int(str(s)) for s in found if re.fullmatch(r"[1-5]\d\d", str(s))), None)
-    text = f"{code} {exception}"[:20_000]
+    response, status = getattr(exception, "response", None), status_of(exception)
+    text = f"{getattr(exception, 'code', None)} {exception}"[:20_000]
     if "HttpProcessingError" in {kind.__name__ for kind in type(exception).__mro__}:
         return None  # aiohttp's own: its code is about the connection
     if status is not None and 300 <= status < 400:
@@ -123,23 +142,53 @@ def _by_status(name: str, exception: BaseException) -> ChatError | None:
         return None
     if status is None:
         return _in_stream(name, exception, text)
+    error = provider_error(exception) or ProviderError(status)
+    said = ": ".join(filter(None, (f"HTTP {status}", ", ".join(error.names))))
     if status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(text)):
         return _too_long(name)
     if status in (401, 403) or (status == 400 and _KEY.search(text)):
-        return ChatError("authentication", f"{name} refused the key: check it, or pick another backend.")
+        return ChatError("authentication", f"{name} refused the key ({said}): check it, or pick another backend.")
     wait = retry_after(response, exception)
     if status == 402 or (status == 429 and wait is None and _NO_CREDIT.search(text)):
-        return ChatError("rate_limited", f"{name} says that this key has no credit left: use another key or backend.")
+        message = f"{name} says that this key has no credit left ({said}): use another key or backend."
+        return ChatError("rate_limited", message)
     if status == 404:
-        return ChatError("backend_unavailable", f"{name} does not know this model: check its `model` setting.")
+        return _not_found(name, error, said)
     if status == 429:
         return limited(name, wait)
     if status in (408, 504):
         return ChatError("timeout", f"{name} did not answer in time: try again.", retryable=True)
     if status >= 500:
-        message = f"{name} failed (HTTP {status}): try again."
+        message = f"{name} failed ({said}): try again."
         return ChatError("backend_unavailable", message, retryable=True, retry_after=wait)
-    return ChatError("invalid_request", f"{name} did not accept the request (HTTP {status}): check the options.")
+    return ChatError("invalid_request", f"{name} did not accept the request ({said}): {_advice(error)}.")
+
+
+def _not_found(name: str, error: ProviderError, said: str) -> ChatError:
+    """Servers answer 404 for an unknown model, and for an address at which there is nothing."""
+    if error.page or error.text.lower().strip(".") in ("", "not found", "404 page not found", "404 not found"):
+        message = f"{name}'s server has nothing at this address ({said}): check its `base_url` and `model` settings."
+    else:
+        message = f"{name} does not know this model ({said}): check its `model` setting."
+    return ChatError("backend_unavailable", message)
+
+
+def _advice(error: ProviderError) -> str:
+    """What to do about a refused request, by the parameter that the provider names."""
+    if error.page:
+        return "a web page answered, not the provider's API; check its `base_url`"
+    field = re.split(r"[.\[]", error.parameter)[0]
+    if field in _OPTIONS:
+        return f"change the {_OPTIONS[field]} under Options, then try again"
+    if field in ("tools", "tool_choice", "functions"):
+        return "turn its tools off under Options, or by `tools = false` in its entry"
+    if field == "messages":
+        return "start a new conversation, or pick another backend; the server's log has the provider's text"
+    if field == "model":
+        return "check its `model` setting"
+    if field:
+        return f"`fields` in its entry can rename {field} or leave it out"
+    return "check the options; the server's log has the provider's text"
 
 
 def _in_stream(name: str, exception: BaseException, text: str) -> ChatError | None:
@@ -151,7 +200,9 @@ def _in_stream(name: str, exception: BaseException, text: str) -> ChatError | No
         return _too_long(name)
     if code == "rate_limit_exceeded":
         return limited(name, None)
-    return ChatError("backend_unavailable", f"{name} failed while it was answering: try again.", retryable=True)
+    error = provider_error(exception) or ProviderError()
+    said = f" ({', '.join(error.names)})" if error.names else ""
+    return ChatError("backend_unavailable", f"{name} failed while it was answering{said}: try again.", retryable=True)
 
 
 def retry_after(response: Any, exception: BaseException | None = None) -> float | None:

@@ -3,6 +3,7 @@ a stream that ends before the reply does are errors.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import httpx
 from google.genai import Client
 from google.genai.types import HttpOptions
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_google_genai import ChatGoogleGenerativeAI
 from langchain_google_genai.chat_models import _ClientCleanup
@@ -25,6 +26,13 @@ _DECLINED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", 
 _WHOLE = {"STOP", "MAX_TOKENS"}
 _PROMPT = "prompt: "
 """Before the reason for which it does not begin one."""
+
+
+def _as_output(message: BaseMessage) -> BaseMessage:
+    """A tool's result as an object with its text: LangChain would read JSON in it, of which Google refuses NaN."""
+    if not isinstance(message, ToolMessage):
+        return message
+    return message.model_copy(update={"content": json.dumps({"output": message.text}, ensure_ascii=False)})
 
 
 class GeminiChat(ChatGoogleGenerativeAI):
@@ -65,7 +73,8 @@ class GeminiChat(ChatGoogleGenerativeAI):
 
         async def read() -> None:
             try:
-                async for chunk in super(GeminiChat, self)._astream(messages, stop, None, **kwargs):
+                plain = [_as_output(message) for message in messages]
+                async for chunk in super(GeminiChat, self)._astream(plain, stop, None, **kwargs):
                     arrived.put_nowait(chunk)
             finally:
                 arrived.put_nowait(None)

@@ -3,16 +3,20 @@
 import asyncio
 import re
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 from langchain_core.language_models import BaseChatModel
 
-from backends.base import BackendError, Health
+from backends.adaptation import Adaptation
+from backends.base import OPTIONS, BackendError, Health, Options
 from backends.errors import retry_after
 from backends.keys import Key
-from backends.remote import RemoteBackend, Unusable, probed
+from backends.openai_request import RequestShape
+from backends.remote import RemoteBackend, Unusable, probed, refused
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -30,7 +34,9 @@ _LISTED = 2_000_000
 
 class OpenAIBackend(RemoteBackend):
     kind = "openai"
-    uses = frozenset({"model", "key", "base_url", "options", "thinking"})
+    uses = frozenset({"model", "key", "base_url", "options", "thinking"}) | {
+        *("headers", "query", "extra_body", "fields", "system_role"),
+    }
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
@@ -39,13 +45,20 @@ class OpenAIBackend(RemoteBackend):
         if own := settings.options.keys() & {"api_key", "openai_api_key", "base_url", "model"}:
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
         self._address = settings.base_url or OPENAI
+        given = {name: new or None for name, new in settings.fields.items()}
+        self._adaptation = Adaptation(self.name, RequestShape(given, settings.system_role))
+        self.takes = frozenset(OPTIONS) - self._adaptation.unused
         self._without_tools, self._tools_again = "", 0.0
         self._here = urlsplit(self._address).hostname in ("localhost", "127.0.0.1", "::1")
         """On this machine, where no proxy of the environment leads."""
 
     def build(self, key: Key | None) -> BaseChatModel:
-        from backends.compatible import CompatibleChat, own_clients, unknown_options
+        import openai
 
+        from backends.adaptive import AdaptiveChat
+        from backends.compatible import own_clients, unknown_options
+
+        options = self.settings.options
         wanted: dict[str, Any] = {
             "model": self.settings.model,
             "base_url": self._address,
@@ -57,26 +70,64 @@ class OpenAIBackend(RemoteBackend):
             # langchain-openai's own guard loses cancels on Python 3.11: the model would run on
             "stream_chunk_timeout": None,
             **(own_clients() if self._here else {}),
-            **self.settings.options,
+            **options,
+            "default_headers": {**(options.get("default_headers") or {}), **self._headers} or None,
+            "default_query": {**(options.get("default_query") or {}), **self.settings.query} or None,
+            "extra_body": {**(options.get("extra_body") or {}), **self.settings.extra_body} or None,
         }
-        if unknown := unknown_options(self.settings.options):
+        if key is None and self._headers and "Authorization" not in self._headers:
+            # these are the credentials then; the SDK leaves its own out where each request says so
+            more = options.get("model_kwargs") or {}
+            without = {"Authorization": openai.Omit(), **(more.get("extra_headers") or {})}
+            wanted["model_kwargs"] = {**more, "extra_headers": without}
+        if unknown := unknown_options(options):
             raise Unusable(f"its options are not accepted: there is no {unknown[0]!r}")
         try:
-            model = CompatibleChat(**wanted)
+            model = AdaptiveChat(**wanted)
         except Exception as e:  # its text may hold the key
             raise Unusable(f"its options are not accepted ({type(e).__name__})") from None
         for client in (model.root_client, model.root_async_client):
             # OPENAI_ORG_ID and the like belong to the operator's account, not to every key and server
-            client.organization, client.project = self.settings.options.get("organization"), None
+            client.organization, client.project = options.get("organization"), None
             client._custom_headers = dict(model.default_headers or {})
             client._client.follow_redirects = False  # what is sent is for this address alone
         return model
 
+    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
+        self.takes = frozenset(OPTIONS) - self._adaptation.unused
+        model: Any = super().chat_model(options, key)
+        made: BaseChatModel = model.adapting(self._adaptation)
+        return made
+
+    def notices(self, model: BaseChatModel) -> Sequence[str]:
+        told: Sequence[str] = getattr(model, "notices", ())
+        return told
+
+    @property
+    def context_note(self) -> str | None:
+        in_front = self._adaptation.shape.system_role == "user"
+        return "The system prompt is sent in front of the first message." if in_front else None
+
+    @property
+    def _unauthorized(self) -> str:
+        """Why a server refuses requests without a key, and what to do."""
+        if self.settings.headers or self.settings.query:
+            return "its server did not accept the `headers` and `query` of its entry: check them, or set a `key`"
+        return refused(None)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        """The entry's own headers; `Authorization` is spelt as the SDK does, so that it takes that one's place."""
+        headers = self.settings.headers.items()
+        return {"Authorization" if name.lower() == "authorization" else name: value for name, value in headers}
+
     def error(self, exception: Exception) -> ChatError | None:
         """A server whose model takes no tools says so only when it is given some: then it is asked without."""
         told = super().error(exception)
-        refused = told is not None and told.code == "invalid_request" and _NO_TOOLS.search(str(exception))
-        if refused and self.chooses_tools and self.settings.tools is None:
+        if told is not None and told.code == "authentication" and self.settings.key_name is None:
+            return ChatError("authentication", f"{self.name} refused the request: {self._unauthorized}.")
+        no_tools = told is not None and told.code == "invalid_request" and _NO_TOOLS.search(str(exception))
+        if no_tools and self.chooses_tools and self.settings.tools is None:
             self.knows_tools, self._without_tools = False, "tried"
             message = f"{self.name} takes no tools; they are left out."
             return ChatError("backend_unavailable", message, retryable=True)
@@ -87,6 +138,7 @@ class OpenAIBackend(RemoteBackend):
         of tools.
         """
         super().learn(key, error, ttft_s)
+        self.takes = frozenset(OPTIONS) - self._adaptation.unused
         if self._without_tools == "tried" and (error is None or error.code == "invalid_request"):
             self.knows_tools, self._without_tools = error is not None, "kept" if error is None else ""
             self._tools_again = time.monotonic() + _WITHOUT_S
@@ -94,11 +146,14 @@ class OpenAIBackend(RemoteBackend):
             self.knows_tools, self._without_tools = True, ""
 
     async def probe(self, key: Key | None) -> Health:
-        headers = {"Authorization": f"Bearer {key.reveal()}"} if key else {}
+        headers = {**({"Authorization": f"Bearer {key.reveal()}"} if key else {}), **self._headers}
         making = asyncio.to_thread(httpx.AsyncClient, timeout=None, trust_env=not self._here)  # reads certificates
         async with await making as client:
-            async with client.stream("GET", f"{self._address}/models", headers=headers) as answer:
+            address = httpx.URL(f"{self._address}/models").copy_merge_params(self.settings.query)
+            async with client.stream("GET", address, headers=headers) as answer:
                 found = probed(self.name, key, answer.status_code, retry_after(answer))
+                if found.state == "key_refused" and key is None:
+                    found = replace(found, reason=self._unauthorized)
                 if not found.ready or answer.status_code != 200:
                     return found
                 text = b""

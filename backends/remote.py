@@ -121,7 +121,7 @@ class RemoteBackend(Backend):
             until = time.time() + (error.retry_after or _UNKNOWN_LIMIT_S)
             account.health = Health("rate_limited", error.message, until=until)
         elif error.code == "authentication":
-            account.health = Health("key_refused", _refused(key))
+            account.health = Health("key_refused", refused(key))
         elif error.code in ("backend_unavailable", "timeout"):
             account.health, account.looked = Health("unreachable", self._reason(error)), time.monotonic()
 
@@ -191,7 +191,7 @@ class RemoteBackend(Backend):
 def probed(name: str, key: Key | None, status: int, retry_after: float | None = None) -> Health:
     """What the status of a provider's answer to a probe tells."""
     if status in (401, 403):
-        return Health("key_refused", _refused(key))
+        return Health("key_refused", refused(key))
     if status == 429:
         until = time.time() + (retry_after or _UNKNOWN_LIMIT_S)
         return Health("rate_limited", f"{name} has too many requests at the moment", until=until)
@@ -200,5 +200,8 @@ def probed(name: str, key: Key | None, status: int, retry_after: float | None = 
     return Health("ready")
 
 
-def _refused(key: Key | None) -> str:
+def refused(key: Key | None) -> str:
+    """Why a provider answered 401 or 403, and what to do."""
+    if key is None:
+        return "its server asks for a key: name the variable that holds one in the entry's `key`, and set it"
     return "it refused your key: paste another below" if key and key.own else "it refused the key of this place"

@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from runs.text import whole
 
@@ -21,6 +22,8 @@ class _Delta:
     id: str | None
     name: str
     arguments: str | dict[str, Any] | None
+    extra: Any = None
+    """`extra_content`, in which Google sends the signature of the thinking before a call."""
 
     @property
     def blank(self) -> bool:
@@ -44,6 +47,7 @@ class _Call:
     grown: str | None = ""
     """The latest piece, as long as each began with the one before: then each may be the whole so far."""
     parsed: dict[str, Any] | None = None
+    extra: Any = None
 
     @property
     def blank(self) -> bool:
@@ -105,16 +109,22 @@ class ToolDeltas:
 
     def calls(self) -> list[dict[str, Any]]:
         """The whole calls in the protocol's shape, each with an index of its own."""
-        found: list[tuple[str | None, str, str]] = []
+        found: list[tuple[str | None, str, str, Any]] = []
         names = {call.name for call in self._calls} - {""}
         for call in self._calls:
             name = call.name or (next(iter(names)) if len(names) == 1 else "")
-            one = (call.ids[0] if call.ids else None, name, _arguments(call))
+            one = (call.ids[0] if call.ids else None, name, _arguments(call), call.extra)
             if (call.name or call.ids or not call.blank) and not (one[0] and one in found):
                 found.append(one)  # some servers send the same call under several indexes
         return [
-            {"index": n, "id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-            for n, (call_id, name, arguments) in enumerate(found)
+            {
+                "index": n,
+                "id": call_id or (f"call_{uuid4().hex[:9]}" if extra else None),  # what is extra is kept by the id
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+                **({"extra_content": extra} if extra else {}),
+            }
+            for n, (call_id, name, arguments, extra) in enumerate(found)
         ]
 
     def _call_of(self, delta: _Delta, touched: list[_Call]) -> _Call:
@@ -184,6 +194,7 @@ class ToolDeltas:
             call.name = self._name(call, delta.name)
         if delta.arguments is not None:
             _merge_arguments(call, delta.arguments)
+        call.extra = call.extra or delta.extra
 
     def _name(self, call: _Call, name: str) -> str:
         """The call's name with what a delta says of it: the same again, a piece, or the whole."""
@@ -215,6 +226,7 @@ def _read(delta: Any, place: int | None) -> _Delta:
         str(delta.get("id") or "") or None,
         str(function.get("name") or ""),
         arguments,
+        delta.get("extra_content"),
     )
 
 

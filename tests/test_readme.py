@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 import backends
+from agent.tools import Toolbox
+from agent.tools.library import Library
 from agent.turns import Ask, Turns
 from backends import Backends
 from memory.linear import Mirror
 from memory.modes import MODES
 from memory.store import Store
 from runs.registry import Runs
-from settings import BackendSettings, MemorySettings, Settings
+from settings import BackendSettings, MemorySettings, Settings, load_settings
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -38,12 +40,16 @@ async def test_a_backend_is_added_in_three_steps(
     monkeypatch.setitem(backends.KINDS, kind, where)
     [entry] = tomllib.loads(_blocks("toml")[0])["backends"]
 
-    turns = Turns(settings, Backends([BackendSettings(**entry)]), store, Runs())
+    shipped = load_settings({"config": str(Path(__file__).parents[1] / "glassbox.toml")}, {})
+    chosen = settings.model_copy(update={"tools": shipped.tools, "memory": shipped.memory, "limits": shipped.limits})
+    toolbox = Toolbox(chosen.tools, Library(tmp_path / "library.db"))
+    assert toolbox.names, "tools are on as shipped"
+    turns = Turns(chosen, Backends([BackendSettings(**entry)]), store, Runs(), toolbox)
     run = await turns.start(Ask("Polly wants a cracker"))
     assert run.task
     await asyncio.wait({run.task})
 
-    assert (run.state.phase, run.text.strip()) == ("complete", "Polly wants a cracker")
+    assert (run.state.phase, run.text.strip(), run.note) == ("complete", "Polly wants a cracker", None)
     assert len(file.splitlines()) <= 100
 
 

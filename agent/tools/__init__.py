@@ -5,6 +5,7 @@ in the settings, and a checkbox on the page.
 """
 
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +26,10 @@ TOOLS = {
     "search": "agent.tools.documents:search_tool",
 }
 """Where each tool is. A function that is no tool itself makes one, of the library and the visitor."""
+
+
+_UNSOUND = re.compile(r"[^A-Za-z0-9_-]")
+"""What no name of a tool may have: providers refuse it."""
 
 
 class Toolbox:
@@ -81,6 +86,8 @@ class Toolbox:
             raise SettingsError(
                 f"tools, enabled: {name!r} is no LangChain tool; write @streaming_tool or @tool above it"
             )
+        if (sound := _UNSOUND.sub("_", found.name)[:64]) != found.name:
+            found = found.model_copy(update={"name": sound})
         if TOOLS.get(found.name, path) != path:
             raise SettingsError(f"tools, enabled: {name!r} has the name {found.name!r}, which another tool has already")
         return found.name, lambda visitor: found

@@ -1,0 +1,104 @@
+"""What tools return, as plain text: the only form of a result that every model server accepts.
+
+LangChain lets a tool return content blocks (as MCP servers do), other objects, or a whole `ToolMessage`. A block
+without text, such as an image, is replaced by the name of its kind.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+from memory.text import whole
+
+if TYPE_CHECKING:
+    from langchain_core.messages import ToolCall
+
+NO_OUTPUT = "[no output]"
+"""Stands for an empty result: some servers refuse a message without text."""
+_NESTED = ("text", "content", "resource", "json")
+"""Where a block has its text, as a string or as further blocks."""
+_DEEPEST = 5
+
+
+def plain_result(result: Any, call: "ToolCall", most: int) -> Any:
+    """The result of a tool call with text alone, of at most `most` characters, under the id of its call.
+
+    `result` is a `ToolMessage`, a LangGraph `Command`, or a list of both; anything else is returned as it is.
+    """
+    if isinstance(result, list):
+        return [plain_result(one, call, most) for one in result]
+    if isinstance(result, ToolMessage):
+        text = shortened(text_of_result(result.content) or NO_OUTPUT, most)
+        return result.model_copy(update={"content": text, "tool_call_id": call["id"], "name": call["name"]})
+    update = getattr(result, "update", None)
+    if isinstance(update, Mapping) and isinstance(update.get("messages"), list):
+        messages = [
+            plain_result(one, call, most) if isinstance(one, ToolMessage) else one for one in update["messages"]
+        ]
+        return replace(result, update={**update, "messages": messages})
+    return result
+
+
+def result_message(result: Any) -> ToolMessage | None:
+    """The tool message in the result of a tool call, None where there is none."""
+    if isinstance(result, ToolMessage):
+        return result
+    update = getattr(result, "update", None)
+    inner = result if isinstance(result, list) else update.get("messages") if isinstance(update, Mapping) else None
+    found = (result_message(one) for one in inner or () if not isinstance(one, str))
+    return next((one for one in found if one is not None), None)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, cut after `most` characters with a remark that says how long it is."""
+    return text if len(text) <= most else f"{text[:most]}\n[cut: it has {len(text):,} characters]"
+
+
+def text_of_result(content: Any, depth: int = 0) -> str:
+    """The text of a result's content: its blocks joined by line ends, other objects as JSON."""
+    if isinstance(content, str):
+        return whole(content)
+    if isinstance(content, Sequence) and not isinstance(content, bytes | bytearray) and depth < _DEEPEST:
+        return "\n".join(text for block in content if (text := text_of_result(block, depth + 1)))
+    if isinstance(content, Mapping) and "type" in content and depth < _DEEPEST:
+        return _text_of_block(content, depth)
+    return "" if content is None else whole(_as_json(content))
+
+
+def direct_reply(messages: Sequence[BaseMessage], direct: Collection[str]) -> str | None:
+    """The reply that the latest tool results are by themselves, None where a model must answer.
+
+    `direct` names the tools with `return_direct=True`. A result that is an error is left to the model.
+    """
+    results: list[ToolMessage] = []
+    for message in reversed(messages):
+        if not isinstance(message, ToolMessage):
+            break
+        results.insert(0, message)
+    called = messages[-len(results) - 1] if len(messages) > len(results) else None
+    names = {call["id"]: call["name"] for call in called.tool_calls} if isinstance(called, AIMessage) else {}
+    found = [one.text for one in results if names.get(one.tool_call_id) in direct and one.status != "error"]
+    return "\n\n".join(found) if found else None
+
+
+def _text_of_block(block: Mapping[str, Any], depth: int) -> str:
+    for place in _NESTED:
+        if block.get(place) not in (None, ""):
+            value = block[place]
+            if place == "resource" and isinstance(value, Mapping):
+                value = value.get("text") or f"[resource: {value.get('uri', '')}]"
+            return text_of_result(value, depth + 1)
+    if block["type"] == "text":
+        return ""
+    kind = str(block["type"]).removesuffix("_url")[:40]
+    return f"[{kind}: not shown here]"
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)

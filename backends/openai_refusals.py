@@ -1,0 +1,176 @@
+"""What a server's refusal says about a request, and the shape of a request that the server may accept.
+
+Wordings were collected from OpenAI, Azure, Mistral, Groq, xAI, Google, vLLM, LiteLLM, llama.cpp and others. A server
+may also echo what a visitor wrote, so what follows from a refusal is only kept where the next request succeeds.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from backends.openai_request import FIXED, LONGEST_REPLY, RequestShape
+from backends.provider_errors import ProviderError
+
+_STATUSES = frozenset({None, 400, 404, 405, 415, 422, 500, 501})
+"""The HTTP statuses of a refused field: 500 where a chat template fails, None for an error within a stream."""
+_CODES = frozenset(
+    {"unsupported_parameter", "unsupported_value", "unknown_parameter", "unrecognized_parameter", "extra_forbidden"}
+)
+_REFUSED = re.compile(
+    r"unsupported|unrecogni[sz]ed|unknown|unexpected|disallowed|forbidden|deprecated|no longer|only the default"
+    r"|(not|n['\u2019]t|cannot|never)( \w+)? (be )?(support|permit|allow|accept|recogni[sz]|enable|available|use)"
+    r"|extra.?(input|field|parameter|argument)|additional propert|cannot both|cannot find field"
+    r"|(invalid|no such) (field|parameter|argument)|(use|try) \W?max_\w+tokens\W? instead",
+    re.I,
+)
+_ALLOWED = re.compile(
+    r"(?<!not )(?<!un)\b(expected|allowed|valid|supported|available|known|accepted|permitted)"
+    r"( \w+)? (one of|are|fields?|parameters?|params?|arguments?|properties|keys|values)\b",
+    re.I,
+)
+"""What begins a list of the fields that a server does take."""
+_INSTEAD = re.compile(r"(?:use|try|by|of|mean)\W{1,4}(max_(?:completion_|output_|new_)?tokens)\b", re.I)
+_NO_SYSTEM = re.compile(
+    r"(system|developer).{0,3}(role|message|prompt|instruction)s?.{0,40}"
+    r"(not|n['\u2019]t|un)\W?.{0,20}(support|allow|enabled|accept|permit|implement)"
+    r"|(not|n['\u2019]t|un) ?(support|accept|allow|recogni)\w*.{0,30}\b(system|developer)\b"
+    r"|(invalid|unexpected|unknown|unsupported)( message)? role\W{0,4}(of )?\W?(system|developer)"
+    r"|role\W{1,4}(system|developer)\W.{0,30}(not|n['\u2019]t|unsupported|invalid|unknown)"
+    r"|(system|developer)\W{1,3}is not (one of|a valid|an allowed)|first (message|role).{0,30}\buser\b"
+    r"|(only|should be)\W+user\W.{0,5}(and|or)?\W+assistant|roles must alternate",
+    re.I | re.S,
+)
+_EMPTY = re.compile(
+    r"(content|text|message).{0,80}(empty|blank|at least (one|1)|too short)|(empty|blank).{0,30}(content|text)",
+    re.I | re.S,
+)
+_MISSING = re.compile(r"missing|must be (passed|provided|included|present|sent)|required|need", re.I)
+_THINKING = re.compile(r"\b(reasoning_content)\b|[`'\".](reasoning)\b|\b(reasoning) field")
+
+
+def accepted_shape(
+    shape: RequestShape, error: ProviderError, body: Mapping[str, Any], name: str
+) -> tuple[RequestShape, str] | None:
+    """The shape that the refused request `body` should have had, and a sentence about it, by the backend's name.
+
+    None where the error does not say, or where following it would change nothing.
+    """
+    if error.status not in _STATUSES or error.page:
+        return None
+    messages = body.get("messages") or ()
+    return (
+        _thinking(shape, error, messages, name)
+        or _content(shape, error, messages, name)
+        or _fields(shape, error, body, name)
+        or _system(shape, error, messages, name)
+    )
+
+
+def _thinking(
+    shape: RequestShape, error: ProviderError, messages: Sequence[Mapping[str, Any]], name: str
+) -> tuple[RequestShape, str] | None:
+    """Some servers refuse their own field for thinking in what comes back, others want it in every message."""
+    found = _THINKING.search(f"{error.parameter} {error.text}")
+    if found is None:
+        return None
+    field = next(filter(None, found.groups()))
+    sent = [message for message in messages if message["role"] == "assistant"]
+    if _MISSING.search(error.text) and any(field not in message for message in sent):
+        changed = replace(shape, reasoning=field, without=shape.without - {field})
+        return changed, f"{name} wants `{field}` in every message of the model: it was added."
+    if _is_refusal(error) and any(field in message for message in sent):
+        changed = replace(shape, without=shape.without | {field})
+        return changed, f"{name} does not accept `{field}` in messages: it was left out."
+    return None
+
+
+def _content(
+    shape: RequestShape, error: ProviderError, messages: Sequence[Mapping[str, Any]], name: str
+) -> tuple[RequestShape, str] | None:
+    empty = any(message.get("tool_calls") and message.get("content") == "" for message in messages)
+    if shape.null_content or not empty or not _EMPTY.search(error.text):
+        return None
+    return replace(
+        shape, null_content=True
+    ), f"{name} does not accept an empty text beside tool calls: it was left out."
+
+
+def _system(
+    shape: RequestShape, error: ProviderError, messages: Sequence[Mapping[str, Any]], name: str
+) -> tuple[RequestShape, str] | None:
+    has_system = bool(messages) and messages[0]["role"] in ("system", "developer")
+    of_role = re.search(r"messages.*\brole$", error.parameter)
+    first = re.search(r"messages\W0\W", error.parameter) or re.search("system|developer", error.text)
+    if not has_system or shape.system_role == "user" or not ((of_role and first) or _NO_SYSTEM.search(error.text)):
+        return None
+    changed = replace(shape, system_role="user")
+    return changed, f"{name} takes no system prompt: it was put in front of the first message."
+
+
+def _fields(
+    shape: RequestShape, error: ProviderError, body: Mapping[str, Any], name: str
+) -> tuple[RequestShape, str] | None:
+    """The shape without the fields that the server does not accept, or with another name for the longest reply."""
+    if not _is_refusal(error):
+        return None
+    sent = {*body, *(body.get("extra_body") or ())} - FIXED - {"tools", "extra_body", "extra_headers", "extra_query"}
+    names, named = {**shape.fields}, _named(error, sent)
+    if named >= {*LONGEST_REPLY}:  # one in the request and one in `extra_body`, which has the last word
+        return replace(shape, fields=names | {LONGEST_REPLY[0]: None}), f"{name} takes one of {LONGEST_REPLY} alone."
+    said: list[str] = []
+    for field in sorted(named):
+        key = next((key for key, given in shape.fields.items() if given == field), field)
+        if key in LONGEST_REPLY:
+            names[key] = _other_name(key, field, names, error)
+        else:
+            names[key] = None
+        said.append(_sentence(name, field, names[key]))
+    return (replace(shape, fields=names), " ".join(said)) if said else None
+
+
+def _other_name(key: str, refused: str, names: Mapping[str, str | None], error: ProviderError) -> str | None:
+    """Another name for the longest reply: the one that the error names, else OpenAI's other one; None after that."""
+    found = _INSTEAD.search(error.text)
+    if found and found[1].lower() != refused and found[1].lower() != key:
+        return found[1].lower()
+    other = LONGEST_REPLY[key == LONGEST_REPLY[0]]
+    return None if key in names else other
+
+
+def _sentence(name: str, field: str, new: str | None) -> str:
+    if new:
+        return f"{name} takes `{new}` in place of `{field}`: the request was changed."
+    shown = {"temperature": "The temperature", **dict.fromkeys(LONGEST_REPLY, "The longest reply")}.get(field)
+    return f"{shown} was not used: {name} does not accept it." if shown else f"{name} does not accept `{field}`."
+
+
+def _is_refusal(error: ProviderError) -> bool:
+    return bool(_CODES & {error.code, error.type}) or bool(_REFUSED.search(error.text))
+
+
+def _named(error: ProviderError, fields: Collection[str]) -> set[str]:
+    """Those of the fields that an error names: as its parameter, else in its text."""
+    top = re.split(r"[.\[]", error.parameter.removeprefix("body."))[0]
+    if found := {field for field in fields if _key(field) == _key(top)}:
+        return found
+    if top and top not in ("messages", "error"):
+        return set()
+    begins = _ALLOWED.search(error.text)
+    before = error.text[: begins.start()] if begins else error.text
+    return {field for field in fields if _in(before, field)} or {field for field in fields if _in(error.text, field)}
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _in(text: str, field: str) -> bool:
+    """Whether a text names a field, also in camel case; one that is a plain word only where it is marked as a field."""
+    words = "_?".join(map(re.escape, field.split("_")))
+    if "_" in field or field == "temperature":
+        pattern = rf"(?<![A-Za-z0-9_]){words}(?![A-Za-z0-9_])"
+    else:
+        marked = r"(parameters?|params?|arguments?|fields?|property|supplied)\W{1,3}"
+        pattern = rf"[\"'`/\[({{]{words}[\"'`\])}}:]|{marked}{words}\b"
+    return bool(re.search(pattern, text, re.I))

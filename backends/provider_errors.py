@@ -1,0 +1,159 @@
+"""What a provider says about a request that it refused: its error's type, code and parameter, and its text.
+
+Providers agree on no form. These are read: OpenAI's `{"error": {message, type, param, code}}`, FastAPI's
+`{"detail": …}` and pydantic's list in it (vLLM, Mistral), Google's `{"error": {status, details}}` (also within a list),
+Ollama's `{"error": "text"}`, Cloudflare's `{"errors": […]}`, OpenRouter's `metadata.raw`, plain text and web pages.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backends.keys import cleared
+
+_MOST_TEXT = 4000
+"""Characters of a provider's text that are looked at."""
+_MOST_BODY = 100_000
+_LONGEST_NAME = 60
+_NAME = re.compile(
+    r"(?:[A-Za-z_]+\d{0,3})(?:[._]?[A-Za-z_]+\d{0,3})*(?:(?:\.[A-Za-z_]+|\.\d{1,4}|\[\d{1,4}\]))*|\d{1,5}"
+)
+"""What an error's type, code or parameter looks like. Providers echo keys and messages: other text is not shown."""
+_PAGE = re.compile(r"\s*<(!doctype|html|head|body)\b", re.I)
+_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.I | re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderError:
+    """`type`, `code` and `parameter` are safe to show: names of bounded length, or empty. `text` is not."""
+
+    status: int | None = None
+    type: str = ""
+    code: str = ""
+    parameter: str = ""
+    text: str = ""
+    page: bool = False
+    """Whether the answer was a web page: something other than the provider's API answered."""
+
+    @property
+    def names(self) -> list[str]:
+        """Type, code and parameter, as far as there are any, each once."""
+        codes = [name for name in dict.fromkeys((self.type, self.code)) if name]
+        return [*codes, *([f"parameter {self.parameter}"] if self.parameter else [])]
+
+
+def provider_error(exception: BaseException) -> ProviderError | None:
+    """Reads what a client library's exception holds of the provider's answer; None if there was no such answer."""
+    body = _body(exception)
+    status = status_of(exception)
+    if status is None and not isinstance(body, Mapping):
+        return None
+    page = isinstance(body, str) and bool(_PAGE.match(body))
+    found = list(_errors(body))
+    texts = list(dict.fromkeys(text for error in found if (text := _text(error))))
+    text = _TAG.sub(" ", body) if page and isinstance(body, str) else " ".join(texts) or (str(body) if body else "")
+    return ProviderError(
+        status,
+        _first(found, "type", "status"),
+        _first([{**error, "code": _other_code(error, status)} for error in found], "code", "reason"),
+        _first(found, "param", "parameter", "loc"),
+        " ".join(text.split())[:_MOST_TEXT],
+        page,
+    )
+
+
+def status_of(exception: BaseException) -> int | None:
+    """The HTTP status that a client library's exception stands for, None if it stands for none."""
+    response = getattr(exception, "response", None)
+    found = (getattr(exception, name, None) for name in ("status_code", "code"))
+    numbers = (*found, getattr(response, "status_code", None))
+    return next((int(str(number)) for number in numbers if re.fullmatch(r"[1-5]\d\d", str(number))), None)
+
+
+def _body(exception: BaseException) -> Any:
+    """The provider's answer: JSON as its value, else text. The answer itself comes before what an SDK made of it."""
+    response: Any = getattr(exception, "response", None)
+    try:
+        text = response.text if isinstance(response.text, str) else ""
+    except Exception:  # any library's: there is no response, or it cannot be read any more
+        text = ""
+    if text:
+        try:
+            return json.loads(text) if len(text) < _MOST_BODY else text[:_MOST_BODY]
+        except (ValueError, RecursionError):
+            return text
+    found = (getattr(exception, name, None) for name in ("body", "details"))
+    return next((body for body in found if isinstance(body, Mapping | list | str)), None)
+
+
+def _errors(body: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """All the errors in an answer, the outer ones first; a text is one that has only a message."""
+    if depth > 6 or not body:
+        return
+    if isinstance(body, str):
+        inner = _parsed(body)
+        if inner is None:
+            yield {"message": body}
+        else:
+            yield from _errors(inner, depth + 1)
+    elif isinstance(body, list):
+        for one in body[:20]:
+            yield from _errors(one, depth + 1)
+    elif isinstance(body, Mapping):
+        yield body
+        metadata = body.get("metadata")
+        raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+        for inner in (*(body.get(name) for name in ("error", "errors", "detail", "details", "message")), raw):
+            if isinstance(inner, Mapping | list) or (
+                isinstance(inner, str) and (inner != body.get("message") or _parsed(inner) is not None)
+            ):
+                yield from _errors(inner, depth + 1)
+
+
+def _parsed(text: str) -> Any:
+    """JSON objects and lists within a text; None for another text."""
+    start = re.search(r"[{\[]", text)
+    if start is None or len(text) > _MOST_BODY:
+        return None
+    try:
+        found, _ = json.JSONDecoder().raw_decode(text, start.start())
+    except (ValueError, RecursionError):
+        return None
+    return (
+        found
+        if isinstance(found, Mapping) or (isinstance(found, list) and found and isinstance(found[0], Mapping))
+        else None
+    )
+
+
+def _text(error: Mapping[str, Any]) -> str:
+    for name in ("message", "msg", "description", "error_description"):
+        if isinstance(text := error.get(name), str) and text.strip():
+            place = _name(error.get("loc"))
+            return f"{text} ({error.get('type')}: {place})" if place else text
+    return ""
+
+
+def _first(errors: list[Mapping[str, Any]], *names: str) -> str:
+    """The first value under one of these names that may be shown."""
+    values = (_name(error.get(name)) for name in names for error in errors)
+    return next((value for value in values if value), "")
+
+
+def _other_code(error: Mapping[str, Any], status: int | None) -> Any:
+    """An error's code, unless it is the HTTP status again."""
+    code = error.get("code")
+    return None if str(code) == str(status) else code
+
+
+def _name(value: Any) -> str:
+    """A type, code or parameter as it may be shown; empty for what is none."""
+    if isinstance(value, list | tuple) and all(isinstance(step, str | int) for step in value):  # pydantic's place
+        value = ".".join(str(step) for step in value if step != "body")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    text = str(value)
+    sound = len(text) <= _LONGEST_NAME and _NAME.fullmatch(text) and cleared(text) == text
+    return text if sound else ""

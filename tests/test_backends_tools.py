@@ -1,0 +1,74 @@
+"""Models whose class cannot be offered tools: they answer without, and commands still run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from agent.tools import Toolbox
+from agent.turns import Ask, Turns
+from backends import Backend, Backends, Health, Key, Options
+from memory.store import Store
+from runs.registry import Runs
+from settings import BackendSettings, Settings, ToolSettings
+from tests.calls import ended, of
+from tests.models import Talker
+
+
+class Raiser(Talker):
+    """Has `bind_tools`, which does nothing but raise."""
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+
+class OwnBackend(Backend):
+    """A kind written from scratch, over a class of LangChain's without `bind_tools`."""
+
+    kind = "own"
+    model_class: type[Talker] = Talker
+
+    def health(self, key: Key | None = None) -> Health:
+        return Health("ready")
+
+    def chat_model(self, options: Options, key: Key | None = None) -> Talker:
+        return self.model_class(text="hello there", pause=0)
+
+
+class RaiserBackend(OwnBackend):
+    model_class = Raiser
+
+
+def entries() -> dict[str, BackendSettings]:
+    def of_class(name: str, **more: Any) -> BackendSettings:
+        options = {"text": "hello there", "pause": 0}
+        return BackendSettings(name="A", kind="langchain", options=options, **{"class": name, **more})
+
+    return {
+        "langchain, no bind_tools": of_class("tests.models:Talker"),
+        "langchain, tools = true": of_class("tests.models:Talker", tools=True),
+        "langchain, raises": of_class("tests.test_backends_tools:Raiser"),
+        "langchain, raises, tools = true": of_class("tests.test_backends_tools:Raiser", tools=True),
+        "own": BackendSettings(name="A", kind="own"),
+        "own, tools = true": BackendSettings(name="A", kind="own", tools=True),
+        "own, raises": BackendSettings(name="A", kind="raiser"),
+    }
+
+
+@pytest.mark.parametrize("name", entries())
+async def test_a_class_without_tools_answers_without(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(__import__("backends").KINDS, "own", "tests.test_backends_tools:OwnBackend")
+    monkeypatch.setitem(__import__("backends").KINDS, "raiser", "tests.test_backends_tools:RaiserBackend")
+    tools = ToolSettings(enabled=["calculator", "clock"])
+    backends = Backends([entries()[name]])
+    turns = Turns(settings.model_copy(update={"tools": tools}), backends, store, Runs(), Toolbox(tools))
+    told = await ended(await turns.start(Ask("Hi", "anna")))
+    assert (told[-1]["type"], told[-1]["content"].strip()) == ("complete", "hello there")
+    (context,) = of(told, "context")
+    assert not context.get("tools"), "the panel shows no tools that nobody was offered"
+    assert not backends.first.chooses_tools
+    told = await ended(await turns.start(Ask("/calculator 17*23", "anna")))
+    assert of(told, "tool_end")[0]["output"].endswith("391")
+    assert told[-1]["type"] == "complete"
