@@ -22,7 +22,7 @@ class LangChainBackend(RemoteBackend):
     """The class is imported and built in the background; a failure disables the backend with its reason."""
 
     kind = "langchain"
-    uses = frozenset({"class", "options", "key", "key_field"})
+    uses = frozenset({"class", "options", "key", "key_field", "ignores"})
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
@@ -83,7 +83,7 @@ class LangChainBackend(RemoteBackend):
         self.max_tokens_field = next((name for name in _LONGEST_REPLY if name in fields), "")
         taken = {"system_prompt", *({"max_tokens"} if self.max_tokens_field else ())}
         self.knows_tools = type(model).bind_tools is not BaseChatModel.bind_tools
-        self.takes = frozenset(taken | ({"temperature"} & fields.keys()))
+        self.takes = frozenset(taken | ({"temperature"} & fields.keys())) - self.settings.ignored(self.model)
 
 
 def _package(error: ImportError) -> str:

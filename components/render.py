@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from backends import Backend, Backends, Health
+from backends import Backend, Backends, Health, Key, Offer
 from components.parts import parts_html
 from components.session import PageState
 from memory.messages import Message
@@ -28,6 +28,8 @@ _CODE = re.compile(
 _TAG = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 _IMAGE = re.compile(r"!(?=\[)")
 _SCRIPT_LINK = re.compile(r"\](?=\(\s*(?:javascript|vbscript|data):)", re.IGNORECASE)
+_FILTERED = 8
+"""Models from which on the dropdown can be searched by typing."""
 _NOTED = {"interrupted": "Interrupted: the server went away while this was written"}
 
 
@@ -93,6 +95,20 @@ def _backend_label(backend: Backend, health: Health) -> str:
     if not backend.is_model:
         return f"{backend.name} · no model"
     return backend.name if backend.ttft_s is None else f"{backend.name} · first token {backend.ttft_s:.1f} s"
+
+
+def render_models(backend: Backend, key: Key | None, model: str | None = None) -> Wire:
+    """The model dropdown for a backend: hidden where there is no choice; the default where a model is not offered."""
+    offers = backend.offers(key)
+    names = [offer.facts.name for offer in offers]
+    default = backend.with_model(None, key).model
+    value = model if model in names else default if default in names else None
+    choices = [(_model_label(offer), offer.facts.name) for offer in offers]
+    return gr.update(choices=choices, value=value, visible=len(offers) > 1, filterable=len(offers) > _FILTERED)
+
+
+def _model_label(offer: Offer) -> str:
+    return f"{offer.facts.name} · not available" if offer.problem else offer.facts.name
 
 
 def render_modes() -> list[tuple[str, str]]:
