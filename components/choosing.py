@@ -30,7 +30,7 @@ class Choosing:
     def _visitor(self, request: gr.Request) -> str | None:
         return self._identity.visitor(request.cookies or {})
 
-    async def on_choose(self, backend: str, model: str | None, request: gr.Request) -> Updates:
+    async def on_choose(self, backend: str, request: gr.Request, model: str | None = None) -> Updates:
         """For a backend or a model that was chosen. -> model, options, but for their values"""
         visitor = self._visitor(request)
         return self.model(backend, visitor, model), *self.options(backend, visitor, model=model)
@@ -51,13 +51,13 @@ class Choosing:
             one | ({"value": own[name]} if name in own else {}) for name, one in zip(PARAMETERS, drawn, strict=True)
         )
 
-    async def on_news(self, backend: str, model: str | None, request: gr.Request) -> Updates:
+    async def on_news(self, request: gr.Request, backend: str = "", model: str | None = None) -> Updates:
         """When there is news of a backend. -> backend, about, model"""
         visitor = self._visitor(request)
         backends = gr.update(choices=render_backends(self.backends, visitor))
         return backends, self.backends.listed(visitor), self.model(backend, visitor, model)
 
-    async def on_key(self, text: str, backend: str, model: str | None, request: gr.Request) -> Updates:
+    async def on_key(self, text: str, backend: str, request: gr.Request, model: str | None = None) -> Updates:
         """Takes a visitor's key, and tries it. -> backend, about, model, options"""
         visitor = self._visitor(request)
         try:
@@ -78,13 +78,13 @@ class Choosing:
                 warn(f"Your key is kept, but {chosen.name} is not ready: {health.reason.rstrip('.?')}.")
         except ChatError as e:
             warn(e.message)
-        return *await self.on_news(backend, model, request), *self.options(backend, visitor, model=model)
+        return *await self.on_news(request, backend, model), *self.options(backend, visitor, model=model)
 
-    async def on_forget_key(self, backend: str, model: str | None, request: gr.Request) -> Updates:
+    async def on_forget_key(self, backend: str, request: gr.Request, model: str | None = None) -> Updates:
         """-> backend, about, model, options"""
         visitor = self._visitor(request)
         self.backends.keys.forget(visitor, backend)
-        return *await self.on_news(backend, model, request), *self.options(backend, visitor, model=model)
+        return *await self.on_news(request, backend, model), *self.options(backend, visitor, model=model)
 
     def model(self, backend: str, visitor: str | None, model: str | None) -> Any:
         """The model dropdown for a backend."""

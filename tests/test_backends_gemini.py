@@ -147,11 +147,11 @@ class TestGemini(RemoteContract):
         assert second.at - first.at >= 0.3
         assert [e["phase"] for e in of(told, "status") if "Attempt 2 of 3" in e["content"]] == ["queued"]
 
-    async def test_the_model_is_asked_for_by_its_name(self, tmp_path: Path) -> None:
+    async def test_the_provider_is_asked_for_its_models(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 assert (await house.health()).ready
-        assert [request.path for request in server.requests] == ["/v1beta/models/test-model"]
+        assert [request.path for request in server.requests] == ["/v1beta/models?pageSize=1000"]
 
     def test_google_itself_is_asked_where_nothing_else_is_said(self, tmp_path: Path) -> None:
         backend = GeminiBackend(self.entry(GeminiServer(), base_url=None), Key(CANARY))
