@@ -12,9 +12,10 @@ import httpx
 from langchain_core.language_models import BaseChatModel
 
 from backends.base import BackendError, Health, Options, Reading, Template
+from backends.catalogs import read_list
 from backends.errors import retry_after
 from backends.keys import Key
-from backends.models import ModelList, joined, read_list
+from backends.models import ModelList, joined
 from backends.remote import RemoteBackend, Unusable, probed, read_body
 from runs.errors import ChatError
 from runs.tokens import guess

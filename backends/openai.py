@@ -10,9 +10,10 @@ import httpx
 from langchain_core.language_models import BaseChatModel
 
 from backends.base import BackendError, Health
+from backends.catalogs import read_list, with_props
 from backends.errors import retry_after
 from backends.keys import Key
-from backends.models import ModelList, read_list, with_props
+from backends.models import ModelList
 from backends.remote import RemoteBackend, Unusable, probed, read_body
 from runs.errors import ChatError
 from settings import BackendSettings

@@ -17,10 +17,11 @@ from typing import Any
 import httpx
 from langchain_core.language_models import BaseChatModel
 
-from backends.base import DEFAULT_CONTEXT, Backend, Health, Offer, Options
+from backends import offers
+from backends.base import Backend, Health, Offer, Options
 from backends.errors import limited
 from backends.keys import Key
-from backends.models import Model, ModelList, nearest
+from backends.models import ModelList
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -30,7 +31,7 @@ PROBE_S = 3.0
 _OLD_S = {"ready": 60.0, "unavailable": 60.0}
 """After how long an answer is looked up again, by the state that it told; others: `_SOON_S`."""
 _SOON_S = 5.0
-_CHOSEN, _NAME_CHARACTERS = 64, 200
+_CHOSEN = 64
 _UNKNOWN_LIMIT_S = 20.0
 """How long a rate limit is taken to last where the provider does not say."""
 
@@ -73,6 +74,7 @@ class RemoteBackend(Backend):
         self._accounts: weakref.WeakKeyDictionary[Key, Account] = weakref.WeakKeyDictionary()
         self._chosen: OrderedDict[str, RemoteBackend] = OrderedDict()
         """This backend with each model that was chosen lately."""
+        self._by_list = settings.models == "*"
 
     @abstractmethod
     def build(self, key: Key | None) -> BaseChatModel:
@@ -100,46 +102,47 @@ class RemoteBackend(Backend):
         health = self._account(key).health
         if health.until is not None and health.until <= time.time():
             return Health("ready")
-        return self._having_models(key) if health.ready else health
+        return offers.health(self.settings, self._listed(key)) if health.ready else health
 
     def offers(self, key: Key | None = None) -> Sequence[Offer]:
-        """The models that the entry lists, or that the provider does, by name."""
-        listed = self._account(key).models or ModelList()
+        entry, listed = self.settings, self._listed(key)
         return [
-            Offer(one, self._context(one), self._takes(one), listed.problem(one.name)) for one in self._offered(listed)
+            Offer(
+                one,
+                offers.context(entry, one),
+                offers.taken(entry, one, type(self).takes),
+                listed.problem(one.name),
+            )
+            for one in offers.offered(entry, listed)
         ]
-
-    def _offered(self, listed: ModelList) -> Sequence[Model]:
-        wanted = self.settings.models
-        if wanted is None:
-            return ()
-        if wanted == "*":
-            names = {model.name for model in listed.offered}
-            own = [Model(self.settings.model)] if self.settings.model and self.settings.model not in names else []
-            return [*own, *listed.offered]
-        return [listed.find(name) or Model(name) for name in wanted]
 
     def with_model(self, model: str | None, key: Key | None = None) -> Backend:
         """A copy that shares the accounts, and has the context and the options of the model."""
-        listed = self._account(key).models
+        listed = self._listed(key)
         if self.settings.models is None:
             self._describe(listed)
             return super().with_model(model, key)
         if model is None:
-            model = self._default(key)
-        elif listed is None and self.settings.models == "*":
-            pass  # checked when the list is there
-        elif model not in (names := [one.name for one in self._offered(listed or ModelList())]):
-            near = ", ".join(nearest(model[:_NAME_CHARACTERS], map(Model, names))) or "none at the moment"
-            raise ChatError("invalid_request", f"{self.name} offers no model {model[:60]!r}; it offers {near}.")
+            model = offers.default(self.settings, listed)
+        elif self._unlisted(key):
+            pass  # whether it is there is checked when the list is
+        elif refusal := offers.refusal(self.settings, listed, model):
+            raise ChatError("invalid_request", refusal)
         return self if model is None else self._with(model, listed)
 
-    def _with(self, model: str, listed: ModelList | None) -> Backend:
+    def _listed(self, key: Key | None) -> ModelList:
+        return self._account(key).models or ModelList()
+
+    def _unlisted(self, key: Key | None) -> bool:
+        """Whether the provider's list decides, and nobody has asked for it yet."""
+        return self._by_list and self._account(key).models is None
+
+    def _with(self, model: str, listed: ModelList) -> Backend:
         one = self._chosen.get(model)
         if one is None:
             one = type(self)(self.settings.model_copy(update={"model": model, "models": None}), self.key)
             one._accounts, one._keyless, one.line = self._accounts, self._keyless, self.line
-            one.choice = model
+            one.choice, one._by_list = model, self._by_list
             self._chosen[model] = one
             if len(self._chosen) > _CHOSEN:
                 self._chosen.popitem(last=False)
@@ -147,35 +150,12 @@ class RemoteBackend(Backend):
         one._describe(listed)
         return one
 
-    def _describe(self, listed: ModelList | None) -> None:
-        """Takes over what the provider says of the model; the settings' `context` stays the most."""
-        facts = listed.find(self.model) if listed and self.model else None
+    def _describe(self, listed: ModelList) -> None:
+        """Takes over what the provider says of the model."""
+        facts = listed.find(self.model) if self.model else None
         if facts and facts != self.facts:
-            self.facts, self.context, self.takes = facts, self._context(facts), self._takes(facts)
-
-    def _context(self, facts: Model) -> int:
-        return min([size for size in (self.settings.context, facts.context) if size], default=DEFAULT_CONTEXT)
-
-    def _takes(self, facts: Model) -> frozenset[str]:
-        return type(self).takes - self.settings.ignored(facts.name) - facts.ignores
-
-    def _default(self, key: Key | None) -> str | None:
-        """The model where none is chosen: the settings' own, or the first one where the provider has not got that."""
-        listed, own = self._account(key).models or ModelList(), self.settings.default_model
-        if own and not listed.problem(own):
-            return own
-        return next((one.name for one in self._offered(listed) if not listed.problem(one.name)), own)
-
-    def _having_models(self, key: Key | None) -> Health:
-        """Ready, or unavailable where the provider lists none of the models; the reason names what is missing."""
-        listed, wanted = self._account(key).models or ModelList(), self.settings.models
-        names = wanted if isinstance(wanted, list) else [self.model] if self.model else []
-        missing = [problem for name in names if (problem := listed.problem(name))]
-        if wanted == "*" and self._default(key) is None:
-            return Health("unavailable", "its server lists no chat models: name one in `model`")
-        if missing and len(missing) == len(names) and wanted != "*":
-            return Health("unavailable", missing[0])
-        return Health("ready", missing[0] if missing else "")
+            self.facts, self.context = facts, offers.context(self.settings, facts)
+            self.takes = offers.taken(self.settings, facts, type(self).takes)
 
     def look(self, key: Key | None = None) -> None:
         if self._key_missing(key):
@@ -220,14 +200,14 @@ class RemoteBackend(Backend):
             raise ChatError("missing_key", f"{self.name} is not ready: {self.health(key).reason}.")
         account = self._account(key)
         await self._built(account, key)
-        if account.models is None and self.settings.models == "*":
-            await self.look_now(key)  # which models there are is to be known
+        if self._unlisted(key):
+            await self.look_now(key)
         health = self.health(key)
         if health.state == "unavailable" and not account.unbuilt:
             health = await self.look_now(key)  # its server may have got the model meanwhile
         if health.state == "unavailable":
             raise ChatError("backend_unavailable", f"{self.name} is not available: {health.reason}")
-        if self.settings.models == "*" and self._default(key) is None:
+        if self.settings.models == "*" and offers.default(self.settings, self._listed(key)) is None:
             message = f"{self.name} could not be asked which models it has: {health.reason or 'try again'}"
             raise ChatError("backend_unavailable", message, retryable=True)
         if (wait := account.refused_until - time.time()) > 0:
@@ -281,7 +261,7 @@ class RemoteBackend(Backend):
             logger.info("backend %r: the probe failed: %s", self.name, type(e).__name__)
             told = self.error(e)
             found = Health("unreachable", self._reason(told) if told else f"it cannot be asked ({type(e).__name__})")
-        self._describe(account.models)
+        self._describe(self._listed(key))
         if account.health.state != "rate_limited" or self.health(key).state != "rate_limited":
             account.health = found
         if found.ready:

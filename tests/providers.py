@@ -206,6 +206,9 @@ class ProviderServer(Server):
 class OpenAIServer(ProviderServer):
     """`/v1/models` and `/v1/chat/completions`: OpenAI and the many servers that are compatible with it."""
 
+    props: Any = None
+    """What `/props` tells, as llama-server's does."""
+
     @property
     def base_url(self) -> str:
         return f"{self.url}/v1"
@@ -213,7 +216,7 @@ class OpenAIServer(ProviderServer):
     def told(self, path: str) -> Any:
         one = {"id": self.model, "object": "model", "created": 1, "owned_by": "tests", "max_model_len": self.context}
         listed = {"object": "list", "data": list(self.models) or [one]}
-        return {"/v1/models": listed, f"/v1/models/{self.model}": one}.get(path)
+        return {"/v1/models": listed, f"/v1/models/{self.model}": one, "/props": self.props}.get(path)
 
     def streams(self, request: Request) -> bool | None:
         return bool(request.body.get("stream")) if request.path == "/v1/chat/completions" else None

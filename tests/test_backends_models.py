@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.models import KEPT, OFFERED, Model, ModelList, joined, nearest, read_list, with_props
+from backends.catalogs import read_list, with_props
+from backends.models import KEPT, OFFERED, Model, ModelList, joined, nearest
 
 VLLM = {
     "object": "list",
