@@ -26,7 +26,10 @@ logger = logging.getLogger(__name__)
 _COUNTED, _COUNTED_AT_ONCE = 5000, 16
 _COUNT_S, _COUNT_AGAIN_S = 1.0, 60.0
 """How long a turn waits to have its texts counted, and for how long none does after that was in vain."""
-_NO_THINKING = re.compile(r"thinking.{0,40}not.{0,10}(enabled|supported)|not support.{0,20}thinking", re.I)
+_NO_THINKING = re.compile(
+    r"thinking(?! level).{0,40}not.{0,10}(enabled|supported)|not support.{0,20}thinking(?! level)", re.I
+)
+_LEVEL = re.compile(r"thinking.?level", re.I)
 _UNNAMED = "unnamed"
 """Until the provider has listed its models; requests go out with a model's own name."""
 _PAGES, _PAGE, _LISTED = 10, 1000, 4_000_000
@@ -79,6 +82,9 @@ class GeminiBackend(RemoteBackend):
     def error(self, exception: Exception) -> ChatError | None:
         """A model that does not think says so only when it is asked to show it: then it is asked without."""
         told = super().error(exception)
+        if told and told.code == "invalid_request" and _LEVEL.search(str(exception)):
+            message = f"{self.name} does not take the `thinking_level` in its `options`: name another one there."
+            return ChatError("invalid_request", message)
         if told and told.code == "invalid_request" and self._thinks and _NO_THINKING.search(str(exception)):
             self._thinks = False
             message = f"{self.name} shows no thinking; it is not asked to."

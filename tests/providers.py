@@ -320,7 +320,8 @@ class GeminiServer(ProviderServer):
         """What a Gemini 3 says of a request that it does not take."""
         if not isinstance(request.body, dict) or request.path.endswith(":countTokens"):
             return None
-        level = request.body.get("generationConfig", {}).get("thinkingConfig", {}).get("thinkingLevel", "low")
+        thinking = request.body.get("generationConfig", {}).get("thinkingConfig", {})
+        level = thinking.get("thinkingLevel") or thinking.get("thinking_level") or "low"
         if level.lower() not in ("low", "medium", "high"):
             return f"Thinking level {level} is not supported for this model."
         contents = request.body["contents"]
