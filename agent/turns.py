@@ -202,8 +202,8 @@ class Turns:
         last = run.log.entries[-1].event
         if run.discarded or (isinstance(last, events.Stopped) and last.reason == "shutdown"):
             return
-        backend = turn.chain[0]
-        key = self.backends.key(backend, turn.visitor)
+        key = self.backends.key(turn.chain[0], turn.visitor)
+        backend = turn.chain[0].with_model(None, key)
         self.summarizer.begin(Job(run.conversation_id, reply.id, backend, key, turn.tuning))
 
     def try_out(self, turn: Prepared) -> LiveRun:

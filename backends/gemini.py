@@ -131,11 +131,8 @@ class GeminiBackend(RemoteBackend):
     async def probe(self, key: Key | None) -> Health:
         """Asks for the list of models, https://ai.google.dev/api/models#method:-models.list, page by page."""
         assert key is not None
-        headers, query, url = (
-            {"x-goog-api-key": key.reveal()},
-            {"pageSize": str(_PAGE)},
-            f"{self._address}/v1beta/models",
-        )
+        url, headers = f"{self._address}/v1beta/models", {"x-goog-api-key": key.reveal()}
+        query = {"pageSize": str(_PAGE)}
         pages, left, token = list[ModelList](), _LISTED, None
         async with await asyncio.to_thread(httpx.AsyncClient, timeout=None) as client:
             while token != "" and len(pages) < _PAGES:
@@ -152,5 +149,5 @@ class GeminiBackend(RemoteBackend):
                 page, token = read_list(text, prefix="models/")
                 pages.append(page)
                 query["pageToken"] = token
-        self._account(key).models = joined(pages, complete=token == "")
+        self.remember(key, joined(pages, complete=token == ""))
         return found

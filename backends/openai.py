@@ -111,7 +111,7 @@ class OpenAIBackend(RemoteBackend):
             listed = ModelList() if text is None else (await asyncio.to_thread(read_list, text))[0]
             if listed.any_name:
                 listed = await self._with_props(client, headers, listed)
-        self._account(key).models = listed
+        self.remember(key, listed)
         return found
 
     async def _with_props(self, client: httpx.AsyncClient, headers: dict[str, str], listed: ModelList) -> ModelList:

@@ -130,6 +130,11 @@ class RemoteBackend(Backend):
             raise ChatError("invalid_request", refusal)
         return self if model is None else self._with(model, listed)
 
+    def remember(self, key: Key | None, listed: ModelList) -> None:
+        """Keeps what the provider listed for a key; accounts with equal lists share one, since it can be long."""
+        known = (account.models for account in (self._keyless, *self._accounts.values()))
+        self._account(key).models = next((one for one in known if one == listed), listed)
+
     def _listed(self, key: Key | None) -> ModelList:
         return self._account(key).models or ModelList()
 

@@ -86,10 +86,10 @@ class Choosing:
         self.backends.keys.forget(visitor, backend)
         return *await self.on_news(request, backend, model), *self.options(backend, visitor, model=model)
 
-    def model(self, backend: str, visitor: str | None, model: str | None) -> Any:
+    def model(self, backend: str, visitor: str | None, model: str | None, *, opened: bool = False) -> Any:
         """The model dropdown for a backend."""
         named = self._named(backend)
-        return render_models(named, self.backends.key(named, visitor), model)
+        return render_models(named, self.backends.key(named, visitor), model, opened=opened)
 
     def _named(self, backend: str) -> Backend:
         return next((b for b in self.backends if b.name == backend), self.backends.first)

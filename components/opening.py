@@ -113,7 +113,7 @@ class Opening:
             gr.update(choices=render_backends(backends, visitor), value=backend),
             memory,
             backends.listed(visitor),
-            self._choosing.model(backend, visitor, tuning.model),
+            self._choosing.model(backend, visitor, tuning.model, opened=True),
             *self._choosing.options(backend, visitor, tuning),
             *render_parameters(memory, self._memory, tuning),
         )

@@ -97,14 +97,21 @@ def _backend_label(backend: Backend, health: Health) -> str:
     return backend.name if backend.ttft_s is None else f"{backend.name} · first token {backend.ttft_s:.1f} s"
 
 
-def render_models(backend: Backend, key: Key | None, model: str | None = None) -> Wire:
-    """The model dropdown for a backend: hidden where there is no choice; the default where a model is not offered."""
+def render_models(backend: Backend, key: Key | None, model: str | None, *, opened: bool = False) -> Wire:
+    """The model dropdown for a backend: hidden where there is no choice; the default where a model is not offered.
+
+    `model` is what the dropdown shows. It is only replaced where it has to be, since a visitor may have chosen another
+    one meanwhile; a page that is `opened` is given its value.
+    """
     offers = backend.offers(key)
     names = [offer.facts.name for offer in offers]
     default = backend.with_model(None, key).model
     value = model if model in names else default if default in names else None
     choices = [(_model_label(offer), offer.facts.name) for offer in offers]
-    return gr.update(choices=choices, value=value, visible=len(offers) > 1, filterable=len(offers) > _FILTERED)
+    drawn: dict[str, Any] = {"choices": choices, "visible": len(offers) > 1, "filterable": len(offers) > _FILTERED}
+    if opened or value != model:
+        drawn["value"] = value
+    return gr.update(**drawn)
 
 
 def _model_label(offer: Offer) -> str:

@@ -143,3 +143,13 @@ def test_the_keyboard_chooses_a_model(chat: Chat) -> None:
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('#model input').value === 'second'")
     about(chat, "Model second")
+
+
+def test_memory_modes_are_compared_for_the_chosen_model(chat: Chat) -> None:
+    page = chat.page
+    chat.choose("model", "second")
+    about(chat, "Model second")
+    chat.type("Hello")
+    with page.expect_request(lambda request: request.url.endswith("/context")) as asked:
+        page.evaluate("window.glassboxCompare()")
+    assert (asked.value.post_data_json["backend"], asked.value.post_data_json["model"]) == ("Many", "second")
