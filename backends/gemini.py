@@ -133,9 +133,9 @@ class GeminiBackend(RemoteBackend):
         assert key is not None
         url, headers = f"{self._address}/v1beta/models", {"x-goog-api-key": key.reveal()}
         query = {"pageSize": str(_PAGE)}
-        pages, left, token = list[ModelList](), _LISTED, None
+        pages, left, more = list[ModelList](), _LISTED, True
         async with await asyncio.to_thread(httpx.AsyncClient, timeout=None) as client:
-            while token != "" and len(pages) < _PAGES:
+            while more and len(pages) < _PAGES:
                 async with client.stream("GET", url, params=query, headers=headers) as answer:
                     # 400 is how Google says that a key is none
                     status = 401 if answer.status_code == 400 and not pages else answer.status_code
@@ -146,8 +146,8 @@ class GeminiBackend(RemoteBackend):
                 if text is None:
                     break
                 left -= len(text)
-                page, token = read_list(text, prefix="models/")
+                page, query["pageToken"] = read_list(text, prefix="models/")
                 pages.append(page)
-                query["pageToken"] = token
-        self.remember(key, joined(pages, complete=token == ""))
+                more = bool(query["pageToken"])
+        self.remember(key, joined(pages, complete=not more))
         return found
