@@ -104,10 +104,12 @@ def render_models(backend: Backend, key: Key | None, model: str | None, *, opene
     one meanwhile; a page that is `opened` is given its value.
     """
     offers = backend.offers(key)
-    names = [offer.facts.name for offer in offers]
+    choices = [(_model_label(offer), offer.facts.name) for offer in offers]
+    if model and not offers and backend.settings.models:
+        choices = [(model, model)]  # a conversation's own, until the provider's list is there
+    names = [name for _, name in choices]
     default = backend.with_model(None, key).model
     value = model if model in names else default if default in names else None
-    choices = [(_model_label(offer), offer.facts.name) for offer in offers]
     drawn: dict[str, Any] = {"choices": choices, "visible": len(offers) > 1, "filterable": len(offers) > _FILTERED}
     if opened or value != model:
         drawn["value"] = value

@@ -100,3 +100,23 @@ async def test_news_of_the_list_is_drawn(page: Page, house: House, server: OpenA
     assert "value" not in model, "the choice stays"
     assert model["choices"] == [("first", "first"), ("second · not available", "second")]
     assert [one["ready"] for one in listed[0]["models"]] == [True, False]
+
+
+async def test_a_conversation_keeps_its_model_while_the_list_is_not_there_yet(
+    server: OpenAIServer, tmp_path: Path, identity: Identity
+) -> None:
+    entry = BackendSettings(name="All", kind="openai", base_url=server.base_url, models="*")
+    async with housed(tmp_path, entry) as house:
+        page = Page(Handlers(house.turns, identity), cookie(identity))
+        await house.backend.look_now()
+        page.tuning = chosen("second")
+        await page.send("Hi", backend="All")
+    async with housed(tmp_path, entry) as house:  # the next process
+        again = Page(Handlers(house.turns, identity), page.request.cookies[COOKIE])
+        shown = (await again.load(conversation=str(page.state.conversation_id)))[MODEL]
+        assert (shown["value"], shown["choices"], shown["visible"]) == ("second", [("second", "second")], False)
+        again.tuning = chosen(shown["value"])
+        await again.send("Still?", backend="All")
+        *_, shown = await again.handlers.choosing.on_news(again.request, "All", "second")
+        assert ("value" in shown, len(shown["choices"]), shown["visible"]) == (False, 2, True)
+    assert [request.body["model"] for request in asked_for_replies(server)] == ["second", "second"]
