@@ -10,13 +10,16 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 MemoryMode = Literal["none", "full", "window", "tokens", "summary", "recall"]
+_IGNORABLE = ("temperature", "max_tokens")
+_MODELS, _MODEL_CHARACTERS = 200, 200
 
 _FILE = "glassbox.toml"
 _LOOPBACK = ["127.0.0.1", "::1"]
@@ -34,6 +37,11 @@ class SettingsError(Exception):
     """The message is for the person who starts the app."""
 
 
+def _is_model_name(name: Any) -> bool:
+    """Whether it is one line of text without blanks around it."""
+    return isinstance(name, str) and name.isprintable() and name == name.strip() and 0 < len(name) <= _MODEL_CHARACTERS
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -45,7 +53,18 @@ class BackendSettings(_Section):
     kind: Annotated[str, Field(min_length=1)]
     """One of `backends.KINDS`, which is checked there."""
     model: str | None = None
-    """local: "bundled", the path of a .gguf file, or hf:OWNER/REPO/FILE.gguf; gemini, openai: the provider's name."""
+    """local: "bundled", the path of a .gguf file, or hf:OWNER/REPO/FILE.gguf; gemini, openai: the provider's name.
+
+    With `models`, the default: the model that is used until a visitor chooses another one.
+    """
+    models: list[str] | Literal["*"] | None = None
+    """gemini, openai: the models that a visitor may choose among; "*" stands for all chat models that the provider
+    lists. `model = [...]` and `model = "*"` are short for it.
+    """
+    ignores: list[str] | dict[str, list[str]] = []
+    """gemini, openai, langchain: the options that the model ignores. They are not sent, and the page says so. A table
+    names them by model: `{ "family-3*" = ["temperature"] }`, where `*` stands for any characters.
+    """
     key: str | None = None
     """The name of the environment variable that holds the key; without it visitors may bring their own."""
     key_field: str | None = None
@@ -84,6 +103,55 @@ class BackendSettings(_Section):
     """US dollars for a million tokens, read and written; only to be shown."""
     fallback: str | None = None
     """The backend that answers instead where this one fails before its first token."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_out(cls, entry: Any) -> Any:
+        """`model = [...]` and `model = "*"` as `models`."""
+        model = entry.get("model") if isinstance(entry, dict) and "models" not in entry else None
+        if model == "*" or isinstance(model, list):
+            return {name: value for name, value in entry.items() if name != "model"} | {"models": model}
+        return entry
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _listed_once(cls, models: Any) -> Any:
+        if models == "*":
+            return models
+        if not isinstance(models, list) or not 1 <= len(models) <= _MODELS or not all(map(_is_model_name, models)):
+            raise ValueError(f'found {models!r}, allowed: "*", or a list of 1 to {_MODELS} names of models')
+        if twice := next((name for name in models if models.count(name) > 1), None):
+            raise ValueError(f"{twice!r} is listed twice")
+        return models
+
+    @field_validator("ignores", mode="before")
+    @classmethod
+    def _options(cls, ignores: Any) -> Any:
+        lists = list(ignores.values()) if isinstance(ignores, dict) else [ignores]
+        if not all(isinstance(names, list) and all(name in _IGNORABLE for name in names) for names in lists):
+            options = " or ".join(f'["{name}"]' for name in _IGNORABLE)
+            table = '{ "family-3*" = ["temperature"] }'
+            raise ValueError(f"found {ignores!r}, allowed: {options}, or a table such as {table}")
+        return ignores
+
+    @model_validator(mode="after")
+    def _default_is_listed(self) -> Self:
+        if isinstance(self.models, list) and self.model is not None and self.model not in self.models:
+            names = ", ".join(map(repr, self.models))
+            raise ValueError(f"model: found {self.model!r}, allowed: one of `models`, {names}")
+        return self
+
+    @property
+    def default_model(self) -> str | None:
+        """The model that is used where no other is chosen; None for the first one that the provider lists."""
+        return self.model or (self.models[0] if isinstance(self.models, list) else None)
+
+    def ignored(self, model: str | None) -> frozenset[str]:
+        """The options that a model ignores."""
+        if isinstance(self.ignores, list):
+            return frozenset(self.ignores)
+        name = (model or "").removeprefix("models/")
+        return frozenset(o for pattern, names in self.ignores.items() if fnmatchcase(name, pattern) for o in names)
 
     @field_validator("name")
     @classmethod

@@ -30,6 +30,7 @@ _LOADING_S = 0.5
 async def answer(settings: Settings, run: LiveRun, backend: Backend, key: Key | None, turn: Turn, kit: Kit) -> None:
     """Lets a backend answer, and lets it learn from how that went. Raises ChatError for what it knows to be its own."""
     await _wait_ready(run, backend, key)
+    backend = backend.with_model(None, key)  # with what the provider has said of its models meanwhile
     begun, given = time.time(), None
     try:
         options, kit = options_of(backend, turn.tuning, settings.limits), kit_on(backend, kit)
@@ -63,9 +64,10 @@ def _words(run: LiveRun, turn: Turn, given: Given | None) -> list[str]:
 
 
 def options_of(backend: Backend, tuning: Tuning, limits: LimitSettings) -> Options:
-    """What a backend is asked for: at most half of its context is for the reply."""
-    most = tuning.max_tokens or limits.reply_tokens
-    return Options(min(most, backend.context // 2), tuning.temperature)
+    """What a backend is asked for: at most half of its context is for the reply, and no more than its model writes."""
+    most = min(tuning.max_tokens or limits.reply_tokens, backend.facts.reply or limits.reply_tokens)
+    temperature = tuning.temperature if "temperature" in backend.takes else None
+    return Options(min(most, backend.context // 2), temperature)
 
 
 def kit_on(backend: Backend, kit: Kit) -> Kit:

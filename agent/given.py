@@ -98,7 +98,8 @@ async def give(
     if mode.searches:
         older, most = history[: recent_from(history, limits)], _SEARCHED * limits.recall_turns
         past = replace(past, matches=await asyncio.to_thread(loaded.index.search, older, asked.text, most))
-    past = await counted(backend, mode, past, limits, loaded.read.setdefault(backend.name, {}), key)
+    known = loaded.read.setdefault(f"{backend.name}\n{backend.model or ''}", {})
+    past = await counted(backend, mode, past, limits, known, key)
     view = mode.select(past, limits)
     messages = [
         *_system(system.text, view.summary),

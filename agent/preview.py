@@ -33,6 +33,7 @@ async def preview(turns: Turns, ask: Ask, message_id: str | None = None) -> JSON
     limits = limits_of(turns.settings.memory, tuning, given.room, 0)
     return {
         "backend": backend.name,
+        "model": backend.choice,
         "memory": prepared.mode.name,
         "parameters": {name: getattr(limits, name) for name in prepared.mode.parameters},
         **told,

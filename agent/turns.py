@@ -28,7 +28,7 @@ from memory.histories import Histories, History
 from memory.linear import Mirror
 from memory.messages import Message, Role, Summary, Tuning
 from memory.modes import Mode, get_mode
-from memory.store import Store
+from memory.store import Conversation, Store
 from runs import events
 from runs.asker import Asker
 from runs.errors import ChatError
@@ -116,14 +116,15 @@ class Turns:
         mode = get_mode(ask.memory or self.settings.memory.default)
         tuning = checked_tuning(ask.tuning or kept or Tuning(), self.settings.limits)
         kit = self._kit(text, ask.visitor, tuning)
-        return Prepared(text, Asker(ask.visitor, ask.address), self.backends.chain(backend), mode, tuning, kit)
+        chain = self.backends.chain(backend, tuning.model, ask.visitor)
+        return Prepared(text, Asker(ask.visitor, ask.address), chain, mode, tuning, kit)
 
     async def start(self, ask: Ask) -> LiveRun:
         """Checks and stores the message, and starts its run. Raises ChatError, and then nothing has happened."""
         owner, kept = ask.visitor, None
         if ask.conversation_id:
             found = await self.store.conversation(ask.conversation_id, ask.visitor)
-            owner, kept = found.owner, self.kept(found.tuning)
+            owner, kept = found.owner, self.kept(found, ask.backend or self.backends.first.name, ask.visitor)
             if earlier_id := ask.again or ask.instead_of:
                 earlier = await self.store.message(found.id, earlier_id)
                 if earlier.role != "user":
@@ -201,8 +202,8 @@ class Turns:
         last = run.log.entries[-1].event
         if run.discarded or (isinstance(last, events.Stopped) and last.reason == "shutdown"):
             return
-        backend = turn.chain[0]
-        key = self.backends.key(backend, turn.visitor)
+        key = self.backends.key(turn.chain[0], turn.visitor)
+        backend = turn.chain[0].with_model(None, key)
         self.summarizer.begin(Job(run.conversation_id, reply.id, backend, key, turn.tuning))
 
     def try_out(self, turn: Prepared) -> LiveRun:
@@ -243,6 +244,7 @@ class Turns:
             owner=owner,
             lifetime=self._lifetime,
             asker=turn.asker,
+            model=turn.chain[0].choice,
         )
 
     async def delete(self, conversation_id: str) -> None:
@@ -255,9 +257,23 @@ class Turns:
             await self.store.delete(conversation_id)
         self.histories.forget(conversation_id)
 
-    def kept(self, tuning: Tuning) -> Tuning:
-        """A conversation's tuning, without tools that have been turned off since."""
-        return tuning if tuning.tools is None else replace(tuning, tools=tuple(self.toolbox.known(tuning.tools)))
+    def kept(self, conversation: Conversation, backend: str | None, visitor: str | None) -> Tuning:
+        """A conversation's tuning for this backend, without tools and a model that are not offered any more."""
+        tuning = conversation.tuning
+        if tuning.tools is not None:
+            tuning = replace(tuning, tools=tuple(self.toolbox.known(tuning.tools)))
+        if tuning.model is not None:
+            tuning = replace(tuning, model=self._kept_model(conversation, backend, visitor))
+        return tuning
+
+    def _kept_model(self, conversation: Conversation, backend: str | None, visitor: str | None) -> str | None:
+        if backend is None or backend != conversation.backend:
+            return None
+        try:
+            self.backends.chosen(self.backends.get(backend), conversation.tuning.model, visitor)
+        except ChatError:
+            return None
+        return conversation.tuning.model
 
     def _check_key(self, turn: Prepared) -> None:
         """Refuses at once what could not be answered."""

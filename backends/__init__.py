@@ -13,12 +13,12 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
-from backends.base import OPTIONS, Backend, BackendError, Health, Options
+from backends.base import OPTIONS, Backend, BackendError, Health, Offer, Options
 from backends.keys import Key, Keys
 from runs.errors import ChatError
 from settings import BackendSettings, SettingsError
 
-__all__ = ["KINDS", "OPTIONS", "Backend", "BackendError", "Backends", "Health", "Key", "Keys", "Options"]
+__all__ = ["KINDS", "OPTIONS", "Backend", "BackendError", "Backends", "Health", "Key", "Keys", "Offer", "Options"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class Backends:
 
     def _told(self, backend: Backend, visitor: str | None) -> dict[str, Any]:
         key, health = self.key(backend, visitor), self.health(backend, visitor)
+        used = backend.with_model(None, key)
         return {
             "name": backend.name,
             "kind": backend.kind,
@@ -103,18 +104,26 @@ class Backends:
             "until": health.until,
             "ttft_s": backend.ttft_s,
             "key": _whose(key) if backend.settings.key_name else None,
-            "takes": [name for name in OPTIONS if name in backend.takes],
+            "takes": [name for name in OPTIONS if name in used.takes],
             "fallback": backend.settings.fallback,
-            "context": backend.context,
+            "model": used.model,
+            "models": [_model(offered) for offered in backend.offers(key)],
+            "context": used.context,
+            "thinking": used.facts.thinking,
+            "images": used.facts.images,
             "about": backend.about,
             "prompts": backend.prompts,
         }
 
-    def chain(self, backend: Backend) -> list[Backend]:
-        """A backend, its fallback, the fallback's own, and so on."""
-        found = [backend]
+    def chosen(self, backend: Backend, model: str | None, visitor: str | None) -> Backend:
+        """A backend with a model that a visitor chose, or its default. Raises ChatError for one that it has not."""
+        return backend.with_model(model, self.key(backend, visitor))
+
+    def chain(self, backend: Backend, model: str | None = None, visitor: str | None = None) -> list[Backend]:
+        """A backend with the chosen model, its fallback with the default one, the fallback's own, and so on."""
+        found = [self.chosen(backend, model, visitor)]
         while found[-1].settings.fallback:
-            found.append(self._backends[found[-1].settings.fallback])
+            found.append(self.chosen(self._backends[found[-1].settings.fallback], None, visitor))
         return found
 
     async def open(self) -> None:
@@ -124,6 +133,18 @@ class Backends:
     async def close(self) -> None:
         for backend in self:
             await backend.close()
+
+
+def _model(offer: Offer) -> dict[str, Any]:
+    return {
+        "name": offer.facts.name,
+        "ready": not offer.problem,
+        "reason": offer.problem or None,
+        "context": offer.context,
+        "takes": [name for name in OPTIONS if name in offer.takes],
+        "thinking": offer.facts.thinking,
+        "images": offer.facts.images,
+    }
 
 
 def _whose(key: Key | None) -> str:

@@ -15,6 +15,7 @@ from langchain_core.tools import BaseTool
 
 from backends.errors import explain
 from backends.keys import Key
+from backends.models import Model
 from runs.errors import ChatError
 from runs.line import Line
 from runs.tokens import guess
@@ -22,6 +23,8 @@ from settings import BackendSettings
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_CONTEXT = 8192
+"""Tokens of prompt and reply together, where neither the settings nor the provider say."""
 PROGRESS = "prompt_progress"
 """Name of the custom event by which a model tells how far it has read: {"read": tokens, "total": tokens}."""
 
@@ -52,6 +55,19 @@ class Health:
     @property
     def ready(self) -> bool:
         return self.state == "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One of the models that a visitor may choose among: what the provider says of it, and what holds for it here."""
+
+    facts: Model
+    context: int
+    """The most tokens of prompt and reply together."""
+    takes: frozenset[str]
+    """Those of `OPTIONS` that make a difference to it."""
+    problem: str = ""
+    """Why it cannot be used, such as that the provider has it no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +145,13 @@ class Backend(ABC):
         """`key` is the operator's. Raises BackendError for settings that cannot work."""
         self.settings, self.key = settings, key
         self.name = settings.name
-        self.context = settings.context or 8192
+        self.model: str | None = None
+        """The provider's name of its model; None where the kind has no provider, or the provider's list decides."""
+        self.choice: str | None = None
+        """The same where a visitor can choose among several."""
+        self.facts = Model("")
+        """What the provider says of its model."""
+        self.context = settings.context or DEFAULT_CONTEXT
         """The most tokens of prompt and reply together."""
         self.timeout = settings.timeout or self.timeout_s
         self.ttft_s: float | None = None
@@ -149,7 +171,8 @@ class Backend(ABC):
     @property
     def chooses_tools(self) -> bool:
         """Whether its model is offered tools; else they are run by the visitor's word only."""
-        return self.binds_tools and (self.knows_tools if self.settings.tools is None else self.settings.tools)
+        known = self.knows_tools and self.facts.tools is not False
+        return self.binds_tools and (known if self.settings.tools is None else self.settings.tools)
 
     def check_tools(self, model: BaseChatModel, tools: Sequence[BaseTool]) -> None:
         """Finds out, by a turn's model, whether its class can be offered tools: many of LangChain's cannot."""
@@ -162,6 +185,17 @@ class Backend(ABC):
             self.binds_tools = False
         except Exception as e:  # whatever stands in the way is raised again by the turn itself, and explained there
             logger.debug("backend %r: %s", self.name, type(e).__name__)
+
+    def offers(self, key: Key | None = None) -> Sequence[Offer]:
+        """The models that a visitor with this key may choose among; empty where there is no choice."""
+        return ()
+
+    def with_model(self, model: str | None, key: Key | None = None) -> "Backend":
+        """The backend with one of its models, the default for None. Raises ChatError for a model that it has not."""
+        if model is not None and model != self.model:
+            message = f"{self.name} offers no model {model[:60]!r}: it has one model, so leave `model` out."
+            raise ChatError("invalid_request", message)
+        return self
 
     @abstractmethod
     def health(self, key: Key | None = None) -> Health:

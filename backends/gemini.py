@@ -12,9 +12,11 @@ import httpx
 from langchain_core.language_models import BaseChatModel
 
 from backends.base import BackendError, Health, Options, Reading, Template
+from backends.catalogs import read_list
 from backends.errors import retry_after
 from backends.keys import Key
-from backends.remote import RemoteBackend, Unusable, probed
+from backends.models import ModelList, joined
+from backends.remote import RemoteBackend, Unusable, probed, read_body
 from runs.errors import ChatError
 from runs.tokens import guess
 from settings import BackendSettings
@@ -24,25 +26,33 @@ logger = logging.getLogger(__name__)
 _COUNTED, _COUNTED_AT_ONCE = 5000, 16
 _COUNT_S, _COUNT_AGAIN_S = 1.0, 60.0
 """How long a turn waits to have its texts counted, and for how long none does after that was in vain."""
-_NO_THINKING = re.compile(r"thinking.{0,40}not.{0,10}(enabled|supported)|not support.{0,20}thinking", re.I)
+_NO_THINKING = re.compile(
+    r"thinking(?! level).{0,40}not.{0,10}(enabled|supported)|not support.{0,20}thinking(?! level)", re.I
+)
+_LEVEL = re.compile(r"thinking.?level", re.I)
+_UNNAMED = "unnamed"
+"""Until the provider has listed its models; requests go out with a model's own name."""
+_PAGES, _PAGE, _LISTED = 10, 1000, 4_000_000
+"""Pages of the list of models that are read, models of one, and bytes of all."""
 _GOOGLE = "https://generativelanguage.googleapis.com"
 
 
 class GeminiBackend(RemoteBackend):
     kind = "gemini"
-    uses = frozenset({"model", "key", "base_url", "options"})
+    uses = frozenset({"model", "models", "ignores", "key", "base_url", "options"})
     max_tokens_field = "max_output_tokens"
+    model_field = "model"
     template = Template(prompted=0, bare=0, user=0, assistant=0)
     """Google counts texts alone."""
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
-        if not settings.model:
-            raise BackendError("model: missing; for example 'gemini-2.5-flash'")
+        if not (settings.model or settings.models):
+            raise BackendError("model: missing; name the model as Google does")
         if own := settings.options.keys() & {"api_key", "google_api_key", "base_url", "model"}:
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
         self._address = settings.base_url or _GOOGLE
-        self._resource = f"{self._address}/v1beta/models/{settings.model.removeprefix('models/')}"
+        self._resource = f"{self._address}/v1beta/models/{(self.model or '').removeprefix('models/')}"
         self._counted: OrderedDict[str, int] = OrderedDict([("", 0)])
         self._count_again = 0.0
         self._thinks = True
@@ -52,7 +62,7 @@ class GeminiBackend(RemoteBackend):
 
         assert key is not None
         wanted = {
-            "model": self.settings.model,
+            "model": self.model or _UNNAMED,
             "api_key": key.reveal(),
             # always given: else variables would send the key elsewhere, or put it into the environment
             "base_url": self._address,
@@ -72,6 +82,9 @@ class GeminiBackend(RemoteBackend):
     def error(self, exception: Exception) -> ChatError | None:
         """A model that does not think says so only when it is asked to show it: then it is asked without."""
         told = super().error(exception)
+        if told and told.code == "invalid_request" and _LEVEL.search(str(exception)):
+            message = f"{self.name} does not take the `thinking_level` in its `options`: name another one there."
+            return ChatError("invalid_request", message)
         if told and told.code == "invalid_request" and self._thinks and _NO_THINKING.search(str(exception)):
             self._thinks = False
             message = f"{self.name} shows no thinking; it is not asked to."
@@ -116,11 +129,25 @@ class GeminiBackend(RemoteBackend):
             self._counted.popitem(last=False)
 
     async def probe(self, key: Key | None) -> Health:
+        """Asks for the list of models, https://ai.google.dev/api/models#method:-models.list, page by page."""
         assert key is not None
+        url, headers = f"{self._address}/v1beta/models", {"x-goog-api-key": key.reveal()}
+        query = {"pageSize": str(_PAGE)}
+        pages, left, more = list[ModelList](), _LISTED, True
         async with await asyncio.to_thread(httpx.AsyncClient, timeout=None) as client:
-            answer = await client.get(self._resource, headers={"x-goog-api-key": key.reveal()})
-        if answer.status_code == 404:
-            return Health("unavailable", f"Google has no model {self.settings.model!r}: check the `model` setting")
-        if answer.status_code == 400:  # how Google says that a key is none
-            return probed(self.name, key, 401)
-        return probed(self.name, key, answer.status_code, retry_after(answer))
+            while more and len(pages) < _PAGES:
+                async with client.stream("GET", url, params=query, headers=headers) as answer:
+                    # 400 is how Google says that a key is none
+                    status = 401 if answer.status_code == 400 and not pages else answer.status_code
+                    found = probed(self.name, key, status, retry_after(answer))
+                    if not found.ready:
+                        return found
+                    text = await read_body(answer, left) if status == 200 else None
+                if text is None:
+                    break
+                left -= len(text)
+                page, query["pageToken"] = read_list(text, prefix="models/")
+                pages.append(page)
+                more = bool(query["pageToken"])
+        self.remember(key, joined(pages, complete=not more))
+        return found

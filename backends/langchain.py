@@ -22,7 +22,7 @@ class LangChainBackend(RemoteBackend):
     """The class is imported and built in the background; a failure disables the backend with its reason."""
 
     kind = "langchain"
-    uses = frozenset({"class", "options", "key", "key_field", "thinking"})
+    uses = frozenset({"class", "options", "key", "key_field", "thinking", "ignores"})
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
@@ -66,6 +66,11 @@ class LangChainBackend(RemoteBackend):
         logger.error("backend %r failed", self.name, exc_info=exception)
         return ChatError("backend_unavailable", f"{self.name} failed ({type(exception).__name__}): try again.")
 
+    def _named(self) -> str | None:
+        """The model's name, where the options say it."""
+        name = self.settings.options.get("model")
+        return name if isinstance(name, str) else None
+
     def _key_field(self, kind: type[BaseChatModel]) -> str:
         """The constructor's name for the key: `key_field`, else the field that `lc_secrets` maps to the variable."""
         field = self.settings.key_field or _secret_field(kind, str(self.settings.key))
@@ -83,7 +88,7 @@ class LangChainBackend(RemoteBackend):
         self.max_tokens_field = next((name for name in _LONGEST_REPLY if name in fields), "")
         taken = {"system_prompt", *({"max_tokens"} if self.max_tokens_field else ())}
         self.knows_tools = type(model).bind_tools is not BaseChatModel.bind_tools
-        self.takes = frozenset(taken | ({"temperature"} & fields.keys()))
+        self.takes = frozenset(taken | ({"temperature"} & fields.keys())) - self.settings.ignored(self._named())
 
 
 def _package(error: ImportError) -> str:

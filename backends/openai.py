@@ -12,11 +12,13 @@ import httpx
 from langchain_core.language_models import BaseChatModel
 
 from backends.adaptation import Adaptation
-from backends.base import OPTIONS, BackendError, Health, Options
+from backends.base import BackendError, Health, Options
+from backends.catalogs import read_list, with_props
 from backends.errors import retry_after
 from backends.keys import Key
+from backends.models import ModelList
 from backends.openai_request import RequestShape
-from backends.remote import RemoteBackend, Unusable, probed, refused
+from backends.remote import RemoteBackend, Unusable, probed, read_body, refused
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -28,26 +30,29 @@ _NO_TOOLS = re.compile(
 )
 """As Ollama, vLLM, llama.cpp, OpenRouter and others say it."""
 _WITHOUT_S = 3600.0
-_LISTED = 2_000_000
-"""Bytes of a list of models that are read."""
+_UNNAMED = "unnamed"
+"""Until the provider has listed its models; requests go out with a model's own name."""
+_LISTED, _PROPS = 4_000_000, 1_000_000
+"""Bytes that are read of a list of models, and of a llama-server's properties."""
 
 
 class OpenAIBackend(RemoteBackend):
     kind = "openai"
-    uses = frozenset({"model", "key", "base_url", "options", "thinking"}) | {
+    uses = frozenset({"model", "models", "ignores", "key", "base_url", "options", "thinking"}) | {
         *("headers", "query", "extra_body", "fields", "system_role"),
     }
+    model_field = "model_name"
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
-        if not settings.model:
+        if not (settings.model or settings.models):
             raise BackendError("model: missing; name the model as its server does")
         if own := settings.options.keys() & {"api_key", "openai_api_key", "base_url", "model"}:
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
         self._address = settings.base_url or OPENAI
         given = {name: new or None for name, new in settings.fields.items()}
         self._adaptation = Adaptation(self.name, RequestShape(given, settings.system_role))
-        self.takes = frozenset(OPTIONS) - self._adaptation.unused
+        self.update_takes()
         self._without_tools, self._tools_again = "", 0.0
         self._here = urlsplit(self._address).hostname in ("localhost", "127.0.0.1", "::1")
         """On this machine, where no proxy of the environment leads."""
@@ -60,7 +65,7 @@ class OpenAIBackend(RemoteBackend):
 
         options = self.settings.options
         wanted: dict[str, Any] = {
-            "model": self.settings.model,
+            "model": self.model or _UNNAMED,
             "base_url": self._address,
             # always given: else langchain-openai would take OPENAI_API_KEY, and send it to whatever address this is
             "api_key": key.reveal() if key else "none",
@@ -94,10 +99,13 @@ class OpenAIBackend(RemoteBackend):
         return model
 
     def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
-        self.takes = frozenset(OPTIONS) - self._adaptation.unused
+        self.update_takes()
         model: Any = super().chat_model(options, key)
         made: BaseChatModel = model.adapting(self._adaptation)
         return made
+
+    def unused_options(self) -> frozenset[str]:
+        return self._adaptation.unused
 
     def notices(self, model: BaseChatModel) -> Sequence[str]:
         told: Sequence[str] = getattr(model, "notices", ())
@@ -138,7 +146,7 @@ class OpenAIBackend(RemoteBackend):
         of tools.
         """
         super().learn(key, error, ttft_s)
-        self.takes = frozenset(OPTIONS) - self._adaptation.unused
+        self.update_takes()
         if self._without_tools == "tried" and (error is None or error.code == "invalid_request"):
             self.knows_tools, self._without_tools = error is not None, "kept" if error is None else ""
             self._tools_again = time.monotonic() + _WITHOUT_S
@@ -154,26 +162,22 @@ class OpenAIBackend(RemoteBackend):
                 found = probed(self.name, key, answer.status_code, retry_after(answer))
                 if found.state == "key_refused" and key is None:
                     found = replace(found, reason=self._unauthorized)
-                if not found.ready or answer.status_code != 200:
+                if not found.ready:
                     return found
-                text = b""
-                async for piece in answer.aiter_bytes():
-                    text += piece
-                    if len(text) > _LISTED:
-                        return found
-        return self._listed(text)
+                text = await read_body(answer, _LISTED) if answer.status_code == 200 else None
+            # in a thread, since a router's list is long; one of too many bytes is not read
+            listed = ModelList() if text is None else (await asyncio.to_thread(read_list, text))[0]
+            if listed.any_name:
+                listed = await self._with_props(client, headers, listed)
+        self.remember(key, listed)
+        return found
 
-    def _listed(self, text: bytes) -> Health:
-        """Whether a server that lists its models has this one; one that lists in another way is taken as ready."""
-        import json
-
+    async def _with_props(self, client: httpx.AsyncClient, headers: dict[str, str], listed: ModelList) -> ModelList:
+        """The list of a llama-server, which says elsewhere how long the context is that it runs with."""
+        url = f"{self._address.removesuffix('/v1')}/props"
         try:
-            names = {str(model["id"]) for model in json.loads(text)["data"]}
-        except (ValueError, KeyError, TypeError):
-            return Health("ready")
-        model = str(self.settings.model)
-        plain = model.partition(":")[0]  # of what routers take behind a name, such as ":fastest", no list tells
-        if not names or names & {model, plain} or any(name.partition(":")[0] == model for name in names):
-            return Health("ready")
-        few = ", ".join(sorted(names)[:5])
-        return Health("unavailable", f"its server has no model {model!r}; it has {few}{' …' if len(names) > 5 else ''}")
+            async with client.stream("GET", url, headers=headers) as answer:
+                text = await read_body(answer, _PROPS) if answer.status_code == 200 else None
+        except httpx.HTTPError:
+            return listed
+        return listed if text is None else with_props(listed, text)

@@ -9,14 +9,19 @@ import logging
 import time
 import weakref
 from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 from langchain_core.language_models import BaseChatModel
 
-from backends.base import Backend, Health, Options
+from backends import offers
+from backends.base import Backend, Health, Offer, Options
 from backends.errors import limited
 from backends.keys import Key
+from backends.models import ModelList
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -26,6 +31,7 @@ PROBE_S = 3.0
 _OLD_S = {"ready": 60.0, "unavailable": 60.0}
 """After how long an answer is looked up again, by the state that it told; others: `_SOON_S`."""
 _SOON_S = 5.0
+_CHOSEN = 64
 _UNKNOWN_LIMIT_S = 20.0
 """How long a rate limit is taken to last where the provider does not say."""
 
@@ -39,7 +45,11 @@ class Account:
     """What is known of a backend as used with one key; `looked` is in seconds of the monotonic clock."""
 
     health: Health = field(default_factory=lambda: Health("loading", "it is being looked up"))
+    """How the provider answered; whether it has a certain model is decided by `models`."""
+    models: ModelList | None = None
+    """What the provider listed, None as long as nobody has asked; empty where it lists nothing."""
     model: BaseChatModel | None = None
+    """Used for all models of the backend, by copies of it."""
     refused_until: float = 0.0
     """Until when the provider itself asked not to be asked, epoch seconds."""
     unbuilt: bool = False
@@ -53,11 +63,18 @@ class RemoteBackend(Backend):
     """Subclasses build the model and say how to probe; a keyless one has one account for all."""
 
     max_tokens_field: str = "max_tokens"
+    model_field: str = ""
+    """The chat model's field for the model's name; empty for a kind that lists no models."""
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
+        self.model = settings.default_model
+        self._model_takes = self.takes = type(self).takes - settings.ignored(self.model)
         self._keyless = Account()
         self._accounts: weakref.WeakKeyDictionary[Key, Account] = weakref.WeakKeyDictionary()
+        self._chosen: OrderedDict[str, RemoteBackend] = OrderedDict()
+        """This backend with each model that was chosen lately."""
+        self._by_list = settings.models == "*"
 
     @abstractmethod
     def build(self, key: Key | None) -> BaseChatModel:
@@ -85,7 +102,74 @@ class RemoteBackend(Backend):
         health = self._account(key).health
         if health.until is not None and health.until <= time.time():
             return Health("ready")
-        return health
+        return offers.health(self.settings, self._listed(key)) if health.ready else health
+
+    def offers(self, key: Key | None = None) -> Sequence[Offer]:
+        entry, listed = self.settings, self._listed(key)
+        return [
+            Offer(
+                one,
+                offers.context(entry, one),
+                offers.taken(entry, one, type(self).takes),
+                listed.problem(one.name),
+            )
+            for one in offers.offered(entry, listed)
+        ]
+
+    def with_model(self, model: str | None, key: Key | None = None) -> Backend:
+        """A copy that shares the accounts, and has the context and the options of the model."""
+        listed = self._listed(key)
+        if self.settings.models is None:
+            self._describe(listed)
+            return super().with_model(model, key)
+        if model is None:
+            model = offers.default(self.settings, listed)
+        elif self._unlisted(key):
+            pass  # whether it is there is checked when the list is
+        elif refusal := offers.refusal(self.settings, listed, model):
+            raise ChatError("invalid_request", refusal)
+        return self if model is None else self._with(model, listed)
+
+    def remember(self, key: Key | None, listed: ModelList) -> None:
+        """Keeps what the provider listed for a key; accounts with equal lists share one, since it can be long."""
+        known = (account.models for account in (self._keyless, *self._accounts.values()))
+        self._account(key).models = next((one for one in known if one == listed), listed)
+
+    def _listed(self, key: Key | None) -> ModelList:
+        return self._account(key).models or ModelList()
+
+    def _unlisted(self, key: Key | None) -> bool:
+        """Whether the provider's list decides, and nobody has asked for it yet."""
+        return self._by_list and self._account(key).models is None
+
+    def _with(self, model: str, listed: ModelList) -> Backend:
+        one = self._chosen.get(model)
+        if one is None:
+            one = type(self)(self.settings.model_copy(update={"model": model, "models": None}), self.key)
+            one._accounts, one._keyless, one.line = self._accounts, self._keyless, self.line
+            one.choice, one._by_list = model, self._by_list
+            self._chosen[model] = one
+            if len(self._chosen) > _CHOSEN:
+                self._chosen.popitem(last=False)
+        self._chosen.move_to_end(model)
+        one._describe(listed)
+        return one
+
+    def _describe(self, listed: ModelList) -> None:
+        """Takes over what the provider says of the model."""
+        facts = listed.find(self.model) if self.model else None
+        if facts and facts != self.facts:
+            self.facts, self.context = facts, offers.context(self.settings, facts)
+            self._model_takes = offers.taken(self.settings, facts, type(self).takes)
+            self.update_takes()
+
+    def unused_options(self) -> frozenset[str]:
+        """The visitor's options that are not sent, whatever the model does with them."""
+        return frozenset()
+
+    def update_takes(self) -> None:
+        """Brings `takes` up to date."""
+        self.takes = self._model_takes - self.unused_options()
 
     def look(self, key: Key | None = None) -> None:
         if self._key_missing(key):
@@ -130,18 +214,27 @@ class RemoteBackend(Backend):
             raise ChatError("missing_key", f"{self.name} is not ready: {self.health(key).reason}.")
         account = self._account(key)
         await self._built(account, key)
+        if self._unlisted(key):
+            await self.look_now(key)
         health = self.health(key)
         if health.state == "unavailable" and not account.unbuilt:
             health = await self.look_now(key)  # its server may have got the model meanwhile
         if health.state == "unavailable":
             raise ChatError("backend_unavailable", f"{self.name} is not available: {health.reason}")
+        if self.settings.models == "*" and offers.default(self.settings, self._listed(key)) is None:
+            message = f"{self.name} could not be asked which models it has: {health.reason or 'try again'}"
+            raise ChatError("backend_unavailable", message, retryable=True)
         if (wait := account.refused_until - time.time()) > 0:
             raise limited(self.name, wait)
 
     def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
         model = self._account(key).model
         assert model is not None
-        wanted: dict[str, Any] = {"temperature": options.temperature, self.max_tokens_field: options.max_tokens}
+        wanted: dict[str, Any] = {self.model_field: self.model}
+        if "temperature" in self.takes:
+            wanted["temperature"] = options.temperature
+        if "max_tokens" in self.takes:
+            wanted[self.max_tokens_field] = options.max_tokens
         fields = type(model).model_fields
         return model.model_copy(update={k: v for k, v in wanted.items() if k in fields and v is not None})
 
@@ -182,10 +275,21 @@ class RemoteBackend(Backend):
             logger.info("backend %r: the probe failed: %s", self.name, type(e).__name__)
             told = self.error(e)
             found = Health("unreachable", self._reason(told) if told else f"it cannot be asked ({type(e).__name__})")
+        self._describe(self._listed(key))
         if account.health.state != "rate_limited" or self.health(key).state != "rate_limited":
             account.health = found
         if found.ready:
             await self._built(account, key)  # so that the first turn need not wait for it
+
+
+async def read_body(answer: httpx.Response, most: int) -> bytes | None:
+    """The body of a streamed answer; None where it has more bytes."""
+    text = b""
+    async for piece in answer.aiter_bytes():
+        text += piece
+        if len(text) > most:
+            return None
+    return text
 
 
 def probed(name: str, key: Key | None, status: int, retry_after: float | None = None) -> Health:

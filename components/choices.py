@@ -1,4 +1,4 @@
-"""The header: the name of the place, and the dropdowns for backend and memory mode."""
+"""The header: the name of the place, and the dropdowns for backend, model and memory mode."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,8 @@ PARAMETERS = {
 @dataclass(frozen=True)
 class Choices:
     backend: gr.Dropdown
+    model: gr.Dropdown
+    """Shown where the chosen backend offers several models."""
     memory: gr.Dropdown
     parameters: list[gr.Number]
     """Of the memory modes, in the order of `PARAMETERS`; those of the chosen one are shown."""
@@ -47,6 +49,7 @@ def build_choices(
             scale=1,
             min_width=120,
         )
+        model = gr.Dropdown([], value=None, label="Model", elem_id="model", visible=False, scale=1, min_width=120)
         memory = gr.Dropdown(
             render_modes(),
             value=memory_settings.default,
@@ -63,7 +66,7 @@ def build_choices(
             build_sign_in()
         gr.Button("Options", elem_id="show-options", size="sm", scale=0, min_width=76)
     about = drawn_by("about.js", "about", "<p role='status'></p><div class='menu'></div>")
-    return Choices(backend, memory, parameters, about)
+    return Choices(backend, model, memory, parameters, about)
 
 
 def _number(name: str, memory: MemorySettings) -> gr.Number:

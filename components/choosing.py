@@ -6,10 +6,10 @@ from typing import Any
 import gradio as gr
 
 from agent.tools import Toolbox
-from backends import Backends
+from backends import Backend, Backends
 from components.choices import PARAMETERS, render_parameters
 from components.options import render_options
-from components.render import render_backends
+from components.render import render_backends, render_models
 from components.web import as_text, warn
 from memory.messages import Tuning
 from memory.modes import MODES
@@ -30,9 +30,10 @@ class Choosing:
     def _visitor(self, request: gr.Request) -> str | None:
         return self._identity.visitor(request.cookies or {})
 
-    async def on_choose(self, backend: str, request: gr.Request) -> Updates:
-        """-> options, but for their values"""
-        return self.options(backend, self._visitor(request))
+    async def on_choose(self, backend: str, request: gr.Request, model: str | None = None) -> Updates:
+        """For a backend or a model that was chosen. -> model, options, but for their values"""
+        visitor = self._visitor(request)
+        return self.model(backend, visitor, model), *self.options(backend, visitor, model=model)
 
     async def on_mode(self, mode: str) -> list[Any]:
         """-> parameters, but for their values"""
@@ -50,13 +51,14 @@ class Choosing:
             one | ({"value": own[name]} if name in own else {}) for name, one in zip(PARAMETERS, drawn, strict=True)
         )
 
-    async def on_news(self, request: gr.Request) -> Updates:
-        """When there is news of a backend. -> backend, about"""
+    async def on_news(self, request: gr.Request, backend: str = "", model: str | None = None) -> Updates:
+        """When there is news of a backend. -> backend, about, model"""
         visitor = self._visitor(request)
-        return gr.update(choices=render_backends(self.backends, visitor)), self.backends.listed(visitor)
+        backends = gr.update(choices=render_backends(self.backends, visitor))
+        return backends, self.backends.listed(visitor), self.model(backend, visitor, model)
 
-    async def on_key(self, text: str, backend: str, request: gr.Request) -> Updates:
-        """Takes a visitor's key, and tries it. -> backend, about, options"""
+    async def on_key(self, text: str, backend: str, request: gr.Request, model: str | None = None) -> Updates:
+        """Takes a visitor's key, and tries it. -> backend, about, model, options"""
         visitor = self._visitor(request)
         try:
             chosen = self.backends.get(backend)
@@ -76,18 +78,35 @@ class Choosing:
                 warn(f"Your key is kept, but {chosen.name} is not ready: {health.reason.rstrip('.?')}.")
         except ChatError as e:
             warn(e.message)
-        return *await self.on_news(request), *self.options(backend, visitor)
+        return *await self.on_news(request, backend, model), *self.options(backend, visitor, model=model)
 
-    async def on_forget_key(self, backend: str, request: gr.Request) -> Updates:
-        """-> backend, about, options"""
+    async def on_forget_key(self, backend: str, request: gr.Request, model: str | None = None) -> Updates:
+        """-> backend, about, model, options"""
         visitor = self._visitor(request)
         self.backends.keys.forget(visitor, backend)
-        return *await self.on_news(request), *self.options(backend, visitor)
+        return *await self.on_news(request, backend, model), *self.options(backend, visitor, model=model)
 
-    def options(self, backend: str, visitor: str | None, tuning: Tuning | None = None) -> Updates:
-        """How the options are for a backend; with `tuning`, their values too: the system prompt and tools in force."""
-        chosen = next((b for b in self.backends if b.name == backend), self.backends.first)
+    def model(self, backend: str, visitor: str | None, model: str | None, *, opened: bool = False) -> Any:
+        """The model dropdown for a backend."""
+        named = self._named(backend)
+        return render_models(named, self.backends.key(named, visitor), model, opened=opened)
+
+    def _named(self, backend: str) -> Backend:
+        return next((b for b in self.backends if b.name == backend), self.backends.first)
+
+    def options(
+        self, backend: str, visitor: str | None, tuning: Tuning | None = None, model: str | None = None
+    ) -> Updates:
+        """How the options are for a backend with a model; with `tuning`, their values too: the system prompt and the
+        tools in force, and its model.
+        """
+        chosen = self._named(backend)
+        key, model = self.backends.key(chosen, visitor), tuning.model if tuning else model
+        try:
+            chosen = chosen.with_model(model or None, key)
+        except ChatError:  # it is another backend's, or not offered any more
+            chosen = chosen.with_model(None, key)
         if tuning:
             prompt = self._prompt if tuning.system_prompt is None else tuning.system_prompt
             tuning = replace(tuning, system_prompt=prompt, tools=tuple(self._toolbox.known(tuning.tools)))
-        return render_options(chosen, self.backends.key(chosen, visitor), tuning)
+        return render_options(chosen, key, tuning)

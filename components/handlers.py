@@ -159,15 +159,24 @@ class Handlers:
         temperature: float | None,
         max_tokens: int | None,
         tools: list[str] | None,
-        *parameters: int | None,
+        *parameters: Any,
     ) -> Ask:
         """What is chosen on the page, in the order in which `wire_page` gives it.
 
         All tools, and the parameters of the settings, are the same as no choice: what the settings say later counts.
+        The last of the `parameters` is the model, where there is one to choose.
         """
         every = tools is None or set(tools) == set(self.turns.toolbox.names)
-        own = [None if v == getattr(self._memory, n) else v for n, v in zip(PARAMETERS, parameters, strict=True)]
-        tuning = Tuning(system_prompt, temperature, max_tokens, None if every else tuple(tools or ()), *own)
+        values, model = parameters[: len(PARAMETERS)], (*parameters[len(PARAMETERS) :], None)[0]
+        own: dict[str, Any] = {
+            name: None if value == getattr(self._memory, name) else value
+            for name, value in zip(PARAMETERS, values, strict=True)
+        }
+        chosen = None if every else tuple(tools or ())
+        # between the choice of a backend and the drawing of its models, the page may still name another one's
+        one_model = any(one.name == backend and one.settings.models is None for one in self.backends)
+        model = None if one_model else model or None
+        tuning = Tuning(system_prompt, temperature, max_tokens, chosen, **own, model=model)
         return Ask("", backend=backend, memory=memory, tuning=tuning)
 
     async def _beside(self, ask: Ask, page: PageState, request: gr.Request) -> Updates:

@@ -24,13 +24,13 @@ from transports.finding import Found, find_run
 from transports.identity import Identity
 
 Updates = tuple[Any, ...]
-_CHOSEN = 14
+_CHOSEN = 15
 """Outputs after `turns`: what is chosen above the conversation."""
 
 
 class Opening:
     """One for all pages. Its handlers give values to page, chat, live, panel, send, stop, intro, earlier, turns; and to
-    backend, memory, about, options, parameters.
+    backend, memory, about, model, options, parameters.
     """
 
     def __init__(self, turns: Turns, identity: Identity, choosing: Choosing) -> None:
@@ -103,7 +103,7 @@ class Opening:
     def _chosen(self, visitor: str | None, backend: str | None, memory: str | None, tuning: Tuning) -> Updates:
         """What was used last, or the defaults where that is not there any more.
 
-        -> backend, memory, about, options, parameters
+        -> backend, memory, about, model, options, parameters
         """
         backends = self._turns.backends
         if backend not in {one.name for one in backends}:
@@ -113,6 +113,7 @@ class Opening:
             gr.update(choices=render_backends(backends, visitor), value=backend),
             memory,
             backends.listed(visitor),
+            self._choosing.model(backend, visitor, tuning.model, opened=True),
             *self._choosing.options(backend, visitor, tuning),
             *render_parameters(memory, self._memory, tuning),
         )

@@ -78,10 +78,10 @@ def wire_page(
     begun = [
         page, pane.prompt, pane.chat, pane.live, panel, pane.send, pane.stop, pane.intro, pane.earlier, pane.turns
     ]  # fmt: skip
-    chosen = [choices.backend, choices.memory, *options.tuning, *choices.parameters]
+    chosen = [choices.backend, choices.memory, *options.tuning, *choices.parameters, choices.model]
     opened = [
         *[one for one in begun if one is not pane.prompt],
-        *[choices.backend, choices.memory, choices.about, *options.drawn, *choices.parameters],
+        *[choices.backend, choices.memory, choices.about, choices.model, *options.drawn, *choices.parameters],
     ]
     starts = [
         demo.load(handlers.opening.on_load, None, opened, **_QUIET),
@@ -131,19 +131,21 @@ def _follow(start: Any, handlers: Handlers, page: gr.State, pane: ChatPane, pane
 
 def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane) -> None:
     """What depends on the chosen backend, and on what is known of it."""
-    known = [choices.backend, choices.about]
-    choices.about.news(choosing.on_news, None, known, **_QUIET)
+    known, chosen = [choices.backend, choices.about, choices.model], [choices.backend, choices.model]
+    choices.about.news(choosing.on_news, chosen, known, **_QUIET)
     choices.memory.input(choosing.on_mode, [choices.memory], choices.parameters, **_QUIET)
     # a dropdown tells of its input when it is left too: what is drawn then must not touch a key that is being typed
-    choices.backend.input(choosing.on_choose, [choices.backend], options.drawn, trigger_mode="always_last", **_QUIET)
+    for dropdown in chosen:
+        drawn = [choices.model, *options.drawn]
+        dropdown.input(choosing.on_choose, chosen, drawn, trigger_mode="always_last", **_QUIET)
     choices.backend.change(None, None, [options.key], js="() => ''", **_QUIET)
     tried = gr.on(
         [options.key.submit, options.use_key.click],
         choosing.on_key,
-        [options.key, choices.backend],
+        [options.key, *chosen],
         [*known, *options.drawn],
         trigger_mode="once",
         **_QUIET,
     )
     tried.success(None, None, [options.key], js="() => ''", **_QUIET)
-    options.forget_key.click(choosing.on_forget_key, [choices.backend], [*known, *options.drawn], **_QUIET)
+    options.forget_key.click(choosing.on_forget_key, chosen, [*known, *options.drawn], **_QUIET)

@@ -58,6 +58,7 @@ def render_panel(state: AgentState, *, whole: bool, now: float | None = None) ->
         "rate": round(state.rate(now), 1) if state.ended is None else None,
         "average": None if average is None else round(average, 1),
         "backend": state.backend,
+        "model": state.model,
         "memory": state.memory,
         "tools": [name if n == 1 else f"{name} ({n})" for name, n in Counter(state.tools).items()],
         "thoughts": state.thoughts[-1].text[-_THOUGHTS:] if state.thoughts else "",

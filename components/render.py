@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from backends import Backend, Backends, Health
+from backends import Backend, Backends, Health, Key, Offer
 from components.parts import parts_html
 from components.session import PageState
 from memory.messages import Message
@@ -28,6 +28,8 @@ _CODE = re.compile(
 _TAG = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 _IMAGE = re.compile(r"!(?=\[)")
 _SCRIPT_LINK = re.compile(r"\](?=\(\s*(?:javascript|vbscript|data):)", re.IGNORECASE)
+_FILTERED = 8
+"""Models from which on the dropdown can be searched by typing."""
 _NOTED = {"interrupted": "Interrupted: the server went away while this was written"}
 
 
@@ -93,6 +95,29 @@ def _backend_label(backend: Backend, health: Health) -> str:
     if not backend.is_model:
         return f"{backend.name} · no model"
     return backend.name if backend.ttft_s is None else f"{backend.name} · first token {backend.ttft_s:.1f} s"
+
+
+def render_models(backend: Backend, key: Key | None, model: str | None, *, opened: bool = False) -> Wire:
+    """The model dropdown for a backend: hidden where there is no choice; the default where a model is not offered.
+
+    `model` is what the dropdown shows. It is only replaced where it has to be, since a visitor may have chosen another
+    one meanwhile; a page that is `opened` is given its value.
+    """
+    offers = backend.offers(key)
+    choices = [(_model_label(offer), offer.facts.name) for offer in offers]
+    if model and not offers and backend.settings.models:
+        choices = [(model, model)]  # a conversation's own, until the provider's list is there
+    names = [name for _, name in choices]
+    default = backend.with_model(None, key).model
+    value = model if model in names else default if default in names else None
+    drawn: dict[str, Any] = {"choices": choices, "visible": len(offers) > 1, "filterable": len(offers) > _FILTERED}
+    if opened or value != model:
+        drawn["value"] = value
+    return gr.update(**drawn)
+
+
+def _model_label(offer: Offer) -> str:
+    return f"{offer.facts.name} · not available" if offer.problem else offer.facts.name
 
 
 def render_modes() -> list[tuple[str, str]]:

@@ -57,3 +57,5 @@ class Tuning:
     token_limit: int | None = None
     summary_tokens: int | None = None
     recall_turns: int | None = None
+    model: str | None = None
+    """One of the models that the conversation's backend offers."""

@@ -24,6 +24,7 @@ conversations = Table(
     Column("token_limit", Integer),
     Column("summary_tokens", Integer),
     Column("recall_turns", Integer),
+    Column("model", Text),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False, index=True),
     Index("conversations_of_owner", "owner", "updated"),

@@ -29,6 +29,8 @@ class Run:
     conversation_id: str
     backend: str
     memory: str
+    model: str | None = None
+    """The model, where the backend offers a choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,10 @@ End = ModelEnd | ChainEnd | ToolEnd
 Last = Complete | Stopped | Error
 Event = Run | Status | Context | Start | End | Reasoning | Token | ToolOutput | Approval | State | Last
 
-_OPTIONAL = {"error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note", "tools"}
+_OPTIONAL = {
+    *("error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note"),
+    *("tools", "model"),
+}
 """Fields that are left out where they are None."""
 
 

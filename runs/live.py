@@ -67,6 +67,7 @@ class LiveRun:
         owner: str | None,
         lifetime: Lifetime,
         asker: Asker | None = None,
+        model: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.id = new_id()
@@ -97,7 +98,7 @@ class LiveRun:
         self._digest: events.State | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._ending = False
-        self._add([events.Run(conversation_id, backend, memory), events.Status("queued", "Processing...")])
+        self._add([events.Run(conversation_id, backend, memory, model), events.Status("queued", "Processing...")])
 
     @property
     def text(self) -> str:

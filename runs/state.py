@@ -63,6 +63,8 @@ class AgentState:
     conversation_id: str = ""
     backend: str = ""
     memory: str = ""
+    model: str | None = None
+    """The model, where the backend offers a choice."""
     phase: Phase = "queued"
     said: str = ""
     """The latest sentence for people about the phase."""
@@ -269,7 +271,9 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.ToolOutput() as e:
             return _output(state, e.tool_call_id, e.chunk)
         case events.Run() as e:
-            first = AgentState(entry.run_id, e.conversation_id, backend=e.backend, memory=e.memory, started=at)
+            first = AgentState(
+                entry.run_id, e.conversation_id, backend=e.backend, memory=e.memory, model=e.model, started=at
+            )
             return _enter(first, "queued", at, "")
         case events.Status() as e:
             return _enter(_answered(state, e.tool_call_id, e.edited), e.phase, at, e.content)

@@ -6,11 +6,13 @@ Tokens" (`reasoning`), Google's Gemini API reference ("Generating content", "Mod
 """
 
 import asyncio
+import base64
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import parse_qs
 
 from tests.server import Request, Server, Wire
 
@@ -153,6 +155,8 @@ class ProviderServer(Server):
         self.model, self.context = model, 8192
         self.listing: Answer | None = None
         """What is answered to questions about the models; None: the truth."""
+        self.models: Sequence[Any] = ()
+        """The entries of the list of models; without any there is the one model. Replies are given in any name."""
 
     @property
     def answers(self) -> Answers:
@@ -234,13 +238,17 @@ class ProviderServer(Server):
 class OpenAIServer(ProviderServer):
     """`/v1/models` and `/v1/chat/completions`: OpenAI and the many servers that are compatible with it."""
 
+    props: Any = None
+    """What `/props` tells, as llama-server's does."""
+
     @property
     def base_url(self) -> str:
         return f"{self.url}/v1"
 
     def told(self, path: str) -> Any:
         one = {"id": self.model, "object": "model", "created": 1, "owned_by": "tests", "max_model_len": self.context}
-        return {"/v1/models": {"object": "list", "data": [one]}, f"/v1/models/{self.model}": one}.get(path)
+        listed = {"object": "list", "data": list(self.models) or [one]}
+        return {"/v1/models": listed, f"/v1/models/{self.model}": one, "/props": self.props}.get(path)
 
     def streams(self, request: Request) -> bool | None:
         return bool(request.body.get("stream")) if request.path == "/v1/chat/completions" else None
@@ -303,8 +311,21 @@ class GeminiServer(ProviderServer):
 
     counts: Answer | None = None
     """What is answered to a question about tokens; None: as many as there are words."""
+    page = 1000
+    """Models on a page of the list, at most; a request can ask for fewer."""
+    signed = False
+    """As Gemini 3 does: the first tool call of an answer has a signature, which must come back with it; only three
+    levels of thinking are known ("Thought signatures" and "Gemini thinking" of Google's documentation).
+    """
 
     async def respond(self, request: Request, wire: Wire) -> None:
+        path, _, query = request.path.partition("?")
+        if path == "/v1beta/models" and request.method == "GET" and self.listing is None:
+            await wire.json(self._page(parse_qs(query)))
+            return
+        if self.signed and (refused := self._refused(request)):
+            await wire.json(self.error(Fail(400, gemini=refused), request), 400)
+            return
         if not request.path.endswith(":countTokens"):
             await super().respond(request, wire)
             return
@@ -318,6 +339,31 @@ class GeminiServer(ProviderServer):
                 await wire.json(self.error(fail, request), fail.status)
             case odd:
                 await wire.json({"odd": str(odd)})
+
+    def _page(self, query: Mapping[str, Sequence[str]]) -> Any:
+        """A page of the list of models; its token is the place of the next."""
+        size = min(self.page, int(query.get("pageSize", ["50"])[0]))
+        begin = int(query.get("pageToken", ["0"])[0])
+        models = list(self.models) or [self.told(f"/v1beta/models/{self.model}")]
+        rest = {"nextPageToken": str(begin + size)} if begin + size < len(models) else {}
+        return {"models": models[begin : begin + size], **rest}
+
+    def _refused(self, request: Request) -> str | None:
+        """What a Gemini 3 says of a request that it does not take."""
+        if not isinstance(request.body, dict) or request.path.endswith(":countTokens"):
+            return None
+        thinking = request.body.get("generationConfig", {}).get("thinkingConfig", {})
+        level = thinking.get("thinkingLevel") or thinking.get("thinking_level") or "low"
+        if level.lower() not in ("low", "medium", "high"):
+            return f"Thinking level {level} is not supported for this model."
+        contents = request.body["contents"]
+        asked = max(i for i, one in enumerate(contents) if one["role"] == "user" and "text" in one["parts"][0])
+        for content in contents[asked + 1 :]:
+            calls = [part for part in content["parts"] if "functionCall" in part]
+            if calls and _decoded(calls[0].get("thoughtSignature", "")) not in (SIGNATURE, _SKIP):
+                name = calls[0]["functionCall"]["name"]
+                return f"Function call is missing a thought_signature in functionCall parts: `{name}`."
+        return None
 
     def told(self, path: str) -> Any:
         limits = {"inputTokenLimit": self.context, "outputTokenLimit": self.context}
@@ -364,9 +410,24 @@ class GeminiServer(ProviderServer):
         return told | {"modelVersion": self.model, "responseId": "response-1"}
 
     def _parts(self, reply: Reply) -> list[Any]:
-        calls = [{"id": t.id, "name": t.name, "args": json.loads("".join(t.arguments))} for t in reply.tools]
+        calls: list[Any] = [{"functionCall": call} for call in self._calls(reply)]
+        if self.signed and calls:
+            calls[0]["thoughtSignature"] = base64.b64encode(SIGNATURE).decode()
         parts: list[Any] = [{"text": piece, "thought": True} for piece in reply.thinking]
-        return parts + [{"text": piece} for piece in reply.text] + [{"functionCall": call} for call in calls]
+        return parts + [{"text": piece} for piece in reply.text] + calls
+
+    def _calls(self, reply: Reply) -> list[Any]:
+        return [{"id": t.id, "name": t.name, "args": json.loads("".join(t.arguments))} for t in reply.tools]
+
+
+SIGNATURE = b"\xfb\xef\xbe signed by the tests \xff\xff"
+"""Its base64 has the two signs that the two alphabets of base64 write differently."""
+_SKIP = base64.b64decode("skip_thought_signature_validator", altchars=b"-_")
+"""What Google takes for a call of another model's."""
+
+
+def _decoded(signature: str) -> bytes:
+    return base64.b64decode(signature.replace("-", "+").replace("_", "/"))
 
 
 _GEMINI_FINISH = {

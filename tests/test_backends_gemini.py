@@ -1,5 +1,6 @@
 """The kind `gemini` over real HTTP and through whole turns; most of it is the contract that it shares with `openai`."""
 
+import base64
 import json
 import time
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from agent.tools import Toolbox
 from backends.base import BackendError
 from backends.gemini import GeminiBackend
 from backends.keys import Key
 from memory.messages import Tuning
+from settings import ToolSettings
 from tests import providers
 from tests.conftest import until
-from tests.providers import GeminiServer, Hang, Raw, Reply, Request, Stream
+from tests.providers import SIGNATURE, GeminiServer, Hang, Raw, Reply, Request, Stream, Tool
 from tests.remote import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
 
 
@@ -147,11 +150,11 @@ class TestGemini(RemoteContract):
         assert second.at - first.at >= 0.3
         assert [e["phase"] for e in of(told, "status") if "Attempt 2 of 3" in e["content"]] == ["queued"]
 
-    async def test_the_model_is_asked_for_by_its_name(self, tmp_path: Path) -> None:
+    async def test_the_provider_is_asked_for_its_models(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 assert (await house.health()).ready
-        assert [request.path for request in server.requests] == ["/v1beta/models/test-model"]
+        assert [request.path for request in server.requests] == ["/v1beta/models?pageSize=1000"]
 
     def test_google_itself_is_asked_where_nothing_else_is_said(self, tmp_path: Path) -> None:
         backend = GeminiBackend(self.entry(GeminiServer(), base_url=None), Key(CANARY))
@@ -195,6 +198,65 @@ class TestGemini(RemoteContract):
                 assert time.monotonic() - begun < 8, "only the first turn waits for it"
         assert len([r for r in server.requests if r.path.endswith(":countTokens")]) == asked
         assert told[-1]["type"] == "complete"
+
+    @pytest.mark.parametrize("model", ["gemini-3.8-flash", "family-latest"])
+    @pytest.mark.parametrize("ids", [("one", "two"), ("same", "same"), (None, None)])
+    async def test_signatures_come_back_with_tool_calls(
+        self, tmp_path: Path, model: str, ids: tuple[str | None, str | None]
+    ) -> None:
+        """Without them this server, as Google's since Gemini 3, answers 400."""
+        calls = [Tool("calculator", ['{"expression": "17*23"}'], ids[0]), Tool("clock", id=ids[1])]
+        again = Tool("calculator", ['{"expression": "391*2"}'], "three")
+        with self.server(Reply([], ["Hm"], calls), Reply(["First, "], tools=[again]), Reply(["782"])) as server:
+            assert isinstance(server, GeminiServer)
+            server.signed = True
+            async with housed(tmp_path, self.entry(server, model=model), TEST_KEY=CANARY) as house:
+                house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
+                told = await house.ask("What is twice 17*23?")
+                server.answers = [Reply(["Yes."])]
+                later = await house.ask("Sure?", conversation_id=told[0]["conversation_id"])
+        assert [e["tool"] for e in of(told, "tool_end") if not e.get("error")] == ["calculator", "clock", "calculator"]
+        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "First, \n\n782")
+        assert later[-1]["type"] == "complete"
+        second, third, last = (signatures(request) for request in asked_for_replies(server)[1:])
+        assert (second, third, last) == ([SIGNATURE, b""], [SIGNATURE, b"", SIGNATURE], [])
+
+    async def test_a_later_turn_is_given_earlier_tool_calls_as_text(self, tmp_path: Path) -> None:
+        """Whoever made them: another backend, an import, or the model itself."""
+        tour = {"role": "assistant", "content": "The calculator says 391."}, {"role": "tool", "content": "391"}
+        with self.server() as server:
+            assert isinstance(server, GeminiServer)
+            server.signed = True
+            async with housed(tmp_path, self.entry(server, model="gemini-3.8-flash"), TEST_KEY=CANARY) as house:
+                earlier = [("user", "What is 17*23?"), *((one["role"], one["content"]) for one in tour)]
+                told = await house.ask("And 391*2?", earlier=earlier)
+        assert told[-1]["type"] == "complete"
+        (request,) = asked_for_replies(server)
+        assert "functionCall" not in json.dumps(request.body["contents"])
+        assert "The calculator says 391." in json.dumps(request.body["contents"])
+
+    @pytest.mark.parametrize(("level", "ends"), [(None, "complete"), ("low", "complete"), ("minimal", "error")])
+    async def test_a_level_of_thinking_is_sent_where_the_settings_name_one(
+        self, tmp_path: Path, level: str | None, ends: str
+    ) -> None:
+        options = {"thinking_level": level} if level else {}
+        with self.server() as server:
+            assert isinstance(server, GeminiServer)
+            server.signed = True
+            entry = self.entry(server, model="gemini-3.8-flash", options=options)
+            async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        (request,) = asked_for_replies(server)
+        thinking = request.body["generationConfig"]["thinkingConfig"]
+        sent = thinking.get("thinkingLevel") or thinking.get("thinking_level")
+        assert (sent and sent.lower(), told[-1]["type"]) == (level, ends)
+        assert ends == "complete" or "name another one" in told[-1]["message"]
+
+
+def signatures(request: Request) -> list[bytes]:
+    """Those of the tool calls in a request."""
+    calls = [part for content in request.body["contents"] for part in content["parts"] if "functionCall" in part]
+    return [base64.urlsafe_b64decode(call.get("thoughtSignature", "")) for call in calls]
 
 
 def gemini_event(text: str, finish: str | None = None) -> dict[str, Any]:

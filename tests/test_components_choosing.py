@@ -20,7 +20,7 @@ pytest_plugins = ["tests.pages"]
 
 async def test_a_new_page_has_the_configured_options(page: Page, handlers: Handlers) -> None:
     updates = await page.load()
-    assert len(updates) == 23
+    assert len(updates) == 24
     assert [told["name"] for told in updates[11]] == ["Script", "Slow script", "Small script"]
     shown = fields(updates)
     assert [shown[name]["value"] for name in OPTIONS] == [handlers.turns.settings.system_prompt, None, None]
@@ -153,7 +153,7 @@ async def test_a_key_that_could_not_be_tried_is_kept(keyed: Page) -> None:
 async def test_what_is_no_key_for_it_is_told_and_not_repeated(keyed: Page, text: Any, backend: str, told: str) -> None:
     with pytest.warns(UserWarning, match=told) as warned:
         updates = await keyed.handlers.choosing.on_key(text, backend, keyed.request)
-    assert len(updates) == 9
+    assert len(updates) == 10
     assert held(keyed) is None
     assert not [one for one in warned if SECRET in str(one.message)]
 
@@ -178,10 +178,11 @@ async def test_a_key_is_forgotten_at_a_click_and_only_ones_own(keyed: Page, iden
 
 async def test_what_is_new_of_a_backend_is_drawn(page: Page, handlers: Handlers) -> None:
     handlers.backends.get("Slow script").ttft_s = 1.26
-    choices, listed = await handlers.choosing.on_news(page.request)
+    choices, listed, model = await handlers.choosing.on_news(page.request)
     assert [name for _, name in choices["choices"]] == ["Script", "Slow script", "Small script"]
     assert "value" not in choices, "the choice stays"
     assert listed[1]["ttft_s"] == 1.26
+    assert (model["visible"], "value" in model) == (False, False)
 
 
 async def test_parameters_are_kept_where_they_differ_from_the_settings(page: Page, handlers: Handlers) -> None:

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends import Backends
 from memory.store import Store
 from settings import Settings, SettingsError, load_settings
 
@@ -332,3 +334,73 @@ def test_an_address_that_cannot_be_read_is_told_without_its_password(file: Path)
     with pytest.raises(ValueError, match="no address of a database") as refused:
         Store(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "models", "default"),
+    [
+        ({"model": '"a"'}, None, "a"),
+        ({"models": '["a", "b"]'}, ["a", "b"], "a"),
+        ({"model": '["a", "b"]'}, ["a", "b"], "a"),
+        ({"model": '"b"', "models": '["a", "b"]'}, ["a", "b"], "b"),
+        ({"model": '"*"'}, "*", None),
+        ({"models": '"*"'}, "*", None),
+        ({"model": '"any"', "models": '"*"'}, "*", "any"),
+    ],
+)
+def test_an_entry_may_offer_several_models(file: Path, values: dict[str, str], models: Any, default: str) -> None:
+    (found,) = load(file, entry(name='"G"', kind='"gemini"', **values)).backends
+    assert (found.models, found.default_model) == (models, default)
+    assert Backends([found]).first.name == "G"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"models": "[]"}, 'models: found [], allowed: "*", or a list of 1 to 200 names of models'),
+        ({"models": '"a"'}, "models: found 'a', allowed: \"*\", or a list"),
+        ({"model": "[1]"}, "models: found [1], allowed:"),
+        ({"models": '["a", " b"]'}, "models: found ['a', ' b'], allowed:"),
+        ({"models": '["a", "a"]'}, "models: 'a' is listed twice"),
+        ({"model": '"c"', "models": '["a", "b"]'}, "model: found 'c', allowed: one of `models`, 'a', 'b'"),
+        ({"model": '"a"', "ignores": '["top_p"]'}, "ignores: found ['top_p'], allowed: [\"temperature\"] or"),
+        ({"model": '"a"', "ignores": '"temperature"'}, "ignores: found 'temperature', allowed:"),
+        ({"model": '"a"', "ignores": "{ x = 5 }"}, "ignores: found {'x': 5}, allowed:"),
+    ],
+)
+def test_wrong_models_and_ignored_options_are_told(file: Path, values: dict[str, str], says: str) -> None:
+    assert says in wrong(file, entry(name='"G"', kind='"gemini"', **values))
+
+
+def test_a_kind_without_a_provider_has_one_model(file: Path) -> None:
+    for values in ({"model": '["bundled"]'}, {"model": '"*"'}, {"ignores": '["temperature"]'}):
+        settings = load(file, entry(name='"L"', kind='"local"', **values))
+        with pytest.raises(SettingsError, match="not used by the kind 'local'"):
+            Backends(settings.backends)
+
+
+def test_what_ships_is_sound() -> None:
+    """The shipped file, read as the start does; the models' names are nowhere else in what runs."""
+    found = load_settings({}, {})
+    shipped = [one for one in found.backends if one.kind in ("gemini", "openai")]
+    assert [one.default_model for one in shipped] == ["gemini-3.8-flash", "openai/gpt-oss-20b"]
+    assert shipped[0].ignored(shipped[0].default_model) == {"temperature"}
+    Backends(found.backends)
+
+
+def test_no_module_names_a_hosted_model() -> None:
+    """They come and go within months: `glassbox.toml` is their place."""
+    root = Path(__file__).parents[1]
+    named = re.compile(r"gemini-\d|gpt-\d|gpt-oss|claude-\d|qwen\d|llama-?\d|mistral-(large|small)", re.IGNORECASE)
+    folders = ("agent", "backends", "components", "memory", "runs", "transports", "web")
+    kinds = ("py", "js", "html")
+    files = [file for folder in folders for kind in kinds for file in (root / folder).rglob(f"*.{kind}")]
+    assert len(files) > 100
+    assert [str(file) for file in [*files, *root.glob("*.py")] if named.search(file.read_text())] == []
+
+
+def test_the_documents_name_no_other_gemini_than_the_shipped_one() -> None:
+    root = Path(__file__).parents[1]
+    documents = [root / "README.md", *(root / "docs").glob("*.md")]
+    named = {name for file in documents for name in re.findall(r"gemini-\d[\w.-]*\w", file.read_text())}
+    assert named == {"gemini-3.8-flash"}

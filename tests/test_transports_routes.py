@@ -126,13 +126,15 @@ def test_backends_are_listed_in_order_with_what_they_take(http: httpx.Client) ->
     found = listed(http)
     assert list(found) == ["Script", "Gone", "Keyed", "Bring"]
     fields = {"name", "kind", "ready", "state", "reason", "progress", "until", "ttft_s", "key", "takes", "fallback"}
-    assert all(told.keys() == fields | {"context", "about", "prompts"} for told in found.values())
+    fields |= {"context", "about", "prompts", "model", "models", "thinking", "images"}
+    assert all(told.keys() == fields for told in found.values())
     script, keyed = found["Script"], found["Keyed"]
     assert (script["kind"], script["ready"], script["state"], script["reason"]) == ("scripted", True, "ready", None)
     assert (script["takes"], script["key"], script["fallback"], script["context"]) == ([], None, None, 8192)
     assert "rate limit" in script["prompts"]
     assert "No model" in script["about"]
     assert (keyed["takes"], keyed["fallback"]) == (["system_prompt", "temperature", "max_tokens"], "Script")
+    assert (keyed["model"], keyed["models"], script["model"]) == ("m", [], None)
     assert (keyed["context"], keyed["prompts"], keyed["ttft_s"]) == (1000, {}, None)
 
 

@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 from ag_ui.core import BaseEvent, Message, RunAgentInput, TextPart
 from ag_ui.encoder import EventEncoder
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agent.checks import checked_message
 from agent.turns import Turns
@@ -68,6 +68,7 @@ class _Chosen(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
     backend: str | None = None
     memory: str | None = None
+    model: Annotated[str | None, Field(max_length=200)] = None
 
 
 def add_agui(router: APIRouter, turns: Turns, identity: Identity) -> None:
@@ -109,7 +110,7 @@ async def _started(turns: Turns, given: RunAgentInput, asker: Asker, conversatio
         raise ChatError("invalid_request", "messages: there is none of the user's to answer.")
     text, earlier = _text(given.messages[place]), given.messages[:place]
     known = conversation_id if conversation_id and await _is_known(turns, conversation_id, asker.visitor) else None
-    wanted = Wanted(backend=chosen.backend, memory=chosen.memory, conversation_id=known)
+    wanted = Wanted(backend=chosen.backend, memory=chosen.memory, model=chosen.model, conversation_id=known)
     ask = await wanted.ask(turns, text, asker)
     if known is None:
         ask = replace(ask, new_id=conversation_id, earlier=_imported(earlier))

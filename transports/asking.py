@@ -22,6 +22,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
     backend: Annotated[str | None, Field(description="A name of GET /backends.")] = None
     memory: Annotated[str | None, Field(description="A name of GET /memory-modes.")] = None
+    model: Annotated[str | None, Field(max_length=200, description="One of the backend's `models`.")] = None
     conversation_id: Annotated[Id | None, Field(description="The conversation to go on with; a new one without.")] = (
         None
     )
@@ -47,8 +48,8 @@ class Wanted(BaseModel):
         backend, memory, kept = self.backend, self.memory, Tuning()
         if self.conversation_id:
             found = await turns.store.conversation(self.conversation_id, visitor)
-            kept = turns.kept(found.tuning)
             backend = backend or next((b.name for b in turns.backends if b.name == found.backend), None)
+            kept = turns.kept(found, backend, visitor)
             memory = memory or (found.memory if found.memory in MODES else None)
         tuning, here = self.tuning(kept), self.conversation_id or None
         return Ask(message, visitor, here, backend, memory, tuning, address=asker.address)

@@ -32,6 +32,7 @@ class Batch(BaseModel):
     prompts: Annotated[list[str], Field(min_length=1, max_length=_MOST_CELLS)]
     backends: Annotated[list[str] | None, Field(min_length=1, max_length=_MOST_CELLS)] = None
     memory: Annotated[list[str] | None, Field(min_length=1, max_length=_MOST_CELLS)] = None
+    model: Annotated[str | None, Field(max_length=200)] = None
     system_prompt: str | None = None
     temperature: Annotated[float | None, Field(allow_inf_nan=False)] = None
     max_tokens: int | None = None
@@ -62,7 +63,7 @@ def _cells(turns: Turns, given: Batch, asker: Asker) -> list[Prepared]:
     modes = given.memory or [turns.settings.memory.default]
     if (size := len(given.prompts) * len(backends) * len(modes)) > _MOST_CELLS:
         raise ChatError("too_large", f"These are {size:,} combinations; at most {_MOST_CELLS} can be run at once.")
-    wanted = Wanted(**given.model_dump(include={"system_prompt", "temperature", "max_tokens", "tools"}))
+    wanted = Wanted(**given.model_dump(include={"model", "system_prompt", "temperature", "max_tokens", "tools"}))
     tuning = wanted.tuning(Tuning())
     combinations = product(given.prompts, backends, modes)
     return [turns.prepare(Ask(p, asker.visitor, None, b, m, tuning, address=asker.address)) for p, b, m in combinations]

@@ -38,7 +38,13 @@ def add_contexts(router: APIRouter, turns: Turns, identity: Identity) -> None:
         told = [line.event if isinstance(line, events.Entry) else decode(line.json).event for line in lines]
         begun = next(event for event in told if isinstance(event, events.Run))
         given = [_told(event) for event in told if isinstance(event, events.Context)]
-        return {"run_id": run_id, "backend": begun.backend, "memory": begun.memory, "contexts": given}
+        return {
+            "run_id": run_id,
+            "backend": begun.backend,
+            "model": begun.model,
+            "memory": begun.memory,
+            "contexts": given,
+        }
 
     @router.post("/context", tags=["conversations"])
     async def context(wanted: Look, request: Request) -> dict[str, Any]:

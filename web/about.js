@@ -2,6 +2,7 @@
 // loads, while the chosen one is not ready, and after each run; never while the page is hidden.
 const line = element.querySelector('p'), menu = element.querySelector('.menu');
 const chosen = () => document.querySelector('#backend input')?.value ?? '';
+const chosenModel = () => document.querySelector('#model input')?.value ?? '';
 const phase = () => document.querySelector('#agent-state [data-phase]')?.dataset.phase ?? '';
 const ENDED = ['complete', 'stopped', 'error'];
 let backends = [], told = 0, timer = null, asked = 0, untold = false; // `told`: how often what is known was asked for or given
@@ -11,14 +12,29 @@ function current() {
   return backends.filter((b) => name.startsWith(b.name)).sort((a, b) => b.name.length - a.name.length)[0];
 }
 
+// The model in use: the chosen one of several, or the backend's only one.
+function modelOf(one) {
+  const offered = one.models ?? [], name = chosenModel();
+  const found = offered.filter((m) => name.startsWith(m.name)).sort((a, b) => b.name.length - a.name.length)[0];
+  return found ?? offered.find((m) => m.name === one.model) ?? { ...one, name: one.model, reason: null };
+}
+
+// What its provider says of it.
+function facts(model) {
+  const able = [model.thinking && 'thinking', model.images && 'image input'].filter(Boolean);
+  return model.name ? ` Model ${[model.name, `context of ${model.context.toLocaleString('en')} tokens`, ...able].join(', ')}.` : '';
+}
+
 function sentence(one) {
   if (!one) return '';
+  const model = modelOf(one);
+  if (one.state === 'ready' && model.reason) return `${one.name} is not ready: ${model.reason}`;
   const share = one.progress == null ? '' : `, ${Math.round(100 * one.progress)} %`;
   const until = one.until && new Date(1000 * one.until);
   const first = one.ttft_s == null ? '' : ` Last time to first token: ${one.ttft_s.toFixed(1)} s.`;
   const key = { yours: ' It uses your key.', "everybody's": '', missing: '' }[one.key] ?? '';
   switch (one.state) {
-    case 'ready': return `${one.about || `${one.name} is ready.`}${key}${first}`;
+    case 'ready': return `${one.about || `${one.name} is ready.`}${key}${facts(model)}${first}`;
     case 'loading': return `${one.name}: ${one.reason || 'loading'}${share} …`;
     case 'rate_limited': return `${one.name} is rate limited until ${until.toLocaleTimeString()}: wait, or pick another backend.`;
     default: return `${one.name} is not ready: ${one.reason}`;
@@ -42,7 +58,8 @@ function draw() {
   }
 }
 
-const news = (before, after) => JSON.stringify(before.map((b) => [b.name, b.state, b.ttft_s])) !== JSON.stringify(after.map((b) => [b.name, b.state, b.ttft_s]));
+const known = (backends) => JSON.stringify(backends.map((b) => [b.name, b.state, b.ttft_s, b.models?.map((m) => [m.name, m.ready])]));
+const news = (before, after) => known(before) !== known(after);
 
 async function ask() {
   clearTimeout(timer);
@@ -59,9 +76,9 @@ async function ask() {
   plan();
 }
 
-// The dropdown's labels change only while nobody chooses from it: a list that is drawn anew under a pointer is lost.
+// The dropdowns' labels change only while nobody chooses from them: a list that is drawn anew under a pointer is lost.
 function tell() {
-  if (!untold || document.querySelector('#backend input')?.ariaExpanded === 'true') return;
+  if (!untold || [...document.querySelectorAll('#backend input, #model input')].some((input) => input.ariaExpanded === 'true')) return;
   untold = false;
   trigger('news');
 }
@@ -82,9 +99,10 @@ watch('value', () => {
 });
 // the dropdown's own value and the panel's phase have no event to listen to from here, and looking costs next to nothing
 let seen = null, was = '';
+const selected = () => `${chosen()}\n${chosenModel()}`;
 const looking = setInterval(() => {
   if (!element.isConnected) return clearInterval(looking);
-  if (chosen() !== seen) { seen = chosen(); draw(); plan(); }
+  if (selected() !== seen) { seen = selected(); draw(); plan(); }
   const now = phase();
   if (now !== was && ENDED.includes(now) && was && !ENDED.includes(was)) setTimeout(ask, 400);
   was = now;
@@ -93,6 +111,6 @@ const looking = setInterval(() => {
 // Whoever opens the dropdown wants to know how things are now; it may be drawn later than this, and anew.
 function opened({ target }) {
   if (!element.isConnected) return document.removeEventListener('focusin', opened);
-  if (target.closest('#backend') && performance.now() - asked > 3000) ask();
+  if (target.closest('#backend, #model') && performance.now() - asked > 3000) ask();
 }
 document.addEventListener('focusin', opened);

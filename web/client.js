@@ -36,11 +36,11 @@
  * @property {number} [ping] ms between the pings on a WebSocket; 10000
  *
  * What is sent; only `message` has to be. The names are those of GET /backends, /memory-modes and /tools.
- * @typedef {{message: string, backend?: string | null, memory?: string | null, conversation_id?: string | null, system_prompt?: string | null,
- *   temperature?: number | null, max_tokens?: number | null, tools?: string[] | null}} Message
+ * @typedef {{message: string, backend?: string | null, model?: string | null, memory?: string | null, conversation_id?: string | null,
+ *   system_prompt?: string | null, temperature?: number | null, max_tokens?: number | null, tools?: string[] | null}} Message
  */
 
-const FIELDS = ['message', 'backend', 'memory', 'conversation_id', 'system_prompt', 'temperature', 'max_tokens', 'tools'];
+const FIELDS = ['message', 'backend', 'model', 'memory', 'conversation_id', 'system_prompt', 'temperature', 'max_tokens', 'tools'];
 const LAST = ['complete', 'stopped', 'error'];
 const SILENCE_MS = 35_000, PING_MS = 10_000, OPEN = 1;
 

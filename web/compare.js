@@ -4,7 +4,7 @@ const [label, box, backends, difference, grid, foot] = ['.ask span', '.ask texta
 const WAIT_MS = 300;
 const NAMES = { window_turns: 'Turns kept', token_limit: 'Token limit', summary_tokens: 'Summary tokens', recall_turns: 'Turns recalled' };
 const page = (selector) => document.querySelector(selector);
-let modes = [], turn = null, opened = 0;
+let modes = [], offered = [], turn = null, opened = 0;
 
 function makeColumn(place) {
   const root = dialog.querySelector('template').content.firstElementChild.cloneNode(true), use = node('button', 'use');
@@ -56,6 +56,12 @@ function tell(column, text, bad) {
   write(column.at('.told'), text);
 }
 
+// The model that is chosen on the page, where this is the page's backend and it has several.
+function model() {
+  const one = offered.find((backend) => backend.name === backends.value), names = one?.models?.map((each) => each.name) ?? [];
+  return chosen('backend', offered.map((backend) => backend.name)) === one?.name ? chosen('model', names) : undefined;
+}
+
 // The turn as the page would send it now.
 function query(column) {
   const longest = page('#max-tokens input')?.value, prompt = page('#system-prompt textarea')?.value;
@@ -64,6 +70,7 @@ function query(column) {
     ...(box.value.trim() ? { message: box.value } : { message_id: turn.id }),
     ...(turn.conversation && { conversation_id: turn.conversation }),
     ...(backends.value && { backend: backends.value }),
+    ...(model() && { model: model() }),
     ...(prompt != null && { system_prompt: prompt }),
     ...(longest && { max_tokens: Math.round(Number(longest)) }),
     ...(tools.length && { tools: tools.filter((one) => one.querySelector('input').checked).map((one) => one.textContent.trim()) }),
@@ -166,6 +173,7 @@ window.glassboxCompare = async ({ run = null, message = null } = {}) => {
     const [found, all, asked] = await Promise.all([ask('memory-modes'), ask('backends'), conversation && !box.value.trim() ? messageOf(conversation, run, message) : null]);
     if (mine !== opened) return;
     modes = found;
+    offered = all;
     turn = { conversation, id: asked?.id ?? null, name: asked ? (run ? 'This turn again' : 'Last turn again') : 'Message' };
     write(label, turn.name);
     box.placeholder = asked ? asked.content.slice(0, 300) : 'Write the next message';

@@ -15,7 +15,7 @@ const atEnd = () => rows.scrollTop + rows.clientHeight >= rows.scrollHeight - 8;
 const used = (e) => e.usage?.output_tokens != null && `${number(e.usage.output_tokens)} tokens`;
 
 const WHAT = {
-  run: (e) => [e.backend, `memory: ${e.memory}`],
+  run: (e) => [e.backend, e.model, `memory: ${e.memory}`],
   context: (e) => [`${number(e.messages.length)} messages`, `${number(e.tokens)} of ${number(e.limit)} tokens`, e.left_out.length && `${number(e.left_out.length)} left out`],
   chain_start: (e) => [e.name], tool_start: (e) => [e.tool, JSON.stringify(e.input)], approval: (e) => [e.tool, JSON.stringify(e.input)],
   tool_output: (e) => [e.tool, e.chunk], tool_end: (e) => [e.tool, e.error ?? e.output, `${e.duration_s} s`],

@@ -43,7 +43,7 @@ function draw() {
   const share = context && Math.round(100 * context.tokens / Math.max(context.limit, 1));
   write(total, context ? `${context.estimated ? '≈ ' : ''}${many(context.tokens)}` : '–');
   write(unit, context ? `of ${many(context.limit)} tokens${context.estimated ? ', estimated' : ''} · ${many(share)} %` : '');
-  write(made, data ? `${data.backend} · memory: ${data.memory}` : '');
+  write(made, data ? `${data.backend}${data.model ? ` (${data.model})` : ''} · memory: ${data.memory}` : '');
   drawFill(bar, legend, context, undefined, true);
   drawList(calls, several ? data.contexts : [], () => Object.assign(node('button'), { type: 'button', role: 'tab' }), (tab, _, i) => {
     write(tab, i === call ? `Call ${i + 1} of ${data.contexts.length}` : `${i + 1}`);
