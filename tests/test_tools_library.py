@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.tools import library as module
+from agent.tools import passages
 from agent.tools.library import Library, Limits
-from agent.tools.reading import Row
+from agent.tools.reading import Reading
 from runs.errors import ChatError
 from tests.conftest import until
 from tests.test_tools_reading import pdf, written
@@ -214,13 +215,13 @@ async def test_few_pdfs_are_read_at_once_and_no_text_waits_for_one(
 ) -> None:
     begun, go_on = list[str](), threading.Event()
 
-    def read(name: str, kind: str, *_: object) -> list[Row]:
+    def read(name: str, kind: str, *_: object) -> Reading:
         if kind == "pdf":
             begun.append(name)
             go_on.wait(10)
-        return [("text", "", "section 1")]
+        return Reading([("text", "", "section 1")], None)
 
-    monkeypatch.setattr(module, "read_rows", read)
+    monkeypatch.setattr(module, "read_file", read)
     adding = [asyncio.create_task(library.add("anna", f"{n}.pdf", b"")) for n in range(5)]
     await until(lambda: len(begun) == 2)
     await library.add("anna", "a.txt", b"")
@@ -258,7 +259,7 @@ async def test_a_locked_database_is_told(library: Library, tmp_path: Path, monke
 
 
 async def test_an_sqlite_without_full_text_search_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TABLES", "CREATE VIRTUAL TABLE x USING fts0(text);")
+    monkeypatch.setattr(passages, "TABLES", "CREATE VIRTUAL TABLE x USING fts0(text);")
     library = Library(tmp_path / "library.db")
     await library.open()
     with pytest.raises(ChatError, match="FTS5"):
@@ -272,7 +273,7 @@ async def test_a_failed_insert_leaves_nothing(library: Library, monkeypatch: pyt
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_insert", fail)
+        patch.setattr(passages, "insert", fail)
         with pytest.raises(ChatError):
             await library.add("anna", "a.txt", b"later")
     assert await places(library, "earlier") == [("a.txt", "section 1")]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader, PdfWriter
 
 from agent.tools import reading as module
-from agent.tools.reading import Row, name_and_kind, read_rows, text_rows
+from agent.tools.reading import Row, name_and_kind, read_file, text_rows
 from runs.errors import ChatError
 
 
@@ -63,7 +63,7 @@ def locked_pdf(user: str, owner: str) -> bytes:
 
 def read(name: str, data: bytes, pages: int = 500, characters: int = 2_000_000) -> list[Row]:
     name, kind = name_and_kind(name)
-    return read_rows(name, kind, data, pages, characters)
+    return read_file(name, kind, data, pages, characters).rows
 
 
 def refused(name: str, data: bytes, code: str = "invalid_request", **most: int) -> str:
