@@ -11,11 +11,13 @@ import regex
 _JOINERS = "\u00ad\u034f\u061c\u200b-\u200f\u2060-\u2064\u202a-\u202e\u2066-\u2069\ufe00-\ufe0f\ufeff"
 _DROPPED = regex.compile(
     rf"[{_JOINERS}\u0640\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed]"
-    r"|(?<=[\p{Latin}\p{Greek}]\p{Mn}*)\p{Mn}"
-    r"|(?<=[\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f\u0456\u0454])[\u0300\u0301]"
-    r"|(?<=\u0435)\u0308"
+)
+_ACCENTS = regex.compile(
+    r"([\p{Latin}\p{Greek}])\p{Mn}+|([\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f\u0456\u0454])[\u0300\u0301]+|(\u0435)\u0308"
 )
 """Of decomposed text in small letters. In Cyrillic only the stress goes, and the dots of the letter yo."""
+_MOST_MARKS = regex.compile(r"(\p{M}{30})\p{M}+")
+"""More marks on a letter than any language has (UAX 15, section 13). To put them in order takes quadratic time."""
 _ALIKE = str.maketrans(
     {
         "\u00e6": "ae",
@@ -45,9 +47,11 @@ def fold(text: str) -> str:
     """The text as it is compared; each run of blanks is one blank. A text that is folded already stays as it is."""
     if text.isascii():
         return str(_BLANKS.sub(" ", text.lower()))
-    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    plain = unicodedata.normalize("NFC", _DROPPED.sub("", plain).translate(_ALIKE))
-    return str(_BLANKS.sub(" ", _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), plain)))
+    plain = _DROPPED.sub("", _MOST_MARKS.sub(r"\1", text))
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", plain).casefold())
+    plain = _ACCENTS.sub(r"\1\2\3", _DROPPED.sub("", plain)).translate(_ALIKE)
+    plain = _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), unicodedata.normalize("NFC", plain))
+    return str(_BLANKS.sub(" ", plain))
 
 
 def find_folded(text: str, folded: str) -> tuple[int, int] | None:

@@ -24,11 +24,13 @@ _WIDE = (
     r"\u3005-\u3007\u3031-\u3035\u303b\u30fc\u0e01-\u0e3a\u0e40-\u0e4e"
 )
 _RUN = regex.compile(
-    rf"[a-z0-9]++(?![\p{{L}}\p{{M}}\p{{N}}])|[{_WIDE}][{_WIDE}\p{{M}}]*|[[\p{{L}}\p{{M}}\p{{N}}]--[{_WIDE}]]+", regex.V1
+    rf"[a-z0-9]++(?![\p{{L}}\p{{M}}\p{{N}}])|[{_WIDE}][{_WIDE}\p{{M}}]*"
+    rf"|[[\p{{L}}\p{{N}}]--[{_WIDE}]][[\p{{L}}\p{{M}}\p{{N}}]--[{_WIDE}]]*",
+    regex.V1,
 )
 _ASCII_RUN = re.compile("[a-z0-9]+")
 _FIRST_WIDE = regex.compile(rf"[{_WIDE}]")
-WORD = regex.compile(r"[\p{L}\p{M}\p{N}_\u200c\u200d]+")
+_WORD = regex.compile(r"[\p{L}\p{N}_][\p{L}\p{M}\p{N}_\u00ad\u200b-\u200d\u2060]*")
 """A word of a query, before it is folded."""
 _LONGEST = 100
 """Characters of a word that count."""
@@ -77,7 +79,7 @@ def pairs(word: str) -> list[str]:
 
 def words(text: str) -> Iterator[str]:
     """The words of a query as they are written."""
-    return (found[0] for found in WORD.finditer(text))
+    return (found[0] for found in _WORD.finditer(text))
 
 
 def _runs(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from memory.branches import line, newest_below, path_to
 from memory.database import Database
+from memory.folding import fold
 from memory.messages import Message, Role, Tuning
 from memory.rows import message_of, message_row, parts_column, storable, title_of, tuning_of
 from memory.tables import conversations, messages, runs
@@ -215,9 +216,10 @@ class Store(Database):
 
     async def end_turn(self, run: LiveRun, reply: Message, record: str) -> None:
         """The reply as it ended and the run's record (JSON lines), in one transaction."""
-        now, packed = time.time(), zlib.compress(record.encode(), 1)
+        now, packed, text = time.time(), zlib.compress(record.encode(), 1), storable(reply.text)
         ended = {
-            "text": storable(reply.text),
+            "text": text,
+            "folded": fold(text),
             "standing": reply.standing,
             "note": reply.note and storable(reply.note),
             "parts": parts_column(reply),
@@ -297,8 +299,11 @@ async def _use(db: AsyncConnection, conversation_id: str, text: str, used: JSON)
     """Notes what a conversation uses now, and returns its head. It is locked from here on: two turns cannot both follow
     the same message. Raises ChatError `not_found`.
     """
-    title = case((conversations.c.title == "", title_of(text)), else_=conversations.c.title)
-    changed = update(conversations).where(conversations.c.id == conversation_id).values(title=title, **used)
+    first, untitled = title_of(text), conversations.c.title == ""
+    title = case((untitled, first), else_=conversations.c.title)
+    folded = case((untitled, fold(first)), else_=conversations.c.folded)
+    changed = update(conversations).where(conversations.c.id == conversation_id)
+    changed = changed.values(title=title, folded=folded, **used)
     found = (await db.execute(changed.returning(conversations.c.head))).first()
     if found is None:
         raise ChatError("not_found", NOT_FOUND)
@@ -330,7 +335,8 @@ async def _take_in(
     db: AsyncConnection, new: str, owner: str | None, given: Sequence[Message], title: str, now: float, values: JSON
 ) -> None:
     """A conversation with the id `new`, and its messages. Raises ChatError `busy` if another request was quicker."""
-    values = {"id": new, "owner": owner, "title": title_of(title), "created": now, "updated": now, **values}
+    title = title_of(title)
+    values |= {"id": new, "owner": owner, "title": title, "folded": fold(title), "created": now, "updated": now}
     try:
         await db.execute(insert(conversations).values(values))
     except IntegrityError:

@@ -89,6 +89,7 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity) -> No
                 "memory": one.memory,
                 "live": turns.runs.of(one.id) is not None,
                 "found": one.found,
+                "mark": one.mark,
             }
             for one in found
         ]

@@ -31,12 +31,12 @@ async function load(more) {
 // what had it keeps it.
 function draw(focus = element.contains(document.activeElement) && document.activeElement.dataset.key) {
   if (renaming) return;
-  const words = search.value.trim(), top = list.scrollTop, nodes = [];
+  const top = list.scrollTop, nodes = [];
   let last = null;
   for (const one of shown) {
     const name = group(one.updated);
     if (name !== last) nodes.push(make('li', last = name, { className: 'group' }));
-    nodes.push(entry(one, words));
+    nodes.push(entry(one));
     if (menuOf === one.id) nodes.push(menu(one));
   }
   list.replaceChildren(...nodes);
@@ -49,14 +49,14 @@ function showMenu(one, wanted, asks = false) {
   draw(`${one.id} ${asks ? 'keep' : 'more'}`);
 }
 
-function entry(one, words) {
+function entry(one) {
   const item = make('li', null, { className: one.live ? 'one live' : 'one' });
   const link = make('a', null, { href: `?conversation=${encodeURIComponent(one.id)}`, title: one.title });
   item.dataset.id = one.id;
   item.ariaCurrent = String(one.id === current());
   if (one.live) link.ariaDescription = 'A reply is being made';
   link.append(make('b', one.title || 'Without a title'));
-  if (one.found) link.append(marked(one.found, words));
+  if (one.found) link.append(marked(one.found, one.mark));
   link.addEventListener('click', (e) => {
     if (e.metaKey || e.ctrlKey || e.shiftKey || e.button) return; // another tab
     e.preventDefault();
