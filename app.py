@@ -156,7 +156,7 @@ class App:
             quota=self.turns.quota,
             auth=s.auth,
             logged_in=self._logged_in,
-            uploads={"/documents": s.limits.document_bytes},
+            uploads={"/documents": s.limits.document_bytes, "/conversations": s.limits.import_bytes},
             origins=s.allowed_origins,
             opened=frozenset({"/metrics"} if s.metrics_token else ()),
             connections=s.limits.connections_per_address or 0,

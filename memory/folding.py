@@ -4,7 +4,9 @@ NFKC and full case folding (Unicode 17, sections 3.11 and 3.13); accents of Lati
 Hebrew, and the tatweel are dropped. Marks of all other scripts stay: in Thai or Hindi they are part of the letter.
 """
 
+import re
 import unicodedata
+from functools import lru_cache
 
 import regex
 
@@ -37,7 +39,10 @@ _ALIKE = str.maketrans(
 )
 """Letters that do not decompose, and Arabic letters that are written one for the other."""
 _DIGIT = regex.compile(r"[\p{Nd}--[0-9]]", regex.V1)
-_BLANKS = regex.compile(r"[\s\p{Z}]+")
+_BLANKS = re.compile(r"\s\s+|[^\S ]")
+_SPECIAL = re.compile(r"[!-~]?[^\x00-\x7f]+")
+"""What is not ASCII, with the character before it, which it may combine with. All else is only made small."""
+_SHORT = 32
 _CONTINUES = regex.compile(rf"[\p{{M}}{_JOINERS}\u1160-\u11ff\ud7b0-\ud7ff\uff9e\uff9f]")
 """What may combine with the character before it."""
 _NEAR = 64
@@ -45,13 +50,20 @@ _NEAR = 64
 
 def fold(text: str) -> str:
     """The text as it is compared; each run of blanks is one blank. A text that is folded already stays as it is."""
-    if text.isascii():
-        return str(_BLANKS.sub(" ", text.lower()))
+    if not text.isascii():
+        text = _SPECIAL.sub(lambda found: (_fold_short if len(found[0]) <= _SHORT else _fold_special)(found[0]), text)
+    return _BLANKS.sub(" ", text.lower())
+
+
+def _fold_special(text: str) -> str:
     plain = _DROPPED.sub("", _MOST_MARKS.sub(r"\1", text))
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", plain).casefold())
     plain = _ACCENTS.sub(r"\1\2\3", _DROPPED.sub("", plain)).translate(_ALIKE)
-    plain = _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), unicodedata.normalize("NFC", plain))
-    return str(_BLANKS.sub(" ", plain))
+    return str(_DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), unicodedata.normalize("NFC", plain)))
+
+
+_fold_short = lru_cache(20_000)(_fold_special)
+"""The same words come again and again."""
 
 
 def find_folded(text: str, folded: str) -> tuple[int, int] | None:
@@ -90,10 +102,6 @@ def _place(text: str, at: int, *, after: bool = False) -> int:
 
 def _boundary(text: str, at: int, most: int) -> int:
     """The first place from `at` on where what stands before does not combine with what follows."""
-    while at < most and (_CONTINUES.match(text[at]) or (_is_blank(text[at]) and _is_blank(text[at - 1]))):
+    while at < most and (_CONTINUES.match(text[at]) or (text[at].isspace() and text[at - 1].isspace())):
         at += 1
     return at
-
-
-def _is_blank(character: str) -> bool:
-    return _BLANKS.match(character) is not None

@@ -6,7 +6,7 @@ with its head is the one that is gone on with; nothing is lost by asking an earl
 
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -74,6 +74,22 @@ class Store(Database):
         async with self.writing() as db:
             await _take_in(db, conversation_id, owner, given, title, time.time(), {"head": head})
         return conversation_id
+
+    async def take_in_rows(
+        self, owner: str | None, title: str, head: str | None, updated: float, batches: AsyncIterator[list[JSON]]
+    ) -> tuple[str, str]:
+        """A new conversation whose messages come in batches of rows, in one transaction; its id and title.
+
+        Between two batches the loop does what else waits, so that a long conversation does not hold it up.
+        """
+        new, title = new_id(), title_of(title)
+        values = {"id": new, "owner": owner, "title": title, "folded": fold(title), "head": head}
+        added = {"conversation_id": new, "run_id": None, "created": updated}
+        async with self.writing() as db:
+            await db.execute(insert(conversations).values(values | {"created": updated, "updated": updated}))
+            async for rows in batches:
+                await db.execute(insert(messages), [row | added for row in rows])
+        return new, title
 
     async def conversation(self, conversation_id: str, visitor: str | None) -> Conversation:
         """A conversation that this visitor may use; raises ChatError `not_found` for all others."""

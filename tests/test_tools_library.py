@@ -19,6 +19,7 @@ from agent.tools.library import Library, Limits
 from agent.tools.reading import Reading
 from runs.errors import ChatError
 from tests.conftest import until
+from tests.scripts import HELD, UNLIKE
 from tests.test_tools_reading import pdf, written
 
 README = Path(__file__).parent.parent / "README.md"
@@ -67,6 +68,73 @@ async def test_the_last_word_may_be_a_beginning(library: Library) -> None:
 async def test_accents_and_case_make_no_difference(library: Library) -> None:
     await library.add("anna", "notes.txt", "Ein CAFÉ in Zürich".encode())
     assert await places(library, "cafe zurich") == [("notes.txt", "section 1")]
+
+
+@pytest.mark.parametrize("case", HELD)
+async def test_every_script_is_found_by_its_words(library: Library, case: str) -> None:
+    text, word = HELD[case]
+    await library.add("anna", "notes.txt", text.encode())
+    (found,) = await library.search("anna", word)
+    assert found.text == text  # as it was written
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+async def test_what_only_looks_alike_is_not_found(library: Library, case: str) -> None:
+    text, word = UNLIKE[case]
+    await library.add("anna", "notes.txt", text.encode())
+    assert await library.search("anna", word) == []
+
+
+async def test_a_sentence_without_blanks_finds_what_has_its_words(library: Library) -> None:
+    await library.add("anna", "a.txt", "灯塔守卫者看见了鲸鱼。".encode())
+    await library.add("anna", "b.txt", "\n\n".join(["京都 の寺", "東京都 の寺"]).encode())
+    assert await places(library, "鲸鱼在哪里唱歌") == [("a.txt", "section 1")]
+    assert [one.text for one in await library.search("anna", "東京都")] == ["京都 の寺\n\n東京都 の寺"]
+
+
+EARLIER = """
+CREATE TABLE documents (
+    id TEXT PRIMARY KEY, owner TEXT, name TEXT NOT NULL, digest TEXT NOT NULL,
+    first INTEGER NOT NULL, size INTEGER NOT NULL, characters INTEGER NOT NULL
+);
+CREATE TABLE uses (owner TEXT PRIMARY KEY, at REAL NOT NULL);
+CREATE VIRTUAL TABLE passages USING fts5(
+    text, heading, place UNINDEXED, document UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2'
+);
+"""
+"""The tables of the version before texts were cut into segments."""
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_documents_of_an_earlier_version_are_found_in_every_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "library.db")) as db, db:
+        db.executescript(EARLIER)
+        for n in range(3):
+            rows = [(n * 300 + i + 1, f"灯塔守卫者看见了鲸鱼 {n}", "", "section 1", f"d{n}") for i in range(300)]
+            db.execute(
+                "INSERT INTO documents VALUES (?, 'anna', ?, 'x', ?, 300, 3000)", (f"d{n}", f"{n}.txt", n * 300 + 1)
+            )
+            db.executemany("INSERT INTO passages (rowid, text, heading, place, document) VALUES (?, ?, ?, ?, ?)", rows)
+        db.execute("DELETE FROM documents WHERE id = 'd1'")
+    monkeypatch.setattr(module, "_MOVING_S", 5.0 if waits else 0.0)
+    library = Library(tmp_path / "library.db")
+    await library.open()
+    if not waits:
+        await library.remove("anna", "d0")  # before it has been indexed anew
+        await library.add("anna", "new.txt", "看见".encode())
+        assert library._moving
+        await library._moving
+    names = ["2.txt", "new.txt"] if not waits else ["0.txt", "2.txt"]
+    assert [one.name for one in await library.documents("anna")] == names
+    assert {one.document for one in await library.search("anna", "看见", 1000)} == set(names)
+    assert len(await library.search("anna", "鲸鱼", 1000)) == (300 if not waits else 600)
+    await library.close()
+    await library.open()
+    assert library._moving is None or library._moving.done()
+    assert len(await library.search("anna", "鲸鱼", 1000)) == (300 if not waits else 600)
+    await library.close()
 
 
 async def test_the_passage_with_more_of_the_words_comes_first(library: Library) -> None:
