@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """Reading: what a file's name and bytes become; files that are made to do harm, as real files."""
 
 import importlib.util

@@ -85,8 +85,8 @@ def first_segment(scope: Scope) -> str:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the guard holds to. `ours` are the first path segments of our own routes; `body_bytes` bounds every
-    request's body, `uploads` those of a POST to some of our paths instead; `connections` is the most that may be open at
-    once from one address, 0 as many as come. `asker` says who a request is from.
+    request's body, `uploads` those of a POST to some of our paths instead; `connections` is the most that may be open
+    at once from one address, 0 as many as come. `asker` says who a request is from.
     """
 
     ours: frozenset[str]
