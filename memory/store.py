@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any, cast
 
 from sqlalchemy import bindparam, case, delete, func, insert, select, update
@@ -80,15 +81,17 @@ class Store(Database):
     ) -> tuple[str, str]:
         """A new conversation whose messages come in batches of rows, in one transaction; its id and title.
 
-        Between two batches the loop does what else waits, so that a long conversation does not hold it up.
+        Between two batches the loop does what else waits, so that a long conversation does not hold it up. Each message
+        counts as a little newer than the one before it, so that branches keep their order.
         """
         new, title = new_id(), title_of(title)
         values = {"id": new, "owner": owner, "title": title, "folded": fold(title), "head": head}
-        added = {"conversation_id": new, "run_id": None, "created": updated}
+        added = {"conversation_id": new, "run_id": None}
+        moments = count(updated, 1e-6)
         async with self.writing() as db:
             await db.execute(insert(conversations).values(values | {"created": updated, "updated": updated}))
             async for rows in batches:
-                await db.execute(insert(messages), [row | added for row in rows])
+                await db.execute(insert(messages), [{**row, **added, "created": next(moments)} for row in rows])
         return new, title
 
     async def conversation(self, conversation_id: str, visitor: str | None) -> Conversation:
