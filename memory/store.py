@@ -4,6 +4,7 @@ A message that was acknowledged is on disk. The messages of a conversation are a
 with its head is the one that is gone on with; nothing is lost by asking an earlier message again.
 """
 
+import asyncio
 import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
@@ -57,23 +58,11 @@ class Store(Database):
         self, owner: str | None, given: Sequence[tuple[Role, str]] = (), conversation_id: str | None = None
     ) -> str:
         """A new conversation with these messages; returns its id, a new one unless it is given."""
-        made = _in_line(given)
-        return await self.take_in(owner, made, made[-1].id if made else None, conversation_id=conversation_id)
-
-    async def take_in(
-        self,
-        owner: str | None,
-        given: Sequence[Message],
-        head: str | None,
-        *,
-        title: str = "",
-        conversation_id: str | None = None,
-    ) -> str:
-        """A new conversation with this tree of messages, each after its parent, that goes on from `head`; its id."""
-        conversation_id = conversation_id or new_id()
-        title = title or next((m.text for m in given if m.role == "user"), "")
+        made, conversation_id = _in_line(given), conversation_id or new_id()
+        title = next((text for role, text in given if role == "user"), "")
+        head = made[-1].id if made else None
         async with self.writing() as db:
-            await _take_in(db, conversation_id, owner, given, title, time.time(), {"head": head})
+            await _take_in(db, conversation_id, owner, made, title, time.time(), {"head": head})
         return conversation_id
 
     async def take_in_rows(
@@ -353,7 +342,10 @@ def _in_line(given: Sequence[tuple[Role, str]]) -> list[Message]:
 async def _take_in(
     db: AsyncConnection, new: str, owner: str | None, given: Sequence[Message], title: str, now: float, values: JSON
 ) -> None:
-    """A conversation with the id `new`, and its messages. Raises ChatError `busy` if another request was quicker."""
+    """A conversation with the id `new`, and its messages, each after the one before.
+
+    Raises ChatError `busy` if another request was quicker.
+    """
     title = title_of(title)
     values |= {"id": new, "owner": owner, "title": title, "folded": fold(title), "created": now, "updated": now}
     try:
@@ -361,8 +353,6 @@ async def _take_in(
     except IntegrityError:
         told = "This conversation has just been begun by another request: send this one again."
         raise ChatError("busy", told, retryable=True) from None
-    places: dict[str | None, int] = {None: 0}
-    for message in given:
-        places[message.id] = places[message.parent_id] + 1
-    if given:
-        await db.execute(insert(messages), [message_row(m, new, places[m.id], now) for m in given])
+    if given:  # folding many messages would hold the loop
+        rows = await asyncio.to_thread(lambda: [message_row(m, new, n, now) for n, m in enumerate(given, 1)])
+        await db.execute(insert(messages), rows)
