@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from app import App
 from settings import LimitSettings
+from tests.conftest import until
 from tests.exports import chatgpt, letter, node, tour, zipped
 from tests.exports import said as spoken
 from tests.serving import client_of, events_of, refused, serving
@@ -192,6 +193,33 @@ async def test_only_an_import_may_be_large_and_others_go_on_meanwhile(tmp_path: 
             for path in ("/stream", "/context", f"/conversations/{made['conversation_id']}"):
                 answer = await anna.request("PATCH" if "conv" in path else "POST", path, content=body, timeout=60)
                 assert "4,000,000" in await refused(answer, 413, "too_large")
+
+
+async def test_few_large_files_may_arrive_at_once(tmp_path: Path) -> None:
+    go_on, begun = asyncio.Event(), list[int]()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * 5000
+        begun.append(1)
+        await go_on.wait()
+        yield b"x"
+
+    with serving(tmp_path, limits=LimitSettings(body_bytes=4000)) as app:
+        async with client_of(app) as client:
+            sending = [asyncio.create_task(client.post("/conversations", content=body())) for _ in range(8)]
+            await until(lambda: len(begun) == 8)
+            for _ in range(50):  # the server may not have read the last of them yet
+                answer = await client.post("/conversations", content=b"x" * 5000)
+                if answer.status_code == 409:
+                    break
+                await asyncio.sleep(0.1)
+            assert "try again" in await refused(answer, 409, "busy")
+            small = await client.post("/conversations", json={"messages": []})
+            assert small.status_code == 200
+            go_on.set()
+            for one in await asyncio.gather(*sending):
+                await refused(one, 400, "invalid_request")
+            await refused(await client.post("/conversations", content=b"x" * 5000), 400, "invalid_request")
 
 
 async def slowest(client: Any) -> float:
