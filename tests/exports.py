@@ -1,4 +1,4 @@
-"""Files as ChatGPT and Claude export them, in the shapes that public issues tell of, for tests of the import."""
+"""Files as ChatGPT and Claude export them, in the shapes that public issues describe, for tests of the import."""
 
 import io
 import json

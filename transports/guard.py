@@ -243,20 +243,20 @@ class GuardMiddleware:
         parts, size, large = list[bytes](), 0, False
         try:
             while True:
-                message = await receive()
-                if message["type"] != "http.request":
+                received = await receive()
+                if received["type"] != "http.request":
                     return None
-                parts.append(bytes(message.get("body", b"")))
+                parts.append(bytes(received.get("body", b"")))
                 size += len(parts[-1])
                 if size > most:
                     raise ChatError("too_large", f"This is too large: at most {most:,} bytes can be sent.")
                 if size > self._rules.body_bytes and not large:
                     if self._large >= _LARGE:
-                        told = "Others are sending large files: try again in a minute."
-                        raise ChatError("busy", told, retryable=True, retry_after=_RETRY_S)
+                        message = "Others are sending large files: try again in a minute."
+                        raise ChatError("busy", message, retryable=True, retry_after=_RETRY_S)
                     large = True
                     self._large += 1
-                if not message.get("more_body"):
+                if not received.get("more_body"):
                     return b"".join(parts)
         finally:
             self._large -= large

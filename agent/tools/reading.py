@@ -98,7 +98,7 @@ def text_rows(kind: str, texts: Iterable[str]) -> Iterator[Row]:
 
 
 def _decoded(name: str, data: bytes) -> tuple[str, str]:
-    """A file's text and its encoding. Raises ChatError for what is no text, or in an encoding that is not clear."""
+    """Decodes a text file; returns the text and its encoding. Raises ChatError for other files and unclear encodings."""
     try:
         text, encoding = decode(data)
     except UnknownEncodingError:
@@ -106,8 +106,8 @@ def _decoded(name: str, data: bytes) -> tuple[str, str]:
     if data.startswith(_OTHER_KINDS) or _is_binary(text or data.decode("latin-1")):
         raise ChatError("invalid_request", f"{name!r} cannot be read: its name says text, but it holds something else.")
     if data and not encoding:
-        told = "it is not clear in which encoding its text is. Save it as UTF-8 and add it again"
-        raise ChatError("invalid_request", f"{name!r} cannot be read: {told}.")
+        reason = "it is not clear in which encoding its text is. Save it as UTF-8 and add it again"
+        raise ChatError("invalid_request", f"{name!r} cannot be read: {reason}.")
     return text, encoding
 
 

@@ -3,7 +3,7 @@
 Each has a `mapping` of nodes {id, message, parent, children}, a tree, and a `current_node`. Nodes without a message,
 and messages that ChatGPT does not show, hold the tree together. What is between a question and its answer (thoughts,
 calls of tools and their results) are nodes of their own, which become parts of the answer. Some files lack `children`,
-`current_node` or the root. As told by public issues and descriptions of such files, of 2023 to 2026.
+`current_node` or the root. The shapes are those of public issues and descriptions of such files, from 2023 to 2026.
 """
 
 import re
