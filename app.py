@@ -39,6 +39,7 @@ from components.theme import build_theme
 from components.tunnel import OpenTunnel, TunnelError, open_tunnel
 from components.web import WEB, page_head
 from logs import begin_log, take_over
+from memory.listing import fold_earlier
 from memory.store import Store
 from runs.errors import ChatError
 from runs.registry import Runs
@@ -155,7 +156,7 @@ class App:
             quota=self.turns.quota,
             auth=s.auth,
             logged_in=self._logged_in,
-            uploads={"/documents": s.limits.document_bytes},
+            uploads={"/documents": s.limits.document_bytes, "/conversations": s.limits.import_bytes},
             origins=s.allowed_origins,
             opened=frozenset({"/metrics"} if s.metrics_token else ()),
             connections=s.limits.connections_per_address or 0,
@@ -190,7 +191,7 @@ class App:
         await self.backends.open()
         await self.library.open()
         warming = asyncio.create_task(asyncio.to_thread(warm_up))
-        tidying = [asyncio.create_task(self._tidy()), asyncio.create_task(self._forget_absent())]
+        tidying = [asyncio.create_task(work()) for work in (self._tidy, self._forget_absent, self._fold_earlier)]
         yield
         for task in tidying:
             task.cancel()
@@ -204,6 +205,13 @@ class App:
             except ChatError as e:
                 logger.error("what is too old: %s", e.message)
             await asyncio.sleep(_TIDY_S)
+
+    async def _fold_earlier(self) -> None:
+        """Makes what an earlier version has stored searchable as everything else is."""
+        try:
+            await fold_earlier(self.store)
+        except ChatError as e:
+            logger.error("search in earlier conversations: %s", e.message)
 
     async def _forget_absent(self) -> None:
         """Lets go of the pages and the keys of visitors who have gone.

@@ -302,6 +302,8 @@ class LimitSettings(_Section):
     connections_per_address: _Limit = None
     """Open at once: requests, event streams and WebSockets. A page has two."""
     body_bytes: Annotated[int, Field(ge=1024)] = 4_000_000
+    import_bytes: Annotated[int, Field(ge=1024)] = 32_000_000
+    """Largest file of conversations that can be imported, in bytes; a ZIP file may unpack to as much."""
     document_bytes: Annotated[int, Field(ge=1024)] = 5_000_000
     """Of a file that a visitor adds for the tool `search`."""
 

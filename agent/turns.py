@@ -301,11 +301,16 @@ class Turns:
 
     async def check_room(self, visitor: str | None) -> None:
         """Raises ChatError `rate_limited` where no more conversations are kept for a visitor."""
-        most = self.settings.limits.conversations_per_visitor
-        if most and visitor and await self.store.count(visitor) >= most:
+        if await self.room(visitor) == 0:
+            most = self.settings.limits.conversations_per_visitor or 0
             kept = "1 conversation" if most == 1 else f"{most:,} conversations"
             message = f"You have {kept}, the most that are kept here: delete some in the list first."
             raise ChatError("rate_limited", message)
+
+    async def room(self, visitor: str | None) -> int | None:
+        """How many more conversations are kept for a visitor; None where there is no limit."""
+        most = self.settings.limits.conversations_per_visitor
+        return max(0, most - await self.store.count(visitor)) if most and visitor else None
 
     def _kit(self, text: str, visitor: str | None, tuning: Tuning) -> Kit:
         """The tools that are on for this turn, and the command in its message; a command may use any tool."""

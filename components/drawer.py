@@ -8,7 +8,9 @@ import gradio as gr
 from components.web import WEB, drawn_by
 
 
-def build_drawer() -> gr.HTML:
-    """Its event `open` names the conversation to be shown, by {id}; None for a new one."""
-    template = (WEB / "conversations.html").read_text()
+def build_drawer(import_bytes: int) -> gr.HTML:
+    """Its event `open` names the conversation to be shown, by {id}; None for a new one. A file that is imported has at
+    most `import_bytes`.
+    """
+    template = (WEB / "conversations.html").read_text().replace('data-bytes=""', f'data-bytes="{import_bytes}"')
     return drawn_by("listing.js", "drawer", template, "drawer.js", shared="conversations")

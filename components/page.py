@@ -43,7 +43,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
             handlers.turns.toolbox.names,
         )
         with gr.Row(elem_id="main"):
-            drawer = build_drawer()
+            drawer = build_drawer(settings.limits.import_bytes)
             pane = build_chat(settings.limits.message_characters)
             panel = build_panel()
         viewer = build_viewer()

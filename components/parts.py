@@ -38,10 +38,14 @@ def part_value(part: Part) -> JSON:
 
 
 def _value(title: str, part: Part, blocks: list[list[str]], *, hint: str) -> JSON:
-    seconds = (
-        None if part.seconds is None else f"{part.seconds:.2f} s" if part.seconds < 10 else f"{part.seconds:.0f} s"
-    )
-    return {"title": title, "hint": hint, "seconds": seconds, "failed": part.error is not None, "blocks": blocks}
+    return {"title": title, "hint": hint, "seconds": _seconds(part), "failed": part.error is not None, "blocks": blocks}
+
+
+def _seconds(part: Part) -> str | None:
+    """None for a part that goes on; empty for an imported one, whose file does not tell its time."""
+    if not part.seconds:
+        return None if part.seconds is None else ""
+    return f"{part.seconds:.2f} s" if part.seconds < 10 else f"{part.seconds:.0f} s"
 
 
 def as_json(value: Any) -> str:

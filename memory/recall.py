@@ -1,19 +1,20 @@
 """Which earlier messages match a new one, by their words, found in SQLite's full-text index in memory.
 
-https://www.sqlite.org/fts5.html. Words are stemmed for English; Chinese, Japanese and Korean, which write no blanks,
-are matched by pairs of characters. Ranked by BM25 with Lucene's weight of a word: in FTS5's own, one that half of the
-messages have counts for nothing, and a conversation is about what it is about.
+https://www.sqlite.org/fts5.html. `memory/segments.py` says what a word is in which script. Ranked by BM25 with Lucene's
+weight of a word: in FTS5's own, one that half of the messages have counts for nothing, and a conversation is about what
+it is about.
 """
 
 import math
-import re
 import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from unicodedata import normalize
 
+from memory.folding import fold
 from memory.messages import Message
+from memory.segments import TOKENIZER, index_text, match, pairs, words
 
 _WORDS, _QUERY = 32, 2000
 """Words and characters of a message that are looked for."""
@@ -21,9 +22,6 @@ _TOLD = 4
 """Words that a match names."""
 _WEAK = 0.25
 """Of the best match's score; what has less is only alike by chance."""
-_WIDE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-_WORD = re.compile(rf"[{_WIDE}]+|[^\W_{_WIDE}]+")
-_EACH = re.compile(rf"([{_WIDE}])")
 _COMMON_WORDS = """
 a about again all also am an and any are as at be been but by can could did do does doing done down for from get give go
 had has have he her here him his how i if in into is it its just know let like make me more most much my no not now of
@@ -57,12 +55,12 @@ class Index:
 
     def search(self, messages: Sequence[Message], text: str, most: int) -> list[Match]:
         """Those of the messages that match a text, the best first, at most so many. New ones are taken in first."""
-        words = _query(text)
-        if not words or not messages:
+        terms = _query(text)
+        if not terms or not messages:
             return []
         with self._lock:
             db = self._take_in(messages)
-            rows = {word: {row[0] for row in db.execute(_FIND, (query,))} for word, query in words.items()}
+            rows = {word: {row[0] for row in db.execute(_FIND, (query,))} for word, query in terms.items()}
         here = {self._places[message.id]: message for message in messages}
         mean = sum(len(message.text) for message in messages) / len(messages)
         scores: dict[int, float] = {}
@@ -81,13 +79,12 @@ class Index:
     def _take_in(self, messages: Sequence[Message]) -> sqlite3.Connection:
         if self._db is None:
             self._db = sqlite3.connect(":memory:", check_same_thread=False)
-            tokenize = "porter unicode61 remove_diacritics 2"
-            self._db.execute(f"CREATE VIRTUAL TABLE messages USING fts5(text, tokenize = '{tokenize}')")
+            self._db.execute(f"CREATE VIRTUAL TABLE messages USING fts5(text, tokenize = '{TOKENIZER}')")
         fresh = [message for message in messages if message.id not in self._places]
         if fresh:
             first = len(self._places) + 1
             self._places.update({message.id: first + i for i, message in enumerate(fresh)})
-            rows = [(self._places[message.id], _spaced(message.text)) for message in fresh]
+            rows = [(self._places[message.id], index_text(message.text)) for message in fresh]
             with self._db:
                 self._db.executemany("INSERT INTO messages (rowid, text) VALUES (?, ?)", rows)
         return self._db
@@ -95,19 +92,9 @@ class Index:
 
 def _query(text: str) -> dict[str, str]:
     """The words of a text that say what it is about, each as FTS5 asks for it; all of its words where none does."""
-    words = list(dict.fromkeys(_WORD.findall(text[:_QUERY].lower())))
-    telling = [word for word in words if word not in _COMMON]
-    pairs = [pair for word in (telling or words)[:_WORDS] for pair in _pairs(word)]
-    return {pair: f'"{_spaced(pair).strip()}"' for pair in pairs}
-
-
-def _pairs(word: str) -> list[str]:
-    """A word as it is; one without blanks within as pairs of its characters."""
-    if not _EACH.match(word) or len(word) == 1:
-        return [word]
-    return [first + second for first, second in pairwise(word)]
-
-
-def _spaced(text: str) -> str:
-    """Characters of scripts without blanks as words of their own."""
-    return _EACH.sub(r" \1 ", text)
+    found = list(dict.fromkeys(words(normalize("NFC", text[:_QUERY]).lower())))
+    telling = [word for word in found if fold(word) not in _COMMON]
+    terms: dict[str, str] = {}
+    for word in (telling or found)[:_WORDS]:
+        terms |= {part: match(part) for part in pairs(word)}
+    return {word: query for word, query in terms.items() if query}

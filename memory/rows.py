@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from sqlalchemy import Row
 
+from memory.folding import fold
 from memory.messages import Message, Role, Standing, Tuning
 from runs.events import JSON
 from runs.parts import Part
@@ -14,13 +15,15 @@ _NAMES = tuple(field.name for field in fields(Tuning))
 
 
 def message_row(message: Message, conversation_id: str, place: int, now: float) -> dict[str, Any]:
+    text = storable(message.text)
     return {
         "id": message.id,
         "conversation_id": conversation_id,
         "parent_id": message.parent_id,
         "place": place,
         "role": message.role,
-        "text": storable(message.text),
+        "text": text,
+        "folded": None if message.standing == "growing" else fold(text),
         "standing": message.standing,
         "run_id": message.run_id,
         "note": message.note and storable(message.note),

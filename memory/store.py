@@ -4,10 +4,12 @@ A message that was acknowledged is on disk. The messages of a conversation are a
 with its head is the one that is gone on with; nothing is lost by asking an earlier message again.
 """
 
+import asyncio
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any, cast
 
 from sqlalchemy import bindparam, case, delete, func, insert, select, update
@@ -16,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from memory.branches import line, newest_below, path_to
 from memory.database import Database
+from memory.folding import fold
 from memory.messages import Message, Role, Tuning
 from memory.rows import message_of, message_row, parts_column, storable, title_of, tuning_of
 from memory.tables import conversations, messages, runs
@@ -55,24 +58,30 @@ class Store(Database):
         self, owner: str | None, given: Sequence[tuple[Role, str]] = (), conversation_id: str | None = None
     ) -> str:
         """A new conversation with these messages; returns its id, a new one unless it is given."""
-        made = _in_line(given)
-        return await self.take_in(owner, made, made[-1].id if made else None, conversation_id=conversation_id)
-
-    async def take_in(
-        self,
-        owner: str | None,
-        given: Sequence[Message],
-        head: str | None,
-        *,
-        title: str = "",
-        conversation_id: str | None = None,
-    ) -> str:
-        """A new conversation with this tree of messages, each after its parent, that goes on from `head`; its id."""
-        conversation_id = conversation_id or new_id()
-        title = title or next((m.text for m in given if m.role == "user"), "")
+        made, conversation_id = _in_line(given), conversation_id or new_id()
+        title = next((text for role, text in given if role == "user"), "")
+        head = made[-1].id if made else None
         async with self.writing() as db:
-            await _take_in(db, conversation_id, owner, given, title, time.time(), {"head": head})
+            await _take_in(db, conversation_id, owner, made, title, time.time(), {"head": head})
         return conversation_id
+
+    async def take_in_rows(
+        self, owner: str | None, title: str, head: str | None, updated: float, batches: AsyncIterator[list[JSON]]
+    ) -> tuple[str, str]:
+        """A new conversation whose messages come in batches of rows, in one transaction; its id and title.
+
+        Between two batches the loop does what else waits, so that a long conversation does not hold it up. Each message
+        counts as a little newer than the one before it, so that branches keep their order.
+        """
+        new, title = new_id(), title_of(title)
+        values = {"id": new, "owner": owner, "title": title, "folded": fold(title), "head": head}
+        added = {"conversation_id": new, "run_id": None}
+        moments = count(updated, 1e-6)
+        async with self.writing() as db:
+            await db.execute(insert(conversations).values(values | {"created": updated, "updated": updated}))
+            async for rows in batches:
+                await db.execute(insert(messages), [{**row, **added, "created": next(moments)} for row in rows])
+        return new, title
 
     async def conversation(self, conversation_id: str, visitor: str | None) -> Conversation:
         """A conversation that this visitor may use; raises ChatError `not_found` for all others."""
@@ -215,9 +224,10 @@ class Store(Database):
 
     async def end_turn(self, run: LiveRun, reply: Message, record: str) -> None:
         """The reply as it ended and the run's record (JSON lines), in one transaction."""
-        now, packed = time.time(), zlib.compress(record.encode(), 1)
+        now, packed, text = time.time(), zlib.compress(record.encode(), 1), storable(reply.text)
         ended = {
-            "text": storable(reply.text),
+            "text": text,
+            "folded": fold(text),
             "standing": reply.standing,
             "note": reply.note and storable(reply.note),
             "parts": parts_column(reply),
@@ -297,8 +307,11 @@ async def _use(db: AsyncConnection, conversation_id: str, text: str, used: JSON)
     """Notes what a conversation uses now, and returns its head. It is locked from here on: two turns cannot both follow
     the same message. Raises ChatError `not_found`.
     """
-    title = case((conversations.c.title == "", title_of(text)), else_=conversations.c.title)
-    changed = update(conversations).where(conversations.c.id == conversation_id).values(title=title, **used)
+    first, untitled = title_of(text), conversations.c.title == ""
+    title = case((untitled, first), else_=conversations.c.title)
+    folded = case((untitled, fold(first)), else_=conversations.c.folded)
+    changed = update(conversations).where(conversations.c.id == conversation_id)
+    changed = changed.values(title=title, folded=folded, **used)
     found = (await db.execute(changed.returning(conversations.c.head))).first()
     if found is None:
         raise ChatError("not_found", NOT_FOUND)
@@ -329,15 +342,17 @@ def _in_line(given: Sequence[tuple[Role, str]]) -> list[Message]:
 async def _take_in(
     db: AsyncConnection, new: str, owner: str | None, given: Sequence[Message], title: str, now: float, values: JSON
 ) -> None:
-    """A conversation with the id `new`, and its messages. Raises ChatError `busy` if another request was quicker."""
-    values = {"id": new, "owner": owner, "title": title_of(title), "created": now, "updated": now, **values}
+    """A conversation with the id `new`, and its messages, each after the one before.
+
+    Raises ChatError `busy` if another request was quicker.
+    """
+    title = title_of(title)
+    values |= {"id": new, "owner": owner, "title": title, "folded": fold(title), "created": now, "updated": now}
     try:
         await db.execute(insert(conversations).values(values))
     except IntegrityError:
         told = "This conversation has just been begun by another request: send this one again."
         raise ChatError("busy", told, retryable=True) from None
-    places: dict[str | None, int] = {None: 0}
-    for message in given:
-        places[message.id] = places[message.parent_id] + 1
-    if given:
-        await db.execute(insert(messages), [message_row(m, new, places[m.id], now) for m in given])
+    if given:  # folding many messages would hold the loop
+        rows = await asyncio.to_thread(lambda: [message_row(m, new, n, now) for n, m in enumerate(given, 1)])
+        await db.execute(insert(messages), rows)

@@ -13,6 +13,7 @@ conversations = Table(
     Column("id", String(32), primary_key=True),
     Column("owner", String(64)),
     Column("title", Text, nullable=False, default=""),
+    Column("folded", Text),
     Column("head", String(32)),
     Column("backend", Text),
     Column("memory", Text),
@@ -29,7 +30,9 @@ conversations = Table(
     Column("updated", Float, nullable=False, index=True),
     Index("conversations_of_owner", "owner", "updated"),
 )
-"""`head` is the message that the current branch ends with, null where there is none."""
+"""`head` is the message that the current branch ends with, null where there is none. `folded` is the title as it is
+searched (`memory/folding.py`), and null where an earlier version has written it; so it is in `messages`.
+"""
 
 messages = Table(
     "messages",
@@ -40,6 +43,7 @@ messages = Table(
     Column("place", Integer, nullable=False),
     Column("role", String(16), nullable=False),
     Column("text", Text, nullable=False),
+    Column("folded", Text),
     Column("standing", String(16), nullable=False),
     Column("run_id", String(32)),
     Column("note", Text),

@@ -3,4 +3,4 @@
 
 def whole(text: str) -> str:
     """The text with pairs of half surrogates as the character that they are, and single halves as U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,14 +1,18 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from memory.listing import Listed, listed, rename
+from memory.folding import fold
+from memory.listing import Listed, fold_earlier, listed, rename
 from memory.store import Store
-from memory.tables import conversations
+from memory.tables import conversations, messages
 from runs.errors import ChatError
 from tests.databases import ON_BOTH
+from tests.scripts import HELD, UNLIKE
+from tests.stores import a_run, begin
 
 pytestmark = ON_BOTH
 
@@ -61,6 +65,47 @@ async def test_capitals_do_not_matter_in_any_script(store: Store) -> None:
     for search in hello.lower().split(", "):
         (one,) = (await listed(store, "anna", search))[0]
         assert one.id == there and one.found and one.found.startswith("\u2026") and one.found.endswith(hello)
+
+
+async def test_every_script_is_found_and_the_place_is_marked(store: Store) -> None:
+    for text, word in HELD.values():
+        this = await store.create("anna", [("user", "x"), ("assistant", f"{'y ' * 90}{text}\n\n{'z ' * 90}")])
+        (one,) = (await listed(store, "anna", word))[0]
+        assert one.id == this and one.found and one.mark
+        assert fold(one.found[slice(*one.mark)]) == fold(word)
+        await store.delete(this)
+        titled = await store.create("anna", [("user", text)])
+        await rename(store, titled, text)
+        assert ids((await listed(store, "anna", word))[0]) == [titled]
+        await store.delete(titled)
+
+
+async def test_what_only_looks_alike_is_not_found(store: Store) -> None:
+    for text, word in UNLIKE.values():
+        await store.create("anna", [("user", text)])
+        assert (await listed(store, "anna", word))[0] == []
+
+
+async def test_replies_are_found_while_they_grow_and_when_they_have_ended(store: Store) -> None:
+    run = a_run()
+    _, reply = await begin(store, run, "hello")
+    await store.grow([replace(reply, text="the cafe\u0301 half")])
+    assert len((await listed(store, "anna", "half"))[0]) == 1
+    await store.end_turn(run, replace(reply, text="the cafe\u0301 whole", standing="whole"), "record")
+    assert len((await listed(store, "anna", "CAFÉ WHOLE"))[0]) == 1
+    assert len((await listed(store, "anna", "half"))[0]) == 0
+
+
+async def test_what_an_earlier_version_has_written_is_found_as_before_and_then_in_every_script(store: Store) -> None:
+    there = [await store.create("anna", [("user", f"Title {n}"), ("user", "Le cafe\u0301 là-bas")]) for n in range(250)]
+    async with store.writing() as db:
+        await db.execute(update(messages).values(folded=None))
+        await db.execute(update(conversations).values(folded=None))
+    assert len((await listed(store, "anna", "LE CAFE", 100))[0]) == 100
+    assert (await listed(store, "anna", "café la-bas"))[0] == []
+    await fold_earlier(store)
+    assert len((await listed(store, "anna", "café la-bas", 100))[0]) == 100
+    assert ids((await listed(store, "anna", "title 249"))[0]) == [there[-1]]
 
 
 @pytest.mark.parametrize("cursor", ["x", "_", "1.0.0_x", "nan", "'; --"])

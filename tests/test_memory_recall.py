@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from memory.messages import Message
 from memory.recall import Index, Match
+from tests.scripts import HELD, UNLIKE
 
 
 def talk(*texts: str) -> list[Message]:
@@ -38,6 +39,23 @@ def test_what_has_more_and_rarer_words_comes_first_and_names_them() -> None:
 )
 def test_many_languages_are_matched(text: str, query: str) -> None:
     assert [match.message_id for match in found(["something else", text], query)] == ["m1"]
+
+
+@pytest.mark.parametrize("case", HELD)
+def test_every_script_is_matched(case: str) -> None:
+    text, word = HELD[case]
+    assert [match.message_id for match in found(["something else", text], word)] == ["m1"]
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+def test_what_only_looks_alike_is_not_matched(case: str) -> None:
+    text, word = UNLIKE[case]
+    assert found(["something else", text], word) == []
+
+
+def test_a_match_names_the_words_as_they_were_written() -> None:
+    (match,) = found(["The cafe in Strasse 5"], "CAFÉ Straße")
+    assert set(match.words) == {"café", "straße"}
 
 
 def test_a_question_of_common_words_alone_still_finds_what_has_them() -> None:

@@ -14,10 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.tools import library as module
+from agent.tools import passages
 from agent.tools.library import Library, Limits
-from agent.tools.reading import Row
+from agent.tools.reading import Reading
 from runs.errors import ChatError
 from tests.conftest import until
+from tests.scripts import HELD, UNLIKE
 from tests.test_tools_reading import pdf, written
 
 README = Path(__file__).parent.parent / "README.md"
@@ -66,6 +68,73 @@ async def test_the_last_word_may_be_a_beginning(library: Library) -> None:
 async def test_accents_and_case_make_no_difference(library: Library) -> None:
     await library.add("anna", "notes.txt", "Ein CAFÉ in Zürich".encode())
     assert await places(library, "cafe zurich") == [("notes.txt", "section 1")]
+
+
+@pytest.mark.parametrize("case", HELD)
+async def test_every_script_is_found_by_its_words(library: Library, case: str) -> None:
+    text, word = HELD[case]
+    await library.add("anna", "notes.txt", text.encode())
+    (found,) = await library.search("anna", word)
+    assert found.text == text  # as it was written
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+async def test_what_only_looks_alike_is_not_found(library: Library, case: str) -> None:
+    text, word = UNLIKE[case]
+    await library.add("anna", "notes.txt", text.encode())
+    assert await library.search("anna", word) == []
+
+
+async def test_a_sentence_without_blanks_finds_what_has_its_words(library: Library) -> None:
+    await library.add("anna", "a.txt", "灯塔守卫者看见了鲸鱼。".encode())
+    await library.add("anna", "b.txt", "\n\n".join(["京都 の寺", "東京都 の寺"]).encode())
+    assert await places(library, "鲸鱼在哪里唱歌") == [("a.txt", "section 1")]
+    assert [one.text for one in await library.search("anna", "東京都")] == ["京都 の寺\n\n東京都 の寺"]
+
+
+EARLIER = """
+CREATE TABLE documents (
+    id TEXT PRIMARY KEY, owner TEXT, name TEXT NOT NULL, digest TEXT NOT NULL,
+    first INTEGER NOT NULL, size INTEGER NOT NULL, characters INTEGER NOT NULL
+);
+CREATE TABLE uses (owner TEXT PRIMARY KEY, at REAL NOT NULL);
+CREATE VIRTUAL TABLE passages USING fts5(
+    text, heading, place UNINDEXED, document UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2'
+);
+"""
+"""The tables of the version before texts were cut into segments."""
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_documents_of_an_earlier_version_are_found_in_every_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "library.db")) as db, db:
+        db.executescript(EARLIER)
+        for n in range(3):
+            rows = [(n * 300 + i + 1, f"灯塔守卫者看见了鲸鱼 {n}", "", "section 1", f"d{n}") for i in range(300)]
+            db.execute(
+                "INSERT INTO documents VALUES (?, 'anna', ?, 'x', ?, 300, 3000)", (f"d{n}", f"{n}.txt", n * 300 + 1)
+            )
+            db.executemany("INSERT INTO passages (rowid, text, heading, place, document) VALUES (?, ?, ?, ?, ?)", rows)
+        db.execute("DELETE FROM documents WHERE id = 'd1'")
+    monkeypatch.setattr(module, "_MOVING_S", 5.0 if waits else 0.0)
+    library = Library(tmp_path / "library.db")
+    await library.open()
+    if not waits:
+        await library.remove("anna", "d0")  # before it has been indexed anew
+        await library.add("anna", "new.txt", "看见".encode())
+        assert library._moving
+        await library._moving
+    names = ["2.txt", "new.txt"] if not waits else ["0.txt", "2.txt"]
+    assert [one.name for one in await library.documents("anna")] == names
+    assert {one.document for one in await library.search("anna", "看见", 1000)} == set(names)
+    assert len(await library.search("anna", "鲸鱼", 1000)) == (300 if not waits else 600)
+    await library.close()
+    await library.open()
+    assert library._moving is None or library._moving.done()
+    assert len(await library.search("anna", "鲸鱼", 1000)) == (300 if not waits else 600)
+    await library.close()
 
 
 async def test_the_passage_with_more_of_the_words_comes_first(library: Library) -> None:
@@ -214,13 +283,13 @@ async def test_few_pdfs_are_read_at_once_and_no_text_waits_for_one(
 ) -> None:
     begun, go_on = list[str](), threading.Event()
 
-    def read(name: str, kind: str, *_: object) -> list[Row]:
+    def read(name: str, kind: str, *_: object) -> Reading:
         if kind == "pdf":
             begun.append(name)
             go_on.wait(10)
-        return [("text", "", "section 1")]
+        return Reading([("text", "", "section 1")], None)
 
-    monkeypatch.setattr(module, "read_rows", read)
+    monkeypatch.setattr(module, "read_file", read)
     adding = [asyncio.create_task(library.add("anna", f"{n}.pdf", b"")) for n in range(5)]
     await until(lambda: len(begun) == 2)
     await library.add("anna", "a.txt", b"")
@@ -258,7 +327,7 @@ async def test_a_locked_database_is_told(library: Library, tmp_path: Path, monke
 
 
 async def test_an_sqlite_without_full_text_search_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TABLES", "CREATE VIRTUAL TABLE x USING fts0(text);")
+    monkeypatch.setattr(passages, "TABLES", "CREATE VIRTUAL TABLE x USING fts0(text);")
     library = Library(tmp_path / "library.db")
     await library.open()
     with pytest.raises(ChatError, match="FTS5"):
@@ -272,7 +341,7 @@ async def test_a_failed_insert_leaves_nothing(library: Library, monkeypatch: pyt
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_insert", fail)
+        patch.setattr(passages, "insert", fail)
         with pytest.raises(ChatError):
             await library.add("anna", "a.txt", b"later")
     assert await places(library, "earlier") == [("a.txt", "section 1")]

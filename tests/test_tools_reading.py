@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """Reading: what a file's name and bytes become; files that are made to do harm, as real files."""
 
 import importlib.util
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader, PdfWriter
 
 from agent.tools import reading as module
-from agent.tools.reading import Row, name_and_kind, read_rows, text_rows
+from agent.tools.reading import Row, name_and_kind, read_file, text_rows
 from runs.errors import ChatError
 
 
@@ -61,9 +62,12 @@ def locked_pdf(user: str, owner: str) -> bytes:
     return file.getvalue()
 
 
+UNICODE = "utf-8", "utf-8-sig", "utf-16", "utf-32"
+
+
 def read(name: str, data: bytes, pages: int = 500, characters: int = 2_000_000) -> list[Row]:
     name, kind = name_and_kind(name)
-    return read_rows(name, kind, data, pages, characters)
+    return read_file(name, kind, data, pages, characters).rows
 
 
 def refused(name: str, data: bytes, code: str = "invalid_request", **most: int) -> str:
@@ -102,7 +106,7 @@ def test_another_kind_is_refused_by_its_name(name: str) -> None:
         ("a.txt", pdf(written("text"))),
         ("a.md", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256))),
         ("a.txt", os.urandom(1).ljust(1000, b"\0")),
-        ("a.txt", "no mark of its order".encode("utf-16-le")),
+        ("a.txt", b"PK\x03\x04" + bytes(range(256)) * 4),
         ("a.txt", zlib.compress(bytes(range(256)) * 20)),
         ("a.pdf", b"just text"),
         ("a.pdf", b""),
@@ -114,17 +118,47 @@ def test_a_content_that_is_not_what_the_name_says_is_refused(name: str, data: by
     assert "holds something else" in message
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        "naïve “test”".encode(),
-        "naïve “test”".encode("utf-8-sig"),
-        "naïve “test”".encode("utf-16"),
-        "naïve “test”".encode("cp1252"),
+TEXTS = {
+    "灯塔守卫者看见了鲸鱼。它们在海里唱歌，一直唱到天亮。": ["gbk", "gb18030", "utf-16-le", "utf-16-be", "utf-32-le"],
+    "燈塔守衛者看見了鯨魚。牠們在海裡唱歌，一直唱到天亮。": ["big5", "utf-16-be"],
+    "灯台守は鯨を見た。鯨たちは夜明けまで歌い続けた。": ["shift_jis", "euc_jp", "iso2022_jp", "utf-16-le"],
+    "등대지기가 고래를 보았다. 고래들은 새벽까지 노래했다.": ["euc_kr", "cp949", "utf-16-le"],
+    "Смотритель маяка увидел китов. Они пели до рассвета.": [
+        "windows-1251",
+        "koi8-r",
+        "iso8859-5",
+        "cp866",
+        "utf-16-le",
     ],
-)
-def test_the_usual_encodings_are_read(data: bytes) -> None:
-    assert read("a.txt", data) == [("naïve “test”", "", "section 1")]
+    "Der Leuchtturmwärter hörte große Wale für eine Nacht.": ["windows-1252", "iso8859-1", "iso8859-15", "utf-16-le"],
+    "Latarnik zobaczył wieloryby, które śpiewały aż do świtu.": ["windows-1250", "iso8859-2"],
+    "Ο φαροφύλακας είδε τις φάλαινες μέχρι την αυγή.": ["windows-1253", "iso8859-7"],
+    "שומר המגדלור ראה את הלווייתנים עד עלות השחר.": ["windows-1255", "iso8859-8"],
+    "رأى حارس المنارة الحيتان وغنت في البحر حتى الفجر.": ["windows-1256", "iso8859-6"],
+    "naïve “test”": ["windows-1252", "utf-16-le", "utf-16-be", "utf-32-be"],
+}
+
+
+@pytest.mark.parametrize(("text", "encoding"), [(text, one) for text in TEXTS for one in [*TEXTS[text], *UNICODE]])
+@pytest.mark.parametrize("more", ["alone", "in a long text", "behind much ASCII"])
+def test_a_text_is_read_in_its_encoding_which_is_named(text: str, encoding: str, more: str) -> None:
+    whole = {"alone": text, "in a long text": f"{text}\n" * 3000, "behind much ASCII": "a line\n" * 30_000 + text}[more]
+    reading = read_file("a.txt", "txt", whole.encode(encoding), 1, 2_000_000)
+    assert "\n".join(row[0] for row in reading.rows).split() == whole.split()
+    assert reading.encoding
+    assert whole.encode(reading.encoding).decode(encoding).replace("\ufeff", "") == whole
+
+
+@pytest.mark.parametrize("data", ["Café".encode("gbk"), bytes(range(128, 256)) * 20, "señor".encode("euc_jp")])
+def test_a_text_whose_encoding_is_not_clear_is_refused_with_what_to_do(data: bytes) -> None:
+    assert refused("a.txt", data).endswith("Save it as UTF-8 and add it again.")
+
+
+def test_an_encoding_is_found_soon() -> None:
+    begun = time.process_time()
+    for line in ("word " * 10 + "\n", "Смотритель ", "x" * 100):
+        read("a.txt", (line * (1_900_000 // len(line)) + " увидел китов.").encode("windows-1251"))
+    assert time.process_time() - begun < 10
 
 
 def test_line_ends_and_control_characters_are_made_plain() -> None:

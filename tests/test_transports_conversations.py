@@ -1,14 +1,21 @@
 """The list of conversations, and what goes out and comes in: Markdown, and JSON with its branches."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app import App
+from settings import LimitSettings
+from tests.conftest import until
+from tests.exports import chatgpt, letter, node, tour, zipped
+from tests.exports import said as spoken
 from tests.serving import client_of, events_of, refused, serving
+from tests.test_memory_exports import children_first
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +127,119 @@ async def test_branches_go_out_and_come_in(app: App) -> None:
 async def test_what_is_no_conversation_is_refused(app: App, bad: Any) -> None:
     async with client_of(app) as client:
         await refused(await client.post("/conversations", json=bad), 400, "invalid_request")
+
+
+async def test_the_exports_of_others_come_in_each_conversation(app: App) -> None:
+    async with client_of(app) as client:
+        for body in (json.dumps([tour(), letter()]).encode(), zipped(conversations=[tour(), letter()], user={})):
+            told = (await client.post("/conversations", content=body)).json()
+            assert [one["title"] for one in told["conversations"]] == ["Whales", "Sums"]
+            assert told["conversation_id"] == told["conversations"][0]["conversation_id"]
+            assert (told["skipped"], told["left_out"]) == ([], 0)
+            listed = (await client.get("/conversations")).json()["conversations"]
+            assert [one["title"] for one in listed][:2] == ["Whales", "Sums"]
+        sums = (await client.get(f"/conversations/{told['conversations'][1]['conversation_id']}")).json()
+        assert [m["content"] for m in sums["messages"]][1:] == [
+            "It is 391 ([a](https://a.test)).",
+            "Thanks",
+            "You are welcome",
+        ]
+        assert [m["content"] for m in sums["other_messages"]] == ["Another answer"]
+        assert [part["name"] for part in sums["messages"][1]["parts"]] == ["", "python"]
+        again = await client.post("/conversations", json=sums)
+        assert again.json().keys() == {"conversation_id"}
+        found = (await client.get("/conversations", params={"search": "another answer"})).json()["conversations"]
+        assert found[0]["found"] == "Another answer" and found[0]["mark"] == [0, 14]
+        await said(client, "goes on", conversation_id=told["conversation_id"])
+
+
+async def test_what_could_not_be_imported_of_a_file_is_said(tmp_path: Path) -> None:
+    with serving(tmp_path, limits=LimitSettings(conversations_per_visitor=3)) as app:
+        async with client_of(app) as client:
+            await said(client, "one")
+            many = [chatgpt(f"t{n}", [node("q", None, spoken("user", "hi"))], "q", at=1.7e9 + n) for n in range(5)]
+            told = (await client.post("/conversations", json=[*many, {"mapping": {}, "title": "empty"}])).json()
+            assert [one["title"] for one in told["conversations"]] == ["t4", "t3"]
+            assert told["left_out"] == 4
+            assert "3 conversations" in await refused(
+                await client.post("/conversations", json=many), 429, "rate_limited"
+            )
+        async with client_of(app) as client:
+            told = (await client.post("/conversations", json=[many[0], {"mapping": {}, "title": "empty"}])).json()
+            assert told["skipped"] == [{"title": "empty", "reason": "It has no messages that could be shown."}]
+
+
+async def test_only_an_import_may_be_large_and_others_go_on_meanwhile(tmp_path: Path) -> None:
+    words = ["whale", "ship", "\u9cb8\u9c7c", "caf\u00e9"] * 750
+    messages = [
+        {"role": ("user", "assistant")[n % 2], "content": " ".join(words), "id": f"m{n}", "parts": []}
+        for n in range(1064)
+    ]
+    with serving(tmp_path, limits=LimitSettings(import_bytes=30_000_000)) as app:
+        async with client_of(app) as anna, client_of(app) as ben:
+            body = json.dumps({"title": "Large", "messages": messages})
+            assert 20_000_000 < len(body) < 30_000_000
+            lags = asyncio.create_task(slowest(ben))
+            made = (await anna.post("/conversations", content=body, timeout=200)).json()
+            lags.cancel()
+            assert await lags < 3
+            whole = (await anna.get(f"/conversations/{made['conversation_id']}", timeout=60)).json()
+            assert [m["content"] for m in whole["messages"]] == [m["content"] for m in messages]
+            again = await anna.post("/conversations", json=whole, timeout=200)  # what we export we can import
+            assert again.status_code == 200
+            too_large = json.dumps({"messages": messages * 2})
+            told = await refused(await anna.post("/conversations", content=too_large, timeout=60), 413, "too_large")
+            assert "30,000,000" in told
+            for path in ("/stream", "/context", f"/conversations/{made['conversation_id']}"):
+                answer = await anna.request("PATCH" if "conv" in path else "POST", path, content=body, timeout=60)
+                assert "4,000,000" in await refused(answer, 413, "too_large")
+
+
+async def test_few_large_files_may_arrive_at_once(tmp_path: Path) -> None:
+    go_on, begun = asyncio.Event(), list[int]()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * 5000
+        begun.append(1)
+        await go_on.wait()
+        yield b"x"
+
+    with serving(tmp_path, limits=LimitSettings(body_bytes=4000)) as app:
+        async with client_of(app) as client:
+            sending = [asyncio.create_task(client.post("/conversations", content=body())) for _ in range(8)]
+            await until(lambda: len(begun) == 8)
+            for _ in range(50):  # the server may not have read the last of them yet
+                answer = await client.post("/conversations", content=b"x" * 5000)
+                if answer.status_code == 409:
+                    break
+                await asyncio.sleep(0.1)
+            assert "try again" in await refused(answer, 409, "busy")
+            small = await client.post("/conversations", json={"messages": []})
+            assert small.status_code == 200
+            go_on.set()
+            for one in await asyncio.gather(*sending):
+                await refused(one, 400, "invalid_request")
+            await refused(await client.post("/conversations", content=b"x" * 5000), 400, "invalid_request")
+
+
+async def slowest(client: Any) -> float:
+    """The longest that another visitor waits for a health check, until it is cancelled."""
+    longest = 0.0
+    try:
+        while True:
+            begun = time.monotonic()
+            await client.get("/healthz")
+            longest = max(longest, time.monotonic() - begun)
+            await asyncio.sleep(0.02)
+    except asyncio.CancelledError:
+        return longest
+
+
+async def test_alternatives_listed_children_first_are_imported_soon(app: App) -> None:
+    async with client_of(app) as client:
+        answer = await client.post("/conversations", json=children_first(10_000), timeout=60)
+        got = (await client.get(f"/conversations/{answer.json()['conversation_id']}", timeout=60)).json()
+        assert len(got["other_messages"]) == 10_000
 
 
 async def test_odd_parts_do_not_stop_an_import(app: App) -> None:

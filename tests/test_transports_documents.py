@@ -74,7 +74,18 @@ def test_a_document_may_be_larger_than_other_requests_and_not_too_large(anna: ht
     assert anna.post("/documents", params={"name": "a.txt"}, content="word " * 3000).status_code == 201
     refused = anna.post("/documents", params={"name": "a.txt"}, content="word " * 5000)
     assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
-    assert anna.post("/conversations", content="word " * 3000).status_code == 413
+    assert anna.post("/stream", content="word " * 3000).status_code == 413
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "shift_jis", "utf-16", "windows-1251"])
+def test_the_answer_and_the_list_say_how_a_text_was_encoded(anna: httpx.Client, encoding: str) -> None:
+    text = {"gb18030": "灯塔守卫者看见了鲸鱼。", "shift_jis": "灯台守は鯨を見た。"}.get(
+        encoding, "Смотритель увидел китов."
+    )
+    added = anna.post("/documents", params={"name": "a.txt"}, content=text.encode(encoding))
+    assert added.status_code == 201
+    assert added.json()["encoding"] == {"shift_jis": "cp932"}.get(encoding, encoding)
+    assert added.json() in anna.get("/documents").json()
 
 
 def test_nobody_sees_or_removes_anothers_documents(app: App, anna: httpx.Client) -> None:

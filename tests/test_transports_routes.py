@@ -288,8 +288,7 @@ def test_no_other_origin_is_allowed_to_read(http: httpx.Client, app: App) -> Non
 
 
 def test_too_large_a_body_is_refused(http: httpx.Client) -> None:
-    messages = [{"role": "user", "content": "x" * 60_000}]
-    told = refused(http.post("/conversations", json={"messages": messages}), 413, "too_large")
+    told = refused(http.post("/stream", json={"message": "x" * 60_000}), 413, "too_large")
     assert "50,000" in told
 
 

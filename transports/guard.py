@@ -34,8 +34,10 @@ _PAGES_PER_LINE = 4
 """A page that was left counts for some minutes."""
 _CALL = "/gradio_api/call/"
 _STREAMS = "/gradio_api/queue/data", _CALL
-_BODY_S = 60.0
-"""For a body to arrive in."""
+_BODY_S, _BYTES_PER_S = 60.0, 200_000
+"""For a body to arrive in; for a large one, at this rate."""
+_LARGE = 8
+"""Large bodies that may arrive at once, since each is held in memory."""
 _RETRY_S = 60.0
 """What a client is asked to wait where time alone does not help."""
 
@@ -83,8 +85,8 @@ def first_segment(scope: Scope) -> str:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the guard holds to. `ours` are the first path segments of our own routes; `body_bytes` bounds every
-    request's body, `uploads` those of some of our routes instead; `connections` is the most that may be open at once
-    from one address, 0 as many as come. `asker` says who a request is from.
+    request's body, `uploads` those of a POST to some of our paths instead; `connections` is the most that may be open
+    at once from one address, 0 as many as come. `asker` says who a request is from.
     """
 
     ours: frozenset[str]
@@ -107,6 +109,8 @@ class GuardMiddleware:
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self.app, self._rules, self._sessions = app, rules, rules.sessions
         self._connected: Counter[str] = Counter()
+        self._large = 0
+        """Bodies of more than `body_bytes` that are arriving."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -202,10 +206,12 @@ class GuardMiddleware:
     async def _bounded(self, scope: Scope, receive: Receive, send: Send, asker: Asker) -> None:
         """Reads the body up to the bound, in bounded time, before the route sees any of it."""
         path = route_path(scope)
-        most = self._rules.uploads.get(first_segment(scope), self._rules.body_bytes)
+        most = self._rules.body_bytes
+        if scope["method"] == "POST":
+            most = self._rules.uploads.get(path.rstrip("/"), most)
         try:
-            async with asyncio.timeout(_BODY_S):
-                body = await _read(receive, most)
+            async with asyncio.timeout(max(_BODY_S, most / _BYTES_PER_S)):
+                body = await self._read(receive, most)
             if body is None:
                 return  # the client has gone
             if path.rstrip("/") == "/login":
@@ -232,16 +238,25 @@ class GuardMiddleware:
 
         await self.app(scope, replay, send)
 
-
-async def _read(receive: Receive, most: int) -> bytes | None:
-    """The body; None if the client has gone. Raises ChatError `too_large`."""
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += bytes(message.get("body", b""))
-        if len(body) > most:
-            raise ChatError("too_large", f"This is too large: at most {most:,} bytes can be sent.")
-        if not message.get("more_body"):
-            return body
+    async def _read(self, receive: Receive, most: int) -> bytes | None:
+        """The body; None if the client has gone. Raises ChatError `too_large`; `busy` for one large body too many."""
+        parts, size, large = list[bytes](), 0, False
+        try:
+            while True:
+                received = await receive()
+                if received["type"] != "http.request":
+                    return None
+                parts.append(bytes(received.get("body", b"")))
+                size += len(parts[-1])
+                if size > most:
+                    raise ChatError("too_large", f"This is too large: at most {most:,} bytes can be sent.")
+                if size > self._rules.body_bytes and not large:
+                    if self._large >= _LARGE:
+                        message = "Others are sending large files: try again in a minute."
+                        raise ChatError("busy", message, retryable=True, retry_after=_RETRY_S)
+                    large = True
+                    self._large += 1
+                if not received.get("more_body"):
+                    return b"".join(parts)
+        finally:
+            self._large -= large

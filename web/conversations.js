@@ -33,13 +33,13 @@ function group(updated) {
 
 const BEFORE = 24; // characters at most before what was found: it must be in the two lines that are shown
 
-function marked(text, words) {
-  const literal = words.split(/\s+/).map((word) => word.replace(/[\\^$.*+?()[\]{}|\/]/g, '\\$&')).join('\\s+');
-  const node = make('small'), found = words && new RegExp(literal, 'iu').exec(text);
-  if (!found) return make('small', text);
-  const end = found.index + found[0].length;
-  let before = text.slice(0, found.index);
-  if (before.length > BEFORE) before = `\u2026${before.slice(-BEFORE).replace(/^\S{0,12}\s+(?=.)/u, '')}`; // at a word
-  node.append(before, make('mark', found[0]), text.slice(end));
+// `mark` counts characters, of which a string of JavaScript has two for an emoji.
+function marked(text, mark) {
+  const node = make('small');
+  if (!mark) return make('small', text);
+  const all = [...text], part = (from, to) => all.slice(from, to).join('');
+  let before = part(0, mark[0]);
+  if (mark[0] > BEFORE) before = `\u2026${part(mark[0] - BEFORE, mark[0]).replace(/^\S{0,12}\s+(?=.)/u, '')}`; // at a word
+  node.append(before, make('mark', part(...mark)), part(mark[1]));
   return node;
 }

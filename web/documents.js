@@ -15,10 +15,13 @@ async function ask(path, options) {
 const chip = (one) => {
   const item = document.createElement('li'), name = document.createElement('span'), remove = document.createElement('button');
   name.textContent = one.name;
-  name.title = `${one.name}: ${one.characters.toLocaleString('en')} characters in ${one.passages.toLocaleString('en')} passages`;
+  const read = one.encoding && one.encoding !== 'utf-8' ? one.encoding : '';
+  name.title = `${one.name}${read && `, read as ${read}`}: ${one.characters.toLocaleString('en')} characters in ${one.passages.toLocaleString('en')} passages`;
   Object.assign(remove, { type: 'button', textContent: '×', title: `Remove ${one.name}`, ariaLabel: `Remove ${one.name}` });
-  remove.addEventListener('click', () => act(() => ask(`documents/${one.id}`, { method: 'DELETE' }), `${one.name} is removed.`));
-  item.append(name, remove);
+  remove.addEventListener('click', () => act(() => ask(`documents/${one.id}`, { method: 'DELETE' }), () => `${one.name} is removed.`));
+  item.append(name);
+  if (read) item.append(Object.assign(document.createElement('small'), { textContent: read }));
+  item.append(remove);
   return item;
 };
 
@@ -33,7 +36,7 @@ function act(work, done) {
   if (!busy) wrong = [];
   busy += 1;
   button.disabled = true;
-  queue = queue.then(work).then(() => done, (error) => { wrong.push(error.message); })
+  queue = queue.then(work).then(done, (error) => { wrong.push(error.message); })
     .then((good) => say([...wrong, good ?? ''].join(' ').trim(), wrong.length > 0)).then(() => show().catch(() => {})).finally(() => {
     busy -= 1;
     button.disabled = busy > 0;
@@ -47,7 +50,7 @@ window.glassboxDocuments = (files) => {
       if (file.size > most) throw new Error(`'${file.name}' is too large: at most ${most / 1e6} MB.`);
       say(`Reading ${file.name} …`);
       return ask(`documents?${new URLSearchParams({ name: file.name })}`, { method: 'POST', body: file, headers: { 'Content-Type': 'application/octet-stream' } });
-    }, `${file.name} can be searched: type /search and some of its words.`);
+    }, ({ encoding }) => `${file.name} can be searched${encoding && encoding !== 'utf-8' ? ` (read as ${encoding})` : ''}: type /search and some of its words.`);
   }
 };
 

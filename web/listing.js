@@ -3,6 +3,7 @@
 const list = $('.list'), search = $('input[type=search]'), file = $('input[type=file]');
 let shown = [], next = null, asked = '', asking = null, timer = null;
 let menuOf = null, sure = false, renaming = false;
+let notice = ''; // of an import, until something else is done here
 
 async function load(more) {
   asking?.abort();
@@ -18,7 +19,7 @@ async function load(more) {
     shown = more ? [...shown, ...page] : [...page, ...older];
     if (!older.length) next = told.next;
     asked = words;
-    tell(shown.length ? '' : words ? 'Nothing has these words.' : 'What you say here is kept in this list.');
+    tell(notice || (shown.length ? '' : words ? 'Nothing has these words.' : 'What you say here is kept in this list.'));
     draw();
     if (next && list.clientHeight && list.scrollHeight <= list.clientHeight) load(true);
   } catch (e) {
@@ -31,12 +32,12 @@ async function load(more) {
 // what had it keeps it.
 function draw(focus = element.contains(document.activeElement) && document.activeElement.dataset.key) {
   if (renaming) return;
-  const words = search.value.trim(), top = list.scrollTop, nodes = [];
+  const top = list.scrollTop, nodes = [];
   let last = null;
   for (const one of shown) {
     const name = group(one.updated);
     if (name !== last) nodes.push(make('li', last = name, { className: 'group' }));
-    nodes.push(entry(one, words));
+    nodes.push(entry(one));
     if (menuOf === one.id) nodes.push(menu(one));
   }
   list.replaceChildren(...nodes);
@@ -49,14 +50,14 @@ function showMenu(one, wanted, asks = false) {
   draw(`${one.id} ${asks ? 'keep' : 'more'}`);
 }
 
-function entry(one, words) {
+function entry(one) {
   const item = make('li', null, { className: one.live ? 'one live' : 'one' });
   const link = make('a', null, { href: `?conversation=${encodeURIComponent(one.id)}`, title: one.title });
   item.dataset.id = one.id;
   item.ariaCurrent = String(one.id === current());
   if (one.live) link.ariaDescription = 'A reply is being made';
   link.append(make('b', one.title || 'Without a title'));
-  if (one.found) link.append(marked(one.found, words));
+  if (one.found) link.append(marked(one.found, one.mark));
   link.addEventListener('click', (e) => {
     if (e.metaKey || e.ctrlKey || e.shiftKey || e.button) return; // another tab
     e.preventDefault();
@@ -146,25 +147,44 @@ function go(id, how = 'pushState') {
   trigger('open', { id });
 }
 function choose(id) {
+  notice = '';
   window.glassboxChosen?.();
   go(id);
 }
 
 $('.new').addEventListener('click', () => choose(null));
-search.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(load, 200); });
+search.addEventListener('input', () => { notice = ''; clearTimeout(timer); timer = setTimeout(load, 200); });
 list.addEventListener('scroll', () => { if (next && list.scrollTop + list.clientHeight > list.scrollHeight - 200) load(true); }, { passive: true });
 $('.import').addEventListener('click', () => file.click());
 file.addEventListener('change', async () => {
-  const [chosen] = file.files;
+  const [chosen] = file.files, most = Number(file.dataset.bytes), button = $('.import');
   file.value = '';
   if (!chosen) return;
+  button.disabled = true;
+  tell(notice = `Importing ${chosen.name} \u2026`);
   try {
-    const made = await send('POST', 'conversations', await chosen.text());
-    tell('');
-    choose(made.conversation_id);
+    // the server would end the connection amid the upload, and the browser would only say "Failed to fetch"
+    if (chosen.size > most) throw new Error(`it is too large: at most ${most / 1e6} MB. Of a ZIP file, import the conversations.json alone.`);
+    const type = /\.zip$/i.test(chosen.name) ? 'application/zip' : 'application/json';
+    const made = await ask('conversations', { method: 'POST', body: chosen, headers: { 'Content-Type': type } });
+    notice = made.conversations ? summary(made) : '';
+    if (!made.conversations) choose(made.conversation_id); // of several none is opened: the list shows them
     load();
-  } catch (e) { tell(`${chosen.name} was not imported: ${e.message}`, true); }
+  } catch (e) {
+    notice = '';
+    tell(`${chosen.name} was not imported: ${e.message}`, true);
+  } finally {
+    button.disabled = false;
+  }
 });
+
+function summary({ conversations, skipped_in_all: skipped, skipped: reasons, left_out: left }) {
+  const count = (n) => `${n.toLocaleString('en')} conversation${n === 1 ? '' : 's'}`;
+  const told = [`${count(conversations.length)} imported.`];
+  if (skipped) told.push(`${count(skipped)} could not be read: ${reasons[0].title || 'one without a title'}: ${reasons[0].reason}`);
+  if (left) told.push(`${count(left)} left out: no more are kept here. Delete some and import the file again.`);
+  return told.join(' ');
+}
 list.addEventListener('keydown', (e) => {
   const one = e.key === 'Escape' && !renaming && shown.find((other) => other.id === menuOf);
   if (!one) return;

@@ -9,8 +9,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from agent.tools.encodings import UnknownEncodingError, decode
 from memory.text import clean
 from runs.errors import ChatError
 
@@ -26,6 +28,17 @@ _NAME = 100
 """Characters of a name, and of a heading, that count."""
 _PDF_S = 15
 """The longest that reading a PDF may take."""
+_OTHER_KINDS = (
+    b"%PDF-",
+    b"PK\x03\x04",
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"\x7fELF",
+    b"\xd0\xcf\x11\xe0",
+    b"\x1f\x8b",
+)
+"""How files begin that are named as text by mistake: PDF, ZIP and Office, pictures, programs, gzip."""
 _CHILD = Path(__file__).with_name("pdf_child.py")
 
 
@@ -42,19 +55,33 @@ def name_and_kind(name: str) -> tuple[str, str]:
     return f"{stem[: _NAME - len(kind) - 1]}.{kind}", kind.lower()
 
 
-def read_rows(name: str, kind: str, data: bytes, pages: int, characters: int) -> list[Row]:
-    """The passages of a file of at most so many pages, if it is a PDF, and characters: so call it in a thread.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a file holds."""
 
-    Raises ChatError for what is too long, cannot be read, or has no text that could be searched.
+    rows: list[Row]
+    encoding: str | None
+    """How its text was encoded; None for a PDF, which says so itself."""
+
+
+def read_file(name: str, kind: str, data: bytes, pages: int, characters: int) -> Reading:
+    """Reads a file of at most so many pages, if it is a PDF, and characters. Blocks: call it in a thread.
+
+    Raises ChatError for a file that is too long, cannot be read, or has no text that could be searched.
     """
-    texts = _pdf_texts(name, data, pages, characters) if kind == "pdf" else [_decoded(name, data)]
+    encoding = None
+    if kind == "pdf":
+        texts = _pdf_texts(name, data, pages, characters)
+    else:
+        text, encoding = _decoded(name, data)
+        texts = [text]
     if sum(map(len, texts)) > characters:
         raise ChatError("too_large", f"{name!r} is too long: at most {characters:,} characters.")
     rows = list(text_rows(kind, texts))
     if not rows:
         hint = " If it is a scan, make it searchable with text recognition first." if kind == "pdf" else ""
         raise ChatError("invalid_request", f"{name!r} has no text that could be searched.{hint}")
-    return rows
+    return Reading(rows, encoding)
 
 
 def text_rows(kind: str, texts: Iterable[str]) -> Iterator[Row]:
@@ -70,15 +97,22 @@ def text_rows(kind: str, texts: Iterable[str]) -> Iterator[Row]:
         yield part, heading, heading or f"section {number}"
 
 
-def _decoded(name: str, data: bytes) -> str:
+def _decoded(name: str, data: bytes) -> tuple[str, str]:
+    """Decodes a text file; returns the text and its encoding. Raises ChatError for other files and unclear encodings."""
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-        text = data.decode("utf-16" if wide else "cp1252", "replace")  # the Latin-1 of Windows has quotes and dashes
-    if text.startswith("%PDF-") or len(re.findall(r"[\x00-\x08\x0e-\x1f]", text)) > len(text) // 100:
+        text, encoding = decode(data)
+    except UnknownEncodingError:
+        text, encoding = "", ""
+    if data.startswith(_OTHER_KINDS) or _is_binary(text or data.decode("latin-1")):
         raise ChatError("invalid_request", f"{name!r} cannot be read: its name says text, but it holds something else.")
-    return text
+    if data and not encoding:
+        reason = "it is not clear in which encoding its text is. Save it as UTF-8 and add it again"
+        raise ChatError("invalid_request", f"{name!r} cannot be read: {reason}.")
+    return text, encoding
+
+
+def _is_binary(text: str) -> bool:
+    return len(re.findall(r"[\x00-\x08\x0e-\x1f]", text)) > len(text) // 100
 
 
 def _pdf_texts(name: str, data: bytes, pages: int, characters: int) -> list[str]:

@@ -25,8 +25,8 @@ MOST = 12
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setattr(patience, "_HEAD_S", 1.0)
     monkeypatch.setattr(guard, "_BODY_S", 1.0)
-    limits = LimitSettings(connections_per_address=MOST, body_bytes=100_000, document_bytes=200_000)
-    with serving(tmp_path, limits=limits) as app:
+    bounds = {"body_bytes": 100_000, "document_bytes": 200_000, "import_bytes": 200_000}
+    with serving(tmp_path, limits=LimitSettings(connections_per_address=MOST, **bounds)) as app:
         yield app
 
 

@@ -121,6 +121,20 @@ def test_a_file_that_is_refused_among_several_is_still_told_at_the_end(scripted:
     assert scripted.errors == []
 
 
+def test_an_encoding_is_shown_and_one_that_is_not_clear_is_refused(scripted: Chat) -> None:
+    text = "\u706f\u53f0\u5b88\u306f\u9be8\u3092\u898b\u305f\u3002"
+    add(scripted, file("whales.txt", text.encode("shift_jis")))
+    wait_told(scripted, "whales.txt can be searched (read as cp932)")
+    wait_listed(scripted, "whales.txt")
+    assert scripted.page.inner_text("#documents li small") == "cp932"
+    assert found(scripted, "\u9be8\u3092").endswith(text)
+    add(scripted, file("unclear.txt", "Caf\u00e9".encode("gbk")), file("plain.txt", "Caf\u00e9".encode()))
+    wait_told(scripted, "Save it as UTF-8 and add it again.", bad=True)
+    wait_listed(scripted, "whales.txt", "plain.txt")
+    assert scripted.page.locator("#documents li small").count() == 1
+    assert scripted.errors == []
+
+
 def test_a_name_is_never_a_path(scripted: Chat) -> None:
     for name, data in [
         ("../../x.txt", b"some xylophones"),

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.conftest import Chat, RunningApp
+from tests.exports import letter, tour, zipped
 
 
 @pytest.fixture
@@ -139,6 +140,41 @@ def test_one_is_renamed_kept_as_a_file_imported_and_deleted(visitor: Chat, tmp_p
     (tmp_path / "odd.json").write_text("{no")
     page.set_input_files("#drawer input[type=file]", tmp_path / "odd.json")
     expect(page.locator("#drawer .told")).to_contain_text("odd.json was not imported")
+
+
+def test_exports_of_others_are_imported_and_what_was_not_is_said(visitor: Chat) -> None:
+    page = visitor.page
+    assert page.get_attribute("#drawer input[type=file]", "accept") == ".json,.zip,application/json,application/zip"
+    data = zipped(conversations=[tour(), letter(), {"mapping": {}, "title": "<b>Empty"}], user={})
+    page.set_input_files(
+        "#drawer input[type=file]", {"name": "export.zip", "mimeType": "application/zip", "buffer": data}
+    )
+    expect(entries(visitor).locator("b")).to_have_text(["Whales", "Sums"])
+    told = page.locator("#drawer .told")
+    expect(told).to_have_text(
+        "2 conversations imported. 1 conversation could not be read: <b>Empty: It has no messages that could be shown."
+    )
+    page.evaluate("window.glassboxConversations()")
+    page.wait_for_timeout(400)
+    expect(told).to_contain_text("2 conversations imported")
+    entries(visitor).nth(1).locator("a").click()
+    expect(page.locator("#chat [data-testid=user]")).to_have_text([re.compile("What is 17"), "Thanks"])
+    expect(visitor.part("python")).to_be_visible()
+    page.fill("#drawer input[type=search]", "ANOTHER ánswer")
+    expect(page.locator("#drawer mark")).to_have_text("Another answer")
+    expect(told).to_have_text("")
+    for name, body, why in (("odd.json", b'{"a": 1}', "What can be imported"), ("a.zip", b"PK\x03\x04x", "damaged")):
+        page.set_input_files("#drawer input[type=file]", {"name": name, "mimeType": "x", "buffer": body})
+        expect(told).to_contain_text(f"{name} was not imported")
+        expect(told).to_contain_text(why)
+    expect(page.locator("#drawer .import")).to_be_enabled()
+
+
+def test_the_mark_stands_at_the_right_place_after_characters_of_two_units(visitor: Chat) -> None:
+    imported(visitor, [("ships", "\U0001f40b\U0001f40b e\u0301 \u9cb8\u9c7c cafe\u0301s \U0001f40b")])
+    for words, marked in (("CAFÉ", "cafe\u0301"), ("\u9c7c", "\u9c7c"), ("\U0001f40b e", "\U0001f40b e\u0301")):
+        visitor.page.fill("#drawer input[type=search]", words)
+        expect(visitor.page.locator("#drawer mark")).to_have_text(marked)
 
 
 def test_a_narrow_page_shows_the_list_above_everything(app: RunningApp, browser: Browser) -> None:

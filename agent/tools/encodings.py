@@ -1,0 +1,147 @@
+"""The encoding of a text file: by its byte order mark, as UTF-8, or as chardet detects it.
+
+Measured on texts in 13 languages and 25 encodings, of 30 characters: chardet 7 with the checks below is wrong on one of
+a hundred, charset-normalizer 3 on one of four. What is uncertain is refused rather than read as garbage.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+
+import regex
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_WIDE = "utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"
+_CONTROL, _SPECIAL = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f]"), re.compile(rb"[\x1b\x80-\xff]")
+_SAMPLE = 64_000
+"""Bytes that are looked at."""
+_SUPERSETS = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "iso-8859-1": "windows-1252",
+    "iso-8859-9": "windows-1254",
+    "euc-kr": "cp949",
+    "shift_jis": "cp932",
+    "tis-620": "cp874",
+}
+"""What is detected from a sample is decoded with what its characters are a part of."""
+_RARE, _CLEAR = 0.65, 0.3
+"""The encodings of DOS and old Macs need a clear confidence, or one that no other has this part of."""
+_SURE = 0.012
+"""chardet's confidence from which a short text is hardly ever read wrongly."""
+_RARE_NAME = regex.compile(r"mac|ibm|cp[47]\d\d$|cp8(?!74)\d\d$", regex.I)
+_OTHER = r"[\p{Cyrillic}\p{Greek}\p{Arabic}\p{Hebrew}\p{Thai}]"
+_IMPOSSIBLE = regex.compile(r"[\x7f-\x9f\p{Cn}\p{Cs}]")
+_ODD = regex.compile(
+    r"[\u2500-\u259f\p{Co}]|\p{Ll}[\p{Lu}--[A-Z]]|\p{Ll}[\p{Han}\p{Hangul}\uff61-\uff9f]\p{Ll}"
+    rf"|\p{{Latin}}\p{{M}}*{_OTHER}|{_OTHER}\p{{M}}*\p{{Latin}}"
+    r"|\p{L}[\u00a1-\u00a9\u00ab-\u00b4\u00b8\u00b9\u00bb-\u00bf\u00d7\u00f7\u02c7-\u02dd\u2018\u201a-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]\p{L}",
+    regex.V1,
+)
+"""What a word in the right encoding seldom has: letters of two scripts, boxes, capitals or signs in its middle."""
+_FEW = 0.01
+"""The share of odd places among the characters that are not ASCII."""
+_USUAL = regex.compile(
+    r"[\t\n\r -~\u00a0-\u024f\u0370-\u06ff\u0900-\u0eff\u2010-\u2044]"
+    r"|[\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]"
+)
+_MOST_USUAL = 0.9
+
+
+class UnknownEncodingError(Exception):
+    """The bytes are no text, or a text in an encoding that cannot be told."""
+
+
+def decode(data: bytes) -> tuple[str, str]:
+    """The text and the name of its encoding. Raises UnknownEncodingError."""
+    for name in _candidates(data):
+        if (text := _decoded(data, name)) is not None:
+            return text, name.removesuffix("-sig")
+    raise UnknownEncodingError
+
+
+def _candidates(data: bytes) -> Iterator[str]:
+    """Names of encodings in the order in which they are tried, each only if the ones before do not fit."""
+    yield from (name for mark, name in _MARKS.items() if data.startswith(mark))
+    controls = _CONTROL.search(data)
+    if controls and (wide := _wide(data)):
+        yield wide
+    if b"\x1b$" in data:  # ISO-2022, which is valid UTF-8
+        yield from _detected(_sample(data))
+    if b"\0" not in data:
+        yield "utf-8"
+    yield from _detected(_sample(data))
+    if not controls and (wide := _wide(data)):
+        yield wide
+
+
+def _decoded(data: bytes, encoding: str, *, final: bool = True) -> str | None:
+    """None for what is not in this encoding. If it is not the `final` part, it may end within a character."""
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(data, final)
+    except (UnicodeDecodeError, LookupError):
+        return None
+
+
+def _wide(data: bytes) -> str | None:
+    """UTF-32 or UTF-16 without a byte order mark. In the wrong byte order most characters are unusual ones."""
+    for name in _WIDE:
+        text = None if len(data) % (4 if "32" in name else 2) else _decoded(data[:_SAMPLE], name, final=False)
+        if text and "\0" not in text and len(_USUAL.findall(text)) >= len(text) * _MOST_USUAL:
+            return name
+    return None
+
+
+def _sample(data: bytes) -> bytes:
+    """What says something of the encoding: the first lines that are not all ASCII; where lines are long, what begins a
+    little before the first such character. Never begins within a character.
+    """
+    first = _SPECIAL.search(data)
+    if len(data) <= _SAMPLE or not first:
+        return data[:_SAMPLE]
+    found, size = list[bytes](), 0
+    for line in data.split(b"\n"):
+        if len(line) > _SAMPLE // 8:
+            return data[max(0, first.start() - 100) :][:_SAMPLE]
+        if _SPECIAL.search(line):
+            found.append(line)
+            size += len(line)
+        if size >= _SAMPLE:
+            break
+    return b"\n".join(found)
+
+
+def _detected(sample: bytes) -> list[str]:
+    """The encoding that chardet takes for the likeliest, if it is likely enough and its text is plausible."""
+    import chardet  # its models take time to import
+
+    eras = chardet.EncodingEra.MODERN_WEB | chardet.EncodingEra.LEGACY_ISO
+    eras |= chardet.EncodingEra.LEGACY_MAC | chardet.EncodingEra.DOS
+    found = chardet.detect_all(sample, encoding_era=eras, ignore_threshold=True)
+    best: list[tuple[str, float]] = []
+    for name, confidence in ((one["encoding"], one["confidence"]) for one in found):
+        if (
+            name is None
+            or confidence < _SURE
+            or (best and confidence < best[0][1] * _RARE)
+            or (best and best[0][1] > _CLEAR)
+        ):
+            break
+        name = _SUPERSETS.get(name.lower(), name.lower())
+        text = _decoded(sample, name, final=False)
+        if text is not None and _is_plausible(text):
+            best.append((name, confidence))
+            if not _RARE_NAME.match(name):
+                return [name]
+    return [best[0][0]] if best else []
+
+
+def _is_plausible(text: str) -> bool:
+    special = sum(not character.isascii() for character in text)
+    return not _IMPOSSIBLE.search(text) and len(_ODD.findall(text)) <= special * _FEW

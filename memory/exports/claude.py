@@ -1,0 +1,106 @@
+"""Claude's export: `conversations.json` is a list of conversations, each with `chat_messages` in order.
+
+A message has a `sender` (human or assistant), `text`, and in newer files `content`: blocks of text, thinking, calls of
+tools and their results. Long pasted texts are `attachments` with `extracted_content`; other files have only a name.
+Messages may name their `parent_message_uuid`, where a question was asked again.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from memory.exports.conversation import FoundConversation, FoundMessage, FoundPart, input_of, text_of, time_of, title_of
+
+_ROLES = {"human": "user", "assistant": "assistant", "system": "system"}
+
+
+def is_claude(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("chat_messages"), list)
+
+
+def updated(value: dict[str, Any]) -> float:
+    return time_of(value.get("updated_at")) or time_of(value.get("created_at"))
+
+
+def read_claude(value: dict[str, Any]) -> FoundConversation:
+    """All messages; one that names no known earlier message as its parent follows the one before it."""
+    made: list[FoundMessage] = []
+    at: dict[str, str | None] = {}
+    last: str | None = None
+    for one in value["chat_messages"]:
+        if not isinstance(one, dict):
+            continue
+        parent = at.get(one["parent_message_uuid"], last) if isinstance(one.get("parent_message_uuid"), str) else last
+        message = _message(one, parent)
+        if message:
+            made.append(message)
+        last = message.id if message else parent
+        if isinstance(one.get("uuid"), str):
+            at[one["uuid"]] = last
+    current = value.get("current_leaf_message_uuid")
+    head = at.get(current, last) if isinstance(current, str) else last
+    return FoundConversation(title_of(value.get("name")), made, head)
+
+
+def _message(one: dict[str, Any], parent_id: str | None) -> FoundMessage | None:
+    """None for one that says nothing."""
+    blocks = [block for block in _list(one, "content") if isinstance(block, dict)]
+    texts = [text_of(block.get("text")) for block in blocks if block.get("type") in ("text", "voice_note")]
+    text = "\n\n".join(filter(None, texts)) or (text_of(one.get("text")) if not _has_others(blocks) else "")
+    text = "\n\n".join(filter(None, [*_files(one), text]))
+    parts = _parts(blocks)
+    if not (text.strip() or parts):
+        return None
+    return FoundMessage(_ROLES.get(str(one.get("sender")), "assistant"), text, parent_id, tuple(parts))
+
+
+def _has_others(blocks: list[dict[str, Any]]) -> bool:
+    """Whether `text` only says that a block cannot be shown."""
+    return any(block.get("type") in ("tool_use", "tool_result", "thinking") for block in blocks)
+
+
+def _files(one: dict[str, Any]) -> list[str]:
+    found = []
+    for file in (*_list(one, "attachments"), *_list(one, "files"), *_list(one, "files_v2")):
+        if isinstance(file, dict):
+            name, content = text_of(file.get("file_name"))[:200], text_of(file.get("extracted_content"))
+            label = f"[file: {name}]" if name else "[pasted text]" if content else ""
+            found.append("\n".join(filter(None, (label, content))))
+    return list(dict.fromkeys(found))
+
+
+def _parts(blocks: list[dict[str, Any]]) -> list[FoundPart]:
+    parts: list[FoundPart] = []
+    calls: dict[str, int] = {}
+    """Where the calls are, by id."""
+    for block in blocks:
+        start = time_of(block.get("start_timestamp"))
+        end = max(start, time_of(block.get("stop_timestamp")))
+        match block.get("type"):
+            case "thinking":
+                if thought := text_of(block.get("thinking")):
+                    parts.append(FoundPart("thinking", thought, start, end))
+            case "tool_use":
+                calls[str(block.get("id"))] = len(parts)
+                name, given = text_of(block.get("name"))[:200], input_of(block.get("input"))
+                parts.append(FoundPart("tool", "", start, end, name, given))
+            case "tool_result":
+                _answer(parts, calls, block)
+    return parts
+
+
+def _answer(parts: list[FoundPart], calls: dict[str, int], block: dict[str, Any]) -> None:
+    """Gives a tool's result to its call; files without ids have it right after it."""
+    content = block.get("content")
+    listed = content if isinstance(content, list) else [{"text": content}]
+    text = "\n".join(filter(None, (text_of(one.get("text")) for one in listed if isinstance(one, dict))))
+    error = (text or "failed")[:2000] if block.get("is_error") is True else None
+    at = calls.get(str(block.get("tool_use_id")), len(parts) - 1)
+    if at >= 0 and parts[at].kind == "tool" and not parts[at].text:
+        parts[at] = replace(parts[at], text=text, error=error)
+    elif text:
+        parts.append(FoundPart("tool", text, name=text_of(block.get("name"))[:200], end=0.0, error=error))
+
+
+def _list(one: dict[str, Any], name: str) -> list[Any]:
+    found = one.get(name)
+    return found if isinstance(found, list) else []

@@ -1,0 +1,90 @@
+"""A conversation as a file gives it: a tree of messages, each after its parent."""
+
+import json
+import math
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from memory.folding import fold
+from memory.text import clean, whole
+
+ROLES = "user", "assistant", "system", "tool"
+_TITLE = 200
+_MOST_INPUT = 20_000
+"""Characters of a tool call's input that are kept."""
+
+
+class ExportError(Exception):
+    """Why a file, or a conversation in it, cannot be imported; the message is for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPart:
+    """A thought or a tool call beside a reply's text; the fields are those of `runs.parts.Part`."""
+
+    kind: str
+    text: str
+    start: float = 0.0
+    end: float | None = None
+    name: str = ""
+    input: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMessage:
+    role: str
+    text: str
+    parent_id: str | None
+    parts: tuple[FoundPart, ...] = ()
+    standing: str = "whole"
+    note: str | None = None
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundConversation:
+    """`head` is the message that the current branch ends with; `messages` are in an order of parents first."""
+
+    title: str
+    messages: Sequence[FoundMessage]
+    head: str | None
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """What is stored of it: first the conversation, then a row for each message."""
+        title = self.title or next((m.text for m in self.messages if m.role == "user"), "")
+        yield {"title": title, "head": self.head}
+        places: dict[str | None, int] = {None: 0}
+        for message in self.messages:
+            places[message.id] = places[message.parent_id] + 1
+            folded = fold(message.text)
+            yield {"row": asdict(message) | {"place": places[message.id], "folded": folded}}
+
+
+def text_of(value: Any) -> str:
+    """Text from a file as it is stored; empty for what is no text."""
+    return clean(value) if isinstance(value, str) else ""
+
+
+def title_of(value: Any) -> str:
+    return " ".join(text_of(value).split())[:_TITLE]
+
+
+def time_of(value: Any) -> float:
+    """Epoch seconds of a number, or of an ISO 8601 text; 0 for what is neither."""
+    if isinstance(value, str):
+        from datetime import datetime
+
+        try:
+            return datetime.fromisoformat(value).timestamp()
+        except (ValueError, OverflowError):
+            return 0.0
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+
+
+def input_of(arguments: Any) -> Any:
+    """A tool call's input, or the beginning of one that is too long."""
+    text = whole(json.dumps(arguments, ensure_ascii=False, default=str))
+    return json.loads(text) if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}

@@ -1,0 +1,139 @@
+"""Reads a file of conversations, of whatever origin, and tells what was left out of it."""
+
+import json
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import Any
+
+from memory.exports import chatgpt, claude
+from memory.exports.conversation import ExportError, FoundConversation, title_of
+from memory.exports.own import is_own, read_own
+
+_KNOWN = (
+    "What can be imported: a conversation that was saved here as JSON, or the export of ChatGPT or Claude "
+    "(conversations.json, or the ZIP file that has it)."
+)
+_NAMES = re.compile(r"(?:.*/)?conversations(?:-\d+)?\.json", re.I)
+_MOST_FILES, _MOST_CONVERSATIONS, _MOST_MESSAGES = 100, 10_000, 200_000
+_MOST_SKIPPED = 20
+"""Conversations that could not be read and are named one by one."""
+_DIGITS = 15
+"""Digits of a whole number that is kept as one: what is longer is no time and no count."""
+
+
+def read_export(data: bytes, room: int, most_bytes: int) -> Iterator[dict[str, Any]]:
+    """The lines of each conversation in a file, the newest conversation first, at most `room` of them, and at last
+    {"skipped": [{"title", "reason"}, …], "left_out": how many there was no room for}.
+
+    `most_bytes` bounds what a ZIP file may unpack to. Raises ExportError for a file with nothing to import.
+    """
+    found = [one for value in _values(data, most_bytes) for one in _conversations(value)]
+    if not found:
+        raise ExportError(f"There is no conversation in the body. {_KNOWN}")
+    if len(found) == 1:
+        room = max(room, 1)  # the caller has checked it
+    found.sort(key=_updated, reverse=True)
+    room, skipped, messages, read = min(room, _MOST_CONVERSATIONS), list[dict[str, str]](), 0, 0
+    left_out = 0
+    for one in found:
+        if read == room or messages >= _MOST_MESSAGES:
+            left_out += 1
+            continue
+        try:
+            conversation = _read(one)
+        except ExportError as e:
+            if len(found) == 1:
+                raise
+            skipped.append({"title": _title(one), "reason": str(e)})
+            continue
+        read += 1
+        messages += len(conversation.messages)
+        yield from conversation.lines()
+    if skipped and not read:
+        raise ExportError(f"None of the {len(skipped):,} conversations can be read. The first: {skipped[0]['reason']}")
+    yield {"skipped": skipped[:_MOST_SKIPPED], "skipped_in_all": len(skipped), "left_out": left_out}
+
+
+def _values(data: bytes, most_bytes: int) -> Iterator[Any]:
+    """What the JSON in a file says; of a ZIP file, what each of its files of conversations says."""
+    if not data.startswith(b"PK\x03\x04"):
+        yield _parsed(data)
+        return
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            there = [one for one in archive.infolist() if _NAMES.fullmatch(one.filename)][:_MOST_FILES]
+            for one in there:
+                with archive.open(one) as file:
+                    unpacked = file.read(most_bytes + 1)
+                if len(unpacked) > most_bytes:
+                    raise ExportError(f"Unpacked, the file is too large: at most {most_bytes / 1e6:g} MB can be read.")
+                most_bytes -= len(unpacked)
+                yield _parsed(unpacked)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError, zlib.error):
+        raise ExportError("The ZIP file cannot be read: it is damaged, or protected by a password.") from None
+
+
+def _parsed(data: bytes) -> Any:
+    if not data.strip():
+        raise ExportError(f"The body is empty. {_KNOWN}")
+    try:
+        return json.loads(data, parse_int=_number, parse_float=_number, parse_constant=lambda _: None)
+    except RecursionError:
+        raise ExportError("The JSON is nested too deeply to be a conversation.") from None
+    except ValueError:
+        raise ExportError(f"The body is not valid JSON. {_KNOWN}") from None
+
+
+def _number(text: str) -> int | float | None:
+    """None for what no database and no JSON of others could hold."""
+    if len(text) <= _DIGITS and text.lstrip("-").isdigit():
+        return int(text)
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _conversations(value: Any) -> list[Any]:
+    """The conversations in what a file says. Raises ExportError if it says something else."""
+    if isinstance(value, dict) and isinstance(value.get("conversations"), list) and not _reader(value):
+        value = value["conversations"]
+    if isinstance(value, list):
+        if value and all(isinstance(one, dict) and "role" in one for one in value):
+            return [{"messages": value}]
+        return value
+    if not _reader(value):
+        raise ExportError(f"There are no messages in the body. {_KNOWN}")
+    return [value]
+
+
+def _reader(value: Any) -> Callable[[dict[str, Any]], FoundConversation] | None:
+    if chatgpt.is_chatgpt(value):
+        return chatgpt.read_chatgpt
+    if claude.is_claude(value):
+        return claude.read_claude
+    return read_own if is_own(value) else None
+
+
+def _read(value: Any) -> FoundConversation:
+    reader = _reader(value)
+    if reader is None:
+        raise ExportError(f"It has no messages. {_KNOWN}")
+    found = reader(value)
+    if not found.messages and reader is not read_own:
+        raise ExportError("It has no messages that could be shown.")
+    if len(found.messages) > _MOST_MESSAGES:
+        raise ExportError(f"It has more than {_MOST_MESSAGES:,} messages.")
+    return found
+
+
+def _updated(value: Any) -> float:
+    if chatgpt.is_chatgpt(value):
+        return chatgpt.updated(value)
+    return claude.updated(value) if claude.is_claude(value) else 0.0
+
+
+def _title(value: Any) -> str:
+    return title_of(value.get("title") or value.get("name")) if isinstance(value, dict) else ""

@@ -1,0 +1,288 @@
+"""Exports: what each origin's file becomes, and files that are broken, huge or made to do harm."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memory.exports.conversation import ExportError
+from memory.exports.reader import read_export
+from tests.exports import chatgpt, claude, letter, node, said, tour, written, zipped
+
+MOST = 1_000_000
+Lines = list[dict[str, Any]]
+
+
+def lines(value: Any, room: int = 100, most: int = MOST) -> Lines:
+    return list(read_export(value if isinstance(value, bytes) else json.dumps(value).encode(), room, most))
+
+
+def rows(value: Any) -> Lines:
+    return [line["row"] for line in lines(value) if "row" in line]
+
+
+def branch(value: Any) -> Lines:
+    """The rows of the current branch of one conversation."""
+    head = lines(value)[0]
+    known = {}
+    found = lines(value)
+    head, known = found[0]["head"], {line["row"]["id"]: line["row"] for line in found if "row" in line}
+    path: Lines = []
+    while head:
+        path.append(known[head])
+        head = known[head]["parent_id"]
+    return path[::-1]
+
+
+def refused(value: Any, **more: Any) -> str:
+    with pytest.raises(ExportError) as error:
+        lines(value, **more)
+    return str(error.value)
+
+
+def test_a_chatgpt_conversation_keeps_what_was_seen_of_it() -> None:
+    found = lines([tour()])
+    assert found[0]["title"] == "Sums"
+    path = branch([tour()])
+    assert [(row["role"], row["text"]) for row in path] == [
+        ("user", "[file: sums.csv]\n[image]\nWhat is 17 * 23?"),
+        ("assistant", "It is 391 ([a](https://a.test))."),
+        ("user", "Thanks"),
+        ("assistant", "You are welcome"),
+    ]
+    thought, call = path[1]["parts"]
+    assert (thought["kind"], thought["text"]) == ("thinking", "Planning\nI add them.")
+    assert (call["kind"], call["name"], call["text"]) == ("tool", "python", "391")
+    assert call["input"] == {"input": "print(17 * 23)"}
+    others = [row for row in rows([tour()]) if row["text"] == "Another answer"]
+    assert [row["place"] for row in path] == [1, 2, 3, 4]
+    assert len(others) == 1 and others[0]["place"] == 2
+    assert "SECRET" not in json.dumps(found) and "\ue200" not in json.dumps(found)
+
+
+def _without(value: dict[str, Any], name: str) -> dict[str, Any]:
+    mapping = {key: {k: v for k, v in one.items() if k != name} for key, one in value["mapping"].items()}
+    return value | {"mapping": mapping}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        _without(tour(), "children"),
+        _without(tour(), "parent"),
+        tour() | {"mapping": {key: one for key, one in tour()["mapping"].items() if key != "root"}},
+        tour() | {"mapping": dict(reversed(tour()["mapping"].items()))},
+        {"conversations": [tour()]},
+        zipped(conversations=[tour()], user={}),
+        zipped(export__conversations_000=[tour()]),
+        json.dumps([tour()]).encode("utf-8-sig"),
+        json.dumps([tour()]).encode("utf-16"),
+    ],
+)
+def test_other_shapes_of_the_file_are_the_same(value: Any) -> None:
+    assert [row["text"] for row in branch(value)] == [row["text"] for row in branch([tour()])]
+    assert len(rows(value)) == len(rows([tour()]))
+
+
+def test_without_a_current_node_the_newest_one_is_the_end() -> None:
+    assert branch([tour() | {"current_node": None}])[-1]["text"] == "Another answer"
+    assert branch([tour() | {"current_node": "gone"}])[-1]["text"] == "Another answer"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"content_type": "code", "language": "python", "text": "x = '```'"}, "````python\nx = '```'\n````"),
+        ({"content_type": "code", "language": "unknown", "text": "x"}, "```\nx\n```"),
+        ({"content_type": "multimodal_text", "parts": [{"content_type": "audio_transcription", "text": "Hi"}]}, "Hi"),
+        ({"content_type": "tether_quote", "url": "u", "text": "quoted"}, "quoted"),
+        ({"content_type": "something_new", "result": "shown"}, "shown"),
+        ({"content_type": "multimodal_text", "parts": [{"content_type": "video_pointer"}]}, "[video_pointer]"),
+    ],
+)
+def test_every_kind_of_content_becomes_text(content: Any, text: str) -> None:
+    nodes = [node("q", None, said("user", "?")), node("a", "q", written("assistant", content))]
+    assert branch([chatgpt("x", nodes, "a")])[-1]["text"] == text
+
+
+def test_thoughts_that_nothing_was_answered_after_are_kept() -> None:
+    thoughts = {"content_type": "thoughts", "thoughts": [{"summary": "", "content": "Hm"}]}
+    nodes = [node("q", None, said("user", "?")), node("t", "q", written("assistant", thoughts))]
+    _, reply = branch([chatgpt("x", nodes, "t")])
+    assert (reply["standing"], reply["text"], reply["parts"][0]["text"]) == ("interrupted", "", "Hm")
+
+
+def test_a_claude_conversation_keeps_what_was_seen_of_it() -> None:
+    assert lines([letter()])[0]["title"] == "Whales"
+    first, reply, last = branch([letter()])
+    assert (
+        first["text"]
+        == "[pasted text]\na long pasted text\n\n[file: notes.md]\n# Notes\n\n[file: photo.png]\n\nDo they sing?"
+    )
+    assert reply["text"] == "Let me look.\n\nThey sing."
+    thought, call = reply["parts"]
+    assert (thought["text"], thought["end"] - thought["start"]) == ("I look it up.", 2)
+    assert (call["name"], call["input"], call["text"], call["error"]) == (
+        "web_search",
+        {"query": "whales"},
+        "They sing.",
+        None,
+    )
+    assert (last["role"], last["text"]) == ("user", "Only in the old field")
+    assert branch(zipped(conversations=[letter()], users=[], projects=[]))[1]["text"] == reply["text"]
+
+
+def test_a_claude_question_that_was_asked_again_is_a_branch() -> None:
+    nobody = "00000000-0000-4000-8000-000000000000"
+    value = claude(
+        "x",
+        {"sender": "human", "text": "one", "parent_message_uuid": nobody},
+        {"sender": "assistant", "text": "first", "parent_message_uuid": "m0"},
+        {"sender": "assistant", "text": "second", "parent_message_uuid": "m0"},
+    )
+    assert [row["text"] for row in branch([value])] == ["one", "second"]
+    assert [row["place"] for row in rows([value])] == [1, 2, 2]
+
+
+def test_several_conversations_come_the_newest_first_and_as_many_as_there_is_room_for() -> None:
+    many = [chatgpt(f"t{n}", [node("q", None, said("user", "hi"))], "q", at=1.7e9 + n % 3 * 10 + n) for n in range(9)]
+    found = lines([*many, letter(), {"odd": 1}, 7, {"mapping": {}, "title": "empty"}])
+    titles = [line["title"] for line in found if "head" in line]
+    assert titles == ["Whales", "t8", "t5", "t2", "t7", "t4", "t1", "t6", "t3", "t0"]
+    assert sorted(one["title"] for one in found[-1]["skipped"]) == ["", "", "empty"]
+    assert found[-1]["left_out"] == 0
+    few = lines(many, room=4)
+    assert ([line["title"] for line in few if "head" in line], few[-1]["left_out"]) == (["t8", "t5", "t2", "t7"], 5)
+
+
+def test_ours_and_a_bare_list_of_messages_are_read() -> None:
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    for value in ({"messages": talk}, talk, [{"messages": talk}]):
+        assert [row["text"] for row in branch(value)] == ["Hi", "Hello"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (b"", "The body is empty"),
+        (b"{no", "not valid JSON"),
+        ([], "no conversation in the body"),
+        ({}, "no messages in the body"),
+        (3, "no messages in the body"),
+        (None, "no messages in the body"),
+        ("text", "no messages in the body"),
+        ([{}], "has no messages"),
+        ([{}, {}], "None of the 2 conversations can be read"),
+        ([[]], "has no messages"),
+        ({"mapping": {}}, "no messages that could be shown"),
+        ({"mapping": {"a": {"parent": "b"}, "b": {"parent": "a"}}}, "no messages that could be shown"),
+        ({"chat_messages": [3, {}]}, "no messages that could be shown"),
+        (b"[" * 50_000, "nested too deeply"),
+        (b'{"a":' * 50_000, "nested too deeply"),
+        (b"PK\x03\x04 no zip", "The ZIP file cannot be read"),
+        (zipped(user={}), "no conversation in the body"),
+        (zipped(conversations=b"{no"), "not valid JSON"),
+        (zipped(conversations=b"[" + b" " * 5_000_000 + b"]"), "Unpacked, the file is too large: at most 1 MB"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused_in_words(value: Any, told: str) -> None:
+    assert told in refused(value)
+
+
+def test_a_zip_of_zips_and_a_bomb_in_parts_are_bounded() -> None:
+    parts = {f"conversations_{n}": b"[" + b" " * 400_000 + b"]" for n in range(9)}
+    assert "at most" in refused(zipped(**parts))
+    assert "no conversation" in refused(zipped(inner=zipped(conversations=[tour()])))
+
+
+def test_numbers_of_any_size_do_no_harm() -> None:
+    huge = b"9" * 1_000_000
+    message = b'{"author": {"role": "user"}, "create_time": %b, "content": {"parts": ["hi"]}}' % huge
+    body = b'{"mapping": {"q": {"message": %b}}, "update_time": 1e999, "x": NaN, "y": -Infinity}' % message
+    assert [row["text"] for row in rows(body)] == ["hi"]
+
+
+def children_first(count: int) -> dict[str, Any]:
+    others = [
+        {"role": "user", "content": str(n), "id": f"o{n}", "parent_id": f"o{n + 1}" if n < count - 1 else "m"}
+        for n in range(count)
+    ]
+    return {"messages": [{"role": "user", "content": "x", "id": "m"}], "other_messages": others}
+
+
+def worst() -> Iterator[tuple[str, Any, int]]:
+    yield "children first", children_first(20_000), 20_001
+    yield (
+        "a long line",
+        chatgpt("x", [node(f"n{i}", f"n{i - 1}" if i else None, said("user", "x")) for i in range(20_000)]),
+        20_000,
+    )
+    thought = {"content_type": "thoughts", "thoughts": [{"content": "y"}]}
+    chain = [node(f"n{i}", f"n{i - 1}" if i else None, written("assistant", thought)) for i in range(10_000)]
+    fan = [node(f"m{i}", "n9999", said("assistant", "x")) for i in range(10_000)]
+    yield "thoughts and a fan", chatgpt("x", chain + fan), 10_000
+    calls = [
+        node(f"n{i}", f"n{i - 1}" if i else None, said("assistant", "x", recipient="python")) for i in range(20_000)
+    ]
+    yield "calls without end", chatgpt("x", [*calls, node("a", "n19999", said("assistant", "x"))]), 1
+    marks = "\ue200" * 300_000
+    yield "references", chatgpt("x", [node("q", None, said("assistant", marks))]), 1
+    yield "empty ones", claude("x", *[{"sender": "human", "text": ""}] * 20_000, {"sender": "human", "text": "x"}), 1
+
+
+@pytest.mark.parametrize("case", [name for name, _, _ in worst()])
+def test_the_worst_trees_take_time_in_proportion(case: str) -> None:
+    value, count = next((value, count) for name, value, count in worst() if name == case)
+    begun = time.process_time()
+    assert len(rows(value)) == count
+    assert time.process_time() - begun < 20
+
+
+NAMES = [
+    *("mapping", "message", "parent", "children", "author", "role", "content", "parts", "content_type", "metadata"),
+    *("chat_messages", "sender", "text", "attachments", "uuid", "messages", "title", "q", "thoughts", "create_time"),
+    *("recipient", "current_node", "conversations", "other_messages", "id", "parent_id"),
+]
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["q", "user", "text"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(NAMES),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=30,
+)
+
+
+@given(ANY)
+def test_no_json_does_harm(value: Any) -> None:
+    for one in (
+        value,
+        [value],
+        {"mapping": {"q": {"message": value}}},
+        {"chat_messages": [value]},
+        {"messages": [value]},
+    ):
+        try:
+            found = lines(one)
+        except ExportError as e:
+            assert str(e)
+        else:
+            known = {None}
+            for line in found:
+                if "row" in line:
+                    assert line["row"]["parent_id"] in known
+                    known.add(line["row"]["id"])
+            json.dumps(found, allow_nan=False)

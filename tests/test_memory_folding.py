@@ -1,0 +1,66 @@
+"""Folding: what is equal for a search, and the place in the original text."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from memory.folding import find_folded, fold
+from tests.scripts import HELD, UNLIKE, decomposed
+
+
+@pytest.mark.parametrize("case", HELD)
+def test_a_word_is_found_where_it_stands_however_it_is_written(case: str) -> None:
+    text, word = HELD[case]
+    for around in ("", "\U0001f40b 鲸 ", "e\u0301 \n\t é " * 500):
+        place = find_folded(around + text + around, fold(word))
+        assert place is not None
+        assert fold((around + text + around)[slice(*place)]) == fold(word)
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+def test_letters_that_differ_stay_different(case: str) -> None:
+    text, word = UNLIKE[case]
+    assert find_folded(text, fold(word)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "found"),
+    [
+        ("Le café.", "CAFE", "café"),
+        (decomposed("Le café."), "cafe", decomposed("café")),
+        ("one  \n two", "one two", "one  \n two"),
+        ("Straße", "ss", "ß"),
+        ("\u0130" * 80 + "ПРИВЕТ", "привет", "ПРИВЕТ"),
+        ("so\u00adft", "f", "f"),
+        ("①②", "2", "②"),
+    ],
+)
+def test_what_is_marked_is_whole_characters_of_the_original(text: str, word: str, found: str) -> None:
+    place = find_folded(text, fold(word))
+    assert place and text[slice(*place)] == found
+
+
+@given(st.text())
+@example("\u0345")
+@example("\ud800")
+@example("\u1e9e\u0130\ufb01\u0f73\u0344")
+def test_a_folded_text_stays_as_it_is_in_every_normal_form(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
+    assert fold(decomposed(text)) == fold(text)
+
+
+@given(st.text(), st.text(min_size=1, max_size=5), st.text())
+@example("\u0301", "a", "\u0301")
+@example("", "\u1100", "\u1161")
+def test_a_place_is_found_in_any_text(before: str, word: str, after: str) -> None:
+    text = before + word + after
+    place = find_folded(text, fold(word))
+    if place is not None:
+        assert 0 <= place[0] < place[1] <= len(text)
+        assert fold(word) in fold(text[slice(*place)])
+
+
+def test_marks_without_end_are_folded_soon() -> None:
+    text = "a" + "\u0301" * 300_000 + "b" * 300_000 + "whale"
+    assert find_folded(text, "whale") == (600_001, 600_006)
+    assert find_folded(text, "a") == (0, 300_001)

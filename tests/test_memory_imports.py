@@ -1,0 +1,89 @@
+"""Imports into a store: in this process and in one of its own, on both databases, and what stops them."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from memory import imports as module
+from memory.imports import Imports
+from memory.store import Store
+from runs.errors import ChatError
+from tests.databases import ON_BOTH
+from tests.exports import letter, tour
+
+FILE = json.dumps([tour(), letter(), {"mapping": {}, "title": "empty"}]).encode()
+
+
+@ON_BOTH
+@pytest.mark.parametrize("small", [0, 1_000_000])
+async def test_each_conversation_of_a_file_is_stored_with_its_branches(
+    store: Store, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    monkeypatch.setattr(module, "_SMALL", small)
+    monkeypatch.setattr(module, "_ROWS", 2)
+    found = await Imports(store, 1_000_000).take("anna", FILE, None)
+    assert [title for _, title in found.conversations] == ["Whales", "Sums"]
+    assert (found.skipped_in_all, found.skipped[0]["title"], found.left_out) == (1, "empty", 0)
+    sums = found.conversations[1][0]
+    branch, tree = await store.history(sums), await store.tree(sums)
+    assert [message.text for message in branch][2:] == ["Thanks", "You are welcome"]
+    assert branch[1].parts[1].name == "python"
+    assert len(tree) == len(branch) + 1
+    other = next(message for message in tree if message not in branch)
+    await store.walk(sums, other.id)
+    assert (await store.history(sums))[-1].text == "Another answer"
+    with pytest.raises(ChatError):
+        await store.conversation(sums, "ben")
+
+
+async def test_a_broken_file_is_refused_by_either_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for small in (0, 1_000_000):
+        monkeypatch.setattr(module, "_SMALL", small)
+        for data, told in (
+            (b"{no", "not valid JSON"),
+            (b"[" * 90_000, "nested too deeply"),
+            (b"[1, 2]", "None of the 2"),
+        ):
+            with pytest.raises(ChatError, match=told) as error:
+                await Imports(store, 1_000_000).take("anna", data, None)
+            assert error.value.code == "invalid_request"
+    assert await store.count("anna") == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system bounds no process's memory")
+async def test_a_file_that_takes_too_much_memory_is_refused(store: Store) -> None:
+    bomb = b'{"messages": [' + b"[]," * 7_000_000 + b"[]]}"
+    with pytest.raises(ChatError, match=r"too much|messages\.0"):
+        await Imports(store, 1_000_000).take("anna", bomb, None)
+
+
+async def test_an_import_that_is_given_up_leaves_no_process(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "memory" / "exports").mkdir(parents=True)
+    (tmp_path / "memory" / "exports" / "child.py").write_text("import time\nopen('begun', 'w')\ntime.sleep(600)\n")
+    monkeypatch.setattr(module, "_ROOT", tmp_path)
+    monkeypatch.setattr(module, "_SMALL", 0)
+    made = list[asyncio.subprocess.Process]()
+    start = asyncio.create_subprocess_exec
+
+    async def noted(*args: str, **more: object) -> asyncio.subprocess.Process:
+        made.append(await start(*args, **more))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    taking = asyncio.create_task(Imports(store, 1_000_000).take("anna", FILE, None))
+    async with asyncio.timeout(30):
+        while not (tmp_path / "begun").exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    taking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    assert made[0].returncode is not None
+    monkeypatch.setattr(module, "_SECONDS", 0.5)
+    with pytest.raises(ChatError, match="too much time"):
+        await Imports(store, 1_000_000).take("anna", FILE, None)
+    assert made[1].returncode is not None
