@@ -16,6 +16,10 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network at the start
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 ENVIRON = dict(os.environ)
+
+from proxies import use_proxies
+
+PROXY_PROBLEMS = use_proxies(os.environ, None, [])  # some libraries make a client as they are imported
 os.environ.pop("GRADIO_SERVER_PORT", None)  # gradio reads it as it is imported, and fails over a wrong one
 
 from components.stubs import leave_stubs_alone
@@ -85,6 +89,9 @@ class App:
     def launch(self) -> None:
         """Serves in the background. Raises OSError if the port is taken."""
         s = self.settings
+        problems = use_proxies(os.environ, s.host, [b.base_url for b in s.backends if b.base_url])
+        for problem in (*PROXY_PROBLEMS, *problems):
+            logger.warning(problem)
         os.environ["FORWARDED_ALLOW_IPS"] = ",".join(s.proxies)  # Gradio offers no other way to tell uvicorn
         _, local_url, _ = self.demo.launch(
             server_name=s.host,

@@ -13,6 +13,7 @@ from backends.base import BackendError, Health
 from backends.errors import retry_after
 from backends.keys import Key
 from backends.remote import RemoteBackend, Unusable, probed
+from proxies import on_this_machine
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -40,7 +41,7 @@ class OpenAIBackend(RemoteBackend):
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
         self._address = settings.base_url or OPENAI
         self._without_tools, self._tools_again = "", 0.0
-        self._here = urlsplit(self._address).hostname in ("localhost", "127.0.0.1", "::1")
+        self._here = on_this_machine(urlsplit(self._address).hostname)
         """On this machine, where no proxy of the environment leads."""
 
     def build(self, key: Key | None) -> BaseChatModel:
