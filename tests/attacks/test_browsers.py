@@ -32,7 +32,7 @@ async def test_pages_and_answers_say_what_a_browser_may_do(tmp_path: Path) -> No
 
 
 async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(tmp_path: Path) -> None:
-    with serving(tmp_path / "home") as app:
+    with serving(tmp_path / "home", trusted_proxies=["127.0.0.1"]) as app:
         async with client_of(app, cookie=False) as client:
             plain = (await client.get("/")).headers["set-cookie"]
             assert "HttpOnly" in plain and "SameSite=Lax" in plain and "Secure" not in plain
