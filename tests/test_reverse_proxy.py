@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from app import App
 from bench.ports import free_port
 from tests.nginx import HOST, Certificate, documented, documented_nginx, make_certificate, nginx
-from tests.serving import events_of, refused, serving, told_until_end
+from tests.serving import events_of, serving, told_until_end
 from transports.identity import COOKIE
 
 
@@ -130,7 +130,11 @@ async def test_visitors_behind_nginx_are_told_apart_by_their_addresses(house: Ho
 # Other setups, and wrong ones
 
 PLAIN = """
-server {{ listen 127.0.0.1:{port}; absolute_redirect off; location {location} {{ proxy_pass http://127.0.0.1:{app}{path}; {more} }} }}
+server {{
+    listen 127.0.0.1:{port};
+    absolute_redirect off;
+    location {location} {{ proxy_pass http://127.0.0.1:{app}{path}; {more} }}
+}}
 """
 
 
@@ -231,14 +235,15 @@ def test_the_python_client_works_below_a_prefix(tmp_path: Path) -> None:
         (KEPT, 400, "invalid_request", "is not a known name"),
     ],
 )
-async def test_a_wrong_setup_is_explained_in_the_answer_and_in_the_log(
+def test_a_wrong_setup_is_explained_in_the_answer_and_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, setup: Setup, status: int, code: str, told: str
 ) -> None:
     caplog.set_level(logging.INFO, "transports.refusals")
     with behind(tmp_path, setup) as url, visit(url, setup) as client:
         for _ in range(5):
-            message = await refused(join(client), status, code)
-            assert told in message
+            answer = join(client)
+            assert (answer.status_code, answer.json()["code"]) == (status, code)
+            assert told in answer.json()["message"]
         navigated = client.get("", headers={"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"})
         if status == 400:
             assert navigated.status_code == 400 and navigated.headers["content-type"].startswith("text/html")

@@ -54,5 +54,8 @@ def add_pages(router: APIRouter) -> None:
     async def openapi() -> dict[str, Any]:
         if not described:
             routes = [route for route in router.routes if isinstance(route, APIRoute)]
-            described.update(get_openapi(title="Glassbox", version="1", description=_ABOUT, routes=routes))
+            # an address that is relative to the description's own: the app may stand below a prefix
+            here = [{"url": "."}]
+            told = get_openapi(title="Glassbox", version="1", description=_ABOUT, routes=routes, servers=here)
+            described.update(told)
         return described
