@@ -39,11 +39,14 @@ def test_a_flood_of_reasons_fills_neither_the_log_nor_the_memory(caplog: pytest.
 
 def test_a_person_is_shown_a_page_and_a_program_json() -> None:
     error = ChatError("invalid_request", "<b> is not known.")
-    scope = {"type": "http", "method": "GET", "headers": [(b"sec-fetch-mode", b"navigate")]}
-    page = problem_for(scope, error)
-    assert page.status_code == 400 and page.media_type == "text/html"
-    assert b"&lt;b&gt; is not known." in page.body and b"<b>" not in page.body
-    for other in ({"type": "http", "headers": []}, scope | {"type": "websocket"}):
+    accepts = (b"accept", b"text/html,application/xhtml+xml,*/*;q=0.8")
+    scope = {"type": "http", "method": "GET", "headers": [accepts]}
+    for headers in ([accepts], [accepts, (b"sec-fetch-mode", b"navigate")]):
+        page = problem_for(scope | {"headers": headers}, error)
+        assert page.status_code == 400 and page.media_type == "text/html"
+        assert b"&lt;b&gt; is not known." in page.body and b"<b>" not in page.body
+    fetched = [accepts, (b"sec-fetch-mode", b"cors")]
+    for other in (scope | {"headers": []}, scope | {"headers": fetched}, scope | {"type": "websocket"}):
         assert problem_for(other, error).body == b'{"code":"invalid_request","message":"<b> is not known."}'
 
 

@@ -42,9 +42,13 @@ def problem(error: ChatError, status: int | None = None) -> JSONResponse:
 
 
 def problem_for(scope: Scope, error: ChatError, status: int | None = None) -> Response:
-    """The same, but as a page for a person who followed a link or typed an address."""
+    """The same, but as a page for a person who followed a link or typed an address.
+
+    Browsers say that they navigate by `Sec-Fetch-Mode` only over TLS and to localhost, otherwise by `Accept` alone.
+    """
     answer, headers = problem(error, status), Headers(scope=scope)
-    if scope["type"] != "http" or headers.get("sec-fetch-mode") != "navigate":
+    navigates = headers.get("sec-fetch-mode", "navigate") == "navigate"
+    if scope["type"] != "http" or not navigates or not headers.get("accept", "").startswith("text/html"):
         return answer
     title = "Not found" if error.code == "not_found" else "This request was refused"
     return HTMLResponse(_PAGE.format(title=title, message=html.escape(error.message)), answer.status_code)
