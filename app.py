@@ -67,9 +67,10 @@ class App:
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError for settings that cannot work together."""
         self.settings = settings
-        if (first := "/" + settings.root_path.split("/")[-1 if not settings.root_path else 1]) in OURS:
+        if (first := "/".join(settings.root_path.split("/")[:2])) in OURS:
+            found = f"root_path: found {settings.root_path!r}"
             raise SettingsError(
-                f"root_path: found {settings.root_path!r}, allowed: one that does not begin with {first}"
+                f"{found}, allowed: a path that does not begin with {first}, which is one of the routes"
             )
         self.backends = Backends(settings.backends, settings.keys)
         try:

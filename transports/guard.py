@@ -1,6 +1,6 @@
-"""What stands before every route: foreign browsers' requests are refused (in the handshake of a WebSocket), what is
-open at once from one address is bounded, as are bodies; `--auth` closes all but the login; of Gradio's own routes only
-those are open that the page needs, and a page's session is its visitor's alone.
+"""What stands before every route: requests for other hosts and those of other sites' pages are refused (in the
+handshake of a WebSocket), what is open at once from one address is bounded, as are bodies; `--auth` closes all but the
+login; of Gradio's own routes only those are open that the page needs, and a page's session is its visitor's alone.
 
 Gradio's own middleware reflects any origin with credentials, and its `auth` covers but a part of the routes.
 """

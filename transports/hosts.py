@@ -72,7 +72,7 @@ class Hosts:
 
     def allows(self, origin: str) -> bool:
         """Whether an `Origin` has the name of a host that the operator allowed, on any port."""
-        return split_host(_netloc(origin))[0] in self._allowed - {""}
+        return split_host(_netloc(origin))[0] in self._allowed
 
 
 def foreign(headers: Mapping[str, str], origins: Sequence[str] = (), hosts: Hosts | None = None) -> bool:

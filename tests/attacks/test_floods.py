@@ -26,7 +26,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setattr(patience, "_HEAD_S", 1.0)
     monkeypatch.setattr(guard, "_BODY_S", 1.0)
     limits = LimitSettings(connections_per_address=MOST, body_bytes=100_000, document_bytes=200_000)
-    with serving(tmp_path, limits=limits) as app:
+    with serving(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
         yield app
 
 
