@@ -20,6 +20,8 @@ MemoryMode = Literal["none", "full", "window", "tokens", "summary", "recall"]
 
 _FILE = "glassbox.toml"
 _LOOPBACK = ["127.0.0.1", "::1"]
+ROOT_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9_.~-]+)*")
+"""A path prefix: without a final slash, and without what would have to be encoded."""
 _PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
 
 T = TypeVar("T", bound=BaseModel)
@@ -242,8 +244,8 @@ class FileSettings(_Section):
         prefix = "/" + path.strip().strip("/")
         if prefix == "/":
             return ""
-        if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[\w.~%-]+)+", prefix):
-            raise ValueError(f"found {path!r}, allowed: a path such as '/demo', or the page's whole address")
+        if not ROOT_PATH.fullmatch(prefix):
+            raise ValueError(f"found {path!r}, allowed: a path of plain letters such as '/demo', or the page's address")
         return prefix
 
     @field_validator("trusted_proxies")

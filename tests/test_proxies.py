@@ -129,6 +129,7 @@ def test_an_empty_variable_is_not_set(value: str) -> None:
     [
         ("[::1]", ""),
         ("::1", ""),
+        ("localhost,127.0.0.1,::1,[::1]", ""),
         ("[::1]:7860, [fe80::1]", "fe80::1"),
         ("10.0.0.0/8,192.168.1.7", "10.0.0.0/8,192.168.1.7"),
         (".example.org *.example.com  example.net:8080", ".example.org,.example.com,example.net:8080"),

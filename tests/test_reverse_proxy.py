@@ -153,6 +153,7 @@ HOST_ONLY = Setup(more="proxy_set_header Host $host;")
 HTTP_HOST = Setup(more="proxy_set_header Host $http_host;")
 STRIPPED = Setup("/demo/", "/", "proxy_set_header Host $host;", page="/demo/")
 KEPT = Setup("/demo", "", "proxy_set_header Host $host;", page="/demo/")
+LOOSE = Setup("/demo", "/", page="/demo/")
 DEEP = Setup("/a/b/", "/", page="/a/b/")
 FORWARDING = Setup(more="proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Forwarded-Proto https;")
 PORT_APART = Setup(more="proxy_set_header X-Forwarded-Host $host; proxy_set_header X-Forwarded-Port $server_port;")
@@ -193,6 +194,8 @@ def join(client: httpx.Client) -> httpx.Response:
         (STRIPPED, {"root_path": f"https://{HOST}/demo"}),
         (KEPT, {"allowed_hosts": [HOST], "root_path": "/demo"}),
         (KEPT, {"allowed_hosts": [HOST], "root_path": "demo/"}),
+        (LOOSE, {"allowed_hosts": [HOST]}),
+        (LOOSE, {"allowed_hosts": [HOST], "root_path": "/demo"}),
         (DEEP, {"allowed_hosts": [HOST], "root_path": "/a/b"}),
         (FORWARDING, {"allowed_hosts": [HOST], "trusted_proxies": ["127.0.0.0/8"]}),
         (PORT_APART, {"allowed_hosts": [HOST], "trusted_proxies": ["127.0.0.1"]}),

@@ -394,6 +394,8 @@ def test_a_root_path_may_be_the_whole_address_of_the_page(file: Path) -> None:
     assert load(file, 'root_path = "https://a.example"').root_path == ""
 
 
-@pytest.mark.parametrize("written", ["/a b", "/../x", "/a?b", "/a/./b", "/a//b", "ftp://a/x", "https://[/x", "/<a>"])
+@pytest.mark.parametrize(
+    "written", ["/a b", "/../x", "/a?b", "/a/./b", "/a//b", "ftp://a/x", "https://[/x", "/<a>", "/caf\u00e9", "/a%20b"]
+)
 def test_an_odd_root_path_is_refused(file: Path, written: str) -> None:
     assert "root_path: found" in wrong(file, f'root_path = "{written}"')

@@ -148,6 +148,8 @@ async def test_only_schemes_of_the_web_are_taken(scheme: str) -> None:
         ("/", "/demo/"),
         ("/backends", "/demo/backends"),
         ("/demo/", "/demo/"),
+        ("//", "/demo/"),
+        ("//backends", "/demo/backends"),
         ("/demo/backends", "/demo/backends"),
         ("/demonstration", "/demo/demonstration"),
     ],
@@ -159,7 +161,9 @@ async def test_a_prefix_may_have_been_removed_or_not(path: str, seen_path: str) 
     assert (scope["path"], scope["root_path"]) == (seen_path, "/demo")
 
 
-@pytest.mark.parametrize("prefix", ["//evil.example", "/a/../b", "/a b", "x", "/a?b", '/"><script>', "/"])
+@pytest.mark.parametrize(
+    "prefix", ["//evil.example", "/a/../b", "/a b", "/a%20b", "/\u00e9", "x", "/a?b", '/"><script>', "/"]
+)
 async def test_an_odd_prefix_counts_for_nothing(prefix: str) -> None:
     scope, _ = await seen({"X-Forwarded-Prefix": prefix}, **TRUST)
     assert scope["root_path"] == ""
@@ -177,7 +181,8 @@ async def test_a_prefix_without_its_slash_is_completed() -> None:
         ("/logout", "http://app:7860", "./"),
         ("/logout", "http://app:7860/", "./"),
         ("/logout", "http://app:7860/demo", "./"),
-        ("/logout", "/demo/", "./"),
+        ("/logout", "/demo/", "/demo/"),
+        ("/login/callback", "/", "/"),
         ("/docs/", "http://app:7860/demo/docs?x=1", "./../docs?x=1"),
         ("/login/callback", "http://app:7860/demo/?a=b", "./../?a=b"),
         ("/logout", "https://huggingface.co/oauth?x", "https://huggingface.co/oauth?x"),

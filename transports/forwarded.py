@@ -17,11 +17,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from settings import ROOT_PATH
 from transports.hosts import split_host
 from transports.refusals import RefusalLog
 
-PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~%-]+)*")
-"""A path prefix without a final slash."""
 _DROPPED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-gradio-server")
 """The last is how Gradio's own front server names the page's address."""
 _PAIR = re.compile(r'(for|host|proto)=("(?:[^"\\]|\\.)*"|[^;,\s]+)', re.IGNORECASE)
@@ -55,7 +54,7 @@ class Forwarded:
             clients=clients,
             hosts=hosts,
             scheme={"ws": "http", "wss": "https"}.get(found := (schemes or [""])[0].lower(), found),
-            prefix=prefix if PREFIX.fullmatch(prefix) else "",
+            prefix=prefix if ROOT_PATH.fullmatch(prefix) else "",
         )
 
 
@@ -152,18 +151,24 @@ def _address(text: str) -> str:
 
 
 def _below(scope: Scope, prefix: str) -> Scope:
-    """The scope with a whole path and its `root_path`, whether the proxy has taken the prefix away or not."""
-    path = scope["path"]
+    """The scope with a whole path and its `root_path`, whether the proxy has taken the prefix away or not.
+
+    nginx makes //x of /demo/x where only the address of `proxy_pass` ends with a slash.
+    """
+    path, raw = "/" + scope["path"].lstrip("/"), b"/" + (scope.get("raw_path") or b"").lstrip(b"/")
+    removed = prefix and path != prefix and not path.startswith(f"{prefix}/")
     scope["root_path"] = prefix
-    if prefix and path != prefix and not path.startswith(f"{prefix}/"):
-        scope["path"] = prefix + path
-        if raw := scope.get("raw_path"):
-            scope["raw_path"] = prefix.encode() + raw
+    scope["path"] = prefix + path if removed else path
+    if scope.get("raw_path"):
+        scope["raw_path"] = prefix.encode() + raw if removed else raw
     return scope
 
 
 def _relative_redirects(scope: Scope, send: Send) -> Send:
-    """Redirects to ourselves become relative to the request's path: right below any prefix and behind any proxy."""
+    """Redirects to our own address become relative to the request's path: right below any prefix, behind any proxy.
+
+    Those that name a path alone are left as they are: it comes from the browser, as the target of a login does.
+    """
     prefix, host = scope["root_path"], Headers(scope=scope).get("host", "")
     depth = scope["path"].removeprefix(prefix).count("/") - 1
 
@@ -171,8 +176,7 @@ def _relative_redirects(scope: Scope, send: Send) -> Send:
         headers = MutableHeaders(scope=message) if message["type"] == "http.response.start" else MutableHeaders()
         if location := headers.get("location"):
             there = urlsplit(location)
-            ours = there.netloc == host or (not there.netloc and there.path.startswith("/"))
-            if there.path.startswith(prefix) and ours:
+            if there.netloc == host and there.path.startswith(prefix):
                 path = there.path.removeprefix(prefix).lstrip("/")
                 query = f"?{there.query}" if there.query else ""
                 headers["location"] = f"./{'../' * depth}{path}{query}"
