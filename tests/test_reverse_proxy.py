@@ -70,6 +70,7 @@ async def test_the_documented_nginx_serves_the_page_below_its_prefix(house: Hous
             "manifest.json",
         ):
             assert (await client.get(path)).status_code == 200, path
+        assert (await client.get("openapi.json")).json()["servers"] == [{"url": "/demo"}]
         bare = await client.get(f"https://127.0.0.1:{house.port}/demo?q=1")
         assert bare.status_code == 301 and bare.headers["location"] == "/demo/?q=1"
         out = await client.get("logout")
