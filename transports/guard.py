@@ -147,24 +147,23 @@ class GuardMiddleware:
         host = headers.get("host", "")
         if self._rules.hosts is None or self._rules.hosts.knows(host):
             return None
-        name = shown_host(host)
+        name = split_host(host)[0] or "its name"
         told = (
-            f"{name} is not a known name of this server. If it is one, add it to allowed_hosts in glassbox.toml, "
-            "or to GLASSBOX_ALLOWED_HOSTS, and start the server again."
+            f"{shown_host(host)} is not a known name of this server. If it is one, add {name} to allowed_hosts in "
+            "glassbox.toml, or to GLASSBOX_ALLOWED_HOSTS, and start the server again."
         )
         return self._refuse(scope, "host", ChatError("invalid_request", told))
 
     def _foreign_refusal(self, scope: Scope, headers: Headers) -> Response:
-        origin, host = headers.get("origin", ""), shown_host(headers.get("host", ""))
+        page, host = headers.get("origin", "").partition("://")[2], shown_host(headers.get("host", ""))
         told = "Requests from other sites' pages are not accepted."
-        if not origin:
-            return self._refuse(scope, "site", ChatError("authentication", told), status=403)
-        name = shown_host(origin.partition("://")[2])
-        told += (
-            f" The page is at {name}, but the server was asked as {host}. If a reverse proxy stands between, let it "
-            f"pass on the Host, or add {shown_host(split_host(name)[0])} to allowed_hosts."
-        )
-        return self._refuse(scope, "origin", ChatError("authentication", told), status=403)
+        name, _ = split_host(page)
+        if name:
+            told += (
+                f" The page is at {shown_host(page)}, but the server was asked as {host}. If a reverse proxy stands "
+                f"between, let it pass on the Host, or add {name} to allowed_hosts."
+            )
+        return self._refuse(scope, "origin" if name else "site", ChatError("authentication", told), status=403)
 
     def _auth_refusal(self, scope: Scope, headers: Headers, asker: Asker) -> Response | None:
         """None for who has logged in. After too many wrong passwords a right one does not help either."""

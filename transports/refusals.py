@@ -51,7 +51,10 @@ def problem_for(scope: Scope, error: ChatError, status: int | None = None) -> Re
     if scope["type"] != "http" or not navigates or not headers.get("accept", "").startswith("text/html"):
         return answer
     title = "Not found" if error.code == "not_found" else "This request was refused"
-    return HTMLResponse(_PAGE.format(title=title, message=html.escape(error.message)), answer.status_code)
+    page = HTMLResponse(_PAGE.format(title=title, message=html.escape(error.message)), answer.status_code)
+    if wait := answer.headers.get("retry-after"):
+        page.headers["Retry-After"] = wait
+    return page
 
 
 @dataclass
