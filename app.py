@@ -16,6 +16,10 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network at the start
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 ENVIRON = dict(os.environ)
+
+from proxies import use_proxies
+
+PROXY_PROBLEMS = use_proxies(os.environ, None, [])  # some libraries make a client as they are imported
 os.environ.pop("GRADIO_SERVER_PORT", None)  # gradio reads it as it is imported, and fails over a wrong one
 
 from components.stubs import leave_stubs_alone
@@ -25,7 +29,6 @@ leave_stubs_alone()
 import segno
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
 from agent.loop import warm_up
@@ -37,17 +40,20 @@ from components.handlers import Handlers
 from components.page import build_page
 from components.theme import build_theme
 from components.tunnel import OpenTunnel, TunnelError, open_tunnel
-from components.web import WEB, page_head
+from components.web import WEB, first_script, page_head
 from logs import begin_log, take_over
 from memory.listing import fold_earlier
 from memory.store import Store
 from runs.errors import ChatError
 from runs.registry import Runs
 from settings import Settings, SettingsError, load_settings
+from transports.forwarded import ForwardedMiddleware
 from transports.guard import GuardMiddleware, Rules
 from transports.headers import HeadersMiddleware
+from transports.hosts import Hosts
 from transports.identity import Identity, VisitorMiddleware, load_secret
 from transports.patience import bound_patience
+from transports.refusals import LoggedCORSMiddleware, RefusalLog
 from transports.routes import OURS, answer_unrouted, build_router
 from transports.sessions import Sessions
 from transports.sharing import Link
@@ -62,6 +68,11 @@ class App:
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError for settings that cannot work together."""
         self.settings = settings
+        if (first := "/".join(settings.root_path.split("/")[:2])) in OURS:
+            found = f"root_path: found {settings.root_path!r}"
+            raise SettingsError(
+                f"{found}, allowed: a path that does not begin with {first}, which is one of the routes"
+            )
         self.backends = Backends(settings.backends, settings.keys)
         try:
             self.store = Store(settings.database_url)
@@ -76,7 +87,7 @@ class App:
             raise SettingsError(f"memory, mirror: {e}") from None
         secret = load_secret(settings.secret, settings.data)
         self.identity = Identity(secret, cross_site=settings.on_space)
-        self.sessions = Sessions()
+        self.sessions, self.refusals = Sessions(), RefusalLog()
         self.demo = build_page(Handlers(self.turns, self.identity))
         self.link = Link("making" if settings.share else "off")
         self._tunnel: OpenTunnel | None = None
@@ -86,11 +97,16 @@ class App:
     def launch(self) -> None:
         """Serves in the background. Raises OSError if the port is taken."""
         s = self.settings
-        os.environ["FORWARDED_ALLOW_IPS"] = ",".join(s.proxies)  # Gradio offers no other way to tell uvicorn
+        problems = use_proxies(os.environ, s.host, [b.base_url for b in s.backends if b.base_url])
+        for problem in (*PROXY_PROBLEMS, *problems):
+            logger.warning(problem)
+        # Gradio offers no other way to tell uvicorn that ForwardedMiddleware does this
+        os.environ["FORWARDED_ALLOW_IPS"] = ""
         _, local_url, _ = self.demo.launch(
             server_name=s.host,
             server_port=s.port,
             share=False,
+            root_path="",  # ForwardedMiddleware sets it, for each request
             auth=s.auth,
             quiet=True,
             prevent_thread_lock=True,
@@ -161,12 +177,22 @@ class App:
             opened=frozenset({"/metrics"} if s.metrics_token else ()),
             connections=s.limits.connections_per_address or 0,
             sessions=self.sessions,
+            hosts=Hosts(s.allowed_hosts, [s.host, s.space_host], self.link.address, on_space=s.on_space),
+            log=self.refusals,
         )
         told = ["X-Run-Id", "X-Conversation-Id", "Retry-After"]
         return [
-            Middleware(HeadersMiddleware, on_space=s.on_space, origins=s.allowed_origins),
             Middleware(
-                CORSMiddleware,
+                ForwardedMiddleware,
+                trusted=s.proxies,
+                root_path=s.root_path,
+                tunnel=self.link.address,
+                log=self.refusals,
+            ),
+            Middleware(HeadersMiddleware, on_space=s.on_space, origins=s.allowed_origins, first=first_script()),
+            Middleware(
+                LoggedCORSMiddleware,
+                log=self.refusals,
                 allow_origins=s.allowed_origins,
                 allow_methods=["*"],
                 allow_headers=["*"],

@@ -16,6 +16,8 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
+from proxies import use_proxies
+
 _FOLDER = Path(__file__).parent
 _NOT_THERE = ("tests/", "bench/", ".ci/")
 """What a Space has no use for."""
@@ -102,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--private", action="store_true", help="make the Space private, if it is new")
     parser.add_argument("--sure", action="store_true", help="do not ask")
     given = parser.parse_args(argv)
+    for problem in use_proxies(os.environ, None, []):
+        print(problem, file=sys.stderr)
     try:
         print(deploy(given.space, given.secrets, private=given.private, sure=given.sure))
     except DeployError as e:

@@ -23,6 +23,8 @@ _MODELS, _MODEL_CHARACTERS = 200, 200
 
 _FILE = "glassbox.toml"
 _LOOPBACK = ["127.0.0.1", "::1"]
+ROOT_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9_.~-]+)*")
+"""A path prefix: without a final slash, and without what would have to be encoded."""
 _PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -319,8 +321,12 @@ class FileSettings(_Section):
     system_prompt: str = "You are a helpful assistant."
     allowed_origins: list[str] = []
     """Other sites whose pages may use our routes, as https://HOST; without cookies."""
+    allowed_hosts: list[str] = []
+    """Names under which browsers reach this server, besides those that it knows: that of a reverse proxy."""
     trusted_proxies: list[str] | None = None
-    """Addresses or networks whose word counts for where a request comes from (`X-Forwarded-For`)."""
+    """Addresses or networks of reverse proxies, whose `X-Forwarded-*` headers count."""
+    root_path: str = ""
+    """The path prefix below which a reverse proxy serves the app, as /demo; or the whole address of the page."""
     backends: list[BackendSettings] = [
         BackendSettings(name="SmolLM2 135M", kind="local", model="bundled"),
         BackendSettings(name="Scripted tour", kind="scripted"),
@@ -336,6 +342,34 @@ class FileSettings(_Section):
             if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?", origin):
                 raise ValueError(f"found {origin!r}, allowed: https://HOST or https://HOST:PORT, in small letters")
         return origins
+
+    @model_validator(mode="before")
+    @classmethod
+    def _address_of_the_page(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A `root_path` that is a whole address names the host too."""
+        if not re.match(r"https?://", str(values.get("root_path", ""))):
+            return values
+        try:
+            parts = urlsplit(values["root_path"])
+            allowed = [*values.get("allowed_hosts", []), parts.hostname]
+        except (ValueError, TypeError):  # what is wrong the fields say
+            return values
+        return {**values, "root_path": parts.path, "allowed_hosts": allowed}
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, names: list[str]) -> list[str]:
+        return [_host_name(name) for name in names]
+
+    @field_validator("root_path")
+    @classmethod
+    def _prefix(cls, path: str) -> str:
+        prefix = "/" + path.strip().strip("/")
+        if prefix == "/":
+            return ""
+        if not ROOT_PATH.fullmatch(prefix):
+            raise ValueError(f"found {path!r}, allowed: a path of plain letters such as '/demo', or the page's address")
+        return prefix
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -362,6 +396,23 @@ class FileSettings(_Section):
         return backends
 
 
+def _host_name(text: str) -> str:
+    """A host's name as browsers send it. Raises ValueError for what is more or less than one."""
+    name = text.strip().strip("[]").rstrip(".").lower()
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        name = name.encode("idna").decode()
+    except UnicodeError:
+        name = ""
+    if not re.fullmatch(r"(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+        allowed = "allowed: the name of a host, such as 'chat.example.org', without scheme, port, path and wildcard"
+        raise ValueError(f"found {text!r}, {allowed}")
+    return name
+
+
 def _check_fallback(backend: BackendSettings, named: Mapping[str, BackendSettings]) -> None:
     """Raises ValueError for a chain of fallbacks that leads nowhere, or back."""
     passed, at = [backend.name], backend
@@ -386,6 +437,7 @@ class Settings(FileSettings):
     database_url: str = ""
     secret: str | None = None
     on_space: bool = False
+    space_host: str | None = None
     sign_in: bool = False
     """Whether the Space lets visitors sign in with Hugging Face."""
     metrics_token: SecretStr | None = None
@@ -394,10 +446,10 @@ class Settings(FileSettings):
 
     @property
     def proxies(self) -> list[str]:
-        """Whose word counts for where a request comes from: by default this machine's, and the Space's own proxy's."""
+        """Whose `X-Forwarded-*` headers count: by default nobody's, on a Space those of its own proxy."""
         if self.trusted_proxies is not None:
             return self.trusted_proxies
-        return [*_LOOPBACK, *(_PRIVATE if self.on_space else [])]
+        return [*_LOOPBACK, *_PRIVATE] if self.on_space else []
 
     keys: dict[str, SecretStr] = {}
     """The keys that the operator gave, by the name of their variable."""
@@ -420,6 +472,11 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
     data = _folder(environ["GLASSBOX_DATA"]) if environ.get("GLASSBOX_DATA") else _default_data(on_space)
     if model := environ.get("GLASSBOX_LOCAL_MODEL"):
         _use_local_model(values, model)
+    for key in ("allowed_hosts", "trusted_proxies"):
+        if (listed := environ.get(f"GLASSBOX_{key.upper()}")) is not None:
+            values[key] = [value.strip() for value in listed.split(",") if value.strip()]
+    if root_path := environ.get("GRADIO_ROOT_PATH"):
+        values["root_path"] = root_path
     url = environ.get("GLASSBOX_DATABASE_URL") or f"sqlite:///{data / 'glassbox.db'}"
     if not re.fullmatch(r"sqlite:///.+|postgres(ql)?://\S+", url):  # which is not repeated: there is a password in it
         allowed = "'sqlite:///FILE' or 'postgresql://USER:PASSWORD@HOST/NAME'"
@@ -440,6 +497,7 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         "database_url": url,
         "secret": environ.get("GLASSBOX_SECRET") or None,
         "on_space": on_space,
+        "space_host": environ.get("SPACE_HOST") or None,
         "sign_in": on_space and bool(environ.get("OAUTH_CLIENT_ID")),
         "metrics_token": SecretStr(token) if (token := environ.get("GLASSBOX_METRICS_TOKEN", "").strip()) else None,
         "log": log or ("json" if on_space else "text"),

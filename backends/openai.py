@@ -19,6 +19,7 @@ from backends.keys import Key
 from backends.models import ModelList
 from backends.openai_request import RequestShape
 from backends.remote import RemoteBackend, Unusable, probed, read_body, refused
+from proxies import on_this_machine
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -54,7 +55,7 @@ class OpenAIBackend(RemoteBackend):
         self._adaptation = Adaptation(self.name, RequestShape(given, settings.system_role))
         self.update_takes()
         self._without_tools, self._tools_again = "", 0.0
-        self._here = urlsplit(self._address).hostname in ("localhost", "127.0.0.1", "::1")
+        self._here = on_this_machine(urlsplit(self._address).hostname)
         """On this machine, where no proxy of the environment leads."""
 
     def build(self, key: Key | None) -> BaseChatModel:

@@ -43,3 +43,8 @@ def warn(message: str) -> None:
 def page_head() -> str:
     """What goes into the page's head: behaviour that no component has."""
     return f"<script type='module'>{(WEB / 'page.js').read_text()}</script>"
+
+
+def first_script() -> str:
+    """A script that runs before any of Gradio's: the page's own address, and reasons of refusals."""
+    return f"<script>{(WEB / 'first.js').read_text()}</script>"

@@ -13,7 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app import App
 from bench.ports import free_port
+from settings import Settings, SettingsError
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = '[[backends]]\nname = "Slow script"\nkind = "scripted"\noptions = { speed = 2 }\n'
@@ -41,6 +43,13 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(tmp_path: Path) -> None
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     told = "GRADIO_SERVER_PORT: found 'abc', allowed: a number from 1 to 65535\n"
     assert (done.returncode, done.stderr, done.stdout) == (2, told, "")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/stream/x"])
+def test_a_root_path_that_is_a_routes_is_refused(path: str) -> None:
+    """Nobody could tell then whether a proxy has removed it."""
+    with pytest.raises(SettingsError, match="root_path: found"):
+        App(Settings(root_path=path))
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 200)])

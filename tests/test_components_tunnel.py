@@ -40,6 +40,10 @@ async def test_the_link_leads_to_the_app_and_is_shown_as_text_and_code(server: S
             async with httpx.AsyncClient(base_url=told["url"], timeout=30) as far:
                 assert "Glassbox" in (await far.get("/")).text
                 assert (await events_of(far, "POST", "/stream", json={"message": "hello"}))[-1]["type"] == "complete"
+                # the tunnel's word counts for who asks, and nobody else's on this machine
+                told = {"X-Forwarded-Proto": "https"}
+                assert "Secure" in (await far.get("/", headers={**told, "Cookie": ""})).headers["set-cookie"]
+                assert "Secure" not in httpx.get(app.url, headers=told).headers["set-cookie"]  # noqa: ASYNC210
             assert (tmp_path / "data" / "share.pem").read_text() == "a certificate"
             process = app._tunnel._process  # type: ignore[union-attr]
             process.kill()

@@ -404,3 +404,70 @@ def test_the_documents_name_no_other_gemini_than_the_shipped_one() -> None:
     documents = [root / "README.md", *(root / "docs").glob("*.md")]
     named = {name for file in documents for name in re.findall(r"gemini-\d[\w.-]*\w", file.read_text())}
     assert named == {"gemini-3.8-flash"}
+
+
+# Behind a reverse proxy
+
+
+def test_nobodys_forwarding_headers_count_by_default_but_on_a_space(file: Path) -> None:
+    assert load(file).proxies == []
+    on_space = load(file, environ={"SPACE_ID": "zoe/glassbox", "SPACE_HOST": "zoe-glassbox.hf.space"})
+    assert "127.0.0.1" in on_space.proxies and "10.0.0.0/8" in on_space.proxies
+    assert on_space.space_host == "zoe-glassbox.hf.space"
+    assert load(file, "trusted_proxies = []", {"SPACE_ID": "zoe/glassbox"}).proxies == []
+    assert load(file, 'trusted_proxies = ["10.0.0.0/8"]').proxies == ["10.0.0.0/8"]
+
+
+def test_hosts_and_proxies_can_be_set_by_variables(file: Path) -> None:
+    environ = {"GLASSBOX_ALLOWED_HOSTS": "a.example, B.example. ,", "GLASSBOX_TRUSTED_PROXIES": "10.0.0.0/8,::1"}
+    found = load(file, 'allowed_hosts = ["c.example"]', environ)
+    assert (found.allowed_hosts, found.proxies) == (["a.example", "b.example"], ["10.0.0.0/8", "::1"])
+    assert load(file, 'allowed_hosts = ["c.example"]', {"GLASSBOX_ALLOWED_HOSTS": ""}).allowed_hosts == []
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("Chat.Example.org", "chat.example.org"),
+        ("chat.example.org.", "chat.example.org"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("[2001:DB8::1]", "2001:db8::1"),
+        ("192.168.1.5", "192.168.1.5"),
+        ("glassbox", "glassbox"),
+        ("my_app", "my_app"),
+    ],
+)
+def test_a_host_is_taken_as_browsers_send_it(file: Path, written: str, meant: str) -> None:
+    assert load(file, f'allowed_hosts = ["{written}"]').allowed_hosts == [meant]
+
+
+@pytest.mark.parametrize(
+    "host", ["https://a.example", "a.example:8443", "a.example/x", "*", "*.example.org", "", " ", "a b", "a..b"]
+)
+def test_more_or_less_than_a_host_is_refused(file: Path, host: str) -> None:
+    told = wrong(file, f'allowed_hosts = ["{host}"]')
+    assert "allowed_hosts: found" in told and "without scheme, port, path and wildcard" in told
+
+
+@pytest.mark.parametrize("written", ["/demo", "demo", "/demo/", "demo/", "//demo//"])
+def test_a_final_slash_of_the_root_path_does_not_matter(file: Path, written: str) -> None:
+    assert load(file, f'root_path = "{written}"').root_path == "/demo"
+    assert load(file, 'root_path = "/other"', {"GRADIO_ROOT_PATH": written}).root_path == "/demo"
+
+
+@pytest.mark.parametrize("written", ["", "/", " "])
+def test_an_empty_root_path_is_none(file: Path, written: str) -> None:
+    assert load(file, f'root_path = "{written}"').root_path == ""
+
+
+def test_a_root_path_may_be_the_whole_address_of_the_page(file: Path) -> None:
+    found = load(file, 'allowed_hosts = ["b.example"]', {"GRADIO_ROOT_PATH": "https://a.example:8443/x/y/"})
+    assert (found.root_path, found.allowed_hosts) == ("/x/y", ["b.example", "a.example"])
+    assert load(file, 'root_path = "https://a.example"').root_path == ""
+
+
+@pytest.mark.parametrize(
+    "written", ["/a b", "/../x", "/a?b", "/a/./b", "/a//b", "ftp://a/x", "https://[/x", "/<a>", "/caf\u00e9", "/a%20b"]
+)
+def test_an_odd_root_path_is_refused(file: Path, written: str) -> None:
+    assert "root_path: found" in wrong(file, f'root_path = "{written}"')

@@ -1,6 +1,6 @@
-"""What stands before every route: foreign browsers' requests are refused (in the handshake of a WebSocket), what is
-open at once from one address is bounded, as are bodies; `--auth` closes all but the login; of Gradio's own routes only
-those are open that the page needs, and a page's session is its visitor's alone.
+"""What stands before every route: requests for other hosts and those of other sites' pages are refused (in the
+handshake of a WebSocket), what is open at once from one address is bounded, as are bodies; `--auth` closes all but the
+login; of Gradio's own routes only those are open that the page needs, and a page's session is its visitor's alone.
 
 Gradio's own middleware reflects any origin with credentials, and its `auth` covers but a part of the routes.
 """
@@ -12,18 +12,19 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.quota import Quota
 from runs.asker import Asker
-from runs.errors import STATUS, ChatError
+from runs.errors import ChatError
 from transports.doors import LOGIN_PAGE, is_open
+from transports.hosts import Hosts, foreign, shown_host, split_host
+from transports.refusals import RETRY_S, Kind, RefusalLog, problem_for
 from transports.sessions import Sessions, session_of
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -38,37 +39,6 @@ _BODY_S, _BYTES_PER_S = 60.0, 200_000
 """For a body to arrive in; for a large one, at this rate."""
 _LARGE = 8
 """Large bodies that may arrive at once, since each is held in memory."""
-_RETRY_S = 60.0
-"""What a client is asked to wait where time alone does not help."""
-
-
-def problem(error: ChatError, status: int | None = None) -> JSONResponse:
-    """An error as an answer: {code, message}."""
-    body = {"code": error.code, "message": error.message}
-    wait = error.retry_after or (_RETRY_S if error.code == "rate_limited" else None)
-    headers = {"Retry-After": f"{wait:.0f}"} if wait else None
-    return JSONResponse(body, status or STATUS[error.code], headers)
-
-
-def foreign(headers: Mapping[str, str], origins: Sequence[str] = ()) -> bool:
-    """Whether a browser says that another site's page makes this request, none of `origins`. No `Origin` means no
-    browser.
-    """
-    if origin := headers.get("origin"):
-        if origin in origins:
-            return False
-        here = {headers.get("host", ""), *headers.get("x-forwarded-host", "").split(",")}
-        # a sandboxed page's origin is "null", which names no host: never ours
-        return _host(origin) not in {host.strip() for host in here} - {""}
-    # another port or a neighbouring subdomain is the same site, and somebody else's page
-    return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
-
-
-def _host(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return ""
 
 
 def route_path(scope: Scope) -> str:
@@ -101,6 +71,9 @@ class Rules:
     origins: Sequence[str] = ()
     connections: int = 0
     sessions: Sessions = field(default_factory=Sessions)
+    hosts: Hosts | None = None
+    """The names that are served; None serves every name."""
+    log: RefusalLog = field(default_factory=RefusalLog)
 
 
 class GuardMiddleware:
@@ -145,26 +118,58 @@ class GuardMiddleware:
                 raise
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _refusal(self, scope: Scope, asker: Asker) -> JSONResponse | None:
+    def _refusal(self, scope: Scope, asker: Asker) -> Response | None:
         """Why this request goes no further, as far as its head tells."""
         rules, headers, path = self._rules, Headers(scope=scope), route_path(scope)
         ours, socket = first_segment(scope) in rules.ours, scope["type"] == "websocket"
         safe = not socket and scope["method"] in _SAFE
         if rules.connections and self._connected[asker.network or ""] > rules.connections:
             told = f"Your address has {rules.connections} connections open, the most at once: close some pages."
-            return problem(ChatError("rate_limited", told, retry_after=5))
+            return self._refuse(scope, "connections", ChatError("rate_limited", told, retry_after=5))
+        if path not in _OPEN and (refusal := self._host_refusal(scope, headers)):
+            return refusal
         link = path in _PAGES and headers.get("sec-fetch-mode") == "navigate" and "origin" not in headers
         acts = not safe or path.rstrip("/") == "/logout"
-        if foreign(headers, rules.origins) and (ours or acts) and not link:
-            return problem(ChatError("authentication", "Requests from other sites' pages are not accepted."), 403)
+        if foreign(headers, rules.origins, rules.hosts) and (ours or acts) and not link:
+            return self._foreign_refusal(scope, headers)
         if not ours and (socket or not is_open(path)):
-            return problem(ChatError("not_found", "There is nothing here."))
+            told = "There is nothing here. If a reverse proxy serves the page below a path, set root_path to that path."
+            return self._refuse(scope, "path", ChatError("not_found", told))
         shown = path in _OPEN | rules.opened or LOGIN_PAGE.fullmatch(path)
         if rules.auth and not shown and (refusal := self._auth_refusal(scope, headers, asker)):
             return refusal
         return self._session_refusal(scope, path, asker) if safe else None
 
-    def _auth_refusal(self, scope: Scope, headers: Headers, asker: Asker) -> JSONResponse | None:
+    def _refuse(
+        self, scope: Scope, kind: Kind, error: ChatError, reason: str = "", status: int | None = None
+    ) -> Response:
+        """The answer, which the log explains."""
+        self._rules.log.note(kind, reason or error.message)
+        return problem_for(scope, error, status)
+
+    def _host_refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        host = headers.get("host", "")
+        if self._rules.hosts is None or self._rules.hosts.knows(host):
+            return None
+        name = split_host(host)[0] or "its name"
+        told = (
+            f"{shown_host(host)} is not a known name of this server. If it is one, add {name} to allowed_hosts in "
+            "glassbox.toml, or to GLASSBOX_ALLOWED_HOSTS, and start the server again."
+        )
+        return self._refuse(scope, "host", ChatError("invalid_request", told))
+
+    def _foreign_refusal(self, scope: Scope, headers: Headers) -> Response:
+        page, host = headers.get("origin", "").partition("://")[2], shown_host(headers.get("host", ""))
+        told = "Requests from other sites' pages are not accepted."
+        name, _ = split_host(page)
+        if name:
+            told += (
+                f" The page is at {shown_host(page)}, but the server was asked as {host}. If a reverse proxy stands "
+                f"between, let it pass on the Host, or add {name} to allowed_hosts."
+            )
+        return self._refuse(scope, "origin" if name else "site", ChatError("authentication", told), status=403)
+
+    def _auth_refusal(self, scope: Scope, headers: Headers, asker: Asker) -> Response | None:
         """None for who has logged in. After too many wrong passwords a right one does not help either."""
         quota, given = self._rules.quota, "authorization" in headers
         try:
@@ -175,12 +180,14 @@ class GuardMiddleware:
             if given:
                 quota.take_login(asker)
         except ChatError as e:
-            return problem(e)
-        answer = problem(ChatError("authentication", "Log in, or send the name and password as HTTP Basic."))
+            return self._refuse(scope, "login", e)
+        told = "Log in, or send the name and password as HTTP Basic."
+        wrong = "a wrong name or password" if given else "a request without a login, which --auth asks for"
+        answer = self._refuse(scope, "login", ChatError("authentication", told), wrong)
         answer.headers["WWW-Authenticate"] = "Basic"
         return answer
 
-    def _session_refusal(self, scope: Scope, path: str, asker: Asker, body: bytes = b"") -> JSONResponse | None:
+    def _session_refusal(self, scope: Scope, path: str, asker: Asker, body: bytes = b"") -> Response | None:
         try:
             session, most = session_of(scope, path, body), _PAGES_PER_LINE * self._rules.connections
             if session is None:
@@ -190,8 +197,9 @@ class GuardMiddleware:
             if self._sessions.admit(session, asker, most):
                 return None
         except ChatError as e:
-            return problem(e)
-        return problem(ChatError("not_found", "There is no such session, or it is not yours: reload the page."))
+            return self._refuse(scope, "session", e)
+        told = "There is no such session, or it is not yours: reload the page."
+        return self._refuse(scope, "session", ChatError("not_found", told))
 
     def _may(self, scope: Scope, headers: Headers) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
@@ -217,12 +225,14 @@ class GuardMiddleware:
             if path.rstrip("/") == "/login":
                 self._rules.quota.take_login(asker)
         except TimeoutError:
-            answer = problem(ChatError("timeout", "The request took too long to arrive."), 408)
+            answer = self._refuse(
+                scope, "body", ChatError("timeout", "The request took too long to arrive."), status=408
+            )
             answer.headers["Connection"] = "close"  # or its rest would be waited for
             await answer(scope, receive, send)
             return
         except ChatError as e:
-            await problem(e)(scope, receive, send)
+            await self._refuse(scope, "body", e)(scope, receive, send)
             return
         if refusal := self._session_refusal(scope, path, asker, body):
             await refusal(scope, receive, send)
@@ -253,7 +263,7 @@ class GuardMiddleware:
                 if size > self._rules.body_bytes and not large:
                     if self._large >= _LARGE:
                         message = "Others are sending large files: try again in a minute."
-                        raise ChatError("busy", message, retryable=True, retry_after=_RETRY_S)
+                        raise ChatError("busy", message, retryable=True, retry_after=RETRY_S)
                     large = True
                     self._large += 1
                 if not received.get("more_body"):

@@ -4,6 +4,7 @@ A reply may hold anything: no script runs but those that the page came with, no 
 another site, so that nothing that a model or a tool wrote can carry words away.
 """
 
+import re
 import secrets
 from collections.abc import Sequence
 
@@ -17,6 +18,12 @@ _POLICY = (
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'{frames}"
 )
 """'unsafe-eval': Gradio makes functions of the scripts of its HTML components. Its styles stand within the page."""
+_GRADIOS = b"<script data-gradio-mode>"
+"""The first of Gradio's scripts after the one that holds its configuration."""
+_ROOT = re.compile(rb'const root = "[^"\n]*";')
+"""Where that script takes the page's address from."""
+_MANIFEST = b'href="/manifest.json"', b'href="./manifest.json"'
+"""Gradio's only address that ignores a path prefix."""
 _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -26,10 +33,14 @@ _ALWAYS = {
 
 
 class HeadersMiddleware:
-    """Adds them to every answer; a page's scripts get its nonce. On a Space, Hugging Face's pages may frame ours."""
+    """Adds them to every answer; a page's scripts get its nonce. On a Space, Hugging Face's pages may frame ours.
 
-    def __init__(self, app: ASGIApp, on_space: bool = False, origins: Sequence[str] = ()) -> None:
+    `first` is put before the scripts of Gradio's page that use the address which the server thinks it has.
+    """
+
+    def __init__(self, app: ASGIApp, on_space: bool = False, origins: Sequence[str] = (), first: str = "") -> None:
         self.app, self._frames = app, f" {_HUGGING_FACE}" if on_space else ""
+        self._first = first.encode()
         self._always = dict(_ALWAYS)
         if not on_space:
             self._always["X-Frame-Options"] = "SAMEORIGIN"
@@ -57,6 +68,8 @@ class HeadersMiddleware:
                 body += message.get("body", b"")
                 if message.get("more_body"):
                     return
+                body = _ROOT.sub(b"const root = window.gradio_config.root;", body)
+                body = body.replace(_GRADIOS, self._first + _GRADIOS, 1).replace(*_MANIFEST)
                 marked = body.replace(b"<script", f'<script nonce="{nonce}"'.encode())
                 if scope["method"] != "HEAD":
                     MutableHeaders(scope=page)["content-length"] = str(len(marked))

@@ -77,12 +77,12 @@ class Identity:
         digest = hmac.digest(self._secret.encode(), json.dumps([purpose, *parts]).encode(), hashlib.sha256)
         return urlsafe_b64encode(digest[:16]).decode().rstrip("=")
 
-    def new_cookie(self, *, secure: bool = False) -> str:
-        """The Set-Cookie value for a new visitor; `secure` if they came over https."""
+    def new_cookie(self, *, secure: bool = False, path: str = "/") -> str:
+        """The Set-Cookie value for a new visitor; `secure` if they came over https. It is sent back below `path`."""
         value, site = self._signer.sign(secrets.token_urlsafe(16)).decode(), self._site
         if secure and "Secure" not in site:
             site += "; Secure"
-        return f"{COOKIE}={value}; Path=/; HttpOnly; Max-Age={_YEAR_S}; {site}"
+        return f"{COOKIE}={value}; Path={path}; HttpOnly; Max-Age={_YEAR_S}; {site}"
 
 
 class VisitorMiddleware:
@@ -99,9 +99,8 @@ class VisitorMiddleware:
 
         async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).append(
-                    "set-cookie", self.identity.new_cookie(secure=scope.get("scheme") == "https")
-                )
+                secure, path = scope.get("scheme") == "https", scope.get("root_path") or "/"
+                MutableHeaders(scope=message).append("set-cookie", self.identity.new_cookie(secure=secure, path=path))
             await send(message)
 
         await self.app(scope, receive, send_with_cookie)

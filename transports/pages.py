@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse
@@ -51,8 +51,9 @@ def add_pages(router: APIRouter) -> None:
     described: dict[str, Any] = {}
 
     @router.get("/openapi.json", include_in_schema=False)
-    async def openapi() -> dict[str, Any]:
+    async def openapi(request: Request) -> dict[str, Any]:
         if not described:
             routes = [route for route in router.routes if isinstance(route, APIRoute)]
             described.update(get_openapi(title="Glassbox", version="1", description=_ABOUT, routes=routes))
-        return described
+        prefix = request.scope.get("root_path")
+        return {**described, "servers": [{"url": prefix}]} if prefix else described

@@ -21,12 +21,13 @@ from transports.batch import add_batch
 from transports.contexts import add_contexts
 from transports.conversations import add_conversations
 from transports.documents import add_documents
-from transports.guard import first_segment, problem
+from transports.guard import first_segment
 from transports.identity import Identity
 from transports.limits import add_limits
 from transports.operations import add_operations
 from transports.pages import add_pages
 from transports.records import add_records
+from transports.refusals import problem
 from transports.sharing import Link, add_sharing
 from transports.socket import add_socket
 from transports.streams import add_streams

@@ -18,6 +18,10 @@ class Link:
     url: str = ""
     message: str = ""
 
+    def address(self) -> str:
+        """The link's address while it leads here, else ""."""
+        return self.url if self.state == "ready" else ""
+
 
 def add_sharing(router: APIRouter, link: Link) -> None:
     """Adds `GET /share` and `/share.svg`."""

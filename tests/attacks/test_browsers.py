@@ -32,7 +32,7 @@ async def test_pages_and_answers_say_what_a_browser_may_do(tmp_path: Path) -> No
 
 
 async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(tmp_path: Path) -> None:
-    with serving(tmp_path / "home") as app:
+    with serving(tmp_path / "home", trusted_proxies=["127.0.0.1"]) as app:
         async with client_of(app, cookie=False) as client:
             plain = (await client.get("/")).headers["set-cookie"]
             assert "HttpOnly" in plain and "SameSite=Lax" in plain and "Secure" not in plain
@@ -147,3 +147,35 @@ async def test_no_answer_shows_a_path_or_a_trace(tmp_path: Path) -> None:
                 answer = await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
                 assert "Traceback" not in answer.text and root not in answer.text and ".py" not in answer.text, path
                 assert "site-packages" not in answer.text and answer.status_code < 500, (path, answer.text)
+
+
+async def test_another_name_for_this_machine_is_not_served(tmp_path: Path) -> None:
+    """DNS rebinding: the page of evil.example has its name resolve to this machine, and is then of the same origin."""
+    with serving(tmp_path) as app:
+        port = app.settings.port
+        async with client_of(app) as visitor:
+            for host in (
+                "evil.example",
+                f"evil.example:{port}",
+                f"localhost.evil.example:{port}",
+                "127.0.0.1.nip.example",
+            ):
+                rebound = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+                for method, path in (
+                    ("GET", "/"), ("GET", "/backends"), ("GET", "/conversations"), ("GET", "/config"),
+                    ("POST", "/stream"), ("POST", "/gradio_api/queue/join"), ("POST", "/documents?name=a.txt"),
+                    ("GET", "/metrics"), ("GET", "/gradio_api/heartbeat/x"), ("GET", "/assets/x.js"),
+                    ("POST", "/login"), ("GET", "/nowhere"),
+                ):  # fmt: skip
+                    answer = await visitor.request(method, path, headers=rebound, json={} if method == "POST" else None)
+                    message = await refused(answer, 400, "invalid_request")
+                    assert "allowed_hosts" in message
+                    assert "set-cookie" not in answer.headers
+                with pytest.raises(InvalidStatus) as refusal:
+                    async with socket_of(app, visitor, headers={"Host": host, "Origin": f"http://{host}"}):
+                        pass
+                assert refusal.value.response.status_code == 400
+                assert (await visitor.get("/healthz", headers={"Host": host})).status_code == 200
+            forwarded = {"Host": f"evil.example:{port}", "X-Forwarded-Host": f"127.0.0.1:{port}"}
+            assert (await visitor.get("/backends", headers=forwarded)).status_code == 400, "a page can send that"
+            assert (await visitor.get("/backends", headers={"Host": f"localhost:{port}"})).status_code == 200

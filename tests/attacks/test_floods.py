@@ -26,7 +26,8 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setattr(patience, "_HEAD_S", 1.0)
     monkeypatch.setattr(guard, "_BODY_S", 1.0)
     bounds = {"body_bytes": 100_000, "document_bytes": 200_000, "import_bytes": 200_000}
-    with serving(tmp_path, limits=LimitSettings(connections_per_address=MOST, **bounds)) as app:
+    limits = LimitSettings(connections_per_address=MOST, **bounds)
+    with serving(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
         yield app
 
 
@@ -35,7 +36,7 @@ async def alive(app: App) -> None:
         assert (await client.get("/healthz")).json() == {"status": "ok"}
 
 
-@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: here\r\n", b"POST /stream HTTP/1.1\r\nX-"])
+@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"POST /stream HTTP/1.1\r\nX-"])
 async def test_a_head_that_comes_in_drops_is_given_up(app: App, first: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
     begun = time.monotonic()
@@ -51,7 +52,7 @@ async def test_a_head_that_comes_in_drops_is_given_up(app: App, first: bytes) ->
 
 async def test_a_second_request_on_the_line_has_its_time_too(app: App) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
-    writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\nGET /heal")
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /heal")
     async with asyncio.timeout(10):
         told = await reader.read()
     assert told.startswith(b"HTTP/1.1 200")
@@ -68,7 +69,7 @@ async def test_a_body_that_never_comes_whole_is_refused(app: App) -> None:
         with pytest.raises(httpx.TransportError):  # httpx reads no answer before all is sent
             await client.post("/stream", content=drops(), headers={"Content-Type": "application/json"})
     reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
-    writer.write(b"POST /stream HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{")
+    writer.write(b"POST /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     async with asyncio.timeout(10):
         assert (await reader.read()).startswith(b"HTTP/1.1 408")
     writer.close()
@@ -133,7 +134,7 @@ async def test_a_batch_of_all_there_is_counts_as_many_messages(tmp_path: Path) -
 
 
 async def test_passwords_are_not_guessed_at_speed(tmp_path: Path) -> None:
-    with serving(tmp_path, auth=("zoe", "secret")) as app:
+    with serving(tmp_path, auth=("zoe", "secret"), trusted_proxies=["127.0.0.1"]) as app:
         async with client_of(app, cookie=False) as client:
             statuses = []
             for n in range(14):
@@ -151,7 +152,9 @@ async def test_passwords_are_not_guessed_at_speed(tmp_path: Path) -> None:
             assert answer.status_code == 429, "or the guess that is right would be known"
 
 
-@pytest.mark.parametrize(("proxies", "believed"), [(None, True), ([], False), (["192.0.2.0/24"], False)])
+@pytest.mark.parametrize(
+    ("proxies", "believed"), [(None, False), ([], False), (["192.0.2.0/24"], False), (["127.0.0.1"], True)]
+)
 async def test_an_address_is_believed_from_trusted_proxies_alone(
     tmp_path: Path, proxies: list[str] | None, believed: bool
 ) -> None:
@@ -168,7 +171,7 @@ async def test_an_address_is_believed_from_trusted_proxies_alone(
 async def test_a_client_cannot_say_that_it_is_elsewhere_behind_a_proxy(tmp_path: Path) -> None:
     """The proxy adds the address that it sees; what a client wrote stands before it."""
     limits = LimitSettings(messages_per_minute=1, visitors_per_address=1)
-    with serving(tmp_path, limits=limits) as app:
+    with serving(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
         async with client_of(app, cookie=False) as client:
             statuses = []
             for n in range(3):
