@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from runs import events
 from runs.events import Entry, Event
+from runs.reply import ReplyText
 from runs.state import AgentState, apply, digest
 
 RUN = events.Run("c", "b", "m")
@@ -143,3 +144,28 @@ def test_of_a_long_output_the_beginning_and_the_end_are_held_however_it_came(siz
     told = [(1.0, events.ToolStart("count", "t", {})), *((2.0, events.ToolOutput("count", "t", one)) for one in chunks)]
     (step,) = fold_at((0.0, RUN), *told).steps
     assert step.output == f"{text[:2000]}\n[… cut here …]\n{text[-2000:]}"
+
+
+def test_tokens_that_were_thinking_are_a_thought_that_began_with_the_call() -> None:
+    call = events.ModelStart("m", None, "Chat")
+    before = [(10.0, RUN), (11.0, call), (12.0, events.Token("Hm", 1)), (13.0, events.Token(".", 2))]
+    state = fold_at(*before, (13.0, events.Reasoning("Hm.", retracts=True)), (14.0, events.Token("Yes", 3)))
+    assert [(one.text, one.start, one.end) for one in state.thoughts] == [("Hm.", 11.0, 14.0)]
+    assert (state.tokens, state.ttft_s) == (3, 2.0), "none of them is counted twice"
+
+
+@given(st.lists(st.sampled_from(["token", "call", "thought", "retracts"]), max_size=12))
+def test_a_reply_is_its_tokens_without_those_that_were_retracted(kinds: list[str]) -> None:
+    reply, expected, call = ReplyText(), list[str](), 0
+    for number, kind in enumerate(kinds):
+        match kind:
+            case "token":
+                reply.take(events.Token(f"{number} ", number))
+                expected.append(f"{number} ")
+            case "call":
+                reply.take(events.ModelStart(str(number), None, "Chat"))
+                call = len(expected)
+            case _:
+                reply.take(events.Reasoning("hm", retracts=kind == "retracts" or None))
+                expected = expected[:call] if kind == "retracts" else expected
+    assert str(reply) == "".join(expected)
