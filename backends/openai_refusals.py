@@ -105,7 +105,7 @@ def _system(
     if not has_system or shape.system_role == "user" or not ((of_role and first) or _NO_SYSTEM.search(error.text)):
         return None
     changed = replace(shape, system_role="user")
-    return changed, f"{name} takes no system prompt: it was put in front of the first message."
+    return changed, f"{name} has no system role: the system prompt was put in front of the first message."
 
 
 def _fields(
