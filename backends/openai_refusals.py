@@ -91,9 +91,8 @@ def _content(
     empty = any(message.get("tool_calls") and message.get("content") == "" for message in messages)
     if shape.null_content or not empty or not _EMPTY.search(error.text):
         return None
-    return replace(
-        shape, null_content=True
-    ), f"{name} does not accept an empty text beside tool calls: it was left out."
+    sentence = f"{name} does not accept an empty text beside tool calls: it was left out."
+    return replace(shape, null_content=True), sentence
 
 
 def _system(
