@@ -91,9 +91,8 @@ def _content(
     empty = any(message.get("tool_calls") and message.get("content") == "" for message in messages)
     if shape.null_content or not empty or not _EMPTY.search(error.text):
         return None
-    return replace(
-        shape, null_content=True
-    ), f"{name} does not accept an empty text beside tool calls: it was left out."
+    sentence = f"{name} does not accept an empty text beside tool calls: it was left out."
+    return replace(shape, null_content=True), sentence
 
 
 def _system(
@@ -105,7 +104,7 @@ def _system(
     if not has_system or shape.system_role == "user" or not ((of_role and first) or _NO_SYSTEM.search(error.text)):
         return None
     changed = replace(shape, system_role="user")
-    return changed, f"{name} takes no system prompt: it was put in front of the first message."
+    return changed, f"{name} has no system role: the system prompt was put in front of the first message."
 
 
 def _fields(

@@ -17,10 +17,10 @@ _MOST_TEXT = 4000
 """Characters of a provider's text that are looked at."""
 _MOST_BODY = 100_000
 _LONGEST_NAME = 60
-_NAME = re.compile(
-    r"(?:[A-Za-z_]+\d{0,3})(?:[._]?[A-Za-z_]+\d{0,3})*(?:(?:\.[A-Za-z_]+|\.\d{1,4}|\[\d{1,4}\]))*|\d{1,5}"
-)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+|\[\d{1,4}\])*|\d{1,5}")
 """What an error's type, code or parameter looks like. Providers echo keys and messages: other text is not shown."""
+_KEY_LIKE = re.compile(r"[A-Za-z_].*\d{4}")
+"""Names have no long numbers; keys do."""
 _PAGE = re.compile(r"\s*<(!doctype|html|head|body)\b", re.I)
 _TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.I | re.S)
 
@@ -53,7 +53,9 @@ def provider_error(exception: BaseException) -> ProviderError | None:
     page = isinstance(body, str) and bool(_PAGE.match(body))
     found = list(_errors(body))
     texts = list(dict.fromkeys(text for error in found if (text := _text(error))))
-    text = _TAG.sub(" ", body) if page and isinstance(body, str) else " ".join(texts) or (str(body) if body else "")
+    text = " ".join(texts) or str(body or "")
+    if page:
+        text = _TAG.sub(" ", text[:_MOST_TEXT])
     return ProviderError(
         status,
         _first(found, "type", "status"),
@@ -155,5 +157,5 @@ def _name(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
     text = str(value)
-    sound = len(text) <= _LONGEST_NAME and _NAME.fullmatch(text) and cleared(text) == text
-    return text if sound else ""
+    sound = len(text) <= _LONGEST_NAME and _NAME.fullmatch(text) and not _KEY_LIKE.search(text)
+    return text if sound and cleared(text) == text else ""

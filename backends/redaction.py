@@ -1,6 +1,7 @@
 """Takes visitors' words out of texts that are logged: providers echo what they were sent."""
 
 import json
+import re
 from collections.abc import Iterable
 
 MASK = "[…]"
@@ -17,14 +18,17 @@ def without_words(text: str, words: Iterable[str]) -> str:
     escapes of JSON, make no difference.
     """
     lowered, hidden = _lowered(text), bytearray(len(text))
+    places: dict[str, list[int]] = {}
+    for at in range(len(lowered) - _RUN + 1):
+        places.setdefault(lowered[at : at + _RUN], []).append(at)
     for source in {form for one in words for form in _forms(one)}:
-        size = min(_RUN, len(source))
-        if size < _SHORTEST:
-            continue
-        runs = {source[at : at + size] for at in range(len(source) - size + 1)}
-        for at in range(len(lowered) - size + 1):
-            if lowered[at : at + size] in runs:
-                hidden[at : at + size] = b"\x01" * size
+        if len(source) >= _RUN:
+            runs = (source[at : at + _RUN] for at in range(len(source) - _RUN + 1))
+            for at in (at for run in runs for at in places.pop(run, ())):
+                hidden[at : at + _RUN] = b"\x01" * _RUN
+        elif len(source) >= _SHORTEST:
+            for match in re.finditer(re.escape(source), lowered):
+                hidden[match.start() : match.end()] = b"\x01" * len(source)
     kept: list[str] = []
     for character, masked in zip(text, hidden, strict=True):
         if not masked:

@@ -150,6 +150,19 @@ def test_a_key_is_never_a_name() -> None:
     assert told and key.reveal() not in told.message
 
 
+@pytest.mark.parametrize("name", ["a" * 59 + "!", "sk_live_51H8abcd1234", "a_" * 29 + "-", "1" * 60, "a.b.c[1].d"])
+def test_odd_names_are_judged_at_once(name: str) -> None:
+    error = provider_error(refused({"error": {"message": "no", "code": name}}))
+    assert error and error.code == (name if name == "a.b.c[1].d" else "")
+
+
+def test_long_pages_and_conversations_are_bounded() -> None:
+    error = provider_error(refused("<html>" + "<script" * 14_000 + "<" * 50_000))
+    assert error and error.page and len(error.text) <= 4000
+    assert without_words("a" * 4000, ["a" * 32_000]) == MASK
+    assert without_words("Bad input: abcdefgh", ["x" * 1_000_000, "abcdefgh"]) == f"Bad input: {MASK}"
+
+
 @pytest.mark.parametrize(
     ("parameter", "advice"),
     [
