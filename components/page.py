@@ -3,6 +3,7 @@
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import BlocksConfigDict
 from gradio.events import api
 
 from components.chat import ChatPane, build_chat
@@ -24,7 +25,18 @@ thousand times a second, takes a tenth of a processor from the model and from wh
 
 
 class Page(gr.Blocks):
-    """Its `/chat` takes fewer than all inputs over plain HTTP, too: Gradio's clients fill in what is left out."""
+    """Gradio's Blocks with two differences: `/chat` accepts fewer than all inputs over plain HTTP (Gradio's own clients
+    fill in the rest), and an idle page holds no connection.
+    """
+
+    def get_config_file(self) -> BlocksConfigDict:
+        """The configuration that browsers load, without Gradio's heartbeat.
+
+        Gradio asks each page with a `gr.State` to hold one request open for ever. A browser opens at most six
+        connections to an HTTP/1.1 host, for all its tabs together, so that the seventh tab would get no answer at all.
+        `transports/sessions.py` notices pages that have gone without it.
+        """
+        return {**super().get_config_file(), "connect_heartbeat": False}
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
         if block_fn.api_name == "chat":
