@@ -246,7 +246,7 @@ class App:
         """
         while True:
             await asyncio.sleep(_ABSENT_S)
-            self.sessions.forget(self.demo)
+            await self.sessions.end_absent(self.demo)
             self.backends.keys.see(self.sessions.visitors())
             self.backends.keys.forget_old()
 

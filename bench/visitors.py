@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 _SECRET = re.compile(r"secret-of-(\d+)-")
+_HERE_S = 30
 _PATIENCE_S = 300
 """The bundled model is one for all: who comes at the wrong moment stands in line."""
 _LAST = ("complete", "stopped", "error")
@@ -41,7 +42,7 @@ class Visitor:
         self._backends, self._said = backends, 0
         self._headers = {"X-Forwarded-For": f"198.51.{number // 250}.{number % 250 + 1}"}
         self._conversation: str | None = None
-        self._heart: asyncio.Task[None] | None = None
+        self._here: asyncio.Task[None] | None = None
         self._client = self._new_client()
         self.does = [self.talk] * 5 + [self.stop, self.reload, self.leave, self.switch, self.upload, self.socket]
 
@@ -64,18 +65,18 @@ class Visitor:
 
     async def _close(self) -> None:
         """As a tab is closed, whatever was going on in it."""
-        if self._heart:
-            self._heart.cancel()
-            await asyncio.wait([self._heart])
-        self._heart = None
+        if self._here:
+            self._here.cancel()
+            await asyncio.wait([self._here])
+        self._here = None
         await self._client.aclose()
 
-    async def _beat(self, session: str) -> None:
-        """The line that a page holds for as long as it is open."""
-        with suppress(httpx.HTTPError):
-            async with self._client.stream("GET", f"/gradio_api/heartbeat/{session}") as answer:
-                async for _ in answer.aiter_lines():
-                    pass
+    async def _say_here(self, session: str) -> None:
+        """What an open page sends twice a minute, so that it is not forgotten."""
+        while True:
+            await asyncio.sleep(_HERE_S)
+            with suppress(httpx.HTTPError):
+                await self._client.get("/gradio_api/app_id", params={"session_hash": session})
 
     def _new_client(self) -> httpx.AsyncClient:
         kept = httpx.Limits(keepalive_expiry=2)  # or it may write on a line that the server is just closing
@@ -99,15 +100,15 @@ class Visitor:
 
     async def _open(self) -> None:
         """The page, as a browser opens it: its files, its session, its first event. One that was open is closed."""
-        if self._heart:
-            self._heart.cancel()
+        if self._here:
+            self._here.cancel()
         page = await self._client.get("/")
         self._expect(page)
         session = f"{self.luck.getrandbits(48):x}"
         config = (await self._client.get("/config")).json()
         load = next(one["id"] for one in config["dependencies"] if "load" in str(one["targets"]))
         body = {"data": [], "fn_index": load, "session_hash": session, "trigger_id": None, "event_data": None}
-        self._heart = asyncio.create_task(self._beat(session))
+        self._here = asyncio.create_task(self._say_here(session))
         self._expect(await self._client.post("/gradio_api/queue/join", json=body))
         async with self._client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
             async for line in events.aiter_lines():

@@ -7,6 +7,7 @@ import gradio as gr
 from components.parts import build_parts
 from components.web import WEB, drawn_by
 
+_SURE = "<div class='sure' role='group' aria-label='Delete the conversation' hidden></div>"
 _ASKED = "<div class='asked' role='group' aria-label='Waiting for your approval'></div>"
 
 
@@ -21,6 +22,8 @@ class ChatPane:
     approval: gr.HTML
     replay: gr.HTML
     prompt: gr.Textbox
+    draft: gr.HTML
+    """Tells the browser what became of the prompt's text (`render_draft`): an answer never sets the prompt itself."""
     send: gr.Button
     stop: gr.Button
     clear: gr.Button
@@ -70,11 +73,13 @@ def build_chat(message_characters: int) -> ChatPane:
             )
             send = gr.Button("Send", elem_id="send", variant="primary", scale=0, min_width=84)
             stop = gr.Button("Stop", elem_id="stop", variant="stop", scale=0, min_width=84, visible=False)
+        draft = drawn_by("draft.js", "draft", "")
         with gr.Row(elem_id="below"):
             gr.HTML(
                 f"<span data-most='{message_characters}'>Enter sends, Shift+Enter breaks the line</span>",
                 elem_id="hint",
             )
             drawn_by("limits.js", "limits", (WEB / "limits.html").read_text(), style=(WEB / "limits.css").read_text())
+            drawn_by("clear.js", "ask-clear", _SURE)
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
-    return ChatPane(intro, earlier, turns, chat, parts, live, approval, replay, prompt, send, stop, clear)
+    return ChatPane(intro, earlier, turns, chat, parts, live, approval, replay, prompt, draft, send, stop, clear)

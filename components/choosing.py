@@ -39,6 +39,10 @@ class Choosing:
         """-> parameters, but for their values"""
         return render_parameters(mode if mode in MODES else self._memory.default, self._memory)
 
+    async def on_kept(self, backend: str, mode: str, request: gr.Request, model: str | None = None) -> Updates:
+        """Draws what belongs to a choice that a late answer left as it was. -> model, options, parameters"""
+        return *await self.on_choose(backend, request, model), *await self.on_mode(mode)
+
     async def on_use(self, data: gr.EventData) -> Updates:
         """A mode with its parameters, as they were compared. -> memory, parameters"""
         told = data._data if isinstance(data._data, dict) else {}

@@ -19,6 +19,7 @@ from components.panel import render_panel
 from components.render import (
     meant_text,
     render_buttons,
+    render_draft,
     render_frame,
     render_messages,
 )
@@ -52,7 +53,7 @@ class Handlers:
         return self.identity.visitor(request.cookies or {})
 
     async def on_send(self, prompt: str, page: PageState, request: gr.Request, *chosen: Any) -> Updates:
-        """`chosen` is what `_wanted` reads. -> page, prompt, chat, live, panel, send, stop, intro, earlier, turns"""
+        """`chosen` is what `_wanted` reads. -> page, draft, chat, live, panel, send, stop, intro, earlier, turns"""
         page = page.of(self._visitor(request))
         if not (prompt or "").strip():
             return self._unchanged(page)
@@ -112,7 +113,7 @@ class Handlers:
             warn(e.message)
             return self._unchanged(page)
         shown = render_messages(page.drawn)
-        return page, message.text, shown, [], None, *render_buttons(page), *render_frame(page)
+        return page, render_draft(back=message.text), shown, [], None, *render_buttons(page), *render_frame(page)
 
     async def on_clear(self, page: PageState, request: gr.Request) -> Updates:
         """Deletes the conversation, and its live run with it. -> as on_send"""
@@ -182,7 +183,7 @@ class Handlers:
     async def _beside(self, ask: Ask, page: PageState, request: gr.Request) -> Updates:
         if not (ask.again or ask.instead_of) or page.conversation_id is None:
             warn("There is no message to ask again.")
-            return self._unchanged(page)
+            return self._unchanged(page, ask.message)
         return await self._begin(replace(ask, conversation_id=page.conversation_id), page, request, keep_prompt=True)
 
     async def _begin(self, ask: Ask, page: PageState, request: gr.Request, *, keep_prompt: bool = False) -> Updates:
@@ -191,7 +192,8 @@ class Handlers:
             run = await self.turns.start(replace(ask, visitor=asker.visitor, address=asker.address))
         except ChatError as e:
             warn(f"Not sent. {e.message}")
-            return self._unchanged(page) if e.code != "not_found" else await self._if_gone(page)
+            edited = ask.message if ask.instead_of else ""
+            return self._unchanged(page, edited) if e.code != "not_found" else await self._if_gone(page, edited)
         page.player = None  # the page shows something else from now on
         try:
             page = await self._drawn(page, run.conversation_id, DRAWN)
@@ -201,7 +203,7 @@ class Handlers:
         page.run_id = run.id
         return (
             page,
-            gr.skip() if keep_prompt else "",
+            gr.skip() if keep_prompt else render_draft(accepted=ask.message),
             render_messages(page.drawn),
             [],
             render_panel(run.state, whole=False),
@@ -209,25 +211,27 @@ class Handlers:
             *render_frame(page),
         )
 
-    async def _if_gone(self, page: PageState) -> Updates:
+    async def _if_gone(self, page: PageState, edited: str) -> Updates:
         """After a `not_found`: an emptied page if it is the conversation that has gone, deleted from another page."""
         try:
             if page.conversation_id:
                 await self.store.conversation(page.conversation_id, page.visitor)
         except ChatError:
-            return self._emptied(page)
-        return self._unchanged(page)
+            return self._emptied(page, edited)
+        return self._unchanged(page, edited)
 
-    def _emptied(self, page: PageState) -> Updates:
-        """A new conversation; the prompt keeps its text. -> as on_send"""
-        page = PageState(page.visitor)
-        return page, gr.skip(), [], [], {"cleared": True}, *render_buttons(page), *render_frame(page)
+    def _emptied(self, page: PageState, edited: str = "") -> Updates:
+        """A new conversation; the prompt keeps its text, and gets that of an edit that failed. -> as on_send"""
+        page, draft = PageState(page.visitor), render_draft(back=edited) if edited else gr.skip()
+        return page, draft, [], [], {"cleared": True}, *render_buttons(page), *render_frame(page)
 
-    def _unchanged(self, page: PageState) -> Updates:
-        """Nothing happened; the prompt keeps its text. The Chatbot is redrawn, since an edit has changed it."""
+    def _unchanged(self, page: PageState, edited: str = "") -> Updates:
+        """Nothing happened; the prompt keeps its text, and gets that of an edit that failed. The Chatbot is redrawn,
+        since an edit has changed it. -> as on_send
+        """
         return (
             page,
-            gr.skip(),
+            render_draft(back=edited) if edited else gr.skip(),
             render_messages(page.drawn),
             gr.skip(),
             gr.skip(),

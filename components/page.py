@@ -3,27 +3,40 @@
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import BlocksConfigDict
 from gradio.events import api
 
 from components.chat import ChatPane, build_chat
 from components.choices import Choices, build_choices
 from components.choosing import Choosing
 from components.drawer import build_drawer
+from components.fields import Fields
 from components.handlers import Handlers
 from components.options import OptionsPane, build_options
 from components.panel import build_panel
 from components.session import PageState
 from components.viewer import build_viewer
+from components.web import QUIET
 
 _POLL_S, _PROGRESS_S = 0.01, 0.25
 """How often Gradio's queue looks for events, and for bars of progress, which this page has none of. Its own choice, a
 thousand times a second, takes a tenth of a processor from the model and from whoever leaves the page open.
 """
-_QUIET: Any = {"postprocess": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 class Page(gr.Blocks):
-    """Its `/chat` takes fewer than all inputs over plain HTTP, too: Gradio's clients fill in what is left out."""
+    """Gradio's Blocks with two differences: `/chat` accepts fewer than all inputs over plain HTTP (Gradio's own clients
+    fill in the rest), and an idle page holds no connection.
+    """
+
+    def get_config_file(self) -> BlocksConfigDict:
+        """The configuration that browsers load, without Gradio's heartbeat.
+
+        Gradio asks each page with a `gr.State` to hold one request open for ever. A browser opens at most six
+        connections to an HTTP/1.1 host, for all its tabs together, so that the seventh tab would get no answer at all.
+        `transports/sessions.py` notices pages that have gone without it.
+        """
+        return {**super().get_config_file(), "connect_heartbeat": False}
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
         if block_fn.api_name == "chat":
@@ -47,12 +60,14 @@ def build_page(handlers: Handlers) -> gr.Blocks:
             pane = build_chat(settings.limits.message_characters)
             panel = build_panel()
         viewer = build_viewer()
-        wire_page(demo, handlers, page, choices, options, pane, panel, drawer)
+        fields = Fields([choices.backend, choices.memory, *options.tuning, *choices.parameters, choices.model])
+        wire_page(demo, handlers, page, choices, options, pane, panel, drawer, fields)
         wire_approval(handlers, page, pane, panel)
-        replayed = pane.replay.play(handlers.replaying.on_play, [page], None, trigger_mode="multiple", **_QUIET)
-        replayed.then(handlers.replaying.follow, [page], [pane.live, panel], trigger_mode="multiple", **_QUIET)
-        wire_options(handlers.choosing, choices, options)
-        viewer.use(handlers.choosing.on_use, None, [choices.memory, *choices.parameters], **_QUIET)
+        replayed = pane.replay.play(handlers.replaying.on_play, [page], None, trigger_mode="multiple", **QUIET)
+        replayed.then(handlers.replaying.follow, [page], [pane.live, panel], trigger_mode="multiple", **QUIET)
+        wire_options(handlers.choosing, choices, options, fields, viewer)
+        # a Number without a value shows 0 at first, which would be sent as the visitor's choice
+        demo.load(None, None, [options.temperature, options.max_tokens], js="() => [null, null]", **QUIET)
         api(handlers.endpoint.chat, api_name="chat")
     for listener in demo.fns.values():
         listener.show_progress_on = []  # a hidden timer's words would stand in the growing reply
@@ -73,79 +88,101 @@ def wire_page(
     pane: ChatPane,
     panel: gr.HTML,
     drawer: gr.HTML,
+    fields: Fields,
 ) -> None:
     """A turn is three listeners in a row, so that the conversation is no output while tokens stream."""
     begun = [
-        page, pane.prompt, pane.chat, pane.live, panel, pane.send, pane.stop, pane.intro, pane.earlier, pane.turns
+        page, pane.draft, pane.chat, pane.live, panel, pane.send, pane.stop, pane.intro, pane.earlier, pane.turns
     ]  # fmt: skip
-    chosen = [choices.backend, choices.memory, *options.tuning, *choices.parameters, choices.model]
+    chosen = fields.fields
     opened = [
-        *[one for one in begun if one is not pane.prompt],
+        *[one for one in begun if one is not pane.draft],
         *[choices.backend, choices.memory, choices.about, choices.model, *options.drawn, *choices.parameters],
     ]
+    answered = [fields.answer, *opened]
+    shows = [
+        demo.load(fields.on_load(handlers.opening, opened), None, answered, **QUIET),
+        drawer.open(
+            fields.on_open(handlers.opening, opened),
+            [page, *chosen],
+            answered,
+            trigger_mode="always_last",
+            **QUIET,
+        ),
+    ]
     starts = [
-        demo.load(handlers.opening.on_load, None, opened, **_QUIET),
-        drawer.open(handlers.opening.on_open, [page], opened, trigger_mode="always_last", **_QUIET),
+        *shows,
         gr.on(
             [pane.prompt.submit, pane.send.click],
             handlers.on_send,
             [pane.prompt, page, *chosen],
             begun,
             trigger_mode="once",
-            **_QUIET,
+            **QUIET,
         ),
-        pane.chat.retry(handlers.on_retry, [page, *chosen], begun, **_QUIET),
-        pane.chat.edit(handlers.on_edit, [page, *chosen], begun, **_QUIET),
-        pane.turns.again(handlers.on_again, [page, *chosen], begun, **_QUIET),
+        pane.chat.retry(handlers.on_retry, [page, *chosen], begun, **QUIET),
+        pane.chat.edit(handlers.on_edit, [page, *chosen], begun, **QUIET),
+        pane.turns.again(handlers.on_again, [page, *chosen], begun, **QUIET),
     ]
     for start in starts:
         _follow(start, handlers, page, pane, panel)
-    pane.chat.undo(handlers.on_undo, [page], begun, **_QUIET)
-    pane.clear.click(handlers.on_clear, [page], begun, **_QUIET)
-    pane.stop.click(handlers.on_stop, [page], None, queue=False, **_QUIET)
-    pane.turns.walk(handlers.on_walk, [page], begun, **_QUIET)
+    pane.chat.undo(handlers.on_undo, [page], begun, **QUIET)
+    pane.clear.click(handlers.on_clear, [page], begun, **QUIET)
+    pane.stop.click(handlers.on_stop, [page], None, queue=False, **QUIET)
+    pane.turns.walk(handlers.on_walk, [page], begun, **QUIET)
     frame = [pane.intro, pane.earlier, pane.turns]
-    pane.earlier.click(handlers.on_earlier, [page], [page, pane.chat, *frame], **_QUIET)
+    pane.earlier.click(handlers.on_earlier, [page], [page, pane.chat, *frame], **QUIET)
 
 
 def wire_approval(handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.HTML) -> None:
     """A waiting page follows its run again when it answers, and looks now and then whether somebody else has."""
     approving = handlers.approving
     for start in (
-        pane.approval.answer(approving.on_answer, [page], [page], **_QUIET),
-        pane.approval.wake(approving.on_wake, [page], [page], **_QUIET),
+        pane.approval.answer(approving.on_answer, [page], [page], **QUIET),
+        pane.approval.wake(approving.on_wake, [page], [page], **QUIET),
     ):
         _follow(start, handlers, page, pane, panel)
-    panel.cancel(approving.on_cancel, [page], None, queue=False, **_QUIET)
+    panel.cancel(approving.on_cancel, [page], None, queue=False, **QUIET)
 
 
 def _follow(start: Any, handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.HTML) -> None:
-    following = start.then(handlers.tail.follow, [page], [pane.live, panel], **_QUIET)
+    following = start.then(handlers.tail.follow, [page], [pane.live, panel], **QUIET)
     following.then(
         handlers.tail.finish,
         [page],
         [page, pane.chat, pane.live, pane.parts, pane.send, pane.stop, pane.turns],
-        **_QUIET,
+        **QUIET,
     )
 
 
-def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane) -> None:
-    """What depends on the chosen backend, and on what is known of it."""
+def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane, fields: Fields, viewer: gr.HTML) -> None:
+    """What depends on the chosen backend, model and memory mode, and on what is known of them."""
     known, chosen = [choices.backend, choices.about, choices.model], [choices.backend, choices.model]
-    choices.about.news(choosing.on_news, chosen, known, **_QUIET)
-    choices.memory.input(choosing.on_mode, [choices.memory], choices.parameters, **_QUIET)
+    choices.about.news(choosing.on_news, chosen, known, **QUIET)
+    modes = [choices.memory, *choices.parameters]
+    choices.memory.input(choosing.on_mode, [choices.memory], choices.parameters, trigger_mode="always_last", **QUIET)
+    viewer.use(fields.on_use(choosing, modes), fields.fields, [fields.answer, *modes], **QUIET)
+    fields.wire()
+    drawn = [choices.model, *options.drawn]
+    fields.answer.kept(
+        choosing.on_kept,
+        [choices.backend, choices.memory, choices.model],
+        [*drawn, *choices.parameters],
+        trigger_mode="always_last",
+        **QUIET,
+    )
     # a dropdown tells of its input when it is left too: what is drawn then must not touch a key that is being typed
     for dropdown in chosen:
-        drawn = [choices.model, *options.drawn]
-        dropdown.input(choosing.on_choose, chosen, drawn, trigger_mode="always_last", **_QUIET)
-    choices.backend.change(None, None, [options.key], js="() => ''", **_QUIET)
+        dropdown.input(choosing.on_choose, chosen, drawn, trigger_mode="always_last", **QUIET)
+    choices.backend.change(None, None, [options.key], js="() => ''", **QUIET)
     tried = gr.on(
         [options.key.submit, options.use_key.click],
         choosing.on_key,
         [options.key, *chosen],
         [*known, *options.drawn],
         trigger_mode="once",
-        **_QUIET,
+        js="(...given) => window.glassboxKeySent(...given)",
+        **QUIET,
     )
-    tried.success(None, None, [options.key], js="() => ''", **_QUIET)
-    options.forget_key.click(choosing.on_forget_key, chosen, [*known, *options.drawn], **_QUIET)
+    tried.success(None, [options.key], [options.key], js="(now) => window.glassboxKeyTried(now)", **QUIET)
+    options.forget_key.click(choosing.on_forget_key, chosen, [*known, *options.drawn], **QUIET)

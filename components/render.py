@@ -15,6 +15,8 @@ from components.parts import parts_html
 from components.session import PageState
 from memory.messages import Message
 from memory.modes import MODES
+from memory.text import whole
+from runs.live import new_id
 
 Wire = dict[str, Any]
 
@@ -125,6 +127,15 @@ def render_modes() -> list[tuple[str, str]]:
     return [(f"{mode.name} · {mode.about}", mode.name) for mode in MODES.values()]
 
 
+def render_draft(*, accepted: str | None = None, back: str | None = None) -> Wire:
+    """What became of the prompt's text: the beginning that was `accepted` as a message is to be taken out, the text
+    `back` to be put back. The former is told by its length, as JavaScript counts it: it may have half a character,
+    which has no UTF-8. -> draft
+    """
+    length = None if accepted is None else len(accepted.encode("utf-16-le", "surrogatepass")) // 2
+    return {"accepted": length, "back": back and whole(back), "id": new_id()}  # the id: equal values are two events
+
+
 def render_buttons(page: PageState) -> tuple[Wire, Wire]:
     """Send between runs, Stop during one. -> send, stop"""
     return gr.update(visible=page.run_id is None), gr.update(visible=page.run_id is not None)
@@ -138,7 +149,9 @@ def render_frame(page: PageState) -> tuple[Wire, Wire, list[Wire]]:
 
 
 def render_turns(page: PageState) -> list[Wire]:
-    """What is offered below each drawn message, which has as many `rows` on the page as it has parts."""
+    """What is offered below each drawn message, which has as many `rows` on the page as it has parts. `text` is what is
+    copied: the message as it was written, not as it is drawn.
+    """
     turns: list[Wire] = []
     asked: str | None = None
     for message in page.drawn:
@@ -147,6 +160,7 @@ def render_turns(page: PageState) -> list[Wire]:
         turns.append(
             {
                 "id": message.id,
+                "text": message.text,
                 "rows": len(_wire_message(message)["content"]),
                 "run": message.run_id if reply else None,
                 "asked": asked if reply else None,

@@ -2,10 +2,13 @@
 
 import html
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 WEB = Path(__file__).parent.parent / "web"
+QUIET: Any = {"postprocess": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Options of the page's listeners."""
 
 
 def drawn_by(
@@ -41,8 +44,9 @@ def warn(message: str) -> None:
 
 
 def page_head() -> str:
-    """What goes into the page's head: behaviour that no component has."""
-    return f"<script type='module'>{(WEB / 'page.js').read_text()}</script>"
+    """What goes into the page's head: behaviour that no component has. It runs before any component is there."""
+    scripts = ((WEB / name).read_text() for name in ("prompt.js", "page.js"))
+    return "".join(f"<script type='module'>{script}</script>" for script in scripts)
 
 
 def first_script() -> str:

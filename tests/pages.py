@@ -49,7 +49,7 @@ class Page:
         self.request: Any = Request({COOKIE: cookie} if cookie else {})
         self.state = PageState()
         self.chat: list[Any] = []
-        self.prompt: Any = ""
+        self.prompt = ""
         self.tuning: tuple[Any, ...] = (None, None, None, [], *PARAMETERS)
         """What the fields of the options hold: system prompt, temperature, longest reply, tools, parameters."""
         self.lives: list[str] = []
@@ -66,7 +66,11 @@ class Page:
         return [next(text for text in texts if not text.startswith("<div class='parts'>")) for texts in drawn]
 
     def takes(self, updates: tuple[Any, ...]) -> None:
-        self.state, self.prompt, self.chat = updates[:3]
+        self.state, draft, self.chat = updates[:3]
+        if draft.get("accepted") is not None:  # as web/prompt.js does
+            self.prompt = self.prompt[draft["accepted"] :]
+        elif draft.get("back") is not None:
+            self.prompt = draft["back"] + self.prompt
 
     async def load(self, **query: str) -> tuple[Any, ...]:
         self.request.query_params = query
@@ -80,6 +84,7 @@ class Page:
         return updates
 
     async def begin(self, prompt: str, backend: str = "Script", memory: str = "tokens") -> None:
+        self.prompt = prompt
         send = self.handlers.on_send(prompt, self.state, self.request, backend, memory, *self.tuning)
         self.takes(await send)
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from gradio_client import Client
 
 from app import App
 from runs.asker import Asker
 from runs.errors import ChatError
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted, until
-from tests.serving import client_of, refused, serving
+from tests.serving import client_of, on_loop, refused, serving
 from transports.sessions import Sessions
 
 AT_ONCE, LATER = timedelta(0), timedelta(minutes=5)
@@ -86,6 +87,79 @@ async def test_calls_of_clients_leave_nothing(app: App, kept: set[str]) -> None:
         app.sessions._kept = AT_ONCE
         await until_gone(app, kept)
         app.sessions._kept = LATER
+
+
+async def joined(client: httpx.AsyncClient, app: App, session: str, handler: str, *data: Any) -> None:
+    """Calls one of the page's handlers by its name."""
+    number = next(i for i, fn in app.demo.fns.items() if getattr(fn.fn, "__name__", "") == handler)
+    body = {"data": data, "fn_index": number, "session_hash": session, "trigger_id": None, "event_data": None}
+    (await client.post("/gradio_api/queue/join", json=body)).raise_for_status()
+
+
+async def test_page_closed_in_mid_stream_ends_its_handler_and_leaves_nothing(app: App, kept: set[str]) -> None:
+    session, queue = "streams", app.demo._queue
+    data = {"session_hash": session}
+    async with client_of(app) as visitor:
+        assert "connect_heartbeat" in app.demo.config and not app.demo.config["connect_heartbeat"]
+        assert await opened(visitor, app, session) == 200
+        message = ("endless", None, "Slow script", "tokens", None, None, None, [], 4, 2000, 200, 3)
+        await joined(visitor, app, session, "on_send", *message)
+        await visitor.get("/gradio_api/queue/data", params=data)
+        (run,) = app.turns.runs.live()
+        await joined(visitor, app, session, "follow", None)
+        async with visitor.stream("GET", "/gradio_api/queue/data", params=data) as stream:
+            async for line in stream.aiter_lines():
+                if "process_generating" in line:
+                    break
+            assert run.log.followers == 1
+        async with asyncio.timeout(3):
+            await until(lambda: run.log.followers == 0)
+        assert not run.ended, "the run of a visitor with a cookie goes on"
+        app.sessions._kept = AT_ONCE
+        await until_gone(app, kept)
+        app.sessions._kept = LATER
+        on_loop(app, run.stop("user"))
+    for held in (queue.pending_messages_per_session, queue.pending_event_ids_session, app.sessions._used):
+        assert session not in held
+    assert session not in app.demo.pending_diff_streams
+    assert not any(job.session_hash == session for jobs in queue.active_jobs if jobs for job in jobs)
+
+
+async def test_event_of_a_page_that_never_listened_is_ended(app: App, kept: set[str]) -> None:
+    """A page may go between two requests: nobody reads what its handler yields."""
+    session = "never listens"
+    async with client_of(app) as visitor:
+        assert await opened(visitor, app, session) == 200
+        message = ("endless", None, "Slow script", "tokens", None, None, None, [], 4, 2000, 200, 3)
+        await joined(visitor, app, session, "on_send", *message)
+        await visitor.get("/gradio_api/queue/data", params={"session_hash": session})
+        (run,) = app.turns.runs.live()
+        await joined(visitor, app, session, "follow", None)
+        await until(lambda: run.log.followers == 1)
+        app.sessions._kept = AT_ONCE
+        on_loop(app, app.sessions.end_absent(app.demo))
+        async with asyncio.timeout(3):
+            await until(lambda: run.log.followers == 0)
+        app.sessions._kept = LATER
+        on_loop(app, run.stop("user"))
+
+
+def test_gradio_client_goes_on_after_it_was_forgotten(app: App, kept: set[str]) -> None:
+    client = Client(app.url, verbose=False)
+    assert client.predict("Say hello.", "Script", api_name="/chat")
+    app.sessions._kept = AT_ONCE
+    assert client.session_hash in app.sessions.forget(app.demo)
+    app.sessions._kept = LATER
+    assert client.predict("Say hello.", "Script", api_name="/chat")
+
+
+async def test_page_without_a_cookie_is_told_that_it_was_forgotten(app: App, kept: set[str]) -> None:
+    async with client_of(app, cookie=False) as browser:
+        assert await opened(browser, app, "in a frame") == 200
+        app.sessions._kept = AT_ONCE
+        await until_gone(app, kept)
+        app.sessions._kept = LATER
+        assert (await browser.get("/gradio_api/app_id?session_hash=in+a+frame")).status_code == 404
 
 
 def test_an_address_opens_no_more_than_its_share(app: App) -> None:

@@ -63,7 +63,7 @@ class Sessions:
 
     Gradio keeps the whole page with all that was drawn on it for each session, some 150 kB, until thousands of newer
     ones have pushed it out: a visitor who reloads has two. Here one is forgotten when its page has been gone for a
-    while; it can then not be taken up again, for it would be another visitor's empty page.
+    while; a browser's can then not be taken up again, for its page would be an empty one.
     """
 
     def __init__(self, most: int = 10_000, kept: timedelta = _KEPT) -> None:
@@ -115,28 +115,43 @@ class Sessions:
                 del self._open[session]
                 self._used[session] = datetime.now()
 
-    def forget(self, blocks: "Blocks") -> None:
-        """Lets go of what Gradio keeps for sessions that have had no line, and were not used, for a while."""
+    async def end_absent(self, blocks: "Blocks") -> None:
+        """Forgets the sessions of pages that have gone, and ends what Gradio still runs for them."""
+        queue: Any = blocks._queue
+        for session in self.forget(blocks):
+            await queue.clean_events(session_hash=session)
+
+    def forget(self, blocks: "Blocks") -> list[str]:
+        """Drops what Gradio keeps for sessions that have held no connection, and were not used, for a while. Returns
+        these sessions.
+        """
         holder: Any = blocks.state_holder
         queue: Any = blocks._queue
         now, never = datetime.now(), datetime.min  # as Gradio's own times are
+        gone: list[str] = []
         for session in {*self._used, *holder.time_last_used}:
             last = max(self._used.get(session, never), holder.time_last_used.get(session, never))
             if session in self._open or now - last < self._kept:
                 continue
             with holder.lock:
-                holder.session_data.pop(session, None)
+                kept = holder.session_data.pop(session, None)
                 holder.time_last_used.pop(session, None)
             queue.pending_messages_per_session.pop(session, None)
+            queue.pending_event_ids_session.pop(session, None)  # Gradio keeps these for ever
             self._used.pop(session, None)
-            if session in self._owners:
-                self._drop(session)
+            gone.append(session)
+            if session not in self._owners:
+                continue
+            # a program that calls `/chat` has no page, whose state would be missed: it goes on when it likes
+            if self._drop(session).visitor or (kept and kept.state_data):
                 self._gone[session] = None
                 if len(self._gone) > self._most:
                     self._gone.popitem(last=False)
+        return gone
 
-    def _drop(self, session: str) -> None:
-        network = self._owners.pop(session).network
-        self._from[network] -= 1
-        if not self._from[network]:
-            del self._from[network]
+    def _drop(self, session: str) -> Asker:
+        owner = self._owners.pop(session)
+        self._from[owner.network] -= 1
+        if not self._from[owner.network]:
+            del self._from[owner.network]
+        return owner

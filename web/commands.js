@@ -1,20 +1,25 @@
 // The commands that there are, while one is typed: a list above the prompt, by arrows, Tab, Enter or a click.
 const list = element.querySelector('ul');
-let tools = null, shown = [], at = 0, dismissed = '';
+let tools = null, loading = null, shown = [], at = 0, dismissed = '';
 
 const box = () => document.querySelector('#prompt textarea');
 const inputOf = (tool) => Object.keys(tool.input).slice(0, 1).map((name) => `<${name}>`).join('');
 
-async function known() {
-  tools ??= await fetch('tools').then((answer) => answer.ok ? answer.json() : []).catch(() => []);
-  return tools;
+// Fetches the commands once. What counts is the text when they arrive, not the one for which they were fetched.
+function load() {
+  loading ??= fetch('tools').then((answer) => answer.json()).then((found) => { tools = found; look(); }).catch(() => { loading = null; });
 }
 
-async function look() {
-  const typed = box()?.value.match(/^\/([\w.-]*)$/)?.[1];
-  shown = typed == null || box().value === dismissed ? [] : (await known()).filter((tool) => tool.name.startsWith(typed));
+function find() {
+  const text = box()?.value ?? '', typed = text.match(/^\/([\w.-]*)$/)?.[1];
   if (typed == null) dismissed = '';
+  else if (!tools) load();
+  shown = typed == null || text === dismissed || document.activeElement !== box() ? [] : (tools ?? []).filter((tool) => tool.name.startsWith(typed));
   at = Math.min(at, Math.max(0, shown.length - 1));
+}
+
+function look() {
+  find();
   draw();
 }
 
@@ -35,10 +40,9 @@ function draw() {
   list.children[at]?.scrollIntoView({ block: 'nearest' });
 }
 
-// Types the command as a person would; one that needs nothing more is ready to be sent.
+// Types a command in full; one that needs nothing more is ready to be sent.
 function take(tool) {
-  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(box(), `/${tool.name} `);
-  box().dispatchEvent(new Event('input', { bubbles: true }));
+  window.glassboxType(`/${tool.name} `);
   box().focus();
 }
 
@@ -47,7 +51,9 @@ document.addEventListener('focusout', (event) => { if (event.target === box()) {
 document.addEventListener('focusin', (event) => { if (event.target === box()) look(); }, true);
 // before the prompt's own Enter: a whole name is sent as it is
 window.addEventListener('keydown', (event) => {
-  if (event.target !== box() || !shown.length || event.isComposing) return;
+  if (event.target !== box()) return;
+  find(); // a text that was sent is gone without an input event
+  if (!shown.length) return;
   const whole = box().value === `/${shown[at].name}`;
   if (event.key === 'ArrowDown' || event.key === 'ArrowUp') at = (at + (event.key === 'ArrowDown' ? 1 : shown.length - 1)) % shown.length;
   else if (event.key === 'Tab' && !event.shiftKey || event.key === 'Enter' && !event.shiftKey && !whole) take(shown[at]);

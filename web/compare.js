@@ -143,6 +143,9 @@ function drawColumn(column, answer, scale, marks) {
 
 element.compared = () => columns.some((column) => column.answer) ? columns.map((column) => column.answer) : null;
 
+// What is drawn from before is not to be chosen from while the page's own choices are read.
+const hold = (held) => { grid.inert = foot.inert = backends.disabled = held; };
+
 // The dropdowns' inputs hold labels that begin with the name.
 const chosen = (id, names) => {
   const text = page(`#${id} input`)?.value ?? '';
@@ -169,6 +172,7 @@ window.glassboxCompare = async ({ run = null, message = null } = {}) => {
   element.show('compare');
   box.value = run ? '' : page('#prompt textarea')?.value ?? '';
   turn = null;
+  hold(true);
   try {
     const [found, all, asked] = await Promise.all([ask('memory-modes'), ask('backends'), conversation && !box.value.trim() ? messageOf(conversation, run, message) : null]);
     if (mine !== opened) return;
@@ -188,6 +192,8 @@ window.glassboxCompare = async ({ run = null, message = null } = {}) => {
     });
   } catch (error) {
     if (mine === opened) for (const column of columns) tell(column, error.message, true);
+  } finally {
+    if (mine === opened) hold(false);
   }
 };
 

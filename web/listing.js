@@ -74,9 +74,10 @@ function menu(one) {
   const add = (name, node) => box.append(keyed(node, one, name));
   const kept = (format, text, download) => add(format, make('a', text, { href: `${where(one.id)}?format=${format}`, download }));
   if (sure) {
-    box.append(make('span', 'Delete it for good?'));
-    add('delete', act('Delete', () => remove(one), true));
-    add('keep', act('Keep', () => showMenu(one, false)));
+    const [question, yes, no] = window.glassboxSure(() => remove(one), () => showMenu(one, false));
+    box.append(question);
+    add('delete', yes);
+    add('keep', no);
     return box;
   }
   add('rename', act('Rename', () => rename(one)));
@@ -144,6 +145,8 @@ function go(id, how = 'pushState') {
   if (id !== current()) history[how](null, '', address);
   menuOf = null;
   draw();
+  window.glassboxKeep?.();
+  window.glassboxOpens?.();
   trigger('open', { id });
 }
 function choose(id) {

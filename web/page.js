@@ -1,4 +1,4 @@
-// Behaviour of the page that no component has: following the reply, saying why nothing is sent, the address.
+// Behaviour of the page that no component has: following the reply, the address, the clipboard, a lost connection.
 const $ = (selector) => document.querySelector(selector);
 const NEAR = 24; // pixels from the end that still count as being there
 
@@ -29,36 +29,6 @@ function follow(column) {
   document.addEventListener('keydown', (e) => { if (e.key === 'Enter' && e.target.closest?.('#prompt')) following = true; }, true);
 }
 
-// Says on the button why a message is not sent, before any work is done.
-function whyNot() {
-  const text = $('#prompt textarea')?.value ?? '', most = Number($('[data-most]')?.dataset.most ?? 0);
-  if ($('#stop')?.offsetParent) return 'Stop first';
-  if (!text.trim()) return 'Write first';
-  if (most && text.length > most) return `Too long: ${text.length.toLocaleString('en')} of at most ${most.toLocaleString('en')} characters`;
-  return null;
-}
-
-function guard(event) {
-  const why = whyNot();
-  if (!why) return;
-  event.preventDefault();
-  event.stopImmediatePropagation();
-  say((why.length > 12 ? null : $('#send')) ?? $('#hint span'), why); // during a run there is no Send
-}
-
-// Puts a short notice in the place of a text, for a moment.
-function say(place, notice) {
-  const plain = place.dataset.plain ??= place.textContent;
-  place.textContent = notice;
-  place.classList.add('why');
-  clearTimeout(place.timer);
-  place.timer = setTimeout(() => { place.textContent = plain; place.classList.remove('why'); }, 2200);
-}
-document.addEventListener('keydown', (e) => {
-  if (e.key === 'Enter' && !e.shiftKey && !e.isComposing && e.target.closest?.('#prompt')) guard(e);
-}, true);
-document.addEventListener('click', (e) => { if (e.target.closest('#send')) guard(e); }, true);
-
 // The options are a row below the header, shown when asked for.
 document.addEventListener('click', (e) => {
   const button = e.target.closest('#show-options');
@@ -77,14 +47,6 @@ for (const kind of ['paste', 'drop']) document.addEventListener(kind, (e) => {
 }, true);
 document.addEventListener('dragover', (e) => { if (e.target.closest?.('#main')) e.preventDefault(); });
 
-// An example prompt is typed and sent as a person would.
-document.addEventListener('click', (e) => {
-  const text = e.target.closest('[data-prompt]')?.dataset.prompt, box = $('#prompt textarea');
-  if (!text || !box) return;
-  type(text);
-  setTimeout(() => $('#send')?.click(), 60);
-});
-
 // What the model was given for a reply, and what other memory modes would give it: components/viewer.py shows both.
 document.addEventListener('click', (e) => {
   const button = e.target.closest('[data-context], [data-compare]'), { context: run, message } = button?.dataset ?? {};
@@ -96,10 +58,32 @@ document.addEventListener('click', (e) => {
 window.glassboxAddress = (id) => {
   const address = new URL(location.href), now = address.searchParams.get('conversation');
   if ((id || null) === now && !address.searchParams.has('run')) return;
+  window.glassboxKeep?.();
   address.searchParams.delete('run');
   if (id) address.searchParams.set('conversation', id); else address.searchParams.delete('conversation');
   history.replaceState(history.state, '', address);
   window.glassboxConversations?.();
+};
+
+// Copies a text, also where a page has no clipboard of its own: over plain HTTP. Throws where the browser refuses.
+window.glassboxCopy = async (text) => {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const focused = document.activeElement, box = Object.assign(document.createElement('textarea'), { value: text });
+  (document.querySelector('dialog[open]') ?? document.body).append(box);
+  box.select();
+  const done = document.execCommand('copy');
+  box.remove();
+  focused?.focus();
+  if (!done) throw new Error('The browser refused to copy.');
+};
+
+// Asks before a conversation is deleted: everywhere in these words, with the question, `Delete` and `Keep` as elements.
+window.glassboxSure = (remove, keep) => {
+  const make = (tag, text, more) => Object.assign(document.createElement(tag), { textContent: text, ...more });
+  const yes = make('button', 'Delete', { type: 'button', className: 'bad' }), no = make('button', 'Keep', { type: 'button' });
+  yes.addEventListener('click', remove);
+  no.addEventListener('click', keep);
+  return [make('span', 'Delete it for good?'), yes, no];
 };
 
 // A line that is dead without having been closed, as after a sleep, says nothing for ever: if the server answers another
@@ -133,18 +117,7 @@ async function sayHere() {
 setInterval(sayHere, 30_000);
 addEventListener('online', sayHere);
 document.addEventListener('visibilitychange', sayHere);
-
-// What was typed and not sent is there again after a reload, whoever has asked for it.
-const DRAFT = 'glassbox draft';
-function type(text) {
-  const box = $('#prompt textarea');
-  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(box, text);
-  box.dispatchEvent(new Event('input', { bubbles: true }));
-}
-addEventListener('pagehide', () => {
-  const text = $('#prompt textarea')?.value;
-  if (text) sessionStorage.setItem(DRAFT, text); else sessionStorage.removeItem(DRAFT);
-});
+addEventListener('pageshow', sayHere); // it may have been kept while another page was shown
 
 // The Chatbot would have the parts' markup read aloud.
 function name(chat) {
@@ -154,13 +127,10 @@ function name(chat) {
 
 const begin = new MutationObserver(() => {
   const column = $('#scroll'), chat = $('#chat');
-  if (!column || !chat || !$('#prompt textarea')) return;
+  if (!column || !chat) return;
   begin.disconnect();
   follow(column);
   name(chat);
-  const draft = sessionStorage.getItem(DRAFT);
-  sessionStorage.removeItem(DRAFT);
-  if (draft) type(draft);
 });
 begin.observe(document.documentElement, { childList: true, subtree: true });
 

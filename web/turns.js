@@ -1,6 +1,8 @@
 // Adds to the row of buttons below each message: its versions, to walk between branches; what the model was given for a
 // reply; and asking again, which the Chatbot offers for the last one alone. The Chatbot draws anew as it likes, so what
-// is missing is put back.
+// is missing is put back. Its own Copy would copy one part of a message as it was drawn: here it copies the message.
+const COPY = 'button:has(path[d^="M28 10v18"])'; // by its icon: its title is in the browser's language
+const COPIED_MS = 2000;
 const chat = () => document.querySelector('#chat');
 
 function button(label, text, act) {
@@ -42,13 +44,32 @@ function controls(turn, native) {
   return box;
 }
 
-function put() {
+// Each turn with the rows of buttons below its parts; none while the Chatbot draws others.
+function rowsOf() {
   const turns = Array.isArray(props.value) ? props.value : [], rows = [...chat()?.querySelectorAll('.message-buttons') ?? []];
-  if (rows.length !== turns.reduce((sum, turn) => sum + turn.rows, 0)) return;
-  let last = -1;
-  for (const turn of turns) {
-    last += turn.rows;
-    const row = rows[last], native = Boolean(row.querySelector('[title=Retry]')), key = JSON.stringify([turn, native]);
+  if (rows.length !== turns.reduce((sum, turn) => sum + turn.rows, 0)) return [];
+  return turns.map((turn) => [turn, rows.splice(0, turn.rows)]);
+}
+
+// Copies what was written, not its notes.
+async function copy(event) {
+  const pressed = event.target.closest?.(COPY), row = pressed?.closest('.message-buttons');
+  const [turn] = (row && rowsOf().find(([, rows]) => rows.includes(row))) ?? [];
+  if (!turn) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  const plain = pressed.dataset.plain ??= pressed.title;
+  const said = await window.glassboxCopy(turn.text).then(() => 'Copied', () => 'Not allowed');
+  pressed.title = pressed.ariaLabel = said;
+  pressed.classList.toggle('copied', said === 'Copied');
+  clearTimeout(pressed.timer);
+  pressed.timer = setTimeout(() => { pressed.title = pressed.ariaLabel = plain; pressed.classList.remove('copied'); }, COPIED_MS);
+}
+
+function put() {
+  for (const [turn, rows] of rowsOf()) {
+    for (const row of rows) row.toggleAttribute('data-empty', !turn.text);
+    const row = rows.at(-1), native = Boolean(row.querySelector('[title=Retry]')), key = JSON.stringify([{ ...turn, text: '' }, native]);
     if (row.dataset.turn === key && row.querySelector('.turn')) continue;
     row.dataset.turn = key;
     row.querySelector('.turn')?.remove();
@@ -62,6 +83,7 @@ const begin = new MutationObserver(() => {
   if (!chat()) return;
   begin.disconnect();
   drawn.observe(chat(), { childList: true, subtree: true });
+  chat().addEventListener('click', copy, true);
   put();
 });
 begin.observe(document.documentElement, { childList: true, subtree: true });

@@ -114,20 +114,9 @@ calls.addEventListener('click', ({ target }) => {
   draw();
 });
 
-// A page that is not served over HTTPS has no clipboard of its own.
-async function toClipboard(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  const box = Object.assign(node('textarea'), { value: text });
-  dialog.append(box);
-  box.select();
-  const done = document.execCommand('copy');
-  box.remove();
-  copy.focus();
-  if (!done) throw new Error('refused');
-}
 copy.addEventListener('click', async () => {
   const shown = view.hidden ? element.compared() : data?.contexts[call];
-  const said = !shown ? 'Nothing yet' : await toClipboard(JSON.stringify(shown, null, 2)).then(() => 'Copied', () => 'Not allowed');
+  const said = !shown ? 'Nothing yet' : await window.glassboxCopy(JSON.stringify(shown, null, 2)).then(() => 'Copied', () => 'Not allowed');
   write(copy, said);
   clearTimeout(copy.timer);
   copy.timer = setTimeout(() => write(copy, 'Copy as JSON'), 1600);

@@ -20,6 +20,24 @@ from bench.ports import free_port
 from tests.chromium import open_chromium
 
 ROOT = Path(__file__).parents[2]
+_SCRIPTED = """
+[[backends]]
+name = "Scripted tour"
+kind = "scripted"
+
+[[backends]]
+name = "Parrot"
+kind = "langchain"
+class = "langchain_core.language_models:FakeListChatModel"
+options = { responses = ["Hello."] }
+
+[[backends]]
+name = "Keyed"
+kind = "openai"
+model = "m"
+base_url = "http://127.0.0.1:9/v1"
+key = "NO_SUCH_KEY"
+"""
 _ENDED = "#agent-state :is([data-phase=complete], [data-phase=stopped], [data-phase=error])"
 
 
@@ -70,6 +88,15 @@ class RunningApp:
 @pytest.fixture(scope="package")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     running = RunningApp(tmp_path_factory.mktemp("app"))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="package")
+def scripted_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """As `app`, for tests that need no model: the backends are scripted, of one reply, and without their key."""
+    running = RunningApp(tmp_path_factory.mktemp("scripted"), _SCRIPTED)
     running.start()
     yield running
     running.stop()
@@ -138,9 +165,14 @@ class Chat:
         if self.page.is_visible("#stop"):
             self.stop()
         if not self.page.is_visible("#intro"):
-            self.page.click("#clear")
-            self.page.wait_for_selector("#intro", state="visible")
+            self.clear()
         self.type("")
+
+    def clear(self) -> None:
+        """Deletes the conversation, and says yes when asked."""
+        self.page.click("#clear")
+        self.page.locator(".sure").get_by_text("Delete", exact=True).click()
+        self.page.wait_for_selector("#intro", state="visible")
 
     def live(self) -> str:
         return (self.page.text_content("#live-reply") or "").strip()

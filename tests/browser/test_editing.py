@@ -45,8 +45,7 @@ def test_edit_asks_in_other_words_and_drops_what_came_after(scripted: Chat) -> N
 
 def test_clear_deletes_the_conversation_everywhere(scripted: Chat) -> None:
     address = scripted.page.url
-    scripted.page.click("#clear")
-    scripted.page.wait_for_selector("#intro", state="visible")
+    scripted.clear()
     assert scripted.texts("user") == []
     assert "conversation" not in scripted.page.url
     conversation_id = address.partition("?conversation=")[2]
