@@ -146,9 +146,13 @@ addEventListener('pagehide', () => {
   if (text) sessionStorage.setItem(DRAFT, text); else sessionStorage.removeItem(DRAFT);
 });
 
-// The Chatbot would have the parts' markup read aloud.
+// The Chatbot would have the HTML of its messages read aloud instead of their texts.
 function name(chat) {
-  const look = () => { for (const node of chat.querySelectorAll("[aria-label*='<details']")) node.ariaLabel = 'Thinking and tool calls'; };
+  const look = () => {
+    for (const node of chat.querySelectorAll("[data-testid][aria-label*='<']")) {
+      if (node.ariaLabel.includes('<details')) node.ariaLabel = 'Thinking and tool calls'; else node.removeAttribute('aria-label');
+    }
+  };
   new MutationObserver(look).observe(chat, { childList: true, subtree: true, attributes: true, attributeFilter: ['aria-label'] });
 }
 
@@ -157,7 +161,7 @@ const begin = new MutationObserver(() => {
   if (!column || !chat || !$('#prompt textarea')) return;
   begin.disconnect();
   follow(column);
-  name(chat);
+  name(column);
   const draft = sessionStorage.getItem(DRAFT);
   sessionStorage.removeItem(DRAFT);
   if (draft) type(draft);

@@ -57,6 +57,16 @@ function put() {
   }
 }
 
+// The text of the message that a row of buttons belongs to: a message has a row for each of its parts.
+window.glassboxSource = (row) => {
+  let at = [...chat().querySelectorAll('.message-buttons')].indexOf(row);
+  for (const turn of Array.isArray(props.value) ? props.value : []) {
+    if (at < turn.rows) return turn.text;
+    at -= turn.rows;
+  }
+  return null;
+};
+
 const drawn = new MutationObserver(put);
 const begin = new MutationObserver(() => {
   if (!chat()) return;
