@@ -80,6 +80,13 @@ async function diagram(figure) {
   details.open = Boolean(wrong);
 }
 
+// A diagram has its colours in itself.
+let dark = document.body.classList.contains('dark');
+new MutationObserver(() => {
+  if (dark === (dark = document.body.classList.contains('dark'))) return;
+  for (const figure of document.querySelectorAll('figure.diagram')) diagram(figure);
+}).observe(document.body, { attributes: true, attributeFilter: ['class'] });
+
 const EACH = [['.math:not([data-source])', formula], ['.code code[class*=language-]:not([data-drawn])', code], ['figure.diagram:not([data-drawn])', diagram]];
 const typeset = (root) => { for (const [selector, draw] of EACH) for (const node of root.querySelectorAll(selector)) draw(node); };
 
