@@ -13,7 +13,7 @@ from markdown_it.rules_inline import StateInline
 _DELIMITED = {
     "\\(": re.compile(r"\\\((?:[^\\]|\\[^)])++\\\)"),
     "\\[": re.compile(r"\\\[(?:[^\\]|\\[^\]])++\\\]"),
-    "$$": re.compile(r"\$\$(?:[^$\\]|\\.|\$(?!\$))++\$\$", re.DOTALL),
+    "$$": re.compile(r"(?<!\$)\$\$(?!\$)(?:[^$\\]|\\.|\$(?!\$))++\$\$(?!\$)", re.DOTALL),
 }
 _ENDS = {"\\[": re.compile(r"(?<!\\)(?:\\\\)*\\\]"), "$$": re.compile(r"(?<!\\)\$\$")}
 _DOLLARS = re.compile(r"\$(?![\s$])(?P<tex>(?:[^$\\\n]|\\.)+)(?<!\s)\$(?!\$)(?:(?!\w)|(?=(?:th|st|nd|rd|s)\b))")

@@ -47,7 +47,9 @@ def page_head() -> str:
     """What goes into the page's head: behaviour that no component has. Each script has names of its own."""
     assets = f"const ASSETS = {json.dumps(_assets())};\n"
     scripts = "".join(f"<script type='module'>{(WEB / f'{name}.js').read_text()}</script>" for name in _SCRIPTS)
-    print_style = f"<style media='print'>{(WEB / 'print.css').read_text()}</style>"  # Gradio would scope it to its own part
+    print_style = (
+        f"<style media='print'>{(WEB / 'print.css').read_text()}</style>"  # Gradio would scope it to its own part
+    )
     return f"<script type='module'>{assets}{(WEB / 'typeset.js').read_text()}</script>{scripts}{print_style}"
 
 
