@@ -319,8 +319,8 @@ def test_a_wide_table_scrolls_and_breaks_no_word(desk: Desk) -> None:
 
 
 def test_each_paragraph_has_the_direction_of_its_text(desk: Desk) -> None:
-    lists = "1. ראשון\n2. שתיים\n\n> مرحبا\n\n## مرحبا\n\n| אחת | two |\n|---|---|\n| א | b |\n"
-    desk.write(f"Hello world\n\nמילה אחת `code` (1)\n\n{lists}")
+    lists = "1. אחת\n2. שתים\n\n> مرحبا\n\n## مرحبا\n\n| אחת | two |\n|---|---|\n| א | b |\n"
+    desk.write(f"Hello world\n\nאמת אחת `code` (1)\n\n{lists}")
     page = desk.chat.page
     bot = page.locator("#chat [data-testid=bot]")
     assert [p.evaluate(ALIGNED) for p in bot.locator("p").all()] == ["left", "right", "right"]
