@@ -16,8 +16,12 @@ _DELIMITED = {
     "$$": re.compile(r"(?<!\$)\$\$(?!\$)(?:[^$\\]|\\.|\$(?!\$))++\$\$(?!\$)", re.DOTALL),
 }
 _ENDS = {"\\[": re.compile(r"(?<!\\)(?:\\\\)*\\\]"), "$$": re.compile(r"(?<!\\)\$\$")}
-_DOLLARS = re.compile(r"\$(?![\s$])(?P<tex>(?:[^$\\\n]|\\.)+)(?<!\s)\$(?!\$)(?:(?!\w)|(?=(?:th|st|nd|rd|s)\b))")
+_DOLLARS = re.compile(
+    r"\$(?![\s$])(?P<tex>(?:[^$\\\n]|\\.)+)(?<!\s)\$(?!\$)(?:(?![A-Za-z0-9_])|(?=(?:th|st|nd|rd|s)\b))"
+)
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_FOREIGN = re.compile(r"[^\W\d_A-Za-z\u0370-\u03ff\U0001d400-\U0001d7ff]")
+"""Letters that are neither Latin nor Greek nor mathematical: of prose, unless it is in a command such as `\\text`."""
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
@@ -31,7 +35,7 @@ def formulas_plugin(parser: MarkdownIt) -> None:
 def is_formula(tex: str) -> bool:
     """Whether what stands between single dollars is clearly a formula, and not an amount, a variable or prose."""
     words = [word for word in _WORDS.findall(tex) if len(word) > 2 or tex[0].isdigit()]
-    if words and " " in tex and "\\" not in tex:
+    if "\\" not in tex and (words and " " in tex or _FOREIGN.search(tex)):
         return False
     depth = 0
     for character in tex:
@@ -67,7 +71,8 @@ def _inline(state: StateInline, silent: bool) -> bool:
 
 
 def _within_word(before: str) -> bool:
-    return before.isalnum() or before in ("$", "\\", "_")
+    """Whether a dollar after this character belongs to a word or an amount. In Chinese a formula follows a letter."""
+    return before.isascii() and (before.isalnum() or before in ("$", "\\", "_")) and before != ""
 
 
 def _block(state: StateBlock, start: int, end: int, silent: bool) -> bool:

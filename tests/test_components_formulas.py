@@ -34,6 +34,8 @@ def formulas(text: str) -> list[str]:
         ("$\\text{two words} + 1$ and $5 \\times 3$", ["$\\text{two words} + 1$", "$5 \\times 3$"]),
         ("$ABC$ is a triangle", ["$ABC$"]),
         ("\\[x\\] where\nmore", [r"\[x\]"]),
+        ("设$x=1$，则$y$的值, для $n$-го, $\\alpha$는", ["$x=1$", "$y$", "$n$", "$\\alpha$"]),
+        ("a bet of $\\$0.60$", ["$\\$0.60$"]),
     ],
 )
 def test_formulas_are_found_with_their_source(text: str, expected: list[str]) -> None:
@@ -60,6 +62,12 @@ def test_formulas_are_found_with_their_source(text: str, expected: list[str]) ->
         "$$$ much money $$$",
         "\\(\\) $$ $$",
         "/^a$/ or /b$/, $('#a').text($x)",
+        "to pay **$1.50** for it. For every one she makes $1.50.",
+        "R$ 12,29/metro, seguida (R$ 15,83/metro) e (R$ 18,60/metro)",
+        "$10K flat, Phase 2 at $8K; $123 - $234; $155 in all, $34",
+        "月成本 **$148+ → $19**（省 **87%**，年省 ~$1,550）；可再降到 $15.4/月",
+        "从$5到$x元，价格$5（约合36元），很便宜$",
+        "escaped \\$5 and \\$7, or \\$x\\$",
     ],
 )
 def test_what_is_no_formula_stays_text(text: str) -> None:
