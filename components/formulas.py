@@ -35,7 +35,7 @@ def formulas_plugin(parser: MarkdownIt) -> None:
 def is_formula(tex: str) -> bool:
     """Whether what stands between single dollars is clearly a formula, and not an amount, a variable or prose."""
     words = [word for word in _WORDS.findall(tex) if len(word) > 2 or tex[0].isdigit()]
-    if "\\" not in tex and (words and " " in tex or _FOREIGN.search(tex)):
+    if "\\" not in tex and ((words and " " in tex) or _FOREIGN.search(tex)):
         return False
     depth = 0
     for character in tex:
