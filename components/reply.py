@@ -67,6 +67,9 @@ class GrowingReply:
     """
 
     def __init__(self) -> None:
+        self.sent = 0
+        self._last = ""
+        self._open_blocks = 0
         self._start_over()
 
     def _start_over(self) -> None:
@@ -77,7 +80,10 @@ class GrowingReply:
         self._lines: dict[str, Line] = {}
 
     def html(self, text: str) -> str:
-        """The HTML of the text so far, without the last closing tags: so that it mostly grows at its end, too."""
+        """The HTML of the text so far, without the last closing tags: so that it mostly grows at its end, too.
+
+        `sent` is then the number of characters that a page has to be sent: Gradio sends what was appended, or it all.
+        """
         text = _normal(text)
         if not text.startswith(self._source):
             self._start_over()
@@ -88,9 +94,9 @@ class GrowingReply:
         drawn = self._draw(blocks, environment)
         self._finish(tail, blocks, drawn, environment)
         shown = [block.html for block in self._finished] + drawn[len(drawn) - self._open_blocks :]
-        return _CLOSING.sub("", _BETWEEN.join(shown))
-
-    _open_blocks = 0
+        last, self._last = self._last, _CLOSING.sub("", _BETWEEN.join(shown))
+        self.sent = len(self._last) - (len(last) if self._last.startswith(last) else 0)
+        return self._last
 
     def _draw(self, blocks: list[list[Token]], environment: Environment) -> list[str]:
         """Lines that are the same as last time are not parsed again: a list may be long before it ends."""

@@ -28,8 +28,9 @@ from transports.identity import Identity
 
 _YIELDS_PER_S = 20
 """To one page; fewer when more runs share the process."""
-_COST = 8
-"""A pause is at least so many times as long as the last drawing took: an unusual reply costs no more than others."""
+_COST, _CHARACTERS_PER_S = 8, 100_000
+"""A pause is at least so many times as long as the last drawing took, and so long that a page is sent no more than that:
+a reply of unusual form or length costs no more than others."""
 _PANEL_S = 0.12
 """Between two drawings of the panel in one phase: figures that change faster cannot be read."""
 
@@ -76,7 +77,7 @@ class Tail:
                     return  # a page that waits for its visitor holds no listener; it is followed again by the answer
                 # the first token is never made to wait; what follows is gathered
                 if run.state.first_token is not None and not run.ended:
-                    pause = last + max(self._pause(), _COST * cost) - time.monotonic()
+                    pause = last + max(self._pause(), _COST * cost, growing.sent / _CHARACTERS_PER_S) - time.monotonic()
                     await asyncio.sleep(max(0.0, pause))
                 last = time.monotonic()
 

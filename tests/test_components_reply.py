@@ -230,6 +230,14 @@ def test_a_definition_that_comes_late_makes_links_of_what_stands_before_it() -> 
     assert sum("https://e.org/docs" in one for one in drawn) > 10
 
 
+def test_it_says_how_much_a_page_has_to_be_sent() -> None:
+    growing = GrowingReply()
+    sizes = [
+        (growing.html(text), growing.sent)[1] for text in ("some", "some more", "some more **w", "some more **w**")
+    ]
+    assert sizes == [len("<p dir='auto'>some"), len(" more"), len(" **w"), len("<p dir='auto'>some more <strong>w")]
+
+
 def test_a_text_that_changes_before_its_end_is_drawn_anew() -> None:
     growing = GrowingReply()
     growing.html("thought\n\nmore\n\nand")
