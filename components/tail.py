@@ -29,7 +29,7 @@ from transports.identity import Identity
 _YIELDS_PER_S = 20
 """To one page; fewer when more runs share the process."""
 _COST, _CHARACTERS_PER_S = 8, 100_000
-"""A pause is at least so many times as long as the last drawing took, and so long that a page is sent no more than that:
+"""A pause is at least so many times as long as the last drawing took, and so that a page is sent no more than that:
 a reply of unusual form or length costs no more than others."""
 _PANEL_S = 0.12
 """Between two drawings of the panel in one phase: figures that change faster cannot be read."""
