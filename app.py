@@ -117,7 +117,7 @@ class App:
             state_session_capacity=2000,
             footer_links=[],
             theme=build_theme(),
-            css_paths=[WEB / "page.css"],
+            css_paths=[WEB / "page.css", WEB / "reply.css"],
             head=page_head(),
             favicon_path=WEB / "favicon.svg",
             app_kwargs={

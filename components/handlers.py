@@ -17,7 +17,6 @@ from components.endpoint import Endpoint
 from components.opening import Opening
 from components.panel import render_panel
 from components.render import (
-    meant_text,
     render_buttons,
     render_draft,
     render_frame,
@@ -78,9 +77,7 @@ class Handlers:
         text = data.value if isinstance(data.value, str) else _text_of(data.value)
         message = page.user_message(_index(data.index))
         beside = message.id if message else None
-        return await self._beside(
-            replace(self._wanted(*chosen), message=meant_text(text), instead_of=beside), page, request
-        )
+        return await self._beside(replace(self._wanted(*chosen), message=text, instead_of=beside), page, request)
 
     async def on_walk(self, page: PageState, request: gr.Request, data: gr.EventData) -> Updates:
         """Shows the branch that a message belongs to. -> as on_send"""

@@ -2,13 +2,13 @@
 one, where they stand in the Chatbot as HTML that Gradio sanitizes once more.
 """
 
-import html
 import json
 from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
 
+from components.elements import text_html
 from components.web import drawn_by
 from runs.events import JSON
 from runs.parts import Part
@@ -59,15 +59,10 @@ def parts_html(parts: Iterable[Part]) -> str:
 
 
 def _details(value: JSON) -> str:
-    blocks = "".join(f"<p>{_text(label)}</p><pre>{_text(text)}</pre>" for label, text in value["blocks"])
-    head = "".join(f"<{tag}>{_text(value[key] or '')}</{tag}>" for tag, key in _HEAD)
+    blocks = "".join(f"<p>{text_html(label)}</p><pre>{text_html(text)}</pre>" for label, text in value["blocks"])
+    head = "".join(f"<{tag}>{text_html(value[key] or '')}</{tag}>" for tag, key in _HEAD)
     failed = " class='failed'" if value["failed"] else ""
     return f"<details{failed}><summary>{head}</summary>{blocks}</details>"
 
 
 _HEAD = ("b", "title"), ("span", "hint"), ("small", "seconds")
-
-
-def _text(text: str) -> str:
-    """Text that stays text, and in one line: a blank one would end a block of HTML in Markdown."""
-    return html.escape(text).replace("\r", "").replace("\n", "&#10;")

@@ -4,14 +4,15 @@ Chatbot values are in the shape that goes over the wire, since their listeners r
 own conversion costs more the longer the conversation is.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from backends import Backend, Backends, Health, Key, Offer
+from components.elements import text_html
 from components.parts import parts_html
+from components.reply import GrowingReply, reply_html
 from components.session import PageState
 from memory.messages import Message
 from memory.modes import MODES
@@ -20,41 +21,9 @@ from runs.live import new_id
 
 Wire = dict[str, Any]
 
-_JOINER = "\u2060"
-"""Word joiner: no width; keeps what follows from being read as a tag, an entity or a link."""
-_CODE = re.compile(
-    r"(^[ >]{0,7}(?P<fence>`{3,}|~{3,}).*?(?:^[ >]{0,7}(?P=fence)|\Z)"
-    r"|(?<![\\`])(?P<ticks>`+)(?!`)[^\n]*?[^`\n](?P=ticks)(?!`))",
-    re.DOTALL | re.MULTILINE,
-)
-_TAG = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
-_IMAGE = re.compile(r"!(?=\[)")
-_SCRIPT_LINK = re.compile(r"\](?=\(\s*(?:javascript|vbscript|data):)", re.IGNORECASE)
 _FILTERED = 8
 """Models from which on the dropdown can be searched by typing."""
 _NOTED = {"interrupted": "Interrupted: the server went away while this was written"}
-
-
-def render_text(text: str) -> str:
-    """Markdown in which markup is text: tags, entities and script links are shown as they were typed, outside of code.
-
-    The Chatbot sanitizes too, but would drop them. Images become links: to draw one would tell its server.
-    """
-    shown, at = [], 0
-    for code in _CODE.finditer(text):
-        shown += [_plain(text[at : code.start()]), code.group()]
-        at = code.end()
-    return "".join([*shown, _plain(text[at:])])
-
-
-def _plain(text: str) -> str:
-    text = _TAG.sub(lambda m: m.group() + _JOINER, text)
-    return _SCRIPT_LINK.sub("]" + _JOINER, _IMAGE.sub("!" + _JOINER, text))
-
-
-def meant_text(text: str) -> str:
-    """What a person meant with a text that `render_text` had drawn and they edited."""
-    return text.replace(_JOINER, "")
 
 
 def _wire(role: str, *texts: str) -> Wire:
@@ -68,22 +37,23 @@ def render_messages(messages: Sequence[Message]) -> list[Wire]:
 
 
 def _wire_message(message: Message) -> Wire:
-    role = "user" if message.role == "user" else "assistant"
+    if message.role == "user":
+        return _wire("user", said_html(message.text))
     note = message.note or _NOTED.get(message.standing)
     texts = [parts_html(message.parts)] if message.parts else []
     if message.text or not (note or texts):
-        texts.append(render_text(message.text))
-    return _wire(role, *texts, *([f"*{_one_line(note)}*"] if note else []))
+        texts.append(reply_html(message.text))
+    return _wire("assistant", *texts, *([f"<p class='note'>{text_html(note)}</p>"] if note else []))
 
 
-def _one_line(text: str) -> str:
-    """A sentence that cannot break out of its emphasis."""
-    return re.sub(r"([\\`*_\[\]<>&])", r"\\\1", " ".join(text.split()))
+def said_html(text: str) -> str:
+    """A visitor's message exactly as typed: it is text, not Markdown. `web/reading.js` takes it back for editing."""
+    return f"<div class='said' dir='auto'>{text_html(text)}</div>"
 
 
-def render_live(text: str) -> list[Wire]:
+def render_live(text: str, growing: GrowingReply) -> list[Wire]:
     """The value of the live reply: one message, or none while there is no text."""
-    return [_wire("assistant", render_text(text))] if text else []
+    return [_wire("assistant", growing.html(text))] if text else []
 
 
 def render_backends(backends: Backends, visitor: str | None) -> list[tuple[str, str]]:
@@ -149,8 +119,8 @@ def render_frame(page: PageState) -> tuple[Wire, Wire, list[Wire]]:
 
 
 def render_turns(page: PageState) -> list[Wire]:
-    """What is offered below each drawn message, which has as many `rows` on the page as it has parts. `text` is what is
-    copied: the message as it was written, not as it is drawn.
+    """What is offered below each drawn message, which has as many `rows` on the page as it has parts, and the text that
+    its Copy button copies.
     """
     turns: list[Wire] = []
     asked: str | None = None
@@ -160,8 +130,8 @@ def render_turns(page: PageState) -> list[Wire]:
         turns.append(
             {
                 "id": message.id,
-                "text": message.text,
                 "rows": len(_wire_message(message)["content"]),
+                "text": message.text,
                 "run": message.run_id if reply else None,
                 "asked": asked if reply else None,
                 "versions": page.versions.get(message.id, []),

@@ -12,6 +12,7 @@ import gradio as gr
 
 from components.panel import render_panel
 from components.render import render_live
+from components.reply import GrowingReply
 from components.session import PageState
 from runs.replay import Player
 from runs.state import AgentState
@@ -43,9 +44,9 @@ class Replaying:
         if (player := page.player) is None:
             yield gr.skip(), gr.skip()
             return
-        turn, drawn = player.turn, None
+        turn, drawn, growing = player.turn, None, GrowingReply()
         while True:
-            live, panel, drawn = _frame(player, drawn)
+            live, panel, drawn = _frame(player, drawn, growing)
             yield live, panel
             if not panel["replay"]["playing"]:
                 return
@@ -58,10 +59,10 @@ class Replaying:
 
 def render_replay(player: Player) -> Updates:
     """What the page shows of the moment that the replay is at. -> live, panel"""
-    return _frame(player, None)[:2]
+    return _frame(player, None, GrowingReply())[:2]
 
 
-def _frame(player: Player, before: AgentState | None) -> tuple[Any, Any, AgentState]:
+def _frame(player: Player, before: AgentState | None, growing: GrowingReply) -> tuple[Any, Any, AgentState]:
     """As `render_replay`, and the state: the next frame leaves out what has been drawn `before`."""
     moment, length = player.moment_s, player.replay.length_s
     state, text = player.replay.at(moment)
@@ -72,7 +73,7 @@ def _frame(player: Player, before: AgentState | None) -> tuple[Any, Any, AgentSt
         panel.setdefault("context", None)
     playing = player.playing and moment < length
     told = {"at_s": round(moment, 2), "length_s": round(length, 2), "speed": player.speed, "playing": playing}
-    return render_live(text), panel | {"replay": told}, state
+    return render_live(text, growing), panel | {"replay": told}, state
 
 
 def _number(value: Any, otherwise: float) -> float:

@@ -16,6 +16,7 @@ import gradio as gr
 from components.drawing import draw, ended_reply
 from components.panel import render_panel
 from components.render import render_buttons, render_live, render_messages, render_turns
+from components.reply import GrowingReply
 from components.session import PageState
 from components.web import warn
 from memory.store import Store
@@ -27,6 +28,9 @@ from transports.identity import Identity
 
 _YIELDS_PER_S = 20
 """To one page; fewer when more runs share the process."""
+_COST, _CHARACTERS_PER_S = 8, 100_000
+"""A pause is at least so many times as long as the last drawing took, and so that a page is sent no more than that:
+a reply of unusual form or length costs no more than others."""
 _PANEL_S = 0.12
 """Between two drawings of the panel in one phase: figures that change faster cannot be read."""
 
@@ -48,6 +52,7 @@ class Tail:
             return
         phase: events.Phase | None = None
         last, drawn, owed = 0.0, 0.0, False
+        growing = GrowingReply()
 
         def wake_s() -> float:
             """Nothing that the panel has not drawn waits for something else to come."""
@@ -64,12 +69,15 @@ class Tail:
                 if run.ended or fresh_context or run.state.phase != phase or time.monotonic() - drawn >= _PANEL_S:
                     panel = render_panel(run.state, whole=fresh_context or not drawn)
                     drawn, phase, owed = time.monotonic(), run.state.phase, False
-                yield render_live(run.text), panel
+                begun = time.monotonic()
+                live = render_live(run.text, growing)
+                cost = time.monotonic() - begun
+                yield live, panel
                 if run.calls.asleep and run.state.phase == "approval" and not run.ended:
                     return  # a page that waits for its visitor holds no listener; it is followed again by the answer
                 # the first token is never made to wait; what follows is gathered
                 if run.state.first_token is not None and not run.ended:
-                    pause = last + self._pause() - time.monotonic()
+                    pause = last + max(self._pause(), _COST * cost, growing.sent / _CHARACTERS_PER_S) - time.monotonic()
                     await asyncio.sleep(max(0.0, pause))
                 last = time.monotonic()
 

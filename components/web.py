@@ -1,9 +1,11 @@
 """The files of `web/`, which the browser loads as they are, and the components that they draw."""
 
 import html
+import json
 from pathlib import Path
 from typing import Any
 
+import gradio
 import gradio as gr
 
 WEB = Path(__file__).parent.parent / "web"
@@ -44,9 +46,39 @@ def warn(message: str) -> None:
 
 
 def page_head() -> str:
-    """What goes into the page's head: behaviour that no component has. It runs before any component is there."""
-    scripts = ((WEB / name).read_text() for name in ("prompt.js", "page.js"))
-    return "".join(f"<script type='module'>{script}</script>" for script in scripts)
+    """What goes into the page's head: behaviour that no component has. It runs before any component is there, and each
+    script has names of its own.
+    """
+    assets = f"const ASSETS = {json.dumps(_assets())};\n"
+    scripts = "".join(f"<script type='module'>{(WEB / f'{name}.js').read_text()}</script>" for name in _SCRIPTS)
+    print_style = (
+        f"<style media='print'>{(WEB / 'print.css').read_text()}</style>"  # Gradio would scope it to its own part
+    )
+    return f"<script type='module'>{assets}{(WEB / 'typeset.js').read_text()}</script>{scripts}{print_style}"
+
+
+_SCRIPTS = "prompt", "page", "editing", "copying", "selection", "printing"
+
+
+def _assets() -> dict[str, Any]:
+    """The addresses of what Gradio ships to draw formulas, code and diagrams. The names end with hashes."""
+    folder = Path(gradio.__file__).parent / "templates/frontend/assets"
+
+    def address(pattern: str) -> str:
+        (found,) = folder.glob(pattern)
+        return f"assets/{found.name}"
+
+    languages = {
+        file.stem.removeprefix("prism-")[: -len("-????????")]: f"assets/{file.name}"
+        for file in folder.glob("prism-*-????????.js")
+    }
+    return {
+        "katex": address("katex-????????.js"),
+        "style": address("katex-????????.css"),
+        "mermaid": address("mermaid.core-????????.js"),
+        "prism": address("prism-????????.js"),
+        "languages": languages,
+    }
 
 
 def first_script() -> str:

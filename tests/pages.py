@@ -1,5 +1,7 @@
 """A page without a browser: its callbacks, called and iterated as Gradio would, with a stand-in for its request."""
 
+import html
+import re
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +14,17 @@ from backends import OPTIONS
 from components.handlers import Handlers
 from components.session import PageState
 from transports.identity import COOKIE, Identity
+
+
+def shown_text(markup: str) -> str:
+    """The text of a drawn message."""
+    return html.unescape(re.sub(r"<[^>]*>", "", markup.replace("<br>", "\n")))
+
+
+def words(text: str) -> str:
+    """A text without the marks of Markdown, which go once they are closed."""
+    return re.sub(r"[\W_]+", "", text)
+
 
 PARAMETERS = (4, 2000, 200, 3)
 """What the fields of the memory modes' parameters hold."""
@@ -61,9 +74,9 @@ class Page:
 
     @property
     def texts(self) -> list[str]:
-        """The drawn messages, without the parts that stand before a reply."""
+        """The texts of the drawn messages, without the parts that stand before a reply."""
         drawn = ([part["text"] for part in m["content"]] for m in self.chat)
-        return [next(text for text in texts if not text.startswith("<div class='parts'>")) for texts in drawn]
+        return [shown_text(next(t for t in texts if not t.startswith("<div class='parts'>"))) for texts in drawn]
 
     def takes(self, updates: tuple[Any, ...]) -> None:
         self.state, draft, self.chat = updates[:3]
@@ -93,7 +106,7 @@ class Page:
         async with aclosing(self.handlers.tail.follow(self.state, self.request)) as updates:  # type: ignore[type-var]
             async for live, panel in updates:
                 if isinstance(panel, dict) and "phase" in panel:
-                    self.lives.append(live[0]["content"][0]["text"] if live else "")
+                    self.lives.append(shown_text(live[0]["content"][0]["text"]) if live else "")
                     self.panels.append(panel)
         updates = await self.handlers.tail.finish(self.state, self.request)
         if updates[0] != gr.skip():

@@ -119,9 +119,13 @@ addEventListener('online', sayHere);
 document.addEventListener('visibilitychange', sayHere);
 addEventListener('pageshow', sayHere); // it may have been kept while another page was shown
 
-// The Chatbot would have the parts' markup read aloud.
+// The Chatbot would have the HTML of its messages read aloud instead of their texts.
 function name(chat) {
-  const look = () => { for (const node of chat.querySelectorAll("[aria-label*='<details']")) node.ariaLabel = 'Thinking and tool calls'; };
+  const look = () => {
+    for (const node of chat.querySelectorAll("[data-testid][aria-label*='<']")) {
+      if (node.ariaLabel.includes('<details')) node.ariaLabel = 'Thinking and tool calls'; else node.removeAttribute('aria-label');
+    }
+  };
   new MutationObserver(look).observe(chat, { childList: true, subtree: true, attributes: true, attributeFilter: ['aria-label'] });
 }
 
@@ -130,7 +134,7 @@ const begin = new MutationObserver(() => {
   if (!column || !chat) return;
   begin.disconnect();
   follow(column);
-  name(chat);
+  name(column);
 });
 begin.observe(document.documentElement, { childList: true, subtree: true });
 

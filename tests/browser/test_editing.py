@@ -39,7 +39,7 @@ def test_edit_asks_in_other_words_and_drops_what_came_after(scripted: Chat) -> N
     scripted.page.get_by_label("Submit").click()
     scripted.page.wait_for_selector("#stop", state="visible")
     scripted.wait_end()
-    assert [t.replace("\u2060", "") for t in scripted.texts("user")] == ["<b>other</b> & words"]
+    assert scripted.texts("user") == ["<b>other</b> & words"]
     assert len(scripted.texts("bot")) == 1
 
 

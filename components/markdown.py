@@ -1,0 +1,126 @@
+"""The one Markdown parser of the page: CommonMark with tables, `~~strikethrough~~`, bare links and formulas.
+
+HTML and character entities are text. `components/elements.py` makes elements of the tokens.
+"""
+
+import re
+from typing import Any
+
+from linkify_it import LinkifyIt
+from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock, blockquote, list_block, reference
+from markdown_it.rules_inline import StateInline, image, link
+from markdown_it.token import Token
+
+from components.formulas import formulas_plugin
+
+Environment = dict[str, Any]
+"""What a text's blocks share, in the parser's own form: `references` holds the link definitions by label."""
+
+_DEEPEST = 40
+"""Levels of nested lists and quotes; deeper markers are text. Beyond its own limit the parser would drop the text."""
+_SCHEMES = {"http", "https", "mailto", "tel", "ftp", "xmpp", "irc", "sms"}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_LONGEST_WWW = 2000
+_BRACKETS, _FAILED = 200, -10
+"""Brackets of a text that may open nothing; the key of their number in the parser's cache, whose own are positions."""
+_IGNORED = re.compile(r"[\x00-\x20\x7f-\x9f]")
+
+
+def is_safe_link(url: str) -> bool:
+    """Whether a link may lead there: a relative address or a scheme that only opens something.
+
+    Browsers ignore control characters within a scheme (URL Standard, "basic URL parser"), and so does this.
+    """
+    scheme = _SCHEME.match(_IGNORED.sub("", url))
+    return scheme is None or scheme[1].lower() in _SCHEMES
+
+
+class _Links(LinkifyIt):  # type: ignore[misc]
+    """Bare addresses that are links, as in GitHub's Markdown: with `http:`, `https:`, `ftp:` or `www.`, and e-mail."""
+
+    def __init__(self) -> None:
+        www = {"validate": self._www, "normalize": self._with_scheme}
+        options = {"fuzzy_link": False, "fuzzy_email": True, "fuzzy_ip": False}
+        super().__init__(schemas={"//": None, "www.": www}, options=options)
+
+    def _www(self, text: str, at: int) -> int:
+        """The length of what follows `www.`: what may follow `http://www.`."""
+        length: int = self._validate_http("//www." + text[at : at + _LONGEST_WWW], 0)
+        return max(0, length - len("//www."))
+
+    def _with_scheme(self, match: Any) -> None:
+        match.url = "http://" + match.url
+
+
+def _build() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"maxNesting": 100, "linkify": True})
+    parser.enable(["table", "strikethrough", "linkify"])
+    parser.disable(["html_block", "html_inline", "entity"])
+    parser.linkify = _Links()
+    parser.validateLink = is_safe_link  # type: ignore[method-assign]
+    every = ["paragraph", "reference", "blockquote", "list"]
+    parser.block.ruler.at("blockquote", _shallow(blockquote), {"alt": every})
+    parser.block.ruler.at("list", _shallow(list_block), {"alt": every[:-1]})
+    parser.block.ruler.at("reference", _definition, {"alt": []})
+    parser.inline.ruler.at("link", _bounded(link))
+    parser.inline.ruler.at("image", _bounded(image))
+    formulas_plugin(parser)
+    return parser
+
+
+def _shallow(rule: Any) -> Any:
+    def bounded(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+        return state.level < _DEEPEST and bool(rule(state, start, end, silent))
+
+    return bounded
+
+
+def _bounded(rule: Any) -> Any:
+    """Each bracket that opens nothing is looked for to the text's end: after many of them, the next ones are text."""
+
+    def bounded(state: StateInline, silent: bool) -> bool:
+        failed = state.cache.get(_FAILED, 0)
+        if failed >= _BRACKETS or state.src[state.pos] not in "![":
+            return False
+        if rule(state, silent):
+            return True
+        state.cache[_FAILED] = failed + 1
+        return False
+
+    return bounded
+
+
+def _definition(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """A link definition in one line. It works and is shown as text, too: what looks like one may be meant as text."""
+    last, state.lineMax = state.lineMax, start + 1
+    try:
+        if not reference(state, start, end, silent):
+            return False
+    finally:
+        state.lineMax = last
+    source = state.getLines(start, start + 1, state.blkIndent, False).strip()
+    before = state.tokens[-1] if state.tokens else None
+    if before and before.type == "definition" and before.map and before.map[1] == start:
+        before.content, before.map = f"{before.content}\n{source}", [before.map[0], start + 1]
+    else:
+        token = state.push("definition", "p", 0)
+        token.content, token.map = source, [start, start + 1]
+    return True
+
+
+_PARSER = _build()
+
+
+def parse_blocks(text: str, environment: Environment) -> list[Token]:
+    """The block tokens of a text with line ends of `\\n`; inline tokens hold their source alone.
+
+    `environment["references"]` may hold link definitions, and gets those of the text.
+    """
+    return _PARSER.block.parse(text, _PARSER, environment, []) or []
+
+
+def parse_inline(source: str, environment: Environment) -> list[Token]:
+    """The tokens of an inline token's source."""
+    (token,) = _PARSER.parseInline(source, environment)
+    return token.children or []

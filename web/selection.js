@@ -1,0 +1,71 @@
+// A selection in a reply stays while the reply grows and after it has moved into the conversation: it is kept as places in
+// the texts of messages, and made again when the elements that it was in have been replaced.
+const MESSAGE = ':is(#chat, #live-reply) [data-testid]';
+let kept = null;
+
+const closest = (node) => (node.nodeType === 1 ? node : node.parentElement)?.closest(MESSAGE) ?? null;
+
+function place(node, offset) {
+  const box = closest(node);
+  if (!box) return null;
+  const before = document.createRange();
+  before.selectNodeContents(box);
+  before.setEnd(node, offset);
+  return { box, live: Boolean(box.closest('#live-reply')), index: [...document.querySelectorAll(MESSAGE)].indexOf(box), at: before.toString().length };
+}
+
+function read() {
+  const selection = getSelection();
+  if (!selection.rangeCount || selection.isCollapsed) return null;
+  const anchor = place(selection.anchorNode, selection.anchorOffset), focus = place(selection.focusNode, selection.focusOffset);
+  return anchor && focus ? { anchor, focus, text: selection.getRangeAt(0).toString() } : null;
+}
+
+// The message that a place is in now: the live reply's becomes the conversation's last one that is long enough.
+function messageOf(one, length) {
+  if (one.box.isConnected) return one.box;
+  const all = [...document.querySelectorAll(MESSAGE)];
+  if (!one.live) return all[one.index] ?? null;
+  const live = document.querySelector('#live-reply [data-testid=bot]');
+  return live ?? all.reverse().find((box) => box.dataset.testid === 'bot' && !box.querySelector('.parts, .note') && box.textContent.length >= length) ?? null;
+}
+
+function point(box, at) {
+  const walker = document.createTreeWalker(box, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(), left = at; node; node = walker.nextNode()) {
+    if (left <= node.data.length) return [node, left];
+    left -= node.data.length;
+  }
+  return null;
+}
+
+// Where the text before a place has changed, as when a word becomes bold, the selected text is looked for near by.
+function shift(box, { anchor, focus, text }) {
+  const start = Math.min(anchor.at, focus.at), content = box.textContent;
+  if (content.startsWith(text, start)) return 0;
+  const found = content.indexOf(text, Math.max(0, start - 100));
+  return found < 0 ? null : found - start;
+}
+
+function restore() {
+  const now = read();
+  if (now && now.anchor.box === kept.anchor.box && now.text === kept.text) return;
+  const length = Math.max(kept.anchor.at, kept.focus.at);
+  const [from, to] = [kept.anchor, kept.focus].map((one) => messageOf(one, length));
+  if (!from || !to) return;
+  const moved = from === to ? shift(from, kept) : 0;
+  if (moved === null) return;
+  const start = point(from, kept.anchor.at + moved), end = point(to, kept.focus.at + moved);
+  if (start && end) getSelection().setBaseAndExtent(...start, ...end);
+}
+
+document.addEventListener('selectionchange', () => {
+  const now = read();
+  if (now) kept = now;
+  else if (kept && kept.anchor.box.isConnected && kept.focus.box.isConnected) kept = null; // the reader let go of it
+});
+document.addEventListener('pointerdown', () => { kept = null; }, true);
+
+new MutationObserver((changes) => {
+  if (kept && changes.some(({ target }) => target.nodeType === 1 && target.closest('#chat, #live-reply'))) restore();
+}).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
