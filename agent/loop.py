@@ -142,14 +142,16 @@ def _named(response: "ModelResponse[Any]", calls: Calls, tags: Tags) -> "ModelRe
         if not isinstance(message, AIMessage):
             continue
         if isinstance(message.content, str):
-            text = without_thinking(whole(message.content), tags)
+            apart = bool(message.additional_kwargs.get("reasoning_content"))  # then the text has none
+            known = replace(tags, opened=tags.opened and not apart, apart=apart)
+            text = without_thinking(whole(message.content), known)
             result[place] = message = message.model_copy(update={"content": text})
         if not (message.tool_calls or message.invalid_tool_calls):
             continue
-        known, asked = set[str](), list[dict[str, Any]]()
+        taken, asked = set[str](), list[dict[str, Any]]()
         for call in (*message.tool_calls, *message.invalid_tool_calls):
-            call_id = call["id"] if call["id"] and call["id"] not in known else f"call_{uuid4().hex}"
-            known.add(call_id)
+            call_id = call["id"] if call["id"] and call["id"] not in taken else f"call_{uuid4().hex}"
+            taken.add(call_id)
             args = call["args"] if isinstance(call["args"], dict) else {}
             if call["type"] == "invalid_tool_call":
                 calls.unreadable.add(call_id)
