@@ -156,7 +156,9 @@ def _named(response: "ModelResponse[Any]", calls: Calls, ids: set[str], tags: Ta
         if not isinstance(message, AIMessage):
             continue
         if isinstance(message.content, str):
-            text = without_thinking(whole(message.content), tags)
+            apart = bool(message.additional_kwargs.get("reasoning_content"))  # then the text has none
+            known = replace(tags, opened=tags.opened and not apart, apart=apart)
+            text = without_thinking(whole(message.content), known)
             result[place] = message = message.model_copy(update={"content": text})
         if not (message.tool_calls or message.invalid_tool_calls):
             continue

@@ -138,7 +138,7 @@ def ends_thinking(before: str) -> bool:
         return False
     if line[-1:].isspace():
         return not line.strip() or bool(_SENTENCE.search(line))
-    return line[-1:] not in _QUOTING or not line
+    return line[-1:] not in _QUOTING
 
 
 def rest(tags: Tags, *, whole: bool = False) -> tuple[str, str, Tags]:

@@ -32,7 +32,7 @@ base_url = "{url}"
 model = "test-model"
 timeout = 20
 """
-NAMES = ("Thinks", "Ends", "Calls", "Writes")
+NAMES = ("Thinks", "Ends", "Calls", "Writes", "Example")
 """One entry for each test: what a backend has learned of its server stays with it."""
 
 
@@ -120,3 +120,21 @@ def test_characters_are_whole_on_the_page(provider: OpenAIServer, chat: Chat) ->
     chat.wait_end()
     assert "Hi 😀!" in chat.reply()
     assert "\ufffd" not in chat.reply()
+
+
+def test_the_example_of_client_js_takes_the_thinking_back(
+    provider: OpenAIServer, remote_app: RunningApp, browser: Browser
+) -> None:
+    provider.answers = [CLOSED]
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(remote_app.url + "example")
+    page.wait_for_selector("#backend:enabled")
+    page.select_option("#backend", "Example")
+    page.fill("#prompt", "2+2?")
+    page.press("#prompt", "Enter")
+    page.locator("#talk p.text", has_text=THOUGHT).wait_for()
+    page.locator("#talk p.text", has_text="It is **4**.").wait_for()
+    assert page.locator("#talk p.text").all_text_contents() == ["It is **4**."]
+    assert page.locator("#talk pre[data-kind=reasoning]").all_text_contents() == [f"{THOUGHT}\n"]
+    context.close()
