@@ -38,7 +38,8 @@ _ALIKE = str.maketrans(
     }
 )
 """Letters that do not decompose, and Arabic letters that are written one for the other."""
-_DIGIT = regex.compile(r"[\p{Nd}--[0-9]]", regex.V1)
+_DIGIT = re.compile(r"[^\D0-9]")
+"""Of the standard library: `regex` may know digits of a later Unicode than `unicodedata`."""
 _BLANKS = re.compile(r"\s\s+|[^\S ]")
 _SPECIAL = re.compile(r"[!-~]?[^\x00-\x7f]+")
 """What is not ASCII, with the character before it, which it may combine with. All else is only made small."""
@@ -59,7 +60,7 @@ def _fold_special(text: str) -> str:
     plain = _DROPPED.sub("", _MOST_MARKS.sub(r"\1", text))
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", plain).casefold())
     plain = _ACCENTS.sub(r"\1\2\3", _DROPPED.sub("", plain)).translate(_ALIKE)
-    return str(_DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), unicodedata.normalize("NFC", plain)))
+    return _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), unicodedata.normalize("NFC", plain))
 
 
 _fold_short = lru_cache(20_000)(_fold_special)

@@ -43,6 +43,7 @@ def test_what_is_marked_is_whole_characters_of_the_original(text: str, word: str
 @given(st.text())
 @example("\u0345")
 @example("\ud800")
+@example("\U00010d40\U0001ccf0\U00016130\u0660")  # digits, some of them new
 @example("\u1e9e\u0130\ufb01\u0f73\u0344")
 def test_a_folded_text_stays_as_it_is_in_every_normal_form(text: str) -> None:
     assert fold(fold(text)) == fold(text)

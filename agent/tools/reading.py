@@ -98,7 +98,7 @@ def text_rows(kind: str, texts: Iterable[str]) -> Iterator[Row]:
 
 
 def _decoded(name: str, data: bytes) -> tuple[str, str]:
-    """Decodes a text file; returns text and encoding. Raises ChatError for other files and unclear encodings."""
+    """Returns a file's text and its encoding. Raises ChatError for what is no text, or not clearly encoded."""
     try:
         text, encoding = decode(data)
     except UnknownEncodingError:

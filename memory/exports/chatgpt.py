@@ -15,7 +15,7 @@ from memory.exports.conversation import FoundConversation, FoundMessage, FoundPa
 
 _HIDDEN = "user_editable_context", "model_editable_context", "reasoning_recap"
 """Kinds of content that hold settings, or a line such as "Thought for 5 seconds"."""
-_CITATION = re.compile("\ue200[^\ue201]{0,2000}\ue201")
+_CITATION = re.compile("\ue200[^\ue200\ue201]{0,2000}\ue201")
 """A reference as ChatGPT's page draws it; `metadata.content_references` has its text."""
 
 
