@@ -13,50 +13,50 @@ _UNTIL_S = 20.0
 
 
 @pytest.fixture
-def server(scripted_app: RunningApp) -> RunningApp:
+def app(scripted_app: RunningApp) -> RunningApp:
     return scripted_app
 
 
-def connections(server: RunningApp) -> int:
-    """Open TCP connections to the server."""
-    found = psutil.Process(server.process.pid).net_connections("tcp")
-    return sum(1 for one in found if one.status == psutil.CONN_ESTABLISHED and one.laddr.port == server.port)
+def connections(app: RunningApp) -> int:
+    """Open TCP connections to the app."""
+    found = psutil.Process(app.process.pid).net_connections("tcp")
+    return sum(1 for one in found if one.status == psutil.CONN_ESTABLISHED and one.laddr.port == app.port)
 
 
-def settle(server: RunningApp, chat: Chat, most: int) -> int:
+def settle(app: RunningApp, chat: Chat, most: int) -> int:
     """Waits until no more than `most` connections are open; returns how many are."""
     deadline = time.monotonic() + _UNTIL_S
-    while (found := connections(server)) > most and time.monotonic() < deadline:
+    while (found := connections(app)) > most and time.monotonic() < deadline:
         chat.page.wait_for_timeout(100)
     return found
 
 
-def test_idle_pages_hold_no_connection(server: RunningApp, new_chat: Callable[..., Chat]) -> None:
-    first = new_chat(server.url)
-    second = new_chat(server.url, first)
+def test_idle_pages_hold_no_connection(app: RunningApp, new_chat: Callable[..., Chat]) -> None:
+    first = new_chat(app.url)
+    second = new_chat(app.url, first)
     first.send("hello")
     first.wait_end()
-    assert settle(server, second, 0) == 0
+    assert settle(app, second, 0) == 0
     for _ in range(20):
         second.page.wait_for_timeout(100)
-        assert connections(server) == 0
+        assert connections(app) == 0
     second.send("hello")
     second.wait_end()
 
 
-def test_streaming_page_holds_one_connection(server: RunningApp, new_chat: Callable[..., Chat]) -> None:
-    chat = new_chat(server.url)
+def test_streaming_page_holds_one_connection(app: RunningApp, new_chat: Callable[..., Chat]) -> None:
+    chat = new_chat(app.url)
     chat.send("endless")
     chat.wait_token()
-    assert settle(server, chat, 1) == 1
+    assert settle(app, chat, 1) == 1
     for _ in range(20):
         chat.page.wait_for_timeout(100)
-        assert connections(server) == 1
+        assert connections(app) == 1
     chat.stop()
 
 
-def test_twelve_tabs_of_which_four_stream_all_work(server: RunningApp, new_chat: Callable[..., Chat]) -> None:
-    chats = [first := new_chat(server.url), *(new_chat(server.url, first) for _ in range(11))]
+def test_twelve_tabs_of_which_four_stream_all_work(app: RunningApp, new_chat: Callable[..., Chat]) -> None:
+    chats = [first := new_chat(app.url), *(new_chat(app.url, first) for _ in range(11))]
     streaming, idle = chats[:4], chats[4:]
     for chat in streaming:
         chat.send("endless")
@@ -67,7 +67,7 @@ def test_twelve_tabs_of_which_four_stream_all_work(server: RunningApp, new_chat:
         chat.wait_end()
     idle[0].page.reload()
     idle[0].page.wait_for_selector("#chat [data-testid=bot]")
-    new_chat(server.url, first).send("hello")
+    new_chat(app.url, first).send("hello")
     for chat in streaming:
         length = len(chat.live())
         chat.page.wait_for_function(f"document.querySelector('#live-reply').textContent.length > {length + 20}")
