@@ -87,7 +87,7 @@ async def test_a_model_of_another_backend_is_refused_and_the_message_kept(page: 
     page.tuning = chosen("second")
     with pytest.warns(UserWarning, match="Not sent. More offers no model 'second'; it offers "):
         await page.begin("Hi", backend="More")
-    assert page.prompt == gr.skip()
+    assert page.prompt == "Hi"
     await page.send("Hi", backend="Script")
     assert asked_for_replies(server) == []
     assert page.state.drawn[-1].text, "a backend with one model takes a message that still names another's"

@@ -81,7 +81,7 @@ class Visitor:
         """The page and all its first events; returns what they said."""
         await self.ask("GET", "/")
         config = (await self.ask("GET", "/config")).json()
-        loads = [one["id"] for one in config["dependencies"] if "load" in str(one["targets"])]
+        loads = [one["id"] for one in config["dependencies"] if "load" in str(one["targets"]) and one["backend_fn"]]
         session, said = f"s{time.monotonic_ns()}", ""
         for load in loads:
             body = {"data": [], "fn_index": load, "session_hash": session, "trigger_id": None, "event_data": None}
