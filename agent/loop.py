@@ -20,7 +20,8 @@ from agent.given import Given
 from agent.translate import CONTEXT, Notes, translate
 from backends import Backend
 from runs.calls import Calls
-from runs.events import Event
+from runs.contexts import abbreviate
+from runs.events import Context, Event
 
 if TYPE_CHECKING:  # langchain.agents costs two seconds of CPU: imported with the first turn, or warmed up before
     from langchain.agents.middleware import ModelRequest, ModelResponse
@@ -89,6 +90,7 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit, calls: Calls, pl
         """Before each call: a command goes first; what the model is given is fitted, told, and refused if too long."""
 
         asked = 0
+        told: Context | None = None
 
         async def awrap_model_call(
             self,
@@ -103,10 +105,11 @@ def _model_middleware(backend: Backend, given: Given, kit: Kit, calls: Calls, pl
             messages = await _fitted(backend, given, request.messages)
             if kit.command:
                 messages = folded(messages, kit.command)
-            told = await context_of(backend, given, messages)
-            await adispatch_custom_event(CONTEXT, told)
-            if told["tokens"] > given.room:
-                raise too_long(backend, given, told)
+            context = await context_of(backend, given, messages)
+            await adispatch_custom_event(CONTEXT, abbreviate(context, self.told))
+            self.told = context
+            if context.tokens > given.room:
+                raise too_long(backend, given, context)
             offered = [one for one in request.tools if getattr(one, "name", None) not in kit.hidden]
             tools = offered if backend.chooses_tools else []
             async with place():
@@ -145,7 +148,7 @@ async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage
     fresh = [m for m in messages if m.id not in known]
     if not fresh:
         return list(messages)
-    spent = (await context_of(backend, given, [m for m in messages if m not in fresh]))["tokens"]
+    spent = (await context_of(backend, given, [m for m in messages if m not in fresh])).tokens
     readings = await backend.read([m.text for m in fresh], given.key)
     share = max(_LEAST, (given.room - spent) // len(fresh) - 2 * backend.template.user)
     share = min(share, backend.result_tokens or share)

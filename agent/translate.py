@@ -19,7 +19,7 @@ from runs import events
 from runs.events import Event
 
 CONTEXT = "glassbox_context"
-"""Name of the custom event that carries a `Context`'s fields."""
+"""Name of the custom event that carries a `Context`."""
 
 _MOST = 8 * 1024
 
@@ -91,7 +91,6 @@ def _parent(raw: Mapping[str, Any]) -> str | None:
 
 
 _CUSTOM: dict[str, Callable[..., Event]] = {
-    CONTEXT: events.Context,
     TOOL_OUTPUT: events.ToolOutput,
     TOOL_END: events.ToolEnd,
     APPROVAL: events.Approval,
@@ -105,6 +104,8 @@ def _custom(raw: Mapping[str, Any], data: Any) -> list[Event]:
         return [events.ToolStart(**data, parent_id=raw["run_id"])]  # a custom event has the id of what it was told in
     if name in _CUSTOM:
         return [_CUSTOM[name](**data)]
+    if name == CONTEXT:
+        return [data]
     if name == PROGRESS:
         share = data["read"] / max(1, data["total"])
         return [events.Status("waiting", f"Reading your prompt, {share:.0%}")] if share < 1 else []

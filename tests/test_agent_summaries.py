@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from backends.openai import OpenAIBackend
 from memory.messages import Tuning
 from memory.modes import MODES
 from memory.store import Store
+from runs import events
+from runs.contexts import complete
 from runs.live import LiveRun
 from runs.registry import Runs
 from settings import BackendSettings, LimitSettings, MemorySettings, Settings, ToolSettings
@@ -71,6 +74,12 @@ async def quiet(turns: Turns) -> None:
 
 def asked(server: OpenAIServer, *, summaries: bool) -> list[list[dict[str, Any]]]:
     return [r.body["messages"] for r in server.requests if r.method == "POST" and notes(r) is summaries]
+
+
+def contexts_of(run: LiveRun) -> list[events.Context]:
+    """The run's contexts, complete."""
+    logged = [e.event for e in run.log.entries if isinstance(e.event, events.Context)]
+    return list(accumulate(logged, lambda before, one: complete(one, before)))
 
 
 def context(run: LiveRun) -> Any:
@@ -228,7 +237,7 @@ async def test_what_is_told_is_what_the_provider_receives(server: OpenAIServer, 
             run = await ended(turns, Ask(message, "anna", run and run.conversation_id, memory=mode))
             await quiet(turns)
         assert run
-    told = [e.event for e in run.log.entries if e.type == "context"]
+    told = contexts_of(run)
     received = asked(server, summaries=False)[-2:]
     assert len(told) == 2
     for one, sent in zip(told, received, strict=True):

@@ -126,7 +126,7 @@ async def counts_are_right(backend: LocalBackend, talk: Sequence[BaseMessage]) -
     assert isinstance(reply, AIMessage)
     assert reply.usage_metadata
     context = await context_of(backend, Given(inert, [], 4000, "full"), inert)
-    assert context["tokens"] == reply.usage_metadata["input_tokens"]
+    assert context.tokens == reply.usage_metadata["input_tokens"]
 
 
 STRICT = (
