@@ -129,7 +129,7 @@ class App:
             },
         )
         self.url = local_url
-        bound_patience(self.demo.server)
+        bound_patience(self.demo.server, s.limits.body_bytes)
         take_over("uvicorn")
 
     def share(self) -> None:

@@ -286,6 +286,10 @@ class LimitSettings(_Section):
 
     message_characters: Annotated[int, Field(ge=1)] = 32_000
     reply_tokens: Annotated[int, Field(ge=1)] = 1024
+    summary_calls: Annotated[int, Field(ge=1, le=100)] = 4
+    """Memory mode `summary`: model calls after one turn."""
+    summary_input_tokens: Annotated[int, Field(ge=500)] = 20_000
+    """Memory mode `summary`: tokens that these calls read together."""
     run_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
     stall_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     abandoned_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0

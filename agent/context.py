@@ -1,9 +1,9 @@
-"""What a model call is given, as the `context` event tells it: each message with its tokens and its part in it."""
+"""The `context` event of a model call: each message that the model is given, with its tokens and its part."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
@@ -15,14 +15,14 @@ from backends import Backend
 from backends.openai_request import REASONING
 from memory.text import whole
 from runs.errors import ChatError
-from runs.events import JSON
+from runs.events import JSON, Context
 
 if TYPE_CHECKING:
     from agent.given import Given
 
 
-async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMessage]) -> JSON:
-    """The fields of a `Context` event, for these messages of a turn."""
+async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMessage]) -> Context:
+    """The context of a call with these messages of a turn, complete."""
     beside = [_beside(message) for message in messages]
     asked = [json.dumps(made, ensure_ascii=False) for fields in beside for made in fields.values()]
     readings = await backend.read([m.text for m in messages] + asked, given.key)
@@ -41,16 +41,16 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
         parts["summary"], parts["system"] = given.summary_tokens, parts["summary"] - given.summary_tokens
     parts["system"] += backend.template.once(prompted=bool(told) and told[0]["role"] == "system")
     parts["tools"] += sum(tool["tokens"] for tool in given.tools)
-    return {
-        "messages": told,
-        "left_out": given.left_out,
-        "tokens": parts.total(),
-        "limit": given.room,
-        "estimated": bool(given.tools) or any(reading.guessed for reading in readings),
-        "parts": {part: parts[part] for part in PARTS if parts[part]},
-        "note": " ".join(filter(None, (given.note, backend.context_note))) or None,
-        "tools": list(given.tools) or None,
-    }
+    return Context(
+        told,
+        given.left_out,
+        tokens=parts.total(),
+        limit=given.room,
+        estimated=bool(given.tools) or any(reading.guessed for reading in readings),
+        parts={part: parts[part] for part in PARTS if parts[part]},
+        note=" ".join(filter(None, (given.note, backend.context_note))) or None,
+        tools=list(given.tools) or None,
+    )
 
 
 PARTS = ("system", "summary", "recalled", "recent", "message", "tools")
@@ -69,15 +69,15 @@ async def offered(backend: Backend, tools: Sequence[BaseTool]) -> list[JSON]:
     ]
 
 
-def too_long(backend: Backend, given: "Given", told: Mapping[str, Any]) -> ChatError:
+def too_long(backend: Backend, given: "Given", context: Context) -> ChatError:
     """Says which part is too long, with the numbers."""
-    last, room = told["messages"][-1]["tokens"], given.room
-    fixed = told["tokens"] - sum(m["tokens"] for m in told["messages"][:-1] if m["role"] != "system")
+    last, room = context.messages[-1]["tokens"], given.room
+    fixed = context.tokens - sum(m["tokens"] for m in context.messages[:-1] if m["role"] != "system")
     if fixed > room or given.memory != "full":
         what = f"Your message has {last:,} tokens, {fixed:,} with the system prompt"
         way_out = "Shorten it, or pick a backend with a longer context."
     else:
-        what = f"The whole conversation has {told['tokens']:,} tokens"
+        what = f"The whole conversation has {context.tokens:,} tokens"
         way_out = "Pick another memory mode, or a backend with a longer context."
     return ChatError("context_too_long", f"{what}; {backend.name} can be given at most {room:,}. {way_out}")
 

@@ -24,7 +24,8 @@ from agent.translate import CONTEXT, DIRECT_REPLY, Notes, translate
 from backends import Backend
 from memory.text import whole
 from runs.calls import Calls
-from runs.events import Event
+from runs.contexts import abbreviate
+from runs.events import Context, Event
 
 if TYPE_CHECKING:  # langchain.agents costs two seconds of CPU: imported with the first turn, or warmed up before
     from langchain.agents.middleware import ModelRequest, ModelResponse
@@ -114,6 +115,7 @@ def _model_middleware(
         """Before each call: a command goes first; what the model is given is fitted, told, and refused if too long."""
 
         asked = 0
+        told: Context | None = None
 
         async def awrap_model_call(
             self,
@@ -131,10 +133,11 @@ def _model_middleware(
             messages = await _fitted(backend, given, request.messages)
             if kit.command:
                 messages = folded(messages, kit.command)
-            told = await context_of(backend, given, messages)
-            await adispatch_custom_event(CONTEXT, told)
-            if told["tokens"] > given.room:
-                raise too_long(backend, given, told)
+            context = await context_of(backend, given, messages)
+            await adispatch_custom_event(CONTEXT, abbreviate(context, self.told))
+            self.told = context
+            if context.tokens > given.room:
+                raise too_long(backend, given, context)
             offered = [one for one in request.tools if getattr(one, "name", None) not in kit.hidden]
             tools = offered if backend.chooses_tools else []
             tags = known_tags(backend, given)
@@ -188,7 +191,7 @@ async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage
     fresh = [m for m in messages if m.id not in known]
     if not fresh:
         return list(messages)
-    spent = (await context_of(backend, given, [m for m in messages if m not in fresh]))["tokens"]
+    spent = (await context_of(backend, given, [m for m in messages if m not in fresh])).tokens
     readings = await backend.read([m.text for m in fresh], given.key)
     share = max(_LEAST, (given.room - spent) // len(fresh) - 2 * backend.template.user)
     share = min(share, backend.result_tokens or share)

@@ -6,6 +6,7 @@ Labels are names from the settings and codes of ours, never anything that a visi
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from agent.turns import Turns
+from backends import Backend
 from runs import events
 from runs.live import LiveRun
 
@@ -34,6 +35,7 @@ class Metrics:
         for backend in turns.backends:
             waiting.labels(backend.name).set_function(lambda line=backend.line: len(line))  # type: ignore[misc]
         turns.watchers.append(self.observe)
+        turns.summarizer.watchers.append(self.observe_summary)
 
     def observe(self, run: LiveRun) -> None:
         """Counts a run that has ended."""
@@ -50,6 +52,11 @@ class Metrics:
         if (first := last.timing.get("ttft_s")) is not None:
             self._first.labels(run.backend).observe(first)
         self._duration.labels(run.backend).observe(last.timing.get("duration_s") or 0)
+
+    def observe_summary(self, backend: Backend, input_tokens: int, output_tokens: int) -> None:
+        """Counts the tokens of a model call that wrote a summary."""
+        self._tokens.labels(backend.name, "read").inc(input_tokens)
+        self._tokens.labels(backend.name, "written").inc(output_tokens)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

@@ -1,5 +1,6 @@
 """What a memory mode would give the model for a turn, without sending or storing anything."""
 
+from dataclasses import fields
 from functools import partial
 
 from agent.answering import choosable, kit_on, options_of
@@ -29,16 +30,16 @@ async def preview(turns: Turns, ask: Ask, message_id: str | None = None) -> JSON
     turn = Turn(prepared.mode, asked, tuning, ask.visitor, history, partial(turns.summarizer.summary, conversation_id))
     options = options_of(backend, tuning, turns.settings.limits)
     given = await give(turns.settings, backend, turn, options.max_tokens, choosable(kit_on(backend, prepared.kit)))
-    told = await context_of(backend, given, given.messages)
+    context = await context_of(backend, given, given.messages)
     limits = limits_of(turns.settings.memory, tuning, given.room, 0)
     return {
         "backend": backend.name,
         "model": backend.choice,
         "memory": prepared.mode.name,
         "parameters": {name: getattr(limits, name) for name in prepared.mode.parameters},
-        **told,
-        "fits": told["tokens"] <= given.room,
-        "cost": _cost(backend, told["tokens"], options),
+        **{field.name: getattr(context, field.name) for field in fields(context)},
+        "fits": context.tokens <= given.room,
+        "cost": _cost(backend, context.tokens, options),
     }
 
 

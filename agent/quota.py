@@ -56,6 +56,18 @@ class Quota:
         for window, who in self._bounds(asker, own_key):
             self._windows.hit(window, who, cost=messages)
 
+    def take_call(self, asker: Asker, *, own_key: bool = False) -> None:
+        """Counts a model call that no message of the visitor's asks for by itself, as one message of the day.
+
+        Raises ChatError `rate_limited` where none is left. The minute's limit is for what visitors send themselves.
+        """
+        daily = [bound for bound in self._bounds(asker, own_key) if bound[0].GRANULARITY.name == "day"]
+        for window, who in daily:
+            if not self._windows.test(window, who):
+                raise self._refusal(window, who)
+        for window, who in daily:
+            self._windows.hit(window, who)
+
     def left(self, asker: Asker) -> Left:
         """What may be sent before a limit is met, the visitor's own or the address's."""
         found: dict[str, int] = {}

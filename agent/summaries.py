@@ -3,28 +3,34 @@
 A summary covers a branch up to a message. The next one is made of it and of what came since, so that each message is
 read once. A turn is never made to wait: its conversation's summary gives way to it, and so does every summary that
 is being written by a model in this process, which would take its processor.
+
+After each turn a bounded number of model calls reads a bounded number of tokens; what is older than that is read after
+later turns. Each call counts as a message of the visitor's day.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from agent.given import limits_of
 from agent.pieces import Call, held_back, read_piece
+from agent.quota import Quota
 from backends import Backend, Key, Options
 from memory.histories import Histories
 from memory.messages import Message, Summary, Tuning
 from memory.modes import recent_from
 from memory.store import Store
 from memory.summaries import keep_summary, newest_summary
+from runs.asker import Asker
 from runs.errors import INTERNAL, ChatError
 from runs.registry import Runs
-from settings import MemorySettings
+from runs.tokens import guess
+from settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +40,29 @@ _TASK = (
 )
 _BUSY_S = 0.3
 _LONGEST_S = 120.0
-_FAILURES = 2000
+_REMEMBERED = 2000
+"""Conversations whose latest failure or cost is kept."""
 _SHARE = 0.8
 """Of the room that is left: tokens are counted text by text, and read together."""
 _NAMES = {"user": "User", "assistant": "Assistant", "system": "Instruction", "tool": "Result of a tool"}
+
+
+@dataclass(slots=True)
+class Cost:
+    """Model calls and tokens that the work after one turn has taken."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    estimated: bool = False
+
+    def sentence(self, backend: Backend) -> str:
+        """The cost in words, in US dollars too where the settings name a price."""
+        calls = "1 model call" if self.calls == 1 else f"{self.calls} model calls"
+        about, price = "≈ " if self.estimated else "", backend.settings.price
+        tokens = f"{about}{self.input_tokens:,} tokens read, {about}{self.output_tokens:,} written"
+        dollars = (price[0] * self.input_tokens + price[1] * self.output_tokens) / 1e6 if price else 0
+        return f"The summary took {calls} after the last turn: {tokens}{f', ${dollars:.4f}' if price else ''}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +74,27 @@ class Job:
     backend: Backend
     key: Key | None
     tuning: Tuning
+    asker: Asker
+    cost: Cost = field(default_factory=Cost)
 
 
 class Summarizer:
     """One for the whole app. At most one summary of a conversation is being written."""
 
-    def __init__(self, memory: MemorySettings, store: Store, histories: Histories, runs: Runs) -> None:
-        self._memory, self._store, self._histories, self._runs = memory, store, histories, runs
+    def __init__(self, settings: Settings, store: Store, histories: Histories, runs: Runs, quota: Quota) -> None:
+        self._memory, self._limits, self._quota = settings.memory, settings.limits, quota
+        self._store, self._histories, self._runs = store, histories, runs
+        self._costs: OrderedDict[str, str] = OrderedDict()
+        self.watchers: list[Callable[[Backend, int, int], None]] = []
+        """Callbacks that run after each model call, with its tokens of input and output."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._writing: dict[str, tuple[Backend, asyncio.Task[None]]] = {}
         self._failed: OrderedDict[str, str] = OrderedDict()
 
     async def summary(self, conversation_id: str, history: Sequence[Message]) -> tuple[Summary | None, str | None]:
-        """What there is of a summary, and why there is no newer one."""
-        return await newest_summary(self._store, conversation_id, history), self._failed.get(conversation_id)
+        """What there is of a summary; and why there is no newer one, or what it has cost."""
+        made = await newest_summary(self._store, conversation_id, history)
+        return made, self._failed.get(conversation_id) or (self._costs.get(conversation_id) if made else None)
 
     def begin(self, job: Job) -> None:
         """Brings a conversation's summary up to date, in the background."""
@@ -91,7 +123,7 @@ class Summarizer:
 
     async def _follow(self, job: Job) -> None:
         try:
-            while not await self._condensed(job):
+            while self._affords(job) and not await self._condensed(job):
                 pass
             self._failed.pop(job.conversation_id, None)
         except ChatError as e:
@@ -103,12 +135,19 @@ class Summarizer:
             if told is None:
                 logger.exception("the summary of a conversation")
             self._fail(job, told.message if told else INTERNAL)
+        finally:
+            self._costs.pop(job.conversation_id, None)
+            if job.cost.calls:
+                _remember(self._costs, job.conversation_id, job.cost.sentence(job.backend))
+
+    def _affords(self, job: Job) -> bool:
+        """Whether another call is within the limits of one turn."""
+        limits, cost = self._limits, job.cost
+        return cost.calls < limits.summary_calls and cost.input_tokens < limits.summary_input_tokens
 
     def _fail(self, job: Job, message: str) -> None:
         logger.warning("a summary failed: %s", message)
-        self._failed[job.conversation_id] = f"The summary could not be written: {message}"
-        if len(self._failed) > _FAILURES:
-            self._failed.popitem(last=False)
+        _remember(self._failed, job.conversation_id, f"The summary could not be written: {message}")
 
     async def _condensed(self, job: Job) -> bool:
         """Condenses the next piece of what no summary covers; True if nothing is left to do."""
@@ -141,22 +180,46 @@ class Summarizer:
         most = limits_of(self._memory, job.tuning, 0, 0).summary_tokens
         async with asyncio.timeout(_LONGEST_S):
             await job.backend.wait_ready(job.key)
-            asked, covered = await _request(job.backend, messages, made, most)
-            text = await _answer(job, asked, most)
+            budget = self._limits.summary_input_tokens - job.cost.input_tokens
+            asked, covered, tokens = await _request(job.backend, messages, made, most, budget)
+            self._quota.take_call(job.asker, own_key=job.key is not None and job.key.own)
+            text, usage = "", None
+            try:
+                text, usage = await _answer(job, asked, most)
+            finally:  # a call that fails or is cancelled has been read all the same
+                self._count(job, usage or (tokens, guess(text)), estimated=usage is None)
         if not text:
             raise ChatError("backend_unavailable", f"{job.backend.name} wrote nothing.")
         await keep_summary(self._store, job.conversation_id, Summary(covered, text, job.backend.name))
 
+    def _count(self, job: Job, usage: tuple[int, int], *, estimated: bool) -> None:
+        job.cost.calls += 1
+        job.cost.input_tokens += usage[0]
+        job.cost.output_tokens += usage[1]
+        job.cost.estimated |= estimated
+        for watcher in self.watchers:
+            watcher(job.backend, *usage)
+
+
+def _remember(sentences: OrderedDict[str, str], conversation_id: str, sentence: str) -> None:
+    sentences[conversation_id] = sentence
+    sentences.move_to_end(conversation_id)
+    if len(sentences) > _REMEMBERED:
+        sentences.popitem(last=False)
+
 
 async def _request(
-    backend: Backend, messages: Sequence[Message], made: Summary | None, most: int
-) -> tuple[list[BaseMessage], str]:
-    """What the model is asked, with as many of the messages as it can read, and the id of the last of these."""
+    backend: Backend, messages: Sequence[Message], made: Summary | None, most: int, budget: int
+) -> tuple[list[BaseMessage], str, int]:
+    """The request, with as many of the messages as the model can read and `budget` tokens allow; the id of the last
+    of these, and about how many tokens the request has.
+    """
     task = f"{_TASK} Use at most {most * 3 // 5} words."
     so_far = f"The notes so far:\n{made.text}\n\n" if made else ""
     lines = [f"{_NAMES[message.role]}: {message.text}\n" for message in messages]
     readings = await backend.read([task, so_far, *lines])
-    room = int((backend.context - most) * _SHARE) - readings[0].tokens - readings[1].tokens
+    fixed = readings[0].tokens + readings[1].tokens
+    room = whole_room = max(0, min(int((backend.context - most) * _SHARE), budget) - fixed)
     taken, covered = "", messages[0].id
     for message, reading in zip(messages, readings[2:], strict=True):
         if reading.tokens > room and taken:
@@ -168,11 +231,11 @@ async def _request(
         if room <= 0:
             break
     asked = f"{readings[1].text}What was said since:\n{taken}\nWrite the notes of all of it."
-    return [SystemMessage(readings[0].text), HumanMessage(asked)], covered
+    return [SystemMessage(readings[0].text), HumanMessage(asked)], covered, fixed + whole_room - max(0, room)
 
 
-async def _answer(job: Job, asked: Sequence[BaseMessage], most: int) -> str:
-    """The model's text, without its thinking."""
+async def _answer(job: Job, asked: Sequence[BaseMessage], most: int) -> tuple[str, tuple[int, int] | None]:
+    """The model's text without its thinking, and the provider's count of tokens read and written, if it gives one."""
     cool = 0.0 if "temperature" in job.backend.takes else None
     model = job.backend.chat_model(Options(most, cool), job.key)
     text, call = "", Call()
@@ -182,4 +245,4 @@ async def _answer(job: Job, asked: Sequence[BaseMessage], most: int) -> str:
             if isinstance(chunk, AIMessage):
                 _, piece, call = read_piece(chunk, call)
                 text += piece
-    return (text + held_back(call)[1]).strip()
+    return (text + held_back(call)[1]).strip(), call.usage

@@ -20,7 +20,7 @@ from runs import events
 from runs.events import Event
 
 CONTEXT = "glassbox_context"
-"""Name of the custom event that carries a `Context`'s fields."""
+"""Name of the custom event that carries a `Context`."""
 DIRECT_REPLY = "glassbox_direct_reply"
 """Name of the custom event whose `content` is a reply that no model wrote: the result of a tool."""
 
@@ -104,7 +104,6 @@ def _parent(raw: Mapping[str, Any]) -> str | None:
 
 
 _CUSTOM: dict[str, Callable[..., Event]] = {
-    CONTEXT: events.Context,
     TOOL_OUTPUT: events.ToolOutput,
     TOOL_END: events.ToolEnd,
     APPROVAL: events.Approval,
@@ -120,6 +119,8 @@ def _custom(raw: Mapping[str, Any], data: Any) -> list[Event]:
         return [_CUSTOM[name](**data)]
     if name == NOTICE:
         return [events.Status("waiting", str(data["content"]))]
+    if name == CONTEXT:
+        return [data]
     if name == PROGRESS:
         share = data["read"] / max(1, data["total"])
         return [events.Status("waiting", f"Reading your prompt, {share:.0%}")] if share < 1 else []

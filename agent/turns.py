@@ -93,12 +93,12 @@ class Turns:
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
         self.toolbox = toolbox or Toolbox(ToolSettings(enabled=[]))
         self.histories = Histories(store)
-        self.summarizer = Summarizer(settings.memory, store, self.histories, runs)
         memory = settings.memory
         self._mirror = Mirror(memory.mirror, memory.mirror_options) if memory.mirror else None
         self._mirroring: set[asyncio.Task[None]] = set()
         limits = settings.limits
         self.quota = Quota(limits, runs)
+        self.summarizer = Summarizer(settings, store, self.histories, runs, self.quota)
         self.line = Line(limits.runs)
         self.growing = Growing(store)
         self.watchers: list[Callable[[LiveRun], None]] = []
@@ -204,7 +204,7 @@ class Turns:
             return
         key = self.backends.key(turn.chain[0], turn.visitor)
         backend = turn.chain[0].with_model(None, key)
-        self.summarizer.begin(Job(run.conversation_id, reply.id, backend, key, turn.tuning))
+        self.summarizer.begin(Job(run.conversation_id, reply.id, backend, key, turn.tuning, turn.asker))
 
     def try_out(self, turn: Prepared) -> LiveRun:
         """Starts a run of which nothing is stored; what stands in its way becomes its `error` event."""

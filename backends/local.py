@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from langchain_core.language_models import BaseChatModel
 
 from backends.base import Backend, BackendError, Health, Options, Reading
 from backends.keys import Key
+from backends.watchdog import Watchdog
 from backends.weights import BUNDLED, WeightsError, find_weights, is_weights_name
 from runs.errors import ChatError
 from runs.events import JSON
@@ -26,7 +28,8 @@ from runs.line import Line
 from settings import BackendSettings
 
 if TYPE_CHECKING:
-    from backends.llama import LocalChat, Tokenizer
+    from backends.llama import LocalChat
+    from backends.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +76,9 @@ class LocalBackend(Backend):
         self._loading: asyncio.Task[None] | None = None
         self._chat: LocalChat | None = None
         self._tokenizer: Tokenizer | None = None
+        self._watchdog: Watchdog | None = None
+        self._blocking = ThreadPoolExecutor(1, thread_name_prefix="local-model")
+        """A thread for what blocks on the process: where that does not answer, nothing else waits behind it."""
         self._closing = threading.Event()
         self._fetching: threading.Thread | None = None
         self._begun = 0.0
@@ -80,6 +86,8 @@ class LocalBackend(Backend):
     def health(self, key: Key | None = None) -> Health:
         if self._health.ready and not self._alive():
             return Health("unavailable", "its process has ended; it starts again with the next message")
+        if self._health.ready and self._watchdog and not self._watchdog.answers:
+            return Health("unreachable", "its process does not answer; if that lasts, it is started again")
         return self._health
 
     async def open(self) -> None:
@@ -119,7 +127,7 @@ class LocalBackend(Backend):
     async def read(self, texts: Sequence[str], key: Key | None = None) -> list[Reading]:
         assert self._tokenizer is not None
         try:
-            return await asyncio.to_thread(self._tokenizer.read, texts)
+            return await asyncio.get_running_loop().run_in_executor(self._blocking, self._tokenizer.read, texts)
         except OSError:
             raise ChatError(
                 "backend_unavailable", f"{self.name} has stopped working: try again.", retryable=True
@@ -156,12 +164,14 @@ class LocalBackend(Backend):
             self._health = Health("unavailable", f"{reason}; {_WAY_OUT}")
             return
         try:
-            await asyncio.to_thread(self._connect, answer["address"], key)
+            await asyncio.get_running_loop().run_in_executor(self._blocking, self._connect, answer["address"], key)
         except OSError as e:
             logger.warning("local model %r: %s", self.name, e)
             self._end_process()
             self._health = Health("unavailable", f"{path.name} has no chat template that works: {_WAY_OUT}")
             return
+        self._watchdog = Watchdog(self.name, answer["address"], process)
+        self._watchdog.start()
         self._health = Health("ready")
 
     async def _fetched(self) -> Path:
@@ -213,7 +223,7 @@ class LocalBackend(Backend):
         with contextlib.suppress(BrokenPipeError):  # it has ended already: its missing answer says so
             process.stdin.write(json.dumps(wanted) + "\n")
             process.stdin.flush()
-        reading = asyncio.create_task(asyncio.to_thread(process.stdout.readline))
+        reading = asyncio.get_running_loop().run_in_executor(self._blocking, process.stdout.readline)
         async with asyncio.timeout(_LOAD_S):
             while not reading.done():
                 self._health = Health("loading", "loading", _progress(process.pid, path))
@@ -225,13 +235,16 @@ class LocalBackend(Backend):
             return {}
 
     def _connect(self, address: str, key: str) -> None:
-        from backends.llama import Tokenizer, local_chat
+        from backends.llama import local_chat
+        from backends.tokenizer import Tokenizer
 
         self._tokenizer = Tokenizer(address, key)
         self.template = self._tokenizer.template()
         self._chat = local_chat(address, key, thinks=self._tokenizer.opens_thinking())
 
     def _end_process(self) -> None:
+        if self._watchdog:
+            self._watchdog.stop()
         if self._process is None:
             return
         self._process.kill()

@@ -53,6 +53,7 @@ class Context:
 
     `tokens` is the size of all that is given, `limit` the most that may be given, both in the backend's tokens.
     A `part` is one of system, summary, recalled, recent, message and tools; `why` says why an older one is there.
+    In a log a message may be `{same_as: index}` instead: see `runs/contexts.py`.
     """
 
     messages: list[JSON]
@@ -237,6 +238,28 @@ def _snake(name: str) -> str:
 WIRE_TYPES: dict[type[Any], str] = {kind: _snake(kind.__name__) for kind in _leaves(Event)}
 """`ChainStart` -> `chain_start`, for every event."""
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in WIRE_TYPES}
+_CACHED_JSON = 32_768
+"""Characters of the longest JSON that is kept beside its event; a longer one is encoded again for each reader."""
+_FIXED_BYTES = 300
+"""Memory of an event and its entry besides what its texts take."""
+
+
+def memory_bytes(event: Event) -> int:
+    """About how many bytes of memory an event takes with its cached JSON, told by its texts alone."""
+    size = sum(_text_bytes(getattr(event, name)) for name in _FIELDS[type(event)])
+    return _FIXED_BYTES + size + min(size, _CACHED_JSON)
+
+
+def _text_bytes(value: Any) -> int:
+    match value:
+        case str():
+            return len(value)
+        case dict():
+            return 200 + sum(map(_text_bytes, value.values()))
+        case list():
+            return 8 * len(value) + sum(map(_text_bytes, value))
+        case _:
+            return 0
 
 
 def encode_json(value: Any) -> str:
@@ -279,7 +302,10 @@ class Entry:
 
     @property
     def json(self) -> str:
-        """`wire()` as one line of JSON; encoded once, however many follow."""
-        if self._json is None:
-            self._json = encode_json(self.wire())
-        return self._json
+        """`wire()` as one line of JSON; encoded once, however many follow, unless it is long."""
+        if self._json is not None:
+            return self._json
+        encoded = encode_json(self.wire())
+        if len(encoded) <= _CACHED_JSON:
+            self._json = encoded
+        return encoded

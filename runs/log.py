@@ -8,13 +8,15 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
-from runs.events import Entry, Event
+from runs.events import Entry, Event, memory_bytes
 
 
 class RunLog:
     def __init__(self, run_id: str, clock: Callable[[], float] = time.time) -> None:
         self.run_id = run_id
         self.entries: list[Entry] = []
+        self.memory_bytes = 0
+        """About how much memory the entries take."""
         self.closed = False
         self.followers = 0
         self.left_at = clock()
@@ -40,6 +42,7 @@ class RunLog:
         if entries and entries[0].seq != len(self.entries) + 1:
             raise RuntimeError("prepared entries no longer fit the end of the log")
         self.entries.extend(entries)
+        self.memory_bytes += sum(memory_bytes(entry.event) for entry in entries)
         self._wake()
 
     def close(self) -> None:

@@ -9,21 +9,22 @@ from runs.live import LiveRun
 
 
 class Runs:
-    """`most` runs may be live at once; the newest `kept` ended ones stay in memory for late followers.
+    """`most` runs may be live at once. Ended ones stay in memory for late followers, the last to end longest.
 
-    Of these, too, only as many as have at most `kept_events` events together, of about half a kilobyte each.
+    At most `kept` ended runs stay, with at most `kept_bytes` bytes of memory together; the others are read from the
+    store.
     """
 
-    def __init__(self, most: int = 64, kept: int = 64, kept_events: int = 100_000) -> None:
+    def __init__(self, most: int = 64, kept: int = 64, kept_bytes: int = 32_000_000) -> None:
         self._runs: dict[str, LiveRun] = {}
         self._held: set[str] = set()
-        self._most, self._kept, self._kept_events = most, kept, kept_events
+        self._most, self._kept, self._kept_bytes = most, kept, kept_bytes
 
     def live(self) -> Iterator[LiveRun]:
         return (run for run in self._runs.values() if not run.ended)
 
     def add(self, run: LiveRun) -> None:
-        """Takes a run in, at once, so that two sent together cannot both start; lets go of the oldest ended ones.
+        """Takes a run in, at once, so that two sent together cannot both start; drops those that ended first.
 
         Raises ChatError `busy` if a run in this conversation may not start now.
         """
@@ -33,13 +34,14 @@ class Runs:
             message = "Too many replies are being written or wait in line: try again in a minute."
             raise ChatError("busy", message, retryable=True)
         self._runs[run.id] = run
-        self._let_go()
+        self._drop_ended()
 
-    def _let_go(self) -> None:
-        kept = events = 0
-        for run in reversed([run for run in self._runs.values() if run.ended]):
-            kept, events = kept + 1, events + len(run.log.entries)
-            if kept > self._kept or events > self._kept_events:
+    def _drop_ended(self) -> None:
+        ended = sorted((run for run in self._runs.values() if run.ended), key=lambda run: run.state.ended or 0.0)
+        kept = size = 0
+        for run in reversed(ended):
+            kept, size = kept + 1, size + run.log.memory_bytes
+            if kept > self._kept or size > self._kept_bytes:
                 del self._runs[run.id]
 
     def _check_free(self, conversation_id: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from runs import events
+from runs.contexts import complete
 from runs.events import Entry, Phase
 
 _WINDOW_S = 1.5
@@ -278,7 +279,7 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.Status() as e:
             return _enter(_answered(state, e.tool_call_id, e.edited), e.phase, at, e.content)
         case events.Context() as e:
-            return replace(state, context=e)
+            return replace(state, context=complete(e, state.context))
         case events.ModelStart() | events.ChainStart() | events.ToolStart() as e:
             return _begin(state, e, at)
         case events.ModelEnd() as e:

@@ -35,6 +35,12 @@ function talker(config = {}) {
   return { agent, heads, run };
 }
 
+/** Headers of a visitor who has opened the page: only with its cookie a thread is found again by its name. */
+const visitor = async () => {
+  const page = await fetch(process.env.GLASSBOX_URL);
+  return { headers: { Cookie: page.headers.getSetCookie()[0].split(";")[0] } };
+};
+
 const custom = (run, name) => run.of("CUSTOM").filter((one) => one.name === name).map((one) => one.value);
 const written = (run) => run.of("TEXT_MESSAGE_CONTENT").map((one) => one.delta).join("");
 const replied = (run) => run.newMessages.filter((one) => one.role === "assistant").map((one) => one.content ?? "");
@@ -152,8 +158,8 @@ test("an error ends the run, what came of it stays, and the thread goes on", asy
   assert.equal(next.result.status, "complete");
 });
 
-test("a thread remembers, and our store is its truth", async () => {
-  const { agent, heads, run } = talker();
+test("a visitor's thread remembers, and our store is its truth", async () => {
+  const { agent, heads, run } = talker(await visitor());
   await run(says("the first"));
   agent.messages.find((one) => one.content === "the first").content = "something else";
   const told = await run(says("the second"));
@@ -179,10 +185,11 @@ test("a new thread begins with the messages that it comes with", async () => {
   assert.equal(told.events[1].snapshot.memory, "full");
 });
 
-test("a thread's id that can be guessed is no key, and still a conversation works", async () => {
-  const { agent, heads, run } = talker({ threadId: "t1" });
+test("without a cookie a thread's name opens no other client's thread, and its own messages are enough", async () => {
+  const threadId = "customer-support-thread-1";
+  const { agent, heads, run } = talker({ threadId });
   await run(says("a secret"));
-  const stranger = talker({ threadId: "t1" });
+  const stranger = talker({ threadId });
   const seen = await stranger.run(says("hello"));
   assert.ok(!JSON.stringify(seen.events).includes("a secret"));
   const told = await run(says("again"));
@@ -207,11 +214,12 @@ test("what cannot be done is refused before a run begins", async () => {
 });
 
 test("a client that leaves and one that comes too early", async () => {
-  const { agent, run } = talker();
+  const cookie = await visitor();
+  const { agent, run } = talker(cookie);
   const aborted = new AbortController();
   const endless = run(says("endless"), { abortController: aborted, forwardedProps: { backend: "Slow script" } });
   await new Promise((resolve) => setTimeout(resolve, 300));
-  const early = talker({ threadId: agent.threadId });
+  const early = talker({ ...cookie, threadId: agent.threadId });
   await assert.rejects(early.run(says("hello")), (error) => error.status === 409);
   complaints();
   aborted.abort();

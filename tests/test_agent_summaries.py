@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from typing import Any
 
 import pytest
 
 from agent.given import SUMMARY
+from agent.metrics import Metrics
+from agent.quota import Left
 from agent.tools import Toolbox
 from agent.turns import Ask, Turns
 from backends import Backends
@@ -15,6 +18,10 @@ from backends.openai import OpenAIBackend
 from memory.messages import Tuning
 from memory.modes import MODES
 from memory.store import Store
+from runs import events
+from runs.asker import Asker
+from runs.contexts import complete
+from runs.errors import ChatError
 from runs.live import LiveRun
 from runs.registry import Runs
 from settings import BackendSettings, LimitSettings, MemorySettings, Settings, ToolSettings
@@ -38,12 +45,14 @@ def server() -> Iterator[OpenAIServer]:
 
 
 @asynccontextmanager
-async def turns_on(server: OpenAIServer, store: Store, context: int = 4096, **memory: Any) -> AsyncIterator[Turns]:
+async def turns_on(
+    server: OpenAIServer, store: Store, context: int = 4096, limits: LimitSettings | None = None, **memory: Any
+) -> AsyncIterator[Turns]:
     entry = BackendSettings(name="Far", kind="openai", base_url=server.base_url, model=server.model, context=context)
     settings = Settings(
         backends=[entry],
         memory=MemorySettings(**{"window_turns": 1, **memory}),
-        limits=LimitSettings(reply_tokens=128),
+        limits=limits or LimitSettings(reply_tokens=128),
     )
     toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
     turns = Turns(settings, Backends(settings.backends), store, Runs(), toolbox)
@@ -71,6 +80,12 @@ async def quiet(turns: Turns) -> None:
 
 def asked(server: OpenAIServer, *, summaries: bool) -> list[list[dict[str, Any]]]:
     return [r.body["messages"] for r in server.requests if r.method == "POST" and notes(r) is summaries]
+
+
+def contexts_of(run: LiveRun) -> list[events.Context]:
+    """The run's contexts, complete."""
+    logged = [e.event for e in run.log.entries if isinstance(e.event, events.Context)]
+    return list(accumulate(logged, lambda before, one: complete(one, before)))
 
 
 def context(run: LiveRun) -> Any:
@@ -142,7 +157,7 @@ async def test_a_failed_summary_is_told_and_the_latest_messages_are_given(server
         run = await said(turns, "five", run)
         await quiet(turns)
         run = await said(turns, "six", run)
-        assert context(run).note is None
+        assert context(run).note == "The summary took 1 model call after the last turn: 7 tokens read, 1 written."
         assert "Notes." in context(run).messages[0]["content"]
 
 
@@ -150,7 +165,8 @@ async def test_a_long_conversation_is_read_in_pieces_and_each_message_once(serve
     server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."])]
     given: Any = [(("user", "assistant")[n % 2], f"message-{n} " + "word " * 60) for n in range(60)]
     given[20] = ("user", "message-20 " + "endless " * 3000)
-    async with turns_on(server, store, context=1024) as turns:
+    many = LimitSettings(reply_tokens=128, summary_calls=100, summary_input_tokens=100_000)
+    async with turns_on(server, store, context=1024, limits=many) as turns:
         conversation_id = await store.create("anna", given)
         await ended(turns, Ask("Hi", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
         await quiet(turns)
@@ -160,6 +176,51 @@ async def test_a_long_conversation_is_read_in_pieces_and_each_message_once(serve
         assert sum(f"message-{n} " in piece for piece in pieces) == 1
     assert all(len(piece) < 4 * 1024 for piece in pieces)
     assert sum("[cut]" in piece for piece in pieces) == 1
+
+
+async def test_one_message_has_a_bounded_number_of_summary_calls_and_tokens(server: OpenAIServer, store: Store) -> None:
+    server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."], prompt_tokens=2_000)]
+    earlier: Any = [(("user", "assistant")[n % 2], f"message-{n} " + "word " * 400) for n in range(400)]
+    limits = LimitSettings(reply_tokens=128, summary_calls=3, summary_input_tokens=6_500)
+    async with turns_on(server, store, context=4096, limits=limits) as turns:
+        conversation_id = await store.create("anna", earlier)
+        metrics = Metrics(turns)
+        for turn in (1, 2):
+            await ended(turns, Ask("Hi", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
+            await quiet(turns)
+            assert len(asked(server, summaries=True)) == 3 * turn
+        figures = metrics.text().decode()
+        run = await ended(turns, Ask("And?", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
+        assert context(run).note == "The summary took 3 model calls after the last turn: 6,000 tokens read, 3 written."
+    assert 'glassbox_tokens_total{backend="Far",direction="read"} 16000.0' in figures, "eight calls of 2,000"
+
+
+async def test_summary_calls_are_messages_of_the_visitors_day(server: OpenAIServer, store: Store) -> None:
+    server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."])]
+    earlier: Any = [(("user", "assistant")[n % 2], f"message-{n} " + "word " * 400) for n in range(100)]
+    limits = LimitSettings(reply_tokens=128, messages_per_day=3, messages_per_minute=2)
+    async with turns_on(server, store, context=2048, limits=limits) as turns:
+        conversation_id = await store.create("anna", earlier)
+        await ended(turns, Ask("Hi", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
+        await quiet(turns)
+        assert len(asked(server, summaries=True)) == 2, "the message itself and two calls are three"
+        assert turns.quota.left(Asker("anna")) == Left(minute=1, day=0)
+        with pytest.raises(ChatError, match="in a day, 3, are used"):
+            await turns.start(Ask("Again", "anna", conversation_id))
+
+
+async def test_a_summary_call_that_is_cancelled_counts(server: OpenAIServer, store: Store) -> None:
+    server.answers = [lambda r: Hang() if notes(r) else Reply(["Sure."])]
+    async with turns_on(server, store) as turns:
+        seen: list[tuple[int, int]] = []
+        turns.summarizer.watchers.append(lambda _, read, written: seen.append((read, written)))
+        run = None
+        for message in ("whales", "boats"):
+            run = await said(turns, message, run)
+        await until(lambda: len(asked(server, summaries=True)) > 0)
+        await said(turns, "nets", run)
+        await until(lambda: bool(seen))
+    assert seen[0][0] > 20 and seen[0][1] == 0
 
 
 async def test_a_summary_belongs_to_its_branch(server: OpenAIServer, store: Store) -> None:
@@ -228,7 +289,7 @@ async def test_what_is_told_is_what_the_provider_receives(server: OpenAIServer, 
             run = await ended(turns, Ask(message, "anna", run and run.conversation_id, memory=mode))
             await quiet(turns)
         assert run
-    told = [e.event for e in run.log.entries if e.type == "context"]
+    told = contexts_of(run)
     received = asked(server, summaries=False)[-2:]
     assert len(told) == 2
     for one, sent in zip(told, received, strict=True):

@@ -111,7 +111,8 @@ async def test_a_tool_that_fails_is_told_and_the_reply_goes_on(script: Turns) ->
     ]
     first, second = of(told, "context")
     assert [m["role"] for m in first["messages"]] == ["system", "user"]
-    assert [m["role"] for m in second["messages"]] == ["system", "user", "assistant", "tool"]
+    assert second["messages"][:2] == [{"same_as": 0}, {"same_as": 1}]
+    assert [m["role"] for m in second["messages"][2:]] == ["assistant", "tool"]
     assert "HTTP 500" in second["messages"][-1]["content"]
 
 

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -21,7 +22,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from agent.context import context_of
 from agent.given import Given
 from agent.loop import Kit, agent_events
-from backends.base import Options
+from backends import tokenizer, watchdog
+from backends.base import Options, Reading
 from backends.local import LocalBackend, _threads
 from backends.weights import bundled_weights
 from memory.messages import Tuning
@@ -126,7 +128,7 @@ async def counts_are_right(backend: LocalBackend, talk: Sequence[BaseMessage]) -
     assert isinstance(reply, AIMessage)
     assert reply.usage_metadata
     context = await context_of(backend, Given(inert, [], 4000, "full"), inert)
-    assert context["tokens"] == reply.usage_metadata["input_tokens"]
+    assert context.tokens == reply.usage_metadata["input_tokens"]
 
 
 STRICT = (
@@ -324,6 +326,58 @@ async def test_a_killed_process_is_told_and_started_again(own: LocalBackend) -> 
     child = psutil.Process(own._process.pid)
     await own.close()
     assert not child.is_running()
+
+
+@on_session_loop
+async def test_a_process_that_hangs_is_told_killed_and_started_again(
+    own: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "_EVERY_S", 0.3)
+    monkeypatch.setattr(watchdog, "_TIMEOUT_S", 1.0)
+    await own.wait_ready()
+    assert own._process
+    hung = own._process
+    os.kill(hung.pid, signal.SIGSTOP)
+    waiting = [asyncio.create_task(own.read([f"text {n}"])) for n in range(20)]
+    await until(lambda: own.health().state == "unreachable")
+    assert "does not answer" in own.health().reason
+    async with asyncio.timeout(2):  # what waits for the process holds up none of the threads that all share
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(20)))
+    failed = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
+    assert all(isinstance(error, ChatError) and error.retryable for error in failed)
+    await until(lambda: hung.poll() is not None)
+    await own.wait_ready()
+    assert own.health().ready
+    assert (await own.read(["text"]))[0].tokens == 1
+
+
+@on_session_loop
+async def test_many_texts_are_counted_in_few_requests(local: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert local._tokenizer
+    texts = [f"word <{n}> [of] many" for n in range(3000)]
+    requests: list[str] = []
+    real = local._tokenizer._post
+    monkeypatch.setattr(local._tokenizer, "_post", lambda path, body: requests.append(path) or real(path, body))
+    readings = await local.read([*texts, *texts])
+    assert len(requests) == 1, "no further one to look for control words"
+    for n in range(0, 3000, 500):
+        assert (
+            readings[n] == readings[3000 + n] == Reading(texts[n], len(local._tokenizer._ids(texts[n], obeyed=False)))
+        )
+
+
+@on_session_loop
+async def test_the_cache_of_counted_texts_is_bounded_in_characters(
+    local: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer, "_CACHED_CHARACTERS", 50_000)
+    assert local._tokenizer
+    for n in range(40):
+        await local.read([f"{n} " + "x " * 2_000, f"{n}", "again"])
+        assert local._tokenizer._cached <= 50_000
+    assert "again" in local._tokenizer._cache and "0" not in local._tokenizer._cache
+    await local.read(["y " * 60_000])
+    assert local._tokenizer._cached == sum(len(text) + 100 for text in local._tokenizer._cache) <= 50_000
 
 
 @on_session_loop

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from runs import events
 from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun
 from runs.registry import Runs
@@ -62,6 +63,30 @@ async def test_only_the_newest_ended_runs_are_kept() -> None:
             runs.get(gone.id, None)
     for kept in ended[3:]:
         assert runs.get(kept.id, None) is kept
+
+
+async def test_ended_runs_are_kept_by_their_bytes_the_last_to_end_longest() -> None:
+    runs = Runs(kept_bytes=1_000_000)
+
+    async def long(run: LiveRun) -> None:
+        run.emit(events.Context([{"role": "user", "content": "x" * 300_000, "tokens": 1}], [], 1, 10))
+        await released.wait()
+
+    released = asyncio.Event()
+    slow = a_run("slow")
+    runs.add(slow)
+    slow.start(long)
+    quick = []
+    for n in range(5):
+        quick.append(run := await ended_run(str(n)))
+        run.log.memory_bytes = 300_000
+        runs.add(run)
+    released.set()
+    assert slow.task
+    await slow.task
+    runs.add(a_run("last"))
+    assert runs.get(slow.id, None) is slow, "it began first and ended last"
+    assert [run.id for run in quick if runs.find(run.id)] == [run.id for run in quick[3:]]
 
 
 async def test_a_run_is_its_owners_and_one_without_owner_everybodys() -> None:

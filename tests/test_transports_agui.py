@@ -201,12 +201,44 @@ def test_a_thread_of_the_same_name_is_anothers_conversation(app: App, anna: http
             assert again.headers["x-conversation-id"] == first.headers["x-conversation-id"]
 
 
-def test_without_a_cookie_an_unguessable_thread_is_found_again(app: App, http: httpx.Client) -> None:
-    thread = "01JD7Z9QW0000000000000TEST"
-    told(http.post("/agui", json=says("remember me", thread)))
+@pytest.mark.parametrize("thread", ["customer-support-thread-1", "01JD7Z9QW0000000000000TEST", THREAD, "\x00" * 22])
+def test_clients_without_a_cookie_never_share_a_thread_by_its_name(app: App, http: httpx.Client, thread: str) -> None:
+    first = http.post("/agui", json=says("a secret", thread))
+    assert told(first)[0]["threadId"] == thread
     with httpx.Client(base_url=app.url, timeout=20) as other:
-        found = told(other.post("/agui", json=says("again", thread)))
+        second = other.post("/agui", json=says("again", thread))
+    assert ("user", "a secret") not in given_to_the_model(told(second))
+    assert first.headers["x-conversation-id"] != second.headers["x-conversation-id"]
+
+
+def test_without_a_cookie_the_conversation_id_continues_a_thread(app: App, http: httpx.Client) -> None:
+    first = http.post("/agui", json=says("remember me"))
+    told(first)
+    thread = first.headers["x-conversation-id"]
+    with httpx.Client(base_url=app.url, timeout=20) as other:
+        second = other.post("/agui", json=says("again", thread))
+    found = told(second)
     assert ("user", "remember me") in given_to_the_model(found)
+    assert (found[0]["threadId"], second.headers["x-conversation-id"]) == (thread, thread)
+
+
+def test_a_visitors_conversation_id_opens_nothing_without_the_cookie(anna: httpx.Client, http: httpx.Client) -> None:
+    first = anna.post("/agui", json=says("annas secret"))
+    told(first)
+    second = http.post("/agui", json=says("again", first.headers["x-conversation-id"]))
+    assert ("user", "annas secret") not in given_to_the_model(told(second))
+
+
+def test_without_a_cookie_an_interrupt_is_answered_by_its_id(http: httpx.Client) -> None:
+    found = told(http.post("/agui", json=resumed(interrupted(http))))
+    assert found[-1]["outcome"] == {"type": "success"}
+
+
+def test_a_new_thread_takes_a_bounded_number_of_messages(http: httpx.Client) -> None:
+    body = says("hello")
+    earlier = [{"id": str(n), "role": "user", "content": "x"} for n in range(10_001)]
+    answer = http.post("/agui", json={**body, "messages": [*earlier, *body["messages"]]})
+    assert "10,001" in refused(answer, 413, "too_large")
 
 
 def test_a_guessable_thread_without_a_cookie_stands_by_itself(http: httpx.Client) -> None:

@@ -1,8 +1,9 @@
 """AG-UI (https://docs.ag-ui.com, protocol 1.0) over HTTP: `RunAgentInput` in, its events out.
 
-A thread is a conversation of ours. A visitor's cookie and the thread's id lead to it, without a cookie the id alone:
-one that could be guessed leads nowhere then, and each run stands by itself, on the messages that come with it. Our
-store is the truth of a thread that is known. A client's own `state`, `context` and `tools` are not used.
+A visitor's thread is a conversation of ours, found by the visitor and the thread's id together. Without a cookie each
+request stands by itself, on the messages that it brings, since anybody may send the same thread id. The one exception
+is a thread id that equals an `X-Conversation-Id` of ours: only the client that got it knows it. The store decides what
+a known thread contains. A client's own `state`, `context` and `tools` are not used.
 """
 
 import asyncio
@@ -31,8 +32,8 @@ from transports.identity import Identity
 from transports.streams import HEARTBEAT_S, Stream
 
 _LONGEST_ID = 1000
-_UNGUESSABLE = 20
-"""Characters of a thread's id from which on it is taken for random, as UUIDs, ULIDs and nano ids are."""
+_MOST_IMPORTED = 10_000
+"""The most earlier messages that a new thread takes, as `POST /conversations` does."""
 _SETTLED_S = 0.25
 """A run that waits has told all its questions when nothing came for as long: calls made together ask one by one."""
 _AT_ONCE = 500
@@ -85,9 +86,7 @@ def add_agui(router: APIRouter, turns: Turns, identity: Identity) -> None:
         _check_ids(given)
         asker = identity.asker(request)
         visitor = asker.visitor
-        conversation_id = None
-        if visitor or len(given.thread_id) >= _UNGUESSABLE:
-            conversation_id = identity.derive("agui thread", visitor, given.thread_id)
+        conversation_id = identity.derive("agui thread", visitor, given.thread_id) if visitor else None
         view, seq = Translation(given.thread_id, given.run_id, given.messages), 0
         resumed = None
         if given.resume:
@@ -109,10 +108,14 @@ async def _started(turns: Turns, given: RunAgentInput, asker: Asker, conversatio
     if place is None:
         raise ChatError("invalid_request", "messages: there is none of the user's to answer.")
     text, earlier = _text(given.messages[place]), given.messages[:place]
-    known = conversation_id if conversation_id and await _is_known(turns, conversation_id, asker.visitor) else None
+    existing = conversation_id or given.thread_id
+    known = existing if await _is_known(turns, existing, asker.visitor) else None
     wanted = Wanted(backend=chosen.backend, memory=chosen.memory, model=chosen.model, conversation_id=known)
     ask = await wanted.ask(turns, text, asker)
     if known is None:
+        if len(earlier) > _MOST_IMPORTED:
+            message = f"messages: {len(earlier):,} earlier messages; a new thread takes at most {_MOST_IMPORTED:,}."
+            raise ChatError("too_large", message)
         ask = replace(ask, new_id=conversation_id, earlier=_imported(earlier))
     return await turns.start(ask)
 

@@ -1,6 +1,7 @@
 """The routes that show what a model is given: by a turn that has been, and by one that could be."""
 
 from dataclasses import fields
+from itertools import accumulate
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -9,6 +10,7 @@ from pydantic import ConfigDict, Field
 from agent.preview import preview
 from agent.turns import Turns
 from runs import events
+from runs.contexts import complete
 from runs.errors import ChatError
 from runs.events import JSON
 from runs.record import decode
@@ -35,15 +37,15 @@ def add_contexts(router: APIRouter, turns: Turns, identity: Identity) -> None:
         """What the model was given: one context for each of the run's calls."""
         found = await find_run(turns, run_id, identity.visitor(request.cookies))
         lines = [line for line in found.lines if line.type in ("run", "context")]
-        told = [line.event if isinstance(line, events.Entry) else decode(line.json).event for line in lines]
-        begun = next(event for event in told if isinstance(event, events.Run))
-        given = [_told(event) for event in told if isinstance(event, events.Context)]
+        logged = [line.event if isinstance(line, events.Entry) else decode(line.json).event for line in lines]
+        begun = next(event for event in logged if isinstance(event, events.Run))
+        contexts = accumulate((e for e in logged if isinstance(e, events.Context)), lambda last, e: complete(e, last))
         return {
             "run_id": run_id,
             "backend": begun.backend,
             "model": begun.model,
             "memory": begun.memory,
-            "contexts": given,
+            "contexts": [_shown(context) for context in contexts],
         }
 
     @router.post("/context", tags=["conversations"])
@@ -57,5 +59,5 @@ def add_contexts(router: APIRouter, turns: Turns, identity: Identity) -> None:
         return await preview(turns, ask, wanted.message_id)
 
 
-def _told(context: events.Context) -> JSON:
+def _shown(context: events.Context) -> JSON:
     return {name: getattr(context, name) for name in _NAMES}

@@ -1,16 +1,21 @@
-"""How long a connection is held for a client that does nothing: one that sends its request's head in drops, one that
-left without a word. Gradio offers no way to set this, so the server is told after it was made.
+"""Time and size limits of connections: heads and WebSocket messages that arrive in drops, clients that left without a
+word. Gradio offers no way to set them, so they are set on the server after it was made.
 """
 
 import asyncio
+import json
 import socket
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame, Opcode
 
 _HEAD_S = 20.0
 """For the head of a request to arrive in; uvicorn itself waits for ever."""
+_MESSAGE_S = 60.0
+"""Time limit for a WebSocket message to arrive whole, in seconds, from its first byte."""
 _PING_S, _PONG_S = 10.0, 15.0
 """Together less than the 30 s after which a vanished client must have been noticed."""
 
@@ -51,13 +56,58 @@ class PatientProtocol(H11Protocol):
             self.transport.close()
 
 
-def bound_patience(server: Any) -> None:
-    """For a running uvicorn server.
+class BoundedSocketProtocol(WebSocketsSansIOProtocol):
+    """WebSockets whose messages have a time limit, and that say why a message was too large before they close."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        unfinished = bool(self.frames) or len(self.conn.reader.buffer) > 0
+        if unfinished and self._deadline is None:
+            self._deadline = self.loop.call_later(_MESSAGE_S, self._give_up)
+        elif not unfinished:
+            self._cancel_deadline()
+
+    def send_receive_event_to_app(self) -> None:
+        self._cancel_deadline()  # what follows is another message
+        super().send_receive_event_to_app()
+
+    def handle_parser_exception(self) -> None:
+        sent = self.conn.close_sent
+        if sent and sent.code == CloseCode.MESSAGE_TOO_BIG and not self.transport.is_closing():
+            message = f"This is too large: at most {self.config.ws_max_size:,} bytes can be sent."
+            event = {"type": "error", "code": "too_large", "message": message, "retryable": False, "content": ""}
+            self.transport.write(Frame(Opcode.TEXT, json.dumps(event).encode()).serialize(mask=False))
+        super().handle_parser_exception()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        """Closes the socket, unless this side is what keeps the message from arriving."""
+        self._deadline = None
+        if self.read_paused:
+            self._deadline = self.loop.call_later(_MESSAGE_S, self._give_up)
+        elif not self.transport.is_closing():
+            self.conn.fail(CloseCode.POLICY_VIOLATION, "The message took too long to arrive.")
+            self.handle_parser_exception()
+
+
+def bound_patience(server: Any, message_bytes: int) -> None:
+    """Sets the limits of a running uvicorn server; a WebSocket message has at most `message_bytes` bytes.
 
     A WebSocket that answers no ping is closed; of any other the system gives up what stays unacknowledged, heartbeats
     included. Connections inherit it from the socket that listens.
     """
     server.config.http_protocol_class = PatientProtocol
+    server.config.ws_protocol_class, server.config.ws_max_size = BoundedSocketProtocol, message_bytes
     server.config.ws_ping_interval, server.config.ws_ping_timeout = _PING_S, _PONG_S
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         for listening in (one for part in server.servers for one in part.sockets):

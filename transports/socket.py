@@ -50,7 +50,6 @@ class _Socket:
 
     def __init__(self, websocket: WebSocket, turns: Turns, asker: Asker) -> None:
         self._socket, self._turns, self._asker = websocket, turns, asker
-        self._most = turns.settings.limits.body_bytes
         self._run: LiveRun | None = None
         self._following: asyncio.Task[None] | None = None
         self._does: dict[str, Callable[[JSON], Coroutine[Any, Any, None]]] = {
@@ -84,8 +83,6 @@ class _Socket:
         text = frame.get("text")
         if text is None:
             raise ChatError("invalid_request", "This is a binary frame: send JSON as text.")
-        if len(text) > self._most or len(text.encode("utf-8", "replace")) > self._most:
-            raise ChatError("too_large", f"This is too large: at most {self._most:,} bytes can be sent.")
         try:
             given = json.loads(text)
         except (ValueError, RecursionError):

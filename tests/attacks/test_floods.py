@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.frames import Frame, Opcode
 
 from app import App
 from settings import LimitSettings
@@ -25,6 +27,7 @@ MOST = 12
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setattr(patience, "_HEAD_S", 1.0)
     monkeypatch.setattr(guard, "_BODY_S", 1.0)
+    monkeypatch.setattr(patience, "_MESSAGE_S", 1.0)
     bounds = {"body_bytes": 100_000, "document_bytes": 200_000, "import_bytes": 200_000}
     limits = LimitSettings(connections_per_address=MOST, **bounds)
     with serving(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
@@ -74,6 +77,45 @@ async def test_a_body_that_never_comes_whole_is_refused(app: App) -> None:
         assert (await reader.read()).startswith(b"HTTP/1.1 408")
     writer.close()
     await alive(app)
+
+
+def unfinished(fragmented: bool) -> Frame:
+    """The beginning of a message: one frame of several, or one frame whose end is missing."""
+    return Frame(Opcode.TEXT, b"x" * 90_000, fin=not fragmented)
+
+
+@pytest.mark.parametrize("fragmented", [True, False])
+async def test_a_socket_message_that_never_comes_whole_is_given_up(app: App, fragmented: bool) -> None:
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(socket_of(app)) for _ in range(MOST)]
+        sent = unfinished(fragmented).serialize(mask=True)
+        for socket in sockets:
+            socket.transport.write(sent if fragmented else sent[:-1])
+        await alive_beside(app, sockets[0])
+        for socket in sockets:
+            with pytest.raises(ConnectionClosedError) as closed:
+                await asyncio.wait_for(socket.recv(), 10)
+            assert closed.value.rcvd and closed.value.rcvd.code == 1008
+            assert "too long to arrive" in closed.value.rcvd.reason
+    await alive(app)
+
+
+async def test_a_socket_with_one_message_after_another_stays_open(app: App) -> None:
+    """The end of each message arrives together with the beginning of the next one, for longer than one may take."""
+    ping = Frame(Opcode.TEXT, b'{"type": "ping"}').serialize(mask=True)
+    async with socket_of(app) as socket:
+        socket.transport.write(ping[:5])
+        for _ in range(12):
+            await asyncio.sleep(0.2)
+            socket.transport.write(ping[5:] + ping[:5])
+            assert await asyncio.wait_for(socket.recv(), 5) == '{"type":"pong"}'
+
+
+async def alive_beside(app: App, socket: ClientConnection) -> None:
+    """Another address is served while this one holds all of its connections."""
+    async with httpx.AsyncClient(base_url=app.url, headers={"X-Forwarded-For": "203.0.113.9"}) as client:
+        assert (await client.get("/healthz")).status_code == 200
+    assert socket.close_code is None
 
 
 async def test_a_flood_of_connections_is_bounded_and_goes_away(app: App) -> None:
