@@ -46,7 +46,7 @@ async def test_a_reply_that_a_locked_database_refused_is_told_and_saved_later(
     await turns.store.close()
     await turns.store.open()
     run = await turns.start(Ask("tour", "anna", backend="Slow script"))
-    await until(lambda: run.reply)
+    await until(lambda: run.text)
     file = Path(settings.database_url.removeprefix("sqlite:///"))
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -191,7 +191,7 @@ async def test_of_two_sent_together_one_starts(turns: Turns) -> None:
 
 async def test_a_stop_stores_what_there_is(turns: Turns) -> None:
     run = await turns.start(Ask("endless", "anna", backend="Slow script"))
-    await until(lambda: run.reply)
+    await until(lambda: run.text)
     await run.stop("user")
     last = check_run(run)[-1]
     assert (last["type"], last["reason"]) == ("stopped", "user")

@@ -113,7 +113,7 @@ async def test_a_stop_ends_the_connection(tmp_path: Path, entry: Any) -> None:
             await house.ask()
             for number in range(4):
                 run = await house.start()
-                await until(lambda run=run: run.reply, 5)
+                await until(lambda run=run: run.text, 5)
                 await asyncio.sleep(0.013 * number)
                 stopping = asyncio.create_task(run.stop("user"))
                 await closed_within(server, 0.5)
