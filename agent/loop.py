@@ -22,6 +22,7 @@ from agent.thinking import CLOSE, Tags, without_thinking
 from agent.tool_results import direct_reply
 from agent.translate import CONTEXT, DIRECT_REPLY, Notes, translate
 from backends import Backend
+from backends.openai_request import REASONING
 from memory.text import whole
 from runs.calls import Calls
 from runs.contexts import abbreviate
@@ -163,6 +164,12 @@ def _named(response: "ModelResponse[Any]", calls: Calls, ids: set[str], tags: Ta
             known = replace(tags, opened=tags.opened and not apart, apart=apart)
             text = without_thinking(whole(message.content), known)
             result[place] = message = message.model_copy(update={"content": text})
+        else:
+            result[place] = message = message.model_copy(update={"content": _joined(message.content)})
+        if fields := message.additional_kwargs.get(REASONING):  # a character may have come in two halves
+            thinking = {name: whole(str(thought)) for name, thought in fields.items()}
+            extra = {**message.additional_kwargs, REASONING: thinking}
+            result[place] = message = message.model_copy(update={"additional_kwargs": extra})
         if not (message.tool_calls or message.invalid_tool_calls):
             continue
         made = list[dict[str, Any]]()
@@ -175,6 +182,19 @@ def _named(response: "ModelResponse[Any]", calls: Calls, ids: set[str], tags: Ta
             made.append({"type": "tool_call", "name": call["name"] or "unnamed", "args": args, "id": call_id})
         result[place] = message.model_copy(update={"tool_calls": made, "invalid_tool_calls": []})
     return replace(response, result=result)
+
+
+def _joined(blocks: Sequence[Any]) -> list[Any]:
+    """Content blocks with neighbouring texts as one: a stream may put the halves of a character into two of them."""
+    made: list[Any] = []
+    for block in blocks:
+        text = {"type": "text", "text": block} if isinstance(block, str) else block
+        plain = text.keys() == {"type", "text"} and text["type"] == "text"
+        if plain and made and made[-1].keys() == {"type", "text"}:
+            made[-1] = {**made[-1], "text": made[-1]["text"] + text["text"]}
+        else:
+            made.append(text)
+    return [{**block, "text": whole(block["text"])} if isinstance(block.get("text"), str) else block for block in made]
 
 
 def _new_id(ids: Collection[str]) -> str:

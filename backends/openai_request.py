@@ -87,12 +87,15 @@ def _plain(message: Mapping[str, Any], declared: Collection[str]) -> dict[str, A
     """A message without a name, with its content as text wherever it is only text, and with sound tool calls."""
     made = {key: value for key, value in message.items() if key != "name"}
     content = made.get("content")
-    if isinstance(content, list) and all(_is_text(block) for block in content):
+    if made["role"] != "assistant" and isinstance(content, list) and all(_is_text(block) for block in content):
         made["content"] = "\n".join(block if isinstance(block, str) else block["text"] for block in content)
     if made["role"] == "tool":
         made["content"] = made["content"] if isinstance(made["content"], str) else json.dumps(made["content"])
         made["content"] = made["content"] or "[no output]"
     if made["role"] == "assistant":
+        if isinstance(content, list):  # what it thought is no part of what it said
+            texts = (block for block in content if _is_text(block))
+            made["content"] = "".join(block if isinstance(block, str) else block["text"] for block in texts)
         made["content"] = made.get("content") or ""
         if calls := made.get("tool_calls"):
             made["tool_calls"] = [_call(call, declared) for call in calls]

@@ -5,7 +5,7 @@ The one invariant: the reply is whole, or the error says what the server did wro
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from backends import reply_reader
 from settings import ToolSettings
 from tests.providers import OpenAIServer, Request, Stream
 from tests.remote import CANARY, House, Told, housed, of, text_of
+from tests.strict import StrictServer
 from tests.test_backends_openai import TestOpenAI as Contract
 from tests.test_backends_tool_deltas import ARGUMENTS, IDS, INDEXES, NAMES, Calling, whole_call
 from tests.test_provider_streams import delta, usage
@@ -199,11 +200,13 @@ def stream_of(case: Case) -> Stream:
     return Stream(pieces, case.line if case.line in ("eof", "hang", "cut") else "end")  # type: ignore[arg-type]
 
 
-History = Callable[[list[dict[str, Any]]], None]
+def check_request(case: Case, body: Any) -> None:
+    """Raises AssertionError where a strict server would refuse the request that follows the case's reply.
 
-
-def any_history(messages: list[dict[str, Any]]) -> None:
-    """What the second request says of the first reply; a stricter check of it belongs here."""
+    A server that sent its thinking in a field of its own wants it back with the tool calls, in that field.
+    """
+    field = case.thinking if case.thinking in ("reasoning_content", "reasoning") else ""
+    StrictServer(thinking=field).check(body)
 
 
 def expected_thought(case: Case) -> str:
@@ -253,15 +256,21 @@ class Rig:
     house: House
     runner: asyncio.Runner
 
-    def ask(self, case: Case, history: History = any_history) -> Told:
+    def ask(self, case: Case) -> Told:
+        refused: list[str] = []
+
         def second(request: Request) -> Stream:
-            history(request.body["messages"])
+            try:
+                check_request(case, request.body)
+            except (AssertionError, KeyError, TypeError, ValueError) as e:
+                refused.append(f"{type(e).__name__}: {e}")
             return Stream([delta("Good.", "stop"), f"data: {DONE}\n\n"])
 
         self.server.answers = [stream_of(case), *([second] if case.calls and case.fault == "none" else [])]
         self.house.backend.opens_thinking = case.known
         told = self.runner.run(self.house.ask())
         self.house.runs.clear()
+        assert not refused, refused
         return told
 
 
