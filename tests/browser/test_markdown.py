@@ -386,7 +386,13 @@ def test_a_print_has_the_whole_conversation(desk: Desk, tmp_path: Path) -> None:
     expect(page.locator("#earlier")).to_be_visible()
     page.pdf(path=tmp_path / "some.pdf")
     some = "".join(p.extract_text() for p in PdfReader(tmp_path / "some.pdf").pages)
-    assert "Not printed: 20 earlier messages" in some
+    assert all(f"Reply {i}" in some and f"last line of {i}" in some for i in range(25))
+    assert page.locator(".printed-earlier").count() == 0, "it is there for the print alone"
+    page.route("**/conversations/*", lambda route: route.abort())
+    page.pdf(path=tmp_path / "cut.pdf")
+    cut = "".join(p.extract_text() for p in PdfReader(tmp_path / "cut.pdf").pages)
+    assert "Not printed: 20 earlier messages" in cut
+    page.unroute("**/conversations/*")
     page.click("#earlier")
     expect(page.locator("#chat [data-testid=bot]")).to_have_count(25)
     page.evaluate("document.body.classList.add('dark')")
