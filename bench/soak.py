@@ -30,6 +30,7 @@ _LEFT_S = 45.0
 _TOKEN = "of the soak"
 _LOCAL = "SmolLM2 135M"
 _CONFIG = """
+trusted_proxies = ["127.0.0.1"]
 [limits]
 messages_per_minute = 30
 messages_per_day = 20_000

@@ -17,11 +17,12 @@ from pydantic import TypeAdapter
 
 from app import App
 from components.handlers import Handlers
+from components.reply import reply_html
 from runs.live import LiveRun, new_id
 from settings import ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
-from tests.pages import PARAMETERS, Page
+from tests.pages import PARAMETERS, Page, shown_text
 from tests.serving import Events, client_of, events_of, on_loop, serving, socket_of, told, told_until_end
 from transports.identity import COOKIE
 
@@ -266,10 +267,10 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
     events = await record(client, run_id)
     check(events)
     parts = [part for part in reply.parts if part.kind == "tool"]
-    assert page.lives[-1] == reply.text
+    assert page.lives[-1] == shown_text(reply_html(reply.text))
     return replace(
         seen(events),
-        text=page.lives[-1],
+        text=reply.text,  # the page shows it as HTML
         thoughts="".join(part.text for part in reply.parts if part.kind == "thinking"),
         tools=sorted(((one.name, one.input, one.text or one.error or "") for one in parts), key=_name),
     )
@@ -368,7 +369,7 @@ async def test_a_run_is_told_alike_to_all_who_follow_it(app: App, anna: httpx.As
     check(by_stream)
     assert by_stream == by_socket == await record(anna, run_id)
     assert by_id == by_stream[5:]
-    assert by_stream[-1]["content"] == page.lives[-1]
+    assert page.lives[-1] == shown_text(reply_html(by_stream[-1]["content"]))
 
 
 async def answer_by_http(app: App, client: httpx.AsyncClient, run_id: str, call_id: str) -> None:

@@ -117,7 +117,9 @@ def test_text_that_replaced_a_message_on_its_way_stays(chat: Chat, text: str) ->
     page = chat.page
     chat.type("hello")
     with held(page):
-        with page.expect_request(_EVENTS):
+        with page.expect_request(
+            lambda request: "queue/join" in request.url and '"hello"' in (request.post_data or "")
+        ):
             page.press(_PROMPT, "Enter")
         page.keyboard.press("ControlOrMeta+a")
         page.keyboard.type(text)
