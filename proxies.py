@@ -111,7 +111,10 @@ def _exceptions(value: str, own: str | None, hosts: Iterable[str]) -> tuple[list
 
 def _entry(entry: str) -> str | None:
     """One entry as all clients take it; None for what some of them fail on."""
-    entry = urlsplit(entry).netloc if "://" in entry else entry
+    try:
+        entry = urlsplit(entry).netloc if "://" in entry else entry
+    except ValueError:
+        return None
     bare = re.sub(r"^\[([^\]]*)\](:\d+)?$", r"\1", entry)
     if (address := _address(bare)) is not None:
         return str(address)

@@ -22,7 +22,7 @@ from agent.thinking import CLOSE, Tags, without_thinking
 from agent.tool_results import direct_reply
 from agent.translate import CONTEXT, DIRECT_REPLY, Notes, translate
 from backends import Backend
-from backends.openai_request import REASONING
+from backends.openai_request import REASONING, SIGNATURES
 from memory.text import whole
 from runs.calls import Calls
 from runs.contexts import abbreviate
@@ -172,15 +172,19 @@ def _named(response: "ModelResponse[Any]", calls: Calls, ids: set[str], tags: Ta
             result[place] = message = message.model_copy(update={"additional_kwargs": extra})
         if not (message.tool_calls or message.invalid_tool_calls):
             continue
-        made = list[dict[str, Any]]()
+        made, signatures = list[dict[str, Any]](), dict(message.additional_kwargs.get(SIGNATURES) or {})
         for call in (*message.tool_calls, *message.invalid_tool_calls):
             call_id = call["id"] if call["id"] and call["id"] not in ids else _new_id(ids)
             ids.add(call_id)
-            args = call["args"] if isinstance(call["args"], dict) else {}
+            if call["id"] in signatures and call["id"] not in {one["id"] for one in made}:
+                signatures[call_id] = signatures.pop(str(call["id"]))
+            args = _whole_texts(call["args"]) if isinstance(call["args"], dict) else {}
             if call["type"] == "invalid_tool_call":
                 calls.unreadable.add(call_id)
             made.append({"type": "tool_call", "name": call["name"] or "unnamed", "args": args, "id": call_id})
-        result[place] = message.model_copy(update={"tool_calls": made, "invalid_tool_calls": []})
+        extra = {**message.additional_kwargs, **({SIGNATURES: signatures} if signatures else {})}
+        changed = {"tool_calls": made, "invalid_tool_calls": [], "additional_kwargs": extra}
+        result[place] = message.model_copy(update=changed)
     return replace(response, result=result)
 
 
@@ -195,6 +199,19 @@ def _joined(blocks: Sequence[Any]) -> list[Any]:
         else:
             made.append(text)
     return [{**block, "text": whole(block["text"])} if isinstance(block.get("text"), str) else block for block in made]
+
+
+def _whole_texts(value: Any) -> Any:
+    """Arguments whose texts can be encoded: some models write half of a character."""
+    match value:
+        case str():
+            return whole(value)
+        case dict():
+            return {whole(str(key)): _whole_texts(one) for key, one in value.items()}
+        case list():
+            return [_whole_texts(one) for one in value]
+        case _:
+            return value
 
 
 def _new_id(ids: Collection[str]) -> str:

@@ -20,12 +20,14 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from agent.given import limits_of
 from agent.pieces import Call, held_back, read_piece
 from agent.quota import Quota
+from agent.thinking import Tags
 from backends import Backend, Key, Options
 from memory.histories import Histories
 from memory.messages import Message, Summary, Tuning
 from memory.modes import recent_from
 from memory.store import Store
 from memory.summaries import keep_summary, newest_summary
+from memory.text import whole
 from runs.asker import Asker
 from runs.errors import INTERNAL, ChatError
 from runs.registry import Runs
@@ -44,6 +46,8 @@ _REMEMBERED = 2000
 """Conversations whose latest failure or cost is kept."""
 _SHARE = 0.8
 """Of the room that is left: tokens are counted text by text, and read together."""
+_LEAST = 64
+"""Tokens of the messages that are read at least, however little room the notes leave."""
 _NAMES = {"user": "User", "assistant": "Assistant", "system": "Instruction", "tool": "Result of a tool"}
 
 
@@ -88,7 +92,7 @@ class Summarizer:
         self.watchers: list[Callable[[Backend, int, int], None]] = []
         """Callbacks that run after each model call, with its tokens of input and output."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._writing: dict[str, tuple[Backend, asyncio.Task[None]]] = {}
+        self._writing: dict[str, tuple[Backend, asyncio.Task[bool]]] = {}
         self._failed: OrderedDict[str, str] = OrderedDict()
 
     async def summary(self, conversation_id: str, history: Sequence[Message]) -> tuple[Summary | None, str | None]:
@@ -164,24 +168,26 @@ class Summarizer:
         self._writing[job.conversation_id] = job.backend, writing
         try:
             await asyncio.wait({writing})
-            if not writing.cancelled():
-                await writing  # for its exception
+            return not (writing.cancelled() or await writing)  # awaited for its exception, too
         finally:
             writing.cancel()
             self._writing.pop(job.conversation_id, None)
-        return False
 
     async def _quiet(self, backend: Backend) -> None:
         """Waits while a model of this process writes replies."""
         while backend.in_process and any(run.backend == backend.name for run in self._runs.live()):  # noqa: ASYNC110
             await asyncio.sleep(_BUSY_S)
 
-    async def _write(self, job: Job, messages: Sequence[Message], made: Summary | None) -> None:
+    async def _write(self, job: Job, messages: Sequence[Message], made: Summary | None) -> bool:
+        """Writes and keeps one summary. False if the tokens that are left after this turn are not enough for one."""
         most = limits_of(self._memory, job.tuning, 0, 0).summary_tokens
         async with asyncio.timeout(_LONGEST_S):
             await job.backend.wait_ready(job.key)
-            budget = self._limits.summary_input_tokens - job.cost.input_tokens
-            asked, covered, tokens = await _request(job.backend, messages, made, most, budget)
+            limit = self._limits.summary_input_tokens
+            request = await _request(job.backend, messages, made, most, limit - job.cost.input_tokens, limit)
+            if request is None:
+                return False
+            asked, covered, tokens = request
             self._quota.take_call(job.asker, own_key=job.key is not None and job.key.own)
             text, usage = "", None
             try:
@@ -191,6 +197,7 @@ class Summarizer:
         if not text:
             raise ChatError("backend_unavailable", f"{job.backend.name} wrote nothing.")
         await keep_summary(self._store, job.conversation_id, Summary(covered, text, job.backend.name))
+        return True
 
     def _count(self, job: Job, usage: tuple[int, int], *, estimated: bool) -> None:
         job.cost.calls += 1
@@ -209,40 +216,47 @@ def _remember(sentences: OrderedDict[str, str], conversation_id: str, sentence: 
 
 
 async def _request(
-    backend: Backend, messages: Sequence[Message], made: Summary | None, most: int, budget: int
-) -> tuple[list[BaseMessage], str, int]:
+    backend: Backend, messages: Sequence[Message], made: Summary | None, most: int, budget: int, limit: int
+) -> tuple[list[BaseMessage], str, int] | None:
     """The request, with as many of the messages as the model can read and `budget` tokens allow; the id of the last
-    of these, and about how many tokens the request has.
+    of these, and about how many tokens the request has. None where not even the first message fits.
+
+    A message is cut where it would not fit with the whole `limit` of one turn either.
     """
     task = f"{_TASK} Use at most {most * 3 // 5} words."
     so_far = f"The notes so far:\n{made.text}\n\n" if made else ""
     lines = [f"{_NAMES[message.role]}: {message.text}\n" for message in messages]
     readings = await backend.read([task, so_far, *lines])
     fixed = readings[0].tokens + readings[1].tokens
-    room = whole_room = max(0, min(int((backend.context - most) * _SHARE), budget) - fixed)
-    taken, covered = "", messages[0].id
+    readable = int((backend.context - most) * _SHARE)
+    later = budget < min(limit, readable)  # with the whole limit of another turn there is more room
+    room = min(readable, budget) - fixed
+    if not later:
+        room = max(room, _LEAST)
+    taken, covered, tokens = "", messages[0].id, fixed
     for message, reading in zip(messages, readings[2:], strict=True):
-        if reading.tokens > room and taken:
+        text, size = reading.text, reading.tokens
+        if size > room and (taken or later):
             break
-        text = reading.text
-        if reading.tokens > room:  # the first one alone is too long
-            text = f"{text[: len(text) * max(0, room) // reading.tokens]} [cut]\n"
-        taken, covered, room = taken + text, message.id, room - reading.tokens
-        if room <= 0:
-            break
+        if size > room:  # the first one alone is too long
+            text, size = f"{text[: len(text) * room // size]} [cut]\n", room
+        taken, covered, room, tokens = taken + text, message.id, room - size, tokens + size
+    if not taken:
+        return None
     asked = f"{readings[1].text}What was said since:\n{taken}\nWrite the notes of all of it."
-    return [SystemMessage(readings[0].text), HumanMessage(asked)], covered, fixed + whole_room - max(0, room)
+    return [SystemMessage(readings[0].text), HumanMessage(asked)], covered, tokens
 
 
 async def _answer(job: Job, asked: Sequence[BaseMessage], most: int) -> tuple[str, tuple[int, int] | None]:
     """The model's text without its thinking, and the provider's count of tokens read and written, if it gives one."""
     cool = 0.0 if "temperature" in job.backend.takes else None
     model = job.backend.chat_model(Options(most, cool), job.key)
-    text, call = "", Call()
+    text, call = "", Call(tags=Tags(opened=job.backend.opens_thinking))
     stream = model.astream(list(asked))
     async with aclosing(stream):  # type: ignore[type-var]
         async for chunk in stream:
             if isinstance(chunk, AIMessage):
+                retracted = call.tags.retracted
                 _, piece, call = read_piece(chunk, call)
-                text += piece
-    return (text + held_back(call)[1]).strip(), call.usage
+                text = piece if call.tags.retracted and not retracted else text + piece
+    return whole(text + held_back(call, whole=True)[1]).strip(), call.usage

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from runs.text import whole
+
 SystemRole = Literal["system", "developer", "user"]
 LONGEST_REPLY = ("max_tokens", "max_completion_tokens")
 """OpenAI's names for the longest reply: the older one, which most servers know, and the newer one."""
@@ -113,7 +115,7 @@ def _call(call: Mapping[str, Any], declared: Collection[str]) -> dict[str, Any]:
         arguments = json.loads(function["arguments"] or "{}", parse_constant=str)
     except (ValueError, TypeError, RecursionError):
         arguments = {}
-    text = json.dumps(arguments if isinstance(arguments, dict) else {}, ensure_ascii=False)
+    text = whole(json.dumps(arguments if isinstance(arguments, dict) else {}, ensure_ascii=False))
     name = function["name"] or "unnamed"
     name = name if name in declared else _UNNAMED.sub("_", name)[:64]
     return {**call, "type": "function", "function": {**function, "name": name, "arguments": text}}

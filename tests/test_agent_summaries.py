@@ -195,6 +195,39 @@ async def test_one_message_has_a_bounded_number_of_summary_calls_and_tokens(serv
     assert 'glassbox_tokens_total{backend="Far",direction="read"} 16000.0' in figures, "eight calls of 2,000"
 
 
+async def test_a_message_that_the_rest_of_the_tokens_cannot_hold_waits_for_the_next_turn(
+    server: OpenAIServer, store: Store
+) -> None:
+    server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."], prompt_tokens=1_900)]
+    earlier: Any = [(("user", "assistant")[n % 2], f"message-{n} " + "word " * 1_200) for n in range(8)]
+    limits = LimitSettings(reply_tokens=128, summary_input_tokens=2_000)
+    async with turns_on(server, store, context=8192, limits=limits) as turns:
+        conversation_id = await store.create("anna", earlier)
+        for turn in range(1, 4):
+            await ended(turns, Ask("Hi", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
+            await quiet(turns)
+            read = [request[1]["content"] for request in asked(server, summaries=True)]
+            assert len(read) == turn, "100 tokens are left, and no message fits"
+            assert f"message-{turn - 1} " in read[-1] and "[cut]" not in read[-1]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_thinking_with_only_its_closing_tag_is_no_part_of_a_summary(
+    server: OpenAIServer, store: Store, known: bool
+) -> None:
+    thinking = Reply(["They want ", "notes.\n", "</think>\n\n", "Notes: Ann, ", "42."])
+    server.answers = [lambda r: thinking if notes(r) else Reply(["Sure."])]
+    async with turns_on(server, store) as turns:
+        turns.backends.first.opens_thinking = known
+        run = None
+        for message in ("whales", "boats"):
+            run = await said(turns, message, run)
+            await quiet(turns)
+        run = await said(turns, "nets", run)
+        assert "Notes: Ann, 42." in context(run).messages[0]["content"]
+        assert "They want" not in str(context(run).messages)
+
+
 async def test_summary_calls_are_messages_of_the_visitors_day(server: OpenAIServer, store: Store) -> None:
     server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."])]
     earlier: Any = [(("user", "assistant")[n % 2], f"message-{n} " + "word " * 400) for n in range(100)]

@@ -143,7 +143,9 @@ def test_no_proxy_is_written_as_all_clients_take_it(given: str, kept: str) -> No
     assert_clients_take(environ)
 
 
-@pytest.mark.parametrize("entry", ["a:b", "http://x:y", "[::1", ";", "::ffff::1", "fd00::/8", "1.2.3.4/99"])
+@pytest.mark.parametrize(
+    "entry", ["a:b", "http://x:y", "[::1", "http://[::1", "http://[abc]:3", ";", "::ffff::1", "fd00::/8", "1.2.3.4/99"]
+)
 def test_an_odd_entry_of_no_proxy_is_left_out_and_told(entry: str) -> None:
     environ = {"HTTP_PROXY": PROXY, "NO_PROXY": f"{entry}, example.org"}
     problems = use_proxies(environ, None, [])

@@ -1,5 +1,6 @@
 """What is sent to a server that checks every request: whole turns against `StrictServer`, and what tools may return."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -170,6 +171,38 @@ async def test_signatures_of_thoughts_come_back_with_their_calls(tmp_path: Path)
             assert (await house.ask())[-1]["content"] == "Fine."
     (call,) = asked_for_replies(server)[1].body["messages"][-2]["tool_calls"]
     assert call["extra_content"] == signature
+
+
+async def test_a_signature_goes_with_a_call_whose_id_was_used_before(tmp_path: Path) -> None:
+    class Signing(StrictServer):
+        def check(self, body: Any) -> None:
+            pass
+
+        def _deltas(self, reply: Reply) -> list[Any]:
+            deltas = super()._deltas(reply)
+            for call in (call for delta in deltas for call in delta.get("tool_calls", ()) if "id" in call):
+                call["extra_content"] = {"google": {"thought_signature": reply.tools[0].arguments[0]}}
+            return deltas
+
+    returned[0] = "seen"
+    rounds = [called(Tool("gives", [f'{{"text": "{n}"}}'], "call_0")) for n in range(2)]
+    with Signing(*rounds, Reply(["Fine."])) as server:
+        async with housed(tmp_path, entry(server)) as house:
+            house.turns.toolbox = Toolbox(ToolSettings(enabled=["tests.test_strict_requests:gives"]))
+            assert (await house.ask())[-1]["content"] == "Fine."
+    calls = [m["tool_calls"][0] for m in asked_for_replies(server)[2].body["messages"] if m.get("tool_calls")]
+    assert len({call["id"] for call in calls}) == 2
+    assert [json.loads(call["extra_content"]["google"]["thought_signature"])["text"] for call in calls] == ["0", "1"]
+
+
+async def test_half_of_a_character_in_arguments_harms_nothing(tmp_path: Path) -> None:
+    returned[0] = "seen"
+    half = Tool("gives", ['{"text": "\\ud83d", "\\ude00": ["\\ud83d"]}'], "a")
+    with StrictServer(called(half), Reply(["Fine."])) as server:
+        async with strict(tmp_path, server) as house:
+            told = await house.ask()
+    assert told[-1]["content"] == "Fine."
+    assert "\ufffd" in json.dumps(asked_for_replies(server)[1].body, ensure_ascii=False)
 
 
 async def test_a_server_that_sent_no_thinking_gets_none(tmp_path: Path) -> None:
