@@ -165,6 +165,7 @@ class App:
 
     def _middleware(self) -> list[Middleware]:
         s = self.settings
+        hosts = Hosts(s.allowed_hosts, [s.host, s.space_host], self.link.address, on_space=s.on_space)
         rules = Rules(
             ours=OURS,
             body_bytes=s.limits.body_bytes,
@@ -177,7 +178,7 @@ class App:
             opened=frozenset({"/metrics"} if s.metrics_token else ()),
             connections=s.limits.connections_per_address or 0,
             sessions=self.sessions,
-            hosts=Hosts(s.allowed_hosts, [s.host, s.space_host], self.link.address, on_space=s.on_space),
+            hosts=hosts,
             log=self.refusals,
         )
         told = ["X-Run-Id", "X-Conversation-Id", "Retry-After"]
@@ -188,6 +189,7 @@ class App:
                 root_path=s.root_path,
                 tunnel=self.link.address,
                 log=self.refusals,
+                knows=hosts.knows,
             ),
             Middleware(HeadersMiddleware, on_space=s.on_space, origins=s.allowed_origins, first=first_script()),
             Middleware(

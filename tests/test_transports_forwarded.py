@@ -107,6 +107,16 @@ async def test_the_host_is_the_one_that_the_browser_used(headers: dict[str, str]
 
 
 @pytest.mark.parametrize(
+    ("told", "host"),
+    [("a.example, evil.test", "evil.test"), ("evil.test, a.example", "evil.test"), ("a.example", "a.example")],
+)
+async def test_one_unknown_forwarded_host_is_enough_to_be_refused(told: str, host: str) -> None:
+    """A proxy that appends its own word passes on what a client wrote before it."""
+    scope, _ = await seen({"X-Forwarded-Host": told}, **TRUST, knows=lambda name: name == "a.example")
+    assert Headers(scope=scope).getlist("host") == [host]
+
+
+@pytest.mark.parametrize(
     ("headers", "client"),
     [
         ([("X-Forwarded-For", "203.0.113.9")], "203.0.113.9"),

@@ -64,7 +64,7 @@ def _listed(headers: Headers, name: str) -> list[str]:
 
 class ForwardedMiddleware:
     """Stands outermost of what is ours. `root_path` is the prefix where no trusted proxy names one; `tunnel` tells the
-    address of the public link, "" while there is none.
+    address of the public link, "" while there is none; `knows` tells whether a host is one of ours.
     """
 
     def __init__(
@@ -74,7 +74,9 @@ class ForwardedMiddleware:
         root_path: str = "",
         tunnel: Callable[[], str] = lambda: "",
         log: RefusalLog | None = None,
+        knows: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        self._knows = knows
         self.app, self._root_path, self._tunnel, self._log = app, root_path, tunnel, log or RefusalLog()
         self._networks = [ipaddress.ip_network(network) for network in trusted]
 
@@ -106,7 +108,9 @@ class ForwardedMiddleware:
                 scope["client"] = (client, 0)
             if told.hosts and not tunnel:
                 origin = headers.get("origin", "").partition("://")[2]
-                MutableHeaders(scope=scope)["host"] = origin if origin in told.hosts else told.hosts[0]
+                # a proxy that appends passes on what a client wrote: one unknown name is enough for the guard to refuse
+                unknown = next((host for host in told.hosts if not self._knows(host)), None)
+                MutableHeaders(scope=scope)["host"] = unknown or (origin if origin in told.hosts else told.hosts[0])
             prefix = told.prefix or prefix
         elif told.clients or told.hosts or told.scheme or told.prefix:
             self._note_ignored(peer)
