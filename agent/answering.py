@@ -25,6 +25,8 @@ from settings import LimitSettings, Settings
 logger = logging.getLogger(__name__)
 
 _LOADING_S = 0.5
+_LONG = 20_000
+"""Characters of a visitor's words; the search for more of them in a provider's error would hold up the event loop."""
 
 
 async def answer(settings: Settings, run: LiveRun, backend: Backend, key: Key | None, turn: Turn, kit: Kit) -> None:
@@ -48,8 +50,11 @@ async def answer(settings: Settings, run: LiveRun, backend: Backend, key: Key | 
             backend.learn(key, told)
         if told is e:
             raise
-        words = () if settings.log_messages else _words(run, turn, given)
-        logger.info("run %s: %s: %s", run.id, told.code, logged(e, words))
+        if logger.isEnabledFor(logging.INFO):
+            words = [] if settings.log_messages else _words(run, turn, given)
+            long = sum(map(len, words)) > _LONG
+            text = await asyncio.to_thread(logged, e, words) if long else logged(e, words)
+            logger.info("run %s: %s: %s", run.id, told.code, text)
         raise told from e
     first = run.state.first_token
     backend.learn(key, None, None if first is None else round(first - begun, 3))

@@ -36,6 +36,8 @@ _NO_CONNECTION = {"APIConnectionError", "ModelConnectionError"}
 _NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance", re.I)
 _MOST_LOGGED = 1000
 """Characters of a provider's text in the log."""
+_MARGIN = 1000
+"""Characters more of it that are looked at: a masked text is shorter."""
 _LONGEST_S = 3600.0
 """A provider that asks for more is asked again after that: it may not have meant it."""
 _KEY = re.compile(r"api.?key|API_KEY_INVALID", re.I)
@@ -65,6 +67,8 @@ def explain(name: str, exception: BaseException) -> ChatError | None:
 def logged(exception: BaseException, words: Iterable[str] = ()) -> str:
     """An exception for the operator's log: its kind, and what the provider wrote, without any of these words.
 
+    This takes some time where the words are long: call it in a thread then.
+
     Keys are taken out where the log is written.
     """
     said = [(error, one) for one in _causes(exception) if (error := provider_error(one)) and error.text]
@@ -72,7 +76,8 @@ def logged(exception: BaseException, words: Iterable[str] = ()) -> str:
         return type(exception).__name__
     error, cause = said[0]
     status = f" HTTP {error.status}" if error.status else ""
-    return f"{type(cause).__name__}{status} {error.names}: {without_words(error.text, words)[:_MOST_LOGGED]}"
+    text = without_words(error.text, words, most=_MOST_LOGGED + _MARGIN)[:_MOST_LOGGED]
+    return f"{type(cause).__name__}{status} {error.names}: {text}"
 
 
 def broken_off(name: str) -> ChatError:

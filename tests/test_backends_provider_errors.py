@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import attempts
+from agent import answering, attempts
 from agent.tools import Toolbox
 from backends.errors import explain, logged
 from backends.keys import Key
@@ -305,3 +306,54 @@ def test_a_text_without_the_words_is_whole() -> None:
     text = "Unsupported parameter: 'max_tokens' is not supported with this model."
     assert without_words(text, ["What is the capital of France?", "", "Hi", "\n"]) == text
     assert without_words("The PIN 4711 is wrong", ["4711"]) == f"The PIN {MASK} is wrong"
+
+
+async def test_nothing_is_masked_where_the_log_has_no_such_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING, "agent")
+    masked: list[str] = []
+    monkeypatch.setattr(answering, "logged", lambda exception, words: masked.append("") or "")
+    with OpenAIServer(echo) as server:
+        async with housed(tmp_path, entry(server), TEST_KEY=CANARY) as house:
+            assert (await house.ask(SECRET))[-1]["code"] == "invalid_request"
+    assert not masked
+
+
+@pytest.mark.parametrize("length", [10, 30_000])
+async def test_long_words_are_searched_outside_of_the_event_loop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    caplog.set_level(logging.INFO, "agent")
+    threads: list[int] = []
+    monkeypatch.setattr(answering, "logged", lambda e, words: threads.append(threading.get_ident()) or logged(e, words))
+    with OpenAIServer(Fail(400, None, "Bad input: my cat is called Mitzi")) as server:
+        server.context = 100_000
+        async with housed(tmp_path, entry(server, context=100_000), TEST_KEY=CANARY) as house:
+            told = await house.ask("my cat is called Mitzi " + "x " * (length // 2))
+    assert told[-1]["code"] == "invalid_request"
+    assert f"Bad input: {MASK}" in caplog.text and "Mitzi" not in caplog.text
+    assert [thread == threading.get_ident() for thread in threads] == [length == 10]
+
+
+@pytest.mark.parametrize("most", [0, 5, 11, 15, 200])
+def test_a_text_that_is_cut_ends_in_nobodys_words(most: int) -> None:
+    kept = without_words("Bad input: abcdefgh and more", ["say:abcdefgh"], most=most)
+    assert kept == f"Bad input: {MASK} and more" if most == 200 else kept == ("Bad input: "[:most] + MASK * (most > 11))
+
+
+LETTERS = "ab\u0130\u03a3\u03c3\u03c2\xe9A "
+"""With those whose small form is longer, or depends on the place in a word."""
+
+
+@given(st.text(LETTERS, min_size=9, max_size=40), st.text(LETTERS, max_size=900))
+def test_short_and_long_texts_are_masked_alike(words: str, text: str) -> None:
+    """A short text is searched for in the words, the words are walked through for a long one."""
+    padding = "".join(chr(0x4E00 + at) for at in range(700))
+    assert without_words(text + padding, [words]) == without_words(text + "\u4dff", [words])[:-1] + padding
+
+
+def test_all_of_a_long_log_line_is_bounded() -> None:
+    text = logged(refused({"error": {"message": "x" * 990 + " " + "secret words " * 100}}), ["secret words"])
+    assert "secret" not in text
+    assert len(text) < 1100
