@@ -150,6 +150,31 @@ async def test_figures_before_the_reply_do_not_end_it(tmp_path: Path, first: Any
     assert told[-1]["usage"] == COUNTED
 
 
+ZERO = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+RUNNING = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+
+
+@pytest.mark.parametrize("figures", [ZERO, RUNNING, {"prompt_tokens": 7}], ids=["zero", "running", "prompt alone"])
+@pytest.mark.parametrize("end", [[STOP, 0.3, usage(), DONE], [0.3, usage()], [without_delta("stop"), DONE]])
+async def test_figures_amid_the_reply_do_not_end_it(tmp_path: Path, figures: Any, end: list[Any]) -> None:
+    amid = {"choices": [], "usage": figures}
+    told = await told_of(tmp_path, Stream([delta("Hel"), amid, 0.3, delta("lo"), amid, 0.3, *end]))
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+
+
+async def test_zero_figures_do_not_make_a_reply_whole(tmp_path: Path) -> None:
+    told = await told_of(tmp_path, Stream([*HELLO, {"choices": [], "usage": ZERO}, 0.05], "cut"))
+    assert (told[-1]["type"], told[-1]["content"]) == ("error", "Hello")
+    assert "broke off" in told[-1]["message"]
+
+
+async def test_figures_amid_the_reply_do_not_make_a_cut_reply_whole(tmp_path: Path) -> None:
+    """The first usage is followed by text, so that it was no final one."""
+    amid = {"choices": [], "usage": RUNNING}
+    told = await told_of(tmp_path, Stream([delta("Hel"), amid, 0.2, delta("lo"), 0.05], "cut"))
+    assert (told[-1]["type"], told[-1]["content"]) == ("error", "Hello")
+
+
 @pytest.mark.parametrize("line", ["end", "eof", "cut", "reset"])
 @pytest.mark.parametrize("unfinished", [HELLO, [delta("Hel", ""), delta("lo", "")], [*HELLO, 'data: {"choices": [{']])
 async def test_without_a_sign_of_the_end_the_reply_is_cut(tmp_path: Path, unfinished: list[Any], line: Any) -> None:
