@@ -22,6 +22,8 @@ _LINE_S = 0.1
 whose body was read to its end is used again."""
 _THOUGHTS = ("reasoning_content", "reasoning")
 _NO_REASON = {"", "null", "none"}
+_SUCCESS = {"none", "", "0", "200", "success", "ok"}
+"""Codes of servers that send one, and a message, without an error."""
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 Payload = dict[str, Any] | Done
@@ -165,7 +167,8 @@ def _error(payload: dict[str, Any]) -> Any:
         return error
     if payload.get("object") == "error" or payload.get("type") == "error":
         return payload
-    return payload if "code" in payload and payload.get("message") and not payload.get("choices") else None
+    failed = str(payload.get("code")).lower() not in _SUCCESS
+    return payload if failed and payload.get("message") and not payload.get("choices") else None
 
 
 def _usage(usage: Any) -> dict[str, Any] | None:
