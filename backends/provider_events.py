@@ -2,7 +2,9 @@
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream. Servers differ from it,
 so that an event also ends where its data is a whole JSON object (some end events with a single line end), and a body
-without events may be one JSON object (from a server that does not stream) or one in each line.
+without events may be one JSON object (from a server that does not stream) or one in each line. Data that does not begin
+like an object (`ping`, `null`, `[]`) keeps the connection alive, and is left out. Google sends an error as the only
+object of a list. A proxy may write `data:` in front of lines that have it already.
 """
 
 import json
@@ -12,6 +14,7 @@ from typing import Any
 _LONGEST = 32_000_000
 """Characters of an event that is not complete yet."""
 _BOM = b"\xef\xbb\xbf"
+_STARTS = ("{", "[{")
 _KEEP_ALIVE = {"ping", "heartbeat", "keepalive", "keep-alive"}
 
 
@@ -72,7 +75,7 @@ class ProviderEvents:
     def feed(self, data: bytes) -> Iterator[dict[str, Any] | Done]:
         """The objects that the bytes complete.
 
-        Raises Unreadable for data that is no JSON object, StreamedError for an event named `error`.
+        Raises Unreadable for data that begins like a JSON object and is none, StreamedError for an event named `error`.
         """
         for line in self._lines.feed(data):
             yield from self._line(line)
@@ -95,16 +98,17 @@ class ProviderEvents:
 
     def _line(self, line: str) -> Iterator[dict[str, Any] | Done]:
         name, _, value = line.partition(":")
-        if self._bare or (not self._data and line.lstrip().startswith("{")):
+        if self._bare or (not self._data and line.lstrip().startswith(_STARTS)):
             self._bare += line + "\n"
-            if line.rstrip().endswith("}") and (found := _object(self._bare)):
+            if line.rstrip().endswith(("}", "]")) and (found := _object(self._bare)):
                 self._bare = ""
                 yield found
         elif not line:
             yield from self._dispatched(whole=False)
             self._kind = ""
         elif name == "data":
-            self._data.append(value.removeprefix(" "))
+            value = value.removeprefix(" ")
+            self._data.append(value.removeprefix("data:").removeprefix(" ") if value.startswith("data:") else value)
             yield from self._dispatched(whole=True)
         elif name == "event":
             self._kind = value.strip()
@@ -120,7 +124,8 @@ class ProviderEvents:
             self._data.clear()
             return
         found = Done() if _is_done(text) else _object(text)
-        if found is None and whole:
+        plain = self._kind in ("", "message")  # others' events are not ours to understand
+        if found is None and whole and not (plain and _keeps_alive(text)):
             return
         self._data.clear()
         if self._kind == "error":
@@ -129,7 +134,7 @@ class ProviderEvents:
             return
         if found is not None:
             yield found
-        elif self._kind in ("", "message"):  # others' events are not ours to understand
+        elif plain and text.lstrip().startswith(_STARTS):
             raise Unreadable("not a JSON object")
 
 
@@ -141,13 +146,21 @@ def _is_done(text: str) -> bool:
     return text.strip().strip('"').upper() == "[DONE]"
 
 
-def _object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text is, else None."""
+def _keeps_alive(text: str) -> bool:
+    """Whether no further line can make a JSON object, or a list of one, of a text."""
     text = text.strip()
-    if not (text.startswith("{") and text.endswith("}")):
+    return text == "[]" or not text.startswith(("{", "["))
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text is, alone or as the only one of a list; else None."""
+    text = text.strip()
+    if not (text.startswith(("{", "[")) and text.endswith(("}", "]"))):
         return None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
     return found if isinstance(found, dict) else None

@@ -1,7 +1,8 @@
 """A streamed reply of OpenAI's protocol as chunks in one shape, whichever shape a server gives them, up to its end.
 
 The end has several signs: a finish reason, `[DONE]`, and the final usage. Any one of them ends the reply; what happens
-to the line afterwards does no harm. Usage that follows within `USAGE_S` still counts.
+to the line afterwards does no harm. Usage that follows within `USAGE_S` still counts. Usage alone is a weak sign, since
+some servers send figures in the middle of a reply: the reply goes on where more of it follows within `USAGE_S`.
 """
 
 import asyncio
@@ -15,11 +16,14 @@ from backends.provider_events import Done, ProviderEvents, StreamedError, Unread
 from backends.tool_deltas import ToolDeltas
 
 USAGE_S = 1.0
-"""How long usage is waited for after the first sign of the end, in seconds."""
+"""How long usage, or more of the reply after usage, is waited for after the first sign of the end, in seconds."""
 _LINE_S = 0.1
-"""How long the end of the line is waited for after usage: a connection whose body was read to its end is used again."""
+"""How long the end of the line is waited for after usage and a finish reason or `[DONE]`, in seconds: a connection
+whose body was read to its end is used again."""
 _THOUGHTS = ("reasoning_content", "reasoning")
 _NO_REASON = {"", "null", "none"}
+_SUCCESS = {"none", "", "0", "200", "success", "ok"}
+"""Codes of servers that send one, and a message, without an error."""
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 Payload = dict[str, Any] | Done
@@ -30,15 +34,17 @@ class ReplyReader:
 
     def __init__(self, tools: Collection[str] = ()) -> None:
         """`tools` are the names of those that the model was offered."""
-        self.ended = False
-        """Whether there was a sign of the end."""
+        self.finished = False
+        """Whether there was a finish reason or `[DONE]`."""
         self.counted = False
-        """Whether usage is known."""
+        """Whether usage with output tokens is known."""
         self.grown = 0
         """How often something of the reply has come."""
         self.begun = False
         """Whether any part of the reply has come, an empty one included."""
         self._done = False
+        self._summed = False
+        """Whether usage without choices was the latest that has come of the reply."""
         self._reason = ""
         self._model: str | None = None
         self._text: list[str] = []
@@ -46,23 +52,29 @@ class ReplyReader:
         self._by_message = False
         self._calls = ToolDeltas(tools)
 
+    @property
+    def ended(self) -> bool:
+        """Whether there was a sign of the end. More of the reply cancels the sign if it was usage alone."""
+        return self.finished or self._summed
+
     def take(self, payload: Payload) -> dict[str, Any] | None:
         """An object of the stream as a chunk of the protocol, without tool calls; None where nothing is in it.
 
         Raises StreamedError for an error, and TypeError, AttributeError or LookupError for an object of another shape.
         """
         if isinstance(payload, Done):
-            self.ended = self._done = True
+            self.finished = self._done = True
             return None
         if (error := _error(payload)) is not None:
             raise StreamedError(error)
         choices = payload.get("choices") or []
         usage = _usage(payload.get("usage"))
-        self.counted = self.counted or usage is not None
+        counted = usage is not None and usage["completion_tokens"] > 0
+        self.counted = self.counted or counted
         if self._done or not choices:
-            self.ended = self.ended or (usage is not None and self.grown > 0)
+            self._summed = self._summed or (counted and self.grown > 0)
             return {**payload, "choices": [], "usage": usage}
-        self.begun = True
+        self.begun, before = True, self.grown
         self._model = payload.get("model") or self._model
         choice = choices[0]
         delta = self._delta(choice)
@@ -73,11 +85,12 @@ class ReplyReader:
         if call := delta.pop("function_call", None):
             self._calls.add_function_call(call)
             self.grown += 1
+        self._summed = self._summed and self.grown == before
         reason = choice.get("finish_reason")
         if reason and str(reason).lower() not in _NO_REASON:
-            self._reason, self.ended = str(reason), True
+            self._reason, self.finished = str(reason), True
         if payload.get("object") == "chat.completion":  # the whole reply at once
-            self.ended = True
+            self.finished = True
         one = {"index": 0, "delta": delta, "finish_reason": None, "logprobs": choice.get("logprobs")}
         return {**payload, "choices": [one], "usage": usage}
 
@@ -154,7 +167,8 @@ def _error(payload: dict[str, Any]) -> Any:
         return error
     if payload.get("object") == "error" or payload.get("type") == "error":
         return payload
-    return payload if "code" in payload and payload.get("message") and not payload.get("choices") else None
+    failed = str(payload.get("code")).lower() not in _SUCCESS
+    return payload if failed and payload.get("message") and not payload.get("choices") else None
 
 
 def _usage(usage: Any) -> dict[str, Any] | None:
@@ -201,11 +215,12 @@ async def read_reply(
                 if not reader.ended:
                     raise
                 break
-            if reader.ended:
-                if until is None or reader.grown > before:
-                    until = loop.time() + USAGE_S
-                if reader.counted:
-                    until = min(until, loop.time() + _LINE_S)
+            if not reader.ended:
+                until = None
+            elif until is None or reader.grown > before:
+                until = loop.time() + USAGE_S
+            if until is not None and reader.finished and reader.counted:
+                until = min(until, loop.time() + _LINE_S)
             if chunk:
                 yield chunk
     if not reader.ended and not reader.begun:

@@ -53,6 +53,9 @@ def test_objects_are_found_in_events_and_in_lines(objects: list[Any], places: li
     assert read(*cut(text.encode(), places)) == objects
 
 
+KEEP_ALIVES = ["ping", "null", "[]", "5", '"ping"', "[1, 2]", "OPEN: ROUTER"]
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -61,8 +64,17 @@ def test_objects_are_found_in_events_and_in_lines(objects: list[Any], places: li
         ('data: {"a": 1}', [{"a": 1}]),
         ('data: {"a": 1}\n\ndata: {"a"', [{"a": 1}]),
         ('data: {"a"\n\n', ["Unreadable"]),
-        ("data: null\n\n", ["Unreadable"]),
-        ("data: nonsense\n\n", ["Unreadable"]),
+        ('data: [{"a"\n\n', ["Unreadable"]),
+        ('data: [{"a": 1}, {"a": 2}]\n\n', ["Unreadable"]),
+        ("data: null\n\n", []),
+        ("data: nonsense\n\n", []),
+        *((f'data: {one}\n\ndata: {{"a": 1}}\n\n', [{"a": 1}]) for one in KEEP_ALIVES),
+        *((f'data: {one}\ndata: {{"a": 1}}\n', [{"a": 1}]) for one in KEEP_ALIVES if one != "[1, 2]"),
+        ('data: data: {"a": 1}\n\ndata: data: [DONE]\n\n', [{"a": 1}, "done"]),
+        ('data:data:{"a": 1}\n\n', [{"a": 1}]),
+        ('data: [{"error": {"code": 500}}]\n\n', [{"error": {"code": 500}}]),
+        ('data: [\ndata: {"error": {"details": []\ndata: }}\ndata: ]\n\n', [{"error": {"details": []}}]),
+        ('[{\n  "error": {\n    "details": []\n  }\n}]\n', [{"error": {"details": []}}]),
         ("event: other\ndata: nonsense\n\n", []),
         ("event: error\ndata: nonsense\n\n", ["StreamedError"]),
         ('error: {"code": 500}\n\n', ["StreamedError"]),

@@ -150,6 +150,31 @@ async def test_figures_before_the_reply_do_not_end_it(tmp_path: Path, first: Any
     assert told[-1]["usage"] == COUNTED
 
 
+ZERO = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+RUNNING = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+
+
+@pytest.mark.parametrize("figures", [ZERO, RUNNING, {"prompt_tokens": 7}], ids=["zero", "running", "prompt alone"])
+@pytest.mark.parametrize("end", [[STOP, 0.3, usage(), DONE], [0.3, usage()], [without_delta("stop"), DONE]])
+async def test_figures_amid_the_reply_do_not_end_it(tmp_path: Path, figures: Any, end: list[Any]) -> None:
+    amid = {"choices": [], "usage": figures}
+    told = await told_of(tmp_path, Stream([delta("Hel"), amid, 0.3, delta("lo"), amid, 0.3, *end]))
+    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+
+
+async def test_zero_figures_do_not_make_a_reply_whole(tmp_path: Path) -> None:
+    told = await told_of(tmp_path, Stream([*HELLO, {"choices": [], "usage": ZERO}, 0.05], "cut"))
+    assert (told[-1]["type"], told[-1]["content"]) == ("error", "Hello")
+    assert "broke off" in told[-1]["message"]
+
+
+async def test_figures_amid_the_reply_do_not_make_a_cut_reply_whole(tmp_path: Path) -> None:
+    """The first usage is followed by text, so that it was no final one."""
+    amid = {"choices": [], "usage": RUNNING}
+    told = await told_of(tmp_path, Stream([delta("Hel"), amid, 0.2, delta("lo"), 0.05], "cut"))
+    assert (told[-1]["type"], told[-1]["content"]) == ("error", "Hello")
+
+
 @pytest.mark.parametrize("line", ["end", "eof", "cut", "reset"])
 @pytest.mark.parametrize("unfinished", [HELLO, [delta("Hel", ""), delta("lo", "")], [*HELLO, 'data: {"choices": [{']])
 async def test_without_a_sign_of_the_end_the_reply_is_cut(tmp_path: Path, unfinished: list[Any], line: Any) -> None:
@@ -163,6 +188,7 @@ async def test_without_a_sign_of_the_end_the_reply_is_cut(tmp_path: Path, unfini
     [
         FAILED,
         {"error": "overloaded"},
+        [FAILED],
         {"object": "error", "message": "overloaded", "code": 500},
         {"code": 500, "message": "overloaded"},
         {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
@@ -176,6 +202,18 @@ async def test_an_error_within_the_stream_is_no_reply(tmp_path: Path, error: Any
     told = await told_of(tmp_path, Stream([*HELLO, error, DONE]))
     assert (told[-1]["code"], told[-1]["content"]) == ("backend_unavailable", "Hello")
     assert "Remote failed" in told[-1]["message"]
+
+
+@pytest.mark.parametrize("data_", ["ping", "null", "[]", "It works."])
+async def test_a_stream_of_nothing_but_other_data_is_no_reply(tmp_path: Path, data_: str) -> None:
+    told = await told_of(tmp_path, Stream([f"data: {data_}\n\n"] * 2))
+    assert (told[-1]["type"], told[-1]["code"]) == ("error", "backend_unavailable")
+    assert "sent something that is no reply" in told[-1]["message"]
+
+
+async def test_an_error_in_a_list_is_told_by_its_own_names(tmp_path: Path) -> None:
+    told = await told_of(tmp_path, Stream([[FAILED]]))
+    assert "overloaded" in told[-1]["message"]
 
 
 WHOLE = {
@@ -214,6 +252,14 @@ WIRE = {
     "no blank": data(*HELLO, STOP).replace("data: ", "data:") + "data:[DONE]\n\n",
     "comments": ": PROCESSING\n\n" + data(*HELLO).replace("data", ": x\ndata") + data(STOP) + ":\n\n" + DONE,
     "pings": "event: ping\ndata: {}\n\nevent: ping\ndata: now\n\n" + data(*HELLO, STOP) + DONE,
+    "pings as data": "data: ping\n\ndata: null\n\n" + data(HELLO[0]) + "data: []\n\n" + data(*HELLO[1:], STOP) + DONE,
+    "data twice": (data(*HELLO, STOP) + DONE).replace("data: ", "data: data: "),
+    "codes of success": data(
+        {"code": 0, "message": "success", "choices": []},
+        *({**one, "code": "200", "message": "OK"} for one in HELLO),
+        {"code": None, "message": "still here"},
+        {**STOP, "code": 0, "message": "success"},
+    ),
     "other events": "event: metadata\ndata: some text\n\n" + data(*HELLO, STOP) + DONE,
     "empty data": "data\n\ndata:\n\ndata: \n\n" + data(*HELLO, STOP) + DONE,
     "other fields": data(*HELLO, STOP).replace("data", "id: 3\nretry: 100\nevent: message\nodd\ndata") + DONE,
