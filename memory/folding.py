@@ -79,12 +79,17 @@ def find_folded(text: str, folded: str) -> tuple[int, int] | None:
 def _place(text: str, at: int, *, after: bool = False) -> int:
     """The place in a text that folds to the place `at` of its folded form; `after` the characters that fold to nothing.
 
-    Folds one half after the other, so that all of it costs as much as to fold the text twice.
+    Folds one half after the other, so that all of it costs as much as to fold the text twice. Where the second half
+    cannot be divided, the text is divided at the last boundary before it: two steps at least halve the text that is
+    left, or leave a piece that cannot be divided at all.
     """
     low, high, left = 0, len(text), at
     while high - low > _NEAR:
-        middle = _boundary(text, (low + high) // 2, high)
+        half = (low + high) // 2
+        middle = _boundary(text, half, high)
         if middle >= high:
+            middle = _boundary_before(text, half, low)
+        if middle <= low:
             break
         size = len(fold(text[low:middle]))
         if size < left or (size == left and not after):
@@ -103,6 +108,25 @@ def _place(text: str, at: int, *, after: bool = False) -> int:
 
 def _boundary(text: str, at: int, most: int) -> int:
     """The first place from `at` on where what stands before does not combine with what follows."""
-    while at < most and (_CONTINUES.match(text[at]) or (text[at].isspace() and text[at - 1].isspace())):
+    while at < most and _is_joined(text, at):
         at += 1
     return at
+
+
+def _boundary_before(text: str, at: int, least: int) -> int:
+    """The last place up to `at` where what stands before does not combine with what follows; at least `least`."""
+    while at > least and _is_joined(text, at):
+        at -= 1
+    return at
+
+
+def _is_joined(text: str, at: int) -> bool:
+    """Whether the character at `at` may combine with the one before it; dropped characters do not part two blanks."""
+    if _CONTINUES.match(text[at]):
+        return True
+    if not text[at].isspace():
+        return False
+    before = at - 1
+    while before > 0 and _DROPPED.match(text[before]):
+        before -= 1
+    return text[before].isspace()

@@ -8,11 +8,12 @@ import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
+from weakref import WeakValueDictionary
 
 from memory.exports.conversation import ExportError
 from memory.exports.reader import read_export
@@ -52,13 +53,28 @@ class Imports:
         """`most_bytes` bounds what a ZIP file may unpack to."""
         self._store, self._most_bytes = store, most_bytes
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._owners = WeakValueDictionary[str, asyncio.Lock]()
+        """One for each owner whose imports run or wait, so that they do not share the same room."""
 
-    async def take(self, owner: str | None, data: bytes, room: int | None) -> Imported:
-        """Imports the conversations of a file, at most `room` of them. Raises ChatError for what cannot be imported."""
-        async with self._slots:
+    async def take(self, owner: str | None, data: bytes, room: Callable[[], Awaitable[int | None]]) -> Imported:
+        """Imports the conversations of a file, at most as many as there is `room` for when its turn has come.
+
+        `room` returns None where there is no limit. Raises ChatError for what cannot be imported, and where there is no
+        room.
+        """
+        alone = asyncio.Lock()
+        if owner is not None:
+            alone = self._owners.setdefault(owner, alone)
+        async with alone, self._slots:
+            most = await room()
+            if most == 0:
+                raise ChatError(
+                    "rate_limited", "There is no room for more conversations: delete some in the list first."
+                )
             with TemporaryFile() as file:
                 try:
-                    return await self._written(owner, _Lines(await self._lines(data, room or _UNLIMITED, file)))
+                    lines = await self._lines(data, _UNLIMITED if most is None else most, file)
+                    return await self._written(owner, _Lines(lines))
                 except ExportError as e:
                     raise ChatError("invalid_request", str(e)) from None
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from memory import folding
 from memory.folding import find_folded, fold
 from tests.scripts import HELD, UNLIKE, decomposed
 
@@ -65,3 +66,31 @@ def test_marks_without_end_are_folded_soon() -> None:
     text = "a" + "\u0301" * 300_000 + "b" * 300_000 + "whale"
     assert find_folded(text, "whale") == (600_001, 600_006)
     assert find_folded(text, "a") == (0, 300_001)
+
+
+@pytest.mark.parametrize("end", [" ", "\n\t", "\u200b", "\u0301", "\u200b ", "\u00a0", "\u00ad\n"])
+@pytest.mark.parametrize("before", ["ab ", "\u0437\u0430 ", "x"])
+def test_the_work_of_a_search_is_in_proportion_to_the_text(
+    monkeypatch: pytest.MonkeyPatch, before: str, end: str
+) -> None:
+    folded = list[int]()
+
+    def counted(text: str) -> str:
+        folded.append(len(text))
+        return fold(text)
+
+    monkeypatch.setattr(folding, "fold", counted)
+    text = before * 2000 + "needle" + end * 8000
+    place = find_folded(text, "needle")
+    assert place is not None and place[0] == len(before) * 2000
+    assert fold(text[slice(*place)]) == "needle" if "\u0301" not in end else place[1] == len(text)
+    assert sum(folded) <= 8 * len(text)
+    assert len(folded) <= 400
+
+
+@pytest.mark.parametrize("blank", [" \u200b ", " \u00ad\u00ad\n", "\n\ufeff\t\u2060 "])
+def test_a_place_after_blanks_with_joiners_between_them_is_exact(blank: str) -> None:
+    text = ("ab" + blank) * 300 + "needle" + blank * 300
+    place = find_folded(text, "needle")
+    assert place is not None
+    assert text[slice(*place)].strip(" \n\t\u200b\u00ad\ufeff\u2060") == "needle"

@@ -14,6 +14,11 @@ from runs.errors import ChatError
 from tests.databases import ON_BOTH
 from tests.exports import letter, tour
 
+
+async def unlimited() -> None:
+    return None
+
+
 FILE = json.dumps([tour(), letter(), {"mapping": {}, "title": "empty"}]).encode()
 
 
@@ -24,7 +29,7 @@ async def test_each_conversation_of_a_file_is_stored_with_its_branches(
 ) -> None:
     monkeypatch.setattr(module, "_SMALL", small)
     monkeypatch.setattr(module, "_ROWS", 2)
-    found = await Imports(store, 1_000_000).take("anna", FILE, None)
+    found = await Imports(store, 1_000_000).take("anna", FILE, unlimited)
     assert [title for _, title in found.conversations] == ["Whales", "Sums"]
     assert (found.skipped_in_all, found.skipped[0]["title"], found.left_out) == (1, "empty", 0)
     sums = found.conversations[1][0]
@@ -48,7 +53,7 @@ async def test_a_broken_file_is_refused_by_either_process(store: Store, monkeypa
             (b"[1, 2]", "None of the 2"),
         ):
             with pytest.raises(ChatError, match=told) as error:
-                await Imports(store, 1_000_000).take("anna", data, None)
+                await Imports(store, 1_000_000).take("anna", data, unlimited)
             assert error.value.code == "invalid_request"
     assert await store.count("anna") == 0
 
@@ -57,7 +62,7 @@ async def test_a_broken_file_is_refused_by_either_process(store: Store, monkeypa
 async def test_a_file_that_takes_too_much_memory_is_refused(store: Store) -> None:
     bomb = b'{"messages": [' + b"[]," * 7_000_000 + b"[]]}"
     with pytest.raises(ChatError, match=r"too much|messages\.0"):
-        await Imports(store, 1_000_000).take("anna", bomb, None)
+        await Imports(store, 1_000_000).take("anna", bomb, unlimited)
 
 
 async def test_an_import_that_is_given_up_leaves_no_process(
@@ -75,7 +80,7 @@ async def test_an_import_that_is_given_up_leaves_no_process(
         return made[-1]
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
-    taking = asyncio.create_task(Imports(store, 1_000_000).take("anna", FILE, None))
+    taking = asyncio.create_task(Imports(store, 1_000_000).take("anna", FILE, unlimited))
     async with asyncio.timeout(30):
         while not (tmp_path / "begun").exists():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -85,5 +90,29 @@ async def test_an_import_that_is_given_up_leaves_no_process(
     assert made[0].returncode is not None
     monkeypatch.setattr(module, "_SECONDS", 0.5)
     with pytest.raises(ChatError, match="too much time"):
-        await Imports(store, 1_000_000).take("anna", FILE, None)
+        await Imports(store, 1_000_000).take("anna", FILE, unlimited)
     assert made[1].returncode is not None
+
+
+@pytest.mark.parametrize("small", [0, 1_000_000])
+async def test_parallel_imports_of_one_owner_share_the_room(
+    store: Store, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    monkeypatch.setattr(module, "_SMALL", small)
+    most = 3
+
+    async def room() -> int:
+        return max(0, most - await store.count("anna"))
+
+    async def other_room() -> int:
+        return max(0, most - await store.count("ben"))
+
+    imports = Imports(store, 1_000_000)
+    works = [imports.take("anna", FILE, room) for _ in range(5)]
+    found = await asyncio.gather(*works, imports.take("ben", FILE, other_room), return_exceptions=True)
+    assert await store.count("anna") == most
+    assert await store.count("ben") == 2
+    refused = [one for one in found if isinstance(one, ChatError)]
+    assert [error.code for error in refused] == ["rate_limited"] * 3
+    assert len(found) - len(refused) == 3
+    assert not imports._owners  # no lock is kept of an owner who waits no more

@@ -169,6 +169,19 @@ async def test_what_could_not_be_imported_of_a_file_is_said(tmp_path: Path) -> N
             assert told["skipped"] == [{"title": "empty", "reason": "It has no messages that could be shown."}]
 
 
+async def test_parallel_imports_do_not_exceed_what_is_kept(tmp_path: Path) -> None:
+    with serving(tmp_path, limits=LimitSettings(conversations_per_visitor=3, messages_per_minute=100)) as app:
+        async with client_of(app) as client:
+            many = [chatgpt(f"t{n}", [node("q", None, spoken("user", "hi"))], "q", at=1.7e9 + n) for n in range(2)]
+            await client.get("/conversations")
+            answers = await asyncio.gather(*(client.post("/conversations", json=many) for _ in range(6)))
+            assert len((await client.get("/conversations")).json()["conversations"]) == 3
+            assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429, 429]
+            for answer in answers:
+                if answer.status_code == 429:
+                    assert "3 conversations" in await refused(answer, 429, "rate_limited")
+
+
 async def test_only_an_import_may_be_large_and_others_go_on_meanwhile(tmp_path: Path) -> None:
     words = ["whale", "ship", "\u9cb8\u9c7c", "caf\u00e9"] * 750
     messages = [

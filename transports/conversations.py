@@ -73,7 +73,11 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity) -> No
         await turns.check_room(asker.visitor)
         turns.quota.check(asker)
         turns.quota.count(asker)
-        room = await turns.room(asker.visitor)
+
+        async def room() -> int | None:
+            await turns.check_room(asker.visitor)
+            return await turns.room(asker.visitor)
+
         return _answer(await imports.take(asker.visitor, await request.body(), room))
 
     @router.get(

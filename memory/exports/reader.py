@@ -34,8 +34,6 @@ def read_export(data: bytes, room: int, most_bytes: int) -> Iterator[dict[str, A
     found = [one for value in _values(data, most_bytes) for one in _conversations(value)]
     if not found:
         raise ExportError(f"There is no conversation in the body. {_KNOWN}")
-    if len(found) == 1:
-        room = max(room, 1)  # the caller has checked it
     found.sort(key=_updated, reverse=True)
     room, skipped, messages, read = min(room, _MOST_CONVERSATIONS), list[dict[str, str]](), 0, 0
     left_out = 0
