@@ -1,5 +1,6 @@
 """A chat model that adapts its requests to its server: a refused one is changed and sent again."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
@@ -63,7 +64,7 @@ class AdaptiveChat(CompatibleChat):
                 if begun or len(said) >= _MOST_CHANGES or (error := _refusal(e)) is None:
                     raise
                 body = trial._get_request_payload(messages, stop=stop, **{"stream_options": {}, **kwargs})
-                found = accepted_shape(trial._shape, error, body, self._adaptation.name)
+                found = await asyncio.to_thread(accepted_shape, trial._shape, error, body, self._adaptation.name)
                 if found is None or found[0] == trial._shape:
                     raise
                 trial, sentence = self._with(found[0]), found[1]

@@ -372,6 +372,119 @@ async def test_a_refused_value_is_the_visitors_to_change(tmp_path: Path, message
     assert len(asked_for_replies(server)) == 1
 
 
+ASKED = "What do temperature and max_tokens mean?"
+
+
+async def test_only_the_refused_field_is_left_out_where_a_server_repeats_the_request(tmp_path: Path) -> None:
+    def answer(request: Request) -> Answer:
+        text = f"Unrecognized argument: stream_options; request was: {request.body['messages']}"
+        return Raw(text, 400, "text/plain") if "stream_options" in request.body else Reply()
+
+    with OpenAIServer(answer) as server:
+        async with housed(tmp_path, entry(server)) as house:
+            told = await house.ask(ASKED, tuning=Tuning(temperature=0.3))
+            assert house.backends.listed("anna")[0]["takes"] == ["system_prompt", "temperature", "max_tokens"]
+    assert told[-1]["type"] == "complete"
+    first, second = (request.body for request in asked_for_replies(server))
+    assert first.keys() - second.keys() == {"stream_options"}
+    assert len([e for e in of(told, "status") if "does not accept" in e["content"]]) == 1
+
+
+@pytest.mark.parametrize("status", [500, 200])
+@pytest.mark.parametrize("told_of", ["why is temperature deprecated?", "unknown field max_tokens"])
+async def test_a_crash_changes_no_later_request(tmp_path: Path, status: int, told_of: str) -> None:
+    error = {"error": {"message": f"worker crashed on prompt: {told_of}"}}
+    text = json.dumps(error) if status == 500 else f"data: {json.dumps(error)}\n\n"
+    crash = Raw(text, status, "application/json" if status == 500 else "text/event-stream")
+    with OpenAIServer(crash, Reply()) as server:
+        async with housed(tmp_path, entry(server)) as house:
+            tuning = Tuning(temperature=0.3)
+            await house.ask("Hi", tuning=tuning)  # the error is in other words than the visitor's
+            assert (await house.ask("Hi", tuning=tuning))[-1]["type"] == "complete"
+            assert house.backends.listed("anna")[0]["takes"] == ["system_prompt", "temperature", "max_tokens"]
+    assert all((r.body["temperature"], r.body["max_tokens"]) == (0.3, 256) for r in asked_for_replies(server))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "temperature: 2.0 is not supported, must be between 0 and 1",
+        "temperature 2 is not allowed: it must be <= 1",
+        "Unsupported value for temperature: at most 1",
+        "temperature=2.0 is not supported by this model; the maximum is 1.0",
+        "'temperature' does not support 2.0: the valid range is [0, 1]",
+        "Unsupported temperature: values greater than 1 are rejected",
+        "temperature 2 not supported, use 0 to 1",
+        "max_tokens 256 is not supported: up to 128",
+        "max_tokens 256 is not supported, use max_tokens <= 128",
+        "max_tokens is not allowed to exceed the model's limit",
+    ],
+)
+@pytest.mark.parametrize(("param", "code"), [(None, None), ("temperature", "unsupported_value")])
+async def test_a_value_out_of_range_leaves_the_field_to_others(
+    tmp_path: Path, message: str, param: str | None, code: str | None
+) -> None:
+    answer = Raw(json.dumps(openai_error(message, param, code)), 400, "application/json")
+    with OpenAIServer(answer, Reply()) as server:
+        async with housed(tmp_path, entry(server)) as house:
+            told = await house.ask(tuning=Tuning(temperature=2.0))
+            await house.ask(visitor="bert", tuning=Tuning(temperature=0.5))
+    assert told[-1]["code"] == "invalid_request"
+    _, last = (request.body for request in asked_for_replies(server))
+    assert (last["temperature"], last["max_tokens"]) == (0.5, 256)
+
+
+def changed(text: str, *messages: dict[str, Any], status: int | None = 400, **more: str) -> dict[str, str | None]:
+    """The names of fields after an error of this text."""
+    body = {"messages": messages, "max_tokens": 1, "temperature": 0.3, "stream_options": {}}
+    found = accepted_shape(RequestShape(), ProviderError(status, text=text, **more), body, "X")
+    return dict(found[0].fields) if found else {}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": ASKED},
+        {"role": "user", "content": [{"type": "text", "text": ASKED}]},
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "a", "arguments": ASKED}}]},
+        {"role": "assistant", "content": "", "reasoning_content": ASKED},
+        {"role": "tool", "content": ASKED},
+    ],
+)
+def test_words_of_the_conversation_name_no_field(message: dict[str, Any]) -> None:
+    assert changed(f"Request {{{ASKED}}} has an unknown field: stream_options", message) == {"stream_options": None}
+    assert changed(f"Unsupported model. {ASKED}", message) == {}
+
+
+def test_one_field_is_changed_at_a_time_in_the_order_of_the_text() -> None:
+    assert changed("Unsupported parameters: stream_options, temperature") == {"stream_options": None}
+    assert changed("Unsupported parameters: temperature, stream_options") == {"temperature": None}
+
+
+def test_a_refusal_counts_where_a_visitor_mentions_the_field() -> None:
+    asked = {"role": "user", "content": "At what temperature does water boil?"}
+    assert changed("property 'temperature' is unsupported", asked) == {"temperature": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Unsupported parameter: 'max_tokens' sets the maximum of 1 reply. Use 'max_completion_tokens' instead.",
+        "max_tokens is not supported by gpt-4-1106, use max_completion_tokens, the maximum for gpt-5",
+    ],
+)
+def test_a_new_name_is_no_range(text: str) -> None:
+    assert changed(text) == {"max_tokens": "max_completion_tokens"}
+
+
+def test_an_error_within_a_stream_counts_where_it_is_about_the_request() -> None:
+    text = "Unsupported parameter: 'temperature'"
+    assert changed(text, status=None) == {}
+    assert changed(text, status=None, type="invalid_request_error") == {"temperature": None}
+    assert changed(text, status=None, type="BadRequestError") == {"temperature": None}
+    assert [changed(text, status=status) for status in (500, 501)] == [{}, {}]
+
+
 async def test_thinking_that_a_server_refuses_in_messages_is_left_out(tmp_path: Path) -> None:
     def answer(request: Request) -> Answer:
         if any("reasoning" in message for message in request.body["messages"]):
