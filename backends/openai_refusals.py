@@ -188,7 +188,7 @@ def _is_refusal(error: ProviderError) -> bool:
 
 def _is_range(error: ProviderError, field: str) -> bool:
     """Whether an error is about the value of a field, not about the field."""
-    other = _INSTEAD.search(error.text)
+    other = _INSTEAD.search(error.text) if field.startswith("max_") else None
     if (_CODES - {"unsupported_value"}) & {error.code, error.type} or (other and other[1].lower() != field):
         return False
     return bool(_RANGE.search(error.text))
