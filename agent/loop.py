@@ -1,5 +1,6 @@
 """The agent loop: `create_agent`, followed event by event, with every model call's context told and bounded first."""
 
+import asyncio
 import gc
 import itertools
 import time
@@ -20,7 +21,7 @@ from agent.context import context_of, too_long
 from agent.given import Given
 from agent.thinking import CLOSE, Tags, without_thinking
 from agent.tool_results import direct_reply
-from agent.translate import CONTEXT, DIRECT_REPLY, Notes, translate
+from agent.translate import CONTEXT, DIRECT_REPLY, Notes, interrupted, translate
 from backends import Backend
 from backends.openai_request import REASONING, SIGNATURES
 from memory.text import whole
@@ -68,6 +69,8 @@ async def agent_events(
 
     Each call of the model holds a `place` while it lasts.
 
+    Where the run is cut or stopped, the text of a reply that was taken for thinking comes before the exception.
+
     Raises RoundsError where the model calls tools more often than the kit allows.
     """
     from langchain.agents import create_agent
@@ -82,13 +85,21 @@ async def agent_events(
     limit = {"recursion_limit": 4 * (kit.rounds + 3)}  # ours is reached first, and says more
     stream = agent.astream_events({"messages": list(given.messages)}, version="v2", config=limit)
     async with aclosing(stream):
-        async for raw in stream:
-            found, notes = translate(raw, notes, time.time())
+        try:
+            async for raw in stream:
+                found, notes = translate(raw, notes, time.time())
+                if notes.thinks is not None:
+                    backend.learn_thinking(opened=notes.thinks)
+                    notes = replace(notes, tags=known_tags(backend, given), thinks=None)
+                for event in found:
+                    yield event
+        except (Exception, asyncio.CancelledError):  # raised again, once the text so far has been given out
+            found, notes = interrupted(notes)
             if notes.thinks is not None:
                 backend.learn_thinking(opened=notes.thinks)
-                notes = replace(notes, tags=replace(notes.tags, opened=backend.opens_thinking), thinks=None)
             for event in found:
                 yield event
+            raise
 
 
 def known_tags(backend: Backend, given: Given) -> Tags:
@@ -97,7 +108,8 @@ def known_tags(backend: Backend, given: Given) -> Tags:
     A closing tag that nothing opens ends no thinking where the tag is spoken of in what the model is given.
     """
     opened = backend.opens_thinking
-    return Tags(opened=opened, watched=not any(CLOSE in message.text for message in given.messages))
+    learned = opened and backend.settings.thinking != "open"
+    return Tags(opened=opened, learned=learned, watched=not any(CLOSE in message.text for message in given.messages))
 
 
 class RoundsError(Exception):

@@ -12,9 +12,14 @@ _OPEN, CLOSE = "<think>", "</think>"
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _MARKED = re.compile(r"(?: {4}|\t| {0,3}(?:[-+*>#|]+|\d+[.)])\s)")
 """The beginning of a line that is code, or an item, a quotation, a heading or a row."""
-_SENTENCE = re.compile(r"(?<![a-z]\.[a-z])[.!?…\u3002\uff01\uff1f]\s+$")
+_SENTENCE = re.compile(r"(?<![a-z]\.[a-z])[.!?…\u3002\uff01\uff1f]\s*$")
 """The end of a sentence, but of "e.g." and the like."""
-_QUOTING = set("`'\"\u2018\u2019\u201c\u201d\u201e«»([{<*_~=/\\|")
+_LINE_END = re.compile(r"[ \t\r]*\n")
+_QUOTING = set(
+    "`'\"\u2018\u2019\u201c\u201d\u201e«»\u2039\u203a([{<*_~=/\\|:-\u2010\u2011\u2012\u2013\u2014\u2015"
+    "\u3008\u300a\u300c\u300e\u3010\u3014\u3016\u301d\uff02\uff07\uff08\uff0d\uff1a\uff3b\uff40\uff5b\uff5f"
+)
+"""What stands before a word that is quoted or named: quotation marks, opening brackets, dashes and colons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,8 @@ class Tags:
 
     opened: bool = False
     """Whether the template is known to open the thinking, so that the reply begins within it."""
+    learned: bool = False
+    """Whether that is known from an earlier reply alone, which may have been understood wrongly."""
     watched: bool = True
     """Whether a closing tag that nothing has opened may still turn out to end thinking."""
     apart: bool = False
@@ -109,8 +116,12 @@ def _watched(text: str, tags: Tags) -> tuple[str, str, Tags]:
             return "", text, replace(tags, watched=False, held="", before=None)
         return "", shown, replace(tags, held=held, before=_Pieces(shown, tags.before) if shown else tags.before)
     before = _joined(tags.before) + shown
-    if _OPEN in before or not ends_thinking(before) or (tags.apart and before.strip()):
+    ends = ends_thinking(before, after)
+    if _OPEN in before or ends is False or (tags.apart and before.strip()):
         return "", text, replace(tags, watched=False, held="", before=None)
+    if ends is None:
+        pieces = _Pieces(shown, tags.before) if shown else tags.before
+        return "", shown, replace(tags, held=closed + after, before=pieces)
     after = after.lstrip("\n")
     if not before.strip() and not after.strip():  # nothing but the tag so far: it may be all that there is
         return "", "", replace(tags, held=text)
@@ -126,28 +137,33 @@ def _without_tag(text: str) -> tuple[str, str]:
     return text[:cut], text[cut:]
 
 
-def ends_thinking(before: str) -> bool:
-    """Whether a closing tag behind this text ends thinking; else the text only speaks of the tag.
+def ends_thinking(before: str, after: str) -> bool | None:
+    """Whether a closing tag between these texts ends thinking, else it is spoken of; None if the rest must tell.
 
-    A tag in code is spoken of. One that ends thinking begins its line, or stands right behind the thought, or behind a
-    sentence; one that is spoken of stands behind a quotation mark, a list's mark or a word and a blank.
+    A tag in code is spoken of. One that ends thinking begins its line, or stands behind a sentence, or ends its line
+    right behind the thought; one that is spoken of stands behind a quotation mark, a list's mark or a word and a blank.
     """
     line = before[before.rfind("\n") + 1 :]
     paragraph = before[before.rfind("\n\n") + 1 :]
     if len(_FENCE.findall(before)) % 2 or paragraph.count("`") % 2 or _MARKED.match(line):
         return False
-    if line[-1:].isspace():
-        return not line.strip() or bool(_SENTENCE.search(line))
-    return line[-1:] not in _QUOTING
+    if not line.strip() or _SENTENCE.search(line):
+        return True
+    if line[-1].isspace() or line[-1] in _QUOTING:
+        return False
+    if _LINE_END.match(after):
+        return True
+    return False if after.strip() else None
 
 
 def rest(tags: Tags, *, whole: bool = False) -> tuple[str, str, Tags]:
     """What was held back when the call ended, as thought or text after all, and the tags with it.
 
     `whole` says that the model ended its reply by itself: then one that was taken to begin within thinking, and never
-    left it, was an answer without thinking.
+    left it, was an answer without thinking. One that was cut is taken for such, too, where an earlier reply is all that
+    speaks for thinking: an answer must not be lost.
     """
-    if tags.inside and tags.opened and whole:
+    if tags.inside and tags.opened and (whole or tags.learned):
         return "", _joined(tags.before) + tags.held, replace(tags, thinks=False)
     return (tags.held, "", tags) if tags.inside else ("", tags.held, tags)
 

@@ -98,6 +98,18 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
             return [], notes
 
 
+def interrupted(notes: Notes) -> tuple[list[Event], Notes]:
+    """The text of open model calls that were taken to begin within thinking because an earlier reply did."""
+    found = list[Event]()
+    for call in notes.calls.values():
+        if call.tags.learned:
+            _, text, call = held_back(call)
+            if call.tags.thinks is False:
+                told, notes = _told("", text, replace(notes, thinks=False))
+                found += told
+    return found, notes
+
+
 def _parent(raw: Mapping[str, Any]) -> str | None:
     parents: Sequence[str] = raw.get("parent_ids") or ()
     return parents[-1] if parents else None

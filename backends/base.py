@@ -214,7 +214,7 @@ class Backend(ABC):
             self.ttft_s = ttft_s
 
     def learn_thinking(self, *, opened: bool) -> None:
-        """Takes what a reply showed of the template. What the settings say stands."""
+        """Keeps what a reply showed of the template for the replies to all visitors. What the settings say stands."""
         self.opens_thinking = opened or self.settings.thinking == "open"
 
     async def open(self) -> None:  # noqa: B027 - most kinds have nothing to do

@@ -1,8 +1,9 @@
 """The deltas of a streamed reply's tool calls, merged into whole calls.
 
 OpenAI's protocol numbers the calls by `index` and gives id and name once. Servers that claim to speak it leave the
-index out, give all calls the same one, repeat id and name in each delta or make up an id for each, send arguments as
-an object, and put whole calls one after another. This module decides which call a delta belongs to.
+index out, give all calls the same one, count the deltas by it, repeat id and name in each delta or make up an id for
+each, send arguments as an object, encode them twice, and put whole calls one after another. This module decides which
+call a delta belongs to.
 """
 
 import json
@@ -61,7 +62,11 @@ class _Call:
     @property
     def complete(self) -> bool:
         """Whether its arguments are a whole object."""
-        return self.parsed is not None or (self.text.rstrip().endswith("}") and self.object() is not None)
+        if self.parsed is not None:
+            return True
+        text = self.text.strip()
+        ended = text.endswith("}") or (text.startswith('"') and text.endswith('"'))  # parsed only where it may be whole
+        return ended and self.object() is not None
 
     def object(self) -> dict[str, Any] | None:
         """The arguments, if they are an object: as one, as text in pieces, or as a text that grew."""
@@ -146,8 +151,8 @@ class ToolDeltas:
         both = [call for call in numbered if call in with_id]
         if both or numbered:
             return (both or numbered)[-1]
-        if delta.name:
-            return None
+        if delta.name:  # some servers name the call in each delta, and count the deltas
+            return with_id[-1] if with_id and not with_id[-1].complete else None
         # a number that is new, without a name: some servers count the arguments of a call anew
         return with_id[-1] if with_id else None if delta.id else latest
 
@@ -160,7 +165,7 @@ class ToolDeltas:
             return True
         if isinstance(delta.arguments, dict):
             return not call.complete or (call.parsed is not None and not delta.name)
-        return not (delta.begins and call.complete)
+        return not (call.complete and (delta.arguments or "").lstrip().startswith(("{", '"{')))
 
     def _continues_with_another_id(self, call: _Call, delta: _Delta) -> bool:
         """Some servers make up an id for each delta, others number all calls alike."""
@@ -259,8 +264,10 @@ def _arguments(call: _Call) -> str:
 
 
 def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text is, also where it is encoded twice; else None."""
     try:
         found = json.loads(text)
+        found = json.loads(found) if isinstance(found, str) else found
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

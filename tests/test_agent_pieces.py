@@ -147,6 +147,8 @@ CLOSED_ONLY = {
     "behind the thought, without a full stop": "I add them</think>\nIt is 4.",
     "behind a sentence and a blank": "I add them. </think> It is 4.",
     "before the reply on its line": "I add them.\n</think> It is 4.",
+    "behind the thought, and a blank line end": "I add them</think> \r\nIt is 4.",
+    "behind a closing bracket": "我来算\uff08二加二\uff09</think>\n四。",
     "behind Chinese": "我来算。</think>\n\n四。",
     "behind code": "I run `2+2` and\n```\nprint(2+2)\n```\n</think>\n\nIt is 4.",
     "behind a list": "- two\n- two more\n</think>\n\nIt is 4.",
@@ -184,6 +186,13 @@ def test_thinking_may_have_only_its_closing_tag(text: str) -> None:
         "| </think> | ends it |",
         "    </think>\nis code",
         "Some tags, e.g. </think>, end something.",
+        "这通常是服务器没有过滤</think>标签造成的。",
+        "结束标签「</think>」\n",
+        "结束标签\uff1a</think>\n是这样",
+        "The word is</think>, and nothing else.",
+        "such as: </think> tags",
+        "such as:</think>\nor others",
+        "The tag —</think>\n— ends it.",
         "Between <think> and\n</think>\nit thinks.",
     ],
 )
@@ -225,6 +234,12 @@ def test_an_answer_without_thinking_is_not_lost_where_thinking_was_expected() ->
     assert held_back(call, whole=True)[1] == "It is 4, I am sure.</th"
     assert held_back(call, whole=True)[2].tags.thinks is False
     assert held_back(call)[:2] == ("</th", ""), "a thought that was cut is a thought"
+
+
+def test_a_reply_that_was_cut_is_not_lost_where_thinking_was_only_learned() -> None:
+    _, _, call = read_piece(AIMessageChunk("It is 4, I am sure.</th"), Call(tags=Tags(opened=True, learned=True)))
+    thought, text, call = held_back(call)
+    assert (thought, text, call.tags.thinks) == ("", "It is 4, I am sure.</th", False)
 
 
 def test_a_server_that_takes_the_thinking_apart_may_leave_the_tag() -> None:

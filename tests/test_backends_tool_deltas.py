@@ -18,6 +18,7 @@ INDEXES = ("right", "missing", "null", "same", "from one")
 IDS = ("once", "repeated", "missing", "empty", "late", "other each time")
 NAMES = ("once", "repeated", "pieces", "empty after")
 ARGUMENTS = ("pieces", "whole", "object", "growing", "after empty")
+TWICE = ("encoded twice", "encoded twice, in pieces")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def call_deltas(number: int, name: str, arguments: dict[str, str], how: Calling)
         "object": [arguments],
         "growing": [text[:5], text[:9], text],
         "after empty": ["{}", *cut(text)],
+        "encoded twice": [json.dumps(text)],
+        "encoded twice, in pieces": cut(json.dumps(text)),
     }[how.arguments]
     names = {"once": [name], "repeated": [name] * (len(pieces) + 1), "pieces": [name[:3], name[3:]]}
     named = names.get(how.names, [name, *[""] * len(pieces)])
@@ -105,6 +108,31 @@ def test_calls_are_whole_in_each_combination(calls: list[Call], names: str, argu
     for index, ids in itertools.product(INDEXES, IDS):
         deltas = Calling(index, ids, names, arguments).deltas(calls)
         assert merged(deltas) == calls, (index, ids, deltas)
+
+
+@pytest.mark.parametrize("calls", CALLS, ids=len)
+@pytest.mark.parametrize("arguments", TWICE)
+@pytest.mark.parametrize("names", ["once", "repeated"])
+def test_arguments_that_are_encoded_twice_are_those_of_their_call(
+    calls: list[Call], names: str, arguments: str
+) -> None:
+    for index, ids in itertools.product(INDEXES, ("once", "repeated", "missing")):
+        assert merged(Calling(index, ids, names, arguments).deltas(calls)) == calls, (index, ids)
+
+
+@pytest.mark.parametrize("calls", CALLS, ids=len)
+@pytest.mark.parametrize("arguments", ["pieces", "whole", "growing"])
+def test_the_index_may_count_the_deltas_of_calls_that_are_named_each_time(calls: list[Call], arguments: str) -> None:
+    deltas = Calling("right", "repeated", "repeated", arguments).deltas(calls)
+    assert merged([[{**one, "index": n}] for n, (one,) in enumerate(deltas)]) == calls
+
+
+def test_a_counted_delta_continues_the_call_of_its_id() -> None:
+    pieces = ['{"q":', "1}"]
+    deltas = [
+        [{"index": n, "id": "a", "function": {"name": "search", "arguments": piece}}] for n, piece in enumerate(pieces)
+    ]
+    assert merged(deltas, {"search"}) == [("search", {"q": 1})]
 
 
 @pytest.mark.parametrize("calls", CALLS, ids=len)

@@ -75,12 +75,47 @@ async def test_what_the_settings_say_is_not_unlearned(tmp_path: Path) -> None:
     assert (text_of(told, "reasoning"), text_of(told, "token")) == (THOUGHT, ANSWER)
 
 
+LONG = [delta("It is "), delta("5, and "), delta("so on")]
+INTERRUPTED = {
+    "cut at its longest": Stream([*LONG, delta("", "length"), DONE]),
+    "broken off": Stream([*LONG, 0.05], "cut"),
+    "an error": Stream([*LONG, {"error": {"message": "overloaded"}}]),
+    "stopped": Stream([*LONG, 20.0]),
+}
+
+
+@pytest.mark.parametrize("how", INTERRUPTED)
+async def test_an_interrupted_reply_is_kept_where_thinking_was_learned(tmp_path: Path, how: str) -> None:
+    async with asked(tmp_path, CLOSED, INTERRUPTED[how], PLAIN) as (house, _):
+        await house.ask()
+        assert house.backend.opens_thinking
+        run = await house.start()
+        if how == "stopped":
+            await until(lambda: "so on" in "".join(thought.text for thought in run.state.thoughts), most=10)
+            await run.stop("user")
+        assert run.task
+        await asyncio.wait({run.task})
+        reply = (await house.turns.store.history(run.conversation_id))[-1]
+        assert (run.text, reply.text) == ("It is 5, and so on",) * 2
+        assert not house.backend.opens_thinking
+        assert text_of(await house.ask(), "reasoning") == ""
+
+
+async def test_an_interrupted_thought_stays_one_where_the_settings_say_so(tmp_path: Path) -> None:
+    async with asked(tmp_path, INTERRUPTED["cut at its longest"], thinking="open") as (house, _):
+        told = await house.ask()
+        assert house.backend.opens_thinking
+    assert (text_of(told, "reasoning"), text_of(told, "token")) == ("It is 5, and so on", "")
+
+
 @pytest.mark.parametrize(
     "pieces",
     [
         ["It is written `</think>`", "."],
         ["```\n", "</think>\n", "```"],
         ["A thought ends with </think> here."],
+        ["这通常是服务器没有过滤", "</think>", "标签造成的。"],
+        ["Servers leave tags in, such as: ", "</think>", " tags."],
     ],
 )
 async def test_a_tag_that_is_spoken_of_stays(tmp_path: Path, pieces: list[str]) -> None:
