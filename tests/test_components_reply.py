@@ -280,3 +280,14 @@ def test_the_cost_of_a_long_reply_is_that_of_its_last_block(monkeypatch: pytest.
     for end in range(0, len(text), 100):
         growing.html(text[:end])
     assert parsed < 4 * len(text)
+
+
+def test_a_box_to_tick_is_only_what_a_line_begins_with() -> None:
+    linked = "- [x] see [ ] later\n\n[x]: http://a"
+    drawn = reply_html(linked)
+    assert '<li><a href="http://a">x</a> see [ ] later</li>' in drawn
+    assert reply_html("- [x] see [ ] later") == "<ul><li class='task done'>see [ ] later</li></ul>"
+    assert reply_html("- [ ] [x] b") == "<ul><li class='task'>[x] b</li></ul>"
+    growing = GrowingReply()
+    for end in range(1, len(linked) + 1):
+        assert growing.html(linked[:end]) == CLOSING.sub("", reply_html(linked[:end]))
