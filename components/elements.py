@@ -163,7 +163,7 @@ class _Blocks:
         return shown[box.end() :] if box else shown
 
     def _box(self, at: int) -> re.Match[str] | None:
-        """The box to tick with which a list item's first line begins, in its HTML: a link's or an escaped one is none."""
+        """The box to tick that a list item's first line begins with. A link's or an escaped one is none."""
         item = at >= 2 and self.tokens[at - 1].type == "paragraph_open" and self.tokens[at - 2].type == "list_item_open"
         return _TASK.match(self.lines[at].html) if item and _TASK.match(self.tokens[at].content) else None
 
