@@ -159,14 +159,13 @@ class _Blocks:
 
     def _line(self, at: int) -> str:
         shown = self.lines[at].html
-        if self._is_task(at):
-            return _TASK.sub("", shown, count=1)
-        return shown
+        box = self._box(at)
+        return shown[box.end() :] if box else shown
 
-    def _is_task(self, at: int) -> bool:
-        """Whether a line is the first of a list item and begins with a box to tick."""
+    def _box(self, at: int) -> re.Match[str] | None:
+        """The box to tick that a list item's first line begins with. A link's or an escaped one is none."""
         item = at >= 2 and self.tokens[at - 1].type == "paragraph_open" and self.tokens[at - 2].type == "list_item_open"
-        return item and bool(_TASK.match(self.tokens[at].content))
+        return _TASK.match(self.lines[at].html) if item and _TASK.match(self.tokens[at].content) else None
 
     def _open(self, at: int) -> str:
         token = self.tokens[at]
@@ -183,9 +182,8 @@ class _Blocks:
             attributes += " start='0'"
         if aligned := _ALIGNED.get(str(token.attrGet("style"))):
             attributes += f" class='{aligned}'"
-        if token.type == "list_item_open" and self._is_task(at + 2 if at + 2 < len(self.tokens) else at):
-            done = self.tokens[at + 2].content[1] != " "
-            attributes += f" class='task{' done' if done else ''}'"
+        if token.type == "list_item_open" and at + 2 < len(self.tokens) and (box := self._box(at + 2)):
+            attributes += f" class='task{' done' if box[1] != ' ' else ''}'"
         return f"<{token.tag}{attributes}>"
 
     def _close(self, token: Token) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from linkify_it import LinkifyIt
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock, blockquote, list_block, reference
-from markdown_it.rules_inline import StateInline, image, link
+from markdown_it.rules_inline import StateInline, image, link, linkify
 from markdown_it.token import Token
 
 from components.formulas import formulas_plugin
@@ -22,8 +22,14 @@ _DEEPEST = 40
 _SCHEMES = {"http", "https", "mailto", "tel", "ftp", "xmpp", "irc", "sms"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _LONGEST_WWW = 2000
-_BRACKETS, _FAILED = 200, -10
-"""Brackets of a text that may open nothing; the key of their number in the parser's cache, whose own are positions."""
+_BEFORE_WWW = r"[^\w./@=&?#%+-]"
+"""What may stand before `www.`: white space, or a mark that is no part of the address before it."""
+_WWW_BEGINS = re.compile(_BEFORE_WWW)
+_WWW_ENDS = re.compile(rf"\s|{_BEFORE_WWW}www\.", re.IGNORECASE)
+_FAILURES, _STEPS = 200, 50_000
+"""Brackets of a text that may open nothing, and addresses that may be none; tokens that may be read for brackets."""
+_BRACKETS, _ADDRESSES, _READ = -10, -11, -12
+"""The keys of their numbers in the parser's cache, whose own are positions."""
 _IGNORED = re.compile(r"[\x00-\x20\x7f-\x9f]")
 
 
@@ -45,8 +51,15 @@ class _Links(LinkifyIt):  # type: ignore[misc]
         super().__init__(schemas={"//": None, "www.": www}, options=options)
 
     def _www(self, text: str, at: int) -> int:
-        """The length of what follows `www.`: what may follow `http://www.`."""
-        length: int = self._validate_http("//www." + text[at : at + _LONGEST_WWW], 0)
+        """The length of what follows `www.`: what may follow `http://www.`.
+
+        It is read up to white space or the next `www.` at most, so that no character is read for many of them.
+        """
+        start = at - len("www.")
+        if start and not _WWW_BEGINS.match(text, start - 1):
+            return 0
+        ends = _WWW_ENDS.search(text, at, at + _LONGEST_WWW)
+        length: int = self._validate_http("//www." + text[at : ends.start() if ends else at + _LONGEST_WWW], 0)
         return max(0, length - len("//www."))
 
     def _with_scheme(self, match: Any) -> None:
@@ -63,8 +76,10 @@ def _build() -> MarkdownIt:
     parser.block.ruler.at("blockquote", _shallow(blockquote), {"alt": every})
     parser.block.ruler.at("list", _shallow(list_block), {"alt": every[:-1]})
     parser.block.ruler.at("reference", _definition, {"alt": []})
-    parser.inline.ruler.at("link", _bounded(link))
-    parser.inline.ruler.at("image", _bounded(image))
+    parser.inline.ruler.at("linkify", _bounded(linkify, "://", _ADDRESSES))
+    parser.inline.ruler.at("link", _bounded(link, "[", _BRACKETS))
+    parser.inline.ruler.at("image", _bounded(image, "![", _BRACKETS))
+    parser.inline.skipToken = _counted(parser.inline.skipToken)  # type: ignore[method-assign]
     formulas_plugin(parser)
     return parser
 
@@ -76,19 +91,32 @@ def _shallow(rule: Any) -> Any:
     return bounded
 
 
-def _bounded(rule: Any) -> Any:
-    """Each bracket that opens nothing is looked for to the text's end: after many of them, the next ones are text."""
+def _bounded(rule: Any, mark: str, key: int) -> Any:
+    """A rule that reads the text before or after each mark: after many vain attempts, the next marks are text."""
 
     def bounded(state: StateInline, silent: bool) -> bool:
-        failed = state.cache.get(_FAILED, 0)
-        if failed >= _BRACKETS or state.src[state.pos] not in "![":
+        failed = state.cache.get(key, 0)
+        if failed >= _FAILURES or state.cache.get(_READ, 0) >= _STEPS or not state.src.startswith(mark, state.pos):
             return False
         if rule(state, silent):
             return True
-        state.cache[_FAILED] = failed + 1
+        state.cache[key] = failed + 1
         return False
 
     return bounded
+
+
+def _counted(skip: Any) -> Any:
+    """The parser skips tokens only to find the end of a bracket: after many of them, there is none."""
+
+    def counted(state: StateInline) -> None:
+        read = state.cache[_READ] = state.cache.get(_READ, 0) + 1
+        if read > _STEPS:
+            state.pos = state.posMax
+        else:
+            skip(state)
+
+    return counted
 
 
 def _definition(state: StateBlock, start: int, end: int, silent: bool) -> bool:

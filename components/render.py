@@ -39,11 +39,25 @@ def render_messages(messages: Sequence[Message]) -> list[Wire]:
 def _wire_message(message: Message) -> Wire:
     if message.role == "user":
         return _wire("user", said_html(message.text))
-    note = message.note or _NOTED.get(message.standing)
+    note = _note(message)
     texts = [parts_html(message.parts)] if message.parts else []
-    if message.text or not (note or texts):
+    if _has_text(message):
         texts.append(reply_html(message.text))
     return _wire("assistant", *texts, *([f"<p class='note'>{text_html(note)}</p>"] if note else []))
+
+
+def _note(message: Message) -> str | None:
+    return message.note or _NOTED.get(message.standing)
+
+
+def _has_text(message: Message) -> bool:
+    """Whether a text is drawn: an empty one only where a reply would have nothing else."""
+    return bool(message.text) or not (_note(message) or message.parts)
+
+
+def _rows(message: Message) -> int:
+    """How many texts a message has in the Chatbot, without making them."""
+    return 1 if message.role == "user" else bool(message.parts) + _has_text(message) + bool(_note(message))
 
 
 def said_html(text: str) -> str:
@@ -130,7 +144,7 @@ def render_turns(page: PageState) -> list[Wire]:
         turns.append(
             {
                 "id": message.id,
-                "rows": len(_wire_message(message)["content"]),
+                "rows": _rows(message),
                 "text": message.text,
                 "run": message.run_id if reply else None,
                 "asked": asked if reply else None,

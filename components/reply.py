@@ -4,27 +4,43 @@ Both give the same HTML, so that a reply does not change when it ends.
 """
 
 import re
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 from markdown_it.common.utils import normalizeReference
 from markdown_it.token import Token
 
-from components.elements import Line, blocks_html, line_html
+from components.elements import Line, blocks_html, line_html, text_html
 from components.markdown import Environment, parse_blocks
 
 _BETWEEN = "\n\n"
 """Ends a block of HTML for the Chatbot's parser, which then draws only the blocks anew that have changed."""
-_KEPT, _KEPT_CHARACTERS = 200, 150_000
+_LONGEST = 50_000
+"""Characters of a text that is formatted: formatting holds up all visitors for a time that grows with the text."""
+_TOO_LONG = "<p><em>This text is too long to be formatted. It is shown as it was written.</em></p>"
+_KEPT_CHARACTERS = 2_000_000
+"""Characters of texts and their HTML that are kept. A character takes one to four bytes: 8 MB at most."""
 _CLOSING = re.compile(r"(?:</[a-z0-9]+>)+$")
 
 
 def reply_html(text: str) -> str:
-    """The HTML of a whole text. That of texts of usual length is kept, since a page draws its messages many times."""
-    return _kept_html(text) if len(text) <= _KEPT_CHARACTERS else _reply_html(text)
+    """The HTML of a whole text. That of formatted texts is kept, since a page draws its messages many times."""
+    if len(text) > _LONGEST:
+        return _plain_html(text)
+    kept = _KEPT.get(text)
+    if kept is None:
+        kept = _formatted_html(text)
+        _KEPT.put(text, kept)
+    return kept
 
 
-def _reply_html(text: str) -> str:
+def _plain_html(text: str) -> str:
+    """A long text as it was written, with a note that says so."""
+    return f"{_TOO_LONG}{_BETWEEN}<p dir='auto'>{text_html(_normal(text))}</p>"
+
+
+def _formatted_html(text: str) -> str:
     environment: Environment = {}
     tokens = parse_blocks(_normal(text), environment)
     return _BETWEEN.join(
@@ -32,7 +48,29 @@ def _reply_html(text: str) -> str:
     )
 
 
-_kept_html = lru_cache(maxsize=_KEPT)(_reply_html)
+class Kept:
+    """The HTML of texts, as much of it as `characters` allow, texts included. The least recently used goes first."""
+
+    def __init__(self, characters: int) -> None:
+        self.characters = 0
+        self._most = characters
+        self._html: OrderedDict[str, str] = OrderedDict()
+
+    def get(self, text: str) -> str | None:
+        """The HTML of a text if it is kept."""
+        if text in self._html:
+            self._html.move_to_end(text)
+        return self._html.get(text)
+
+    def put(self, text: str, html: str) -> None:
+        """Keeps the HTML of a text that has none here yet."""
+        self._html[text] = html
+        self.characters += len(text) + len(html)
+        while self.characters > self._most:
+            self.characters -= sum(map(len, self._html.popitem(last=False)))
+
+
+_KEPT = Kept(_KEPT_CHARACTERS)
 
 
 def _normal(text: str) -> str:
@@ -84,7 +122,18 @@ class GrowingReply:
 
         `sent` is then the number of characters that a page has to be sent: Gradio sends what was appended, or it all.
         """
-        text = _normal(text)
+        return self._grown(self._plain(text) if len(text) > _LONGEST else self._formatted(_normal(text)))
+
+    def _grown(self, shown: str) -> str:
+        last, self._last = self._last, _CLOSING.sub("", shown)
+        self.sent = len(self._last) - (len(last) if self._last.startswith(last) else 0)
+        return self._last
+
+    def _plain(self, text: str) -> str:
+        self._start_over()
+        return _plain_html(text)
+
+    def _formatted(self, text: str) -> str:
         if not text.startswith(self._source):
             self._start_over()
         tail = text[len(self._source) :]
@@ -93,10 +142,7 @@ class GrowingReply:
         self._apply(environment["references"])
         drawn = self._draw(blocks, environment)
         self._finish(tail, blocks, drawn, environment)
-        shown = [block.html for block in self._finished] + drawn[len(drawn) - self._open_blocks :]
-        last, self._last = self._last, _CLOSING.sub("", _BETWEEN.join(shown))
-        self.sent = len(self._last) - (len(last) if self._last.startswith(last) else 0)
-        return self._last
+        return _BETWEEN.join([block.html for block in self._finished] + drawn[len(drawn) - self._open_blocks :])
 
     def _draw(self, blocks: list[list[Token]], environment: Environment) -> list[str]:
         """Lines that are the same as last time are not parsed again: a list may be long before it ends."""

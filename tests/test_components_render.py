@@ -6,8 +6,10 @@ from components.render import (
     render_live,
     render_messages,
     render_modes,
+    render_turns,
 )
 from components.reply import GrowingReply
+from components.session import PageState
 from memory.messages import Message
 from runs.parts import Part
 from settings import BackendSettings
@@ -65,6 +67,22 @@ def test_a_reply_that_is_only_a_tool_call_has_no_empty_text() -> None:
         [Message("1", "assistant", "", "stopped", note="Stopped", parts=(Part("tool", "", 1.0),))]
     )
     assert len(drawn["content"]) == 2
+
+
+def test_rows_are_counted_without_drawing_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Part("thinking", "Hm", 1.0, 2.5)
+    replies = [
+        Message("1", "assistant", text, standing, note=note, parts=parts)
+        for text in ("", "text")
+        for standing in ("whole", "interrupted", "stopped")
+        for note in (None, "Stopped")
+        for parts in ((), (part,))
+    ]
+    drawn = [Message("0", "user", ""), Message("0", "user", "text"), *replies]
+    rows = [len(message["content"]) for message in render_messages(drawn)]
+    for name in ("reply_html", "said_html", "parts_html"):
+        monkeypatch.delattr(f"components.render.{name}")
+    assert [turn["rows"] for turn in render_turns(PageState("anna", drawn=drawn))] == rows
 
 
 def test_dropdowns_begin_with_the_configured_names() -> None:

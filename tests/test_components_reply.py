@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.reply import GrowingReply, reply_html
+from components.markdown import parse_inline
+from components.reply import GrowingReply, Kept, reply_html
 
 ALLOWED = {
     *(
@@ -275,8 +276,143 @@ def test_the_cost_of_a_long_reply_is_that_of_its_last_block(monkeypatch: pytest.
 
     real = reply.parse_blocks
     monkeypatch.setattr(reply, "parse_blocks", count)
-    text = "Some **words** of a paragraph, and `code`.\n\n" * 2300
+    text = "Some **words** of a paragraph, and `code`.\n\n" * 1100
     growing = GrowingReply()
     for end in range(0, len(text), 100):
         growing.html(text[:end])
     assert parsed < 4 * len(text)
+
+
+def test_addresses_without_a_scheme_begin_at_a_word() -> None:
+    drawn = reply_html("(www.a.org/x), see:www.b.org;www.c.org/?u=www.x.org \u3002www.d.org\u3002www.e.org a.www.f.org")
+    targets = re.findall(r'href="([^"]*)"', drawn)
+    assert targets[:2] == ["http://www.a.org/x", "http://www.b.org"]
+    assert targets[2:] == ["http://www.c.org/?u=www.x.org", "http://www.d.org", "http://www.e.org"]
+
+
+@pytest.mark.parametrize("piece", ["www.", ",www.a.b/", "a www.", "(www.", "-www.a.b/", "\u3002www.a.b/c"])
+def test_no_character_is_looked_at_for_many_addresses(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in characters that are given to the validation; each place is validated at most three times."""
+    from components.markdown import _Links
+
+    given, real = [0], _Links._validate_http
+
+    def count(self: _Links, text: str, at: int) -> int:
+        given[0] += len(text) - at
+        return int(real(self, text, at))
+
+    monkeypatch.setattr(_Links, "_validate_http", count)
+    text = (piece * 8000)[:8000]
+    parse_inline(text, {})
+    assert given[0] < 6 * len(text)
+
+
+@pytest.mark.parametrize("defined", [{}, {"A": {"href": "/u", "title": ""}}])
+@pytest.mark.parametrize("piece", ["[a][", "![a][", "[", "![", "[b][", "[a] [", "[*a", "![[", "[a](b[", "[`a`"])
+def test_brackets_cost_a_bounded_number_of_steps(
+    piece: str, defined: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in tokens that the parser skips while it looks for the end of a bracket."""
+    from markdown_it.rules_inline import StateInline
+
+    from components.markdown import _PARSER
+
+    skipped, real = [0], _PARSER.inline.skipToken
+
+    def count(state: StateInline) -> None:
+        skipped[0] += 1
+        real(state)
+
+    monkeypatch.setattr(_PARSER.inline, "skipToken", count)
+    text = (piece * 8000)[:8000]
+    parse_inline(text, {"references": defined} if defined else {})
+    assert skipped[0] < 100_000
+
+
+def test_many_brackets_of_a_usual_text_are_links() -> None:
+    text = "As [[1](https://e.org/1)] and [**b** `c`](/u) say, of [0, 1) and x[0]. " * 60
+    assert reply_html(text).count("<a ") == 120
+
+
+def test_vain_addresses_are_looked_for_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    from markdown_it.rules_inline import linkify
+
+    tried = [0]
+
+    class Counted:
+        """The pattern of a scheme, which reads all of the text before it."""
+
+        def search(self, text: str) -> object:
+            tried[0] += 1
+            return real.search(text)
+
+    module = __import__("sys").modules[linkify.__module__]
+    real = module.SCHEME_RE
+    monkeypatch.setattr(module, "SCHEME_RE", Counted())
+    parse_inline("x://" * 2000, {})
+    assert 0 < tried[0] <= 200
+
+
+LONG = ["**a** " * 20_000, "www." * 25_000, "[a][" * 25_000, "\u05d0 <b>&amp; %%%\n\n# h\r\n" * 5000]
+
+
+@pytest.mark.parametrize("text", LONG)
+def test_a_long_text_is_shown_as_written_with_a_note(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object) -> None:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr("components.reply.parse_blocks", refuse)
+    note, body = reply_html(text).split("\n\n")
+    assert "too long to be formatted" in note
+    assert html.unescape(body.removeprefix("<p dir='auto'>").removesuffix("</p>")) == text.replace("\r\n", "\n")
+
+
+def test_a_text_of_the_usual_length_is_formatted() -> None:
+    text = "**a** " * 8333
+    assert len(text) == 49_998 and reply_html(text).count("<strong>") == 8333
+    assert "too long" not in reply_html(text + "bc") and "too long" in reply_html(text + "bcd")
+
+
+@pytest.mark.parametrize("piece", ["**a** b\n\n", "a\r\n", "- [a] www.\n"])
+def test_a_growing_reply_that_becomes_long_is_drawn_like_a_whole_one(piece: str) -> None:
+    growing, text = GrowingReply(), (piece * 52_000)[:52_000]
+    for end in (100, 49_999, 50_000, 50_001, 50_002, 52_000):
+        assert growing.html(text[:end]) == CLOSING.sub("", reply_html(text[:end]))
+    assert growing.sent < 20_000, "it grows at its end"
+    assert growing.html("**a**") == "<p dir='auto'><strong>a"
+
+
+def test_a_box_to_tick_is_only_what_a_line_begins_with() -> None:
+    linked = "- [x] see [ ] later\n\n[x]: http://a"
+    drawn = reply_html(linked)
+    assert '<li><a href="http://a">x</a> see [ ] later</li>' in drawn
+    assert reply_html("- [x] see [ ] later") == "<ul><li class='task done'>see [ ] later</li></ul>"
+    assert reply_html("- [ ] [x] b") == "<ul><li class='task'>[x] b</li></ul>"
+    growing = GrowingReply()
+    for end in range(1, len(linked) + 1):
+        assert growing.html(linked[:end]) == CLOSING.sub("", reply_html(linked[:end]))
+
+
+def test_what_is_kept_is_bounded_in_characters() -> None:
+    kept = Kept(1000)
+    for name in "abcdefghijk":
+        kept.put(name * 50, name * 50)
+        assert kept.get("a" * 50), "it is used each time"
+        assert kept.characters <= 1000
+    assert kept.get("b" * 50) is None and kept.get("k" * 50) == "k" * 50
+    kept.put("long", "x" * 2000)
+    assert kept.characters == 0 and kept.get("long") is None
+
+
+def test_replies_that_are_kept_take_bounded_memory() -> None:
+    from components.reply import _KEPT
+
+    for number in range(20):
+        reply_html(f"{number} \U0001f600" + '"' * 49_000)
+        assert 0 < _KEPT.characters <= 2_000_000
+
+
+def test_a_kept_reply_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = reply_html("kept **once**")
+    monkeypatch.delattr("components.reply.parse_blocks")
+    assert reply_html("kept **once**") == first
