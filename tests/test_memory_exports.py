@@ -93,6 +93,38 @@ def test_without_a_current_node_the_newest_one_is_the_end() -> None:
     assert branch([tour() | {"current_node": "gone"}])[-1]["text"] == "Another answer"
 
 
+def _timeless(*nodes: dict[str, Any], current: str | None = None) -> dict[str, Any]:
+    for one in nodes:
+        if one["message"]:
+            del one["message"]["create_time"]
+    return chatgpt("x", list(nodes), current)
+
+
+@pytest.mark.parametrize("current", [None, "gone", "root", "other root"])
+@pytest.mark.parametrize("roots", [["root"], ["root", "other root"], []])
+def test_a_conversation_without_a_usable_current_node_and_times_keeps_its_branch(
+    current: str | None, roots: list[str]
+) -> None:
+    first = "root" if "root" in roots else None
+    nodes = [node("q", first, said("user", "one")), node("a", "q", said("assistant", "two"))]
+    value = _timeless(*(node(name, None) for name in roots), *nodes, current=current)
+    assert [row["text"] for row in branch(value)] == ["one", "two"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_messages_whose_parents_form_a_cycle_are_kept(order: int) -> None:
+    names = ["a", "b", "c"]
+    nodes = [node(name, names[n - 1], said("user", name)) for n, name in enumerate(names)]
+    thoughts = written("assistant", {"content_type": "thoughts", "thoughts": [{"content": "Hm"}]})
+    nodes += [node("d", "c", said("assistant", "d")), node("e", "f", thoughts), node("f", "e", thoughts)]
+    nodes += [node("other", None, said("user", "other"))]
+    value = chatgpt("x", nodes[::order], "d")
+    found = rows(value)
+    assert sorted(row["text"] for row in found) == ["", "a", "b", "c", "d", "other"]
+    assert len(next(row["parts"] for row in found if not row["text"])) == 2
+    assert branch(value)[-1]["text"] == "d" and branch(value)[-2]["text"] == "c"
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [
