@@ -1,7 +1,9 @@
 """Exports: what each origin's file becomes, and files that are broken, huge or made to do harm."""
 
+import io
 import json
 import time
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -223,6 +225,49 @@ def test_ours_and_a_bare_list_of_messages_are_read() -> None:
 )
 def test_what_cannot_be_imported_is_refused_in_words(value: Any, told: str) -> None:
     assert told in refused(value)
+
+
+def nested(depth: int) -> Any:
+    value: Any = "core"
+    for n in range(depth):
+        value = [value] if n % 2 else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("depth", [0, 50, 51, 600, 800])
+def test_the_input_of_a_tool_call_is_kept_at_any_depth(depth: int) -> None:
+    given = nested(depth)
+    part = {"kind": "tool", "text": "done", "start": 1.0, "end": 2.0, "name": "t", "input": given}
+    call = {"type": "tool_use", "id": "1", "name": "t", "input": given}
+    for value in (
+        {"messages": [{"role": "assistant", "content": "x", "parts": [part]}]},
+        claude("x", {"sender": "assistant", "text": "x", "content": [call]}),
+    ):
+        kept = rows(value)[0]["parts"][0]["input"]
+        assert kept == (given if depth <= 50 else {"input": json.dumps(given)})
+
+
+@pytest.mark.parametrize("name", ["sender", "role", "id"])
+def test_no_field_of_any_depth_breaks_the_import(name: str) -> None:
+    deep = nested(800)
+    one = {"sender": "human", "role": "user", "text": "x", "content": "x", name: deep}
+    for value in (claude("x", one), {"messages": [one]}):
+        try:
+            assert [row["text"] for row in rows([value])] == ["x"]
+        except ExportError as error:
+            assert "nested too deeply" in str(error) or "allowed" in str(error)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_refused_in_words(method: int) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("conversations.json", json.dumps([tour()]))
+    whole = file.getvalue()
+    begin = 30 + len("conversations.json")
+    for at in range(begin, begin + 40):
+        damaged = whole[:at] + bytes([whole[at] ^ 0xFF] * 8) + whole[at + 8 :]
+        assert "The ZIP file cannot be read: it is damaged" in refused(damaged)
 
 
 def test_a_zip_of_zips_and_a_bomb_in_parts_are_bounded() -> None:
