@@ -1,7 +1,9 @@
 """Exports: what each origin's file becomes, and files that are broken, huge or made to do harm."""
 
+import io
 import json
 import time
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,6 +93,38 @@ def test_other_shapes_of_the_file_are_the_same(value: Any) -> None:
 def test_without_a_current_node_the_newest_one_is_the_end() -> None:
     assert branch([tour() | {"current_node": None}])[-1]["text"] == "Another answer"
     assert branch([tour() | {"current_node": "gone"}])[-1]["text"] == "Another answer"
+
+
+def _timeless(*nodes: dict[str, Any], current: str | None = None) -> dict[str, Any]:
+    for one in nodes:
+        if one["message"]:
+            del one["message"]["create_time"]
+    return chatgpt("x", list(nodes), current)
+
+
+@pytest.mark.parametrize("current", [None, "gone", "root", "other root"])
+@pytest.mark.parametrize("roots", [["root"], ["root", "other root"], []])
+def test_a_conversation_without_a_usable_current_node_and_times_keeps_its_branch(
+    current: str | None, roots: list[str]
+) -> None:
+    first = "root" if "root" in roots else None
+    nodes = [node("q", first, said("user", "one")), node("a", "q", said("assistant", "two"))]
+    value = _timeless(*(node(name, None) for name in roots), *nodes, current=current)
+    assert [row["text"] for row in branch(value)] == ["one", "two"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_messages_whose_parents_form_a_cycle_are_kept(order: int) -> None:
+    names = ["a", "b", "c"]
+    nodes = [node(name, names[n - 1], said("user", name)) for n, name in enumerate(names)]
+    thoughts = written("assistant", {"content_type": "thoughts", "thoughts": [{"content": "Hm"}]})
+    nodes += [node("d", "c", said("assistant", "d")), node("e", "f", thoughts), node("f", "e", thoughts)]
+    nodes += [node("other", None, said("user", "other"))]
+    value = chatgpt("x", nodes[::order], "d")
+    found = rows(value)
+    assert sorted(row["text"] for row in found) == ["", "a", "b", "c", "d", "other"]
+    assert len(next(row["parts"] for row in found if not row["text"])) == 2
+    assert branch(value)[-1]["text"] == "d" and branch(value)[-2]["text"] == "c"
 
 
 @pytest.mark.parametrize(
@@ -191,6 +225,49 @@ def test_ours_and_a_bare_list_of_messages_are_read() -> None:
 )
 def test_what_cannot_be_imported_is_refused_in_words(value: Any, told: str) -> None:
     assert told in refused(value)
+
+
+def nested(depth: int) -> Any:
+    value: Any = "core"
+    for n in range(depth):
+        value = [value] if n % 2 else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("depth", [0, 50, 51, 600, 800])
+def test_the_input_of_a_tool_call_is_kept_at_any_depth(depth: int) -> None:
+    given = nested(depth)
+    part = {"kind": "tool", "text": "done", "start": 1.0, "end": 2.0, "name": "t", "input": given}
+    call = {"type": "tool_use", "id": "1", "name": "t", "input": given}
+    for value in (
+        {"messages": [{"role": "assistant", "content": "x", "parts": [part]}]},
+        claude("x", {"sender": "assistant", "text": "x", "content": [call]}),
+    ):
+        kept = rows(value)[0]["parts"][0]["input"]
+        assert kept == (given if depth <= 50 else {"input": json.dumps(given)})
+
+
+@pytest.mark.parametrize("name", ["sender", "role", "id"])
+def test_no_field_of_any_depth_breaks_the_import(name: str) -> None:
+    deep = nested(800)
+    one = {"sender": "human", "role": "user", "text": "x", "content": "x", name: deep}
+    for value in (claude("x", one), {"messages": [one]}):
+        try:
+            assert [row["text"] for row in rows([value])] == ["x"]
+        except ExportError as error:
+            assert "nested too deeply" in str(error) or "allowed" in str(error)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_refused_in_words(method: int) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("conversations.json", json.dumps([tour()]))
+    whole = file.getvalue()
+    begin = 30 + len("conversations.json")
+    for at in range(begin, begin + 40):
+        damaged = whole[:at] + bytes([whole[at] ^ 0xFF] * 8) + whole[at + 8 :]
+        assert "The ZIP file cannot be read: it is damaged" in refused(damaged)
 
 
 def test_a_zip_of_zips_and_a_bomb_in_parts_are_bounded() -> None:

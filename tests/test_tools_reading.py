@@ -154,6 +154,23 @@ def test_a_text_whose_encoding_is_not_clear_is_refused_with_what_to_do(data: byt
     assert refused("a.txt", data).endswith("Save it as UTF-8 and add it again.")
 
 
+DAMAGED = [
+    "Über die Grüße freut sich Jürgen größtenteils. " * 20,
+    "El niño comió piñas y añadió más azúcar en la mañana. " * 20,
+    "Où est passé l’été ? " * 300,
+    *(text * 20 for text in TEXTS),
+]
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"\x80", b"\xe9", b"\xc3", b"\x1b$\xff"])
+@pytest.mark.parametrize("text", DAMAGED)
+def test_damaged_utf8_is_refused_and_never_read_in_another_encoding(text: str, bad: bytes) -> None:
+    data = text.encode()
+    middle = len(text[: len(text) // 2].encode())
+    for damaged in (data + bad, data[:middle] + bad + b" " + data[middle:], bad + b" " + data):
+        assert refused("a.txt", damaged).endswith("Save it as UTF-8 and add it again.")
+
+
 def test_an_encoding_is_found_soon() -> None:
     begun = time.process_time()
     for line in ("word " * 10 + "\n", "Смотритель ", "x" * 100):

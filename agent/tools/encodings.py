@@ -19,6 +19,10 @@ _MARKS = {
 }
 _WIDE = "utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"
 _CONTROL, _SPECIAL = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f]"), re.compile(rb"[\x1b\x80-\xff]")
+_UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_NOT_ASCII = bytes(range(128, 256))
+_MOSTLY_UTF8 = 0.75
+"""The share of bytes in UTF-8 sequences among those that are not ASCII: texts in other encodings have up to a half."""
 _SAMPLE = 64_000
 """Bytes that are looked at."""
 _SUPERSETS = {
@@ -72,10 +76,13 @@ def _candidates(data: bytes) -> Iterator[str]:
     controls = _CONTROL.search(data)
     if controls and (wide := _wide(data)):
         yield wide
-    if b"\x1b$" in data:  # ISO-2022, which is valid UTF-8
+    is_utf8 = _is_mostly_utf8(data)
+    if b"\x1b$" in data and not is_utf8:  # ISO-2022, which is valid UTF-8
         yield from _detected(_sample(data))
     if b"\0" not in data:
         yield "utf-8"
+    if is_utf8:
+        return  # damaged, and garbage in any other encoding
     yield from _detected(_sample(data))
     if not controls and (wide := _wide(data)):
         yield wide
@@ -87,6 +94,12 @@ def _decoded(data: bytes, encoding: str, *, final: bool = True) -> str | None:
         return codecs.getincrementaldecoder(encoding)().decode(data, final)
     except (UnicodeDecodeError, LookupError):
         return None
+
+
+def _is_mostly_utf8(data: bytes) -> bool:
+    """Whether most of what is not ASCII is valid UTF-8, whatever the rest is. False for what is all ASCII."""
+    special = len(data) - len(data.translate(None, _NOT_ASCII))
+    return special > 0 and sum(map(len, _UTF8_SEQUENCE.findall(data))) >= special * _MOSTLY_UTF8
 
 
 def _wide(data: bytes) -> str | None:

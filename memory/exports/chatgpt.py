@@ -34,8 +34,10 @@ def read_chatgpt(value: dict[str, Any]) -> FoundConversation:
     found.read(nodes)
     current = value.get("current_node")
     if not isinstance(current, str) or current not in found.at:
-        current = max(nodes, key=lambda name: _created(nodes[name]), default="")
-    return FoundConversation(title_of(value.get("title")), found.messages, found.at.get(current))
+        # where none has a time, the last one that was read, which is a deepest one
+        current = max(reversed(found.at), key=lambda name: _created(nodes[name]), default="")
+    head = found.at.get(current) or (found.messages[-1].id if found.messages else None)
+    return FoundConversation(title_of(value.get("title")), found.messages, head)
 
 
 def _created(node: dict[str, Any]) -> float:
@@ -53,10 +55,25 @@ def _children(nodes: dict[str, Any]) -> dict[str | None, list[str]]:
     for name, node in nodes.items():
         if isinstance(parent := node.get("parent"), str) and parent in nodes and parent != name:
             parents[name] = parent
+    _cut_cycles(parents)
     below: dict[str | None, list[str]] = {}
     for name, parent in parents.items():
         below.setdefault(parent, []).append(name)
     return below
+
+
+def _cut_cycles(parents: dict[str, str | None]) -> None:
+    """Makes one node of each cycle of parents a root: the first in the file's order that leads into the cycle."""
+    done = set[str]()
+    for name in parents:
+        path = set[str]()
+        at: str | None = name
+        while at is not None and at not in done and at not in path:
+            path.add(at)
+            at = parents[at]
+        if at in path:
+            parents[at] = None
+        done |= path
 
 
 class _Tree:

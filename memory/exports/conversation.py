@@ -14,6 +14,8 @@ ROLES = "user", "assistant", "system", "tool"
 _TITLE = 200
 _MOST_INPUT = 20_000
 """Characters of a tool call's input that are kept."""
+_DEEPEST_INPUT = 50
+"""Levels of a tool call's input that are kept as they are: what copies or shows it does so by recursion."""
 
 
 class ExportError(Exception):
@@ -85,6 +87,23 @@ def time_of(value: Any) -> float:
 
 
 def input_of(arguments: Any) -> Any:
-    """A tool call's input, or the beginning of one that is too long."""
-    text = whole(json.dumps(arguments, ensure_ascii=False, default=str))
-    return json.loads(text) if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}
+    """A tool call's input; the beginning of its JSON as text where it is too long or nested too deeply."""
+    try:
+        text = whole(json.dumps(arguments, ensure_ascii=False, default=str))
+    except RecursionError:
+        return {"input": "[nested too deeply]"}
+    if len(text) > _MOST_INPUT:
+        return {"input": f"{text[:_MOST_INPUT]} [cut]"}
+    return {"input": text} if _is_deep(arguments) else json.loads(text)
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST_INPUT + 1):
+        level = [
+            child
+            for one in level
+            if isinstance(one, dict | list)
+            for child in (one.values() if isinstance(one, dict) else one)
+        ]
+    return bool(level)

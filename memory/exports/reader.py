@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from lzma import LZMAError
 from typing import Any
 
 from memory.exports import chatgpt, claude
@@ -71,7 +72,16 @@ def _values(data: bytes, most_bytes: int) -> Iterator[Any]:
                     raise ExportError(f"Unpacked, the file is too large: at most {most_bytes / 1e6:g} MB can be read.")
                 most_bytes -= len(unpacked)
                 yield _parsed(unpacked)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError, zlib.error):
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        NotImplementedError,
+        EOFError,
+        OSError,
+        ValueError,
+        zlib.error,
+        LZMAError,
+    ):
         raise ExportError("The ZIP file cannot be read: it is damaged, or protected by a password.") from None
 
 
@@ -119,7 +129,10 @@ def _read(value: Any) -> FoundConversation:
     reader = _reader(value)
     if reader is None:
         raise ExportError(f"It has no messages. {_KNOWN}")
-    found = reader(value)
+    try:
+        found = reader(value)
+    except RecursionError:
+        raise ExportError("It is nested too deeply to be a conversation.") from None
     if not found.messages and reader is not read_own:
         raise ExportError("It has no messages that could be shown.")
     if len(found.messages) > _MOST_MESSAGES:
