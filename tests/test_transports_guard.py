@@ -1,3 +1,4 @@
+import asyncio
 import base64
 from typing import Any
 
@@ -12,6 +13,7 @@ from agent.quota import Quota
 from runs.errors import ChatError
 from runs.registry import Runs
 from settings import LimitSettings
+from tests.conftest import until
 from transports.guard import GuardMiddleware, Rules, route_path
 from transports.hosts import foreign
 from transports.identity import Identity
@@ -86,6 +88,39 @@ async def test_bodies_to_our_routes_are_bounded_also_without_a_length() -> None:
             answer = await http.post("/ours", content=body)
             assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
         assert (await http.post("/config", content=b"x" * 5000)).status_code == 413
+
+
+async def test_large_bodies_count_until_their_requests_are_answered() -> None:
+    go, waiting = asyncio.Event(), 0
+
+    async def slow(request: Request) -> JSONResponse:
+        nonlocal waiting
+        size = len(await request.body())
+        waiting += 1
+        await go.wait()
+        if request.query_params:
+            raise ValueError("broken")
+        return JSONResponse({"bytes": size})
+
+    app: Any = Starlette(routes=[Route("/ours", slow, methods=["POST"])])
+    quota = Quota(LimitSettings(), Runs())
+    guarded = GuardMiddleware(
+        app, Rules(frozenset({"/ours"}), 1000, Identity("s").asker, quota, uploads={"/ours": 9000})
+    )
+    transport = httpx.ASGITransport(guarded, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+        large = [asyncio.create_task(http.post("/ours" + "?fails=1" * (n == 0), content=b"x" * 5000)) for n in range(8)]
+        await until(lambda: waiting == 8)
+        refused = await asyncio.wait_for(http.post("/ours", content=b"x" * 5000), 10)
+        assert (refused.status_code, refused.json()["code"]) == (409, "busy")
+        large[-1].cancel()  # its slot is free at once
+        await asyncio.gather(large[-1], return_exceptions=True)
+        more = [asyncio.create_task(http.post("/ours", content=b"x" * size)) for size in (5000, 500)]
+        await until(lambda: waiting == 10)
+        go.set()
+        assert [(await one).status_code for one in (*large[:-1], *more)] == [500] + [200] * 8
+        again = await asyncio.gather(*(http.post("/ours", content=b"x" * 5000) for _ in range(8)))
+        assert [one.json() for one in again] == [{"bytes": 5000}] * 8
 
 
 def test_a_path_is_seen_as_the_routes_see_it() -> None:

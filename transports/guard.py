@@ -11,6 +11,7 @@ import binascii
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
@@ -38,7 +39,7 @@ _STREAMS = "/gradio_api/queue/data", _CALL
 _BODY_S, _BYTES_PER_S = 60.0, 200_000
 """For a body to arrive in; for a large one, at this rate."""
 _LARGE = 8
-"""Large bodies that may arrive at once, since each is held in memory."""
+"""Large bodies that may arrive or be worked on at once, since each is held in memory."""
 
 
 def route_path(scope: Scope) -> str:
@@ -83,7 +84,7 @@ class GuardMiddleware:
         self.app, self._rules, self._sessions = app, rules, rules.sessions
         self._connected: Counter[str] = Counter()
         self._large = 0
-        """Bodies of more than `body_bytes` that are arriving."""
+        """Bodies of more than `body_bytes` that are arriving, or whose requests are not answered yet."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -101,7 +102,8 @@ class GuardMiddleware:
             ):
                 await self._let_through(scope, receive, send)
             else:
-                await self._bounded(scope, receive, send, asker)
+                with ExitStack() as held:
+                    await self._bounded(scope, receive, send, asker, held)
         finally:
             self._connected[here] -= 1
             if not self._connected[here]:
@@ -211,15 +213,17 @@ class GuardMiddleware:
             return secrets.compare_digest(found, ":".join(self._rules.auth).encode())
         return self._rules.logged_in(HTTPConnection(scope))
 
-    async def _bounded(self, scope: Scope, receive: Receive, send: Send, asker: Asker) -> None:
-        """Reads the body up to the bound, in bounded time, before the route sees any of it."""
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send, asker: Asker, held: ExitStack) -> None:
+        """Reads the body up to the bound, in bounded time, before the route sees any of it. A large one counts as
+        `held` until the request is answered: a route may wait with it.
+        """
         path = route_path(scope)
         most = self._rules.body_bytes
         if scope["method"] == "POST":
             most = self._rules.uploads.get(path.rstrip("/"), most)
         try:
             async with asyncio.timeout(max(_BODY_S, most / _BYTES_PER_S)):
-                body = await self._read(receive, most)
+                body = await self._read(receive, most, held)
             if body is None:
                 return  # the client has gone
             if path.rstrip("/") == "/login":
@@ -248,25 +252,31 @@ class GuardMiddleware:
 
         await self.app(scope, replay, send)
 
-    async def _read(self, receive: Receive, most: int) -> bytes | None:
+    async def _read(self, receive: Receive, most: int, held: ExitStack) -> bytes | None:
         """The body; None if the client has gone. Raises ChatError `too_large`; `busy` for one large body too many."""
         parts, size, large = list[bytes](), 0, False
-        try:
-            while True:
-                received = await receive()
-                if received["type"] != "http.request":
-                    return None
-                parts.append(bytes(received.get("body", b"")))
-                size += len(parts[-1])
-                if size > most:
-                    raise ChatError("too_large", f"This is too large: at most {most:,} bytes can be sent.")
-                if size > self._rules.body_bytes and not large:
-                    if self._large >= _LARGE:
-                        message = "Others are sending large files: try again in a minute."
-                        raise ChatError("busy", message, retryable=True, retry_after=RETRY_S)
-                    large = True
-                    self._large += 1
-                if not received.get("more_body"):
-                    return b"".join(parts)
-        finally:
-            self._large -= large
+        while True:
+            received = await receive()
+            if received["type"] != "http.request":
+                return None
+            parts.append(bytes(received.get("body", b"")))
+            size += len(parts[-1])
+            if size > most:
+                raise ChatError("too_large", f"This is too large: at most {most:,} bytes can be sent.")
+            if size > self._rules.body_bytes and not large:
+                self._count_large(held)
+                large = True
+            if not received.get("more_body"):
+                return b"".join(parts)
+
+    def _count_large(self, held: ExitStack) -> None:
+        """Counts one more large body until `held` closes. Raises ChatError `busy` for one too many."""
+        if self._large >= _LARGE:
+            message = "Others are sending large files: try again in a minute."
+            raise ChatError("busy", message, retryable=True, retry_after=RETRY_S)
+        self._large += 1
+
+        def release() -> None:
+            self._large -= 1
+
+        held.callback(release)
