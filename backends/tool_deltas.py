@@ -152,7 +152,11 @@ class ToolDeltas:
         if both or numbered:
             return (both or numbered)[-1]
         if delta.name:  # some servers name the call in each delta, and count the deltas
-            return with_id[-1] if with_id and not with_id[-1].complete else None
+            call = with_id[-1] if with_id else None
+            if call is None or call.complete or delta.blank:
+                return None
+            # others give one id to all calls
+            return call if not delta.begins or call.grows_into(delta.arguments) else None
         # a number that is new, without a name: some servers count the arguments of a call anew
         return with_id[-1] if with_id else None if delta.id else latest
 
