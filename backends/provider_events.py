@@ -81,10 +81,12 @@ class ProviderEvents:
             yield from self._line(line)
         if len(self._lines.rest) + len(self._bare) + sum(map(len, self._data)) > _LONGEST:
             raise Unreadable(f"an event of more than {_LONGEST:,} bytes")
-        rest = self._lines.rest.rstrip()
-        bare = rest.endswith(b"}") and (self._bare or rest.lstrip().startswith(b"{"))
-        if bare and (found := _object(self._bare + rest.decode(errors="replace"))):
-            self._bare, self._lines.rest = "", b""  # a whole answer need not end with a line end
+        while self._lines.rest.rstrip().endswith(b"}"):  # a whole answer need not end with a line end
+            rest = self._lines.rest.decode(errors="replace")
+            if not (self._is_bare(rest) and (first := _first_object(self._bare + rest))):
+                break
+            found, rest = first
+            self._bare, self._lines.rest = "", rest.encode()
             yield found
 
     def end(self) -> Iterator[dict[str, Any] | Done]:
@@ -98,11 +100,13 @@ class ProviderEvents:
 
     def _line(self, line: str) -> Iterator[dict[str, Any] | Done]:
         name, _, value = line.partition(":")
-        if self._bare or (not self._data and line.lstrip().startswith(_STARTS)):
+        if self._is_bare(line):
             self._bare += line + "\n"
-            if line.rstrip().endswith(("}", "]")) and (found := _object(self._bare)):
+            if "}" in line and (first := _first_object(self._bare)):
+                found, rest = first
                 self._bare = ""
                 yield found
+                yield from self._line(rest.removesuffix("\n"))
         elif not line:
             yield from self._dispatched(whole=False)
             self._kind = ""
@@ -116,6 +120,10 @@ class ProviderEvents:
             raise StreamedError(_object(value) or value.strip())
         elif _is_done(line):
             yield Done()
+
+    def _is_bare(self, line: str) -> bool:
+        """Whether a line is JSON outside of any event."""
+        return bool(self._bare) or (not self._data and line.lstrip().startswith(_STARTS))
 
     def _dispatched(self, *, whole: bool) -> Iterator[dict[str, Any] | Done]:
         """The pending event; with `whole` only where its data needs no further line."""
@@ -152,15 +160,20 @@ def _keeps_alive(text: str) -> bool:
     return text == "[]" or not text.startswith(("{", "["))
 
 
-def _object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text is, alone or as the only one of a list; else None."""
-    text = text.strip()
-    if not (text.startswith(("{", "[")) and text.endswith(("}", "]"))):
-        return None
+def _first_object(text: str) -> tuple[dict[str, Any], str] | None:
+    """The JSON object that a text begins with, alone or as the only one of a list, and what follows it; else None."""
+    text = text.lstrip()
     try:
-        found = json.loads(text)
+        found, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
         return None
     if isinstance(found, list) and len(found) == 1:
         found = found[0]
-    return found if isinstance(found, dict) else None
+    return (found, text[end:]) if isinstance(found, dict) else None
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text is, alone or as the only one of a list; else None."""
+    text = text.strip()
+    first = _first_object(text) if text.startswith(("{", "[")) and text.endswith(("}", "]")) else None
+    return first[0] if first and not first[1] else None

@@ -80,6 +80,8 @@ KEEP_ALIVES = ["ping", "null", "[]", "5", '"ping"', "[1, 2]", "OPEN: ROUTER"]
         ('error: {"code": 500}\n\n', ["StreamedError"]),
         ("event: ping\ndata: nonsense\n\n", []),
         ("<!DOCTYPE html>\n<p>Hello</p>\n", []),
+        ('{"a": 1}data: {"b": 2}\n\n', [{"a": 1}, {"b": 2}]),
+        ('{"a": 1} {"b": 2}\n', [{"a": 1}, {"b": 2}]),
         ("", []),
     ],
 )
