@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, TimeoutError
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
 from bench.ports import free_port
 from tests.chromium import open_chromium
@@ -106,6 +106,9 @@ def scripted_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAp
 def browser() -> Iterator[Browser]:
     with open_chromium() as browser:
         yield browser
+
+
+expect.set_options(timeout=30_000)  # five seconds are too few where other tests run beside these
 
 
 _WATCH_PHASES = """() => {
