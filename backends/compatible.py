@@ -23,6 +23,7 @@ from pydantic import PrivateAttr, ValidationError, model_validator
 from backends.openai_request import REASONING, SIGNATURES, RequestShape, shaped, signatures_of, thinking_of
 from backends.provider_events import StreamedError
 from backends.reply_reader import payloads, read_reply
+from backends.thinking_blocks import THINKING_BLOCKS, fragments_of
 from runs.errors import ChatError
 
 OPENAI = "https://api.openai.com/v1"
@@ -125,6 +126,8 @@ class CompatibleChat(ChatOpenAI):
                 made.message.additional_kwargs[REASONING] = thinking
             if made and (signatures := signatures_of(delta)):
                 made.message.additional_kwargs[SIGNATURES] = signatures
+            if made and (fragments := fragments_of(delta)):
+                made.message.additional_kwargs[THINKING_BLOCKS] = fragments
             if made and (thought := delta.get("reasoning_content") or delta.get("reasoning")):
                 made.message.additional_kwargs["reasoning_content"] = thought
             if made and not made.message.content and (refusal := delta.get("refusal")):

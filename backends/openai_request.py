@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from backends.thinking_blocks import THINKING_BLOCKS, blocks_of
 from runs.text import whole
 
 SystemRole = Literal["system", "developer", "user"]
@@ -131,6 +132,8 @@ def _return_thinking(told: Sequence[dict[str, Any]], messages: Sequence[BaseMess
             continue
         if made.get("tool_calls") and isinstance(fields := message.additional_kwargs.get(REASONING), Mapping):
             made.update(fields)
+        if made.get("tool_calls") and isinstance(fields := message.additional_kwargs.get(THINKING_BLOCKS), Mapping):
+            made.update({name: blocks_of(fragments) for name, fragments in fields.items()})
         signatures = message.additional_kwargs.get(SIGNATURES) or {}
         for call in made.get("tool_calls") or ():
             if call["id"] in signatures:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from backends.provider_events import Done, ProviderEvents, StreamedError, Unreadable
+from backends.thinking_blocks import FIELDS as BLOCK_FIELDS
 from backends.tool_deltas import ToolDeltas
 
 USAGE_S = 1.0
@@ -132,7 +133,7 @@ class ReplyReader:
         elif not self._by_message:
             added["content"] = ""
         if self._thought:
-            added = {name: value for name, value in added.items() if name not in _THOUGHTS}
+            added = {name: value for name, value in added.items() if name not in (*_THOUGHTS, *BLOCK_FIELDS)}
         if self._calls:
             added.pop("tool_calls", None)
             added.pop("function_call", None)

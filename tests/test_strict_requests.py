@@ -153,6 +153,55 @@ async def test_thinking_comes_back_with_the_tool_calls(tmp_path: Path, field: An
     assert not [message for message in first + third if field in message]
 
 
+OPENROUTER = [
+    {"type": "reasoning.text", "text": "Let", "format": "anthropic-claude-v1", "index": 0},
+    {"type": "reasoning.text", "text": " me see.", "format": "anthropic-claude-v1", "index": 0},
+    {"type": "reasoning.text", "signature": "Et8B", "format": "anthropic-claude-v1", "index": 0},
+    {"type": "reasoning.encrypted", "data": "AA==", "id": "a", "index": 0},
+    {"type": "reasoning.encrypted", "data": "BB==", "id": "b", "index": 1},
+]
+LITELLM = [
+    {"type": "thinking", "thinking": "Let", "signature": None},
+    {"type": "thinking", "thinking": " me"},
+    {"type": "thinking", "thinking": " see."},
+    {"type": "thinking", "thinking": "", "signature": "Et8B"},
+    {"type": "redacted_thinking", "data": "AA=="},
+    {"type": "redacted_thinking", "data": "BB=="},
+    {"type": "thinking", "thinking": "More", "signature": "Uy7C"},
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "fragments", "blocks"),
+    [
+        (
+            "reasoning_details",
+            OPENROUTER,
+            [{**OPENROUTER[0], "text": "Let me see.", "signature": "Et8B"}, *OPENROUTER[3:]],
+        ),
+        (
+            "thinking_blocks",
+            LITELLM,
+            [{"type": "thinking", "thinking": "Let me see.", "signature": "Et8B"}, *LITELLM[4:]],
+        ),
+    ],
+)
+async def test_signed_blocks_of_thinking_come_back_whole(
+    tmp_path: Path, field: str, fragments: list[Any], blocks: list[Any]
+) -> None:
+    class Signing(OpenAIServer):
+        def _deltas(self, reply: Reply) -> list[Any]:
+            signed = [{"content": "", field: [one]} for one in fragments] if reply.tools else []
+            return [*signed, *super()._deltas(reply)]
+
+    returned[0] = "seen"
+    with Signing(called(GIVES), Reply(["Fine."])) as server:
+        async with housed(tmp_path, entry(server)) as house:
+            house.turns.toolbox = Toolbox(ToolSettings(enabled=["tests.test_strict_requests:gives"]))
+            assert (await house.ask())[-1]["content"] == "Fine."
+    assert asked_for_replies(server)[1].body["messages"][-2][field] == blocks
+
+
 async def test_signatures_of_thoughts_come_back_with_their_calls(tmp_path: Path) -> None:
     """As from Google's OpenAI-compatible API, which refuses the results of tools without them."""
     signature = {"google": {"thought_signature": "c2lnbmVk"}}
