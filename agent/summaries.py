@@ -259,4 +259,5 @@ async def _answer(job: Job, asked: Sequence[BaseMessage], most: int) -> tuple[st
                 retracted = call.tags.retracted
                 _, piece, call = read_piece(chunk, call)
                 text = piece if call.tags.retracted and not retracted else text + piece
-    return whole(text + held_back(call, whole=True)[1]).strip(), call.usage
+    counted = call.usage is not None and all(call.usage)  # some providers tell zeros
+    return whole(text + held_back(call, whole=True)[1]).strip(), call.usage if counted else None

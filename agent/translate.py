@@ -18,6 +18,7 @@ from backends.base import NOTICE, PROGRESS
 from memory.text import whole
 from runs import events
 from runs.events import Event
+from runs.tokens import guess, guess_piece
 
 CONTEXT = "glassbox_context"
 """Name of the custom event that carries a `Context`."""
@@ -29,11 +30,20 @@ _MOST = 8 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What must be remembered from one event to the next: ids of messages told already, tokens, starts by id."""
+    """What must be remembered from one event to the next."""
 
     seen: frozenset[str] = frozenset()
+    """Ids of the messages that have been told."""
     tokens: int = 0
+    """What the latest piece of the reply told as the run's tokens."""
+    counted: int = 0
+    """Output tokens of the ended model calls."""
+    written: int = 0
+    """Estimated output tokens of the open model call so far."""
+    given: int = 0
+    """Tokens of the latest context."""
     starts: tuple[tuple[str, float], ...] = ()
+    """When each step began, by id."""
     calls: Mapping[str, Call] = field(default_factory=dict)
     """Open model calls that have given a chunk, by id; the others' text comes whole, with their end."""
     wrote: bool = False
@@ -76,12 +86,10 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
             rest, notes = _told(thought, text, notes)
             calls = {key: one for key, one in notes.calls.items() if key != step_id}
             thinks = notes.thinks if call.tags.thinks is None else call.tags.thinks
-            notes = replace(notes, calls=calls, thinks=thinks)
-            return [
-                *found,
-                *rest,
-                events.ModelEnd(step_id, final_usage(output, call), notes.since(step_id, now), cut=_cut(output)),
-            ], notes
+            usage = _usage(output, call, notes)
+            ended = events.ModelEnd(step_id, usage, notes.since(step_id, now), cut=_cut(output))
+            counted = notes.counted + usage["output_tokens"]
+            return [*found, *rest, ended], replace(notes, calls=calls, thinks=thinks, counted=counted, written=0)
         case "on_chain_start":
             new, notes = _new(data.get("input"), notes)
             value, cut = bounded(new)
@@ -91,9 +99,11 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
             value, cut = bounded(new)
             return [events.ChainEnd(step_id, value, truncated=cut or None)], notes
         case "on_custom_event" if raw["name"] == DIRECT_REPLY:
-            return _told("", data["content"], replace(notes, gap="\n\n" if notes.wrote else ""))
+            found, notes = _told("", data["content"], replace(notes, gap="\n\n" if notes.wrote else ""))
+            return found, replace(notes, written=0)  # no model wrote it
         case "on_custom_event":
-            return _custom(raw, data), notes
+            given = data.tokens if raw["name"] == CONTEXT else notes.given
+            return _custom(raw, data), replace(notes, given=given)
         case _:
             return [], notes
 
@@ -153,15 +163,27 @@ def _pieces(chunk: AIMessage, notes: Notes, step_id: str) -> tuple[list[Event], 
 
 def _told(thought: str, text: str, notes: Notes) -> tuple[list[Event], Notes]:
     thought, text = whole(thought), whole(text)
-    tokens = notes.tokens + bool(thought) + bool(text)
+    notes = replace(notes, written=notes.written + guess_piece(thought) + guess_piece(text))
     found: list[Event] = []
     if thought:
         found.append(events.Reasoning(thought))
     if text:
+        tokens = max(notes.tokens + 1, notes.counted + notes.written)
         found.append(events.Token(notes.gap + text, tokens))
-    if not found:
-        return found, notes
-    return found, replace(notes, tokens=tokens, wrote=notes.wrote or bool(text), gap="" if text else notes.gap)
+        notes = replace(notes, tokens=tokens, wrote=True, gap="")
+    return found, notes
+
+
+def _usage(output: Any, call: Call, notes: Notes) -> events.JSON:
+    """What the provider counted of a call that has ended; an estimate, marked so, of what it did not."""
+    usage, written = final_usage(output, call), notes.written
+    told = usage or {"input_tokens": 0, "output_tokens": 0}
+    if isinstance(output, AIMessage):
+        made = [[call["name"], call["args"]] for call in (*output.tool_calls, *output.invalid_tool_calls)]
+        written += sum(guess(json.dumps(one, default=str)) for one in made)
+    missing = {"input_tokens": notes.given, "output_tokens": written}
+    missing = {name: tokens for name, tokens in missing.items() if tokens and not told[name]}
+    return {**told, **missing, "estimated": True} if missing or usage is None else told
 
 
 def _new(value: Any, notes: Notes) -> tuple[list[events.JSON], Notes]:

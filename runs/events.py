@@ -80,7 +80,11 @@ class ModelStart:
 
 @dataclass(frozen=True, slots=True)
 class ModelEnd:
-    """One call of the model ended; `usage` is the provider's own {input_tokens, output_tokens}, if it gave any."""
+    """One call of the model ended.
+
+    `usage` is {input_tokens, output_tokens}, with `estimated` where the provider did not tell both; None for a call
+    that did not come to its end.
+    """
 
     id: str
     usage: JSON | None
@@ -104,7 +108,7 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the reply; `total_tokens` counts the run's tokens up to and with this one."""
+    """A piece of the reply; `total_tokens` counts the run's output tokens up to and with this one, and only grows."""
 
     content: str
     total_tokens: int

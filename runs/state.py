@@ -11,6 +11,7 @@ from typing import Any, Literal
 from runs import events
 from runs.contexts import complete
 from runs.events import Entry, Phase
+from runs.tokens import guess_piece
 
 _WINDOW_S = 1.5
 """Time constant of the rate called "now": a token counts e times less after this long."""
@@ -74,10 +75,16 @@ class AgentState:
     first_token: float | None = None
     last_token: float | None = None
     counted: int = 0
-    """The provider's own count of output tokens, summed over the run's ended model calls."""
+    """Output tokens of the run's ended model calls: the provider's own count, or an estimate where `guessed`."""
     pieces: int = 0
-    """Pieces of the reply and of visible thinking that no provider's count covers yet."""
+    """Estimated tokens of the open call's reply and visible thinking so far."""
+    guessed: bool = False
+    """Whether an ended call's output tokens are estimated."""
     input_tokens: int | None = None
+    """Of the run's ended model calls, None before the first; estimated in part where `input_guessed`."""
+    input_guessed: bool = False
+    unread: int = 0
+    """Estimated input tokens of calls that ended before any output: they count if the run was stopped."""
     level: float = 0.0
     """The leaky count behind the rate called "now"."""
     tools: tuple[str, ...] = ()
@@ -90,12 +97,13 @@ class AgentState:
 
     @property
     def tokens(self) -> int:
-        """Tokens received: the provider's count where there is one, else pieces."""
+        """Tokens received: the provider's count where there is one, else an estimate."""
         return self.counted + self.pieces
 
     @property
     def estimated(self) -> bool:
-        return self.pieces > 0
+        """Whether `tokens` is an estimate in part."""
+        return self.pieces > 0 or self.guessed
 
     @property
     def since(self) -> float:
@@ -135,9 +143,14 @@ class AgentState:
         return (self.tokens - 1) / span if span > 0 else None
 
     def usage(self) -> events.JSON:
-        """{input_tokens, output_tokens}: the provider's, else what was counted here before and while it came."""
-        given = self.context.tokens if self.context else 0
-        return {"input_tokens": given if self.input_tokens is None else self.input_tokens, "output_tokens": self.tokens}
+        """{input_tokens, output_tokens} over all model calls, with `estimated` where a provider did not count.
+
+        An open call's input is what the context of the call counts.
+        """
+        asked = any(step.kind == "model" and step.end is None for step in self.steps)
+        given = (self.input_tokens or 0) + (self.context.tokens if asked and self.context else 0)
+        marked = {"estimated": True} if asked or self.estimated or self.input_guessed else {}
+        return {"input_tokens": given, "output_tokens": self.tokens, **marked}
 
     def timing(self, now: float) -> events.JSON:
         average = self.average()
@@ -168,12 +181,14 @@ def _enter(state: AgentState, phase: Phase, at: float, said: str) -> AgentState:
     return replace(state, phase=phase, said=said, stretches=(*state.stretches, Stretch(phase, at)))
 
 
-def _piece(state: AgentState, at: float) -> AgentState:
+def _piece(state: AgentState, content: str, at: float) -> AgentState:
+    writes = not state.steps or any(step.kind == "model" and step.end is None for step in state.steps)
+    size = guess_piece(content) if writes else 0  # a tool's result may be the reply
     if state.first_token is None:
-        return replace(state, first_token=at, last_token=at, pieces=state.pieces + 1, level=1.0)
+        return replace(state, first_token=at, last_token=at, pieces=state.pieces + size, level=float(size))
     gap = max(0.0, at - (state.last_token or at))
-    level = state.level * math.exp(-gap / _WINDOW_S) + 1.0
-    return replace(state, last_token=at, pieces=state.pieces + 1, level=level)
+    level = state.level * math.exp(-gap / _WINDOW_S) + size
+    return replace(state, last_token=at, pieces=state.pieces + size, level=level)
 
 
 def _think(state: AgentState, piece: events.Token | events.Reasoning, at: float) -> AgentState:
@@ -247,16 +262,29 @@ def _answered(state: AgentState, call_id: str | None, edited: Any = None) -> Age
     return replace(state, approvals=tuple(e for e in state.approvals if e.tool_call_id != call_id))
 
 
-def _used(state: AgentState, usage: events.JSON | None) -> AgentState:
-    if not usage:
-        return state
-    output, given = usage.get("output_tokens"), usage.get("input_tokens")
+def _used(state: AgentState, usage: events.JSON | None, error: str | None) -> AgentState:
+    """The state after a call's end: with its usage, or with an estimate of that."""
+    if usage is None:
+        given = state.context.tokens if state.context else 0
+        if error is not None and not state.pieces:
+            return replace(state, unread=state.unread + given) if error == "cancelled" else state
+        usage = {"input_tokens": given, "output_tokens": state.pieces, "estimated": True}
+    marked = bool(usage.get("estimated"))
     return replace(
         state,
-        counted=state.counted if output is None else state.counted + int(output),
-        pieces=state.pieces if output is None else 0,
-        input_tokens=state.input_tokens if given is None else (state.input_tokens or 0) + int(given),
+        counted=state.counted + int(usage.get("output_tokens") or 0),
+        pieces=0,
+        guessed=state.guessed or marked,
+        input_tokens=(state.input_tokens or 0) + int(usage.get("input_tokens") or 0),
+        input_guessed=state.input_guessed or marked,
     )
+
+
+def _stopped(state: AgentState) -> AgentState:
+    """The state after a stop: the calls that it ended were given their context, whatever came of them."""
+    if not state.unread:
+        return state
+    return replace(state, input_tokens=(state.input_tokens or 0) + state.unread, input_guessed=True, unread=0)
 
 
 def apply(state: AgentState, entry: Entry) -> AgentState:
@@ -266,7 +294,7 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.Reasoning(content, retracts=True):  # its pieces have been counted
             return _retract(state, content, at)
         case events.Token() | events.Reasoning() as e:
-            return _piece(_think(state, e, at), at)
+            return _piece(_think(state, e, at), e.content, at)
         case events.State():
             return state
         case events.ToolOutput() as e:
@@ -283,7 +311,7 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.ModelStart() | events.ChainStart() | events.ToolStart() as e:
             return _begin(state, e, at)
         case events.ModelEnd() as e:
-            return _used(_end(_thought(state, at), e.id, at, e.error, e.usage), e.usage)
+            return _used(_end(_thought(state, at), e.id, at, e.error, e.usage), e.usage, e.error)
         case events.ChainEnd() as e:
             return _end(state, e.id, at, e.error, e.output)
         case events.ToolEnd() as e:
@@ -293,7 +321,7 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.Complete():
             return replace(_enter(state, "complete", at, "The reply is complete"), ended=at)
         case events.Stopped() as e:
-            return replace(_enter(state, "stopped", at, STOPPED[e.reason]), ended=at)
+            return replace(_enter(_stopped(state), "stopped", at, STOPPED[e.reason]), ended=at)
         case events.Error() as e:
             return replace(_enter(state, "error", at, e.message), ended=at)
 

@@ -109,7 +109,8 @@ class Translation:
                 told, self._message = self._quiet(), None
                 return told
             case events.ModelEnd() as e:
-                for name, count in (e.usage or {}).items():
+                usage = e.usage or {}
+                for name, count in () if usage.get("estimated") else usage.items():
                     self._used[name] = self._used.get(name, 0) + int(count or 0)
                 return self._quiet()
             case events.Reasoning() as e:
