@@ -33,6 +33,7 @@ async def answer(settings: Settings, run: LiveRun, backend: Backend, key: Key | 
     """Lets a backend answer, and lets it learn from how that went. Raises ChatError for what it knows to be its own."""
     await _wait_ready(run, backend, key)
     backend = backend.with_model(None, key)  # with what the provider has said of its models meanwhile
+    run.name_backend(backend.name, backend.choice, f"{backend.name} answers with its model {backend.choice}")
     begun, given = time.time(), None
     try:
         options, kit = options_of(backend, turn.tuning, settings.limits), kit_on(backend, kit)

@@ -38,7 +38,7 @@ async def first_that_answers(run: LiveRun, chain: Sequence[Backend], answer: Ans
             if following is None or run.spoke or e.code not in _ANOTHER:
                 raise
             run.end_open(e.message)
-            run.say("queued", f"{e.message} {following.name} answers instead")
+            run.name_backend(following.name, following.choice, f"{e.message} {following.name} answers instead")
             failed.append(e)
         finally:
             if failed and run.spoke:

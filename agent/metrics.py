@@ -43,15 +43,16 @@ class Metrics:
         if not isinstance(last, events.Complete | events.Stopped | events.Error):
             return
         outcome = last.reason if isinstance(last, events.Stopped) else "error"
-        self._ended.labels(run.backend, run.memory, "complete" if isinstance(last, events.Complete) else outcome).inc()
+        backend = run.state.backend  # not `run.backend`: its fallback may have answered
+        self._ended.labels(backend, run.memory, "complete" if isinstance(last, events.Complete) else outcome).inc()
         if isinstance(last, events.Error):
-            self._errors.labels(run.backend, last.code).inc()
+            self._errors.labels(backend, last.code).inc()
             return
         for direction, key in (("read", "input_tokens"), ("written", "output_tokens")):
-            self._tokens.labels(run.backend, direction).inc((last.usage or {}).get(key) or 0)
+            self._tokens.labels(backend, direction).inc((last.usage or {}).get(key) or 0)
         if (first := last.timing.get("ttft_s")) is not None:
-            self._first.labels(run.backend).observe(first)
-        self._duration.labels(run.backend).observe(last.timing.get("duration_s") or 0)
+            self._first.labels(backend).observe(first)
+        self._duration.labels(backend).observe(last.timing.get("duration_s") or 0)
 
     def observe_summary(self, backend: Backend, input_tokens: int, output_tokens: int) -> None:
         """Counts the tokens of a model call that wrote a summary."""

@@ -175,7 +175,7 @@ class Summarizer:
 
     async def _quiet(self, backend: Backend) -> None:
         """Waits while a model of this process writes replies."""
-        while backend.in_process and any(run.backend == backend.name for run in self._runs.live()):  # noqa: ASYNC110
+        while backend.in_process and any(run.state.backend == backend.name for run in self._runs.live()):  # noqa: ASYNC110
             await asyncio.sleep(_BUSY_S)
 
     async def _write(self, job: Job, messages: Sequence[Message], made: Summary | None) -> bool:

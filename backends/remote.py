@@ -74,6 +74,8 @@ class RemoteBackend(Backend):
         self._accounts: weakref.WeakKeyDictionary[Key, Account] = weakref.WeakKeyDictionary()
         self._chosen: OrderedDict[str, RemoteBackend] = OrderedDict()
         """This backend with each model that was chosen lately."""
+        self._whole: RemoteBackend | None = None
+        """The backend that this is, with one of its models."""
         self._by_list = settings.models == "*"
 
     @abstractmethod
@@ -147,7 +149,7 @@ class RemoteBackend(Backend):
         if one is None:
             one = type(self)(self.settings.model_copy(update={"model": model, "models": None}), self.key)
             one._accounts, one._keyless, one.line = self._accounts, self._keyless, self.line
-            one.choice, one._by_list = model, self._by_list
+            one.choice, one._by_list, one._whole = model, self._by_list, self._whole or self
             self._chosen[model] = one
             if len(self._chosen) > _CHOSEN:
                 self._chosen.popitem(last=False)
@@ -191,6 +193,8 @@ class RemoteBackend(Backend):
 
     def learn(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
         super().learn(key, error, ttft_s)
+        if self._whole and ttft_s is not None:
+            self._whole.ttft_s = ttft_s
         if self._key_missing(key):
             return
         account = self._account(key)

@@ -24,7 +24,7 @@ JSON = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The first event: what this run is and where it belongs."""
+    """The first event: what this run is and where it belongs. `backend` is the one that was asked for."""
 
     conversation_id: str
     backend: str
@@ -37,13 +37,16 @@ class Run:
 class Status:
     """The phase changed, or there is something to say about it; `content` is a sentence for people.
 
-    `tool_call_id` names the call whose approval has been given, `edited` what it is called with instead.
+    `tool_call_id` names the call whose approval has been given, `edited` what it is called with instead. `backend`,
+    with `model`, names the backend that answers from here on, where that is not the one named so far.
     """
 
     phase: Phase
     content: str
     tool_call_id: str | None = None
     edited: Any = None
+    backend: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,7 @@ Event = Run | Status | Context | Start | End | Reasoning | Token | ToolOutput | 
 
 _OPTIONAL = {
     *("error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note"),
-    *("tools", "model"),
+    *("tools", "backend", "model"),
 }
 """Fields that are left out where they are None."""
 

@@ -140,6 +140,11 @@ class LiveRun:
         """A `status` event; the same phase may have more than one thing to say."""
         self.emit(events.Status(phase, content))
 
+    def name_backend(self, backend: str, model: str | None, content: str) -> None:
+        """Tells who answers from here on, with a sentence for people, where that has changed."""
+        if (backend, model) != (self.state.backend, self.state.model):
+            self.emit(events.Status("queued", content, backend=backend, model=model))
+
     def end_open(self, error: str) -> None:
         """Ends what was started and has not ended, because of an error that the run survives."""
         now = self._clock()

@@ -64,9 +64,10 @@ class AgentState:
     run_id: str = ""
     conversation_id: str = ""
     backend: str = ""
+    """The backend that answers: the one that was asked for, or its fallback."""
     memory: str = ""
     model: str | None = None
-    """The model, where the backend offers a choice."""
+    """Its model, where it offers a choice."""
     phase: Phase = "queued"
     said: str = ""
     """The latest sentence for people about the phase."""
@@ -262,6 +263,11 @@ def _answered(state: AgentState, call_id: str | None, edited: Any = None) -> Age
     return replace(state, approvals=tuple(e for e in state.approvals if e.tool_call_id != call_id))
 
 
+def _named(state: AgentState, told: events.Status) -> AgentState:
+    """The state with the backend and the model that answer from here on, if the status names them."""
+    return state if told.backend is None else replace(state, backend=told.backend, model=told.model)
+
+
 def _used(state: AgentState, usage: events.JSON | None, error: str | None) -> AgentState:
     """The state after a call's end: with its usage, or with an estimate of that."""
     if usage is None:
@@ -305,7 +311,8 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
             )
             return _enter(first, "queued", at, "")
         case events.Status() as e:
-            return _enter(_answered(state, e.tool_call_id, e.edited), e.phase, at, e.content)
+            named = _named(_answered(state, e.tool_call_id, e.edited), e)
+            return _enter(named, e.phase, at, e.content)
         case events.Context() as e:
             return replace(state, context=complete(e, state.context))
         case events.ModelStart() | events.ChainStart() | events.ToolStart() as e:

@@ -11,5 +11,5 @@ def guess(text: str) -> int:
 
 def guess_piece(piece: str) -> int:
     """One for a piece of a stream that may be a single token, since most servers send each token by itself."""
-    size = len(piece.encode())
+    size = len(piece.encode(errors="replace"))
     return bool(size) if size <= _TOKEN_BYTES else guess(piece)

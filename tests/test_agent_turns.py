@@ -13,9 +13,11 @@ from pydantic import SecretStr
 
 from agent import attempts
 from agent.given import Turn, give
+from agent.metrics import Metrics
 from agent.turns import Ask, Turns
 from backends import Backends
 from backends.scripted import ScriptedBackend
+from components.panel import render_panel
 from memory.histories import History
 from memory.messages import Message, Tuning
 from memory.modes import get_mode
@@ -403,10 +405,18 @@ GONE: Any = {"name": "Gone", "kind": "langchain", "fallback": "Script", "class":
 
 async def test_who_answered_instead_is_stored_with_the_reply(settings: Settings, store: Store) -> None:
     turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, Runs())
+    metrics = Metrics(turns)
     run, told = await asked(turns, "Hi")
     assert (told[0]["backend"], told[-1]["type"]) == ("Gone", "complete")
+    assert [e["backend"] for e in of(told, "status") if "backend" in e] == ["Script"]
+    assert run.state.backend == fold("\n".join(entry.json for entry in run.log.entries)).backend == "Script"
+    assert render_panel(run.state, whole=True)["backend"] == "Script"
+    await until(
+        lambda: b'glassbox_runs_total{backend="Script",memory="tokens",outcome="complete"} 1.0' in metrics.text()
+    )
+    assert b'backend="Gone"' not in b"".join(line for line in metrics.text().splitlines() if b"waiting" not in line)
     reply = (await store.history(run.conversation_id))[-1]
-    assert (reply.standing, reply.text) == ("whole", told[-1]["content"])
+    assert (reply.standing, reply.text, reply.backend) == ("whole", told[-1]["content"], "Script")
     assert str(reply.note).startswith("Script answered instead of Gone. Gone is not available: no_such_package")
     assert (await store.conversation(run.conversation_id, "anna")).backend == "Gone"
 

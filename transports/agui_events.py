@@ -102,7 +102,8 @@ class Translation:
                 return [agui.StateSnapshotEvent(snapshot=dict(self._state))]
             case events.Status() as e:
                 self.waiting.pop(e.tool_call_id or "", None)
-                return [self._custom(entry), *self._changed({"status": e.phase})]
+                self._model = e.backend or self._model
+                return [self._custom(entry), *self._changed({"status": e.phase, "backend": self._model})]
             case events.Context() | events.ToolOutput():
                 return [self._custom(entry)]
             case events.ModelStart():
