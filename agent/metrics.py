@@ -45,11 +45,11 @@ class Metrics:
         outcome = last.reason if isinstance(last, events.Stopped) else "error"
         backend = run.state.backend  # not `run.backend`: its fallback may have answered
         self._ended.labels(backend, run.memory, "complete" if isinstance(last, events.Complete) else outcome).inc()
+        for direction, key in (("read", "input_tokens"), ("written", "output_tokens")):
+            self._tokens.labels(backend, direction).inc(run.state.usage()[key])  # a run that failed has cost as much
         if isinstance(last, events.Error):
             self._errors.labels(backend, last.code).inc()
             return
-        for direction, key in (("read", "input_tokens"), ("written", "output_tokens")):
-            self._tokens.labels(backend, direction).inc((last.usage or {}).get(key) or 0)
         if (first := last.timing.get("ttft_s")) is not None:
             self._first.labels(backend).observe(first)
         self._duration.labels(backend).observe(last.timing.get("duration_s") or 0)

@@ -133,7 +133,7 @@ async def test_an_operators_figures_are_true(visitor: Visitor) -> None:
     for backend, outcomes in (("Direct", ("complete", "user", "error")), ("Second", ("complete",))):
         assert [grown(ended(backend, outcome)) for outcome in outcomes] == [1.0] * len(outcomes)
         here = [run for run in runs if run.script.fallback == (backend == "Second")]
-        paid = [run.last.get("usage") or run.state.usage() for run in here]
+        paid = [run.last.get("usage") or run.told_usage for run in here]
         for direction, key in (("read", "input_tokens"), ("written", "output_tokens")):
             assert grown(written(backend, direction)) == sum(usage[key] for usage in paid)
 

@@ -72,6 +72,12 @@ class Played:
         return [sent for sent in self.sent if sent.status == 200]
 
     @property
+    def told_usage(self) -> dict[str, int]:
+        """The sums of what the provider told."""
+        told = [sent.told for sent in self.answered if sent.told]
+        return {"input_tokens": sum(given for given, _ in told), "output_tokens": sum(written for _, written in told)}
+
+    @property
     def visible(self) -> list[Piece]:
         return [piece for sent in self.answered for piece in sent.pieces if piece.kind in VISIBLE]
 
