@@ -5,12 +5,13 @@ depends on the time of looking (rates, ages) takes `now` as an argument.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from runs import events
 from runs.contexts import complete
 from runs.events import Entry, Phase
+from runs.writing import Writing
 
 _WINDOW_S = 1.5
 """Time constant of the rate called "now": a token counts e times less after this long."""
@@ -72,11 +73,15 @@ class AgentState:
     started: float = 0.0
     ended: float | None = None
     first_token: float | None = None
-    last_token: float | None = None
+    """When the first visible piece of the reply or of the thinking came."""
+    first_piece: float | None = None
+    last_piece: float | None = None
+    """The same of all that the model writes, arguments of tool calls included."""
     counted: int = 0
     """The provider's own count of output tokens, summed over the run's ended model calls."""
     pieces: int = 0
-    """Pieces of the reply and of visible thinking that no provider's count covers yet."""
+    """Pieces of the reply, of visible thinking and of tool calls that no provider's count covers yet."""
+    writing: Writing = field(default_factory=Writing)
     input_tokens: int | None = None
     level: float = 0.0
     """The leaky count behind the rate called "now"."""
@@ -121,18 +126,15 @@ class AgentState:
 
     def rate(self, now: float) -> float:
         """Tokens per second over about the last two seconds, at epoch second `now`."""
-        if self.first_token is None or self.last_token is None:
+        if self.first_piece is None or self.last_piece is None:
             return 0.0
-        age = now - self.first_token
+        age = now - self.first_piece
         seen = 1 - math.exp(-max(age, 0.05) / _WINDOW_S)
-        return self.level * math.exp(-max(0.0, now - self.last_token) / _WINDOW_S) / (_WINDOW_S * seen)
+        return self.level * math.exp(-max(0.0, now - self.last_piece) / _WINDOW_S) / (_WINDOW_S * seen)
 
     def average(self) -> float | None:
-        """Tokens per second from the first token to the last."""
-        if self.first_token is None or self.last_token is None or self.tokens < 2:
-            return None
-        span = self.last_token - self.first_token
-        return (self.tokens - 1) / span if span > 0 else None
+        """Output tokens of the model's calls a second, over the time in which the model was writing them."""
+        return self.writing.rate()
 
     def usage(self) -> events.JSON:
         """{input_tokens, output_tokens}: the provider's, else what was counted here before and while it came."""
@@ -157,7 +159,7 @@ def digest(state: AgentState, now: float) -> events.State:
         tokens_received=state.tokens,
         estimated=state.estimated,
         tools_called=[tool[:60] for tool in state.tools[-10:]],
-        tokens_per_second=round(state.rate(now), 1),
+        tokens_per_second=round(state.average() or 0.0, 2),
         ttft_s=state.ttft_s,
     )
 
@@ -168,16 +170,26 @@ def _enter(state: AgentState, phase: Phase, at: float, said: str) -> AgentState:
     return replace(state, phase=phase, said=said, stretches=(*state.stretches, Stretch(phase, at)))
 
 
-def _piece(state: AgentState, at: float) -> AgentState:
-    if state.first_token is None:
-        return replace(state, first_token=at, last_token=at, pieces=state.pieces + 1, level=1.0)
-    gap = max(0.0, at - (state.last_token or at))
-    level = state.level * math.exp(-gap / _WINDOW_S) + 1.0
-    return replace(state, last_token=at, pieces=state.pieces + 1, level=level)
+_Piece = events.Token | events.Reasoning | events.ToolInput
 
 
-def _think(state: AgentState, piece: events.Token | events.Reasoning, at: float) -> AgentState:
-    if isinstance(piece, events.Token):
+def _piece(state: AgentState, piece: _Piece, at: float) -> AgentState:
+    """The state after something that the model wrote."""
+    visible = not isinstance(piece, events.ToolInput)
+    gap = max(0.0, at - (at if state.last_piece is None else state.last_piece))
+    return replace(
+        state,
+        first_token=at if visible and state.first_token is None else state.first_token,
+        first_piece=at if state.first_piece is None else state.first_piece,
+        last_piece=at,
+        pieces=state.pieces + 1,
+        level=state.level * math.exp(-gap / _WINDOW_S) + 1.0,
+        writing=state.writing.grew(at),
+    )
+
+
+def _think(state: AgentState, piece: _Piece, at: float) -> AgentState:
+    if not isinstance(piece, events.Reasoning):
         return _thought(state, at)
     *before, last = state.thoughts or (Thought("", at, at),)
     if last.end is not None:
@@ -203,6 +215,7 @@ def _begin(state: AgentState, start: events.Start, at: float) -> AgentState:
     match start:
         case events.ModelStart():
             step = Step(start.id, start.parent_id, "model", start.name, at)
+            state = replace(state, writing=state.writing.began())
         case events.ChainStart():
             step = Step(start.id, start.parent_id, "chain", start.name, at, input=start.input)
         case events.ToolStart():
@@ -247,7 +260,10 @@ def _answered(state: AgentState, call_id: str | None, edited: Any = None) -> Age
     return replace(state, approvals=tuple(e for e in state.approvals if e.tool_call_id != call_id))
 
 
-def _used(state: AgentState, usage: events.JSON | None) -> AgentState:
+def _used(state: AgentState, end: events.ModelEnd) -> AgentState:
+    usage, timings = end.usage, end.timings or {}
+    written = state.writing.ended((usage or {}).get("output_tokens"), timings.get("generated_s"))
+    state = replace(state, writing=written)
     if not usage:
         return state
     output, given = usage.get("output_tokens"), usage.get("input_tokens")
@@ -265,8 +281,8 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
     match entry.event:
         case events.Reasoning(content, retracts=True):  # its pieces have been counted
             return _retract(state, content, at)
-        case events.Token() | events.Reasoning() as e:
-            return _piece(_think(state, e, at), at)
+        case events.Token() | events.Reasoning() | events.ToolInput() as e:
+            return _piece(_think(state, e, at), e, at)
         case events.State():
             return state
         case events.ToolOutput() as e:
@@ -283,7 +299,7 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.ModelStart() | events.ChainStart() | events.ToolStart() as e:
             return _begin(state, e, at)
         case events.ModelEnd() as e:
-            return _used(_end(_thought(state, at), e.id, at, e.error, e.usage), e.usage)
+            return _used(_end(_thought(state, at), e.id, at, e.error, e.usage), e)
         case events.ChainEnd() as e:
             return _end(state, e.id, at, e.error, e.output)
         case events.ToolEnd() as e:
