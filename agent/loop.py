@@ -23,6 +23,7 @@ from agent.thinking import CLOSE, Tags, without_thinking
 from agent.tool_results import direct_reply
 from agent.translate import CONTEXT, DIRECT_REPLY, Notes, interrupted, translate
 from backends import Backend
+from backends.life import sign_of_life
 from backends.openai_request import REASONING, SIGNATURES
 from memory.text import whole
 from runs.calls import Calls
@@ -87,7 +88,9 @@ async def agent_events(
     async with aclosing(stream):
         try:
             async for raw in stream:
-                found, notes = translate(raw, notes, time.time())
+                if raw["event"] == "on_chat_model_stream":
+                    sign_of_life()  # also where it holds nothing to tell
+                found, notes = translate(raw, notes, time.monotonic())
                 if notes.thinks is not None:
                     backend.learn_thinking(opened=notes.thinks)
                     notes = replace(notes, tags=known_tags(backend, given), thinks=None)

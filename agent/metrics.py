@@ -10,6 +10,7 @@ from backends import Backend
 from runs import events
 from runs.live import LiveRun
 
+_RATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
 
 
@@ -27,6 +28,13 @@ class Metrics:
         )
         self._duration = Histogram(
             "glassbox_run_seconds", "Of whole runs.", ["backend"], buckets=_SECONDS, registry=here
+        )
+        self._rate = Histogram(
+            "glassbox_tokens_per_second",
+            "Average rate of a run while the model was writing.",
+            ["backend"],
+            buckets=_RATES,
+            registry=here,
         )
         live = Gauge("glassbox_runs_live", "Runs that go on.", registry=here)
         live.set_function(lambda: sum(1 for _ in turns.runs.live()))
@@ -52,6 +60,8 @@ class Metrics:
             return
         if (first := last.timing.get("ttft_s")) is not None:
             self._first.labels(backend).observe(first)
+        if (rate := last.timing.get("tokens_per_s")) is not None:
+            self._rate.labels(backend).observe(rate)
         self._duration.labels(backend).observe(last.timing.get("duration_s") or 0)
 
     def observe_summary(self, backend: Backend, input_tokens: int, output_tokens: int) -> None:

@@ -25,12 +25,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 8192
 """Tokens of prompt and reply together, where neither the settings nor the provider say."""
-PROGRESS = "prompt_progress"
-"""Name of the custom event by which a model tells how far it has read: {"read": tokens, "total": tokens}."""
-
-
-NOTICE = "model_notice"
-"""Name of the custom event by which a model tells the visitor something about its request: {"content": sentence}."""
 
 
 class BackendError(Exception):

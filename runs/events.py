@@ -95,6 +95,11 @@ class ModelEnd:
     error: str | None = None
     cut: bool | None = None
     """Whether it ended at the longest reply that the provider gives, or was asked for."""
+    timings: JSON | None = None
+    """{prompt_s, prompt_tokens, cached_tokens, generated_s, generated_tokens}, each where it is known.
+
+    `generated_s` is how long the model was writing, in seconds: thinking, text and arguments of tool calls.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,15 @@ class ChainEnd:
     output: Any
     error: str | None = None
     truncated: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolInput:
+    """The model is writing a tool call's arguments; `delta` is the next piece of them, for display only."""
+
+    tool: str
+    tool_call_id: str
+    delta: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +201,7 @@ class State:
     estimated: bool
     tools_called: list[str]
     tokens_per_second: float
+    """The average rate so far: see `runs/writing.py`."""
     ttft_s: float | None
 
 
@@ -224,11 +239,11 @@ class Error:
 Start = ModelStart | ChainStart | ToolStart
 End = ModelEnd | ChainEnd | ToolEnd
 Last = Complete | Stopped | Error
-Event = Run | Status | Context | Start | End | Reasoning | Token | ToolOutput | Approval | State | Last
+Event = Run | Status | Context | Start | End | Reasoning | Token | ToolInput | ToolOutput | Approval | State | Last
 
 _OPTIONAL = {
     *("error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note"),
-    *("tools", "backend", "model"),
+    *("tools", "backend", "model", "timings"),
 }
 """Fields that are left out where they are None."""
 

@@ -5,13 +5,14 @@ depends on the time of looking (rates, ages) takes `now` as an argument.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from runs import events
 from runs.contexts import complete
 from runs.events import Entry, Phase
 from runs.tokens import guess_piece
+from runs.writing import Writing
 
 _WINDOW_S = 1.5
 """Time constant of the rate called "now": a token counts e times less after this long."""
@@ -74,13 +75,17 @@ class AgentState:
     started: float = 0.0
     ended: float | None = None
     first_token: float | None = None
-    last_token: float | None = None
+    """When the first visible piece of the reply or of the thinking came."""
+    first_piece: float | None = None
+    last_piece: float | None = None
+    """The same of all that the model writes, arguments of tool calls included."""
     counted: int = 0
     """Output tokens of the run's ended model calls: the provider's own count, or an estimate where `guessed`."""
     pieces: int = 0
-    """Estimated tokens of the open call's reply and visible thinking so far."""
+    """Estimated tokens of the open call's reply, visible thinking and arguments of tool calls so far."""
     guessed: bool = False
     """Whether an ended call's output tokens are estimated."""
+    writing: Writing = field(default_factory=Writing)
     input_tokens: int | None = None
     """Of the run's ended model calls, None before the first; estimated in part where `input_guessed`."""
     input_guessed: bool = False
@@ -130,18 +135,15 @@ class AgentState:
 
     def rate(self, now: float) -> float:
         """Tokens per second over about the last two seconds, at epoch second `now`."""
-        if self.first_token is None or self.last_token is None:
+        if self.first_piece is None or self.last_piece is None:
             return 0.0
-        age = now - self.first_token
+        age = now - self.first_piece
         seen = 1 - math.exp(-max(age, 0.05) / _WINDOW_S)
-        return self.level * math.exp(-max(0.0, now - self.last_token) / _WINDOW_S) / (_WINDOW_S * seen)
+        return self.level * math.exp(-max(0.0, now - self.last_piece) / _WINDOW_S) / (_WINDOW_S * seen)
 
     def average(self) -> float | None:
-        """Tokens per second from the first token to the last."""
-        if self.first_token is None or self.last_token is None or self.tokens < 2:
-            return None
-        span = self.last_token - self.first_token
-        return (self.tokens - 1) / span if span > 0 else None
+        """Output tokens of the model's calls a second, over the time in which the model was writing them."""
+        return self.writing.rate()
 
     def usage(self) -> events.JSON:
         """{input_tokens, output_tokens} over all model calls, with `estimated` where a provider did not count.
@@ -171,7 +173,7 @@ def digest(state: AgentState, now: float) -> events.State:
         tokens_received=state.tokens,
         estimated=state.estimated,
         tools_called=[tool[:60] for tool in state.tools[-10:]],
-        tokens_per_second=round(state.rate(now), 1),
+        tokens_per_second=round(state.average() or 0.0, 2),
         ttft_s=state.ttft_s,
     )
 
@@ -182,18 +184,29 @@ def _enter(state: AgentState, phase: Phase, at: float, said: str) -> AgentState:
     return replace(state, phase=phase, said=said, stretches=(*state.stretches, Stretch(phase, at)))
 
 
-def _piece(state: AgentState, content: str, at: float) -> AgentState:
+_Piece = events.Token | events.Reasoning | events.ToolInput
+
+
+def _piece(state: AgentState, piece: _Piece, at: float) -> AgentState:
+    """The state after something that the model wrote."""
+    visible = not isinstance(piece, events.ToolInput)
     writes = not state.steps or any(step.kind == "model" and step.end is None for step in state.steps)
-    size = guess_piece(content) if writes else 0  # a tool's result may be the reply
-    if state.first_token is None:
-        return replace(state, first_token=at, last_token=at, pieces=state.pieces + size, level=float(size))
-    gap = max(0.0, at - (state.last_token or at))
-    level = state.level * math.exp(-gap / _WINDOW_S) + size
-    return replace(state, last_token=at, pieces=state.pieces + size, level=level)
+    text = piece.delta if isinstance(piece, events.ToolInput) else piece.content
+    size = guess_piece(text) if writes else 0  # a tool's result may be the reply
+    gap = max(0.0, at - (at if state.last_piece is None else state.last_piece))
+    return replace(
+        state,
+        first_token=at if visible and state.first_token is None else state.first_token,
+        first_piece=at if state.first_piece is None else state.first_piece,
+        last_piece=at,
+        pieces=state.pieces + size,
+        level=state.level * math.exp(-gap / _WINDOW_S) + size,
+        writing=state.writing.grew(at, size) if size else state.writing,
+    )
 
 
-def _think(state: AgentState, piece: events.Token | events.Reasoning, at: float) -> AgentState:
-    if isinstance(piece, events.Token):
+def _think(state: AgentState, piece: _Piece, at: float) -> AgentState:
+    if not isinstance(piece, events.Reasoning):
         return _thought(state, at)
     *before, last = state.thoughts or (Thought("", at, at),)
     if last.end is not None:
@@ -219,6 +232,7 @@ def _begin(state: AgentState, start: events.Start, at: float) -> AgentState:
     match start:
         case events.ModelStart():
             step = Step(start.id, start.parent_id, "model", start.name, at)
+            state = replace(state, writing=state.writing.began())
         case events.ChainStart():
             step = Step(start.id, start.parent_id, "chain", start.name, at, input=start.input)
         case events.ToolStart():
@@ -268,12 +282,13 @@ def _named(state: AgentState, told: events.Status) -> AgentState:
     return state if told.backend is None else replace(state, backend=told.backend, model=told.model)
 
 
-def _used(state: AgentState, usage: events.JSON | None, error: str | None) -> AgentState:
+def _used(state: AgentState, end: events.ModelEnd) -> AgentState:
     """The state after a call's end: with its usage, or with an estimate of that."""
+    usage, generated_s = end.usage, (end.timings or {}).get("generated_s")
     if usage is None:
         given = state.context.tokens if state.context else 0
-        if error is not None and not state.pieces:
-            return replace(state, unread=state.unread + given) if error == "cancelled" else state
+        if end.error is not None and not state.pieces:
+            return replace(state, unread=state.unread + given) if end.error == "cancelled" else state
         usage = {"input_tokens": given, "output_tokens": state.pieces, "estimated": True}
     marked = bool(usage.get("estimated"))
     return replace(
@@ -281,6 +296,7 @@ def _used(state: AgentState, usage: events.JSON | None, error: str | None) -> Ag
         counted=state.counted + int(usage.get("output_tokens") or 0),
         pieces=0,
         guessed=state.guessed or marked,
+        writing=state.writing.ended(usage.get("output_tokens"), generated_s),
         input_tokens=(state.input_tokens or 0) + int(usage.get("input_tokens") or 0),
         input_guessed=state.input_guessed or marked,
     )
@@ -299,8 +315,8 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
     match entry.event:
         case events.Reasoning(content, retracts=True):  # its pieces have been counted
             return _retract(state, content, at)
-        case events.Token() | events.Reasoning() as e:
-            return _piece(_think(state, e, at), e.content, at)
+        case events.Token() | events.Reasoning() | events.ToolInput() as e:
+            return _piece(_think(state, e, at), e, at)
         case events.State():
             return state
         case events.ToolOutput() as e:
@@ -318,7 +334,7 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.ModelStart() | events.ChainStart() | events.ToolStart() as e:
             return _begin(state, e, at)
         case events.ModelEnd() as e:
-            return _used(_end(_thought(state, at), e.id, at, e.error, e.usage), e.usage, e.error)
+            return _used(_end(_thought(state, at), e.id, at, e.error, e.usage), e)
         case events.ChainEnd() as e:
             return _end(state, e.id, at, e.error, e.output)
         case events.ToolEnd() as e:

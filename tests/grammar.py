@@ -22,6 +22,7 @@ FIELDS: dict[str, set[str]] = {
     "token": {"content", "total_tokens"},
     "chain_start": {"name", "id", "parent_id", "input"},
     "chain_end": {"id", "output"},
+    "tool_input": {"tool", "tool_call_id", "delta"},
     "tool_start": {"tool", "tool_call_id", "input"},
     "tool_output": {"tool", "tool_call_id", "chunk"},
     "tool_end": {"tool", "tool_call_id", "output", "duration_s"},

@@ -11,7 +11,7 @@ from langgraph.types import Command
 
 from agent.thinking import Tags
 from agent.translate import CONTEXT, Notes, bounded, translate
-from backends.base import PROGRESS
+from backends.model_events import PROGRESS
 from runs import events
 from runs.events import Event
 

@@ -1,6 +1,7 @@
 """A run's log as AG-UI events, of version 1.0 of the protocol. Knows nothing of HTTP or of where the log comes from.
 
-What has no event there goes out as CUSTOM: `status`, `context` and `tool_output`, with the fields that ours have.
+What has no event there goes out as CUSTOM, with the fields that ours have: `status`, `context`, `tool_input` and
+`tool_output`.
 """
 
 import json
@@ -104,7 +105,7 @@ class Translation:
                 self.waiting.pop(e.tool_call_id or "", None)
                 self._model = e.backend or self._model
                 return [self._custom(entry), *self._changed({"status": e.phase, "backend": self._model})]
-            case events.Context() | events.ToolOutput():
+            case events.Context() | events.ToolInput() | events.ToolOutput():
                 return [self._custom(entry)]
             case events.ModelStart():
                 told, self._message = self._quiet(), None

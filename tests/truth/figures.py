@@ -149,14 +149,14 @@ def usage(run: Played) -> None:
 
 def model_calls(run: Played) -> None:
     """`model_end`: one for each request, with the usage that was told and the time that it took."""
-    ends = [event for _, event in run.of("model_end")]
+    begun, ends = run.of("model_start"), run.of("model_end")
     stopped = run.last["type"] == "stopped"
     assert len(ends) == len(run.sent) or (stopped and len(ends) == len(run.sent) + 1)
-    for end, sent in zip(ends, run.sent, strict=False):
+    for (start, _), (came, end), sent in zip(begun, ends, run.sent, strict=False):
         if sent.ended is None:
             assert end.get("error")
             continue
-        near(end["duration_s"], sent.ended - sent.request.at, run.slack)
+        between(end["duration_s"], sent.ended - sent.request.at, came - start, run.slack)
         if end.get("error"):
             continue
         given, written = sent.told if sent.told and sent.call.usage in TELLS else (None, None)
@@ -172,10 +172,9 @@ def tool_calls(run: Played) -> None:
     begun = {event["tool_call_id"]: (at, event) for at, event in run.of("tool_start")}
     for came, end in run.of("tool_end"):
         at, start = begun[end["tool_call_id"]]
-        near(end["duration_s"], came - at, run.slack)
-        if took := TOOK.get(str(start["input"].get("note"))):
-            waited = run.approved[end["tool_call_id"]] - at if end["tool_call_id"] in run.approved else 0.0
-            near(end["duration_s"], waited + took[1] - took[0], run.slack)
+        took = TOOK.get(str(start["input"].get("note")), (0.0, 0.0))
+        waited = run.approved.get(end["tool_call_id"], at) - at
+        between(end["duration_s"], waited + took[1] - took[0], came - at, run.slack)
 
 
 def contexts(run: Played) -> None:
