@@ -62,7 +62,8 @@ def _exact(run: Played) -> Iterator[tuple[float, int]]:
         if sent.call.usage == "every":
             totals = accumulate(piece.tokens for piece in sent.pieces)
             for piece, total in zip(sent.pieces, totals, strict=True):
-                yield piece.at, before + total
+                if piece.kind != "hidden":  # then it is told with the next
+                    yield piece.at, before + total
         if sent.ended and sent.told:
             before += sent.told[1]
             yield sent.ended - 0.05, before
@@ -111,21 +112,33 @@ def average_rate(run: Played) -> None:
     if found is not None:
         _paced(found, written, run.slack, run.heard[-1], marked="estimated" in run.last["usage"])
         return
-    spans = sum(end - begin for begin, end in (sent.writing for sent in written))
-    few = sum(sent.tokens - sent.pieces[0].tokens for sent in written) <= 2
-    assert few or spans <= run.slack * len(written), "a rate that could be known"
+    few = sum(sum(tokens[1:]) for tokens in _written(written, run.heard[-1], known=True)[0]) <= 2
+    short = _written(written, run.heard[-1], known=True)[1] <= run.slack * len(written)
+    assert few or short, "a rate that could be known"
 
 
-def _paced(found: float, written: Sequence[Sent], slack: float, at: float, *, marked: bool) -> None:
+def _paced(found: float, calls: Sequence[Sent], slack: float, at: float, *, marked: bool) -> None:
     """A rate of what some calls had written at a time."""
-    late = slack * len(written)
-    spans = [max(0.0, min(end, at) - begin) for begin, end in (sent.writing for sent in written)]
-    before = [[piece.tokens for piece in sent.pieces if piece.at <= at] for sent in written]
-    early = [[piece.tokens for piece in sent.pieces if piece.at <= at - slack] for sent in written]
+    late = slack * len(calls)
+    early, shortest = _written(calls, at - slack, known=True)
+    latest, longest = _written(calls, at, known=False)
     doubt = FACTOR if marked else 1.0
-    least = sum(sum(tokens[1:]) for tokens in early) / doubt / (sum(spans) * 1.05 + late)
-    most = sum(map(sum, before)) * doubt / max(1e-9, sum(spans) * 0.95 - late)
+    least = sum(sum(tokens[1:]) for tokens in early) / doubt / (longest * 1.05 + late)
+    most = sum(map(sum, latest)) * doubt / max(1e-9, shortest * 0.95 - late)
     assert least <= found <= most, f"{found} /s, and it was {least:.1f} to {most:.1f} /s"
+
+
+def _written(calls: Sequence[Sent], until: float, *, known: bool) -> tuple[list[list[int]], float]:
+    """The tokens of each piece of some calls, and how long they were written; `known` leaves out hidden thinking that
+    nobody was told of.
+    """
+    found, seconds = [], 0.0
+    for sent in calls:
+        counted = not known or (sent.ended and sent.call.usage in TELLS)
+        pieces = [piece for piece in sent.pieces if piece.at <= until and (counted or piece.kind != "hidden")]
+        found.append([piece.tokens for piece in pieces])
+        seconds += pieces[-1].at - pieces[0].at if pieces else 0.0
+    return found, seconds
 
 
 def usage(run: Played) -> None:

@@ -40,8 +40,6 @@ class Sent:
     place: int = 0
     """Of the call in its script."""
     status: int = 200
-    begun: float | None = None
-    """When the writing began."""
     pieces: list[Piece] = field(default_factory=list)
     told: tuple[int, int] | None = None
     """The latest usage that was told: tokens of input and output."""
@@ -59,12 +57,6 @@ class Sent:
     def tokens(self) -> int:
         """Tokens written."""
         return sum(piece.tokens for piece in self.pieces)
-
-    @property
-    def writing(self) -> tuple[float, float]:
-        """From when to when it wrote."""
-        assert self.begun is not None
-        return self.begun, self.pieces[-1].at if self.pieces else self.begun
 
 
 class Provider(OpenAIServer):
@@ -121,7 +113,6 @@ class Provider(OpenAIServer):
                 told["usage"] = None
             await wire.send(f"data: {json.dumps(told)}\n\n".encode())
 
-        sent.begun = time.monotonic()
         await send({"role": "assistant", "content": ""})
         for at, (kind, tokens, delta) in enumerate(_pieces(call, f"{number}-{sent.place}")):
             await asyncio.sleep(call.pause if at else 0)
