@@ -44,8 +44,8 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
     if not given.tools and not any(beside):
         once = await _counted_whole(backend, given, messages, told, once)
     parts: Counter[str] = Counter()
-    for line in told:
-        parts[line["part"]] += line["tokens"]
+    for one in told:
+        parts[one["part"]] += one["tokens"]
     if told and told[0]["part"] == "summary":  # both stand in the same message
         parts["summary"], parts["system"] = given.summary_tokens, parts["summary"] - given.summary_tokens
     parts["system"] += once

@@ -125,7 +125,7 @@ def _model_middleware(
     """The middleware around each model call; `direct` names the tools whose result is the reply."""
     from langchain.agents.middleware import AgentMiddleware, ModelResponse
 
-    ids: set[str] = set()
+    ids = {call["id"] for one in given.messages if isinstance(one, AIMessage) for call in one.tool_calls if call["id"]}
 
     class ModelMiddleware(AgentMiddleware[Any, Any, Any]):
         """Before each call: a command goes first; what the model is given is fitted, told, and refused if too long."""
@@ -146,9 +146,7 @@ def _model_middleware(
                 return ModelResponse(result=[kit.command.message()])
             if self.asked > kit.rounds + 1 + bool(kit.command):
                 raise RoundsError
-            messages = await _fitted(backend, given, request.messages)
-            if kit.command:
-                messages = folded(messages, kit.command)
+            messages = await call_messages(backend, given, kit.command, request.messages)
             context = await context_of(backend, given, messages)
             await adispatch_custom_event(CONTEXT, abbreviate(context, self.told))
             self.told = context
@@ -232,6 +230,14 @@ def _whole_texts(value: Any) -> Any:
 def _new_id(ids: Collection[str]) -> str:
     """An id of nine letters and digits, as Mistral's API requires; others accept any."""
     return next(made for made in (uuid4().hex[:9] for _ in itertools.count()) if made not in ids)
+
+
+async def call_messages(
+    backend: Backend, given: Given, command: Command | None, messages: Sequence[BaseMessage]
+) -> list[BaseMessage]:
+    """A run's messages so far as the model's next call is given them."""
+    fitted = await _fitted(backend, given, messages)
+    return folded(fitted, command) if command else fitted
 
 
 async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage]) -> list[BaseMessage]:

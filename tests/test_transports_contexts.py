@@ -62,6 +62,24 @@ async def test_what_is_looked_at_is_what_is_then_given(app: App, memory: str) ->
             assert (await looked(client, **named))["messages"] == told["messages"]
 
 
+@pytest.mark.parametrize("message", ["/calculator 17*23", "/calculator 1/0"])
+async def test_the_preview_of_a_command_is_what_its_run_gives(app: App, message: str) -> None:
+    async with client_of(app) as client:
+        told = await looked(client, message=message)
+        events = await events_of(client, "POST", "/stream", json={"message": message})
+        given = next(event for event in events if event["type"] == "context")
+        for name in ("messages", "left_out", "tokens", "limit", "parts", "estimated"):
+            assert told[name] == given[name]
+        assert "Here is what the tool calculator found" in told["messages"][-1]["content"]
+
+
+async def test_the_preview_of_a_command_runs_no_tool_that_does_more_than_compute(app: App) -> None:
+    async with client_of(app) as client:
+        told = await looked(client, message="/clock UTC")
+    assert told["messages"][-1]["content"].startswith("Here is what the tool clock found:\n\n[the result of clock]")
+    assert (told["estimated"], told["note"]) == (True, "What /clock returns is not known before it runs.")
+
+
 async def test_the_backend_that_answered_is_named_in_the_context_the_export_and_its_import(app: App) -> None:
     async with client_of(app) as client:
         events = await events_of(client, "POST", "/stream", json={"message": "Hi", "backend": "Gone"})
