@@ -21,7 +21,7 @@ from openai.resources.chat.completions import AsyncCompletions
 from pydantic import PrivateAttr, ValidationError, model_validator
 
 from backends.life import sign_of_life
-from backends.model_events import ANSWERED, TIMINGS, TOOL_INPUT, WHOLE_CALLS, tell
+from backends.model_events import ANSWERED, TIMINGS, TOOL_INPUT, WHOLE_CALLS, tell, tell_input
 from backends.openai_request import REASONING, SIGNATURES, RequestShape, shaped, signatures_of, thinking_of
 from backends.provider_events import StreamedError
 from backends.reply_reader import payloads, read_reply
@@ -170,7 +170,7 @@ async def readable(chunks: AsyncIterator[ChatGenerationChunk]) -> AsyncGenerator
     try:
         async for chunk in chunks:
             for piece in (chunk.generation_info or {}).pop(TOOL_INPUT, ()):
-                await tell(TOOL_INPUT, piece)
+                await tell_input(piece)
             if isinstance(chunk.message, AIMessageChunk) and chunk.message.tool_call_chunks:
                 merged += AIMessageChunk(content="", tool_call_chunks=chunk.message.tool_call_chunks)
                 chunk.message.tool_call_chunks, chunk.message.tool_calls, chunk.message.invalid_tool_calls = [], [], []

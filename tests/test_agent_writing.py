@@ -167,6 +167,17 @@ async def test_arguments_are_told_while_they_are_written(tmp_path: Path) -> None
     assert told[-1]["usage"]["output_tokens"] == len(inputs) + 2, "without a count, pieces are tokens"
 
 
+async def test_calls_that_a_server_numbers_anew_are_told_apart(tmp_path: Path) -> None:
+    rounds = [Stream([ROLE, *arguments(f'{{"expression": "{n}+1"}}'), CALLED]) for n in range(3)]
+    told = wire(await asked(tmp_path, OpenAI(), *rounds, Stream([ROLE, *words(2), STOP])))
+    starts = {e["tool_call_id"]: e["input"]["expression"] for e in of(told, "tool_start")}
+    inputs = {call_id: "" for call_id in starts}
+    for e in of(told, "tool_input"):
+        inputs[e["tool_call_id"]] += e["delta"]
+    assert list(starts.values()) == ["0+1", "1+1", "2+1"]
+    assert inputs == {call_id: f'{{"expression": "{text}"}}' for call_id, text in starts.items()}
+
+
 async def test_llama_cpp_measures_itself(tmp_path: Path) -> None:
     last = {**delta("", "stop"), "timings": LLAMA}
     told = wire(await asked(tmp_path, OpenAI(), Stream([ROLE, *words(20), last, usage(20)])))
