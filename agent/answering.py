@@ -4,7 +4,6 @@ itself; what it fails with becomes our errors.
 
 import asyncio
 import logging
-import time
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from backends.errors import logged
 from memory.messages import Tuning
 from runs import events
 from runs.live import LiveRun
+from runs.state import AgentState
 from settings import LimitSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ async def answer(settings: Settings, run: LiveRun, backend: Backend, key: Key | 
     """Lets a backend answer, and lets it learn from how that went. Raises ChatError for what it knows to be its own."""
     await _wait_ready(run, backend, key)
     backend = backend.with_model(None, key)  # with what the provider has said of its models meanwhile
-    begun, given = time.time(), None
+    run.name_backend(backend.name, backend.choice, f"{backend.name} answers with its model {backend.choice}")
+    begun, given = run.now(), None
     try:
         options, kit = options_of(backend, turn.tuning, settings.limits), kit_on(backend, kit)
         model = backend.chat_model(options, key)
@@ -56,8 +57,20 @@ async def answer(settings: Settings, run: LiveRun, backend: Backend, key: Key | 
             text = await asyncio.to_thread(logged, e, words) if long else logged(e, words)
             logger.info("run %s: %s: %s", run.id, told.code, text)
         raise told from e
-    first = run.state.first_token
-    backend.learn(key, None, None if first is None else round(first - begun, 3))
+    backend.learn(key, None, time_to_first_token(run.state, begun))
+
+
+def time_to_first_token(state: AgentState, begun: float) -> float | None:
+    """Seconds from a moment to the first visible piece, without those in which tools worked or a person was asked."""
+    if state.first_token is None:
+        return None
+    ends = [*(one.start for one in state.stretches[1:]), state.first_token]
+    others = sum(
+        max(0.0, min(end, state.first_token) - max(one.start, begun))
+        for one, end in zip(state.stretches, ends, strict=True)
+        if one.phase in ("tool", "approval")
+    )
+    return round(max(0.0, state.first_token - begun - others), 3)
 
 
 def _words(run: LiveRun, turn: Turn, given: Given | None) -> list[str]:
@@ -101,11 +114,10 @@ async def _stream(
         async with aclosing(agent_events(model, backend, given, kit, run.calls, place)) as found:
             async for event in found:
                 run.emit(event)
-                used = (event.usage or {}).get("output_tokens", 0) if isinstance(event, events.ModelEnd) else 0
-                if used >= options.max_tokens:
-                    _note(run, cut)
-                elif isinstance(event, events.ModelEnd) and event.cut:
-                    _note(run, f"Cut by {backend.name}: it writes no longer reply, or has no more room for it.")
+                if isinstance(event, events.ModelEnd) and event.cut:  # one that ends by itself may be as long
+                    by_us = (event.usage or {}).get("output_tokens", 0) >= options.max_tokens
+                    theirs = f"Cut by {backend.name}: it writes no longer reply, or has no more room for it."
+                    _note(run, cut if by_us else theirs)
                 if isinstance(event, events.Token) and run.state.pieces >= most:
                     run.notes.append(cut)
                     run.end_soon("limit")

@@ -4,13 +4,13 @@ All of it only until the run has said its first word: what a visitor has seen is
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from backends import Backend
 from backends.errors import silent
+from backends.life import listened_by
 from runs.errors import ChatError
 from runs.live import LiveRun
 
@@ -38,7 +38,7 @@ async def first_that_answers(run: LiveRun, chain: Sequence[Backend], answer: Ans
             if following is None or run.spoke or e.code not in _ANOTHER:
                 raise
             run.end_open(e.message)
-            run.say("queued", f"{e.message} {following.name} answers instead")
+            run.name_backend(following.name, following.choice, f"{e.message} {following.name} answers instead")
             failed.append(e)
         finally:
             if failed and run.spoke:
@@ -83,11 +83,12 @@ async def while_heard(run: LiveRun, backend: Backend, work: Awaitable[None]) -> 
 
     A cancel can be lost on its way through a client library, so it is repeated until the work has ended.
     """
-    task = asyncio.ensure_future(work)
+    with listened_by(run.hear):
+        task = asyncio.ensure_future(work)
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=_TICK_S)
-            if run.state.phase in _SPEAKING and time.monotonic() - run.heard > backend.timeout and not task.done():
+            if run.state.phase in _SPEAKING and run.now() - run.heard_at > backend.timeout and not task.done():
                 await _ended(task)
                 raise silent(backend.name, backend.timeout)
         task.result()

@@ -155,8 +155,18 @@ async def _timed(seconds: float, told: dict[str, str], request: Any, handler: An
     except GraphBubbleUp:
         raise
     except Exception as e:
-        error = whole(str(e) or type(e).__name__)[:_MOST_ERROR]
-        raise _Failed(error, f"The tool failed: {error}") from e
+        error = error_of(e)
+        raise _Failed(error, failure_text(error)) from e
+
+
+def error_of(exception: Exception) -> str:
+    """A tool's exception as people are told of it."""
+    return whole(str(exception) or type(exception).__name__)[:_MOST_ERROR]
+
+
+def failure_text(error: str) -> str:
+    """What the model is told instead of a result."""
+    return f"The tool failed: {error}"
 
 
 def shown(arguments: Any) -> Any:

@@ -12,6 +12,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from agent.calls import shown
 from agent.translate import ROLES
 from backends import Backend
+from backends.base import Template
 from backends.openai_request import REASONING
 from memory.text import whole
 from runs.errors import ChatError
@@ -28,18 +29,26 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
     readings = await backend.read([m.text for m in messages] + asked, given.key)
     rest = iter(readings[len(messages) :])
     told: list[JSON] = []
-    parts: Counter[str] = Counter()
+    template = backend.template
+    prompted = bool(messages) and messages[0].type == "system"
+    if template.system and not prompted:
+        told.append(_own_system(template))
     for message, reading, made in zip(messages, readings, beside, strict=False):
         role = ROLES.get(message.type, message.type)
-        tokens = reading.tokens + backend.template.message(role) + sum(next(rest).tokens for _ in made)
+        tokens = reading.tokens + template.message(role) + sum(next(rest).tokens for _ in made)
         part = given.parts.get(str(message.id), "tools")
         line = {"role": role, "content": message.text, "tokens": tokens, "part": part}
         why = given.why.get(str(message.id))
         told.append(line | ({"why": why} if why else {}) | made)
-        parts[part] += tokens
+    once = template.once(prompted=prompted or bool(template.system))
+    if not given.tools and not any(beside):
+        once = await _counted_whole(backend, given, messages, told, once)
+    parts: Counter[str] = Counter()
+    for one in told:
+        parts[one["part"]] += one["tokens"]
     if told and told[0]["part"] == "summary":  # both stand in the same message
         parts["summary"], parts["system"] = given.summary_tokens, parts["summary"] - given.summary_tokens
-    parts["system"] += backend.template.once(prompted=bool(told) and told[0]["role"] == "system")
+    parts["system"] += once
     parts["tools"] += sum(tool["tokens"] for tool in given.tools)
     return Context(
         told,
@@ -53,6 +62,32 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
     )
 
 
+async def _counted_whole(
+    backend: Backend, given: "Given", messages: Sequence[BaseMessage], told: list[JSON], once: int
+) -> int:
+    """Puts the tokens that each message has within the whole prompt in place of those that it has alone.
+
+    Returns the tokens that are in none of them. A prompt that is too long to be sent is left as it is.
+    """
+    if sum(line["tokens"] for line in told) + once > given.room + _SLACK:
+        return once
+    counts = await backend.read_prompt([(ROLES.get(m.type, m.type), m.text) for m in messages])
+    if counts is None:
+        return once
+    for line, tokens in zip(told, counts, strict=False):
+        line["tokens"] = tokens
+    return counts[-1]
+
+
+def _own_system(template: Template) -> JSON:
+    """The system prompt that a template adds by itself, as a message."""
+    tokens = template.bare - template.prompted
+    why = "the model's chat template adds it where no system prompt is given"
+    return {"role": "system", "content": template.system, "tokens": tokens, "part": "system", "why": why}
+
+
+_SLACK = 64
+"""Tokens by which texts read alone may have more than in their prompt."""
 PARTS = ("system", "summary", "recalled", "recent", "message", "tools")
 """What a message may be there as, in the order of a bar."""
 

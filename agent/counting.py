@@ -26,17 +26,17 @@ async def counted(
     most = limits.room if mode.bounded else float("inf")
     while at > first and size <= most:
         start = max(first, at - step)
-        size += await _count(backend, messages, range(start, at), known, key)
+        size += await count(backend, messages, range(start, at), known, key)
         at, step = start, step * 2
     if mode.searches:
-        await _count(backend, messages, matching(past, limits), known, key)
+        await count(backend, messages, matching(past, limits), known, key)
     return replace(past, messages=messages)
 
 
-async def _count(
+async def count(
     backend: Backend, messages: list[Message], places: Sequence[int], known: dict[str, Message], key: Key | None
 ) -> int:
-    """Counts the messages at these places; returns their tokens together."""
+    """Counts the messages at these places, in place; returns their tokens together."""
     read = (known.get(messages[place].id) for place in places)
     fresh = [messages[place] for place, one in zip(places, read, strict=True) if one is None or (one.guessed and key)]
     if fresh:

@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
 from agent.context import offered
 from agent.counting import counted
+from agent.tool_history import calls_id, given_results, results_of, select_results
 from backends import Backend, Key
 from memory.histories import History
 from memory.messages import Message, Summary, Tuning
@@ -101,15 +102,24 @@ async def give(
     known = loaded.read.setdefault(f"{backend.name}\n{backend.model or ''}", {})
     past = await counted(backend, mode, past, limits, known, key)
     view = mode.select(past, limits)
+    results = await select_results(backend, view, mode.budget(limits), known, key)
+    earlier, names = list[BaseMessage](), {tool["name"] for tool in told}
+    parts, why = {asked.id: "message", "system": "summary" if view.summary else "system"}, dict(view.why)
+    for before, one in zip([None, *view.kept], view.kept, strict=False):
+        beside = results.kept.get(one.id) or ()
+        earlier += given_results(one, beside, names, answers=before is not None and before.role == "user")
+        earlier.append(_for_model(one))
+        ids = [one.id, *(result.id for result in beside), *(calls_id(result) for result in beside)]
+        parts |= dict.fromkeys(ids, "recalled" if one.id in why else "recent")
+        why |= dict.fromkeys(ids, why[one.id]) if one.id in why else {}
     messages = [
         *_system(system.text, view.summary),
-        *_alternating([*(_for_model(m) for m in view.kept), HumanMessage(message.text, id=asked.id)]),
+        *_alternating([*earlier, HumanMessage(message.text, id=asked.id)]),
     ]
-    parts = {m.id: "recalled" if m.id in view.why else "recent" for m in view.kept}
-    parts |= {asked.id: "message", "system": "summary" if view.summary else "system"}
-    left_out = [_left_out(item, exact=not message.guessed) for item in (*unanswered, *view.left_out)]
+    left = (*unanswered, *view.left_out, *results.left_out)
+    left_out = [_left_out(item, exact=not message.guessed) for item in left]
     summary_tokens = view.summary.tokens if view.summary else 0
-    return Given(messages, left_out, room, mode.name, parts, view.why, summary_tokens, view.note, told, key)
+    return Given(messages, left_out, room, mode.name, parts, why, summary_tokens, view.note, told, key)
 
 
 def limits_of(memory: MemorySettings, tuning: Tuning, room: int, spent: int) -> Limits:
@@ -140,7 +150,9 @@ def _answered(stored: Sequence[Message]) -> tuple[list[Message], list[LeftOut]]:
     for message, following in zip_longest(stored, stored[1:]):
         if message.text.strip():
             kept.append(message)
-        elif kept and kept[-1].role == "user" and (following is None or following.role == "user"):
+            continue
+        unanswered += [LeftOut(result, "its reply has no text") for result in results_of(message)]
+        if kept and kept[-1].role == "user" and (following is None or following.role == "user"):
             unanswered.append(LeftOut(kept.pop(), "it was never answered"))
     return kept, unanswered
 
@@ -167,7 +179,7 @@ def _alternating(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     for message in messages:
         if not joined and isinstance(message, AIMessage):
             message = HumanMessage(f"[The assistant began] {message.text}", id=message.id)
-        if joined and joined[-1].type == message.type:
+        if joined and joined[-1].type == message.type and not isinstance(message, ToolMessage):
             before = joined.pop()
             message = type(message)(f"{before.text}\n\n{message.text}", id=message.id)
         joined.append(message)

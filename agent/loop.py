@@ -2,19 +2,18 @@
 
 import asyncio
 import gc
-import itertools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
-from uuid import uuid4
 
 from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
+from agent.call_ids import CallIds
 from agent.calls import Rules, tool_middleware
 from agent.commands import Command, folded
 from agent.context import context_of, too_long
@@ -23,6 +22,8 @@ from agent.thinking import CLOSE, Tags, without_thinking
 from agent.tool_results import direct_reply
 from agent.translate import CONTEXT, DIRECT_REPLY, Notes, interrupted, translate
 from backends import Backend
+from backends.life import sign_of_life
+from backends.model_events import named_by
 from backends.openai_request import REASONING, SIGNATURES
 from memory.text import whole
 from runs.calls import Calls
@@ -87,7 +88,9 @@ async def agent_events(
     async with aclosing(stream):
         try:
             async for raw in stream:
-                found, notes = translate(raw, notes, time.time())
+                if raw["event"] == "on_chat_model_stream":
+                    sign_of_life()  # also where it holds nothing to tell
+                found, notes = translate(raw, notes, time.monotonic())
                 if notes.thinks is not None:
                     backend.learn_thinking(opened=notes.thinks)
                     notes = replace(notes, tags=known_tags(backend, given), thinks=None)
@@ -122,7 +125,8 @@ def _model_middleware(
     """The middleware around each model call; `direct` names the tools whose result is the reply."""
     from langchain.agents.middleware import AgentMiddleware, ModelResponse
 
-    ids: set[str] = set()
+    known = (call["id"] for one in given.messages if isinstance(one, AIMessage) for call in one.tool_calls)
+    ids = CallIds(call_id for call_id in known if call_id)
 
     class ModelMiddleware(AgentMiddleware[Any, Any, Any]):
         """Before each call: a command goes first; what the model is given is fitted, told, and refused if too long."""
@@ -143,9 +147,7 @@ def _model_middleware(
                 return ModelResponse(result=[kit.command.message()])
             if self.asked > kit.rounds + 1 + bool(kit.command):
                 raise RoundsError
-            messages = await _fitted(backend, given, request.messages)
-            if kit.command:
-                messages = folded(messages, kit.command)
+            messages = await call_messages(backend, given, kit.command, request.messages)
             context = await context_of(backend, given, messages)
             await adispatch_custom_event(CONTEXT, abbreviate(context, self.told))
             self.told = context
@@ -154,18 +156,19 @@ def _model_middleware(
             offered = [one for one in request.tools if getattr(one, "name", None) not in kit.hidden]
             tools = offered if backend.chooses_tools else []
             tags = known_tags(backend, given)
+            ids.begin()
             async with place():
-                response = await handler(request.override(messages=cast(Any, messages), tools=tools))
+                with named_by(ids.of):
+                    response = await handler(request.override(messages=cast(Any, messages), tools=tools))
             return _named(response, calls, ids, tags)
 
     return ModelMiddleware()
 
 
-def _named(response: "ModelResponse[Any]", calls: Calls, ids: set[str], tags: Tags) -> "ModelResponse[Any]":
+def _named(response: "ModelResponse[Any]", calls: Calls, ids: CallIds, tags: Tags) -> "ModelResponse[Any]":
     """The response without thinking in its text, and with a name and an id for each tool call, unique in the run.
 
-    Some servers give no ids, or number them anew with each reply; `ids` holds those that are in use. A call whose
-    arguments cannot be read is kept: it fails, and the model is told why.
+    A call whose arguments cannot be read is kept: it fails, and the model is told why.
     """
     result = list(response.result)
     for place, message in enumerate(result):
@@ -186,8 +189,7 @@ def _named(response: "ModelResponse[Any]", calls: Calls, ids: set[str], tags: Ta
             continue
         made, signatures = list[dict[str, Any]](), dict(message.additional_kwargs.get(SIGNATURES) or {})
         for call in (*message.tool_calls, *message.invalid_tool_calls):
-            call_id = call["id"] if call["id"] and call["id"] not in ids else _new_id(ids)
-            ids.add(call_id)
+            call_id = ids.take(call["id"])
             if call["id"] in signatures and call["id"] not in {one["id"] for one in made}:
                 signatures[call_id] = signatures.pop(str(call["id"]))
             args = _whole_texts(call["args"]) if isinstance(call["args"], dict) else {}
@@ -226,9 +228,12 @@ def _whole_texts(value: Any) -> Any:
             return value
 
 
-def _new_id(ids: Collection[str]) -> str:
-    """An id of nine letters and digits, as Mistral's API requires; others accept any."""
-    return next(made for made in (uuid4().hex[:9] for _ in itertools.count()) if made not in ids)
+async def call_messages(
+    backend: Backend, given: Given, command: Command | None, messages: Sequence[BaseMessage]
+) -> list[BaseMessage]:
+    """A run's messages so far as the model's next call is given them."""
+    fitted = await _fitted(backend, given, messages)
+    return folded(fitted, command) if command else fitted
 
 
 async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage]) -> list[BaseMessage]:

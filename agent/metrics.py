@@ -10,6 +10,7 @@ from backends import Backend
 from runs import events
 from runs.live import LiveRun
 
+_RATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
 
 
@@ -28,6 +29,13 @@ class Metrics:
         self._duration = Histogram(
             "glassbox_run_seconds", "Of whole runs.", ["backend"], buckets=_SECONDS, registry=here
         )
+        self._rate = Histogram(
+            "glassbox_tokens_per_second",
+            "Average rate of a run while the model was writing.",
+            ["backend"],
+            buckets=_RATES,
+            registry=here,
+        )
         live = Gauge("glassbox_runs_live", "Runs that go on.", registry=here)
         live.set_function(lambda: sum(1 for _ in turns.runs.live()))
         waiting = Gauge("glassbox_waiting", "Runs in line, by what for.", ["line"], registry=here)
@@ -43,15 +51,18 @@ class Metrics:
         if not isinstance(last, events.Complete | events.Stopped | events.Error):
             return
         outcome = last.reason if isinstance(last, events.Stopped) else "error"
-        self._ended.labels(run.backend, run.memory, "complete" if isinstance(last, events.Complete) else outcome).inc()
-        if isinstance(last, events.Error):
-            self._errors.labels(run.backend, last.code).inc()
-            return
+        backend = run.state.backend  # not `run.backend`: its fallback may have answered
+        self._ended.labels(backend, run.memory, "complete" if isinstance(last, events.Complete) else outcome).inc()
         for direction, key in (("read", "input_tokens"), ("written", "output_tokens")):
-            self._tokens.labels(run.backend, direction).inc((last.usage or {}).get(key) or 0)
+            self._tokens.labels(backend, direction).inc(run.state.usage()[key])  # a run that failed has cost as much
+        if isinstance(last, events.Error):
+            self._errors.labels(backend, last.code).inc()
+            return
         if (first := last.timing.get("ttft_s")) is not None:
-            self._first.labels(run.backend).observe(first)
-        self._duration.labels(run.backend).observe(last.timing.get("duration_s") or 0)
+            self._first.labels(backend).observe(first)
+        if (rate := last.timing.get("tokens_per_s")) is not None:
+            self._rate.labels(backend).observe(rate)
+        self._duration.labels(backend).observe(last.timing.get("duration_s") or 0)
 
     def observe_summary(self, backend: Backend, input_tokens: int, output_tokens: int) -> None:
         """Counts the tokens of a model call that wrote a summary."""

@@ -1,12 +1,15 @@
 """One piece of a model's stream as thought and text, whatever the provider calls them, and its usage at the end."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 
 from agent.thinking import Tags, rest, split
+from memory.text import whole
+from runs import events
 
 _THOUGHTS = {"reasoning", "thinking"}
 _UNSHOWN = {"image", "image_url", "audio", "video", "file"}
@@ -25,6 +28,8 @@ class Call:
     """The first half of a character whose second one may come with the next piece of text, or of thinking."""
     usage: Figures | None = None
     """The latest figures that it told."""
+    tools: Mapping[Any, tuple[str, str]] = field(default_factory=dict)
+    """The id and the name of each tool call that has begun, by its index."""
     grown: bool | None = None
     """Whether each told figures grew out of the ones before; None while there were not two."""
 
@@ -50,6 +55,30 @@ def read_piece(chunk: AIMessage, call: Call) -> tuple[str, str, Call]:
     return thought, text, call
 
 
+def read_inputs(chunk: AIMessage, call: Call) -> tuple[list[events.ToolInput], str, Call]:
+    """The pieces of tool calls' arguments in a chunk, all that is written of them, and the call with what it says.
+
+    A call that comes whole in one chunk is no piece: nobody has seen it being written.
+    """
+    found, written = [], ""
+    for one in chunk.tool_call_chunks if isinstance(chunk, AIMessageChunk) else ():
+        arguments, begins = one["args"] or "", bool(one["id"] and one["name"])
+        written += arguments
+        if begins:
+            call = replace(call, tools={**call.tools, one["index"]: (str(one["id"]), str(one["name"]))})
+        known = call.tools.get(one["index"])
+        if known and arguments and not (begins and _is_object(arguments)):
+            found.append(events.ToolInput(known[1], known[0], whole(arguments)))
+    return found, written, call
+
+
+def _is_object(arguments: str) -> bool:
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _without_half(text: str) -> tuple[str, str]:
     """The text, and the first half of a surrogate pair at its end: JSON's escapes may put the two into two deltas."""
     return (text[:-1], text[-1]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
@@ -73,6 +102,12 @@ def final_usage(output: Any, call: Call) -> dict[str, int] | None:
         return None
     given, received = call.usage if call.grown and call.usage else _figures(usage)
     return {"input_tokens": given, "output_tokens": received}
+
+
+def reasoning_tokens(output: Any) -> int:
+    """The tokens of thinking that the provider counted in its figures of the output; 0 where it did not."""
+    usage = output.usage_metadata if isinstance(output, AIMessage) else None
+    return int((usage.get("output_token_details") or {}).get("reasoning") or 0) if usage else 0
 
 
 def _counted(call: Call, told: Figures) -> Call:

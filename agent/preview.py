@@ -1,12 +1,20 @@
 """What a memory mode would give the model for a turn, without sending or storing anything."""
 
-from dataclasses import fields
+import asyncio
+from dataclasses import fields, replace
 from functools import partial
 
+from langchain_core.messages import ToolMessage
+
 from agent.answering import choosable, kit_on, options_of
+from agent.calls import error_of, failure_text
 from agent.checks import checked_message
+from agent.commands import Command
 from agent.context import context_of
 from agent.given import Turn, give, limits_of
+from agent.loop import Kit, call_messages
+from agent.tool_results import plain_result
+from agent.tools.streaming import PURE
 from agent.turns import Ask, Turns
 from backends import Backend, Options
 from memory.messages import Message
@@ -29,8 +37,16 @@ async def preview(turns: Turns, ask: Ask, message_id: str | None = None) -> JSON
     history = partial(turns.histories.before, conversation_id, asked)
     turn = Turn(prepared.mode, asked, tuning, ask.visitor, history, partial(turns.summarizer.summary, conversation_id))
     options = options_of(backend, tuning, turns.settings.limits)
-    given = await give(turns.settings, backend, turn, options.max_tokens, choosable(kit_on(backend, prepared.kit)))
-    context = await context_of(backend, given, given.messages)
+    kit = kit_on(backend, prepared.kit)
+    given = await give(turns.settings, backend, turn, options.max_tokens, choosable(kit))
+    messages, unknown = list(given.messages), False
+    if kit.command:
+        result, unknown = await _result(kit, kit.command)
+        messages += [kit.command.message(), result]
+    context = await context_of(backend, given, await call_messages(backend, given, kit.command, messages))
+    if unknown and kit.command:
+        note = f"What /{kit.command.tool} returns is not known before it runs."
+        context = replace(context, estimated=True, note=" ".join(filter(None, (context.note, note))))
     limits = limits_of(turns.settings.memory, tuning, given.room, 0)
     return {
         "backend": backend.name,
@@ -41,6 +57,21 @@ async def preview(turns: Turns, ask: Ask, message_id: str | None = None) -> JSON
         "fits": context.tokens <= given.room,
         "cost": _cost(backend, context.tokens, options),
     }
+
+
+async def _result(kit: Kit, command: Command) -> tuple[ToolMessage, bool]:
+    """The result of a command, and whether it is unknown: a tool is only run where that does nothing but compute."""
+    tool = next(one for one in kit.tools if one.name == command.tool)
+    call = command.message().tool_calls[0]
+    named = {"tool_call_id": command.call_id, "name": command.tool, "id": "result"}
+    if command.tool in kit.rules.approval or not (tool.metadata or {}).get(PURE):
+        return ToolMessage(f"[the result of {command.tool}]", **named), True
+    try:
+        async with asyncio.timeout(kit.rules.seconds):
+            found = plain_result(await tool.ainvoke(call), call, kit.rules.characters)
+    except Exception as e:  # whatever a tool raises is its result in a run, too
+        return ToolMessage(failure_text(error_of(e)), **named), False
+    return ToolMessage(found.text, **named), False
 
 
 async def _asked(turns: Turns, ask: Ask, message_id: str | None) -> Message:

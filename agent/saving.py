@@ -59,9 +59,7 @@ class Growing:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_EVERY_S):
                     await self._none.wait()
-            now = [
-                (run, replace(saved, text=run.text, parts=parts_of(run.state))) for run, saved in self._runs.values()
-            ]
+            now = [(run, _written(saved, run, run.state)) for run, saved in self._runs.values()]
             grown = [(run, reply) for run, reply in now if reply != self._runs[run.id][1]]
             try:
                 if grown:
@@ -111,4 +109,9 @@ def as_ended(reply: Message, run: LiveRun, state: AgentState, last: Event) -> Me
         case events.Error():
             standing, notes = "failed", [run.note, last.message]
     note = " ".join(note for note in notes if note) or None
-    return replace(reply, text=run.text, standing=standing, note=note, parts=parts_of(state))
+    return replace(_written(reply, run, state), standing=standing, note=note)
+
+
+def _written(reply: Message, run: LiveRun, state: AgentState) -> Message:
+    """The reply with what has been written of it, and by whom."""
+    return replace(reply, text=run.text, parts=parts_of(state), backend=state.backend, model=state.model)

@@ -175,7 +175,7 @@ class Summarizer:
 
     async def _quiet(self, backend: Backend) -> None:
         """Waits while a model of this process writes replies."""
-        while backend.in_process and any(run.backend == backend.name for run in self._runs.live()):  # noqa: ASYNC110
+        while backend.in_process and any(run.state.backend == backend.name for run in self._runs.live()):  # noqa: ASYNC110
             await asyncio.sleep(_BUSY_S)
 
     async def _write(self, job: Job, messages: Sequence[Message], made: Summary | None) -> bool:
@@ -259,4 +259,5 @@ async def _answer(job: Job, asked: Sequence[BaseMessage], most: int) -> tuple[st
                 retracted = call.tags.retracted
                 _, piece, call = read_piece(chunk, call)
                 text = piece if call.tags.retracted and not retracted else text + piece
-    return whole(text + held_back(call, whole=True)[1]).strip(), call.usage
+    counted = call.usage is not None and all(call.usage)  # some providers tell zeros
+    return whole(text + held_back(call, whole=True)[1]).strip(), call.usage if counted else None

@@ -12,12 +12,14 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 
 from agent.calls import APPROVAL, STATUS, TOOL_END, TOOL_OUTPUT, TOOL_START, shown
-from agent.pieces import Call, final_usage, held_back, read_piece
+from agent.pieces import Call, final_usage, held_back, read_inputs, read_piece, reasoning_tokens
 from agent.thinking import Tags
-from backends.base import NOTICE, PROGRESS
+from agent.writing import Pieces, timings
+from backends.model_events import ANSWERED, NOTICE, PROGRESS, TIMINGS, TOOL_INPUT, WHOLE_CALLS
 from memory.text import whole
 from runs import events
 from runs.events import Event
+from runs.tokens import guess, guess_piece
 
 CONTEXT = "glassbox_context"
 """Name of the custom event that carries a `Context`."""
@@ -29,11 +31,24 @@ _MOST = 8 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What must be remembered from one event to the next: ids of messages told already, tokens, starts by id."""
+    """What must be remembered from one event to the next."""
 
     seen: frozenset[str] = frozenset()
+    """Ids of the messages that have been told."""
     tokens: int = 0
+    """What the latest piece of the reply told as the run's tokens."""
+    counted: int = 0
+    """Output tokens of the ended model calls."""
+    written: int = 0
+    """Estimated output tokens of the open model call so far."""
+    called: int = 0
+    """Those of them that are arguments of tool calls."""
+    given: int = 0
+    """Tokens of the latest context."""
     starts: tuple[tuple[str, float], ...] = ()
+    """When each step began, by id."""
+    pieces: dict[str, Pieces] = field(default_factory=dict)
+    """What has come of the open model calls and when, by id."""
     calls: Mapping[str, Call] = field(default_factory=dict)
     """Open model calls that have given a chunk, by id; the others' text comes whole, with their end."""
     wrote: bool = False
@@ -53,35 +68,40 @@ class Notes:
 
 
 def _cut(output: Any) -> bool | None:
-    """Whether a call of the model ended at its longest: OpenAI's word for it, and Google's."""
-    told = output.response_metadata.get("finish_reason") if isinstance(output, AIMessage) else None
-    return True if str(told).lower() in ("length", "max_tokens") else None
+    """Whether a call of the model ended at its longest, in the words of OpenAI, Google, Anthropic and Ollama."""
+    about = output.response_metadata if isinstance(output, AIMessage) else {}
+    told = {str(about.get(name)).lower() for name in ("finish_reason", "stop_reason", "stopReason", "done_reason")}
+    return True if told & {"length", "max_tokens"} else None
 
 
 def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Event], Notes]:
-    """Our events for one of LangChain's, and the notes for the next; `now` is in epoch seconds."""
+    """Our events for one of LangChain's, and the notes for the next; `now` is in seconds of any clock."""
     data, step_id = raw["data"], raw["run_id"]
     match raw["event"]:
         case "on_chat_model_stream":
-            return _pieces(data["chunk"], notes, step_id)
+            return _pieces(data["chunk"], notes, step_id, now)
         case "on_chat_model_start":
             gap = "\n\n" if notes.wrote else ""
-            started = replace(notes, starts=(*notes.starts, (step_id, now)), gap=gap, wrote_before=notes.wrote)
+            pieces = {**notes.pieces, step_id: Pieces().signed(now)}
+            starts = (*notes.starts, (step_id, now))
+            started = replace(notes, starts=starts, pieces=pieces, gap=gap, wrote_before=notes.wrote)
             return [events.ModelStart(step_id, _parent(raw), raw["name"])], started
         case "on_chat_model_end":
             output, found = data.get("output"), list[Event]()
             if step_id not in notes.calls and isinstance(output, AIMessage):
-                found, notes = _pieces(output, notes, step_id)
+                found, notes = _pieces(output, notes, step_id, now)
             thought, text, call = held_back(notes.calls.get(step_id, Call()), whole=not _cut(output))
             rest, notes = _told(thought, text, notes)
             calls = {key: one for key, one in notes.calls.items() if key != step_id}
             thinks = notes.thinks if call.tags.thinks is None else call.tags.thinks
-            notes = replace(notes, calls=calls, thinks=thinks)
-            return [
-                *found,
-                *rest,
-                events.ModelEnd(step_id, final_usage(output, call), notes.since(step_id, now), cut=_cut(output)),
-            ], notes
+            pieces, counts, duration = dict(notes.pieces), final_usage(output, call), notes.since(step_id, now)
+            made = counts["output_tokens"] if counts else 0
+            seconds = pieces.pop(step_id, Pieces()).seconds(made, reasoning_tokens(output))
+            reported = output.response_metadata.get(TIMINGS) if isinstance(output, AIMessage) else None
+            about, usage = timings(reported, seconds, duration, counts), _usage(output, counts, notes)
+            counted = notes.counted + usage["output_tokens"]
+            notes = replace(notes, calls=calls, pieces=pieces, thinks=thinks, counted=counted, written=0, called=0)
+            return [*found, *rest, events.ModelEnd(step_id, usage, duration, cut=_cut(output), timings=about)], notes
         case "on_chain_start":
             new, notes = _new(data.get("input"), notes)
             value, cut = bounded(new)
@@ -91,9 +111,16 @@ def translate(raw: Mapping[str, Any], notes: Notes, now: float) -> tuple[list[Ev
             value, cut = bounded(new)
             return [events.ChainEnd(step_id, value, truncated=cut or None)], notes
         case "on_custom_event" if raw["name"] == DIRECT_REPLY:
-            return _told("", data["content"], replace(notes, gap="\n\n" if notes.wrote else ""))
+            found, notes = _told("", data["content"], replace(notes, gap="\n\n" if notes.wrote else ""))
+            return found, replace(notes, written=0)  # no model wrote it
+        case "on_custom_event" if raw["name"] == ANSWERED:
+            return [], _seen(notes, lambda pieces: pieces.signed(now))
+        case "on_custom_event" if raw["name"] == TOOL_INPUT:
+            told = events.ToolInput(**data)
+            return [told], _seen(_called(notes, [told]), lambda pieces: pieces.came(now, text=told.delta))
         case "on_custom_event":
-            return _custom(raw, data), notes
+            given = data.tokens if raw["name"] == CONTEXT else notes.given
+            return _custom(raw, data), replace(notes, given=given)
         case _:
             return [], notes
 
@@ -139,29 +166,62 @@ def _custom(raw: Mapping[str, Any], data: Any) -> list[Event]:
     return []
 
 
-def _pieces(chunk: AIMessage, notes: Notes, step_id: str) -> tuple[list[Event], Notes]:
+def _seen(notes: Notes, change: Callable[[Pieces], Pieces], step_id: str | None = None) -> Notes:
+    """The notes after a change of what has come of a model call, of the latest one where nobody says which."""
+    step_id = step_id or next(reversed(notes.pieces), None)
+    if step_id is None:
+        return notes
+    return replace(notes, pieces={**notes.pieces, step_id: change(notes.pieces.get(step_id, Pieces()))})
+
+
+def _called(notes: Notes, inputs: Sequence[events.ToolInput]) -> Notes:
+    """The notes after pieces of tool calls' arguments."""
+    size = sum(guess_piece(one.delta) for one in inputs)
+    return replace(notes, written=notes.written + size, called=notes.called + size) if size else notes
+
+
+def _pieces(chunk: AIMessage, notes: Notes, step_id: str, now: float) -> tuple[list[Event], Notes]:
     known = notes.calls.get(step_id) or Call(tags=notes.tags)
     thought, text, call = read_piece(chunk, known)
+    inputs, arguments = list[events.ToolInput](), ""
+    if not chunk.response_metadata.get(WHOLE_CALLS):
+        inputs, arguments, call = read_inputs(chunk, call)
     if call is not known:
         notes = replace(notes, calls={**notes.calls, step_id: call})
-    if call.tags.retracted and not known.tags.retracted:
+    retracted = call.tags.retracted and not known.tags.retracted
+    shown = "" if retracted else thought
+    notes = _seen(notes, lambda pieces: pieces.came(now, thought=shown, text=text + arguments), step_id)
+    if retracted:
         gap = "\n\n" if notes.wrote_before else ""
         found, notes = _told("", text, replace(notes, wrote=notes.wrote_before, gap=gap))
         return [events.Reasoning(whole(thought), retracts=True), *found], notes
-    return _told(thought, text, notes)
+    found, notes = _told(thought, text, notes)
+    return [*found, *inputs], _called(notes, inputs)
 
 
 def _told(thought: str, text: str, notes: Notes) -> tuple[list[Event], Notes]:
     thought, text = whole(thought), whole(text)
-    tokens = notes.tokens + bool(thought) + bool(text)
+    notes = replace(notes, written=notes.written + guess_piece(thought) + guess_piece(text))
     found: list[Event] = []
     if thought:
         found.append(events.Reasoning(thought))
     if text:
+        tokens = max(notes.tokens + 1, notes.counted + notes.written)
         found.append(events.Token(notes.gap + text, tokens))
-    if not found:
-        return found, notes
-    return found, replace(notes, tokens=tokens, wrote=notes.wrote or bool(text), gap="" if text else notes.gap)
+        notes = replace(notes, tokens=tokens, wrote=True, gap="")
+    return found, notes
+
+
+def _usage(output: Any, usage: dict[str, int] | None, notes: Notes) -> events.JSON:
+    """What the provider counted of a call that has ended; an estimate, marked so, of what it did not."""
+    written = notes.written
+    told = usage or {"input_tokens": 0, "output_tokens": 0}
+    if isinstance(output, AIMessage):
+        made = [[call["name"], call["args"]] for call in (*output.tool_calls, *output.invalid_tool_calls)]
+        written += max(0, sum(guess(json.dumps(one, default=str)) for one in made) - notes.called)
+    missing = {"input_tokens": notes.given, "output_tokens": written}
+    missing = {name: tokens for name, tokens in missing.items() if tokens and not told[name]}
+    return {**told, **missing, "estimated": True} if missing or usage is None else told
 
 
 def _new(value: Any, notes: Notes) -> tuple[list[events.JSON], Notes]:

@@ -3,17 +3,17 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, adispatch_custom_event
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import PrivateAttr
 
 from backends.adaptation import Adaptation
-from backends.base import NOTICE
 from backends.compatible import CompatibleChat
+from backends.model_events import NOTICE, tell
 from backends.openai_refusals import accepted_shape
 from backends.openai_request import RequestShape
 from backends.provider_errors import ProviderError, provider_error
@@ -80,8 +80,7 @@ class AdaptiveChat(CompatibleChat):
         self._notices.extend(said)
         for sentence in said:
             logger.warning("%s The settings `fields` and `system_role` of its entry can say so at once.", sentence)
-            with suppress(RuntimeError):  # raised outside of an agent's run
-                await adispatch_custom_event(NOTICE, {"content": sentence})
+            await tell(NOTICE, {"content": sentence})
 
 
 def _refusal(exception: BaseException) -> ProviderError | None:

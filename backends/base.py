@@ -25,12 +25,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 8192
 """Tokens of prompt and reply together, where neither the settings nor the provider say."""
-PROGRESS = "prompt_progress"
-"""Name of the custom event by which a model tells how far it has read: {"read": tokens, "total": tokens}."""
-
-
-NOTICE = "model_notice"
-"""Name of the custom event by which a model tells the visitor something about its request: {"content": sentence}."""
 
 
 class BackendError(Exception):
@@ -103,6 +97,8 @@ class Template:
     user: int = 4
     """To each message, but an assistant's."""
     assistant: int = 4
+    system: str = ""
+    """The system prompt that it adds where none is given."""
 
     def once(self, *, prompted: bool) -> int:
         return self.prompted if prompted else self.bare
@@ -239,6 +235,13 @@ class Backend(ABC):
         `key` lets a provider be asked; without one nothing leaves this machine.
         """
         return [Reading(text, guess(text), guessed=True) for text in texts]
+
+    async def read_prompt(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
+        """The exact tokens of a whole prompt: those of each message (role and text), and last those of what is in none.
+
+        A system prompt that the template adds counts as the first message. None where only single texts are counted.
+        """
+        return None
 
     def notices(self, model: BaseChatModel) -> Sequence[str]:
         """Sentences about a turn's requests, by its model, to be shown with the reply."""

@@ -20,6 +20,8 @@ from langchain_openai import ChatOpenAI
 from openai.resources.chat.completions import AsyncCompletions
 from pydantic import PrivateAttr, ValidationError, model_validator
 
+from backends.life import sign_of_life
+from backends.model_events import ANSWERED, TIMINGS, TOOL_INPUT, WHOLE_CALLS, tell, tell_input
 from backends.openai_request import REASONING, SIGNATURES, RequestShape, shaped, signatures_of, thinking_of
 from backends.provider_events import StreamedError
 from backends.reply_reader import payloads, read_reply
@@ -55,6 +57,8 @@ class _Stream:
 
     async def __aenter__(self) -> "_Stream":
         response = await self._opening.__aenter__()
+        sign_of_life()
+        await tell(ANSWERED, {})
         self._chunks = read_reply(payloads(response.iter_bytes()), self._tools)
         self._request = response.http_request
         return self
@@ -132,6 +136,9 @@ class CompatibleChat(ChatOpenAI):
                 made.message.additional_kwargs["reasoning_content"] = thought
             if made and not made.message.content and (refusal := delta.get("refusal")):
                 made.message.content = str(refusal)  # what it says instead of an answer
+        ours = {name: chunk[name] for name in (TOOL_INPUT, TIMINGS) if chunk.get(name)}
+        if made and ours:
+            made.generation_info = {**(made.generation_info or {}), **ours}
         return made
 
     async def _astream(
@@ -156,7 +163,7 @@ class CompatibleChat(ChatOpenAI):
 
 
 async def readable(chunks: AsyncIterator[ChatGenerationChunk]) -> AsyncGenerator[ChatGenerationChunk, None]:
-    """The chunks, with all tool calls in a last one.
+    """The chunks, with all tool calls in a last one; what came of their arguments is told as it comes.
 
     Arguments that are cut, or are no object, become a text: LangChain would guess what a cut one means, and the tool
     would be called with that; this it takes for an invalid call. What LangChain and the SDK raise over a chunk of
@@ -165,6 +172,8 @@ async def readable(chunks: AsyncIterator[ChatGenerationChunk]) -> AsyncGenerator
     merged = AIMessageChunk(content="")
     try:
         async for chunk in chunks:
+            for piece in (chunk.generation_info or {}).pop(TOOL_INPUT, ()):
+                await tell_input(piece)
             if isinstance(chunk.message, AIMessageChunk) and chunk.message.tool_call_chunks:
                 merged += AIMessageChunk(content="", tool_call_chunks=chunk.message.tool_call_chunks)
                 chunk.message.tool_call_chunks, chunk.message.tool_calls, chunk.message.invalid_tool_calls = [], [], []
@@ -173,7 +182,8 @@ async def readable(chunks: AsyncIterator[ChatGenerationChunk]) -> AsyncGenerator
         raise json.JSONDecodeError(f"not of the protocol's shape: {type(e).__name__}", "", 0) from e
     if calls := merged.tool_call_chunks:
         whole = [ToolCallChunk(**{**call, "args": _sound(call["args"] or "{}")}) for call in calls]
-        yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=whole))
+        last = AIMessageChunk(content="", tool_call_chunks=whole)
+        yield ChatGenerationChunk(message=last, generation_info={WHOLE_CALLS: True})
 
 
 def _sound(arguments: str) -> str:

@@ -17,6 +17,8 @@ from langchain_google_genai import ChatGoogleGenerativeAI
 from langchain_google_genai.chat_models import _ClientCleanup
 from pydantic import model_validator
 
+from backends.life import sign_of_life
+from backends.model_events import ANSWERED, tell
 from backends.provider_events import Lines
 from backends.reply_reader import USAGE_S
 from runs.errors import ChatError
@@ -24,6 +26,8 @@ from runs.errors import ChatError
 _DECLINED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"}
 """Why Gemini ends a reply before its end: https://ai.google.dev/api/generate-content#FinishReason"""
 _WHOLE = {"STOP", "MAX_TOKENS"}
+_NO_DATA = (":", "event:", "id:", "retry:")
+"""How lines of an event stream begin that hold no data."""
 _PROMPT = "prompt: "
 """Before the reason for which it does not begin one."""
 
@@ -51,7 +55,7 @@ class GeminiChat(ChatGoogleGenerativeAI):
             # the SDK's own follow redirects, and the key would go along; turns have time-outs of their own
             httpx_client=httpx.Client(follow_redirects=False, timeout=None),  # nosec B113
             httpx_async_client=httpx.AsyncClient(  # nosec B113
-                follow_redirects=False, timeout=None, event_hooks={"response": [_split_at_cr_and_lf]}
+                follow_redirects=False, timeout=None, event_hooks={"response": [_answered, _split_at_cr_and_lf]}
             ),
         )
         self.client = Client(vertexai=False, api_key=self.google_api_key.get_secret_value(), http_options=options)
@@ -115,14 +119,25 @@ async def _next(
         return None
 
 
+async def _answered(response: httpx.Response) -> None:
+    sign_of_life()
+    await tell(ANSWERED, {})
+
+
 async def _split_at_cr_and_lf(response: httpx.Response) -> None:
-    """Gives a response lines that end as the standard of Server-Sent Events has it: httpx's also end at U+2028."""
+    """Gives a response lines as the SDK can read them.
+
+    They end as the standard of Server-Sent Events has it (httpx's also end at U+2028). Comments and the fields beside
+    `data` are left out: the SDK would take them for JSON.
+    """
 
     async def lines() -> AsyncIterator[str]:
         found = Lines()
         async for data in response.aiter_bytes():
+            sign_of_life()
             for line in found.feed(data):
-                yield line
+                if not line.startswith(_NO_DATA):
+                    yield line
         if found.rest:
             yield found.rest.decode(errors="replace")
 

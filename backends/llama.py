@@ -4,18 +4,18 @@ The server speaks OpenAI's protocol; what it adds to it (progress of reading the
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, adispatch_custom_event
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import SecretStr
 
-from backends.base import PROGRESS
 from backends.compatible import CompatibleChat, own_clients, readable
 from backends.llama_stream import stream_chunks
+from backends.model_events import PROGRESS, tell
 from backends.reply_reader import read_reply
 from backends.tokenizer import THINK
 
@@ -64,9 +64,7 @@ class LocalChat(CompatibleChat):
             async for chunk in chunks:
                 progress = (chunk.generation_info or {}).get(PROGRESS)
                 if progress:
-                    read = {"read": progress["processed"], "total": progress["total"]}
-                    with suppress(RuntimeError):  # raised where no agent's run is there to tell it to
-                        await adispatch_custom_event(PROGRESS, read)
+                    await tell(PROGRESS, {"read": progress["processed"], "total": progress["total"]})
                 if not progress or chunk.text:  # a tag that the template opens may come with it
                     yield chunk
 

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from backends.life import sign_of_life
+
 
 class LlamaError(Exception):
     """What the process answered instead of a reply; `status_code` is HTTP's."""
@@ -62,5 +64,6 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
     rest = b""
     while size := int((await reader.readuntil(b"\n")).split(b";")[0], 16):
         *lines, rest = (rest + (await reader.readexactly(size + 2))[:-2]).split(b"\n")
+        sign_of_life()
         for line in lines:
             yield line

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,6 +133,14 @@ class LocalBackend(Backend):
             raise ChatError(
                 "backend_unavailable", f"{self.name} has stopped working: try again.", retryable=True
             ) from None
+
+    async def read_prompt(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
+        assert self._tokenizer is not None
+        try:
+            count = partial(self._tokenizer.read_prompt, messages, self.template)
+            return await asyncio.get_running_loop().run_in_executor(self._blocking, count)
+        except OSError:
+            return None  # the call itself says what is wrong
 
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None

@@ -51,7 +51,9 @@ class Account:
     model: BaseChatModel | None = None
     """Used for all models of the backend, by copies of it."""
     refused_until: float = 0.0
-    """Until when the provider itself asked not to be asked, epoch seconds."""
+    """Until when the provider itself asked not to be asked, in seconds of the monotonic clock."""
+    limited_until: float = 0.0
+    """The same of a rate limit that `health` tells, also where the provider did not say how long it lasts."""
     unbuilt: bool = False
     """Whether it is unavailable because the model could not be built."""
     looked: float = -1e9
@@ -74,6 +76,8 @@ class RemoteBackend(Backend):
         self._accounts: weakref.WeakKeyDictionary[Key, Account] = weakref.WeakKeyDictionary()
         self._chosen: OrderedDict[str, RemoteBackend] = OrderedDict()
         """This backend with each model that was chosen lately."""
+        self._whole: RemoteBackend | None = None
+        """The backend that this is, with one of its models."""
         self._by_list = settings.models == "*"
 
     @abstractmethod
@@ -99,8 +103,9 @@ class RemoteBackend(Backend):
         if self._key_missing(key):
             reason = f"it needs a key: paste yours below, or set {self.settings.key_name} before the start"
             return Health("key_missing", reason)
-        health = self._account(key).health
-        if health.until is not None and health.until <= time.time():
+        account = self._account(key)
+        health = account.health
+        if health.until is not None and account.limited_until <= time.monotonic():
             return Health("ready")
         return offers.health(self.settings, self._listed(key)) if health.ready else health
 
@@ -147,7 +152,7 @@ class RemoteBackend(Backend):
         if one is None:
             one = type(self)(self.settings.model_copy(update={"model": model, "models": None}), self.key)
             one._accounts, one._keyless, one.line = self._accounts, self._keyless, self.line
-            one.choice, one._by_list = model, self._by_list
+            one.choice, one._by_list, one._whole = model, self._by_list, self._whole or self
             self._chosen[model] = one
             if len(self._chosen) > _CHOSEN:
                 self._chosen.popitem(last=False)
@@ -191,6 +196,8 @@ class RemoteBackend(Backend):
 
     def learn(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
         super().learn(key, error, ttft_s)
+        if self._whole and ttft_s is not None:
+            self._whole.ttft_s = ttft_s
         if self._key_missing(key):
             return
         account = self._account(key)
@@ -201,9 +208,9 @@ class RemoteBackend(Backend):
         elif error.code == "rate_limited" and not error.retryable:  # no credit left: waiting does not help
             account.health = Health("key_refused", self._reason(error))
         elif error.code == "rate_limited":
-            account.refused_until = time.time() + (error.retry_after or 0.0)
-            until = time.time() + (error.retry_after or _UNKNOWN_LIMIT_S)
-            account.health = Health("rate_limited", error.message, until=until)
+            now, wait = time.monotonic(), error.retry_after or _UNKNOWN_LIMIT_S
+            account.refused_until, account.limited_until = now + (error.retry_after or 0.0), now + wait
+            account.health = Health("rate_limited", error.message, until=time.time() + wait)
         elif error.code == "authentication":
             account.health = Health("key_refused", refused(key))
         elif error.code in ("backend_unavailable", "timeout"):
@@ -224,7 +231,7 @@ class RemoteBackend(Backend):
         if self.settings.models == "*" and offers.default(self.settings, self._listed(key)) is None:
             message = f"{self.name} could not be asked which models it has: {health.reason or 'try again'}"
             raise ChatError("backend_unavailable", message, retryable=True)
-        if (wait := account.refused_until - time.time()) > 0:
+        if (wait := account.refused_until - time.monotonic()) > 0:
             raise limited(self.name, wait)
 
     def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
@@ -278,6 +285,7 @@ class RemoteBackend(Backend):
         self._describe(self._listed(key))
         if account.health.state != "rate_limited" or self.health(key).state != "rate_limited":
             account.health = found
+            account.limited_until = time.monotonic() + (found.until or 0.0) - time.time()
         if found.ready:
             await self._built(account, key)  # so that the first turn need not wait for it
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from backends.life import sign_of_life
+from backends.model_events import TIMINGS, TOOL_INPUT
 from backends.provider_events import Done, ProviderEvents, StreamedError, Unreadable
 from backends.thinking_blocks import FIELDS as BLOCK_FIELDS
 from backends.tool_deltas import ToolDeltas
@@ -52,6 +54,8 @@ class ReplyReader:
         self._thought = False
         self._by_message = False
         self._calls = ToolDeltas(tools)
+        self._timings: dict[str, Any] | None = None
+        """llama.cpp's own measurements."""
 
     @property
     def ended(self) -> bool:
@@ -60,6 +64,8 @@ class ReplyReader:
 
     def take(self, payload: Payload) -> dict[str, Any] | None:
         """An object of the stream as a chunk of the protocol, without tool calls; None where nothing is in it.
+
+        What it adds to the arguments of calls is in a field of ours, TOOL_INPUT: `ToolDeltas.add` gives it.
 
         Raises StreamedError for an error, and TypeError, AttributeError or LookupError for an object of another shape.
         """
@@ -72,6 +78,8 @@ class ReplyReader:
         usage = _usage(payload.get("usage"))
         counted = usage is not None and usage["completion_tokens"] > 0
         self.counted = self.counted or counted
+        payload = dict(payload)
+        self._timings = payload.pop("timings", None) or self._timings
         if self._done or not choices:
             self._summed = self._summed or (counted and self.grown > 0)
             return {**payload, "choices": [], "usage": usage}
@@ -80,11 +88,12 @@ class ReplyReader:
         choice = choices[0]
         delta = self._delta(choice)
         self.grown += any(delta.get(name) for name in ("content", "refusal", *_THOUGHTS))
+        inputs: list[dict[str, str]] = []
         if calls := delta.pop("tool_calls", None):
-            self._calls.add(calls)
+            inputs += self._calls.add(calls)
             self.grown += 1
         if call := delta.pop("function_call", None):
-            self._calls.add_function_call(call)
+            inputs += self._calls.add_function_call(call)
             self.grown += 1
         self._summed = self._summed and self.grown == before
         reason = choice.get("finish_reason")
@@ -93,17 +102,19 @@ class ReplyReader:
         if payload.get("object") == "chat.completion":  # the whole reply at once
             self.finished = True
         one = {"index": 0, "delta": delta, "finish_reason": None, "logprobs": choice.get("logprobs")}
-        return {**payload, "choices": [one], "usage": usage}
+        return {**payload, "choices": [one], "usage": usage, **({TOOL_INPUT: inputs} if inputs else {})}
 
     def last(self) -> dict[str, Any] | None:
-        """The reply's last chunk, with its whole tool calls and its finish reason; None if nothing has come at all."""
+        """The reply's last chunk, with its whole tool calls, its finish reason and llama.cpp's timings; None if nothing
+        has come at all.
+        """
         if not self.begun:
             return None
         delta: dict[str, Any] = {"role": "assistant", "content": ""}
         if self._calls:
             delta["tool_calls"] = self._calls.calls()
         choice = {"index": 0, "delta": delta, "finish_reason": self._reason or None, "logprobs": None}
-        return {"model": self._model, "choices": [choice]}
+        return {"model": self._model, "choices": [choice], TIMINGS: self._timings}
 
     def _delta(self, choice: dict[str, Any]) -> dict[str, Any]:
         """What a choice adds to the reply: its `delta`, else what its `message` or `text` has more than came before."""
@@ -188,6 +199,7 @@ async def payloads(body: AsyncIterator[bytes]) -> AsyncGenerator[Payload, None]:
     """The objects in the body of a streamed answer."""
     events = ProviderEvents()
     async for data in body:
+        sign_of_life()
         for payload in events.feed(data):
             yield payload
     for payload in events.end():

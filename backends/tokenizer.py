@@ -8,9 +8,10 @@ them.
 import http.client
 import json
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import accumulate, chain, islice, pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,8 @@ _BREAK = "\u2060"
 """Word joiner: no width, and no part of any control word."""
 _SIGNS = "<["
 """A control word has one of these characters; a text without them needs no search."""
+_MARK = "MARK"
+"""A text that is looked for in what a template makes of it."""
 _SEPARATORS = 8
 """Token ids that are tried as a separator before the words are asked for one by one."""
 
@@ -69,8 +72,36 @@ class Tokenizer:
             bare = self._whole(["user"])
             prompted = self._whole(["system", "user"])
             turn = self._whole(["system", "user", "assistant", "user"]) - prompted - 2 * letter
+            system = self._own_system()
         user = turn // 2
-        return Template(prompted - 2 * (user + letter), bare - (user + letter), user, turn - user)
+        return Template(prompted - 2 * (user + letter), bare - (user + letter), user, turn - user, system)
+
+    def read_prompt(self, messages: Sequence[tuple[str, str]], template: Template) -> list[int]:
+        """The tokens of the whole prompt, as it is read: of each message, and last of what is in none.
+
+        A token belongs to the message in which, or in whose header, it begins. Messages that the template shows
+        differently have the tokens that they have alone.
+        """
+        roles, texts = [role for role, _ in messages], [text for _, text in messages]
+        marks = [f"{_MARK}{n}." for n in range(len(messages))]
+        with self._lock:
+            prompt, marked = self._prompt(roles, texts), self._prompt(roles, marks)
+            body = {"content": prompt, "add_special": False, "parse_special": True, "with_pieces": True}
+            pieces = [token["piece"] for token in self._post("/tokenize", body)["tokens"]]
+        if template.system and "system" not in roles:
+            roles, texts, marks = ["system", *roles], [template.system, *texts], [template.system, *marks]
+        sizes = [len(piece.encode() if isinstance(piece, str) else piece) for piece in pieces]
+        ends = _ends(prompt, marked, marks, texts)
+        if ends is None or sum(sizes) != len(prompt.encode()):
+            alone = self.read(texts)
+            counts = [one.tokens + template.message(role) for one, role in zip(alone, roles, strict=True)]
+            return [*counts, len(pieces) - sum(counts)]
+        starts = [0, *accumulate(sizes)][:-1]
+        places = [0, *(bisect_left(starts, end) for end in ends)]
+        counts = [end - start for start, end in pairwise(places)]
+        rest = template.once(prompted="system" in roles)
+        counts[0] += len(pieces) - sum(counts) - rest  # the end of the last message, for that of the one before it
+        return [*counts, rest]
 
     def opens_thinking(self) -> bool:
         """Whether the chat template begins each reply with an open <think> tag."""
@@ -152,11 +183,20 @@ class Tokenizer:
         body = {"content": content, "add_special": False, "parse_special": obeyed}
         return list(self._post("/tokenize", body)["tokens"])
 
+    def _own_system(self) -> str:
+        """The system prompt that the template adds where none is given: what stands there in the place of one."""
+        bare, both = self._prompt(["user"], ["a"]), ["system", "user"]
+        before, _, after = self._prompt(both, [_MARK, "a"]).partition(_MARK)
+        own = bare[len(before) : len(bare) - len(after)]
+        return own if own and self._prompt(both, [own, "a"]) == bare else ""
+
+    def _prompt(self, roles: Sequence[str], texts: Sequence[str]) -> str:
+        messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+        return str(self._post("/apply-template", {"messages": messages})["prompt"])
+
     def _whole(self, roles: list[str]) -> int:
         """Tokens of a prompt of one-letter messages."""
-        listed = [{"role": role, "content": "a"} for role in roles]
-        prompt = self._post("/apply-template", {"messages": listed})["prompt"]
-        return len(self._ids(prompt, obeyed=True))
+        return len(self._ids(self._prompt(roles, ["a"] * len(roles)), obeyed=True))
 
     def _get(self, path: str) -> Any:
         return self._request("GET", path, None)
@@ -184,6 +224,24 @@ class Tokenizer:
         self._connection.request(method, path, data, self._headers)
         answer = self._connection.getresponse()
         return answer.status, answer.read()
+
+
+def _ends(prompt: str, marked: str, marks: Sequence[str], texts: Sequence[str]) -> list[int] | None:
+    """Where each text ends in the prompt, in bytes; `marked` is the prompt of other texts, the `marks`.
+
+    None where the template does more with a text than to strip it.
+    """
+    between, rest = list[str](), marked
+    for mark in marks:
+        before, found, rest = rest.partition(mark)
+        if not found:
+            return None
+        between.append(before)
+    for shown in (texts, [text.strip() for text in texts]):
+        pieces = [piece for both in zip(between, shown, strict=True) for piece in both]
+        if "".join([*pieces, rest]) == prompt:
+            return list(accumulate(len(piece.encode()) for piece in pieces))[1::2]
+    return None
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

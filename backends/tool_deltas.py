@@ -49,6 +49,10 @@ class _Call:
     """The latest piece, as long as each began with the one before: then each may be the whole so far."""
     parsed: dict[str, Any] | None = None
     extra: Any = None
+    told_id: str = ""
+    """The id under which its arguments are told while they come; empty until they are."""
+    told: int = 0
+    """Characters of the arguments that have been told."""
 
     @property
     def blank(self) -> bool:
@@ -75,6 +79,14 @@ class _Call:
         found = _object(self.text)
         return _object(self.grown or "") if found is None else found
 
+    def untold(self) -> str:
+        """What has come of the arguments and has not been told: an object once, and no `{}`, which may be replaced."""
+        if self.told == 0 and self.empty:
+            return ""
+        if self.parsed is not None:
+            return "" if self.told else json.dumps(self.parsed, ensure_ascii=False)
+        return (self.grown or self.text)[self.told :]
+
     def grows_into(self, arguments: str | dict[str, Any] | None) -> bool:
         """Whether these arguments may be all so far and more: some servers send all of them each time."""
         if not self.grown or not isinstance(arguments, str):
@@ -98,8 +110,11 @@ class ToolDeltas:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def add(self, deltas: Any) -> None:
-        """Takes a delta's `tool_calls`. Raises TypeError where they are no list of objects."""
+    def add(self, deltas: Any) -> list[dict[str, str]]:
+        """Takes a delta's `tool_calls`, and returns what it adds to arguments: {tool, tool_call_id, delta}.
+
+        Raises TypeError where they are no list of objects.
+        """
         listed = [deltas] if isinstance(deltas, dict) else list(deltas)
         touched: list[_Call] = []
         for place, one in enumerate(listed):
@@ -107,10 +122,12 @@ class ToolDeltas:
             call = self._call_of(delta, touched)
             touched.append(call)
             self._merge(call, delta)
+        distinct = {id(call): call for call in touched}.values()
+        return [piece for call in distinct if (piece := self._told(call))]
 
-    def add_function_call(self, delta: Any) -> None:
+    def add_function_call(self, delta: Any) -> list[dict[str, str]]:
         """Takes a delta's `function_call`, as the protocol had it before tools: one call, without an id."""
-        self.add({"index": "function_call", "function": delta})
+        return self.add({"index": "function_call", "function": delta})
 
     def calls(self) -> list[dict[str, Any]]:
         """The whole calls in the protocol's shape, each with an index of its own."""
@@ -118,7 +135,7 @@ class ToolDeltas:
         names = {call.name for call in self._calls} - {""}
         for call in self._calls:
             name = call.name or (next(iter(names)) if len(names) == 1 else "")
-            one = (call.ids[0] if call.ids else None, name, _arguments(call), call.extra)
+            one = (call.told_id or (call.ids[0] if call.ids else None), name, _arguments(call), call.extra)
             if (call.name or call.ids or not call.blank) and not (one[0] and one in found):
                 found.append(one)  # some servers send the same call under several indexes
         return [
@@ -131,6 +148,17 @@ class ToolDeltas:
             }
             for n, (call_id, name, arguments, extra) in enumerate(found)
         ]
+
+    def _told(self, call: _Call) -> dict[str, str] | None:
+        """What is new of a call's arguments. One without an id of its own gets one, since they are told by it."""
+        if call.blank or not call.name or not (piece := call.untold()):
+            return None
+        if not call.told_id:
+            if call.ids and any(one.told_id == call.ids[0] for one in self._calls):
+                return None
+            call.told_id = call.ids[0] if call.ids else uuid4().hex[:9]
+        call.told += len(piece)
+        return {"tool": call.name, "tool_call_id": call.told_id, "delta": whole(piece)}
 
     def _call_of(self, delta: _Delta, touched: list[_Call]) -> _Call:
         """The call that a delta belongs to; a new one where it begins one."""

@@ -203,7 +203,7 @@ class Handlers:
             gr.skip() if keep_prompt else render_draft(accepted=ask.message),
             render_messages(page.drawn),
             [],
-            render_panel(run.state, whole=False),
+            render_panel(run.state, whole=False, now=run.now()),
             *render_buttons(page),
             *render_frame(page),
         )

@@ -76,7 +76,7 @@ class Opening:
         run = turns.runs.of(found.id)
         page.run_id = run.id if run else None
         state = run.state if run else await last_state(turns.store, page)
-        panel = render_panel(state, whole=True) if state.run_id else {"cleared": False}
+        panel = render_panel(state, whole=True, now=run.now() if run else None) if state.run_id else {"cleared": False}
         return *self._drawn(page, panel), *self._chosen(visitor, found.backend, found.memory, found.tuning)
 
     async def _replayed(self, visitor: str | None, run_id: str) -> Updates:

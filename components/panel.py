@@ -54,6 +54,7 @@ def render_panel(state: AgentState, *, whole: bool, now: float | None = None) ->
         "ttft_s": state.ttft_s,
         "tokens": state.tokens,
         "input_tokens": state.input_tokens,
+        "input_estimated": state.input_guessed,
         "estimated": state.estimated,
         "rate": round(state.rate(now), 1) if state.ended is None else None,
         "average": None if average is None else round(average, 1),

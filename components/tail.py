@@ -67,7 +67,7 @@ class Tail:
                 owed = owed or any(not isinstance(entry.event, events.Token | events.State) for entry in batch)
                 panel: Any = gr.skip()
                 if run.ended or fresh_context or run.state.phase != phase or time.monotonic() - drawn >= _PANEL_S:
-                    panel = render_panel(run.state, whole=fresh_context or not drawn)
+                    panel = render_panel(run.state, whole=fresh_context or not drawn, now=run.now())
                     drawn, phase, owed = time.monotonic(), run.state.phase, False
                 begun = time.monotonic()
                 live = render_live(run.text, growing)

@@ -28,6 +28,10 @@ class Message:
     """A reply's thinking and tool calls."""
     parent_id: str | None = None
     """The message before it, None for a first one. More than one message after the same begin branches."""
+    backend: str | None = None
+    """The backend that wrote a reply; None where that is not known."""
+    model: str | None = None
+    """Its model, where it offers a choice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ A mode only ever leaves out whole messages of the history, keeps their order, an
 message comes with its tokens already counted. Add a mode: one function here and one line in `MODES`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -87,6 +88,12 @@ class Mode:
     searches: bool = False
     """Whether it wants the `matches` of a `Past`."""
 
+    def budget(self, limits: Limits) -> float:
+        """Tokens that it gives at most besides what is no history."""
+        if not self.bounded:
+            return math.inf
+        return _token_budget(limits) if "token_limit" in self.parameters else limits.history
+
 
 def none(past: Past, limits: Limits) -> View:
     """Every message stands alone."""
@@ -109,10 +116,14 @@ def window(past: Past, limits: Limits) -> View:
 
 def tokens(past: Past, limits: Limits) -> View:
     """As many of the latest messages as fit, from a user's message on."""
-    budget = max(0, min(limits.room, limits.token_limit) - limits.spent)
+    budget = _token_budget(limits)
     if limits.token_limit < limits.room:
         return _fitting(past.messages, budget, f"beyond the limit of {limits.token_limit:,} tokens")
     return _fitting(past.messages, budget, _no_room(limits))
+
+
+def _token_budget(limits: Limits) -> int:
+    return max(0, min(limits.room, limits.token_limit) - limits.spent)
 
 
 def summary(past: Past, limits: Limits) -> View:

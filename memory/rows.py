@@ -28,6 +28,8 @@ def message_row(message: Message, conversation_id: str, place: int, now: float) 
         "run_id": message.run_id,
         "note": message.note and storable(message.note),
         "parts": parts_column(message),
+        "backend": message.backend,
+        "model": message.model,
         "created": now,
     }
 
@@ -42,6 +44,8 @@ def message_of(row: Row[Any]) -> Message:
         row.note,
         parts=tuple(Part(**part) for part in row.parts) if row.parts else (),
         parent_id=row.parent_id,
+        backend=row.backend,
+        model=row.model,
     )
 
 

@@ -196,7 +196,7 @@ class Store(Database):
                     place = (await _message(db, this, before)).place + 1
                 asked = Message(new_id(), "user", text, run_id=run.id, parent_id=before)
                 rows.append(message_row(asked, this, place, now))
-            reply = Message(new_id(), "assistant", "", "growing", run.id, parent_id=asked.id)
+            reply = Message(new_id(), "assistant", "", "growing", run.id, parent_id=asked.id, backend=run.backend)
             await db.execute(insert(messages), [*rows, message_row(reply, this, place + 1, now)])
             await _go_on_from(db, this, reply.id)
         return asked, reply
@@ -218,7 +218,11 @@ class Store(Database):
     async def grow(self, replies: Sequence[Message]) -> None:
         """Each reply so far, in one transaction; one that has ended meanwhile is left as it ended."""
         growing = update(messages).where(messages.c.id == bindparam("reply"), messages.c.standing == "growing")
-        rows = [{"reply": one.id, "text": storable(one.text), "parts": parts_column(one)} for one in replies]
+        rows = [
+            {"reply": one.id, "text": storable(one.text), "parts": parts_column(one)}
+            | {"backend": one.backend, "model": one.model}
+            for one in replies
+        ]
         async with self.writing() as db:
             await db.execute(growing, rows)
 
@@ -231,6 +235,8 @@ class Store(Database):
             "standing": reply.standing,
             "note": reply.note and storable(reply.note),
             "parts": parts_column(reply),
+            "backend": reply.backend,
+            "model": reply.model,
         }
         row = {"id": run.id, "conversation_id": run.conversation_id, "created": now, "record": packed}
         async with self.writing() as db:

@@ -48,12 +48,17 @@ messages = Table(
     Column("run_id", String(32)),
     Column("note", Text),
     Column("parts", JSON(none_as_null=True)),
+    Column("backend", Text),
+    Column("model", Text),
     Column("created", Float, nullable=False),
     Index("messages_in_order", "conversation_id", "place"),
     Index("messages_of_parent", "conversation_id", "parent_id"),
     Index("messages_growing", "standing"),
 )
-"""A tree: `parent_id` is the message before, null for a first one; `place` is its depth, from 1."""
+"""A tree: `parent_id` is the message before, null for a first one; `place` is its depth, from 1.
+
+`backend` and `model` wrote a reply; they are null in other messages, and where an earlier version has written it.
+"""
 
 runs = Table(
     "runs",

@@ -24,7 +24,7 @@ JSON = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The first event: what this run is and where it belongs."""
+    """The first event: what this run is and where it belongs. `backend` is the one that was asked for."""
 
     conversation_id: str
     backend: str
@@ -37,13 +37,16 @@ class Run:
 class Status:
     """The phase changed, or there is something to say about it; `content` is a sentence for people.
 
-    `tool_call_id` names the call whose approval has been given, `edited` what it is called with instead.
+    `tool_call_id` names the call whose approval has been given, `edited` what it is called with instead. `backend`,
+    with `model`, names the backend that answers from here on, where that is not the one named so far.
     """
 
     phase: Phase
     content: str
     tool_call_id: str | None = None
     edited: Any = None
+    backend: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,11 @@ class ModelStart:
 
 @dataclass(frozen=True, slots=True)
 class ModelEnd:
-    """One call of the model ended; `usage` is the provider's own {input_tokens, output_tokens}, if it gave any."""
+    """One call of the model ended.
+
+    `usage` is {input_tokens, output_tokens}, with `estimated` where the provider did not tell both; None for a call
+    that did not come to its end.
+    """
 
     id: str
     usage: JSON | None
@@ -88,6 +95,11 @@ class ModelEnd:
     error: str | None = None
     cut: bool | None = None
     """Whether it ended at the longest reply that the provider gives, or was asked for."""
+    timings: JSON | None = None
+    """{prompt_s, prompt_tokens, cached_tokens, generated_s, generated_tokens}, each where it is known.
+
+    `generated_s` is how long the model was writing, in seconds: thinking, text and arguments of tool calls.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,7 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the reply; `total_tokens` counts the run's tokens up to and with this one."""
+    """A piece of the reply; `total_tokens` counts the run's output tokens up to and with this one, and only grows."""
 
     content: str
     total_tokens: int
@@ -129,6 +141,15 @@ class ChainEnd:
     output: Any
     error: str | None = None
     truncated: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolInput:
+    """The model is writing a tool call's arguments; `delta` is the next piece of them, for display only."""
+
+    tool: str
+    tool_call_id: str
+    delta: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +201,7 @@ class State:
     estimated: bool
     tools_called: list[str]
     tokens_per_second: float
+    """The average rate so far: see `runs/writing.py`."""
     ttft_s: float | None
 
 
@@ -217,11 +239,11 @@ class Error:
 Start = ModelStart | ChainStart | ToolStart
 End = ModelEnd | ChainEnd | ToolEnd
 Last = Complete | Stopped | Error
-Event = Run | Status | Context | Start | End | Reasoning | Token | ToolOutput | Approval | State | Last
+Event = Run | Status | Context | Start | End | Reasoning | Token | ToolInput | ToolOutput | Approval | State | Last
 
 _OPTIONAL = {
     *("error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note"),
-    *("tools", "model"),
+    *("tools", "backend", "model", "timings"),
 }
 """Fields that are left out where they are None."""
 

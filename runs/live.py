@@ -17,6 +17,7 @@ import structlog
 from runs import events
 from runs.asker import Asker
 from runs.calls import Calls
+from runs.clock import Clock, steady_clock
 from runs.errors import INTERNAL, ChatError
 from runs.events import Entry, Event, Phase, StopReason
 from runs.log import RunLog
@@ -32,6 +33,7 @@ _TICK_S = 0.25
 _CANCEL_AGAIN_S = 0.05
 """A cancel can be lost on its way (asyncio.wait_for of Python 3.11 loses some), so it is repeated."""
 _SAVE_S = 3.0
+_WORKING = "No token for a while; the server is still working"
 
 Work = Callable[["LiveRun"], Awaitable[None]]
 Save = Callable[["LiveRun", Sequence[Entry]], Awaitable[None]]
@@ -68,21 +70,23 @@ class LiveRun:
         lifetime: Lifetime,
         asker: Asker | None = None,
         model: str | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Clock = time.time,
     ) -> None:
+        """`clock` is the wall clock; it is read once."""
         self.id = new_id()
         self.conversation_id = conversation_id
         self.backend, self.memory = backend, memory
         self.owner, self.asker = owner, asker or Asker()
         self.lifetime = lifetime
-        self.log = RunLog(self.id, clock)
+        self._clock = steady_clock(clock)
+        self.log = RunLog(self.id, self._clock)
         self.calls = Calls()
         self.state = AgentState()
         self._reply = ReplyText()
         self.notes: list[str] = []
         """Sentences that a person should read below the reply, also below a whole one."""
-        self.heard = time.monotonic()
-        """When the work last gave a sign of life."""
+        self.heard_at = self.now()
+        """When the work last gave a sign of life: an event, or any byte of a provider."""
         self.unsaved: str | None = None
         """Why the reply could not be stored when the run ended, for people."""
         self.kept = True
@@ -90,15 +94,22 @@ class LiveRun:
         self.discarded = False
         """Whether its conversation was deleted: what it still has to say is for nobody."""
         self.task: asyncio.Task[None] | None = None
-        self._clock = clock
         self._work: asyncio.Task[None] | None = None
         self._reason: StopReason | None = None
         self._characters = 0
+        self._told_at = self.heard_at
+        """When the work last had something to say."""
+        self._writing = ""
+        """What the latest event that implied a phase said of it."""
         self._digested = 0.0
         self._digest: events.State | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._ending = False
         self._add([events.Run(conversation_id, backend, memory, model), events.Status("queued", "Processing...")])
+
+    def now(self) -> float:
+        """The time of this run, in epoch seconds: a change of the system's clock does not move it."""
+        return self._clock()
 
     @property
     def text(self) -> str:
@@ -125,24 +136,35 @@ class LiveRun:
     def emit(self, event: Event) -> None:
         """Appends an event of the work, after the `status` it implies. What comes after the end is dropped."""
         said = self.state.phase, self.state.said
-        if not (isinstance(event, events.Status) and event.phase == "stalled"):
-            self.heard = time.monotonic()
+        self.hear()
         if self._ending or (isinstance(event, events.Status) and (event.phase, event.content) == said):
             return
+        self._told_at = self.heard_at
         phase = _implied(event)
-        if phase and phase[0] != self.state.phase:
+        if phase and (phase[0] != self.state.phase or (phase[0] == "streaming" and phase[1] != self._writing)):
             self._add([events.Status(*phase), event])
         else:
             self._add([event])
+        if phase:
+            self._writing = phase[1]
         self._after(event)
+
+    def hear(self) -> None:
+        """Takes note of a sign of life that is no event, such as bytes of a provider."""
+        self.heard_at = self.now()
 
     def say(self, phase: Phase, content: str) -> None:
         """A `status` event; the same phase may have more than one thing to say."""
         self.emit(events.Status(phase, content))
 
+    def name_backend(self, backend: str, model: str | None, content: str) -> None:
+        """Tells who answers from here on, with a sentence for people, where that has changed."""
+        if (backend, model) != (self.state.backend, self.state.model):
+            self.emit(events.Status("queued", content, backend=backend, model=model))
+
     def end_open(self, error: str) -> None:
         """Ends what was started and has not ended, because of an error that the run survives."""
-        now = self._clock()
+        now = self.now()
         for step in reversed(self.state.open_steps):
             self.emit(_ended(step, now, error))
 
@@ -173,12 +195,14 @@ class LiveRun:
             self._characters += len(event.content)
         elif isinstance(event, events.ToolOutput):
             self._characters += len(event.chunk)
+        elif isinstance(event, events.ToolInput):
+            self._characters += len(event.delta)
         if self._characters > self.lifetime.characters:
             self.end_soon("limit")
         self._digest_soon()
 
     def _digest_soon(self) -> None:
-        wait = self._digested + _STATE_GAP_S - self._clock()
+        wait = self._digested + _STATE_GAP_S - self.now()
         if wait <= 0:
             self._digest_now()
         elif self._flush is None:
@@ -190,7 +214,7 @@ class LiveRun:
             self._flush = None
         if self._ending:
             return
-        now = self._clock()
+        now = self.now()
         state = digest(self.state, now)
         if state != self._digest:
             self._digest, self._digested = state, now
@@ -239,15 +263,31 @@ class LiveRun:
         """What only the clock can tell: the time limit, nobody following, a stall."""
         if self._work is None or self._work.done():
             return
-        now, state, life = self._clock(), self.state, self.lifetime
+        now, state, life = self.now(), self.state, self.lifetime
         if self._reason:
             self._work.cancel()
         elif now - state.started > life.seconds:
             self.end_soon("limit")
         elif self._abandoned(now):
             self.end_soon("abandoned")
-        elif state.phase in ("streaming", "thinking") and now - (state.last_token or now) > life.stall_s:
-            self.say("stalled", f"No token for {life.stall_s:.0f} s; the backend may be stuck")
+        else:
+            self._watch_silence(now)
+
+    def _watch_silence(self, now: float) -> None:
+        """Tells a stall, or a backend that sends nothing of the reply and is still there. That is no sign of life."""
+        phase, stall_s = self.state.phase, self.lifetime.stall_s
+        if now - self.heard_at > stall_s:
+            if phase in ("streaming", "thinking"):
+                self._tell(events.Status("stalled", f"No token for {stall_s:.0f} s; the backend may be stuck"))
+        elif now - self._told_at > stall_s and phase in ("waiting", "streaming", "thinking", "stalled"):
+            if phase == "stalled":
+                phase = self.state.stretches[-2].phase
+            if (phase, _WORKING) != (self.state.phase, self.state.said):
+                self._tell(events.Status(phase, _WORKING))
+
+    def _tell(self, status: events.Status) -> None:
+        self._add([status])
+        self._digest_soon()
 
     def _abandoned(self, now: float) -> bool:
         return (
@@ -260,7 +300,7 @@ class LiveRun:
 
     def _last(self) -> events.Last:
         assert self._work is not None
-        state, now = self.state, self._clock()
+        state, now = self.state, self.now()
         usage, timing = state.usage(), state.timing(now)
         if self._work.cancelled() or not self._work.done():
             return events.Stopped(self.text, self._reason or "shutdown", usage, timing)
@@ -279,7 +319,7 @@ class LiveRun:
         self._ending = True
         if self._flush:
             self._flush.cancel()
-        now = self._clock()
+        now = self.now()
         ends: list[Event] = [_ended(step, now) for step in reversed(self.state.open_steps)]
         state = self.state
         for entry in self.log.prepare([*ends, last]):
@@ -292,7 +332,7 @@ class LiveRun:
             self.state = apply(self.state, entry)
         self.log.close()
         last = closing[-1].event
-        told = {"code": last.code} if isinstance(last, events.Error) else self.state.timing(self._clock())
+        told = {"code": last.code} if isinstance(last, events.Error) else self.state.timing(self.now())
         log.info("run ended", outcome=self.state.phase, **told)
 
 
@@ -309,6 +349,8 @@ def _implied(event: Event) -> tuple[Phase, str] | None:
             return "thinking", "Thinking"
         case events.Token():
             return "streaming", "Writing the reply"
+        case events.ToolInput():
+            return "streaming", f"Writing a call of {event.tool}"
         case events.ToolStart():
             return "tool", f"Calling {event.tool}"
         case events.Approval():

@@ -5,23 +5,24 @@ several machines would offer the same three methods. Belongs to one event loop.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
+from runs.clock import Clock, steady_clock
 from runs.events import Entry, Event, memory_bytes
 
 
 class RunLog:
-    def __init__(self, run_id: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, run_id: str, clock: Clock | None = None) -> None:
+        """`clock` gives epoch seconds, and never goes back."""
         self.run_id = run_id
         self.entries: list[Entry] = []
         self.memory_bytes = 0
         """About how much memory the entries take."""
         self.closed = False
         self.followers = 0
-        self.left_at = clock()
+        self._clock = clock or steady_clock()
+        self.left_at = self._clock()
         """When the last follower left (or the log was made), epoch seconds."""
-        self._clock = clock
         self._waiting: set[asyncio.Future[bool]] = set()
 
     def prepare(self, events: Iterable[Event]) -> list[Entry]:

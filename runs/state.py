@@ -5,12 +5,14 @@ depends on the time of looking (rates, ages) takes `now` as an argument.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from runs import events
 from runs.contexts import complete
 from runs.events import Entry, Phase
+from runs.tokens import guess_piece
+from runs.writing import Writing
 
 _WINDOW_S = 1.5
 """Time constant of the rate called "now": a token counts e times less after this long."""
@@ -63,21 +65,32 @@ class AgentState:
     run_id: str = ""
     conversation_id: str = ""
     backend: str = ""
+    """The backend that answers: the one that was asked for, or its fallback."""
     memory: str = ""
     model: str | None = None
-    """The model, where the backend offers a choice."""
+    """Its model, where it offers a choice."""
     phase: Phase = "queued"
     said: str = ""
     """The latest sentence for people about the phase."""
     started: float = 0.0
     ended: float | None = None
     first_token: float | None = None
-    last_token: float | None = None
+    """When the first visible piece of the reply or of the thinking came."""
+    first_piece: float | None = None
+    last_piece: float | None = None
+    """The same of all that the model writes, arguments of tool calls included."""
     counted: int = 0
-    """The provider's own count of output tokens, summed over the run's ended model calls."""
+    """Output tokens of the run's ended model calls: the provider's own count, or an estimate where `guessed`."""
     pieces: int = 0
-    """Pieces of the reply and of visible thinking that no provider's count covers yet."""
+    """Estimated tokens of the open call's reply, visible thinking and arguments of tool calls so far."""
+    guessed: bool = False
+    """Whether an ended call's output tokens are estimated."""
+    writing: Writing = field(default_factory=Writing)
     input_tokens: int | None = None
+    """Of the run's ended model calls, None before the first; estimated in part where `input_guessed`."""
+    input_guessed: bool = False
+    unread: int = 0
+    """Estimated input tokens of calls that ended before any output: they count if the run was stopped."""
     level: float = 0.0
     """The leaky count behind the rate called "now"."""
     tools: tuple[str, ...] = ()
@@ -90,12 +103,13 @@ class AgentState:
 
     @property
     def tokens(self) -> int:
-        """Tokens received: the provider's count where there is one, else pieces."""
+        """Tokens received: the provider's count where there is one, else an estimate."""
         return self.counted + self.pieces
 
     @property
     def estimated(self) -> bool:
-        return self.pieces > 0
+        """Whether `tokens` is an estimate in part."""
+        return self.pieces > 0 or self.guessed
 
     @property
     def since(self) -> float:
@@ -121,23 +135,25 @@ class AgentState:
 
     def rate(self, now: float) -> float:
         """Tokens per second over about the last two seconds, at epoch second `now`."""
-        if self.first_token is None or self.last_token is None:
+        if self.first_piece is None or self.last_piece is None:
             return 0.0
-        age = now - self.first_token
+        age = now - self.first_piece
         seen = 1 - math.exp(-max(age, 0.05) / _WINDOW_S)
-        return self.level * math.exp(-max(0.0, now - self.last_token) / _WINDOW_S) / (_WINDOW_S * seen)
+        return self.level * math.exp(-max(0.0, now - self.last_piece) / _WINDOW_S) / (_WINDOW_S * seen)
 
     def average(self) -> float | None:
-        """Tokens per second from the first token to the last."""
-        if self.first_token is None or self.last_token is None or self.tokens < 2:
-            return None
-        span = self.last_token - self.first_token
-        return (self.tokens - 1) / span if span > 0 else None
+        """Output tokens of the model's calls a second, over the time in which the model was writing them."""
+        return self.writing.rate()
 
     def usage(self) -> events.JSON:
-        """{input_tokens, output_tokens}: the provider's, else what was counted here before and while it came."""
-        given = self.context.tokens if self.context else 0
-        return {"input_tokens": given if self.input_tokens is None else self.input_tokens, "output_tokens": self.tokens}
+        """{input_tokens, output_tokens} over all model calls, with `estimated` where a provider did not count.
+
+        An open call's input is what the context of the call counts.
+        """
+        asked = any(step.kind == "model" and step.end is None for step in self.steps)
+        given = (self.input_tokens or 0) + (self.context.tokens if asked and self.context else 0)
+        marked = {"estimated": True} if asked or self.estimated or self.input_guessed else {}
+        return {"input_tokens": given, "output_tokens": self.tokens, **marked}
 
     def timing(self, now: float) -> events.JSON:
         average = self.average()
@@ -157,7 +173,7 @@ def digest(state: AgentState, now: float) -> events.State:
         tokens_received=state.tokens,
         estimated=state.estimated,
         tools_called=[tool[:60] for tool in state.tools[-10:]],
-        tokens_per_second=round(state.rate(now), 1),
+        tokens_per_second=round(state.average() or 0.0, 2),
         ttft_s=state.ttft_s,
     )
 
@@ -168,16 +184,29 @@ def _enter(state: AgentState, phase: Phase, at: float, said: str) -> AgentState:
     return replace(state, phase=phase, said=said, stretches=(*state.stretches, Stretch(phase, at)))
 
 
-def _piece(state: AgentState, at: float) -> AgentState:
-    if state.first_token is None:
-        return replace(state, first_token=at, last_token=at, pieces=state.pieces + 1, level=1.0)
-    gap = max(0.0, at - (state.last_token or at))
-    level = state.level * math.exp(-gap / _WINDOW_S) + 1.0
-    return replace(state, last_token=at, pieces=state.pieces + 1, level=level)
+_Piece = events.Token | events.Reasoning | events.ToolInput
 
 
-def _think(state: AgentState, piece: events.Token | events.Reasoning, at: float) -> AgentState:
-    if isinstance(piece, events.Token):
+def _piece(state: AgentState, piece: _Piece, at: float) -> AgentState:
+    """The state after something that the model wrote."""
+    visible = not isinstance(piece, events.ToolInput)
+    writes = not state.steps or any(step.kind == "model" and step.end is None for step in state.steps)
+    text = piece.delta if isinstance(piece, events.ToolInput) else piece.content
+    size = guess_piece(text) if writes else 0  # a tool's result may be the reply
+    gap = max(0.0, at - (at if state.last_piece is None else state.last_piece))
+    return replace(
+        state,
+        first_token=at if visible and state.first_token is None else state.first_token,
+        first_piece=at if state.first_piece is None else state.first_piece,
+        last_piece=at,
+        pieces=state.pieces + size,
+        level=state.level * math.exp(-gap / _WINDOW_S) + size,
+        writing=state.writing.grew(at, size) if size else state.writing,
+    )
+
+
+def _think(state: AgentState, piece: _Piece, at: float) -> AgentState:
+    if not isinstance(piece, events.Reasoning):
         return _thought(state, at)
     *before, last = state.thoughts or (Thought("", at, at),)
     if last.end is not None:
@@ -203,6 +232,7 @@ def _begin(state: AgentState, start: events.Start, at: float) -> AgentState:
     match start:
         case events.ModelStart():
             step = Step(start.id, start.parent_id, "model", start.name, at)
+            state = replace(state, writing=state.writing.began())
         case events.ChainStart():
             step = Step(start.id, start.parent_id, "chain", start.name, at, input=start.input)
         case events.ToolStart():
@@ -247,16 +277,36 @@ def _answered(state: AgentState, call_id: str | None, edited: Any = None) -> Age
     return replace(state, approvals=tuple(e for e in state.approvals if e.tool_call_id != call_id))
 
 
-def _used(state: AgentState, usage: events.JSON | None) -> AgentState:
-    if not usage:
-        return state
-    output, given = usage.get("output_tokens"), usage.get("input_tokens")
+def _named(state: AgentState, told: events.Status) -> AgentState:
+    """The state with the backend and the model that answer from here on, if the status names them."""
+    return state if told.backend is None else replace(state, backend=told.backend, model=told.model)
+
+
+def _used(state: AgentState, end: events.ModelEnd) -> AgentState:
+    """The state after a call's end: with its usage, or with an estimate of that."""
+    usage, generated_s = end.usage, (end.timings or {}).get("generated_s")
+    if usage is None:
+        given = state.context.tokens if state.context else 0
+        if end.error is not None and not state.pieces:
+            return replace(state, unread=state.unread + given) if end.error == "cancelled" else state
+        usage = {"input_tokens": given, "output_tokens": state.pieces, "estimated": True}
+    marked = bool(usage.get("estimated"))
     return replace(
         state,
-        counted=state.counted if output is None else state.counted + int(output),
-        pieces=state.pieces if output is None else 0,
-        input_tokens=state.input_tokens if given is None else (state.input_tokens or 0) + int(given),
+        counted=state.counted + int(usage.get("output_tokens") or 0),
+        pieces=0,
+        guessed=state.guessed or marked,
+        writing=state.writing.ended(usage.get("output_tokens"), generated_s),
+        input_tokens=(state.input_tokens or 0) + int(usage.get("input_tokens") or 0),
+        input_guessed=state.input_guessed or marked,
     )
+
+
+def _stopped(state: AgentState) -> AgentState:
+    """The state after a stop: the calls that it ended were given their context, whatever came of them."""
+    if not state.unread:
+        return state
+    return replace(state, input_tokens=(state.input_tokens or 0) + state.unread, input_guessed=True, unread=0)
 
 
 def apply(state: AgentState, entry: Entry) -> AgentState:
@@ -265,8 +315,8 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
     match entry.event:
         case events.Reasoning(content, retracts=True):  # its pieces have been counted
             return _retract(state, content, at)
-        case events.Token() | events.Reasoning() as e:
-            return _piece(_think(state, e, at), at)
+        case events.Token() | events.Reasoning() | events.ToolInput() as e:
+            return _piece(_think(state, e, at), e, at)
         case events.State():
             return state
         case events.ToolOutput() as e:
@@ -277,13 +327,14 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
             )
             return _enter(first, "queued", at, "")
         case events.Status() as e:
-            return _enter(_answered(state, e.tool_call_id, e.edited), e.phase, at, e.content)
+            named = _named(_answered(state, e.tool_call_id, e.edited), e)
+            return _enter(named, e.phase, at, e.content)
         case events.Context() as e:
             return replace(state, context=complete(e, state.context))
         case events.ModelStart() | events.ChainStart() | events.ToolStart() as e:
             return _begin(state, e, at)
         case events.ModelEnd() as e:
-            return _used(_end(_thought(state, at), e.id, at, e.error, e.usage), e.usage)
+            return _used(_end(_thought(state, at), e.id, at, e.error, e.usage), e)
         case events.ChainEnd() as e:
             return _end(state, e.id, at, e.error, e.output)
         case events.ToolEnd() as e:
@@ -293,7 +344,7 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.Complete():
             return replace(_enter(state, "complete", at, "The reply is complete"), ended=at)
         case events.Stopped() as e:
-            return replace(_enter(state, "stopped", at, STOPPED[e.reason]), ended=at)
+            return replace(_enter(_stopped(state), "stopped", at, STOPPED[e.reason]), ended=at)
         case events.Error() as e:
             return replace(_enter(state, "error", at, e.message), ended=at)
 

@@ -22,6 +22,7 @@ FIELDS: dict[str, set[str]] = {
     "token": {"content", "total_tokens"},
     "chain_start": {"name", "id", "parent_id", "input"},
     "chain_end": {"id", "output"},
+    "tool_input": {"tool", "tool_call_id", "delta"},
     "tool_start": {"tool", "tool_call_id", "input"},
     "tool_output": {"tool", "tool_call_id", "chunk"},
     "tool_end": {"tool", "tool_call_id", "output", "duration_s"},
@@ -114,7 +115,8 @@ def _check_values(told: Iterable[dict[str, Any]]) -> None:
             case "chain_start" | "chain_end":
                 assert len(json.dumps(e.get("input", e.get("output")))) <= _STEP_BYTES
         if e["type"] in ("complete", "stopped"):
-            assert e["usage"].keys() == {"input_tokens", "output_tokens"}
+            assert e["usage"].keys() - {"estimated"} == {"input_tokens", "output_tokens"}
+            assert e["usage"].get("estimated", True) is True
             assert e["timing"].keys() == {"ttft_s", "duration_s", "tokens_per_s"}
 
 

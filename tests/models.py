@@ -18,6 +18,8 @@ class Talker(BaseChatModel):
     pause: float = 0.002
     fails: Any = None
     usage: Any = None
+    finish: Any = None
+    """Why it says that it ended, by the name that a class has for that."""
     max_tokens: int = 10
     temperature: float = 0.5
     calls: Any = None
@@ -50,7 +52,8 @@ class Talker(BaseChatModel):
             if self.fails:
                 raise self.fails
             if self.usage:
-                yield ChatGenerationChunk(message=AIMessageChunk("", usage_metadata=self.usage))
+                last = AIMessageChunk("", usage_metadata=self.usage, response_metadata=self.finish or {})
+                yield ChatGenerationChunk(message=last)
         finally:
             calls[0] -= 1
 

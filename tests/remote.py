@@ -321,7 +321,7 @@ class RemoteContract(ABC):
                 assert 90 < told[-1]["retry_after"] <= 99
                 assert len(asked_for_replies(server)) == 1, "the provider is left alone until then"
 
-                passed = SimpleNamespace(time=lambda: time.time() + 100, monotonic=time.monotonic)
+                passed = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + 100)
                 monkeypatch.setattr(remote_module, "time", passed)
                 assert house.backends.listed("anna")[0]["state"] == "ready"
                 assert (await house.ask("Now"))[-1]["type"] == "complete"

@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from agent.tools.streaming import MOST
+from memory.messages import Tuning
 from runs.calls import Answer
 from runs.errors import ChatError
 from tests.calls import (
@@ -281,3 +282,70 @@ async def test_the_grammar_holds_whatever_the_tools_do(make: Make, script: list[
     assert told[-1]["type"] in (("complete",) if stop is None else ("complete", "stopped"))
     if told[-1]["type"] == "complete":
         assert len(of(told, "tool_end")) == sum(len(whats) for whats in script)
+
+
+# Calls of earlier turns
+
+
+async def test_a_later_turn_is_given_the_calls_and_results_of_earlier_ones(make: Make, seen: list[Any]) -> None:
+    turns = make(options(seen, ("plain", {"text": "one"}), ("breaks", {"name": "a"})))
+    first = await begun(turns)
+    await ended(first)
+    told = await asked(turns, "And?", conversation_id=first.conversation_id)
+    before, calls, *results, reply, last = seen[-1][0][-6:]
+    assert [m.type for m in (before, calls, *results, reply, last)] == ["human", "ai", "tool", "tool", "ai", "human"]
+    assert [(c["name"], c["args"]) for c in calls.tool_calls] == [("plain", {"text": "one"}), ("breaks", {"name": "a"})]
+    assert [r.tool_call_id for r in results] == [c["id"] for c in calls.tool_calls]
+    assert results[0].text == "got one"
+    assert "no luck today" in results[1].text
+    (context,) = of(told, "context")
+    assert [m["role"] for m in context["messages"][-6:]] == ["user", "assistant", "tool", "tool", "assistant", "user"]
+    assert [m["part"] for m in context["messages"][-6:]] == ["recent"] * 5 + ["message"]
+    assert context["messages"][-5]["tool_calls"][0] == {"name": "plain", "args": {"text": "one"}}
+    assert context["left_out"] == []
+
+
+async def test_a_model_without_tools_is_given_earlier_results_as_text(make: Make, seen: list[Any]) -> None:
+    turns = make(options(seen, ("plain", {"text": "one"})))
+    first = await begun(turns)
+    await ended(first)
+    told = await asked(turns, "And?", conversation_id=first.conversation_id, tuning=Tuning(tools=("calculator",)))
+    user, reply, last = seen[2][0][-3:]
+    assert [m.type for m in (user, reply, last)] == ["human", "ai", "human"]
+    assert user.text == 'Hi\n\n[Result of the tool plain, called with {"text": "one"}]\ngot one'
+    assert of(told, "context")[0]["messages"][-3]["content"] == user.text
+
+
+async def test_earlier_results_are_cut_and_those_without_room_are_told(make: Make, seen: list[Any]) -> None:
+    calls = [("plain", {"text": f"{n} " + "x" * 7000}) for n in range(3)]
+    turns = make(options(seen, *calls), result_characters=9000)
+    first = await begun(turns)
+    await ended(first)
+    more: dict[str, Any] = {"conversation_id": first.conversation_id, "memory": "tokens"}
+    told = await asked(turns, "And?", tuning=Tuning(token_limit=3600), **more)
+    (context,) = of(told, "context")
+    assert context["tokens"] <= 3600
+    given = [m for m in context["messages"] if m["role"] == "tool"]
+    assert given, "the newest result fits"
+    assert all("cut" in m["content"] and len(m["content"]) < 4200 for m in given)
+    assert len(given) + len(context["left_out"]) == 3
+    assert {m["reason"] for m in context["left_out"]} == {"there is no room for the result of this tool call"}
+    told = await asked(turns, "And now?", **more | {"memory": "none"})
+    reasons = [m["reason"] for m in of(told, "context")[0]["left_out"] if m["role"] == "tool"]
+    assert reasons == ["its reply is left out: the mode none gives no history"] * 3
+
+
+async def test_numbers_that_a_server_gives_anew_do_not_reach_an_unreadable_call(make: Make, seen: list[Any]) -> None:
+    rounds = [[("plain", [], "call_0")], [("plain", {"text": "b"}, "call_0")], [("plain", {"text": "c"}, "call_0")]]
+    turns = make({**options(seen), "rounds": rounds}, approval=["plain"])
+    run = await begun(turns)
+    for wanted in (1, 2):
+        await until(lambda wanted=wanted: len(run.state.tools) == wanted + 1 and run.calls.asked)
+        run.calls.answer(run.calls.asked[0], Answer(approved=True))
+    told = await ended(run)
+    ids = [e["tool_call_id"] for e in of(told, "tool_start")]
+    assert len(set(ids)) == 3
+    assert [e["tool_call_id"] for e in of(told, "approval")] == ids[1:]
+    assert [e.get("error") is None for e in of(told, "tool_end")] == [False, True, True]
+    assert observed(seen).keys() == set(ids)
+    assert world.got == ["b", "c"]

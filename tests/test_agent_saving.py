@@ -35,7 +35,7 @@ async def test_a_reply_stands_as_its_run_ended(
     run.notes = [noted] if noted else []
     ended = as_ended(Message("1", "assistant", "", "growing", run.id), run, run.state, last)
     notes = " ".join(told for told in (noted, note) if told) or None
-    assert ended == Message("1", "assistant", "x", standing, run.id, notes)
+    assert ended == Message("1", "assistant", "x", standing, run.id, notes, backend="b")
 
 
 async def test_a_reply_that_a_locked_database_refused_is_told_and_saved_later(

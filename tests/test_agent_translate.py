@@ -11,7 +11,7 @@ from langgraph.types import Command
 
 from agent.thinking import Tags
 from agent.translate import CONTEXT, Notes, bounded, translate
-from backends.base import PROGRESS
+from backends.model_events import PROGRESS
 from runs import events
 from runs.events import Event
 
@@ -147,9 +147,29 @@ def test_a_model_call_has_its_place_duration_and_usage() -> None:
     ]
 
 
-def test_a_model_call_without_usage_says_none() -> None:
-    end = raw("on_chat_model_end", {"output": AIMessage("x")})
-    assert told(end)[-1] == events.ModelEnd("s", None, 0.0)
+@pytest.mark.parametrize("usage", [None, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}])
+def test_usage_that_the_provider_does_not_count_is_estimated(usage: Any) -> None:
+    context = raw("on_custom_event", events.Context([], [], 40, 100), name=CONTEXT)  # type: ignore[arg-type]
+    call = {"name": "clock", "args": {"zone": "Europe/Paris"}, "id": "c", "type": "tool_call"}
+    end = raw("on_chat_model_end", {"output": AIMessage("x" * 1080, tool_calls=[call], usage_metadata=usage)})
+    wanted = {"input_tokens": 40, "output_tokens": 270 + 9, "estimated": True}
+    assert told(context, end)[-1] == events.ModelEnd("s", wanted, 0.0)
+
+
+def test_a_count_that_lacks_one_side_is_estimated_on_that_side() -> None:
+    context = raw("on_custom_event", events.Context([], [], 40, 100), name=CONTEXT)  # type: ignore[arg-type]
+    usage = {"input_tokens": 0, "output_tokens": 7, "total_tokens": 7}
+    end = raw("on_chat_model_end", {"output": AIMessage("x", usage_metadata=usage)})  # type: ignore[arg-type]
+    wanted = {"input_tokens": 40, "output_tokens": 7, "estimated": True}
+    assert told(context, end)[-1] == events.ModelEnd("s", wanted, 0.0)
+
+
+def test_total_tokens_estimate_long_pieces_and_only_grow() -> None:
+    usage = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
+    first = raw("on_chat_model_end", {"output": AIMessage("a" * 216, usage_metadata=usage)})  # type: ignore[arg-type]
+    found = told(piece("a" * 216), first, piece("b" * 216), piece("c"), piece(" of"))
+    totals = [event.total_tokens for event in found if isinstance(event, events.Token)]
+    assert totals == [54, 57, 58, 59]
 
 
 def test_a_model_that_does_not_stream_gives_its_text_with_its_end() -> None:

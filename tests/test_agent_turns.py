@@ -13,9 +13,11 @@ from pydantic import SecretStr
 
 from agent import attempts
 from agent.given import Turn, give
+from agent.metrics import Metrics
 from agent.turns import Ask, Turns
 from backends import Backends
 from backends.scripted import ScriptedBackend
+from components.panel import render_panel
 from memory.histories import History
 from memory.messages import Message, Tuning
 from memory.modes import get_mode
@@ -78,7 +80,10 @@ async def test_the_stored_record_folds_to_the_same_state(turns: Turns) -> None:
     assert of(told, "reasoning")
 
 
-_TIMES = ("started", "ended", "first_token", "last_token", "level", "steps", "stretches", "thoughts")
+_TIMES = (
+    *("started", "ended", "first_token", "first_piece", "last_piece", "writing", "level"),
+    *("steps", "stretches", "thoughts"),
+)
 """Fields that a record keeps to the millisecond."""
 
 
@@ -388,14 +393,28 @@ async def test_a_bad_tuning_is_refused_before_anything_is_stored(
     assert (await turns.store.conversation(run.conversation_id, "anna")).tuning == Tuning("Be brief.")
 
 
-async def test_a_reply_cut_at_the_longest_one_says_so_and_is_whole(with_models: Any) -> None:
+CUT, CUT_BY_IT = "Cut at the longest reply, 33 tokens.", "Cut by Talker: it writes no longer reply, or has no more room"
+
+
+@pytest.mark.parametrize(
+    ("finish", "longest", "note"),
+    [
+        ({"finish_reason": "length"}, 33, CUT),
+        ({"finish_reason": "MAX_TOKENS"}, 33, CUT),
+        ({"stop_reason": "max_tokens"}, 33, CUT),
+        ({"done_reason": "length"}, 34, CUT_BY_IT),
+        ({"finish_reason": "stop"}, 33, ""),
+        ({"stop_reason": "end_turn"}, 32, ""),
+        (None, 33, ""),
+    ],
+)
+async def test_only_a_reply_that_was_cut_is_said_to_be(with_models: Any, finish: Any, longest: int, note: str) -> None:
     usage = {"input_tokens": 40, "output_tokens": 33, "total_tokens": 73}
-    turns = with_models(usage=usage)
-    for longest, note in ((33, "Cut at the longest reply, 33 tokens."), (34, None)):
-        run, told = await asked(turns, "Hi", tuning=Tuning(max_tokens=longest))
-        assert told[-1]["type"] == "complete"
-        reply = (await turns.store.history(run.conversation_id))[-1]
-        assert (reply.standing, reply.note) == ("whole", note)
+    turns = with_models(usage=usage, finish=finish)
+    run, told = await asked(turns, "Hi", tuning=Tuning(max_tokens=longest))
+    reply = (await turns.store.history(run.conversation_id))[-1]
+    assert (told[-1]["type"], reply.standing) == ("complete", "whole")
+    assert (reply.note or "").startswith(note) and bool(reply.note) == bool(note)
 
 
 GONE: Any = {"name": "Gone", "kind": "langchain", "fallback": "Script", "class": "no_such_package:Model"}
@@ -403,10 +422,18 @@ GONE: Any = {"name": "Gone", "kind": "langchain", "fallback": "Script", "class":
 
 async def test_who_answered_instead_is_stored_with_the_reply(settings: Settings, store: Store) -> None:
     turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, Runs())
+    metrics = Metrics(turns)
     run, told = await asked(turns, "Hi")
     assert (told[0]["backend"], told[-1]["type"]) == ("Gone", "complete")
+    assert [e["backend"] for e in of(told, "status") if "backend" in e] == ["Script"]
+    assert run.state.backend == fold("\n".join(entry.json for entry in run.log.entries)).backend == "Script"
+    assert render_panel(run.state, whole=True)["backend"] == "Script"
+    await until(
+        lambda: b'glassbox_runs_total{backend="Script",memory="tokens",outcome="complete"} 1.0' in metrics.text()
+    )
+    assert b'backend="Gone"' not in b"".join(line for line in metrics.text().splitlines() if b"waiting" not in line)
     reply = (await store.history(run.conversation_id))[-1]
-    assert (reply.standing, reply.text) == ("whole", told[-1]["content"])
+    assert (reply.standing, reply.text, reply.backend) == ("whole", told[-1]["content"], "Script")
     assert str(reply.note).startswith("Script answered instead of Gone. Gone is not available: no_such_package")
     assert (await store.conversation(run.conversation_id, "anna")).backend == "Gone"
 

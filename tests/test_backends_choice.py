@@ -316,8 +316,14 @@ async def test_a_fallback_answers_with_its_own_default(kind: type[ProviderServer
         )
         async with housed(tmp_path, *entries, TEST_KEY=CANARY) as house:
             told = await house.ask(tuning=Tuning(model="a"))
+            reply = (await house.turns.store.history(house.runs[0].conversation_id))[-1]
+            listed_now = {one["name"]: one["ttft_s"] for one in house.backends.listed("anna")}
     assert told[-1]["type"] == "complete"
     assert [model_of(request) for request in asked_for_replies(other)] == ["b"]
+    assert (reply.backend, reply.model) == ("Other", "b")
+    assert (house.runs[0].state.backend, house.runs[0].state.model) == ("Other", "b")
+    assert listed_now["Other"] is not None, "the time to the first token is shown at the backend that was measured"
+    assert [time for name, time in listed_now.items() if name != "Other"] == [None]
 
 
 async def test_the_pages_of_geminis_list_are_put_together(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from backends.openai import OpenAIBackend
 from memory.messages import Tuning
 from settings import BackendSettings, ToolSettings
 from tests import providers
-from tests.providers import Fail, OpenAIServer, ProviderServer, Raw, Reply, Request, Tool, rate_limit
+from tests.conftest import until
+from tests.grammar import check_run
+from tests.providers import OVERLOADED, Fail, OpenAIServer, ProviderServer, Raw, Reply, Request, Tool, rate_limit
 from tests.remote import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
 
 SUM = '{"expression": "17*23"}'
@@ -55,14 +57,39 @@ class TestOpenAI(RemoteContract):
                 told = await house.ask()
         assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 4}
 
-    async def test_without_a_count_the_pieces_are_counted(self, tmp_path: Path) -> None:
-        with self.server(Reply(["a", "b", "c", "d"], usage="never")) as server:
+    async def test_without_a_count_tokens_are_estimated(self, tmp_path: Path) -> None:
+        with self.server(Reply(["a", "b", "c" * 1080, "d"], usage="never")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
-        assert of(told, "model_end")[-1]["usage"] is None
+        given = of(told, "context")[0]["tokens"]
+        usage = {"input_tokens": given, "output_tokens": 273, "estimated": True}
+        assert of(told, "model_end")[-1]["usage"] == told[-1]["usage"] == usage
         assert told[-1]["type"] == "complete"
         assert of(told, "state")[-1]["estimated"] is True
-        assert of(told, "state")[-1]["tokens_received"] == 4
+        assert of(told, "state")[-1]["tokens_received"] == 273
+
+    async def test_a_run_stopped_in_its_second_call_counts_the_input_of_both(self, tmp_path: Path) -> None:
+        first = Reply([], tools=[Tool("calculator", ['{"expression": "17*23"}'])], prompt_tokens=350)
+        second = Reply(["a " * 60, "b"], prompt_tokens=374, breaks="hang", after=1)
+        with self.server(first, second) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
+                run = await house.start()
+                await until(lambda: run.text)
+                await run.stop("user")
+                told = check_run(run)
+        given = [context["tokens"] for context in of(told, "context")]
+        written = of(told, "model_end")[0]["usage"]["output_tokens"]
+        usage = {"input_tokens": 350 + given[1], "output_tokens": written + 30, "estimated": True}
+        assert told[-1]["usage"] == run.state.usage() == usage
+        assert of(told, "state")[-1]["tokens_received"] == usage["output_tokens"]
+
+    async def test_a_failed_attempt_adds_nothing_to_the_usage(self, tmp_path: Path, monkeypatch: Any) -> None:
+        monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+        with self.server(OVERLOADED, Reply(["a"])) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                told = await house.ask()
+        assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 1}
 
     async def test_what_a_visitor_sets_is_in_the_request(self, tmp_path: Path) -> None:
         tuning = Tuning(system_prompt="Be brief.", temperature=0.3, max_tokens=77)

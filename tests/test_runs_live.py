@@ -234,6 +234,32 @@ async def test_a_silent_backend_is_stalled_until_it_goes_on() -> None:
     assert phases == ["queued", "streaming", "stalled", "streaming"]
 
 
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_a_jump_of_the_wall_clock_changes_no_duration_and_ends_no_run(jump: float) -> None:
+    begun = 1_700_000_000.0
+    wall = [begun]
+
+    async def jumping(run: LiveRun) -> None:
+        run.emit(events.ModelStart("m", None, "model"))
+        for n in range(12):
+            write(run, "word ")
+            await asyncio.sleep(0.03)
+            wall[0] += jump if n == 4 else 0.03
+        run.emit(events.ToolStart("clock", "t", {}))
+
+    life = Lifetime(seconds=60, abandoned_s=60, stall_s=60)
+    run = LiveRun(conversation_id="c", backend="b", memory="m", owner=None, lifetime=life, clock=lambda: wall[0])
+    told = await done(run, jumping)
+    last = told[-1]
+    assert last["type"] == "complete"
+    assert run.log.entries[0].at == pytest.approx(begun, abs=0.5)
+    assert 0.3 < last["timing"]["duration_s"] < 5
+    assert 10 < last["timing"]["tokens_per_s"] < 40
+    assert all(0 <= e["duration_s"] < 5 for e in told if "duration_s" in e)
+    assert len([e for e in told if e["type"] == "state"]) >= 3
+    assert run.log.entries[-1].at - begun < 5
+
+
 async def test_digests_of_a_fast_stream_stay_within_their_rate() -> None:
     async def fast(run: LiveRun) -> None:
         for _ in range(300):

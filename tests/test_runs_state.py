@@ -71,7 +71,31 @@ def test_a_call_without_usage_leaves_the_estimate() -> None:
     timed = (0.5, context), *tokens([1.0, 2.0]), (3.0, events.ModelEnd("m", None, 1.0))
     state = fold_at((0.0, RUN), *timed)
     assert (state.tokens, state.estimated) == (2, True)
-    assert state.usage() == {"input_tokens": 12, "output_tokens": 2}
+    assert state.usage() == {"input_tokens": 12, "output_tokens": 2, "estimated": True}
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_stop_before_any_output_counts_what_was_given(ended: bool) -> None:
+    first = {"input_tokens": 350, "output_tokens": 20}
+    timed: list[tuple[float, Event]] = [(0.0, RUN), (0.5, events.ModelEnd("a", first, 1.0))]
+    timed += [(1.0, events.Context([], [], 374, 1000)), (1.1, events.ModelStart("b", None, "model"))]
+    if ended:
+        timed.append((2.0, events.ModelEnd("b", None, 1.0, "cancelled")))
+        timed.append((2.0, events.Stopped("", "user", {}, {})))
+    assert fold_at(*timed).usage() == {"input_tokens": 724, "output_tokens": 20, "estimated": True}
+
+
+def test_a_refused_call_counts_nothing() -> None:
+    timed: list[tuple[float, Event]] = [(0.0, RUN), (1.0, events.Context([], [], 374, 1000))]
+    timed += [(1.1, events.ModelStart("b", None, "model")), (2.0, events.ModelEnd("b", None, 1.0, "refused"))]
+    assert fold_at(*timed).usage() == {"input_tokens": 0, "output_tokens": 0}
+
+
+def test_a_tool_result_that_is_the_reply_is_no_output_of_the_model() -> None:
+    usage = {"input_tokens": 10, "output_tokens": 3}
+    timed: list[tuple[float, Event]] = [(0.0, RUN), (1.0, events.ModelStart("m", None, "model"))]
+    timed += [(2.0, events.ModelEnd("m", usage, 1.0)), (3.0, events.Token("x" * 400, 103))]
+    assert fold_at(*timed).usage() == usage
 
 
 def test_steps_open_and_end_by_id() -> None:

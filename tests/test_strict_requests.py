@@ -151,6 +151,7 @@ async def test_thinking_comes_back_with_the_tool_calls(tmp_path: Path, field: An
     assert second[-2]["content"] == "".join(text)
     assert of(told, "context")[1]["messages"][-2]["reasoning"] == "Hm, well", "the panel shows what is sent"
     assert not [message for message in first + third if field in message]
+    assert third[-3]["content"].endswith('called with {"text": "a"}]\nseen'), "without its thinking the call is a text"
 
 
 OPENROUTER = [
@@ -405,3 +406,34 @@ def test_the_strict_server_refuses_what_langchain_sends() -> None:
     ):
         with pytest.raises(AssertionError):
             server.check({"messages": broken})
+
+
+@pytest.mark.parametrize("mistral", [False, True])
+async def test_calls_of_earlier_turns_come_again_in_the_form_of_the_protocol(tmp_path: Path, mistral: bool) -> None:
+    returned[0] = "seen"
+    gives = Tool("gives", ['{"text": "a"}'], "abcdefghi")
+    answers = called(gives), Reply(["Fine."]), called(gives), Reply(["Again."])
+    with StrictServer(*answers, mistral=mistral) as server:
+        async with strict(tmp_path, server) as house:
+            told = await house.ask()
+            later = await house.ask("And now?", conversation_id=told[0]["conversation_id"])
+    assert (later[-1]["type"], later[-1]["content"]) == ("complete", "Again.")
+    messages = asked_for_replies(server)[3].body["messages"]
+    roles = ["user", "assistant", "tool", "assistant", "user", "assistant", "tool"]
+    assert [m["role"] for m in messages[1:]] == roles
+    assert [m["content"] for m in messages if m["role"] == "tool"] == ["seen", "seen"]
+
+
+async def test_gemini_is_given_calls_of_earlier_turns_without_their_signatures(tmp_path: Path) -> None:
+    returned[0] = "seen"
+    answers = called(GIVES), Reply(["Fine."]), called(GIVES), Reply(["Again."])
+    with GeminiServer(*answers) as server:
+        server.signed = True
+        key = {"key": "TEST_KEY"}
+        async with housed(tmp_path, entry(server, "gemini", **key), TEST_KEY="AIza-canary-000000000000") as house:
+            house.turns.toolbox = Toolbox(ToolSettings(enabled=["tests.test_strict_requests:gives"]))
+            told = await house.ask()
+            later = await house.ask("And now?", conversation_id=told[0]["conversation_id"])
+    assert (later[-1]["type"], later[-1]["content"]) == ("complete", "Again.")
+    parts = [part for content in asked_for_replies(server)[3].body["contents"] for part in content["parts"]]
+    assert sum("functionResponse" in part for part in parts) == 2

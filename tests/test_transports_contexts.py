@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app import App
-from settings import LimitSettings
+from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted
 from tests.serving import client_of, events_of, refused, serving
 
@@ -19,7 +19,9 @@ TALK = [{"role": ("user", "assistant")[n % 2], "content": f"{n} whale " + "words
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     priced = scripted("Priced").model_copy(update={"price": [0.5, 2.0]})
     folder: Path = tmp_path_factory.mktemp("contexts")
-    with serving(folder, backends=[scripted(), priced], limits=LimitSettings(reply_tokens=1000)) as app:
+    gone: Any = {"name": "Gone", "kind": "langchain", "fallback": "Script", "class": "no_such_package:Model"}
+    backends = [scripted(), priced, BackendSettings(**gone)]
+    with serving(folder, backends=backends, limits=LimitSettings(reply_tokens=1000)) as app:
         yield app
 
 
@@ -58,6 +60,36 @@ async def test_what_is_looked_at_is_what_is_then_given(app: App, memory: str) ->
         for later in ({"message_id": asked}, {}):
             named = {name: value for name, value in wanted.items() if name != "message"} | later
             assert (await looked(client, **named))["messages"] == told["messages"]
+
+
+@pytest.mark.parametrize("message", ["/calculator 17*23", "/calculator 1/0"])
+async def test_the_preview_of_a_command_is_what_its_run_gives(app: App, message: str) -> None:
+    async with client_of(app) as client:
+        told = await looked(client, message=message)
+        events = await events_of(client, "POST", "/stream", json={"message": message})
+        given = next(event for event in events if event["type"] == "context")
+        for name in ("messages", "left_out", "tokens", "limit", "parts", "estimated"):
+            assert told[name] == given[name]
+        assert "Here is what the tool calculator found" in told["messages"][-1]["content"]
+
+
+async def test_the_preview_of_a_command_runs_no_tool_that_does_more_than_compute(app: App) -> None:
+    async with client_of(app) as client:
+        told = await looked(client, message="/clock UTC")
+    assert told["messages"][-1]["content"].startswith("Here is what the tool clock found:\n\n[the result of clock]")
+    assert (told["estimated"], told["note"]) == (True, "What /clock returns is not known before it runs.")
+
+
+async def test_the_backend_that_answered_is_named_in_the_context_the_export_and_its_import(app: App) -> None:
+    async with client_of(app) as client:
+        events = await events_of(client, "POST", "/stream", json={"message": "Hi", "backend": "Gone"})
+        assert (events[0]["backend"], events[-1]["type"]) == ("Gone", "complete")
+        assert (await client.get(f"/runs/{events[0]['run_id']}/context")).json()["backend"] == "Script"
+        exported = (await client.get(f"/conversations/{events[0]['conversation_id']}")).json()
+        assert [m["backend"] for m in exported["messages"]] == [None, "Script"]
+        again = (await client.post("/conversations", json=exported)).json()["conversation_id"]
+        told = (await client.get(f"/conversations/{again}")).json()["messages"]
+        assert [(m["backend"], m["model"]) for m in told] == [(None, None), ("Script", None)]
 
 
 async def test_parameters_and_cost_are_told(app: App) -> None:

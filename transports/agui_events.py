@@ -1,6 +1,7 @@
 """A run's log as AG-UI events, of version 1.0 of the protocol. Knows nothing of HTTP or of where the log comes from.
 
-What has no event there goes out as CUSTOM: `status`, `context` and `tool_output`, with the fields that ours have.
+What has no event there goes out as CUSTOM, with the fields that ours have: `status`, `context`, `tool_input` and
+`tool_output`.
 """
 
 import json
@@ -102,14 +103,16 @@ class Translation:
                 return [agui.StateSnapshotEvent(snapshot=dict(self._state))]
             case events.Status() as e:
                 self.waiting.pop(e.tool_call_id or "", None)
-                return [self._custom(entry), *self._changed({"status": e.phase})]
-            case events.Context() | events.ToolOutput():
+                self._model = e.backend or self._model
+                return [self._custom(entry), *self._changed({"status": e.phase, "backend": self._model})]
+            case events.Context() | events.ToolInput() | events.ToolOutput():
                 return [self._custom(entry)]
             case events.ModelStart():
                 told, self._message = self._quiet(), None
                 return told
             case events.ModelEnd() as e:
-                for name, count in (e.usage or {}).items():
+                usage = e.usage or {}
+                for name, count in () if usage.get("estimated") else usage.items():
                     self._used[name] = self._used.get(name, 0) + int(count or 0)
                 return self._quiet()
             case events.Reasoning() as e:

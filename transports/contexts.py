@@ -36,14 +36,16 @@ def add_contexts(router: APIRouter, turns: Turns, identity: Identity) -> None:
     async def contexts(run_id: str, request: Request) -> dict[str, Any]:
         """What the model was given: one context for each of the run's calls."""
         found = await find_run(turns, run_id, identity.visitor(request.cookies))
-        lines = [line for line in found.lines if line.type in ("run", "context")]
+        lines = [line for line in found.lines if line.type in ("run", "status", "context")]
         logged = [line.event if isinstance(line, events.Entry) else decode(line.json).event for line in lines]
         begun = next(event for event in logged if isinstance(event, events.Run))
+        named = [event for event in logged if isinstance(event, events.Status) and event.backend]
+        answers = named[-1] if named else begun
         contexts = accumulate((e for e in logged if isinstance(e, events.Context)), lambda last, e: complete(e, last))
         return {
             "run_id": run_id,
-            "backend": begun.backend,
-            "model": begun.model,
+            "backend": answers.backend,
+            "model": answers.model,
             "memory": begun.memory,
             "contexts": [_shown(context) for context in contexts],
         }

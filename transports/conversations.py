@@ -120,6 +120,8 @@ def _told(message: Message) -> JSON:
         "run_id": message.run_id,
         "note": message.note,
         "parts": [part.wire() for part in message.parts],
+        "backend": message.backend,
+        "model": message.model,
     }
 
 

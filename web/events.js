@@ -2,7 +2,7 @@
 const root = element.querySelector('#events');
 const [total, kinds, box, told, rows] = ['summary span', '.kinds', 'input', '.told', '.rows'].map((s) => root.querySelector(s));
 const MOST = 300, CUT = 20_000, EVERY_MS = 500, AGAIN_MS = 2000;
-const off = new Set(['token', 'reasoning', 'state']); // so many that they would hide the others
+const off = new Set(['token', 'reasoning', 'tool_input', 'state']); // so many that they would hide the others
 let run = null, live = false, whole = false, reading = null, again = 0;
 let events, names, counts, opened, matched, next; // `next`: the first of `matched` that has not been drawn
 
@@ -18,7 +18,7 @@ const WHAT = {
   run: (e) => [e.backend, e.model, `memory: ${e.memory}`],
   context: (e) => [`${number(e.messages.length)} messages`, `${number(e.tokens)} of ${number(e.limit)} tokens`, e.left_out.length && `${number(e.left_out.length)} left out`],
   chain_start: (e) => [e.name], tool_start: (e) => [e.tool, JSON.stringify(e.input)], approval: (e) => [e.tool, JSON.stringify(e.input)],
-  tool_output: (e) => [e.tool, e.chunk], tool_end: (e) => [e.tool, e.error ?? e.output, `${e.duration_s} s`],
+  tool_input: (e) => [e.tool, e.delta], tool_output: (e) => [e.tool, e.chunk], tool_end: (e) => [e.tool, e.error ?? e.output, `${e.duration_s} s`],
   model_end: (e) => [nameOf(e), e.error, used(e), `${e.duration_s} s`], chain_end: (e) => [nameOf(e), e.error],
   state: (e) => [e.status, `${number(e.tokens_received)} tokens`, `${e.tokens_per_second}/s`],
   complete: (e) => [used(e), `${e.timing.duration_s} s`], stopped: (e) => [e.reason, used(e), `${e.timing.duration_s} s`],

@@ -143,7 +143,7 @@ function draw() {
   figure('tokens', value.tokens.toLocaleString('en'), '');
   figure('rate', value.rate == null || value.ttft_s == null ? '–' : value.rate.toFixed(1), value.rate == null || value.ttft_s == null ? '' : '/s');
   figure('average', value.average == null ? '–' : value.average.toFixed(1), value.average == null ? '' : '/s');
-  put($('[data-made]'), `${value.backend}${value.model ? ` (${value.model})` : ''} · memory: ${value.memory}${value.input_tokens ? ` · read ${value.input_tokens.toLocaleString('en')} tokens` : ''}`);
+  put($('[data-made]'), `${value.backend}${value.model ? ` (${value.model})` : ''} · memory: ${value.memory}${value.input_tokens ? ` · read ${value.input_estimated ? '≈ ' : ''}${value.input_tokens.toLocaleString('en')} tokens` : ''}`);
   put($('[data-tools]'), value.tools.length ? `Tools called: ${value.tools.join(', ')}` : '');
   $('.thoughts').hidden = !value.thoughts;
   if (value.thoughts) put($('.thoughts p'), value.thoughts);

@@ -18,7 +18,7 @@ from simpleeval import (  # type: ignore[import-untyped]  # it has no types
     SimpleEval,
 )
 
-from agent.tools.streaming import streaming_tool
+from agent.tools.streaming import PURE, streaming_tool
 
 Number = int | float
 
@@ -129,6 +129,9 @@ async def calculator(expression: str) -> AsyncGenerator[str, None]:
     tan (of radians), log (natural, or log(x, base)), log10, exp, floor, ceil, round, abs, min, max, factorial.
     """
     yield _shown(_compute(expression))
+
+
+calculator.metadata = {PURE: True}
 
 
 def _compute(expression: str) -> Number:

@@ -19,6 +19,8 @@ from langchain_core.tools.base import create_schema_from_function
 Tell = Callable[[str], Awaitable[None]]
 """Is told a piece of a tool's output while the tool runs."""
 
+PURE = "pure"
+"""In the `metadata` of a tool that does nothing but compute: it may be run to see what it would give."""
 _GAP_S = 0.03
 """Between two tellings: what is yielded meanwhile is told together."""
 _AHEAD = 1000

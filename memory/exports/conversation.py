@@ -43,6 +43,8 @@ class FoundMessage:
     parts: tuple[FoundPart, ...] = ()
     standing: str = "whole"
     note: str | None = None
+    backend: str | None = None
+    model: str | None = None
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
 
 

@@ -91,7 +91,8 @@ def _message(one: Any, parent_id: str | None, where: str) -> FoundMessage:
     text = _content(one.get("content"), where)
     kept = tuple(part for given in parts if (part := _part(given)))  # a reply is not refused for what is beside it
     standing = "interrupted" if standing == "growing" else standing
-    return FoundMessage(role, text, parent_id, kept, standing, text_of(note) or None)
+    backend, model = (text_of(one.get(name))[:_NAME] or None for name in ("backend", "model"))
+    return FoundMessage(role, text, parent_id, kept, standing, text_of(note) or None, backend, model)
 
 
 def _content(content: Any, where: str) -> str:

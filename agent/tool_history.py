@@ -1,0 +1,122 @@
+"""The tool calls of earlier turns, and which of their results a turn is given.
+
+A reply keeps its calls beside its text. A memory mode selects the texts first; the results of the replies that it keeps
+follow, the newest first, as far as its budget goes. Models that are offered the tool again are given the call and its
+result in their own form, others a text.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+
+from agent.counting import count
+from agent.tool_results import NO_OUTPUT, shortened
+from backends import Backend, Key
+from memory.messages import Message
+from memory.modes import LeftOut, View
+from memory.text import whole
+from runs.events import JSON
+from runs.parts import Part
+from runs.tokens import guess
+
+_MOST = 4000
+"""Characters of a result."""
+_MOST_INPUT = 2000
+"""Characters of what a tool was called with."""
+_PER_TOKEN = 3
+"""Characters that a token of a result has at least, in most texts."""
+_NO_ROOM = "there is no room for the result of this tool call"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The results that a turn is given, by the id of their reply, and those that it is not."""
+
+    kept: Mapping[str, Sequence[Message]]
+    left_out: Sequence[LeftOut]
+
+
+def results_of(reply: Message, most: int = _MOST) -> list[Message]:
+    """A message for each tool call of a reply: a line for the call, then the result, cut to `most` characters."""
+    found: list[Message] = []
+    for number, part in enumerate(part for part in reply.parts if part.kind == "tool"):
+        if part.text.strip() and part.text.strip() == reply.text.strip():
+            continue  # the result was the reply
+        result = shortened(whole(_result(part)), most)
+        given = whole(json.dumps(_input(part), ensure_ascii=False))
+        text = f"[Result of the tool {_name(part)}, called with {given}]\n{result}"
+        made = Message(f"{reply.id}-{number}", "tool", text, tokens=guess(text), guessed=True, parts=(part,))
+        found.append(made)
+    return found
+
+
+async def select_results(
+    backend: Backend, view: View, budget: float, known: dict[str, Message], key: Key | None
+) -> Results:
+    """Those results of a view's replies that fit into the mode's budget beside what the view keeps."""
+    most = _MOST if backend.result_tokens is None else min(_MOST, _PER_TOKEN * backend.result_tokens)
+    left = [
+        LeftOut(result, f"its reply is left out: {item.reason}")
+        for item in view.left_out
+        for result in results_of(item.message)
+    ]
+    replies = {message.id: results_of(message, most) for message in view.kept}
+    results = [result for made in replies.values() for result in made]
+    await count(backend, results, range(len(results)), known, key)
+    room = budget - sum(message.tokens for message in view.kept) - (view.summary.tokens if view.summary else 0)
+    taken: dict[str, Message] = {}
+    for result in reversed(results):
+        size = result.tokens + backend.template.assistant  # the call may be a message of its own
+        if size <= room:
+            taken[result.id], room = result, room - size
+        else:
+            left.append(LeftOut(result, _NO_ROOM))
+    kept = {reply: [taken[one.id] for one in made if one.id in taken] for reply, made in replies.items()}
+    return Results(kept, left)
+
+
+def given_results(
+    reply: Message, results: Sequence[Message], offered: Collection[str], *, answers: bool
+) -> list[BaseMessage]:
+    """The messages that stand before the text of a reply for its results.
+
+    `offered` names the tools that the model is offered, and `answers` says whether a user's message comes before.
+    """
+    # some servers want the thinking back with the calls, in a field that is not stored
+    native = answers and not any(part.kind == "thinking" for part in reply.parts)
+    own = [result for result in results if native and result.parts[0].name in offered]
+    told: list[BaseMessage] = [HumanMessage(one.text, id=one.id) for one in results if one not in own]
+    if own:
+        calls = [{"name": one.parts[0].name, "args": _input(one.parts[0]), "id": _call_id(one)} for one in own]
+        told.append(AIMessage("", id=calls_id(own[0]), tool_calls=[{**call, "type": "tool_call"} for call in calls]))
+        told += [ToolMessage(one.text.partition("\n")[2], id=one.id, tool_call_id=_call_id(one)) for one in own]
+    return told
+
+
+def calls_id(first: Message) -> str:
+    """The id of the message that makes the calls of which this is the first result."""
+    return f"{first.id}-call"
+
+
+def _input(part: Part) -> JSON:
+    given = part.input if isinstance(part.input, dict) else {} if part.input is None else {"input": part.input}
+    text = json.dumps(given, ensure_ascii=False)
+    return given if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}
+
+
+def _result(part: Part) -> str:
+    """What the tool returned, with the reason where it failed."""
+    error = part.error if part.error and part.error not in part.text else ""
+    return "\n".join(filter(None, (part.text, error))) or NO_OUTPUT
+
+
+def _name(part: Part) -> str:
+    return " ".join(part.name.split())[:64] or "unnamed"
+
+
+def _call_id(result: Message) -> str:
+    """Nine letters and digits, as Mistral's API requires; others accept any."""
+    return hashlib.blake2b(result.id.encode(), digest_size=8).hexdigest()[:9]
