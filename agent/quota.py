@@ -34,7 +34,8 @@ class Quota:
 
     def __init__(self, limits: LimitSettings, runs: Runs) -> None:
         self._limits, self._runs = limits, runs
-        self._windows = MovingWindowRateLimiter(MemoryStorage())
+        self._storage = MemoryStorage()
+        self._windows = MovingWindowRateLimiter(self._storage)
         self._shared = limits.visitors_per_address
 
     def check(self, asker: Asker, messages: int = 1, *, own_key: bool = False) -> None:
@@ -87,6 +88,12 @@ class Quota:
         who = asker.network or ""
         if not self._windows.hit(_LOGINS, "login", who):
             raise self._refusal(_LOGINS, who, "login", told="Too many attempts to log in")
+
+    def forget_idle(self) -> None:
+        """Lets go of visitors and addresses of whom nothing counts any more, which the storage keeps by name."""
+        for name, counted in list(self._storage.events.items()):
+            if not counted or counted[0].expiry <= time.time():  # the latest
+                self._storage.clear(name)
 
     def runs_at_once(self, most: int) -> int:
         """How many of so many one visitor may have at once."""

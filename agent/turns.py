@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 log = structlog.get_logger(__name__)
 
 _MIRROR_S = 2.0
+_MIRRORED = 100
+"""Turns that wait to be written into the mirror; further ones are left out of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,9 @@ class Turns:
 
     def _reflect(self, run: LiveRun, said: Sequence[Message]) -> None:
         """Writes a turn into the mirror, in the background."""
-        if self._mirror and not run.discarded:
+        if len(self._mirroring) >= _MIRRORED:
+            logger.warning("the mirror of a conversation: it is too slow, so a turn is left out")
+        elif self._mirror and not run.discarded:
             writing = asyncio.create_task(self._mirror.write(run.conversation_id, said), name=f"mirror {run.id}")
             self._mirroring.add(writing)
             writing.add_done_callback(self._mirroring.discard)
@@ -186,7 +190,8 @@ class Turns:
             await asyncio.wait(self._mirroring, timeout=_MIRROR_S)
 
     async def forget_idle(self) -> None:
-        """Deletes what the settings keep only for a time."""
+        """Deletes what the settings keep only for a time, and what is not counted any more."""
+        self.quota.forget_idle()
         days = self.settings.memory.retention_days
         if not days:
             return
