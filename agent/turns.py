@@ -28,6 +28,7 @@ from memory.histories import Histories, History
 from memory.linear import Mirror
 from memory.messages import Message, Role, Summary, Tuning
 from memory.modes import Mode, get_mode
+from memory.records import Records
 from memory.store import Conversation, Store
 from runs import events
 from runs.asker import Asker
@@ -94,7 +95,7 @@ class Turns:
         """Without a toolbox there are no tools but the backends' own. Raises ValueError for a mirror that is none."""
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
         self.toolbox = toolbox or Toolbox(ToolSettings(enabled=[]))
-        self.histories = Histories(store)
+        self.histories, self.records = Histories(store), Records(store)
         memory = settings.memory
         self._mirror = Mirror(memory.mirror, memory.mirror_options) if memory.mirror else None
         self._mirroring: set[asyncio.Task[None]] = set()

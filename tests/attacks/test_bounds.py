@@ -1,6 +1,7 @@
 """What grows with what visitors send, filled to its bound."""
 
 import asyncio
+import json
 import threading
 import time
 from collections import OrderedDict
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import httpx
 import pytest
@@ -21,6 +23,7 @@ from starlette.routing import Route
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Frame, Opcode
 
+import memory.records
 from agent import summaries
 from agent import turns as turns_module
 from agent.quota import Quota
@@ -31,8 +34,11 @@ from backends.provider_events import ProviderEvents, Unreadable
 from components.handlers import Handlers
 from components.page import build_page
 from memory import folding, segments
+from memory.records import Records
 from memory.store import Store
 from runs.asker import Asker
+from runs.errors import ChatError
+from runs.events import Context, Entry
 from runs.live import LiveRun
 from runs.registry import Runs
 from settings import BackendSettings, LimitSettings, MemorySettings, Settings
@@ -42,9 +48,12 @@ from transports import batch, guard, patience
 from transports.guard import GuardMiddleware, Rules
 from transports.identity import Identity
 from transports.patience import BoundedSocketProtocol
+from transports.pieces import in_pieces
 from transports.sessions import Sessions
 
 pytest_plugins = ["tests.pages"]
+SIZES = {"one": 2000, "two": 2000, "three": 2000, "short": 100, "alone": 9000}
+"""Characters of runs' records."""
 ZOE = Asker("zoe", "192.0.2.1")
 
 
@@ -108,6 +117,40 @@ async def test_unfinished_socket_messages_are_bounded_together(
         await until(lambda: not BoundedSocketProtocol.unfinished)
 
 
+async def test_readers_of_a_long_event_share_it_and_are_sent_pieces() -> None:
+    event = Context([{"role": "user", "content": "ä" * 300_000, "tokens": 1}], [], 1, None)
+    entry = Entry(1, "run", 0.0, event)
+    first = entry.json
+    assert entry.json is first, "encoded once for all who read it at the same time"
+    pieces = [piece async for piece in in_pieces(("", entry.json, "\n") for _ in range(3))]
+    assert b"".join(pieces) == 3 * f"{first}\n".encode()
+    assert max(map(len, pieces)) <= 128_000
+    shared = ref(first)
+    del first
+    assert shared() is None, "and let go of with the last of them"
+
+
+async def test_long_records_in_memory_are_shared_and_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.records, "_LONG", 1000)
+    monkeypatch.setattr(memory.records, "_LOADS", 1)
+    texts = {name: json.dumps({"type": "status", "content": "x" * size}) for name, size in SIZES.items()}
+
+    async def record(run_id: str) -> str:
+        await asyncio.sleep(0)
+        return texts[run_id]
+
+    monkeypatch.setattr(store, "record", record)
+    records = Records(store, most=5000)
+    first, again, second = await asyncio.gather(*(records.read(name) for name in ("one", "one", "two")))
+    assert first is again and [line.type for line in first] == ["status"]
+    with pytest.raises(ChatError, match="Others are reading") as refusal:
+        await records.read("three")
+    assert (refusal.value.code, refusal.value.retry_after) == ("busy", 5)
+    assert len(await records.read("short")) == 1
+    del first, again, second
+    assert (await records.read("alone")).characters > 5000
+
+
 async def test_a_batch_waits_for_its_reader(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_WAITING", 2)
     ended: list[LiveRun] = []
@@ -165,8 +208,8 @@ async def test_turns_that_wait_for_a_slow_mirror_are_bounded(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(turns_module, "_MIRRORED", 2)
-    memory = MemorySettings(mirror=f"{__name__}:SlowHistory")
-    slow = Turns(settings.model_copy(update={"memory": memory}), Backends(settings.backends), store, Runs())
+    remembering = MemorySettings(mirror=f"{__name__}:SlowHistory")
+    slow = Turns(settings.model_copy(update={"memory": remembering}), Backends(settings.backends), store, Runs())
     FREE.clear()
     for n in range(4):
         run = await slow.start(Ask(f"message {n}", "zoe"))
