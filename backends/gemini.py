@@ -16,7 +16,7 @@ from backends.catalogs import read_list
 from backends.errors import retry_after
 from backends.keys import Key
 from backends.models import ModelList, joined
-from backends.remote import RemoteBackend, Unusable, probed, read_body
+from backends.remote import RemoteBackend, Unusable, new_client, probed, read_body
 from runs.errors import ChatError
 from runs.tokens import guess
 from settings import BackendSettings
@@ -120,7 +120,7 @@ class GeminiBackend(RemoteBackend):
             self._counted[text] = int(answer.raise_for_status().json()["totalTokens"])
 
         try:
-            async with asyncio.timeout(_COUNT_S), await asyncio.to_thread(httpx.AsyncClient, timeout=None) as client:
+            async with asyncio.timeout(_COUNT_S), await new_client() as client:
                 await asyncio.gather(*(count(client, text) for text in texts))
         except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError) as e:
             logger.info("backend %r does not count: %s", self.name, type(e).__name__)
@@ -134,7 +134,7 @@ class GeminiBackend(RemoteBackend):
         url, headers = f"{self._address}/v1beta/models", {"x-goog-api-key": key.reveal()}
         query = {"pageSize": str(_PAGE)}
         pages, left, more = list[ModelList](), _LISTED, True
-        async with await asyncio.to_thread(httpx.AsyncClient, timeout=None) as client:
+        async with await new_client() as client:
             while more and len(pages) < _PAGES:
                 async with client.stream("GET", url, params=query, headers=headers) as answer:
                     # 400 is how Google says that a key is none

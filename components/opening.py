@@ -1,6 +1,5 @@
 """Showing a conversation on the page: as it is loaded, and as one is chosen from the list."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,10 +19,12 @@ from memory.messages import Tuning
 from memory.modes import MODES
 from runs.errors import ChatError
 from runs.replay import Player, Replay
+from runs.threads import Threads
 from transports.finding import Found, find_run
 from transports.identity import Identity
 
 Updates = tuple[Any, ...]
+_THREADS = Threads("replays", 2)
 _CHOSEN = 15
 """Outputs after `turns`: what is chosen above the conversation."""
 
@@ -86,7 +87,7 @@ class Opening:
         if not found.ended:
             return await self._opened(visitor, found.conversation_id)
         try:
-            player = await asyncio.to_thread(_player, found)
+            player = await _THREADS.run(_player, found)
         except ValueError:
             raise ChatError("not_found", "This run's record cannot be read, so it cannot be replayed.") from None
         asked = await turns.store.asked(run_id)
