@@ -39,7 +39,7 @@ class Handlers:
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self.turns, self.identity = turns, identity
-        self.choosing = Choosing(turns.settings, turns.backends, identity, turns.toolbox)
+        self.choosing = Choosing(turns, identity)
         self.approving = Approving(turns, identity)
         self.opening = Opening(turns, identity, self.choosing)
         self.replaying = Replaying(identity)
