@@ -46,6 +46,7 @@ from memory.listing import fold_earlier
 from memory.store import Store
 from runs.errors import ChatError
 from runs.registry import Runs
+from runs.threads import Threads, separate_threads
 from settings import Settings, SettingsError, load_settings
 from transports.forwarded import ForwardedMiddleware
 from transports.guard import GuardMiddleware, Rules
@@ -215,10 +216,11 @@ class App:
         app.user_middleware = [m for m in app.user_middleware if "CustomCORS" not in getattr(m.cls, "__name__", "")]
         app.middleware_stack = app.build_middleware_stack()
         self._loop = asyncio.get_running_loop()
+        separate_threads()
         await self.store.open()
         await self.backends.open()
         await self.library.open()
-        warming = asyncio.create_task(asyncio.to_thread(warm_up))
+        warming = asyncio.create_task(Threads("warm up", 1).run(warm_up))
         tidying = [asyncio.create_task(work()) for work in (self._tidy, self._forget_absent, self._fold_earlier)]
         yield
         for task in tidying:

@@ -275,6 +275,7 @@ _STRANGERS = {
     "runs_per_visitor": 3,
     "messages_per_minute": 10,
     "messages_per_day": 200,
+    "previews_per_minute": 60,
     "conversations_per_visitor": 200,
     "connections_per_address": 200,
 }
@@ -302,6 +303,10 @@ class LimitSettings(_Section):
     """Of one visitor, as the next."""
     messages_per_day: _Limit = None
     """With a key of their own a visitor is not held to it."""
+    previews_per_minute: _Limit = None
+    """Requests of one visitor for what a memory mode would give the model; no model is asked."""
+    refused_keys_per_minute: Annotated[int, Field(ge=1)] = 10
+    """Keys that a provider refuses, of one visitor or from one address, until no further one is tried."""
     visitors_per_address: Annotated[int, Field(ge=1)] = 4
     """What all visitors of one address may do together: as much as so many of them."""
     conversations_per_visitor: _Limit = None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -289,6 +290,8 @@ class Turns:
         health = backend.health(self.backends.key(backend, turn.visitor))
         if health.state == "key_missing":
             raise ChatError("missing_key", f"{backend.name} is not ready: {health.reason}.")
+        if health.state == "key_refused" and self._brings_key(backend, turn.visitor):
+            self.quota.check_key(turn.asker)
 
     def _paid(self, turn: Prepared) -> tuple[Prepared, bool]:
         """The turn, and whether all of it is at the cost of the visitor's own keys.
@@ -334,7 +337,15 @@ class Turns:
 
         async def by(backend: Backend) -> None:
             key = self.backends.key(backend, turn.visitor)
-            await answer(self.settings, run, backend, key, turn, prepared.kit)
+            own = key is not None and key.own
+            refused = own and backend.health(key).state == "key_refused"
+            try:
+                with self.quota.trying_key(run.asker) if refused else nullcontext():
+                    await answer(self.settings, run, backend, key, turn, prepared.kit)
+            except ChatError as e:
+                if own and e.code == "authentication":
+                    self.quota.count_refused_key(run.asker)
+                raise
 
         async with self.line.place(partial(tell_place, run, "to begin")):
             await first_that_answers(run, prepared.chain, by)

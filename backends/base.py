@@ -18,6 +18,7 @@ from backends.keys import Key
 from backends.models import Model
 from runs.errors import ChatError
 from runs.line import Line
+from runs.threads import Threads
 from runs.tokens import guess
 from settings import BackendSettings
 
@@ -27,10 +28,10 @@ DEFAULT_CONTEXT = 8192
 """Tokens of prompt and reply together, where neither the settings nor the provider say."""
 PROGRESS = "prompt_progress"
 """Name of the custom event by which a model tells how far it has read: {"read": tokens, "total": tokens}."""
-
-
 NOTICE = "model_notice"
 """Name of the custom event by which a model tells the visitor something about its request: {"content": sentence}."""
+_BLOCKING = 64
+"""Threads of one backend."""
 
 
 class BackendError(Exception):
@@ -162,6 +163,8 @@ class Backend(ABC):
         self._checked: type[BaseChatModel] | None = None
         self.line = Line()
         """Where a turn waits for its model; a kind that does only so much at once has fewer places in it."""
+        self.threads = Threads(f"model of {self.name}", _BLOCKING)
+        """Where the model blocks if its class has no async methods; not shared with other backends."""
 
     @property
     def context_note(self) -> str | None:

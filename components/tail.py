@@ -17,7 +17,7 @@ from components.drawing import draw, ended_reply
 from components.panel import render_panel
 from components.render import render_buttons, render_live, render_messages, render_turns
 from components.reply import GrowingReply
-from components.session import PageState
+from components.session import PageState, drawn_of
 from components.web import warn
 from memory.store import Store
 from runs import events
@@ -91,11 +91,10 @@ class Tail:
         if run is None:
             page = replace(page, run_id=None)
             return page, gr.skip(), [], None, *render_buttons(page), gr.skip()
-        drawn, versions = list(page.drawn), page.versions
+        view = None
         try:
             latest = len(page.drawn) + 1
-            now = await draw(self.store, self.runs, page.visitor, run.conversation_id, latest)
-            drawn, versions = now.drawn, now.versions
+            view = await draw(self.store, self.runs, page.visitor, run.conversation_id, latest, latest)
         except ChatError as e:
             warn(e.message)
         if run.discarded:
@@ -103,10 +102,15 @@ class Tail:
             return page, [], [], run.id, *render_buttons(page), []
         if run.unsaved:
             warn(f"{run.unsaved} The reply stays on this page, and saving is tried again.")
-        there = drawn and drawn[-1].role == "assistant" and drawn[-1].run_id == run.id
-        kept = drawn if there else [*drawn, ended_reply(run)]
-        page = replace(page, run_id=None, drawn=kept, versions=versions)
-        return page, render_messages(kept), [], run.id, *render_buttons(page), render_turns(page)
+        page = replace(page, run_id=None)
+        if view is None:  # what the page shows stays, the live reply included
+            return page, gr.skip(), gr.skip(), gr.skip(), *render_buttons(page), gr.skip()
+        last = view.messages[-1] if view.messages else None
+        there = last is not None and last.role == "assistant" and last.run_id == run.id
+        kept = list(view.messages) if there else [*view.messages, ended_reply(run)]
+        page.drawn, page.earlier = drawn_of(kept), view.page.earlier
+        turns = render_turns(replace(view, messages=kept))
+        return page, render_messages(kept), [], run.id, *render_buttons(page), turns
 
     def _run(self, page: PageState, request: gr.Request) -> LiveRun | None:
         try:

@@ -1,6 +1,6 @@
 """The histories that turns read, kept in memory: a long conversation is not read anew for each of its turns.
 
-What has been answered does not change any more, so there is nothing to tell this of a change. Bounded in messages and
+What has been answered does not change any more, so there is nothing to tell this of a change. Bounded in characters and
 in conversations, each of which may hold an index of some 80 kB; the least used go first.
 """
 
@@ -13,7 +13,9 @@ from memory.store import Store
 from runs.errors import ChatError
 from runs.tokens import guess
 
-_MOST, _CONVERSATIONS = 20_000, 64
+_MOST, _CONVERSATIONS = 8_000_000, 64
+_MESSAGE = 300
+"""What a message takes besides its text, in characters."""
 _STEP = 4
 """Messages that are read at once to find where a known history goes on: a turn adds two."""
 
@@ -26,10 +28,12 @@ class History:
     index: Index = field(default_factory=Index)
     read: dict[str, dict[str, Message]] = field(default_factory=dict)
     """By backend and id: the messages as that one has read and counted them."""
+    characters: int = 0
+    """About how much is kept of it."""
 
 
 class Histories:
-    """`most` messages of at most so many conversations are kept, and the latest conversation however long it is."""
+    """`most` characters of at most so many conversations are kept, and the latest conversation however long it is."""
 
     def __init__(self, store: Store, most: int = _MOST, conversations: int = _CONVERSATIONS) -> None:
         self._store, self._most, self._conversations = store, most, conversations
@@ -49,6 +53,7 @@ class Histories:
             raise ChatError("not_found", "This conversation was deleted meanwhile.")
         settled = all(message.standing != "growing" for message in found.messages[-_STEP:])
         if settled:
+            found.characters = sum(_MESSAGE + len(message.text) for message in found.messages)
             self._kept[conversation_id] = found
             self._forget()
         else:
@@ -68,10 +73,10 @@ class Histories:
         return History(_guessed(await self._store.history(conversation_id, end=last)), kept.index, kept.read)
 
     def _forget(self) -> None:
-        total = sum(len(history.messages) for history in self._kept.values())
+        total = sum(history.characters for history in self._kept.values())
         while len(self._kept) > 1 and (total > self._most or len(self._kept) > self._conversations):
             _, oldest = self._kept.popitem(last=False)
-            total -= len(oldest.messages)
+            total -= oldest.characters
 
 
 def _guessed(messages: list[Message]) -> list[Message]:

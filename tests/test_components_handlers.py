@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 
 from agent.turns import Ask
+from components.drawing import drawn_again
 from components.handlers import Handlers
 from components.render import render_turns
 from components.session import DRAWN
@@ -125,7 +126,7 @@ async def test_retry_edit_and_undo_do_what_they_say(page: Page, handlers: Handle
     edit: Any = Data(0, [{"type": "text", "text": "tour <b>"}])
     page.takes(await handlers.on_edit(page.state, page.request, edit, "Script", "tokens", *page.tuning))
     await page.follow()
-    assert page.state.drawn[0].text == "tour <b>"
+    assert page.texts[0] == "tour <b>"
     assert len(page.chat) == 2
     page.takes(await handlers.on_undo(page.state, page.request, Data(0)))  # type: ignore[arg-type]
     assert (page.prompt, page.chat) == ("tour <b>", [])
@@ -140,12 +141,12 @@ async def test_branches_are_walked_and_any_reply_can_be_asked_for_again(page: Pa
     again: Any = Named({"id": first.id})
     page.takes(await handlers.on_again(page.state, page.request, again, "Script", "tokens", *page.tuning))
     await page.follow()
-    assert [m.text for m in page.state.drawn if m.role == "user"] == ["one"]
-    turn = render_turns(page.state)[1]
+    assert page.texts[::2] == ["one"]
+    turn = render_turns(await drawn_again(handlers.store, handlers.runs, page.state))[1]
     assert (len(turn["versions"]), turn["asked"], turn["run"]) == (2, first.id, page.state.drawn[1].run_id)
     updates = await handlers.on_walk(page.state, page.request, Named({"id": turn["versions"][0]}))  # type: ignore[arg-type]
     page.takes(updates)
-    assert [m.text for m in page.state.drawn if m.role == "user"] == ["one", "two"]
+    assert page.texts[::2] == ["one", "two"]
     assert updates[4]["run"] == page.state.drawn[-1].run_id
     for odd in ({"id": "no such"}, {"id": 7}, None):
         with pytest.warns(UserWarning, match="no longer there"):
