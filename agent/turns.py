@@ -20,7 +20,7 @@ from agent.commands import read_command
 from agent.given import LoadHistory, LoadSummary, Turn
 from agent.loop import Kit
 from agent.quota import Quota
-from agent.saving import Growing, ReplySaver
+from agent.saving import Growing, ReplySaver, as_known
 from agent.summaries import Job, Summarizer
 from agent.tools import Toolbox
 from backends import Backend, Backends
@@ -92,7 +92,7 @@ class Turns:
         """Without a toolbox there are no tools but the backends' own. Raises ValueError for a mirror that is none."""
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
         self.toolbox = toolbox or Toolbox(ToolSettings(enabled=[]))
-        self.histories = Histories(store)
+        self.histories = Histories(store, partial(as_known, runs))
         memory = settings.memory
         self._mirror = Mirror(memory.mirror, memory.mirror_options) if memory.mirror else None
         self._mirroring: set[asyncio.Task[None]] = set()

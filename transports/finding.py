@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.turns import Turns
-from memory.store import NO_RUN
-from runs.errors import ChatError
+from runs.errors import NO_RUN, ChatError
 from runs.events import Entry, escape_line_ends
 from runs.live import LiveRun
 from runs.record import decode
