@@ -69,7 +69,7 @@ class Growing:
                     await self._store.grow([reply for _, reply in grown])
                 self._runs |= {run.id: (run, reply) for run, reply in grown if run.id in self._runs}
             except ChatError as e:
-                logger.warning("replies under way: %s", e.message)
+                logger.warning("replies under way: %s", e)
 
 
 class ReplySaver:
@@ -94,7 +94,7 @@ class ReplySaver:
                 await self._end(run, run.state, run.log.entries)
                 break
             except ChatError as e:
-                logger.warning("run %s: %s", run.id, e.message)
+                logger.warning("run %s: %s", run.id, e)
         else:
             logger.error("run %s: its reply was never saved", run.id)
         run.unsaved = None

@@ -24,6 +24,7 @@ from agent.saving import Growing, ReplySaver, as_known
 from agent.summaries import Job, Summarizer
 from agent.tools import Toolbox
 from backends import Backend, Backends
+from backends.keys import cleared
 from memory.histories import Histories, History
 from memory.linear import Mirror
 from memory.messages import Message, Role, Summary, Tuning
@@ -161,7 +162,7 @@ class Turns:
         run.start(work, saver.end)
         self._watch(run)
         if self.settings.log_messages:
-            log.info("message", run_id=run.id, text=turn.text)
+            log.info("message", run_id=run.id, text=cleared(turn.text, self.backends.keys.of(turn.visitor)))
         if run.task and turn.mode.summarizes:
             run.task.add_done_callback(lambda _: self._summarize(run, turn, reply))
         if run.task and self._mirror:
