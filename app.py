@@ -44,10 +44,12 @@ from components.web import WEB, first_script, page_head
 from logs import begin_log, take_over
 from memory.listing import fold_earlier
 from memory.store import Store
+from outlets import outlets
 from runs.errors import ChatError
 from runs.registry import Runs
 from runs.threads import Threads, separate_threads
 from settings import Settings, SettingsError, load_settings
+from tracing import use_langsmith
 from transports.forwarded import ForwardedMiddleware
 from transports.guard import GuardMiddleware, Rules
 from transports.headers import HeadersMiddleware
@@ -99,7 +101,7 @@ class App:
         """Serves in the background. Raises OSError if the port is taken."""
         s = self.settings
         problems = use_proxies(os.environ, s.host, [b.base_url for b in s.backends if b.base_url])
-        for problem in (*PROXY_PROBLEMS, *problems):
+        for problem in (*PROXY_PROBLEMS, *problems, *use_langsmith(os.environ, s.tracing.langsmith)):
             logger.warning(problem)
         # Gradio offers no other way to tell uvicorn that ForwardedMiddleware does this
         os.environ["FORWARDED_ALLOW_IPS"] = ""
@@ -233,7 +235,7 @@ class App:
             try:
                 await self.turns.forget_idle()
             except ChatError as e:
-                logger.error("what is too old: %s", e.message)
+                logger.error("what is too old: %s", e)
             await asyncio.sleep(_TIDY_S)
 
     async def _fold_earlier(self) -> None:
@@ -241,7 +243,7 @@ class App:
         try:
             await fold_earlier(self.store)
         except ChatError as e:
-            logger.error("search in earlier conversations: %s", e.message)
+            logger.error("search in earlier conversations: %s", e)
 
     async def _forget_absent(self) -> None:
         """Lets go of the pages and the keys of visitors who have gone.
@@ -322,4 +324,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlets():
+        sys.exit(main())

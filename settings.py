@@ -324,6 +324,15 @@ class LimitSettings(_Section):
         return self.model_copy(update=unset)
 
 
+class TracingSettings(_Section):
+    """`[tracing]`."""
+
+    langsmith: bool = False
+    """Whether all messages and replies are sent to LangSmith; the page then says so. Variables that turn tracing on
+    have no effect by themselves.
+    """
+
+
 class FileSettings(_Section):
     """The whole of `glassbox.toml`."""
 
@@ -343,6 +352,7 @@ class FileSettings(_Section):
     memory: MemorySettings = MemorySettings()
     tools: ToolSettings = ToolSettings()
     limits: LimitSettings = LimitSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @field_validator("allowed_origins")
     @classmethod
@@ -620,6 +630,7 @@ def _allowed(loc: Sequence[str | int]) -> set[str]:
         "memory": MemorySettings,
         "tools": ToolSettings,
         "limits": LimitSettings,
+        "tracing": TracingSettings,
     }
     section = sections.get(str(loc[0]), FileSettings) if len(loc) > 1 else FileSettings
     return {f.alias or name for name, f in section.model_fields.items()}

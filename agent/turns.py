@@ -21,10 +21,11 @@ from agent.commands import read_command
 from agent.given import LoadHistory, LoadSummary, Turn
 from agent.loop import Kit
 from agent.quota import Quota
-from agent.saving import Growing, ReplySaver
+from agent.saving import Growing, ReplySaver, as_known
 from agent.summaries import Job, Summarizer
 from agent.tools import Toolbox
 from backends import Backend, Backends
+from backends.keys import cleared
 from memory.histories import Histories, History
 from memory.linear import Mirror
 from memory.messages import Message, Role, Summary, Tuning
@@ -96,7 +97,7 @@ class Turns:
         """Without a toolbox there are no tools but the backends' own. Raises ValueError for a mirror that is none."""
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
         self.toolbox = toolbox or Toolbox(ToolSettings(enabled=[]))
-        self.histories, self.records = Histories(store), Records(store)
+        self.histories, self.records = Histories(store, partial(as_known, runs)), Records(store)
         memory = settings.memory
         self._mirror = Mirror(memory.mirror, memory.mirror_options) if memory.mirror else None
         self._mirroring: set[asyncio.Task[None]] = set()
@@ -165,7 +166,7 @@ class Turns:
         run.start(work, saver.end)
         self._watch(run)
         if self.settings.log_messages:
-            log.info("message", run_id=run.id, text=turn.text)
+            log.info("message", run_id=run.id, text=cleared(turn.text, self.backends.keys.of(turn.visitor)))
         if run.task and turn.mode.summarizes:
             run.task.add_done_callback(lambda _: self._summarize(run, turn, reply))
         if run.task and self._mirror:

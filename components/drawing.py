@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from agent.saving import as_ended
+from agent.saving import as_ended, as_known
 from components.session import DRAWN, PageState, View, drawn_of
 from memory.messages import Message
 from memory.store import Store
@@ -56,17 +56,15 @@ def _fitting(messages: list[Message], least: int) -> list[Message]:
 
 def _as_known(runs: Runs, message: Message) -> Message | None:
     """A stored message as this process knows it; None while its run is live, and drawn by its tail."""
-    if message.standing != "growing":
-        return message
-    run = runs.find(message.run_id)
-    if run is None:
-        return replace(message, standing="interrupted")
-    return ended_reply(run, message) if run.ended else None
+    known = as_known(runs, message)
+    if known.standing != "growing":
+        return known
+    return None if runs.find(message.run_id) else replace(message, standing="interrupted")
 
 
-def ended_reply(run: LiveRun, reply: Message | None = None) -> Message:
-    """An ended run's reply, also where the store could not take it."""
-    reply = reply or Message(f"unsaved {run.id}", "assistant", "", run_id=run.id)
+def ended_reply(run: LiveRun) -> Message:
+    """An ended run's reply where the store cannot be read."""
+    reply = Message(f"unsaved {run.id}", "assistant", "", run_id=run.id)
     return as_ended(reply, run, run.state, run.log.entries[-1].event)
 
 
@@ -78,7 +76,11 @@ async def draw_until(store: Store, runs: Runs, conversation_id: str, last: Messa
 
 async def last_state(store: Store, page: PageState) -> AgentState:
     """The state at the end of the latest recorded run, so that a reload shows it again."""
-    run_id = next((m.run_id for m in reversed(page.drawn) if m.run_id), None)
+    return await state_of(store, next((m.run_id for m in reversed(page.drawn) if m.run_id), None))
+
+
+async def state_of(store: Store, run_id: str | None) -> AgentState:
+    """The state at the end of a recorded run; an empty one where there is no record that can be read."""
     try:
         return fold(await store.record(run_id)) if run_id else AgentState()
     except (ChatError, ValueError):

@@ -76,7 +76,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
         )
         with gr.Row(elem_id="main"):
             drawer = build_drawer(settings.limits.import_bytes)
-            pane = build_chat(settings.limits.message_characters)
+            pane = build_chat(settings.limits.message_characters, traced=settings.tracing.langsmith)
             panel = build_panel()
         viewer = build_viewer()
         fields = Fields([choices.backend, choices.memory, *options.tuning, *choices.parameters, choices.model])

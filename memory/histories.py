@@ -5,6 +5,7 @@ in conversations, each of which may hold an index of some 80 kB; the least used 
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from memory.messages import Message
@@ -33,10 +34,19 @@ class History:
 
 
 class Histories:
-    """`most` characters of at most so many conversations are kept, and the latest conversation however long it is."""
+    """`most` characters of at most so many conversations are kept, and the latest conversation however long it is.
 
-    def __init__(self, store: Store, most: int = _MOST, conversations: int = _CONVERSATIONS) -> None:
-        self._store, self._most, self._conversations = store, most, conversations
+    `known` gives a stored message as this process knows it: a reply may have ended without being stored yet.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        known: Callable[[Message], Message] = lambda message: message,
+        most: int = _MOST,
+        conversations: int = _CONVERSATIONS,
+    ) -> None:
+        self._store, self._known, self._most, self._conversations = store, known, most, conversations
         self._kept: OrderedDict[str, History] = OrderedDict()
 
     async def before(self, conversation_id: str, message: Message) -> History:
@@ -51,13 +61,12 @@ class Histories:
         found = await self._found(conversation_id, last, kept)
         if not found.messages:
             raise ChatError("not_found", "This conversation was deleted meanwhile.")
-        settled = all(message.standing != "growing" for message in found.messages[-_STEP:])
-        if settled:
+        if all(message.standing != "growing" for message in found.messages):
             found.characters = sum(_MESSAGE + len(message.text) for message in found.messages)
             self._kept[conversation_id] = found
             self._forget()
         else:
-            found.read = {}  # a reply that could not be saved yet
+            found.read = {}  # the store may get more of such a reply
         return found
 
     def forget(self, conversation_id: str) -> None:
@@ -69,8 +78,8 @@ class Histories:
             latest = await self._store.history(conversation_id, _STEP, last)
             at = next((i for i, m in enumerate(latest) if m.id == kept.messages[-1].id), None)
             if at is not None:
-                return History([*kept.messages, *_guessed(latest[at + 1 :])], kept.index, kept.read)
-        return History(_guessed(await self._store.history(conversation_id, end=last)), kept.index, kept.read)
+                return History([*kept.messages, *self._guessed(latest[at + 1 :])], kept.index, kept.read)
+        return History(self._guessed(await self._store.history(conversation_id, end=last)), kept.index, kept.read)
 
     def _forget(self) -> None:
         total = sum(history.characters for history in self._kept.values())
@@ -78,6 +87,5 @@ class Histories:
             _, oldest = self._kept.popitem(last=False)
             total -= oldest.characters
 
-
-def _guessed(messages: list[Message]) -> list[Message]:
-    return [replace(message, tokens=guess(message.text), guessed=True) for message in messages]
+    def _guessed(self, messages: list[Message]) -> list[Message]:
+        return [replace(one, tokens=guess(one.text), guessed=True) for one in map(self._known, messages)]

@@ -21,12 +21,11 @@ from memory.folding import fold
 from memory.messages import Message, Role, Tuning
 from memory.rows import message_of, message_row, parts_column, storable, title_of, tuning_of
 from memory.tables import conversations, messages, runs
-from runs.errors import ChatError
+from runs.errors import NO_RUN, ChatError
 from runs.events import JSON
 from runs.live import LiveRun, new_id
 from runs.threads import Threads
 
-NO_RUN = "There is no such run, or it is not yours."
 NOT_FOUND = "There is no such conversation, or it is not yours: start a new one."
 NO_MESSAGE = "That message is no longer there: reload the page."
 _THREADS = Threads("messages", 2)

@@ -84,7 +84,7 @@ class LiveRun:
         self.heard = time.monotonic()
         """When the work last gave a sign of life."""
         self.unsaved: str | None = None
-        """Why the reply could not be stored when the run ended, for people."""
+        """Why the reply is not stored although the run has ended, for people; None once a later attempt is over."""
         self.kept = True
         """Whether it is stored, and belongs to its conversation; else to its owner alone, as long as it is here."""
         self.discarded = False

@@ -87,6 +87,27 @@ async def test_a_reload_after_the_end_shows_the_last_state(page: Page, handlers:
     assert again.state.run_id is None
 
 
+@pytest.mark.parametrize("reloads", [False, True])
+async def test_a_reply_whose_run_is_no_longer_in_memory_is_drawn_from_the_store(
+    page: Page, handlers: Handlers, reloads: bool
+) -> None:
+    await page.begin("tour")
+    run = handlers.runs.find(page.state.run_id)
+    await until(lambda: run and run.ended)
+    handlers.runs._kept = 0
+    await handlers.turns.start(Ask("tour", "ben"))
+    assert run and handlers.runs.find(run.id) is None
+    if reloads:
+        updates = await page.load(conversation=run.conversation_id)
+        panel = updates[3]
+    else:
+        await page.follow()
+        panel = page.panels[-1]
+    assert words(page.texts[1]).endswith(words(run.text)[-100:])
+    assert (panel["phase"], panel["tokens"]) == ("complete", run.state.tokens)
+    assert page.state.run_id is None
+
+
 async def test_a_new_page_is_empty(page: Page) -> None:
     updates = await page.load()
     assert (page.state, page.chat, updates[3]) == (page.empty, [], None)

@@ -62,6 +62,15 @@ async def test_what_still_grows_is_not_kept(store: Store) -> None:
     assert await before(histories, two) == ["one", "grown"]
 
 
+async def test_what_still_grows_below_later_turns_is_not_kept(store: Store) -> None:
+    histories, run = Histories(store), a_run()
+    _, reply = await begin(store, run, "one")
+    asked = [await ended(store, str(n)) for n in range(4)]
+    assert (await before(histories, asked[3]))[:2] == ["one", ""]
+    await store.grow([reply.__class__(reply.id, "assistant", "grown")])
+    assert (await before(histories, asked[3]))[:2] == ["one", "grown"]
+
+
 @pytest.mark.parametrize("bound", [{"most": 1300}, {"conversations": 2}])
 async def test_the_least_used_go_first(store: Store, bound: dict[str, int]) -> None:
     histories = Histories(store, **bound)

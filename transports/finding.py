@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from agent.turns import Turns
 from memory.records import Line
-from memory.store import NO_RUN
-from runs.errors import ChatError
+from runs.errors import NO_RUN, ChatError
 from runs.events import Entry
 from runs.live import LiveRun
 from runs.record import decode
