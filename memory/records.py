@@ -12,9 +12,11 @@ from weakref import WeakValueDictionary
 from memory.store import Store
 from runs.errors import ChatError
 from runs.events import escape_line_ends
+from runs.threads import Threads
 
 _LOADS = 2
 """Records that are read from the database at once; further ones wait."""
+_THREADS = Threads("records", _LOADS)
 _LONG = 1_000_000
 """Characters of a record that is counted as long."""
 _CHARACTERS = 64_000_000
@@ -64,7 +66,7 @@ class Records:
 
     async def _load(self, run_id: str) -> Record:
         text = await self._store.record(run_id)
-        found = await asyncio.to_thread(_record, text)
+        found = await _THREADS.run(_record, text)
         others = sum(record.characters for record in self._here.values())
         if found.characters > _LONG and others and others + found.characters > self._most:
             message = "Others are reading long records: try again in a moment."

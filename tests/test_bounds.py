@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from runs.threads import Threads
 from settings import _STRANGERS, LimitSettings, MemorySettings, ToolSettings
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,7 @@ HOLDERS = {
     "OrderedDict",
     "Semaphore",
     "ThreadPoolExecutor",
+    "Threads",
     "lru_cache",
     "cache",
     "WeakValueDictionary",
@@ -63,6 +65,8 @@ def _number(value: Any) -> float:
         return value.total_seconds()
     if hasattr(value, "cache_info"):
         return float(value.cache_info().maxsize)
+    if isinstance(value, Threads):
+        return float(value._most)
     return float(len(value) if isinstance(value, tuple) else getattr(value, "amount", value))
 
 
