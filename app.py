@@ -82,13 +82,13 @@ class App:
         except ValueError as e:
             raise SettingsError(f"GLASSBOX_DATABASE_URL: {e}") from None
         self.runs = Runs(most=settings.limits.runs + settings.limits.waiting)
-        bounds = Limits(file_bytes=settings.limits.document_bytes)
-        self.library = Library(settings.data / "library.db", Path(__file__).parent / "README.md", bounds)
+        secret = load_secret(settings.secret, settings.data)
+        guide, bounds = Path(__file__).parent / "README.md", Limits.of(settings.limits)
+        self.library = Library(settings.data / "library.db", guide, bounds, secret.encode())
         try:
             self.turns = Turns(settings, self.backends, self.store, self.runs, Toolbox(settings.tools, self.library))
         except ValueError as e:
             raise SettingsError(f"memory, mirror: {e}") from None
-        secret = load_secret(settings.secret, settings.data)
         self.identity = Identity(secret, cross_site=settings.on_space)
         self.sessions, self.refusals = Sessions(), RefusalLog()
         self.demo = build_page(Handlers(self.turns, self.identity))

@@ -278,6 +278,8 @@ _STRANGERS = {
     "previews_per_minute": 60,
     "conversations_per_visitor": 200,
     "connections_per_address": 200,
+    "document_bytes_per_day": 20_000_000,
+    "document_characters_per_visitor": 5_000_000,
 }
 """The limits of a page that strangers come to, where the settings do not say: by `--share` or on a Space."""
 
@@ -317,6 +319,12 @@ class LimitSettings(_Section):
     """Largest file of conversations that can be imported, in bytes; a ZIP file may unpack to as much."""
     document_bytes: Annotated[int, Field(ge=1024)] = 5_000_000
     """Of a file that a visitor adds for the tool `search`."""
+    document_bytes_per_day: _Limit = None
+    """Of all files that a visitor adds in a day."""
+    document_characters_per_visitor: _Limit = None
+    """Characters of text of all documents that are kept for a visitor. With it, an address has `visitors_per_address`
+    times as many, and as many times the documents of a visitor.
+    """
 
     def for_strangers(self) -> "LimitSettings":
         """With a number for every limit that is not set."""

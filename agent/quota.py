@@ -14,7 +14,7 @@ from typing import Any
 
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from runs.asker import Asker
 from runs.errors import ChatError
@@ -39,6 +39,7 @@ class Quota:
         self._limits, self._runs = limits, runs
         self._storage = MemoryStorage()
         self._windows = MovingWindowRateLimiter(self._storage)
+        self._bytes = FixedWindowRateLimiter(MemoryStorage())  # a moving window keeps a moment for each unit
         self._shared = limits.visitors_per_address
         self._refused_keys = RateLimitItemPerMinute(limits.refused_keys_per_minute)
         self._tried = Counter[str]()
@@ -74,6 +75,27 @@ class Quota:
                 raise self._refusal(window, who)
         for window, who in daily:
             self._windows.hit(window, who)
+
+    def take_document(self, asker: Asker, size: int) -> None:
+        """Counts a document's bytes. Raises ChatError `rate_limited` where they are more than are left of a day."""
+        most = self._limits.document_bytes_per_day
+        bounds = [
+            (RateLimitItemPerDay(most * share), f"{kind} {name}", whose)
+            for name, kind, share, whose in (
+                (asker.visitor, "visitor", 1, "you"),
+                (asker.network, "address", self._shared, "your address"),
+            )
+            if name and most
+        ]
+        for window, who, whose in bounds:
+            if not self._bytes.test(window, who, cost=size):
+                wait = max(1.0, self._bytes.get_window_stats(window, who).reset_time - time.time())
+                told = f"Documents of {window.amount / 1e6:g} MB in all may be added by {whose} in a day"
+                raise ChatError(
+                    "rate_limited", f"{told}: try again in {_in_words(wait)}.", retryable=True, retry_after=wait
+                )
+        for window, who, _ in bounds:
+            self._bytes.hit(window, who, cost=size)
 
     def left(self, asker: Asker) -> Left:
         """What may be sent before a limit is met, the visitor's own or the address's."""
