@@ -33,7 +33,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app.py deploy.py logs.py proxies.py settings.py \
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app.py deploy.py logs.py outlets.py proxies.py settings.py tracing.py \
 		agent backends components memory runs transports
 	$(MAKE) test
 

@@ -44,9 +44,12 @@ from components.web import WEB, first_script, page_head
 from logs import begin_log, take_over
 from memory.listing import fold_earlier
 from memory.store import Store
+from outlets import outlets
 from runs.errors import ChatError
 from runs.registry import Runs
+from runs.threads import Threads, separate_threads
 from settings import Settings, SettingsError, load_settings
+from tracing import use_langsmith
 from transports.forwarded import ForwardedMiddleware
 from transports.guard import GuardMiddleware, Rules
 from transports.headers import HeadersMiddleware
@@ -79,13 +82,13 @@ class App:
         except ValueError as e:
             raise SettingsError(f"GLASSBOX_DATABASE_URL: {e}") from None
         self.runs = Runs(most=settings.limits.runs + settings.limits.waiting)
-        bounds = Limits(file_bytes=settings.limits.document_bytes)
-        self.library = Library(settings.data / "library.db", Path(__file__).parent / "README.md", bounds)
+        secret = load_secret(settings.secret, settings.data)
+        guide, bounds = Path(__file__).parent / "README.md", Limits.of(settings.limits)
+        self.library = Library(settings.data / "library.db", guide, bounds, secret.encode())
         try:
             self.turns = Turns(settings, self.backends, self.store, self.runs, Toolbox(settings.tools, self.library))
         except ValueError as e:
             raise SettingsError(f"memory, mirror: {e}") from None
-        secret = load_secret(settings.secret, settings.data)
         self.identity = Identity(secret, cross_site=settings.on_space)
         self.sessions, self.refusals = Sessions(), RefusalLog()
         self.demo = build_page(Handlers(self.turns, self.identity))
@@ -98,7 +101,7 @@ class App:
         """Serves in the background. Raises OSError if the port is taken."""
         s = self.settings
         problems = use_proxies(os.environ, s.host, [b.base_url for b in s.backends if b.base_url])
-        for problem in (*PROXY_PROBLEMS, *problems):
+        for problem in (*PROXY_PROBLEMS, *problems, *use_langsmith(os.environ, s.tracing.langsmith)):
             logger.warning(problem)
         # Gradio offers no other way to tell uvicorn that ForwardedMiddleware does this
         os.environ["FORWARDED_ALLOW_IPS"] = ""
@@ -215,10 +218,11 @@ class App:
         app.user_middleware = [m for m in app.user_middleware if "CustomCORS" not in getattr(m.cls, "__name__", "")]
         app.middleware_stack = app.build_middleware_stack()
         self._loop = asyncio.get_running_loop()
+        separate_threads()
         await self.store.open()
         await self.backends.open()
         await self.library.open()
-        warming = asyncio.create_task(asyncio.to_thread(warm_up))
+        warming = asyncio.create_task(Threads("warm up", 1).run(warm_up))
         tidying = [asyncio.create_task(work()) for work in (self._tidy, self._forget_absent, self._fold_earlier)]
         yield
         for task in tidying:
@@ -231,7 +235,7 @@ class App:
             try:
                 await self.turns.forget_idle()
             except ChatError as e:
-                logger.error("what is too old: %s", e.message)
+                logger.error("what is too old: %s", e)
             await asyncio.sleep(_TIDY_S)
 
     async def _fold_earlier(self) -> None:
@@ -239,7 +243,7 @@ class App:
         try:
             await fold_earlier(self.store)
         except ChatError as e:
-            logger.error("search in earlier conversations: %s", e.message)
+            logger.error("search in earlier conversations: %s", e)
 
     async def _forget_absent(self) -> None:
         """Lets go of the pages and the keys of visitors who have gone.
@@ -320,4 +324,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlets():
+        sys.exit(main())

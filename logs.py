@@ -4,9 +4,11 @@ Everything that is logged in this process goes through here, also by libraries. 
 that no text from outside can write a line of its own.
 """
 
+import copy
 import json
 import logging
 import re
+import sys
 import warnings
 from typing import Any, Literal
 
@@ -14,12 +16,13 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from backends.keys import cleared
+from outlets import Outlet
+from runs.errors import ChatError
 
 Form = Literal["text", "json"]
 _OURS = ("glassbox", "agent", "runs", "transports", "memory", "components")
 _ENDS_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLACED = ("level", "logger", "event", "timestamp", "exception")
-_WRITTEN = ("level", "logger", "timestamp")
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -40,6 +43,8 @@ def begin_log(form: Form) -> None:
     )
     handler = logging.StreamHandler()
     handler.setFormatter(log_formatter(form))
+    if isinstance(sys.stderr, Outlet):
+        sys.stderr.lost = lambda lines: _lost(lines, handler)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
@@ -49,7 +54,7 @@ def begin_log(form: Form) -> None:
 
 def log_formatter(form: Form) -> logging.Formatter:
     render = _as_json if form == "json" else _as_text
-    return structlog.stdlib.ProcessorFormatter(
+    return _Formatter(
         foreign_pre_chain=_SHARED,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -60,6 +65,21 @@ def log_formatter(form: Form) -> logging.Formatter:
     )
 
 
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Clears the arguments of our own lines, before they are part of a text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if _is_ours(record.name) and isinstance(record.args, tuple):
+            record = copy.copy(record)
+            record.args = tuple(map(_without_key, record.args or ()))
+        return super().format(record)
+
+
+def _lost(lines: int, handler: logging.Handler) -> str:
+    told = "%d lines are missing here: nobody read the log"
+    return handler.format(logging.LogRecord("glassbox", logging.WARNING, "", 0, told, (lines,), None)) + "\n"
+
+
 def take_over(name: str) -> None:
     """Lets a library's logger, which has handlers of its own, write here."""
     logger = logging.getLogger(name)
@@ -68,19 +88,29 @@ def take_over(name: str) -> None:
 
 
 def _without_keys(logger: Any, name: str, event: EventDict) -> EventDict:
-    """Before anything is escaped, since an escaped key is not found; the traceback is text here, too.
+    """Clears what can hold a key: a library's texts, and any traceback. The arguments of our own lines are cleared
+    already, and their other fields hold none: a visitor whose "key" is `complete` must not change anybody's lines.
 
-    What this module writes itself holds none: a visitor whose "key" is `error` shall not blot out a line's level.
+    This is done before anything is escaped, since an escaped key is not found.
     """
+    fields = ("exception",) if _is_ours(str(event.get("logger"))) else ("exception", "event")
+    return {name: cleared(str(value)) if name in fields else value for name, value in event.items()}
 
-    def kept(name: str, value: Any) -> Any:
-        return value if name in _WRITTEN or isinstance(value, int | float) else cleared(str(value))
 
-    return {name: kept(name, value) for name, value in event.items()}
+def _without_key(argument: Any) -> Any:
+    """An argument of one of our own lines. A ChatError's sentence holds no key."""
+    if not isinstance(argument, str | BaseException) or isinstance(argument, ChatError):
+        return argument
+    told = cleared(text := str(argument))
+    return argument if told == text else told
+
+
+def _is_ours(logger: str) -> bool:
+    return logger.partition(".")[0] in (*_OURS, "backends")
 
 
 def _as_json(logger: Any, name: str, event: EventDict) -> str:
-    return json.dumps(event)
+    return json.dumps(event, default=str)
 
 
 def _as_text(logger: Any, name: str, event: EventDict) -> str:

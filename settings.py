@@ -275,8 +275,11 @@ _STRANGERS = {
     "runs_per_visitor": 3,
     "messages_per_minute": 10,
     "messages_per_day": 200,
+    "previews_per_minute": 60,
     "conversations_per_visitor": 200,
     "connections_per_address": 200,
+    "document_bytes_per_day": 20_000_000,
+    "document_characters_per_visitor": 5_000_000,
 }
 """The limits of a page that strangers come to, where the settings do not say: by `--share` or on a Space."""
 
@@ -302,6 +305,10 @@ class LimitSettings(_Section):
     """Of one visitor, as the next."""
     messages_per_day: _Limit = None
     """With a key of their own a visitor is not held to it."""
+    previews_per_minute: _Limit = None
+    """Requests of one visitor for what a memory mode would give the model; no model is asked."""
+    refused_keys_per_minute: Annotated[int, Field(ge=1)] = 10
+    """Keys that a provider refuses, of one visitor or from one address, until no further one is tried."""
     visitors_per_address: Annotated[int, Field(ge=1)] = 4
     """What all visitors of one address may do together: as much as so many of them."""
     conversations_per_visitor: _Limit = None
@@ -312,11 +319,26 @@ class LimitSettings(_Section):
     """Largest file of conversations that can be imported, in bytes; a ZIP file may unpack to as much."""
     document_bytes: Annotated[int, Field(ge=1024)] = 5_000_000
     """Of a file that a visitor adds for the tool `search`."""
+    document_bytes_per_day: _Limit = None
+    """Of all files that a visitor adds in a day."""
+    document_characters_per_visitor: _Limit = None
+    """Characters of text of all documents that are kept for a visitor. With it, an address has `visitors_per_address`
+    times as many, and as many times the documents of a visitor.
+    """
 
     def for_strangers(self) -> "LimitSettings":
         """With a number for every limit that is not set."""
         unset = {name: most for name, most in _STRANGERS.items() if getattr(self, name) is None}
         return self.model_copy(update=unset)
+
+
+class TracingSettings(_Section):
+    """`[tracing]`."""
+
+    langsmith: bool = False
+    """Whether all messages and replies are sent to LangSmith; the page then says so. Variables that turn tracing on
+    have no effect by themselves.
+    """
 
 
 class FileSettings(_Section):
@@ -338,6 +360,7 @@ class FileSettings(_Section):
     memory: MemorySettings = MemorySettings()
     tools: ToolSettings = ToolSettings()
     limits: LimitSettings = LimitSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @field_validator("allowed_origins")
     @classmethod
@@ -615,6 +638,7 @@ def _allowed(loc: Sequence[str | int]) -> set[str]:
         "memory": MemorySettings,
         "tools": ToolSettings,
         "limits": LimitSettings,
+        "tracing": TracingSettings,
     }
     section = sections.get(str(loc[0]), FileSettings) if len(loc) > 1 else FileSettings
     return {f.alias or name for name, f in section.model_fields.items()}

@@ -20,6 +20,7 @@ from memory.messages import Tuning
 from runs import events
 from runs.live import LiveRun
 from runs.state import AgentState
+from runs.threads import Threads, use_threads
 from settings import LimitSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 _LOADING_S = 0.5
 _LONG = 20_000
 """Characters of a visitor's words; the search for more of them in a provider's error would hold up the event loop."""
+_THREADS = Threads("provider errors", 1)
 
 
 async def answer(settings: Settings, run: LiveRun, backend: Backend, key: Key | None, turn: Turn, kit: Kit) -> None:
@@ -54,7 +56,7 @@ async def answer(settings: Settings, run: LiveRun, backend: Backend, key: Key | 
         if logger.isEnabledFor(logging.INFO):
             words = [] if settings.log_messages else _words(run, turn, given)
             long = sum(map(len, words)) > _LONG
-            text = await asyncio.to_thread(logged, e, words) if long else logged(e, words)
+            text = await _THREADS.run(logged, e, words) if long else logged(e, words)
             logger.info("run %s: %s: %s", run.id, told.code, text)
         raise told from e
     backend.learn(key, None, time_to_first_token(run.state, begun))
@@ -108,6 +110,7 @@ async def _stream(
     One that says it does may have forgotten to: some LangChain classes have the field and do not send it.
     """
     cut = f"Cut at the longest reply, {options.max_tokens:,} tokens."
+    use_threads(backend.threads)  # for a model whose class has no async methods
     most = options.max_tokens * (2 if "max_tokens" in backend.takes else 1)
     try:
         place = partial(backend.line.place, partial(tell_place, run, f"for {backend.name}"))

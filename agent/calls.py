@@ -18,6 +18,7 @@ from agent.tool_results import plain_result, result_message
 from agent.tools.streaming import told_to
 from memory.text import whole
 from runs.calls import Calls
+from runs.threads import Threads, use_threads
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import ToolCallRequest
@@ -33,6 +34,10 @@ _MOST_DIRECT = 100_000
 """Characters of a result that is the reply itself."""
 _ENDING_S = 0.45
 """For a tool to end in when its call is cancelled; after that it is left to itself."""
+_MOST_THREADS = 64
+_BUSY = f"all {_MOST_THREADS} threads for tools are held by calls that have not ended; try again later"
+_THREADS = Threads("tools", _MOST_THREADS, refusal=_BUSY)
+"""For tools that are not async. Nothing ends a thread: a call that has timed out holds one until its tool returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,7 @@ async def _timed(seconds: float, told: dict[str, str], request: Any, handler: An
             await adispatch_custom_event(TOOL_OUTPUT, {**told, "chunk": text})
 
     async def call() -> Any:
+        use_threads(_THREADS)  # LangChain runs a tool that is not async in the default executor
         with told_to(tell):
             return await handler(request)
 

@@ -1,6 +1,5 @@
 """What one turn gives the model: selected by the memory mode, as the backend reads it, in a shape any model takes."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -16,6 +15,7 @@ from memory.histories import History
 from memory.messages import Message, Summary, Tuning
 from memory.modes import LeftOut, Limits, Mode, Past, recent_from
 from runs import events
+from runs.threads import Threads
 from settings import MemorySettings, Settings
 
 LoadHistory = Callable[[], Awaitable[History]]
@@ -24,6 +24,7 @@ LoadSummary = Callable[[Sequence[Message]], Awaitable[tuple[Summary | None, str 
 """The summary of a history, as far as there is one, and why there is no newer one."""
 
 SUMMARY = "\n\nWhat was said earlier in this conversation, in short: "
+_THREADS = Threads("recall", 2)
 _SEAM = 4
 """Tokens that a text may have more where it stands behind another one."""
 _SEARCHED = 4
@@ -98,7 +99,7 @@ async def give(
         past = replace(past, summary=made and await _read(backend, made, key, prompted=prompted), failed=failed)
     if mode.searches:
         older, most = history[: recent_from(history, limits)], _SEARCHED * limits.recall_turns
-        past = replace(past, matches=await asyncio.to_thread(loaded.index.search, older, asked.text, most))
+        past = replace(past, matches=await _THREADS.run(loaded.index.search, older, asked.text, most))
     known = loaded.read.setdefault(f"{backend.name}\n{backend.model or ''}", {})
     past = await counted(backend, mode, past, limits, known, key)
     view = mode.select(past, limits)

@@ -1,17 +1,20 @@
-"""What a visitor may use: messages a minute and a day, runs at once. Counted for the visitor, and for the address that
-they come from, since a new cookie is free.
+"""What a visitor may use: messages and previews a minute, messages a day, runs at once, attempts with keys.
 
-Counted in this process's memory, by the moving windows of `limits`; a start forgets them.
+Counted for the visitor, and for the address that they come from, since a new cookie is free; in this process's memory,
+by the moving windows of `limits`; a start forgets them.
 """
 
 import math
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from runs.asker import Asker
 from runs.errors import ChatError
@@ -34,8 +37,13 @@ class Quota:
 
     def __init__(self, limits: LimitSettings, runs: Runs) -> None:
         self._limits, self._runs = limits, runs
-        self._windows = MovingWindowRateLimiter(MemoryStorage())
+        self._storage = MemoryStorage()
+        self._windows = MovingWindowRateLimiter(self._storage)
+        self._bytes = FixedWindowRateLimiter(MemoryStorage())  # a moving window keeps a moment for each unit
         self._shared = limits.visitors_per_address
+        self._refused_keys = RateLimitItemPerMinute(limits.refused_keys_per_minute)
+        self._tried = Counter[str]()
+        """Keys that are being tried, by who tries them."""
 
     def check(self, asker: Asker, messages: int = 1, *, own_key: bool = False) -> None:
         """Raises ChatError `busy` or `rate_limited` if so many messages cannot be taken now, `too_large` if they never
@@ -68,6 +76,27 @@ class Quota:
         for window, who in daily:
             self._windows.hit(window, who)
 
+    def take_document(self, asker: Asker, size: int) -> None:
+        """Counts a document's bytes. Raises ChatError `rate_limited` where they are more than are left of a day."""
+        most = self._limits.document_bytes_per_day
+        bounds = [
+            (RateLimitItemPerDay(most * share), f"{kind} {name}", whose)
+            for name, kind, share, whose in (
+                (asker.visitor, "visitor", 1, "you"),
+                (asker.network, "address", self._shared, "your address"),
+            )
+            if name and most
+        ]
+        for window, who, whose in bounds:
+            if not self._bytes.test(window, who, cost=size):
+                wait = max(1.0, self._bytes.get_window_stats(window, who).reset_time - time.time())
+                told = f"Documents of {window.amount / 1e6:g} MB in all may be added by {whose} in a day"
+                raise ChatError(
+                    "rate_limited", f"{told}: try again in {_in_words(wait)}.", retryable=True, retry_after=wait
+                )
+        for window, who, _ in bounds:
+            self._bytes.hit(window, who, cost=size)
+
     def left(self, asker: Asker) -> Left:
         """What may be sent before a limit is met, the visitor's own or the address's."""
         found: dict[str, int] = {}
@@ -80,13 +109,52 @@ class Quota:
         """Raises ChatError `rate_limited` if there were too many attempts."""
         who = asker.network or ""
         if not self._windows.test(_LOGINS, "login", who):
-            raise self._refusal(_LOGINS, who, "login", told="Too many attempts to log in")
+            raise self._refusal(_LOGINS, "login", who, told="Too many attempts to log in")
 
     def take_login(self, asker: Asker) -> None:
         """Counts an attempt to log in. Raises ChatError `rate_limited`."""
         who = asker.network or ""
         if not self._windows.hit(_LOGINS, "login", who):
-            raise self._refusal(_LOGINS, who, "login", told="Too many attempts to log in")
+            raise self._refusal(_LOGINS, "login", who, told="Too many attempts to log in")
+
+    def take_preview(self, asker: Asker) -> None:
+        """Counts a preview. Raises ChatError `rate_limited` where too many were asked for."""
+        most = self._limits.previews_per_minute
+        bounds = [(RateLimitItemPerMinute(most * share), who) for who, share in self._who(asker)] if most else []
+        for window, who in bounds:
+            if not self._windows.test(window, "preview", who):
+                raise self._refusal(window, "preview", who, told="Too many previews of what a model is given")
+        for window, who in bounds:
+            self._windows.hit(window, "preview", who)
+
+    def check_key(self, asker: Asker) -> None:
+        """Raises ChatError `rate_limited` if so many keys were refused, or are being tried, that no other may be."""
+        window = self._refused_keys
+        for who, _ in self._who(asker):
+            if self._windows.get_window_stats(window, "key", who).remaining <= self._tried[who]:
+                raise self._refusal(window, "key", who, told="Too many keys were refused")
+
+    def count_refused_key(self, asker: Asker) -> None:
+        """Counts a key that the provider has refused."""
+        for who, _ in self._who(asker):
+            self._windows.hit(self._refused_keys, "key", who)
+
+    @contextmanager
+    def trying_key(self, asker: Asker) -> Iterator[None]:
+        """While a key is tried of which it is not known that it is good. Raises ChatError as `check_key`."""
+        self.check_key(asker)
+        names = Counter(who for who, _ in self._who(asker))
+        self._tried += names
+        try:
+            yield
+        finally:
+            self._tried -= names
+
+    def forget_idle(self) -> None:
+        """Lets go of visitors and addresses of whom nothing counts any more, which the storage keeps by name."""
+        for name, counted in list(self._storage.events.items()):
+            if not counted or counted[0].expiry <= time.time():  # the latest
+                self._storage.clear(name)
 
     def runs_at_once(self, most: int) -> int:
         """How many of so many one visitor may have at once."""
@@ -110,17 +178,22 @@ class Quota:
     def _bounds(self, asker: Asker, own_key: bool) -> list[tuple[RateLimitItem, str]]:
         minute, day = self._limits.messages_per_minute, self._limits.messages_per_day
         bounds: list[tuple[RateLimitItem, str]] = []
-        who = ((asker.visitor, "visitor ", 1), (asker.network, "address ", self._shared))
-        for name, kind, share in who:
-            if name and minute:
-                bounds.append((RateLimitItemPerMinute(minute * share), kind + name))
-            if name and day and not own_key:
-                bounds.append((RateLimitItemPerDay(day * share), kind + name))
+        for who, share in self._who(asker):
+            if minute:
+                bounds.append((RateLimitItemPerMinute(minute * share), who))
+            if day and not own_key:
+                bounds.append((RateLimitItemPerDay(day * share), who))
         return bounds
 
-    def _refusal(self, window: RateLimitItem, who: str, *more: str, told: str | None = None) -> ChatError:
-        wait = max(1.0, self._windows.get_window_stats(window, *more, who).reset_time - time.time())
-        whose = "your address" if who.startswith("address ") else "you"
+    def _who(self, asker: Asker) -> list[tuple[str, int]]:
+        """Whom something is counted for, and how many visitors that stands for."""
+        known = (("visitor ", asker.visitor, 1), ("address ", asker.network, self._shared))
+        return [(kind + name, share) for kind, name, share in known if name]
+
+    def _refusal(self, window: RateLimitItem, *who: str, told: str | None = None) -> ChatError:
+        """`who` are what the window counts by."""
+        wait = max(1.0, self._windows.get_window_stats(window, *who).reset_time - time.time())
+        whose = "your address" if who[-1].startswith("address ") else "you"
         told = (
             told or f"The most messages that {whose} may send in a {window.GRANULARITY.name}, {window.amount}, are used"
         )

@@ -15,6 +15,7 @@ from runs.errors import ChatError
 from runs.events import Entry, Event
 from runs.live import LiveRun
 from runs.parts import parts_of
+from runs.registry import Runs
 from runs.state import STOPPED, AgentState, apply
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Growing:
                     await self._store.grow([reply for _, reply in grown])
                 self._runs |= {run.id: (run, reply) for run, reply in grown if run.id in self._runs}
             except ChatError as e:
-                logger.warning("replies under way: %s", e.message)
+                logger.warning("replies under way: %s", e)
 
 
 class ReplySaver:
@@ -89,10 +90,12 @@ class ReplySaver:
             await asyncio.sleep(pause)
             try:
                 await self._end(run, run.state, run.log.entries)
-                return
+                break
             except ChatError as e:
-                logger.warning("run %s: %s", run.id, e.message)
-        logger.error("run %s: its reply was never saved", run.id)
+                logger.warning("run %s: %s", run.id, e)
+        else:
+            logger.error("run %s: its reply was never saved", run.id)
+        run.unsaved = None
 
     async def _end(self, run: LiveRun, state: AgentState, entries: Sequence[Entry]) -> None:
         ended = as_ended(self._reply, run, state, entries[-1].event)
@@ -115,3 +118,9 @@ def as_ended(reply: Message, run: LiveRun, state: AgentState, last: Event) -> Me
 def _written(reply: Message, run: LiveRun, state: AgentState) -> Message:
     """The reply with what has been written of it, and by whom."""
     return replace(reply, text=run.text, parts=parts_of(state), backend=state.backend, model=state.model)
+
+
+def as_known(runs: Runs, message: Message) -> Message:
+    """A stored message as this process knows it: a reply that has ended and is not stored yet comes from its run."""
+    run = runs.find(message.run_id) if message.standing == "growing" else None
+    return as_ended(message, run, run.state, run.log.entries[-1].event) if run and run.ended else message

@@ -31,6 +31,7 @@ from memory.text import whole
 from runs.asker import Asker
 from runs.errors import INTERNAL, ChatError
 from runs.registry import Runs
+from runs.threads import use_threads
 from runs.tokens import guess
 from settings import Settings
 
@@ -251,6 +252,7 @@ async def _answer(job: Job, asked: Sequence[BaseMessage], most: int) -> tuple[st
     """The model's text without its thinking, and the provider's count of tokens read and written, if it gives one."""
     cool = 0.0 if "temperature" in job.backend.takes else None
     model = job.backend.chat_model(Options(most, cool), job.key)
+    use_threads(job.backend.threads)
     text, call = "", Call(tags=Tags(opened=job.backend.opens_thinking))
     stream = model.astream(list(asked))
     async with aclosing(stream):  # type: ignore[type-var]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -20,14 +21,16 @@ from agent.commands import read_command
 from agent.given import LoadHistory, LoadSummary, Turn
 from agent.loop import Kit
 from agent.quota import Quota
-from agent.saving import Growing, ReplySaver
+from agent.saving import Growing, ReplySaver, as_known
 from agent.summaries import Job, Summarizer
 from agent.tools import Toolbox
 from backends import Backend, Backends
+from backends.keys import cleared
 from memory.histories import Histories, History
 from memory.linear import Mirror
 from memory.messages import Message, Role, Summary, Tuning
 from memory.modes import Mode, get_mode
+from memory.records import Records
 from memory.store import Conversation, Store
 from runs import events
 from runs.asker import Asker
@@ -41,6 +44,8 @@ logger = logging.getLogger(__name__)
 log = structlog.get_logger(__name__)
 
 _MIRROR_S = 2.0
+_MIRRORED = 100
+"""Turns that wait to be written into the mirror; further ones are left out of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class Turns:
         """Without a toolbox there are no tools but the backends' own. Raises ValueError for a mirror that is none."""
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
         self.toolbox = toolbox or Toolbox(ToolSettings(enabled=[]))
-        self.histories = Histories(store)
+        self.histories, self.records = Histories(store, partial(as_known, runs)), Records(store)
         memory = settings.memory
         self._mirror = Mirror(memory.mirror, memory.mirror_options) if memory.mirror else None
         self._mirroring: set[asyncio.Task[None]] = set()
@@ -161,7 +166,7 @@ class Turns:
         run.start(work, saver.end)
         self._watch(run)
         if self.settings.log_messages:
-            log.info("message", run_id=run.id, text=turn.text)
+            log.info("message", run_id=run.id, text=cleared(turn.text, self.backends.keys.of(turn.visitor)))
         if run.task and turn.mode.summarizes:
             run.task.add_done_callback(lambda _: self._summarize(run, turn, reply))
         if run.task and self._mirror:
@@ -171,7 +176,9 @@ class Turns:
 
     def _reflect(self, run: LiveRun, said: Sequence[Message]) -> None:
         """Writes a turn into the mirror, in the background."""
-        if self._mirror and not run.discarded:
+        if len(self._mirroring) >= _MIRRORED:
+            logger.warning("the mirror of a conversation: it is too slow, so a turn is left out")
+        elif self._mirror and not run.discarded:
             writing = asyncio.create_task(self._mirror.write(run.conversation_id, said), name=f"mirror {run.id}")
             self._mirroring.add(writing)
             writing.add_done_callback(self._mirroring.discard)
@@ -186,7 +193,8 @@ class Turns:
             await asyncio.wait(self._mirroring, timeout=_MIRROR_S)
 
     async def forget_idle(self) -> None:
-        """Deletes what the settings keep only for a time."""
+        """Deletes what the settings keep only for a time, and what is not counted any more."""
+        self.quota.forget_idle()
         days = self.settings.memory.retention_days
         if not days:
             return
@@ -283,6 +291,8 @@ class Turns:
         health = backend.health(self.backends.key(backend, turn.visitor))
         if health.state == "key_missing":
             raise ChatError("missing_key", f"{backend.name} is not ready: {health.reason}.")
+        if health.state == "key_refused" and self._brings_key(backend, turn.visitor):
+            self.quota.check_key(turn.asker)
 
     def _paid(self, turn: Prepared) -> tuple[Prepared, bool]:
         """The turn, and whether all of it is at the cost of the visitor's own keys.
@@ -328,7 +338,15 @@ class Turns:
 
         async def by(backend: Backend) -> None:
             key = self.backends.key(backend, turn.visitor)
-            await answer(self.settings, run, backend, key, turn, prepared.kit)
+            own = key is not None and key.own
+            refused = own and backend.health(key).state == "key_refused"
+            try:
+                with self.quota.trying_key(run.asker) if refused else nullcontext():
+                    await answer(self.settings, run, backend, key, turn, prepared.kit)
+            except ChatError as e:
+                if own and e.code == "authentication":
+                    self.quota.count_refused_key(run.asker)
+                raise
 
         async with self.line.place(partial(tell_place, run, "to begin")):
             await first_that_answers(run, prepared.chain, by)

@@ -1,6 +1,5 @@
 """A chat model that adapts its requests to its server: a refused one is changed and sent again."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -17,11 +16,13 @@ from backends.model_events import NOTICE, tell
 from backends.openai_refusals import accepted_shape
 from backends.openai_request import RequestShape
 from backends.provider_errors import ProviderError, provider_error
+from runs.threads import Threads
 
 logger = logging.getLogger(__name__)
 
 _MOST_CHANGES = 6
 """Changes of one request."""
+_THREADS = Threads("refusals", 1)
 
 
 class AdaptiveChat(CompatibleChat):
@@ -64,7 +65,7 @@ class AdaptiveChat(CompatibleChat):
                 if begun or len(said) >= _MOST_CHANGES or (error := _refusal(e)) is None:
                     raise
                 body = trial._get_request_payload(messages, stop=stop, **{"stream_options": {}, **kwargs})
-                found = await asyncio.to_thread(accepted_shape, trial._shape, error, body, self._adaptation.name)
+                found = await _THREADS.run(accepted_shape, trial._shape, error, body, self._adaptation.name)
                 if found is None or found[0] == trial._shape:
                     raise
                 trial, sentence = self._with(found[0]), found[1]

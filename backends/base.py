@@ -18,6 +18,7 @@ from backends.keys import Key
 from backends.models import Model
 from runs.errors import ChatError
 from runs.line import Line
+from runs.threads import Threads
 from runs.tokens import guess
 from settings import BackendSettings
 
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 8192
 """Tokens of prompt and reply together, where neither the settings nor the provider say."""
+_BLOCKING = 64
+"""Threads of one backend."""
 
 
 class BackendError(Exception):
@@ -158,6 +161,8 @@ class Backend(ABC):
         self._checked: type[BaseChatModel] | None = None
         self.line = Line()
         """Where a turn waits for its model; a kind that does only so much at once has fewer places in it."""
+        self.threads = Threads(f"model of {self.name}", _BLOCKING)
+        """Where the model blocks if its class has no async methods; not shared with other backends."""
 
     @property
     def context_note(self) -> str | None:

@@ -1,6 +1,7 @@
 """Google's Gemini, through langchain-google-genai."""
 
 import asyncio
+import hashlib
 import logging
 import re
 import time
@@ -16,7 +17,7 @@ from backends.catalogs import read_list
 from backends.errors import retry_after
 from backends.keys import Key
 from backends.models import ModelList, joined
-from backends.remote import RemoteBackend, Unusable, probed, read_body
+from backends.remote import RemoteBackend, Unusable, new_client, probed, read_body
 from runs.errors import ChatError
 from runs.tokens import guess
 from settings import BackendSettings
@@ -53,7 +54,8 @@ class GeminiBackend(RemoteBackend):
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
         self._address = settings.base_url or _GOOGLE
         self._resource = f"{self._address}/v1beta/models/{(self.model or '').removeprefix('models/')}"
-        self._counted: OrderedDict[str, int] = OrderedDict([("", 0)])
+        self._counted: OrderedDict[bytes, int] = OrderedDict([(_digest(""), 0)])
+        """Tokens by the digests of texts, which may be long."""
         self._count_again = 0.0
         self._thinks = True
 
@@ -100,14 +102,16 @@ class GeminiBackend(RemoteBackend):
 
         What has been counted is known from then on: a turn asks for what is new to it.
         """
-        fresh = [text for text in dict.fromkeys(texts) if text and text not in self._counted][-_COUNTED_AT_ONCE:]
+        fresh = [text for text in dict.fromkeys(texts) if text and _digest(text) not in self._counted][
+            -_COUNTED_AT_ONCE:
+        ]
         if fresh and key and time.monotonic() >= self._count_again:
             await self._count(fresh, key)
         guesses = [Reading(text, guess(text), guessed=True) for text in texts]
         return [
-            replace(reading, tokens=self._counted[reading.text], guessed=False)
-            if reading.text in self._counted
-            else reading
+            reading
+            if (tokens := self._counted.get(_digest(reading.text))) is None
+            else replace(reading, tokens=tokens, guessed=False)
             for reading in guesses
         ]
 
@@ -117,10 +121,10 @@ class GeminiBackend(RemoteBackend):
         async def count(client: httpx.AsyncClient, text: str) -> None:
             body = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
             answer = await client.post(url, json=body, headers={"x-goog-api-key": key.reveal()})
-            self._counted[text] = int(answer.raise_for_status().json()["totalTokens"])
+            self._counted[_digest(text)] = int(answer.raise_for_status().json()["totalTokens"])
 
         try:
-            async with asyncio.timeout(_COUNT_S), await asyncio.to_thread(httpx.AsyncClient, timeout=None) as client:
+            async with asyncio.timeout(_COUNT_S), await new_client() as client:
                 await asyncio.gather(*(count(client, text) for text in texts))
         except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError) as e:
             logger.info("backend %r does not count: %s", self.name, type(e).__name__)
@@ -134,7 +138,7 @@ class GeminiBackend(RemoteBackend):
         url, headers = f"{self._address}/v1beta/models", {"x-goog-api-key": key.reveal()}
         query = {"pageSize": str(_PAGE)}
         pages, left, more = list[ModelList](), _LISTED, True
-        async with await asyncio.to_thread(httpx.AsyncClient, timeout=None) as client:
+        async with await new_client() as client:
             while more and len(pages) < _PAGES:
                 async with client.stream("GET", url, params=query, headers=headers) as answer:
                     # 400 is how Google says that a key is none
@@ -151,3 +155,7 @@ class GeminiBackend(RemoteBackend):
                 more = bool(query["pageToken"])
         self.remember(key, joined(pages, complete=not more))
         return found
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -7,7 +7,7 @@ cleared of all of them.
 
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from runs.errors import ChatError
@@ -38,9 +38,10 @@ class Key:
         raise TypeError("a key is neither stored nor copied")
 
 
-def cleared(text: str) -> str:
-    """A text without any key that this process holds."""
-    for secret in sorted((key.reveal() for key in list(_known)), key=len, reverse=True):  # one may begin with another
+def cleared(text: str, visitors: Collection[Key] | None = None) -> str:
+    """A text without any key that this process holds; of visitors' keys only those in `visitors`, if given."""
+    keys = [key for key in list(_known) if visitors is None or not key.own or key in visitors]
+    for secret in sorted((key.reveal() for key in keys), key=len, reverse=True):  # one may begin with another
         if len(secret) >= _SHORTEST_CLEARED:
             text = text.replace(secret, "[key]")
     return text
@@ -93,6 +94,10 @@ class Keys:
             return None
         self._used[place] = self._seen[place[0]] = self._clock()
         return self._keys[place]
+
+    def of(self, visitor: str | None) -> list[Key]:
+        """All of a visitor's keys."""
+        return [key for (owner, _), key in self._keys.items() if owner == visitor]
 
     def forget(self, visitor: str | None, backend: str) -> None:
         self._keys.pop((visitor or "", backend), None)

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from backends.weights import BUNDLED, WeightsError, find_weights, is_weights_nam
 from runs.errors import ChatError
 from runs.events import JSON
 from runs.line import Line
+from runs.threads import Threads
 from settings import BackendSettings
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class LocalBackend(Backend):
         self._chat: LocalChat | None = None
         self._tokenizer: Tokenizer | None = None
         self._watchdog: Watchdog | None = None
-        self._blocking = ThreadPoolExecutor(1, thread_name_prefix="local-model")
+        self._blocking = Threads(f"local model {self.name}", 1)
         """A thread for what blocks on the process: where that does not answer, nothing else waits behind it."""
         self._closing = threading.Event()
         self._fetching: threading.Thread | None = None
@@ -103,7 +103,7 @@ class LocalBackend(Backend):
             self._loading.cancel()
             await asyncio.wait({self._loading})
         if self._fetching:
-            await asyncio.to_thread(self._fetching.join, _PARTING_S)  # so that it can remove what it has
+            await Threads("parting", 1).run(self._fetching.join, _PARTING_S)  # so that it can remove what it has
         self._end_process()
 
     async def wait_ready(self, key: Key | None = None) -> None:
@@ -128,7 +128,7 @@ class LocalBackend(Backend):
     async def read(self, texts: Sequence[str], key: Key | None = None) -> list[Reading]:
         assert self._tokenizer is not None
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._blocking, self._tokenizer.read, texts)
+            return await self._blocking.run(self._tokenizer.read, texts)
         except OSError:
             raise ChatError(
                 "backend_unavailable", f"{self.name} has stopped working: try again.", retryable=True
@@ -173,7 +173,7 @@ class LocalBackend(Backend):
             self._health = Health("unavailable", f"{reason}; {_WAY_OUT}")
             return
         try:
-            await asyncio.get_running_loop().run_in_executor(self._blocking, self._connect, answer["address"], key)
+            await self._blocking.run(self._connect, answer["address"], key)
         except OSError as e:
             logger.warning("local model %r: %s", self.name, e)
             self._end_process()
@@ -232,7 +232,7 @@ class LocalBackend(Backend):
         with contextlib.suppress(BrokenPipeError):  # it has ended already: its missing answer says so
             process.stdin.write(json.dumps(wanted) + "\n")
             process.stdin.flush()
-        reading = asyncio.get_running_loop().run_in_executor(self._blocking, process.stdout.readline)
+        reading = asyncio.ensure_future(self._blocking.run(process.stdout.readline))
         async with asyncio.timeout(_LOAD_S):
             while not reading.done():
                 self._health = Health("loading", "loading", _progress(process.pid, path))

@@ -1,6 +1,5 @@
 """Any server that speaks OpenAI's chat protocol: OpenAI, Ollama, vLLM, llama-server, Hugging Face's providers …"""
 
-import asyncio
 import re
 import time
 from collections.abc import Sequence
@@ -18,9 +17,10 @@ from backends.errors import retry_after
 from backends.keys import Key
 from backends.models import ModelList
 from backends.openai_request import RequestShape
-from backends.remote import RemoteBackend, Unusable, probed, read_body, refused
+from backends.remote import RemoteBackend, Unusable, new_client, probed, read_body, refused
 from proxies import on_this_machine
 from runs.errors import ChatError
+from runs.threads import Threads
 from settings import BackendSettings
 
 OPENAI = "https://api.openai.com/v1"
@@ -31,6 +31,7 @@ _NO_TOOLS = re.compile(
 )
 """As Ollama, vLLM, llama.cpp, OpenRouter and others say it."""
 _WITHOUT_S = 3600.0
+_THREADS = Threads("model lists", 2)
 _UNNAMED = "unnamed"
 """Until the provider has listed its models; requests go out with a model's own name."""
 _LISTED, _PROPS = 4_000_000, 1_000_000
@@ -156,8 +157,7 @@ class OpenAIBackend(RemoteBackend):
 
     async def probe(self, key: Key | None) -> Health:
         headers = {**({"Authorization": f"Bearer {key.reveal()}"} if key else {}), **self._headers}
-        making = asyncio.to_thread(httpx.AsyncClient, timeout=None, trust_env=not self._here)  # reads certificates
-        async with await making as client:
+        async with await new_client(trust_env=not self._here) as client:
             address = httpx.URL(f"{self._address}/models").copy_merge_params(self.settings.query)
             async with client.stream("GET", address, headers=headers) as answer:
                 found = probed(self.name, key, answer.status_code, retry_after(answer))
@@ -167,7 +167,7 @@ class OpenAIBackend(RemoteBackend):
                     return found
                 text = await read_body(answer, _LISTED) if answer.status_code == 200 else None
             # in a thread, since a router's list is long; one of too many bytes is not read
-            listed = ModelList() if text is None else (await asyncio.to_thread(read_list, text))[0]
+            listed = ModelList() if text is None else (await _THREADS.run(read_list, text))[0]
             if listed.any_name:
                 listed = await self._with_props(client, headers, listed)
         self.remember(key, listed)

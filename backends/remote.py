@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ from backends.errors import limited
 from backends.keys import Key
 from backends.models import ModelList
 from runs.errors import ChatError
+from runs.threads import Threads
 from settings import BackendSettings
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ _OLD_S = {"ready": 60.0, "unavailable": 60.0}
 """After how long an answer is looked up again, by the state that it told; others: `_SOON_S`."""
 _SOON_S = 5.0
 _CHOSEN = 64
+_THREADS = Threads("making models", 4)
 _UNKNOWN_LIMIT_S = 20.0
 """How long a rate limit is taken to last where the provider does not say."""
 
@@ -151,7 +154,8 @@ class RemoteBackend(Backend):
         one = self._chosen.get(model)
         if one is None:
             one = type(self)(self.settings.model_copy(update={"model": model, "models": None}), self.key)
-            one._accounts, one._keyless, one.line = self._accounts, self._keyless, self.line
+            one._accounts, one._keyless = self._accounts, self._keyless
+            one.line, one.threads = self.line, self.threads
             one.choice, one._by_list, one._whole = model, self._by_list, self._whole or self
             self._chosen[model] = one
             if len(self._chosen) > _CHOSEN:
@@ -264,7 +268,7 @@ class RemoteBackend(Backend):
 
     async def _build(self, account: Account, key: Key | None) -> None:
         try:
-            account.model = await asyncio.to_thread(self.build, key)
+            account.model = await _THREADS.run(self.build, key)
         except Exception as e:  # what a library raises may hold the key: only its kind is told
             reason = str(e) if isinstance(e, Unusable) else f"its model cannot be made ({type(e).__name__})"
             account.health, account.unbuilt = Health("unavailable", reason), True
@@ -288,6 +292,11 @@ class RemoteBackend(Backend):
             account.limited_until = time.monotonic() + (found.until or 0.0) - time.time()
         if found.ready:
             await self._built(account, key)  # so that the first turn need not wait for it
+
+
+async def new_client(*, trust_env: bool = True) -> httpx.AsyncClient:
+    """A client without timeouts, made in a thread: it reads certificates."""
+    return await _THREADS.run(partial(httpx.AsyncClient, timeout=None, trust_env=trust_env))
 
 
 async def read_body(answer: httpx.Response, most: int) -> bytes | None:

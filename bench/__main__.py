@@ -1,16 +1,17 @@
 """Measures how fast the bundled model's text reaches a run's log, beside the bare binding; how a reply streams: our
 page and a plain `gr.ChatInterface`; and how late tools' partial results are on our page, each page with none and with
 many earlier messages; how steadily many followers of a run are served over HTTP, beside a minimal server; and whether
-anything is lost where lines drop, or where the app is killed; what long conversations cost; and how fifty visitors
-are borne.
+anything is lost where lines drop, or where the app is killed; what long conversations cost; what another visitor gets
+during attacks; and how fifty visitors are borne.
 
 Everything is measured in one run, taking turns, so that whatever else the machine does falls on all alike. Each
 measurement of a page has a server and a browser of its own. Ends with 0 if text came at 0.95 of the bare rate or
 more, every reply was whole, our Stop stopped the model, a long conversation costs our page at most 1.2 times what a
 new one does, 95 in 100 partial results are on it within 300 ms, followers were served steadily for at most 1.5 times
 the CPU of the minimal server, no drop lost anything, no kill more than the last second of a reply, and a conversation
-of 2,000 messages opens within a second and costs a turn at most 20 ms, and the fifty left no error, words or memory;
-else with 1, or with 2 where there is no browser.
+of 2,000 messages opens within a second and costs a turn at most 20 ms, no attack makes another visitor's first token
+more than twice as late or takes more memory each time, and the fifty left no error, words or memory; else with 1, or
+with 2 where there is no browser.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from typing import Any, NamedTuple
 
 from playwright.sync_api import Playwright, sync_playwright
 
+from bench.attacks import measure_attacks
 from bench.browser import RATE, Page, find_chromium, measure_reply, measure_stop, measure_tools, open_page
 from bench.drops import measure_drops
 from bench.followers import measure_followers
@@ -39,6 +41,7 @@ from bench.memory import measure_choices, measure_openings
 from bench.model import MOST_TOKENS
 from bench.rate import measure_rates
 from bench.report import (
+    print_attacks,
     print_drops,
     print_followers,
     print_kills,
@@ -52,7 +55,7 @@ from bench.server import OURS, VANILLA, Server, Site, end_children
 from bench.soak import measure_soak
 from bench.tools import CASES
 
-_PARTS = ("rate", "page", "tool", "followers", "drops", "kills", "memory", "soak")
+_PARTS = ("rate", "page", "tool", "followers", "drops", "kills", "memory", "attacks", "soak")
 _IN_BROWSER = ("page", "tool")
 """What is nothing without a browser; "memory" opens its conversations in one if there is one."""
 _RUNS, _DROPS, _KILLS = 50, 500, 100
@@ -76,7 +79,9 @@ def _at_least(least: int, most: int) -> Any:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", choices=_PARTS, help="measure only this")
-    parser.add_argument("--reps", type=_at_least(1, 100), help="repetitions (default 100 kills, 6 of the rate, else 3)")
+    parser.add_argument(
+        "--reps", type=_at_least(1, 100), help="repetitions (default 100 kills, 6 of the rate, 5 attacks, else 3)"
+    )
     parser.add_argument("--minutes", type=float, default=30, help="of the soak (default 30)")
     parser.add_argument("--tokens", type=_at_least(20, MOST_TOKENS), default=300, help="of a reply (default 300)")
     parser.add_argument("--history", type=_at_least(2, 10_000), default=400, help="earlier messages (default 400)")
@@ -152,6 +157,8 @@ def _measured(part: str, given: argparse.Namespace, chromium: str) -> list[dict[
             return measure_followers(given.reps or 3)
         case "kills":
             return measure_kills(given.reps or _KILLS)
+        case "attacks":
+            return measure_attacks(given.reps or 5)
         case "soak":
             return [measure_soak(given.minutes)]
         case "memory":
@@ -175,6 +182,8 @@ def _printed(part: str, rows: list[dict[str, Any]], given: argparse.Namespace) -
             return print_kills(rows)
         case "memory":
             return print_memory(rows)
+        case "attacks":
+            return print_attacks(rows)
         case "soak":
             return print_soak(rows)
         case _:

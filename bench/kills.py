@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from bench.killable import Killable
+from bench.model import LOCAL, LOCAL_ENTRY, scripted_entry
 from bench.talkers import Talker, Turn
 
 Row = dict[str, Any]
@@ -33,20 +34,6 @@ those after kills are compared with, so that the machine's moods fall on all ali
 _LOCAL_SHARE = 10
 """One kill in so many is of the bundled model, where there are enough."""
 _LATEST_S = 8.0
-_LOCAL = "SmolLM2 135M"
-_SCRIPT = """
-[[backends]]
-name = "Bench"
-kind = "langchain"
-class = "bench.model:ScriptedModel"
-options = {{ log = {log!r} }}
-"""
-_MODEL = f"""
-[[backends]]
-name = "{_LOCAL}"
-kind = "local"
-model = "bundled"
-"""
 
 
 class _Kill:
@@ -91,7 +78,7 @@ class _Kills:
 
     def __init__(self, folder: Path, database_url: str | None, moments: Sequence[str], seed: int) -> None:
         self._folder, self._moments = folder, moments
-        self._script = _SCRIPT.format(log=str(folder / "model.jsonl"))
+        self._script = scripted_entry(str(folder / "model.jsonl"))
         self._app = Killable(folder / "killed", self._script, database_url)
         self._luck = random.Random(seed)
         self._cookies = httpx.Cookies()
@@ -139,9 +126,9 @@ class _Kills:
 
     async def _begin_local(self) -> None:
         self._app.end()
-        self._app.configure(_MODEL)
+        self._app.configure(LOCAL_ENTRY)
         await self._app.start()
-        self._talkers += self._new_talkers("tell me a long story about a whale,", _LOCAL)
+        self._talkers += self._new_talkers("tell me a long story about a whale,", LOCAL)
         async with self._client() as client:
             for talker in self._talkers[-len(_MEMORIES) :]:
                 await talker.go_on(client)  # the model has been loaded then

@@ -2,14 +2,14 @@
 
 The last message "N=300 R=50" asks for 300 tokens at 50 a second, without drift; R=0 is as fast as possible. Token 7
 reads " w0007", so that a reply's text alone shows whether it is complete and in order. "T=3 N=60" asks for three calls
-at once of the tool `marks`, for 60 marks each.
+at once of the tool `marks`, for 60 marks each; "C=6" calls `calculator` in six rounds, one after another.
 """
 
 import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,14 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+LOCAL = "SmolLM2 135M"
+"""The name of the bundled model's backend."""
+LOCAL_ENTRY = f"""
+[[backends]]
+name = "{LOCAL}"
+kind = "local"
+model = "bundled"
+"""
 MOST_TOKENS = 9999
 """A token's number has four digits."""
 SERIES = ("", "a", "b")
@@ -31,6 +39,12 @@ def token(i: int) -> str:
 def numbers(text: str) -> list[int]:
     """The numbers of the tokens in a text, in its order."""
     return [int(digits) for digits in re.findall(r"w(\d{4})", text)]
+
+
+def scripted_entry(log: str = "/dev/null") -> str:
+    """The settings of a backend "Bench" with this model."""
+    named = 'name = "Bench"\nkind = "langchain"\nclass = "bench.model:ScriptedModel"'
+    return f"\n[[backends]]\n{named}\noptions = {{ log = {json.dumps(log)} }}\n"
 
 
 class ScriptedModel(BaseChatModel):
@@ -57,7 +71,7 @@ class ScriptedModel(BaseChatModel):
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **options: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         asked = messages[-1].text
-        if messages[-1].type == "human" and (calls := _calls(asked)):
+        if calls := _calls(messages):
             yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_calls=calls))
             return
         tokens, rate = _script(asked)
@@ -86,9 +100,13 @@ def _script(text: str) -> tuple[int, float]:
     return min(MOST_TOKENS, int(given.get("N", 20))), float(given.get("R", 0))
 
 
-def _calls(text: str) -> list[ToolCall]:
-    """The tools that are to be called."""
-    asked = re.search(r"\bT=(\d+) N=(\d+)", text)
+def _calls(messages: Sequence[BaseMessage]) -> list[ToolCall]:
+    """The tools that are to be called now."""
+    said = [n for n, message in enumerate(messages) if message.type == "human"]
+    text, rounds = messages[said[-1]].text if said else "", sum(m.type == "tool" for m in messages[said[-1] :])
+    if (wanted := re.search(r"\bC=(\d+)", text)) and rounds < int(wanted[1]):
+        return [ToolCall(name="calculator", args={"expression": f"{rounds} + 1"}, id=f"call {rounds}")]
+    asked = None if rounds else re.search(r"\bT=(\d+) N=(\d+)", text)
     many, count = map(int, asked.groups()) if asked else (0, 0)
     return [ToolCall(name="marks", args={"count": count, "series": s}, id=f"call {s}") for s in SERIES[:many]]
 

@@ -2,6 +2,7 @@
 or of all work by all time (rates).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import harmonic_mean, median
 from typing import Any
@@ -87,7 +88,56 @@ def print_drops(rows: Sequence[Row]) -> bool:
 
 
 MOST_GROWN = 1.10
-"""Memory after a soak, to that after its first two minutes."""
+"""Memory after a soak, to that early in it; after the fifth repetition of an attack, to that after the second."""
+MOST_SLOWER, NOISE_S = 2.0, 0.1
+"""Another visitor's first token during an attack, to the quiet one; less of a difference than this is not counted: the
+attacker shares the machine.
+"""
+
+
+def print_attacks(rows: Sequence[Row]) -> bool:
+    """Prints what attacks cost another visitor; returns whether that is within the bounds."""
+    print("\n## One visitor attacks, another sends short messages\n")
+    header = [
+        "attack",
+        "backend",
+        "first token, ms: quiet",
+        "meanwhile",
+        "ratio",
+        "worst",
+        "memory, MB",
+        "last to second",
+    ]
+    print(_table([*header, "wrong"], [line for row in rows for line in _attack_lines(row)]))
+    print("\nMedians of messages sent at regular times, whatever has become of the earlier ones. At most ")
+    print(f"{MOST_SLOWER:g} times the quiet one, where that is more than {NOISE_S * 1000:.0f} ms of a difference.")
+    for row in rows:
+        for words in row["wrong"][:10]:
+            print(f"- {row['attack']}: {words}")
+    return not any(row["wrong"] or _grown(row) > MOST_GROWN or _slowed(row) for row in rows)
+
+
+def _grown(row: Row) -> float:
+    memory = row["memory"]
+    return float(memory[-1] / memory[min(1, len(memory) - 1)])
+
+
+def _slowed(row: Row) -> bool:
+    """Whether too late, or never, for any backend."""
+    quiet = {backend: median(waits) for backend, waits in row["quiet_s"].items()}
+    late = {backend: median(row["meanwhile_s"][backend] or [math.inf]) for backend in quiet}
+    return any(late[name] > max(MOST_SLOWER * first, first + NOISE_S) for name, first in quiet.items())
+
+
+def _attack_lines(row: Row) -> Iterable[list[str]]:
+    for backend, waits in row["quiet_s"].items():
+        quiet, during = median(waits), row["meanwhile_s"][backend] or [math.inf]
+        times = [f"{1000 * seconds:.0f}" for seconds in (quiet, median(during))]
+        memory = " ".join(f"{size / 1e6:.0f}" for size in row["memory"])
+        yield [
+            *(row["attack"], backend, *times, f"{median(during) / quiet:.1f}", f"{1000 * max(during):.0f}"),
+            *(memory, f"{_grown(row):.2f}", str(len(row["wrong"]))),
+        ]
 
 
 def print_soak(rows: Sequence[Row]) -> bool:

@@ -17,38 +17,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backends.weights import bundled_weights
 from bench.killable import Killable
-from bench.visitors import Hostile, Seen, Visitor
+from bench.model import LOCAL, LOCAL_ENTRY, scripted_entry
+from bench.visitors import LIMITS, Hostile, Seen, Visitor
 
 Row = dict[str, Any]
 
 _VISITORS, _HOSTILE_SHARE, _LOCAL_SHARE = 50, 10, 25
 """One of so many is hostile, and one uses the local model, too: so slow a one more of them would only wait for."""
 _EARLY_S = 120.0
-"""Memory is first looked at then."""
+"""Memory is first looked at then, or after half of a shorter soak."""
 _LEFT_S = 45.0
 """For what nobody follows to end."""
 _TOKEN = "of the soak"
-_LOCAL = "SmolLM2 135M"
-_CONFIG = """
-trusted_proxies = ["127.0.0.1"]
-[limits]
-messages_per_minute = 30
-messages_per_day = 20_000
-runs_per_visitor = 3
-conversations_per_visitor = 5_000
-connections_per_address = 50
-[[backends]]
-name = "Bench"
-kind = "langchain"
-class = "bench.model:ScriptedModel"
-options = {{ log = {log!r} }}
-"""
-_MODEL = f"""
-[[backends]]
-name = "{_LOCAL}"
-kind = "local"
-model = "bundled"
-"""
 
 
 def measure_soak(minutes: float, visitors: int = _VISITORS, seed: int = 1) -> Row:
@@ -58,9 +38,8 @@ def measure_soak(minutes: float, visitors: int = _VISITORS, seed: int = 1) -> Ro
 
 
 async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Random) -> Row:
-    config, local = _CONFIG.format(log="/dev/null"), bundled_weights() is not None
-    if local:
-        config += _MODEL
+    local = bundled_weights() is not None
+    config = LIMITS + scripted_entry() + (LOCAL_ENTRY if local else "")
     app = Killable(folder / "app", config, environment={"GLASSBOX_METRICS_TOKEN": _TOKEN, "GLASSBOX_LOG": "json"})
     seen, loop = Seen(), asyncio.get_running_loop()
     try:
@@ -70,11 +49,10 @@ async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Ran
         async with asyncio.TaskGroup() as crowd:
             for number in range(visitors):
                 kind = Hostile if number % _HOSTILE_SHARE == 0 else Visitor
-                backends = ["Bench", _LOCAL] if local and number % _LOCAL_SHARE == 1 else ["Bench"]
+                backends = ["Bench", LOCAL] if local and number % _LOCAL_SHARE == 1 else ["Bench"]
                 one = kind(number, app.url, backends, seen, random.Random(luck.random()))
                 crowd.create_task(one.live(until))
-            early_s = min(_EARLY_S, 60 * minutes)
-            await asyncio.sleep(early_s)
+            await asyncio.sleep(min(_EARLY_S, 60 * minutes / 2))
             early = app.memory()
         late = app.memory()
         left = await _left(app, until)

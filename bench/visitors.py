@@ -7,6 +7,7 @@ import json
 import random
 import re
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,22 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from bench.attackers import ATTACKS, Attack, Attacker
+from bench.model import LOCAL
+
+LIMITS = """
+trusted_proxies = ["127.0.0.1"]
+[limits]
+messages_per_minute = 30
+messages_per_day = 20_000
+runs_per_visitor = 3
+conversations_per_visitor = 5_000
+connections_per_address = 50
+[tools]
+enabled = ["calculator", "clock", "search", "count", "bench.attackers:stuck"]
+seconds = 3
+"""
+"""Those that strangers find, but for messages and conversations: each visitor does here what many would."""
 _SECRET = re.compile(r"secret-of-(\d+)-")
 _HERE_S = 30
 _PATIENCE_S = 300
@@ -218,6 +235,15 @@ class Hostile(Visitor):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.does = [self.talk, self.flood, self.pry, self.garbage, self.drip, self.sockets, self.oversize, self.vanish]
+        self.does += [self._act(attack) for attack in ATTACKS]
+
+    def _act(self, attack: Attack) -> Callable[[], Awaitable[None]]:
+        async def act() -> None:
+            local = LOCAL if LOCAL in self._backends else None
+            await attack(Attacker(self._client, self._expect, local))
+
+        act.__name__ = attack.__name__
+        return act
 
     def _expect(self, answer: httpx.Response, *allowed: int) -> None:
         if answer.status_code >= 400 and answer.status_code not in _OWN_FAULT:

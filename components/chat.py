@@ -8,6 +8,7 @@ from components.parts import build_parts
 from components.web import WEB, drawn_by
 
 _SURE = "<div class='sure' role='group' aria-label='Delete the conversation' hidden></div>"
+_TRACED = "<p>The operator sends all messages and replies on this page to LangSmith as well.</p>"
 _ASKED = "<div class='asked' role='group' aria-label='Waiting for your approval'></div>"
 
 
@@ -44,7 +45,7 @@ def _chatbot(elem_id: str, **options: object) -> gr.Chatbot:
     )
 
 
-def build_chat(message_characters: int) -> ChatPane:
+def build_chat(message_characters: int, *, traced: bool = False) -> ChatPane:
     with gr.Column(elem_id="conversation"):
         with gr.Column(elem_id="scroll"):
             intro = gr.HTML(html_template=(WEB / "intro.html").read_text(), js_on_load=None, elem_id="intro")
@@ -82,4 +83,6 @@ def build_chat(message_characters: int) -> ChatPane:
             drawn_by("limits.js", "limits", (WEB / "limits.html").read_text(), style=(WEB / "limits.css").read_text())
             drawn_by("clear.js", "ask-clear", _SURE)
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
+        if traced:
+            gr.HTML(_TRACED, elem_id="traced")
     return ChatPane(intro, earlier, turns, chat, parts, live, approval, replay, prompt, draft, send, stop, clear)

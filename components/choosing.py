@@ -5,16 +5,16 @@ from typing import Any
 
 import gradio as gr
 
-from agent.tools import Toolbox
-from backends import Backend, Backends
+from agent.turns import Turns
+from backends import Backend, Health
 from components.choices import PARAMETERS, render_parameters
 from components.options import render_options
 from components.render import render_backends, render_models
 from components.web import as_text, warn
 from memory.messages import Tuning
 from memory.modes import MODES
+from runs.asker import Asker
 from runs.errors import ChatError
-from settings import Settings
 from transports.identity import Identity
 
 Updates = tuple[Any, ...]
@@ -23,8 +23,9 @@ Updates = tuple[Any, ...]
 class Choosing:
     """One for all pages. What the backends are like is different for each visitor, by the keys that they brought."""
 
-    def __init__(self, settings: Settings, backends: Backends, identity: Identity, toolbox: Toolbox) -> None:
-        self.backends, self._identity, self._toolbox = backends, identity, toolbox
+    def __init__(self, turns: Turns, identity: Identity) -> None:
+        self.backends, self._identity, self._toolbox = turns.backends, identity, turns.toolbox
+        self._quota, settings = turns.quota, turns.settings
         self._prompt, self._memory = settings.system_prompt, settings.memory
 
     def _visitor(self, request: gr.Request) -> str | None:
@@ -68,13 +69,8 @@ class Choosing:
             chosen = self.backends.get(backend)
             if chosen.settings.key_name is None:
                 raise ChatError("invalid_request", f"{chosen.name} takes no key.")
-            earlier = self.backends.keys.get(visitor, chosen.name)
-            self.backends.keys.put(visitor, chosen.name, text or "")
-            health = await chosen.look_now(self.backends.key(chosen, visitor))
+            health = await self._tried(text or "", chosen, self._identity.asker(request))
             if health.state == "key_refused":
-                self.backends.keys.forget(visitor, chosen.name)
-                if earlier:
-                    self.backends.keys.put(visitor, chosen.name, earlier.reveal())
                 warn(f"{chosen.name} refused this key: check that all of it was pasted.")
             elif health.ready:
                 gr.Info(as_text(f"{chosen.name} is ready with your key."))
@@ -83,6 +79,20 @@ class Choosing:
         except ChatError as e:
             warn(e.message)
         return *await self.on_news(request, backend, model), *self.options(backend, visitor, model=model)
+
+    async def _tried(self, text: str, backend: Backend, asker: Asker) -> Health:
+        """How the backend is with a key; one that it refuses is not kept. Raises ChatError."""
+        keys, visitor = self.backends.keys, asker.visitor
+        with self._quota.trying_key(asker):
+            earlier = keys.get(visitor, backend.name)
+            keys.put(visitor, backend.name, text)
+            health = await backend.look_now(keys.get(visitor, backend.name))
+            if health.state == "key_refused":
+                self._quota.count_refused_key(asker)
+                keys.forget(visitor, backend.name)
+                if earlier:
+                    keys.put(visitor, backend.name, earlier.reveal())
+        return health
 
     async def on_forget_key(self, backend: str, request: gr.Request, model: str | None = None) -> Updates:
         """-> backend, about, model, options"""

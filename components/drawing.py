@@ -1,9 +1,11 @@
 """What of a conversation is drawn: stored messages, completed by what this process knows of their runs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
-from agent.saving import as_ended
-from components.session import DRAWN, PageState
+from agent.saving import as_ended, as_known
+from components.session import DRAWN, PageState, View, drawn_of
 from memory.messages import Message
 from memory.store import Store
 from runs.errors import ChatError
@@ -12,42 +14,73 @@ from runs.record import fold
 from runs.registry import Runs
 from runs.state import AgentState
 
+_CHARACTERS = 500_000
+"""Characters of messages that are drawn together, parts included; the others are shown as earlier ones are."""
 
-async def draw(store: Store, runs: Runs, visitor: str | None, conversation_id: str, latest: int) -> PageState:
-    """The page's view of a conversation: its latest messages, without a reply that is still growing."""
-    found = await store.history(conversation_id, latest)
+
+async def draw(
+    store: Store, runs: Runs, visitor: str | None, conversation_id: str, latest: int, least: int = 1
+) -> View:
+    """The page's view of a conversation: its latest messages, without a reply that is still growing.
+
+    There are fewer than `latest` where they are long, but at least the `least` latest ones.
+    """
+    found = _fitting(await store.history(conversation_id, latest), least)
     earlier = await store.size(conversation_id) - len(found)
-    drawn = [shown for message in found if (shown := _as_known(runs, message))]
-    after = await store.siblings(conversation_id, list({message.parent_id for message in drawn}))
-    versions = {m.id: ids for m in drawn if len(ids := after[m.parent_id]) > 1}
-    return PageState(visitor, conversation_id, None, drawn, earlier, versions)
+    messages = [shown for message in found if (shown := _as_known(runs, message))]
+    page = PageState(visitor, conversation_id, None, drawn_of(messages), earlier)
+    return View(page, messages, await _versions(store, conversation_id, messages))
+
+
+async def drawn_again(store: Store, runs: Runs, page: PageState) -> View:
+    """What a page in a conversation shows already, as it is now. Raises ChatError where that is not the visitor's."""
+    if page.conversation_id is None or not page.drawn:
+        return View(page)
+    await store.conversation(page.conversation_id, page.visitor)
+    found = await store.history(page.conversation_id, len(page.drawn), page.drawn[-1].id)
+    messages = [shown for message in found if (shown := _as_known(runs, message))]
+    return View(page, messages, await _versions(store, page.conversation_id, messages))
+
+
+async def _versions(store: Store, conversation_id: str, messages: Sequence[Message]) -> dict[str, list[str]]:
+    after = await store.siblings(conversation_id, list({message.parent_id for message in messages}))
+    return {m.id: ids for m in messages if len(ids := after[m.parent_id]) > 1}
+
+
+def _fitting(messages: list[Message], least: int) -> list[Message]:
+    """The latest of the messages, as many as there is room for."""
+    sizes = accumulate(len(m.text) + sum(len(part.text) for part in m.parts) for m in reversed(messages))
+    count = max(least, sum(size <= _CHARACTERS for size in sizes))
+    return messages[max(0, len(messages) - count) :]
 
 
 def _as_known(runs: Runs, message: Message) -> Message | None:
     """A stored message as this process knows it; None while its run is live, and drawn by its tail."""
-    if message.standing != "growing":
-        return message
-    run = runs.find(message.run_id)
-    if run is None:
-        return replace(message, standing="interrupted")
-    return ended_reply(run, message) if run.ended else None
+    known = as_known(runs, message)
+    if known.standing != "growing":
+        return known
+    return None if runs.find(message.run_id) else replace(message, standing="interrupted")
 
 
-def ended_reply(run: LiveRun, reply: Message | None = None) -> Message:
-    """An ended run's reply, also where the store could not take it."""
-    reply = reply or Message(f"unsaved {run.id}", "assistant", "", run_id=run.id)
+def ended_reply(run: LiveRun) -> Message:
+    """An ended run's reply where the store cannot be read."""
+    reply = Message(f"unsaved {run.id}", "assistant", "", run_id=run.id)
     return as_ended(reply, run, run.state, run.log.entries[-1].event)
 
 
 async def draw_until(store: Store, runs: Runs, conversation_id: str, last: Message) -> list[Message]:
     """What was said up to a message, that one included, on its own branch."""
-    found = await store.history(conversation_id, DRAWN, last.id)
+    found = _fitting(await store.history(conversation_id, DRAWN, last.id), 1)
     return [shown for message in found if (shown := _as_known(runs, message))]
 
 
 async def last_state(store: Store, page: PageState) -> AgentState:
     """The state at the end of the latest recorded run, so that a reload shows it again."""
-    run_id = next((m.run_id for m in reversed(page.drawn) if m.run_id), None)
+    return await state_of(store, next((m.run_id for m in reversed(page.drawn) if m.run_id), None))
+
+
+async def state_of(store: Store, run_id: str | None) -> AgentState:
+    """The state at the end of a recorded run; an empty one where there is no record that can be read."""
     try:
         return fold(await store.record(run_id)) if run_id else AgentState()
     except (ChatError, ValueError):

@@ -12,7 +12,7 @@ from agent.turns import Ask, Turns
 from components.approval import Approving
 from components.choices import PARAMETERS
 from components.choosing import Choosing
-from components.drawing import draw, last_state
+from components.drawing import draw, drawn_again, last_state
 from components.endpoint import Endpoint
 from components.opening import Opening
 from components.panel import render_panel
@@ -22,8 +22,8 @@ from components.render import (
     render_frame,
     render_messages,
 )
-from components.replaying import Replaying
-from components.session import DRAWN, PageState
+from components.replaying import Players, Replaying
+from components.session import DRAWN, PageState, View
 from components.tail import Tail
 from components.web import warn
 from memory.messages import Tuning
@@ -39,10 +39,11 @@ class Handlers:
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self.turns, self.identity = turns, identity
-        self.choosing = Choosing(turns.settings, turns.backends, identity, turns.toolbox)
+        self.choosing = Choosing(turns, identity)
         self.approving = Approving(turns, identity)
-        self.opening = Opening(turns, identity, self.choosing)
-        self.replaying = Replaying(identity)
+        players = Players()
+        self.opening = Opening(turns, identity, self.choosing, players)
+        self.replaying = Replaying(identity, players)
         self.endpoint = Endpoint(turns, identity)
         self.tail = Tail(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
@@ -55,7 +56,7 @@ class Handlers:
         """`chosen` is what `_wanted` reads. -> page, draft, chat, live, panel, send, stop, intro, earlier, turns"""
         page = page.of(self._visitor(request))
         if not (prompt or "").strip():
-            return self._unchanged(page)
+            return await self._unchanged(page)
         ask = replace(self._wanted(*chosen), message=prompt, conversation_id=page.conversation_id)
         return await self._begin(ask, page, request)
 
@@ -88,12 +89,12 @@ class Handlers:
             await self.store.conversation(page.conversation_id, page.visitor)
             with self.runs.hold(page.conversation_id):
                 await self.store.walk(page.conversation_id, _id_of(data) or "")
-            page = await self._drawn(page, page.conversation_id, max(DRAWN, len(page.drawn)))
+            view = await self._drawn(page, page.conversation_id, max(DRAWN, len(page.drawn)))
         except ChatError as e:
             warn(e.message)
-            return self._unchanged(page)
-        panel = render_panel(await last_state(self.store, page), whole=True)
-        return page, gr.skip(), render_messages(page.drawn), [], panel, *render_buttons(page), *render_frame(page)
+            return await self._unchanged(page)
+        panel = render_panel(await last_state(self.store, view.page), whole=True)
+        return self._shown(view, gr.skip(), [], panel)
 
     async def on_undo(self, page: PageState, request: gr.Request, data: gr.UndoData) -> Updates:
         """Takes the last message back into the prompt: the next one begins a branch beside it. -> as on_send"""
@@ -103,14 +104,14 @@ class Handlers:
             if message is None or page.conversation_id is None:
                 raise ChatError("not_found", "There is nothing to take back.")
             await self.store.conversation(page.conversation_id, page.visitor)
+            text = (await self.store.message(page.conversation_id, message.id)).text
             with self.runs.hold(page.conversation_id):
                 await self.store.step_back(page.conversation_id, message.id)
-            page = await self._drawn(page, page.conversation_id, max(DRAWN, len(page.drawn)))
+            view = await self._drawn(page, page.conversation_id, max(DRAWN, len(page.drawn)))
         except ChatError as e:
             warn(e.message)
-            return self._unchanged(page)
-        shown = render_messages(page.drawn)
-        return page, render_draft(back=message.text), shown, [], None, *render_buttons(page), *render_frame(page)
+            return await self._unchanged(page)
+        return self._shown(view, render_draft(back=text), [], None)
 
     async def on_clear(self, page: PageState, request: gr.Request) -> Updates:
         """Deletes the conversation, and its live run with it. -> as on_send"""
@@ -122,7 +123,7 @@ class Handlers:
         except ChatError as e:
             if e.code != "not_found":
                 warn(e.message)
-                return self._unchanged(page)
+                return await self._unchanged(page)
         return self._emptied(page)
 
     async def on_stop(self, page: PageState, request: gr.Request) -> None:
@@ -138,16 +139,16 @@ class Handlers:
         """Draws more of the conversation's beginning. -> page, chat, intro, earlier, turns"""
         page = page.of(self._visitor(request))
         if page.conversation_id is None:
-            return page, gr.skip(), *render_frame(page)
+            return page, *(gr.skip(),) * 4
         try:
             await self.store.conversation(page.conversation_id, page.visitor)
-            more = await self._drawn(page, page.conversation_id, len(page.drawn) + DRAWN)
+            more = await self._drawn(page, page.conversation_id, len(page.drawn) + DRAWN, len(page.drawn) + 1)
         except ChatError as e:
             warn(e.message)
-            return page, gr.skip(), *render_frame(page)
+            return page, *(gr.skip(),) * 4
         # the same state still: whoever follows the page's run holds it, and is told by it when the page leaves
-        page.drawn, page.earlier, page.versions = more.drawn, more.earlier, more.versions
-        return page, render_messages(page.drawn), *render_frame(page)
+        page.drawn, page.earlier = more.page.drawn, more.page.earlier
+        return page, render_messages(more.messages), *render_frame(more)
 
     def _wanted(
         self,
@@ -180,7 +181,7 @@ class Handlers:
     async def _beside(self, ask: Ask, page: PageState, request: gr.Request) -> Updates:
         if not (ask.again or ask.instead_of) or page.conversation_id is None:
             warn("There is no message to ask again.")
-            return self._unchanged(page, ask.message)
+            return await self._unchanged(page, ask.message)
         return await self._begin(replace(ask, conversation_id=page.conversation_id), page, request, keep_prompt=True)
 
     async def _begin(self, ask: Ask, page: PageState, request: gr.Request, *, keep_prompt: bool = False) -> Updates:
@@ -190,23 +191,18 @@ class Handlers:
         except ChatError as e:
             warn(f"Not sent. {e.message}")
             edited = ask.message if ask.instead_of else ""
-            return self._unchanged(page, edited) if e.code != "not_found" else await self._if_gone(page, edited)
+            return await (self._unchanged(page, edited) if e.code != "not_found" else self._if_gone(page, edited))
         page.player = None  # the page shows something else from now on
+        draft = gr.skip() if keep_prompt else render_draft(accepted=ask.message)
+        panel = render_panel(run.state, whole=False, now=run.now())
         try:
-            page = await self._drawn(page, run.conversation_id, DRAWN)
+            view = await self._drawn(page, run.conversation_id, DRAWN)
         except ChatError as e:  # it runs all the same, and is followed
             warn(e.message)
-            page = replace(page, conversation_id=run.conversation_id)
-        page.run_id = run.id
-        return (
-            page,
-            gr.skip() if keep_prompt else render_draft(accepted=ask.message),
-            render_messages(page.drawn),
-            [],
-            render_panel(run.state, whole=False, now=run.now()),
-            *render_buttons(page),
-            *render_frame(page),
-        )
+            page = replace(page, conversation_id=run.conversation_id, run_id=run.id)
+            return page, draft, gr.skip(), [], panel, *render_buttons(page), *(gr.skip(),) * 3
+        view.page.run_id = run.id
+        return self._shown(view, draft, [], panel)
 
     async def _if_gone(self, page: PageState, edited: str) -> Updates:
         """After a `not_found`: an emptied page if it is the conversation that has gone, deleted from another page."""
@@ -215,29 +211,33 @@ class Handlers:
                 await self.store.conversation(page.conversation_id, page.visitor)
         except ChatError:
             return self._emptied(page, edited)
-        return self._unchanged(page, edited)
+        return await self._unchanged(page, edited)
 
     def _emptied(self, page: PageState, edited: str = "") -> Updates:
         """A new conversation; the prompt keeps its text, and gets that of an edit that failed. -> as on_send"""
         page, draft = PageState(page.visitor), render_draft(back=edited) if edited else gr.skip()
-        return page, draft, [], [], {"cleared": True}, *render_buttons(page), *render_frame(page)
+        return self._shown(View(page), draft, [], {"cleared": True})
 
-    def _unchanged(self, page: PageState, edited: str = "") -> Updates:
+    async def _unchanged(self, page: PageState, edited: str = "") -> Updates:
         """Nothing happened; the prompt keeps its text, and gets that of an edit that failed. The Chatbot is redrawn,
         since an edit has changed it. -> as on_send
         """
-        return (
-            page,
-            render_draft(back=edited) if edited else gr.skip(),
-            render_messages(page.drawn),
-            gr.skip(),
-            gr.skip(),
-            *render_buttons(page),
-            *render_frame(page),
-        )
+        draft = render_draft(back=edited) if edited else gr.skip()
+        try:
+            if page.player is None:
+                view = await drawn_again(self.store, self.runs, page)
+                return self._shown(view, draft, gr.skip(), gr.skip())
+        except ChatError as e:
+            warn(e.message)
+        return page, draft, gr.skip(), gr.skip(), gr.skip(), *render_buttons(page), *(gr.skip(),) * 3
 
-    async def _drawn(self, page: PageState, conversation_id: str, latest: int) -> PageState:
-        return await draw(self.store, self.runs, page.visitor, conversation_id, latest)
+    def _shown(self, view: View, draft: Any, live: Any, panel: Any) -> Updates:
+        """-> as on_send"""
+        chat = render_messages(view.messages)
+        return view.page, draft, chat, live, panel, *render_buttons(view.page), *render_frame(view)
+
+    async def _drawn(self, page: PageState, conversation_id: str, latest: int, least: int = 1) -> View:
+        return await draw(self.store, self.runs, page.visitor, conversation_id, latest, least)
 
 
 def _id_of(data: gr.EventData) -> str | None:

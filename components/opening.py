@@ -1,6 +1,5 @@
 """Showing a conversation on the page: as it is loaded, and as one is chosen from the list."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,18 +11,20 @@ from components.choosing import Choosing
 from components.drawing import draw, draw_until, last_state
 from components.panel import render_panel
 from components.render import render_backends, render_buttons, render_frame, render_messages
-from components.replaying import render_replay
-from components.session import DRAWN, PageState
+from components.replaying import Players, render_replay
+from components.session import DRAWN, PageState, View, drawn_of
 from components.signing import Signing
 from components.web import warn
 from memory.messages import Tuning
 from memory.modes import MODES
 from runs.errors import ChatError
 from runs.replay import Player, Replay
+from runs.threads import Threads
 from transports.finding import Found, find_run
 from transports.identity import Identity
 
 Updates = tuple[Any, ...]
+_THREADS = Threads("replays", 2)
 _CHOSEN = 15
 """Outputs after `turns`: what is chosen above the conversation."""
 
@@ -33,8 +34,8 @@ class Opening:
     backend, memory, about, model, options, parameters.
     """
 
-    def __init__(self, turns: Turns, identity: Identity, choosing: Choosing) -> None:
-        self._turns, self._identity, self._choosing = turns, identity, choosing
+    def __init__(self, turns: Turns, identity: Identity, choosing: Choosing, players: Players) -> None:
+        self._turns, self._identity, self._choosing, self._players = turns, identity, choosing, players
         self._memory, self._signing = turns.settings.memory, Signing(turns.backends)
 
     async def on_load(self, request: gr.Request) -> Updates:
@@ -49,7 +50,7 @@ class Opening:
                 return await self._opened(page.visitor, conversation_id)
         except ChatError as e:
             warn(e.message)
-        return *self._drawn(page, None), *self._chosen(page.visitor, None, None, Tuning())
+        return *self._drawn(View(page), None), *self._chosen(page.visitor, None, None, Tuning())
 
     async def on_open(self, page: PageState, request: gr.Request, data: gr.EventData) -> Updates:
         """The conversation that was chosen; a new one, with the choices of the moment, where that is None.
@@ -67,17 +68,18 @@ class Opening:
         page.left = True
         if opened:
             return opened
-        return *self._drawn(PageState(visitor), {"cleared": True}), *(gr.skip(),) * _CHOSEN
+        return *self._drawn(View(PageState(visitor)), {"cleared": True}), *(gr.skip(),) * _CHOSEN
 
     async def _opened(self, visitor: str | None, conversation_id: str) -> Updates:
         turns = self._turns
         found = await turns.store.conversation(conversation_id, visitor)
-        page = await draw(turns.store, turns.runs, visitor, found.id, DRAWN)
+        view = await draw(turns.store, turns.runs, visitor, found.id, DRAWN)
+        page = view.page
         run = turns.runs.of(found.id)
         page.run_id = run.id if run else None
         state = run.state if run else await last_state(turns.store, page)
         panel = render_panel(state, whole=True, now=run.now() if run else None) if state.run_id else {"cleared": False}
-        return *self._drawn(page, panel), *self._chosen(visitor, found.backend, found.memory, found.tuning)
+        return *self._drawn(view, panel), *self._chosen(visitor, found.backend, found.memory, found.tuning)
 
     async def _replayed(self, visitor: str | None, run_id: str) -> Updates:
         """A recorded run at its beginning, below what it answers; one that is live, in its conversation."""
@@ -86,19 +88,20 @@ class Opening:
         if not found.ended:
             return await self._opened(visitor, found.conversation_id)
         try:
-            player = await asyncio.to_thread(_player, found)
+            player = await _THREADS.run(_player, found)
         except ValueError:
             raise ChatError("not_found", "This run's record cannot be read, so it cannot be replayed.") from None
         asked = await turns.store.asked(run_id)
-        drawn = await draw_until(turns.store, turns.runs, found.conversation_id, asked) if asked else []
-        page = PageState(visitor, drawn=drawn, player=player)
+        messages = await draw_until(turns.store, turns.runs, found.conversation_id, asked) if asked else []
+        page = PageState(visitor, drawn=drawn_of(messages), player=self._players.keep(player))
         live, panel = render_replay(player)
         chosen = self._chosen(visitor, panel["backend"], panel["memory"], Tuning())
-        return *self._drawn(page, panel, live), *chosen
+        return *self._drawn(View(page, messages), panel, live), *chosen
 
-    def _drawn(self, page: PageState, panel: dict[str, Any] | None, live: Sequence[Any] = ()) -> Updates:
+    def _drawn(self, view: View, panel: dict[str, Any] | None, live: Sequence[Any] = ()) -> Updates:
         """-> page, chat, live, panel, send, stop, intro, earlier, turns"""
-        return page, render_messages(page.drawn), list(live), panel, *render_buttons(page), *render_frame(page)
+        page, chat = view.page, render_messages(view.messages)
+        return page, chat, list(live), panel, *render_buttons(page), *render_frame(view)
 
     def _chosen(self, visitor: str | None, backend: str | None, memory: str | None, tuning: Tuning) -> Updates:
         """What was used last, or the defaults where that is not there any more.

@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import BlocksConfigDict
 from gradio.events import api
+from gradio.state_holder import SessionState
 
 from components.chat import ChatPane, build_chat
 from components.choices import Choices, build_choices
@@ -25,8 +26,8 @@ thousand times a second, takes a tenth of a processor from the model and from wh
 
 
 class Page(gr.Blocks):
-    """Gradio's Blocks with two differences: `/chat` accepts fewer than all inputs over plain HTTP (Gradio's own clients
-    fill in the rest), and an idle page holds no connection.
+    """Gradio's Blocks with three differences: `/chat` accepts fewer than all inputs over plain HTTP (Gradio's own
+    clients fill in the rest), an idle page holds no connection, and no session keeps what was drawn on its page.
     """
 
     def get_config_file(self) -> BlocksConfigDict:
@@ -43,6 +44,24 @@ class Page(gr.Blocks):
             inputs.extend("" for _ in block_fn.inputs[len(inputs) :])
         super().validate_inputs(block_fn, inputs)
 
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
+    ) -> list[Any]:
+        processed: list[Any] = await super().preprocess_data(block_fn, inputs, _light(state), explicit_call)
+        return processed
+
+    async def postprocess_data(self, block_fn: Any, predictions: Any, state: SessionState | None) -> Any:
+        return await super().postprocess_data(block_fn, predictions, _light(state))
+
+
+def _light(state: SessionState | None) -> SessionState | None:
+    """The session without its components' latest values, which Gradio keeps for deep links alone; none are served."""
+    if state is not None and "_update_value_in_config" not in vars(state):
+        held: Any = state
+        held._update_value_in_config = lambda key, value: None
+        state.config_values.clear()
+    return state
+
 
 def build_page(handlers: Handlers) -> gr.Blocks:
     settings = handlers.turns.settings
@@ -57,7 +76,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
         )
         with gr.Row(elem_id="main"):
             drawer = build_drawer(settings.limits.import_bytes)
-            pane = build_chat(settings.limits.message_characters)
+            pane = build_chat(settings.limits.message_characters, traced=settings.tracing.langsmith)
             panel = build_panel()
         viewer = build_viewer()
         fields = Fields([choices.backend, choices.memory, *options.tuning, *choices.parameters, choices.model])

@@ -5,6 +5,7 @@ own conversion costs more the longer the conversation is.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -13,14 +14,18 @@ from backends import Backend, Backends, Health, Key, Offer
 from components.elements import text_html
 from components.parts import parts_html
 from components.reply import GrowingReply, reply_html
-from components.session import PageState
+from components.session import PageState, View
 from memory.messages import Message
 from memory.modes import MODES
 from memory.text import whole
 from runs.live import new_id
+from runs.parts import Part
 
 Wire = dict[str, Any]
 
+SHOWN_CHARACTERS = 200_000
+"""Characters of one message that are drawn, and copied by its button."""
+_SHORTENED = f"[Only the first {SHOWN_CHARACTERS:,} characters are shown. Export the conversation to see all of it.]"
 _FILTERED = 8
 """Models from which on the dropdown can be searched by typing."""
 _NOTED = {"interrupted": "Interrupted: the server went away while this was written"}
@@ -37,6 +42,7 @@ def render_messages(messages: Sequence[Message]) -> list[Wire]:
 
 
 def _wire_message(message: Message) -> Wire:
+    message = _shortened(message)
     if message.role == "user":
         return _wire("user", said_html(message.text))
     note = _note(message)
@@ -44,6 +50,18 @@ def _wire_message(message: Message) -> Wire:
     if _has_text(message):
         texts.append(reply_html(message.text))
     return _wire("assistant", *texts, *([f"<p class='note'>{text_html(note)}</p>"] if note else []))
+
+
+def _shortened(message: Message) -> Message:
+    """A message whose text and parts are short enough to be drawn; a text that is cut says so."""
+    text, parts, room = message.text, list[Part](), SHOWN_CHARACTERS
+    if len(text) > SHOWN_CHARACTERS:
+        text = f"{text[:SHOWN_CHARACTERS]}\n\n{_SHORTENED}"
+    for part in message.parts:
+        if room > 0:
+            parts.append(part if len(part.text) <= room else replace(part, text=f"{part.text[:room]}\n{_SHORTENED}"))
+            room -= len(part.text) + len(str(part.input))
+    return replace(message, text=text, parts=tuple(parts))
 
 
 def _note(message: Message) -> str | None:
@@ -125,30 +143,30 @@ def render_buttons(page: PageState) -> tuple[Wire, Wire]:
     return gr.update(visible=page.run_id is None), gr.update(visible=page.run_id is not None)
 
 
-def render_frame(page: PageState) -> tuple[Wire, Wire, list[Wire]]:
-    """What stands around the drawn messages. -> intro, earlier, turns"""
-    label = f"Show earlier messages ({page.earlier:,})"
-    earlier = gr.update(visible=page.earlier > 0, value=label)
-    return gr.update(visible=not page.drawn), earlier, render_turns(page)
+def render_frame(view: View) -> tuple[Wire, Wire, list[Wire]]:
+    """What stands around the messages of a page. -> intro, earlier, turns"""
+    label = f"Show earlier messages ({view.page.earlier:,})"
+    earlier = gr.update(visible=view.page.earlier > 0, value=label)
+    return gr.update(visible=not view.messages), earlier, render_turns(view)
 
 
-def render_turns(page: PageState) -> list[Wire]:
+def render_turns(view: View) -> list[Wire]:
     """What is offered below each drawn message, which has as many `rows` on the page as it has parts, and the text that
     its Copy button copies.
     """
     turns: list[Wire] = []
     asked: str | None = None
-    for message in page.drawn:
+    for message in view.messages:
         asked = message.id if message.role == "user" else asked
         reply = message.role == "assistant" and message.run_id is not None
         turns.append(
             {
                 "id": message.id,
                 "rows": _rows(message),
-                "text": message.text,
+                "text": message.text[:SHOWN_CHARACTERS],
                 "run": message.run_id if reply else None,
                 "asked": asked if reply else None,
-                "versions": page.versions.get(message.id, []),
+                "versions": view.versions.get(message.id, []),
             }
         )
     return turns

@@ -5,6 +5,7 @@
 
 import asyncio
 import math
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,44 +15,77 @@ from components.panel import render_panel
 from components.render import render_live
 from components.reply import GrowingReply
 from components.session import PageState
+from components.web import warn
+from runs.live import new_id
 from runs.replay import Player
 from runs.state import AgentState
 from transports.identity import Identity
 
 _FRAME_S = 0.1
+_KEPT_BYTES = 32_000_000
 _SLOWEST, _FASTEST = 0.1, 100.0
 
 Updates = tuple[Any, ...]
 
 
+class Players:
+    """The players of open pages, with at most so many bytes together; the one least lately used goes first.
+
+    The newest stays however long it is.
+    """
+
+    def __init__(self, most: int = _KEPT_BYTES) -> None:
+        self._players: OrderedDict[str, Player] = OrderedDict()
+        self._most = most
+
+    def keep(self, player: Player) -> str:
+        """Keeps a player, and returns its id."""
+        made = new_id()
+        self._players[made] = player
+        size = sum(one.replay.memory_bytes for one in self._players.values())
+        while size > self._most and len(self._players) > 1:
+            size -= self._players.popitem(last=False)[1].replay.memory_bytes
+        return made
+
+    def get(self, player_id: str | None) -> Player | None:
+        """A player that is still kept."""
+        if player_id is None or player_id not in self._players:
+            return None
+        self._players.move_to_end(player_id)
+        return self._players[player_id]
+
+
 class Replaying:
     """One for all pages."""
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
+    def __init__(self, identity: Identity, players: Players) -> None:
+        self._identity, self._players = identity, players
 
     async def on_play(self, page: PageState, request: gr.Request, event: gr.EventData) -> None:
         """Goes to a moment, and stands there or plays from it: {at, speed, playing}."""
         page, given = page.of(self._identity.visitor(request.cookies or {})), event._data
         if page.player is None or not isinstance(given, dict):
             return
+        if (player := self._players.get(page.player)) is None:
+            warn("This replay was put away, since others are played: reload the page to go on.")
+            return
         at, speed = _number(given.get("at"), 0.0), _number(given.get("speed"), 1.0)
-        page.player.go(at, min(max(_SLOWEST, speed), _FASTEST), playing=given.get("playing") is True)
+        player.go(at, min(max(_SLOWEST, speed), _FASTEST), playing=given.get("playing") is True)
 
     async def follow(self, page: PageState, request: gr.Request) -> AsyncIterator[Updates]:
         """Shows the replay until it stands still, or something else is wanted of it. -> live, panel"""
         page = page.of(self._identity.visitor(request.cookies or {}))
-        if (player := page.player) is None:
+        if (player := self._players.get(page.player)) is None:
             yield gr.skip(), gr.skip()
             return
-        turn, drawn, growing = player.turn, None, GrowingReply()
+        turn, drawn, growing, played = player.turn, None, GrowingReply(), page.player
         while True:
             live, panel, drawn = _frame(player, drawn, growing)
             yield live, panel
             if not panel["replay"]["playing"]:
                 return
             await asyncio.sleep(_FRAME_S)
-            if page.left or page.player is not player or player.turn != turn:
+            if page.left or page.player != played or player.turn != turn:
                 # Gradio sends the last values once more, and others are shown by now
                 yield gr.skip(), gr.skip()
                 return

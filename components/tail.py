@@ -13,11 +13,11 @@ from typing import Any
 
 import gradio as gr
 
-from components.drawing import draw, ended_reply
+from components.drawing import draw, ended_reply, state_of
 from components.panel import render_panel
 from components.render import render_buttons, render_live, render_messages, render_turns
 from components.reply import GrowingReply
-from components.session import PageState
+from components.session import PageState, drawn_of
 from components.web import warn
 from memory.store import Store
 from runs import events
@@ -48,7 +48,9 @@ class Tail:
         page = page.of(self.identity.visitor(request.cookies or {}))
         run = self._run(page, request)
         if run is None:
-            yield gr.skip(), gr.skip()  # a generator without a yield would empty its outputs
+            state = await state_of(self.store, page.run_id)  # a run that is no longer in memory has ended
+            # a generator without a yield would empty its outputs
+            yield gr.skip(), render_panel(state, whole=True) if state.run_id else gr.skip()
             return
         phase: events.Phase | None = None
         last, drawn, owed = 0.0, 0.0, False
@@ -82,31 +84,38 @@ class Tail:
                 last = time.monotonic()
 
     async def finish(self, page: PageState, request: gr.Request) -> Updates:
-        """Hands the live reply over to the conversation. -> page, chat, live, parts, send, stop, turns"""
+        """Hands the live reply over to the conversation, from the store if its run is no longer in memory.
+
+        -> page, chat, live, parts, send, stop, turns
+        """
         page = page.of(self.identity.visitor(request.cookies or {}))
         run = self._run(page, request)
         if page.run_id is None or (run and not run.ended):
             # a page's first listeners end with this one too, and a quick visitor has begun a run meanwhile
             return (gr.skip(),) * 7
-        if run is None:
-            page = replace(page, run_id=None)
-            return page, gr.skip(), [], None, *render_buttons(page), gr.skip()
-        drawn, versions = list(page.drawn), page.versions
+        run_id, conversation_id = page.run_id, run.conversation_id if run else page.conversation_id or ""
+        view = None
         try:
+            if run is None:
+                await self.store.conversation(conversation_id, page.visitor)
             latest = len(page.drawn) + 1
-            now = await draw(self.store, self.runs, page.visitor, run.conversation_id, latest)
-            drawn, versions = now.drawn, now.versions
+            view = await draw(self.store, self.runs, page.visitor, conversation_id, latest, latest)
         except ChatError as e:
             warn(e.message)
-        if run.discarded:
+        if run and run.discarded:
             page = PageState(page.visitor)
-            return page, [], [], run.id, *render_buttons(page), []
-        if run.unsaved:
+            return page, [], [], run_id, *render_buttons(page), []
+        if run and run.unsaved:
             warn(f"{run.unsaved} The reply stays on this page, and saving is tried again.")
-        there = drawn and drawn[-1].role == "assistant" and drawn[-1].run_id == run.id
-        kept = drawn if there else [*drawn, ended_reply(run)]
-        page = replace(page, run_id=None, drawn=kept, versions=versions)
-        return page, render_messages(kept), [], run.id, *render_buttons(page), render_turns(page)
+        page = replace(page, run_id=None)
+        if view is None:  # what the page shows stays, the live reply included
+            return page, gr.skip(), gr.skip(), gr.skip(), *render_buttons(page), gr.skip()
+        last = view.messages[-1] if view.messages else None
+        there = last is not None and last.role == "assistant" and last.run_id == run_id
+        kept = [*view.messages, ended_reply(run)] if run and not there else list(view.messages)
+        page.drawn, page.earlier = drawn_of(kept), view.page.earlier
+        turns = render_turns(replace(view, messages=kept))
+        return page, render_messages(kept), [], run_id, *render_buttons(page), turns
 
     def _run(self, page: PageState, request: gr.Request) -> LiveRun | None:
         try:

@@ -63,7 +63,7 @@ class Database:
             async with self.writing():
                 pass
         except ChatError as e:
-            logger.error("the store at the start: %s", e.message)
+            logger.error("the store at the start: %s", e)
 
     async def check(self) -> None:
         """Raises ChatError if the database does not answer."""

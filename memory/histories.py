@@ -1,10 +1,11 @@
 """The histories that turns read, kept in memory: a long conversation is not read anew for each of its turns.
 
-What has been answered does not change any more, so there is nothing to tell this of a change. Bounded in messages and
+What has been answered does not change any more, so there is nothing to tell this of a change. Bounded in characters and
 in conversations, each of which may hold an index of some 80 kB; the least used go first.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from memory.messages import Message
@@ -13,7 +14,9 @@ from memory.store import Store
 from runs.errors import ChatError
 from runs.tokens import guess
 
-_MOST, _CONVERSATIONS = 20_000, 64
+_MOST, _CONVERSATIONS = 8_000_000, 64
+_MESSAGE = 300
+"""What a message takes besides its text, in characters."""
 _STEP = 4
 """Messages that are read at once to find where a known history goes on: a turn adds two."""
 
@@ -26,13 +29,24 @@ class History:
     index: Index = field(default_factory=Index)
     read: dict[str, dict[str, Message]] = field(default_factory=dict)
     """By backend and id: the messages as that one has read and counted them."""
+    characters: int = 0
+    """About how much is kept of it."""
 
 
 class Histories:
-    """`most` messages of at most so many conversations are kept, and the latest conversation however long it is."""
+    """`most` characters of at most so many conversations are kept, and the latest conversation however long it is.
 
-    def __init__(self, store: Store, most: int = _MOST, conversations: int = _CONVERSATIONS) -> None:
-        self._store, self._most, self._conversations = store, most, conversations
+    `known` gives a stored message as this process knows it: a reply may have ended without being stored yet.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        known: Callable[[Message], Message] = lambda message: message,
+        most: int = _MOST,
+        conversations: int = _CONVERSATIONS,
+    ) -> None:
+        self._store, self._known, self._most, self._conversations = store, known, most, conversations
         self._kept: OrderedDict[str, History] = OrderedDict()
 
     async def before(self, conversation_id: str, message: Message) -> History:
@@ -47,12 +61,12 @@ class Histories:
         found = await self._found(conversation_id, last, kept)
         if not found.messages:
             raise ChatError("not_found", "This conversation was deleted meanwhile.")
-        settled = all(message.standing != "growing" for message in found.messages[-_STEP:])
-        if settled:
+        if all(message.standing != "growing" for message in found.messages):
+            found.characters = sum(_MESSAGE + len(message.text) for message in found.messages)
             self._kept[conversation_id] = found
             self._forget()
         else:
-            found.read = {}  # a reply that could not be saved yet
+            found.read = {}  # the store may get more of such a reply
         return found
 
     def forget(self, conversation_id: str) -> None:
@@ -64,15 +78,14 @@ class Histories:
             latest = await self._store.history(conversation_id, _STEP, last)
             at = next((i for i, m in enumerate(latest) if m.id == kept.messages[-1].id), None)
             if at is not None:
-                return History([*kept.messages, *_guessed(latest[at + 1 :])], kept.index, kept.read)
-        return History(_guessed(await self._store.history(conversation_id, end=last)), kept.index, kept.read)
+                return History([*kept.messages, *self._guessed(latest[at + 1 :])], kept.index, kept.read)
+        return History(self._guessed(await self._store.history(conversation_id, end=last)), kept.index, kept.read)
 
     def _forget(self) -> None:
-        total = sum(len(history.messages) for history in self._kept.values())
+        total = sum(history.characters for history in self._kept.values())
         while len(self._kept) > 1 and (total > self._most or len(self._kept) > self._conversations):
             _, oldest = self._kept.popitem(last=False)
-            total -= len(oldest.messages)
+            total -= oldest.characters
 
-
-def _guessed(messages: list[Message]) -> list[Message]:
-    return [replace(message, tokens=guess(message.text), guessed=True) for message in messages]
+    def _guessed(self, messages: list[Message]) -> list[Message]:
+        return [replace(one, tokens=guess(one.text), guessed=True) for one in map(self._known, messages)]

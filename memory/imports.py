@@ -20,6 +20,7 @@ from memory.exports.reader import read_export
 from memory.store import Store
 from runs.errors import ChatError
 from runs.events import JSON
+from runs.threads import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ _SECONDS = 180.0
 _ROWS, _CHARACTERS = 200, 500_000
 """The most of one batch."""
 _UNLIMITED = 10_000_000
+_THREADS = Threads("imports", _AT_ONCE)
 _ROOT = Path(__file__).parent.parent
 
 
@@ -80,7 +82,7 @@ class Imports:
 
     async def _lines(self, data: bytes, room: int, file: IO[bytes]) -> Iterator[JSON]:
         if len(data) <= _SMALL and not data.startswith(b"PK"):
-            return iter(await asyncio.to_thread(lambda: list(read_export(data, room, self._most_bytes))))
+            return iter(await _THREADS.run(lambda: list(read_export(data, room, self._most_bytes))))
         command = [sys.executable, "-m", "memory.exports.child", str(room), str(self._most_bytes)]
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.PIPE, stdout=file, stderr=asyncio.subprocess.DEVNULL, cwd=_ROOT
@@ -103,7 +105,7 @@ class Imports:
     async def _written(self, owner: str | None, lines: "_Lines") -> Imported:
         made: list[tuple[str, str]] = []
         now = time.time()
-        while "head" in (line := await asyncio.to_thread(lines.next)):
+        while "head" in (line := await _THREADS.run(lines.next)):
             updated = now - len(made) / 1000  # in the list they stand in their order
             rows = lines.batches()
             made.append(await self._store.take_in_rows(owner, line["title"], line["head"], updated, rows))
@@ -126,7 +128,7 @@ class _Lines:
 
     async def batches(self) -> AsyncIterator[list[JSON]]:
         """The rows up to the next line that is none."""
-        while rows := await asyncio.to_thread(self._rows):
+        while rows := await _THREADS.run(self._rows):
             yield rows
 
     def _rows(self) -> list[JSON]:

@@ -16,10 +16,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from memory.messages import Message, Role
 from memory.store import Store
 from memory.text import clean
+from runs.threads import Threads
 
 logger = logging.getLogger(__name__)
 
 _ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+_THREADS = Threads("histories", 4)
 
 
 class ConversationHistory(BaseChatMessageHistory):
@@ -74,7 +76,7 @@ async def read_in(store: Store, history: BaseChatMessageHistory, owner: str | No
 
     It is used by its sync methods, in a thread: not all that are named async are there.
     """
-    found = await asyncio.to_thread(lambda: history.messages)
+    found = await _THREADS.run(lambda: history.messages)
     return await store.create(owner, [from_langchain(message) for message in found])
 
 
@@ -125,6 +127,6 @@ class Mirror:
                 for name, value in self._options.items()
             }
             said = [as_langchain(message) for message in turn if message.text]
-            await asyncio.to_thread(lambda: self._class(**options).add_messages(said))
+            await _THREADS.run(lambda: self._class(**options).add_messages(said))
         except Exception as e:  # whatever the other library raises
             logger.warning("the mirror of a conversation: %s", type(e).__name__)

@@ -3,7 +3,6 @@
 A search compares folded texts (`memory/folding.py`): any part of a text, in any script, however it is written.
 """
 
-import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +16,11 @@ from memory.store import NOT_FOUND, Store
 from memory.tables import conversations, messages
 from memory.text import clean
 from runs.errors import ChatError
+from runs.threads import Threads
 
 _MOST, _TITLE = 100, 200
 _FOLDED_AT_ONCE = 100
+_THREADS = Threads("lists", 2)
 _AROUND = 60
 """Characters that a snippet has on each side of what was found."""
 
@@ -61,7 +62,7 @@ async def listed(
     ordered = wanted.order_by(conversations.c.updated.desc(), conversations.c.id.desc()).limit(most + 1)
     async with store.reading() as db:
         rows = (await db.execute(ordered)).all()
-    found = await asyncio.to_thread(_as_listed, rows[:most], folded)
+    found = await _THREADS.run(_as_listed, rows[:most], folded)
     return found, f"{found[-1].updated!r}_{found[-1].id}" if len(rows) > most else None
 
 
@@ -100,7 +101,7 @@ async def _fold_some(store: Store, table: Table, text: Column[Any], last: str) -
         rows = (await db.execute(wanted.order_by(table.c.id).limit(_FOLDED_AT_ONCE))).all()
     if not rows:
         return None
-    folded = await asyncio.to_thread(lambda: [{"this": row[0], "now": fold(row[1])} for row in rows])
+    folded = await _THREADS.run(lambda: [{"this": row[0], "now": fold(row[1])} for row in rows])
     change = update(table).where(table.c.id == bindparam("this"), table.c.folded.is_(None))
     async with store.writing() as db:
         await db.execute(change.values(folded=bindparam("now")), folded)

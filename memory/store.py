@@ -4,7 +4,6 @@ A message that was acknowledged is on disk. The messages of a conversation are a
 with its head is the one that is gone on with; nothing is lost by asking an earlier message again.
 """
 
-import asyncio
 import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
@@ -22,13 +21,14 @@ from memory.folding import fold
 from memory.messages import Message, Role, Tuning
 from memory.rows import message_of, message_row, parts_column, storable, title_of, tuning_of
 from memory.tables import conversations, messages, runs
-from runs.errors import ChatError
+from runs.errors import NO_RUN, ChatError
 from runs.events import JSON
 from runs.live import LiveRun, new_id
+from runs.threads import Threads
 
-NO_RUN = "There is no such run, or it is not yours."
 NOT_FOUND = "There is no such conversation, or it is not yours: start a new one."
 NO_MESSAGE = "That message is no longer there: reload the page."
+_THREADS = Threads("messages", 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,5 +360,5 @@ async def _take_in(
         told = "This conversation has just been begun by another request: send this one again."
         raise ChatError("busy", told, retryable=True) from None
     if given:  # folding many messages would hold the loop
-        rows = await asyncio.to_thread(lambda: [message_row(m, new, n, now) for n, m in enumerate(given, 1)])
+        rows = await _THREADS.run(lambda: [message_row(m, new, n, now) for n, m in enumerate(given, 1)])
         await db.execute(insert(messages), rows)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
+from weakref import ref
 
 from runs.errors import Code
 
@@ -284,6 +285,10 @@ def _text_bytes(value: Any) -> int:
             return 0
 
 
+class LongText(str):
+    """A text that can be referred to weakly."""
+
+
 def encode_json(value: Any) -> str:
     """A value as one line of JSON, also for readers that take U+0085, U+2028 and U+2029 for line ends."""
     return escape_line_ends(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
@@ -303,6 +308,7 @@ class Entry:
     at: float
     event: Event
     _json: str | None = field(default=None, repr=False, compare=False)
+    _long: "ref[LongText] | None" = field(default=None, repr=False, compare=False)
 
     @property
     def type(self) -> str:
@@ -324,10 +330,17 @@ class Entry:
 
     @property
     def json(self) -> str:
-        """`wire()` as one line of JSON; encoded once, however many follow, unless it is long."""
+        """`wire()` as one line of JSON; encoded once, however many follow. A long one is shared by those who hold it at
+        the same time, and encoded again after that.
+        """
         if self._json is not None:
             return self._json
+        if self._long and (shared := self._long()) is not None:
+            return shared
         encoded = encode_json(self.wire())
         if len(encoded) <= _CACHED_JSON:
             self._json = encoded
-        return encoded
+            return encoded
+        shared = LongText(encoded)
+        self._long = ref(shared)
+        return shared

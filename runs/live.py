@@ -88,7 +88,7 @@ class LiveRun:
         self.heard_at = self.now()
         """When the work last gave a sign of life: an event, or any byte of a provider."""
         self.unsaved: str | None = None
-        """Why the reply could not be stored when the run ended, for people."""
+        """Why the reply is not stored although the run has ended, for people; None once a later attempt is over."""
         self.kept = True
         """Whether it is stored, and belongs to its conversation; else to its owner alone, as long as it is here."""
         self.discarded = False

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runs.errors import ChatError
+from runs.errors import NO_RUN, ChatError
 from runs.live import LiveRun
 
 
@@ -12,7 +12,7 @@ class Runs:
     """`most` runs may be live at once. Ended ones stay in memory for late followers, the last to end longest.
 
     At most `kept` ended runs stay, with at most `kept_bytes` bytes of memory together; the others are read from the
-    store.
+    store. A run that the store does not have yet stays until it does.
     """
 
     def __init__(self, most: int = 64, kept: int = 64, kept_bytes: int = 32_000_000) -> None:
@@ -37,7 +37,8 @@ class Runs:
         self._drop_ended()
 
     def _drop_ended(self) -> None:
-        ended = sorted((run for run in self._runs.values() if run.ended), key=lambda run: run.state.ended or 0.0)
+        stored = (run for run in self._runs.values() if run.ended and not run.unsaved)
+        ended = sorted(stored, key=lambda run: run.state.ended or 0.0)
         kept = size = 0
         for run in reversed(ended):
             kept, size = kept + 1, size + run.log.memory_bytes
@@ -66,7 +67,7 @@ class Runs:
         """A run that this visitor may see; raises ChatError `not_found` for all others."""
         run = self.find(run_id)
         if run is None or run.owner not in (None, visitor):
-            raise ChatError("not_found", "There is no such run, or it is not yours.")
+            raise ChatError("not_found", NO_RUN)
         return run
 
     def find(self, run_id: str | None) -> LiveRun | None:

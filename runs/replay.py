@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from runs import events
-from runs.events import Entry
+from runs.events import Entry, memory_bytes
 from runs.state import AgentState, apply
 
 _APART = 200
@@ -27,6 +27,8 @@ class Replay:
         self._text, self._ends = "".join(pieces), list(accumulate(map(len, pieces)))
         self._retracted = _retracted(entries, self._ends)
         self._kept = [AgentState()]
+        self.memory_bytes = sum(memory_bytes(entry.event) for entry in entries)
+        """About how much memory the entries take."""
 
     def at(self, moment_s: float) -> tuple[AgentState, str]:
         """The state at a moment, and the reply so far. Before the first event it is as with that one."""

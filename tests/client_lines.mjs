@@ -197,6 +197,26 @@ test('a server that says when to come back is left alone until then', async (t) 
   assert.deepEqual(handlers.told.waits.map((wait) => wait.delay), [0, 50]);
 });
 
+test('a refusal that passes is waited for as told, beyond our own bound and by a date', async (t) => {
+  const random = mock.method(Math, 'random', () => 0);
+  t.after(() => random.mock.restore());
+  const limited = { code: 'rate_limited', message: 'wait' }, soon = new Date(Date.now() + 2000).toUTCString();
+  const { url, whats } = await serving(t, cut(upTo(3)), refuse(429, limited, { 'Retry-After': '0.08' }), refuse(429, limited),
+    refuse(408), refuse(425), refuse(503, 'no object', { 'Retry-After': soon }), send(after(3)));
+  const handlers = listening();
+  assert.deepEqual(await streamChat({ message: 'x', url, retry: { ...QUICK, attempts: 6 } }, handlers).done, LAST);
+  const delays = handlers.told.waits.map((wait) => wait.delay), dated = delays.pop();
+  assert.deepEqual([handlers.told.seqs, delays], [EVERY, [0, 80, 0, 0, 0]]);
+  assert.ok(dated > 0 && dated <= 2000, `${dated} ms`);
+  assert.deepEqual(whats().slice(1), Array(6).fill(`GET /runs/${RUN}/events?after=3`));
+});
+
+test('refusals that pass are bounded, too', async (t) => {
+  const { url, asked } = await serving(t, cut(upTo(3)), ...Array.from({ length: 9 }, () => refuse(429, { code: 'rate_limited', message: 'wait' })));
+  await assert.rejects(streamChat({ message: 'x', url, retry: QUICK }).done, refused('unreachable'));
+  assert.equal(asked.length, 1 + QUICK.attempts);
+});
+
 test("a server's retry goes before our own", async (t) => {
   const { url } = await serving(t, cut(Buffer.concat([Buffer.from('retry: 10\n\n'), upTo(3)])), send(after(3)));
   const handlers = listening();
@@ -457,6 +477,21 @@ test('ws: a run that is gone is not asked for again', async (t) => {
   socket.drop();
   (await nth(2)).open().say({ type: 'error', code: 'not_found', message: 'gone' });
   await assert.rejects(sent, refused('not_found'));
+});
+
+test('ws: a resumption that is refused for the moment is tried again when told', async (t) => {
+  const random = mock.method(Math, 'random', () => 0);
+  t.after(() => random.mock.restore());
+  const { chat, told, socket } = connecting(t);
+  const sent = chat.send('Hello');
+  socket.open().say(...EVENTS.slice(0, 4));
+  socket.drop();
+  (await nth(2)).open().say({ type: 'error', code: 'rate_limited', message: 'wait', retryable: true, retry_after: 0.08 });
+  const third = (await nth(3)).open();
+  assert.deepEqual(third.frames, [{ type: 'resume', run_id: RUN, after: 4 }]);
+  third.say(...EVENTS.slice(4));
+  assert.deepEqual(await sent, LAST);
+  assert.deepEqual([told.seqs, told.waits.map((wait) => wait.delay)], [EVERY, [0, 80]]);
 });
 
 test('ws: what is refused in mid-run does not end it', async (t) => {

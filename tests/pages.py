@@ -106,7 +106,8 @@ class Page:
         async with aclosing(self.handlers.tail.follow(self.state, self.request)) as updates:  # type: ignore[type-var]
             async for live, panel in updates:
                 if isinstance(panel, dict) and "phase" in panel:
-                    self.lives.append(shown_text(live[0]["content"][0]["text"]) if live else "")
+                    drawn = live[0]["content"][0]["text"] if isinstance(live, list) and live else ""
+                    self.lives.append(shown_text(drawn))
                     self.panels.append(panel)
         updates = await self.handlers.tail.finish(self.state, self.request)
         if updates[0] != gr.skip():

@@ -38,8 +38,9 @@ async def bad_http_line(upstream: str, random: Random, cuts: int) -> AsyncIterat
             kept = {k: v for k, v in headers.items() if k in ("content-type", "cookie", "last-event-id")}
             if method == "GET" and left and random.random() < 0.2:
                 left -= 1
-                if random.random() < 0.5:
-                    writer.write(b"HTTP/1.1 503 Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                if refusal := random.choice(("", "429 Slow", "502 Lost", "503 Down", "504 Late")):
+                    told = "Content-Length: 0\r\nRetry-After: 0.01\r\nConnection: close"
+                    writer.write(f"HTTP/1.1 {refusal}\r\n{told}\r\n\r\n".encode())
                 return
             async with httpx.AsyncClient(timeout=20) as client:
                 async with client.stream(method, upstream.rstrip("/") + path, headers=kept, content=body) as got:

@@ -30,6 +30,21 @@ def take(counted: Quota, asker: Asker, times: int = 1, *, own_key: bool = False)
         counted.count(asker, own_key=own_key)
 
 
+def test_the_bytes_of_documents_are_counted_for_the_visitor_and_the_address() -> None:
+    counted = quota(document_bytes_per_day=1000, visitors_per_address=2)
+    for size in (600, 400):
+        counted.take_document(ZOE, size)
+    with pytest.raises(ChatError, match="may be added by you in a day: try again in 24 h") as error:
+        counted.take_document(ZOE, 1)
+    assert error.value.code == "rate_limited" and error.value.retry_after
+    counted.take_document(TOM, 999)
+    with pytest.raises(ChatError, match="by your address"):
+        counted.take_document(Asker("eve", TOM.address), 2)
+    counted.take_document(Asker("eve", TOM.address), 1)  # what was refused is not counted
+    counted.take_document(Asker("eve", "192.0.2.9"), 999)
+    quota().take_document(ZOE, 10**9)
+
+
 @pytest.mark.parametrize(
     ("address", "network"),
     [

@@ -12,6 +12,7 @@ from agent.turns import Ask, Turns
 from memory import database as database_module
 from memory.messages import Message, Standing
 from runs import events
+from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun
 from settings import Settings
 from tests.conftest import until
@@ -63,6 +64,47 @@ async def test_a_reply_that_a_locked_database_refused_is_told_and_saved_later(
         await asyncio.sleep(0.02)
     assert reply.text == told[-1]["content"]
     assert (await turns.store.record(run.id)).count("\n") == len(told) - 1
+
+
+async def test_later_turns_are_given_the_whole_reply_that_is_not_saved_yet(
+    turns: Turns, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "_AGAIN_S", (0.05,) * 400)
+    monkeypatch.setattr(database_module, "_BUSY_MS", 50)
+    await turns.store.close()
+    await turns.store.open()
+    run = await turns.start(Ask("tour", "anna", backend="Slow script"))
+    await until(lambda: run.text)
+    end_turn = turns.store.end_turn
+
+    async def refused(ended: LiveRun, *more: Any) -> None:
+        if ended is run:
+            raise ChatError("internal", "the database is locked", retryable=True)
+        await end_turn(ended, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(turns.store, "end_turn", refused)
+        await run.stop("user")
+        turns.runs._kept = 0  # it is not dropped before it is stored
+        given = [await _given(turns, run.conversation_id, n) for n in range(4)]
+        assert [message.standing for message in await turns.store.history(run.conversation_id)][1] == "growing"
+    assert given == [run.text] * 4
+    for _ in range(400):
+        stored = (await turns.store.history(run.conversation_id))[1]
+        if stored.standing == "stopped":
+            break
+        await asyncio.sleep(0.02)
+    assert await _given(turns, run.conversation_id, 5) == stored.text == run.text
+    assert turns.runs.find(run.id) is None
+
+
+async def _given(turns: Turns, conversation_id: str, number: int) -> str:
+    """The first reply of a conversation, as its next turn is given it."""
+    run = await turns.start(Ask(f"cut {number}", "anna", conversation_id, backend="Script", memory="full"))
+    assert run.task
+    await run.task
+    context = next(entry.event for entry in run.log.entries if isinstance(entry.event, events.Context))
+    return str(context.messages[2]["content"])
 
 
 async def test_nothing_waits_to_store_replies_once_the_last_has_ended(

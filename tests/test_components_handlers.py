@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 
 from agent.turns import Ask
+from components.drawing import drawn_again
 from components.handlers import Handlers
 from components.render import render_turns
 from components.session import DRAWN
@@ -86,6 +87,27 @@ async def test_a_reload_after_the_end_shows_the_last_state(page: Page, handlers:
     assert again.state.run_id is None
 
 
+@pytest.mark.parametrize("reloads", [False, True])
+async def test_a_reply_whose_run_is_no_longer_in_memory_is_drawn_from_the_store(
+    page: Page, handlers: Handlers, reloads: bool
+) -> None:
+    await page.begin("tour")
+    run = handlers.runs.find(page.state.run_id)
+    await until(lambda: run and run.ended)
+    handlers.runs._kept = 0
+    await handlers.turns.start(Ask("tour", "ben"))
+    assert run and handlers.runs.find(run.id) is None
+    if reloads:
+        updates = await page.load(conversation=run.conversation_id)
+        panel = updates[3]
+    else:
+        await page.follow()
+        panel = page.panels[-1]
+    assert words(page.texts[1]).endswith(words(run.text)[-100:])
+    assert (panel["phase"], panel["tokens"]) == ("complete", run.state.tokens)
+    assert page.state.run_id is None
+
+
 async def test_a_new_page_is_empty(page: Page) -> None:
     updates = await page.load()
     assert (page.state, page.chat, updates[3]) == (page.empty, [], None)
@@ -125,7 +147,7 @@ async def test_retry_edit_and_undo_do_what_they_say(page: Page, handlers: Handle
     edit: Any = Data(0, [{"type": "text", "text": "tour <b>"}])
     page.takes(await handlers.on_edit(page.state, page.request, edit, "Script", "tokens", *page.tuning))
     await page.follow()
-    assert page.state.drawn[0].text == "tour <b>"
+    assert page.texts[0] == "tour <b>"
     assert len(page.chat) == 2
     page.takes(await handlers.on_undo(page.state, page.request, Data(0)))  # type: ignore[arg-type]
     assert (page.prompt, page.chat) == ("tour <b>", [])
@@ -140,12 +162,12 @@ async def test_branches_are_walked_and_any_reply_can_be_asked_for_again(page: Pa
     again: Any = Named({"id": first.id})
     page.takes(await handlers.on_again(page.state, page.request, again, "Script", "tokens", *page.tuning))
     await page.follow()
-    assert [m.text for m in page.state.drawn if m.role == "user"] == ["one"]
-    turn = render_turns(page.state)[1]
+    assert page.texts[::2] == ["one"]
+    turn = render_turns(await drawn_again(handlers.store, handlers.runs, page.state))[1]
     assert (len(turn["versions"]), turn["asked"], turn["run"]) == (2, first.id, page.state.drawn[1].run_id)
     updates = await handlers.on_walk(page.state, page.request, Named({"id": turn["versions"][0]}))  # type: ignore[arg-type]
     page.takes(updates)
-    assert [m.text for m in page.state.drawn if m.role == "user"] == ["one", "two"]
+    assert page.texts[::2] == ["one", "two"]
     assert updates[4]["run"] == page.state.drawn[-1].run_id
     for odd in ({"id": "no such"}, {"id": 7}, None):
         with pytest.warns(UserWarning, match="no longer there"):

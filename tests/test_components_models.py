@@ -90,7 +90,7 @@ async def test_a_model_of_another_backend_is_refused_and_the_message_kept(page: 
     assert page.prompt == "Hi"
     await page.send("Hi", backend="Script")
     assert asked_for_replies(server) == []
-    assert page.state.drawn[-1].text, "a backend with one model takes a message that still names another's"
+    assert page.texts[-1], "a backend with one model takes a message that still names another's"
 
 
 async def test_news_of_the_list_is_drawn(page: Page, house: House, server: OpenAIServer) -> None:

@@ -9,7 +9,7 @@ from components.render import (
     render_turns,
 )
 from components.reply import GrowingReply
-from components.session import PageState
+from components.session import PageState, View
 from memory.messages import Message
 from runs.parts import Part
 from settings import BackendSettings
@@ -82,7 +82,7 @@ def test_rows_are_counted_without_drawing_the_messages(monkeypatch: pytest.Monke
     rows = [len(message["content"]) for message in render_messages(drawn)]
     for name in ("reply_html", "said_html", "parts_html"):
         monkeypatch.delattr(f"components.render.{name}")
-    assert [turn["rows"] for turn in render_turns(PageState("anna", drawn=drawn))] == rows
+    assert [turn["rows"] for turn in render_turns(View(PageState("anna"), drawn))] == rows
 
 
 def test_dropdowns_begin_with_the_configured_names() -> None:

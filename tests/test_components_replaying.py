@@ -11,6 +11,7 @@ import pytest
 from agent.turns import Ask
 from components.handlers import Handlers
 from runs.calls import Answer
+from runs.replay import Player
 from tests.conftest import until
 from tests.pages import Chosen, Page, cookie, shown_text, words
 from transports.identity import Identity
@@ -31,6 +32,12 @@ async def run_id(page: Page, request: pytest.FixtureRequest) -> str:
     return run.id
 
 
+def player_of(page: Page) -> Player:
+    player = page.handlers.replaying._players.get(page.state.player)
+    assert player
+    return player
+
+
 async def play(page: Page, **wanted: Any) -> None:
     await page.handlers.replaying.on_play(page.state, page.request, Chosen(wanted))  # type: ignore[arg-type]
 
@@ -48,8 +55,7 @@ async def frames(page: Page) -> list[tuple[str, Any]]:
 
 async def test_it_begins_at_the_beginning_below_what_the_run_answers(page: Page, run_id: str) -> None:
     updates = await page.load(run=run_id)
-    assert [message.text for message in page.state.drawn][::2] == ["first", "tour"]
-    assert page.state.drawn[-1].text == "tour"
+    assert page.texts[::2] == ["first", "tour"] and page.state.drawn[-1].role == "user"
     live, panel = updates[2:4]
     assert (live, panel["phase"], panel["live"]) == ([], "queued", True)
     assert panel["replay"] == {"at_s": 0, "length_s": panel["replay"]["length_s"], "speed": 1, "playing": False}
@@ -59,7 +65,7 @@ async def test_it_begins_at_the_beginning_below_what_the_run_answers(page: Page,
 
 async def test_it_plays_to_the_end_and_shows_any_moment(page: Page, run_id: str) -> None:
     await page.load(run=run_id)
-    length = page.state.player.replay.length_s if page.state.player else 0
+    length = player_of(page).replay.length_s
     await play(page, at=0, speed=length, playing=True)
     shown = await frames(page)
     texts = [text for text, _ in shown]
@@ -111,8 +117,8 @@ async def test_who_plays_ends_when_something_else_is_wanted(page: Page, run_id: 
 async def test_hostile_wishes_are_taken_as_far_as_they_go(page: Page, run_id: str, at: Any) -> None:
     await page.load(run=run_id)
     await play(page, at=at, speed=at, playing=at)
-    player = page.state.player
-    assert player and 0 <= player.moment_s <= player.replay.length_s
+    player = player_of(page)
+    assert 0 <= player.moment_s <= player.replay.length_s
     await page.handlers.replaying.on_play(page.state, page.request, Chosen(at))  # type: ignore[arg-type]
 
 
@@ -127,7 +133,7 @@ async def test_it_is_for_those_who_may_see_the_run(
     await page.load(run=run_id)
     other.state = page.state
     await play(other, at=1, speed=1, playing=True)
-    assert page.state.player and not page.state.player.playing
+    assert not player_of(page).playing
     assert await frames(other) == [("", None)]
 
 
@@ -144,7 +150,8 @@ async def test_a_record_that_cannot_be_read_is_told(page: Page, record: str) -> 
     run = page.handlers.runs.find(page.state.drawn[-1].run_id)
     assert run
     page.handlers.runs.discard(run)
-    await page.handlers.store.end_turn(run, page.state.drawn[-1], record)
+    reply = await page.handlers.store.message(run.conversation_id, page.state.drawn[-1].id)
+    await page.handlers.store.end_turn(run, reply, record)
     run_id = run.id
     with pytest.warns(UserWarning, match="cannot be replayed"):
         await page.load(run=run_id)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,9 +15,10 @@ import httpx
 import pytest
 import structlog
 
-from backends.keys import Key
+from backends.keys import Key, Keys, cleared
 from bench.ports import free_port
 from logs import log_formatter
+from runs.errors import ChatError
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = '[[backends]]\nname = "Script"\nkind = "scripted"\noptions = { speed = 1000 }\n'
@@ -75,8 +77,37 @@ One.model_construct(text=["what a model wrote"]).model_dump()
 def test_a_key_that_is_a_word_leaves_a_lines_own_fields_alone() -> None:
     words = [Key(word, own=True) for word in ("agent.turns", "warning", datetime.now(UTC).strftime("%Y-%m"))]
     line = json.loads(written("a warning of agent.turns", "json"))
-    assert (line["level"], line["logger"], line["event"]) == ("info", "agent.turns", "a [key] of [key]")
+    assert (line["level"], line["logger"], line["event"]) == ("info", "agent.turns", "a warning of agent.turns")
     assert "[key]" not in line["timestamp"] and words
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_key_that_is_a_word_changes_no_line_of_others(form: str) -> None:
+    """Only what can hold a key is cleared: arguments of a message, what a library writes, a traceback."""
+    ended = {"event": "run ended", "outcome": "complete", "backend": "Script", "logger": "runs.live", "level": "info"}
+    failed = ChatError("internal", "The database did not answer in time.")
+
+    def all_lines() -> list[str]:
+        record = logging.LogRecord("runs.live", logging.INFO, "", 0, ended, (), None)  # type: ignore[arg-type]
+        record._logger, record._name = logging.getLogger("runs.live"), "info"  # type: ignore[attr-defined]
+        lines = log_formatter(form).format(record), written("what the database says: %s", form, failed)  # type: ignore[arg-type]
+        return [re.sub(r"\S+Z", "", line) for line in lines]
+
+    quiet = all_lines()
+    keys = [Key(word, own=True) for word in ("complete", "Script", "database", "run ended", "what the")]
+    assert all_lines() == quiet and keys
+    assert "[key]" in written("a provider: %s", form, "no key: complete")
+    record = logging.LogRecord("httpx", logging.INFO, "", 0, "GET complete", (), None)
+    assert "[key]" in log_formatter(form).format(record)  # type: ignore[arg-type]
+
+
+def test_of_a_message_that_is_logged_only_its_writers_keys_are_cleared() -> None:
+    keys = Keys()
+    keys.put("anna", "A", "a-key-of-anna")
+    keys.put("ben", "A", "database")
+    operators = Key("of-the-operator")
+    told = cleared("a-key-of-anna of-the-operator database", keys.of("anna"))
+    assert told == "[key] [key] database" and operators
 
 
 def test_each_line_of_a_run_has_its_id() -> None:

@@ -62,7 +62,16 @@ async def test_what_still_grows_is_not_kept(store: Store) -> None:
     assert await before(histories, two) == ["one", "grown"]
 
 
-@pytest.mark.parametrize("bound", [{"most": 5}, {"conversations": 2}])
+async def test_what_still_grows_below_later_turns_is_not_kept(store: Store) -> None:
+    histories, run = Histories(store), a_run()
+    _, reply = await begin(store, run, "one")
+    asked = [await ended(store, str(n)) for n in range(4)]
+    assert (await before(histories, asked[3]))[:2] == ["one", ""]
+    await store.grow([reply.__class__(reply.id, "assistant", "grown")])
+    assert (await before(histories, asked[3]))[:2] == ["one", "grown"]
+
+
+@pytest.mark.parametrize("bound", [{"most": 1300}, {"conversations": 2}])
 async def test_the_least_used_go_first(store: Store, bound: dict[str, int]) -> None:
     histories = Histories(store, **bound)
     made = [await store.create("anna", [("user", "a"), ("assistant", "b")]) for _ in range(4)]
@@ -78,3 +87,12 @@ async def test_a_history_that_has_gone_is_not_found(store: Store) -> None:
     await store.delete("c")
     with pytest.raises(ChatError, match="deleted meanwhile"):
         await Histories(store).before("c", asked[1])
+
+
+async def test_long_messages_count_by_their_characters(store: Store) -> None:
+    histories = Histories(store, most=500_000)
+    for n in range(8):
+        made = await store.create("anna", [("user", f"{n} " + "x" * 99_000), ("assistant", "b")])
+        await histories.up_to(made, (await store.conversation(made, "anna")).head)
+        assert sum(kept.characters for kept in histories._kept.values()) <= 500_000
+    assert len(histories._kept) == 5

@@ -41,6 +41,17 @@ async def test_one_live_run_to_a_conversation() -> None:
     runs.add(a_run("c"))
 
 
+async def test_a_run_that_is_not_stored_yet_is_kept() -> None:
+    runs, unsaved = Runs(kept=0), await ended_run("c")
+    unsaved.unsaved = "The database is locked."
+    runs.add(unsaved)
+    runs.add(a_run("another"))
+    assert runs.find(unsaved.id) is unsaved
+    unsaved.unsaved = None
+    runs.add(a_run("third"))
+    assert runs.find(unsaved.id) is None
+
+
 async def test_no_more_live_runs_than_there_are_places() -> None:
     runs = Runs(most=2)
     runs.add(a_run("1"))

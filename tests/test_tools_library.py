@@ -13,14 +13,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from agent.tools import index, passages
 from agent.tools import library as module
-from agent.tools import passages
 from agent.tools.library import Library, Limits
 from agent.tools.reading import Reading
 from runs.errors import ChatError
 from tests.conftest import until
 from tests.scripts import HELD, UNLIKE
-from tests.test_tools_reading import pdf, written
+from tests.test_tools_reading import packed, pdf, written
 
 README = Path(__file__).parent.parent / "README.md"
 GUIDE = (
@@ -263,6 +263,36 @@ async def test_what_all_owners_have_is_bounded(tmp_path: Path) -> None:
     await library.close()
 
 
+async def test_what_one_owner_and_one_address_have_is_bounded(tmp_path: Path) -> None:
+    limits = Limits(owner_characters=100, address_documents=3, address_characters=150)
+    library = Library(tmp_path / "library.db", limits=limits, salt=b"of the tests")
+    here, there = "192.0.2.1", "192.0.2.2"
+
+    async def refused(owner: str, name: str, size: int, address: str | None) -> str:
+        with pytest.raises(ChatError) as error:
+            await library.add(owner, name, b"x" * size, address)
+        assert error.value.code == "too_large"
+        return error.value.message
+
+    annas = await library.add("anna", "a.txt", b"a" * 60, here)
+    assert "at most" not in (told := await refused("anna", "b.txt", 41, here)) and "100 characters" in told
+    assert "101. Remove one first" in told
+    assert "your address" in await refused("ben", "b.txt", 91, here)
+    await library.add("anna", "a.txt", b"c" * 100, here)  # in place of the first
+    assert "your address" in await refused("ben", "b.txt", 51, here)
+    await library.add("ben", "b.txt", b"b" * 20, here)
+    await library.add("zoe", "b.txt", b"b" * 20, here)
+    assert "your address" in await refused("tom", "b.txt", 1, here)  # three documents
+    await library.add("tom", "b.txt", b"b" * 100, there)
+    await library.add("tim", "b.txt", b"b" * 100, None)  # whose address is not known
+    (bens,) = await library.documents("ben")
+    await library.remove("ben", bens.id)
+    await library.add("eve", "b.txt", b"b" * 20, here)
+    assert annas.id not in [document.id for document in await library.documents("anna")]
+    await library.close()
+    assert here.encode() not in (tmp_path / "library.db").read_bytes(), "no address is stored"
+
+
 async def test_a_pdf_is_found_by_its_pages(library: Library) -> None:
     made = await library.add("anna", "a.pdf", pdf(written("All about whales"), b"", written("Then some dolphins")))
     assert made.passages == 2
@@ -316,7 +346,7 @@ async def test_a_database_that_fails_is_told_and_tried_again(tmp_path: Path) -> 
 
 
 async def test_a_locked_database_is_told(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BUSY_S", 0.1)
+    monkeypatch.setattr(index, "_BUSY_S", 0.1)
     await library.close()
     await library.open()
     with closing(sqlite3.connect(tmp_path / "folder" / "library.db")) as other:
@@ -324,6 +354,53 @@ async def test_a_locked_database_is_told(library: Library, tmp_path: Path, monke
         with pytest.raises(ChatError, match="cannot be used at the moment"):
             await library.add("anna", "a.txt", b"x")
     await library.add("anna", "a.txt", b"x")
+
+
+async def test_searches_wait_neither_for_a_writer_nor_for_each_other(library: Library, tmp_path: Path) -> None:
+    await library.add("anna", "a.txt", b"whales sing")
+    with closing(sqlite3.connect(tmp_path / "folder" / "library.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert await places(library, "whales") == [("a.txt", "section 1")]
+        assert len(await library.documents("anna")) == 1
+    together = threading.Barrier(index._READERS)
+    await asyncio.gather(*(library._index.read(lambda db: together.wait(20)) for _ in range(index._READERS)))
+
+
+async def test_a_search_that_takes_too_long_is_refused_and_the_next_one_is_not(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    monkeypatch.setattr(index, "_READ_S", 0.05)
+    with pytest.raises(ChatError, match="fewer or rarer words") as error:
+        await library._index.read(lambda db: db.execute(endless).fetchone())
+    assert error.value.code == "timeout"
+    monkeypatch.undo()
+    assert await places(library, "parrots") == [("GUIDE.md", "Title")]
+
+
+async def test_a_search_costs_nothing_for_what_others_have(library: Library, tmp_path: Path) -> None:
+    def steps() -> int:
+        counted = list[None]()
+        with closing(sqlite3.connect(tmp_path / "folder" / "library.db")) as db:
+            db.set_progress_handler(lambda: counted.append(None), 10)
+            assert len(passages.search(db, passages.queries_of("common words of all"), "anna", 5)) == 1
+        return len(counted)
+
+    await library.add("anna", "a.txt", b"common words of Anna")
+    before = steps()
+    for number in range(3):
+        await library.add("ben", f"{number}.txt", b"\n\n".join([b"common words of Ben " * 30] * 200))
+    assert steps() <= 3 * before
+
+
+async def test_a_pdf_that_is_being_read_does_not_hold_up_the_end(library: Library) -> None:
+    slow = pdf(packed(written("text") * 1000, 1000), coded="/Filter /FlateDecode")
+    adding = asyncio.create_task(library.add("anna", "a.pdf", slow))
+    await until(lambda: library._children)
+    await library.close()
+    with pytest.raises(ChatError, match="cannot be read"):
+        await adding
+    assert not library._children
 
 
 async def test_an_sqlite_without_full_text_search_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,6 +273,8 @@ def test_time_and_memory_of_the_reading_process_are_limited() -> None:
     assert limited("while True: pass").returncode == -signal.SIGKILL
     assert b"MemoryError" in limited("bytearray(2_000_000_000)").stderr
     assert limited("bytearray(100_000_000)").returncode == 0
+    told = limited("import os; print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) == os.SCHED_IDLE)")
+    assert told.stdout.split() == [b"19", b"True"]
 
 
 def test_a_reading_process_that_dies_or_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from tests.conftest import scripted
 MOST = 20_000
 
 
-def launched(data: Path, *tools: str) -> App:
+def launched(data: Path, *tools: str, **limits: int) -> App:
     app = App(
         Settings(
             backends=[scripted("Script")],
             tools=ToolSettings(enabled=list(tools)),
-            limits=LimitSettings(body_bytes=5_000, document_bytes=MOST),
+            limits=LimitSettings(**{"body_bytes": 5_000, "document_bytes": MOST, **limits}),
+            trusted_proxies=["127.0.0.1"],
             data=data,
             database_url=f"sqlite:///{data / 'glassbox.db'}",
             host="127.0.0.1",
@@ -45,9 +46,9 @@ def anna(app: App) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def visitor(app: App) -> Iterator[httpx.Client]:
+def visitor(app: App, **headers: str) -> Iterator[httpx.Client]:
     """Somebody who has opened the page, and so has a cookie."""
-    with httpx.Client(base_url=app.url, timeout=20) as client:
+    with httpx.Client(base_url=app.url, timeout=20, headers=headers) as client:
         client.get("/").raise_for_status()
         yield client
 
@@ -140,5 +141,27 @@ def test_without_the_search_no_documents_are_taken(tmp_path: Path) -> None:
             refused = client.post("/documents", params={"name": "a.txt"}, content="word")
             assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
             assert client.get("/documents").status_code == 404
+    finally:
+        app.close()
+
+
+def test_one_address_does_not_fill_the_library_for_others(tmp_path: Path) -> None:
+    """Each time with a new cookie, as somebody does who wants to take all the room."""
+    limits = {"document_characters_per_visitor": 6_000, "document_bytes_per_day": 9_000, "visitors_per_address": 2}
+    app = launched(tmp_path, "search", **limits)
+    try:
+        told = list[tuple[int, str]]()
+        for _ in range(5):
+            with visitor(app) as client:
+                for name in "ab":
+                    answer = client.post("/documents", params={"name": f"{name}.txt"}, content="word " * 1000)
+                    told.append((answer.status_code, "" if answer.status_code == 201 else answer.json()["message"]))
+        kept = [status for status, _ in told if status == 201]
+        assert len(kept) == 2
+        assert {status for status, _ in told} == {201, 413, 429}
+        assert any("from your address" in message for _, message in told)
+        assert any("may be added by your address in a day" in message for _, message in told)
+        with visitor(app, **{"X-Forwarded-For": "203.0.113.7"}) as other:
+            assert other.post("/documents", params={"name": "a.txt"}, content="word " * 1000).status_code == 201
     finally:
         app.close()

@@ -263,7 +263,7 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
             await until(lambda: not run.calls.asked)
 
     await on_apps_loop(app, talk())
-    reply = page.state.drawn[-1]
+    reply = await on_apps_loop(app, app.store.message(str(page.state.conversation_id), page.state.drawn[-1].id))
     events = await record(client, run_id)
     check(events)
     parts = [part for part in reply.parts if part.kind == "tool"]

@@ -1,6 +1,7 @@
 """Runs as Server-Sent Events, on a real running app, read by another SSE client (httpx-sse)."""
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +17,7 @@ from runs.live import LiveRun
 from settings import LimitSettings, ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
-from tests.serving import client_of, events_of, refused, serving
+from tests.serving import client_of, events_of, refused, serving, socket_of, told_until_end
 from transports import streams
 
 
@@ -120,6 +121,9 @@ async def test_memory_and_store_write_the_same_bytes(app: App, anna: httpx.Async
     from_store = await anna.get(f"/runs/{run_id}/events")
     assert first.content == from_memory.content == from_store.content
     assert from_store.headers["x-conversation-id"] == run.conversation_id
+    async with socket_of(app, anna) as socket:
+        await socket.send(json.dumps({"type": "resume", "run_id": run_id, "after": 2}))
+        assert (await told_until_end(socket))[-1]["content"] == run.text
 
 
 async def test_an_eventsource_that_comes_back_resumes_and_starts_nothing(

@@ -55,7 +55,9 @@ def add_contexts(router: APIRouter, turns: Turns, identity: Identity) -> None:
         """What a memory mode would give the model; nothing is sent, and nothing stored. Without a message, of the
         last turn.
         """
-        ask = await wanted.ask(turns, wanted.message, identity.asker(request))
+        asker = identity.asker(request)
+        turns.quota.take_preview(asker)
+        ask = await wanted.ask(turns, wanted.message, asker)
         if wanted.message_id and not wanted.conversation_id:
             raise ChatError("invalid_request", "message_id: name its conversation_id, too.")
         return await preview(turns, ask, wanted.message_id)

@@ -31,7 +31,9 @@ def add_documents(router: APIRouter, turns: Turns, identity: Identity) -> None:
         asker, owner = identity.asker(request), _owner(identity, request)
         turns.quota.check(asker)
         turns.quota.count(asker)
-        return asdict(await _library(toolbox).add(owner, name, await request.body()))
+        library, data = _library(toolbox), await request.body()
+        turns.quota.take_document(asker, len(data))
+        return asdict(await library.add(owner, name, data, asker.network))
 
     @router.delete("/documents/{document_id}", status_code=204)
     async def remove_document(document_id: str, request: Request) -> None:

@@ -1,32 +1,21 @@
 """A run by its id, for those who may see it: live, ended and still in memory, or out of the store."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.turns import Turns
-from memory.store import NO_RUN
-from runs.errors import ChatError
-from runs.events import Entry, escape_line_ends
+from memory.records import Line
+from runs.errors import NO_RUN, ChatError
+from runs.events import Entry
 from runs.live import LiveRun
 from runs.record import decode
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One event of a stored run, as it was written."""
-
-    seq: int
-    json: str
-
-    @property
-    def type(self) -> str:
-        return str(json.loads(self.json)["type"])
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
-    """`live` is None for a run that is only in the store, `lines` its events so far."""
+    """`live` is None for a run that is only in the store, `lines` its events so far. Hold this for as long as these are
+    read: then other readers share them.
+    """
 
     run_id: str
     conversation_id: str
@@ -67,5 +56,4 @@ async def find_run(turns: Turns, run_id: str, visitor: str | None) -> Found:
         raise ChatError("not_found", NO_RUN) if e.code == "not_found" else e from None
     if run:
         return Found.of(run)
-    written = escape_line_ends(await store.record(run_id)).split("\n")  # older records have them as they are
-    return Found(run_id, conversation_id, None, [Line(seq, line) for seq, line in enumerate(written, 1)])
+    return Found(run_id, conversation_id, None, await turns.records.read(run_id))

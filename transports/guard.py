@@ -40,6 +40,10 @@ _BODY_S, _BYTES_PER_S = 60.0, 200_000
 """For a body to arrive in; for a large one, at this rate."""
 _LARGE = 8
 """Large bodies that may arrive or be worked on at once, since each is held in memory."""
+_SMALL_BYTES = 100_000
+"""Bytes of a body that are not counted: `connections_per_address` bounds the number of these."""
+_HELD_BYTES = 64_000_000
+"""Bytes of longer bodies that one address may have here at once, or twice the largest that is allowed."""
 
 
 def route_path(scope: Scope) -> str:
@@ -85,6 +89,9 @@ class GuardMiddleware:
         self._connected: Counter[str] = Counter()
         self._large = 0
         """Bodies of more than `body_bytes` that are arriving, or whose requests are not answered yet."""
+        self._held = Counter[str]()
+        """Bytes of longer bodies that are arriving, or whose requests are not answered yet, by address."""
+        self._most_held = max(_HELD_BYTES, 2 * max(rules.body_bytes, *rules.uploads.values(), 0))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -214,8 +221,8 @@ class GuardMiddleware:
         return self._rules.logged_in(HTTPConnection(scope))
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send, asker: Asker, held: ExitStack) -> None:
-        """Reads the body up to the bound, in bounded time, before the route sees any of it. A large one counts as
-        `held` until the request is answered: a route may wait with it.
+        """Reads the body up to the bound, in bounded time, before the route sees any of it. It counts as `held` until
+        the request is answered, for a route may wait with it.
         """
         path = route_path(scope)
         most = self._rules.body_bytes
@@ -223,7 +230,7 @@ class GuardMiddleware:
             most = self._rules.uploads.get(path.rstrip("/"), most)
         try:
             async with asyncio.timeout(max(_BODY_S, most / _BYTES_PER_S)):
-                body = await self._read(receive, most, held)
+                body = await self._read(receive, most, asker.network or "", held)
             if body is None:
                 return  # the client has gone
             if path.rstrip("/") == "/login":
@@ -252,9 +259,18 @@ class GuardMiddleware:
 
         await self.app(scope, replay, send)
 
-    async def _read(self, receive: Receive, most: int, held: ExitStack) -> bytes | None:
-        """The body; None if the client has gone. Raises ChatError `too_large`; `busy` for one large body too many."""
-        parts, size, large = list[bytes](), 0, False
+    async def _read(self, receive: Receive, most: int, here: str, held: ExitStack) -> bytes | None:
+        """The body; None if the client has gone. Raises ChatError `too_large`; `busy` for one large body too many, and
+        for more bytes than an address may have here.
+        """
+        parts, size, large, counted = list[bytes](), 0, False, 0
+
+        def release() -> None:
+            self._held[here] -= counted
+            if not self._held[here]:
+                del self._held[here]
+
+        held.callback(release)
         while True:
             received = await receive()
             if received["type"] != "http.request":
@@ -266,6 +282,12 @@ class GuardMiddleware:
             if size > self._rules.body_bytes and not large:
                 self._count_large(held)
                 large = True
+            if size > _SMALL_BYTES:
+                if self._held[here] + size - counted > self._most_held:
+                    message = "Your address is sending too much at once: wait until some of it has arrived."
+                    raise ChatError("busy", message, retryable=True, retry_after=5)
+                self._held[here] += size - counted
+                counted = size
             if not received.get("more_body"):
                 return b"".join(parts)
 

@@ -5,7 +5,8 @@ word. Gradio offers no way to set them, so they are set on the server after it w
 import asyncio
 import json
 import socket
-from typing import Any
+from collections import Counter
+from typing import Any, ClassVar
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -16,6 +17,12 @@ _HEAD_S = 20.0
 """For the head of a request to arrive in; uvicorn itself waits for ever."""
 _MESSAGE_S = 60.0
 """Time limit for a WebSocket message to arrive whole, in seconds, from its first byte."""
+_SMALL = 200_000
+"""Bytes of an unfinished WebSocket message that are not counted: more than the longest message of a visitor takes."""
+_UNFINISHED = 64_000_000
+"""Bytes of memory that longer unfinished WebSocket messages of all visitors take together."""
+_FRAGMENT = 64
+"""Bytes of memory that a fragment takes besides its data."""
 _PING_S, _PONG_S = 10.0, 15.0
 """Together less than the 30 s after which a vanished client must have been noticed."""
 
@@ -57,20 +64,50 @@ class PatientProtocol(H11Protocol):
 
 
 class BoundedSocketProtocol(WebSocketsSansIOProtocol):
-    """WebSockets whose messages have a time limit, and that say why a message was too large before they close."""
+    """WebSockets whose messages have a time limit, and that say why a message was too large before they close. What is
+    unfinished is bounded for all of them together, fragments included: a message of many has many times its memory.
+    """
 
+    unfinished: ClassVar[Counter["BoundedSocketProtocol"]] = Counter()
+    """Bytes of long unfinished messages, by connection."""
     _deadline: asyncio.TimerHandle | None = None
+    _fragments = 0
+    """Bytes of memory of the unfinished message's fragments."""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._count(self._fragments + len(self.conn.reader.buffer))
         unfinished = bool(self.frames) or len(self.conn.reader.buffer) > 0
         if unfinished and self._deadline is None:
             self._deadline = self.loop.call_later(_MESSAGE_S, self._give_up)
         elif not unfinished:
             self._cancel_deadline()
 
+    def handle_text(self, event: Frame) -> None:
+        self._fragments = len(event.data) + _FRAGMENT
+        super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        self._fragments = len(event.data) + _FRAGMENT
+        super().handle_bytes(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        self._fragments += len(event.data) + _FRAGMENT
+        super().handle_cont(event)
+
+    def _count(self, size: int) -> None:
+        """Counts an unfinished message, and gives it up where it grows beyond what all may take."""
+        grows = size > self.unfinished[self]
+        if size <= _SMALL or self.transport.is_closing():
+            del self.unfinished[self]
+            return
+        self.unfinished[self] = size
+        if grows and self.unfinished.total() > _UNFINISHED:
+            self._fail(CloseCode.TRY_AGAIN_LATER, "Others are sending large messages: try again in a minute.")
+
     def send_receive_event_to_app(self) -> None:
         self._cancel_deadline()  # what follows is another message
+        self._fragments = 0
         super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
@@ -83,6 +120,7 @@ class BoundedSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
+        del self.unfinished[self]
         super().connection_lost(exc)
 
     def _cancel_deadline(self) -> None:
@@ -96,8 +134,14 @@ class BoundedSocketProtocol(WebSocketsSansIOProtocol):
         if self.read_paused:
             self._deadline = self.loop.call_later(_MESSAGE_S, self._give_up)
         elif not self.transport.is_closing():
-            self.conn.fail(CloseCode.POLICY_VIOLATION, "The message took too long to arrive.")
-            self.handle_parser_exception()
+            self._fail(CloseCode.POLICY_VIOLATION, "The message took too long to arrive.")
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        """Closes the socket and lets go of what has arrived."""
+        self.frames, self._fragments = [], 0
+        del self.unfinished[self]
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()
 
 
 def bound_patience(server: Any, message_bytes: int) -> None:

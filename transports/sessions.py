@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _KEPT = timedelta(minutes=2)
 """For a page to say again that it is there, which web/page.js does twice a minute."""
+_LONGEST = 100
+"""Characters of a session's name; Gradio's own are 11."""
 _NAMED = re.compile(r"/gradio_api/(?:heartbeat|call/v2/[^/]+|call/(?!v2/)[^/]+)/([^/]+)")
 """A call's events, too: Gradio takes an event that it does not know for a session."""
 
@@ -78,7 +80,7 @@ class Sessions:
         """Whether the session is this visitor's; one that is new becomes theirs. Raises ChatError `rate_limited` if
         that were more than `most` of one address; 0 is no bound.
         """
-        if session in self._gone:
+        if session in self._gone or len(session) > _LONGEST:
             return False
         if session not in self._owners:
             if most and self._from[asker.network] >= most:

@@ -144,6 +144,8 @@ class _Socket:
 
     async def _refuse(self, error: ChatError) -> None:
         told = {"code": error.code, "message": error.message, "retryable": error.retryable, "content": ""}
+        if error.retry_after is not None:
+            told["retry_after"] = error.retry_after
         await self._send(json.dumps({"type": "error", **told}))
 
     async def _send(self, text: str) -> None:

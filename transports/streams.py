@@ -17,12 +17,14 @@ from starlette.types import Receive, Scope, Send
 
 from agent.checks import checked_message
 from agent.turns import Turns
+from memory.records import Line
 from runs.errors import ChatError
 from runs.events import Entry
 from runs.live import LiveRun
 from transports.asking import Approved, Message, Query, Wanted
-from transports.finding import Found, Line, find_run
+from transports.finding import Found, find_run
 from transports.identity import Identity
+from transports.pieces import Parts, in_pieces
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +47,12 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 def encode(kind: str, body: str, seq: int | None = None) -> bytes:
     """One event on the wire. `body` is JSON, which escapes line ends."""
+    return f"{_head(kind, seq)}{body}\n\n".encode("utf-8", "replace")
+
+
+def _head(kind: str, seq: int | None) -> str:
     place = f"id: {seq}\n" if seq else ""
-    return f"{place}event: {_RENAMED.get(kind, kind)}\ndata: {body}\n\n".encode("utf-8", "replace")
+    return f"{place}event: {_RENAMED.get(kind, kind)}\ndata: "
 
 
 class Stream(EventSourceResponse):
@@ -139,19 +145,18 @@ def _answer(found: Found, after: int) -> Response:
 
 
 async def _written(found: Found, after: int) -> AsyncGenerator[bytes, None]:
-    if found.live:
-        async with aclosing(events_of(found.live, after)) as batches:
-            async for batch in batches:
-                yield _joined(batch)
-    else:
-        lines = found.lines[after:]
-        for start in range(0, len(lines), _AT_ONCE):
-            yield _joined(lines[start : start + _AT_ONCE])
-            await asyncio.sleep(0)
+    if found.live is None:
+        async for data in in_pieces(_parts(line) for line in found.lines[after:]):
+            yield data
+        return
+    async with aclosing(events_of(found.live, after)) as batches:
+        async for batch in batches:
+            async for data in in_pieces(_parts(entry) for entry in batch):
+                yield data
 
 
-def _joined(lines: Sequence[Entry | Line]) -> bytes:
-    return b"".join(encode(line.type, line.json, line.seq) for line in lines)
+def _parts(line: Entry | Line) -> Parts:
+    return _head(line.type, line.seq), line.json, "\n\n"
 
 
 def _place(last_event_id: str) -> int:

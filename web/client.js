@@ -23,7 +23,7 @@
  * @typedef {object} Retry
  * @property {number} [attempts] in a row without a new event; 12
  * @property {number} [delay] ms before the first at most, doubled each time; a server's `retry:` goes before it; 1000
- * @property {number} [maxDelay] ms; 30000
+ * @property {number} [maxDelay] ms; 30000; a server's Retry-After goes before it, up to an hour
  *
  * @typedef {object} Options
  * @property {string | URL} [url] where Glassbox is; by default where this file came from
@@ -43,6 +43,8 @@
 const FIELDS = ['message', 'backend', 'model', 'memory', 'conversation_id', 'system_prompt', 'temperature', 'max_tokens', 'tools'];
 const LAST = ['complete', 'stopped', 'error'];
 const SILENCE_MS = 35_000, PING_MS = 10_000, OPEN = 1;
+const PASSING = [408, 425, 429]; // statuses below 500 that say: come back later
+const MOST_TOLD_MS = 3_600_000; // the longest that a server's Retry-After is waited for
 
 /**
  * What a server refuses (with its own `code`, and the `status` of its answer) or the line prevents: `lost` (a message may
@@ -141,6 +143,12 @@ function fields(given) {
   return Object.fromEntries(FIELDS.filter((name) => all[name] != null).map((name) => [name, all[name]]));
 }
 
+/** A Retry-After in seconds, also where it is a date. @param {string | null} value */
+function secondsOf(value) {
+  const text = value?.trim() ?? '', seconds = /^[0-9.]+$/.test(text) ? parseFloat(text) : (Date.parse(text) - Date.now()) / 1000;
+  return seconds > 0 ? seconds : null;
+}
+
 /** @param {string} id @param {boolean} approved @param {object} [input] */
 const answerTo = (id, approved, input) => ({ tool_call_id: id, approved, ...(input && { input }) });
 
@@ -208,15 +216,16 @@ class Following {
 
   leave() { this.#leaving.abort(); }
 
-  /** Waits before the next attempt; false if there is to be none. @param {unknown} why @param {number} [least] */
-  async pause(why, least = 0) {
+  /** Waits before the next attempt, as long as the server says; false if there is to be none. @param {any} why */
+  async pause(why) {
     const { attempts, delay: first, maxDelay } = this.limits;
     if (this.#attempt >= attempts) {
       this.fail(new ChatError('unreachable', `Glassbox could not be reached in ${attempts} attempts.`, { cause: why }));
       return false;
     }
     // Anywhere below the bound: else all clients of a server that has restarted would come back in the same moment.
-    const drawn = Math.random() * (this.asked ?? first) * 2 ** this.#attempt++, delay = Math.min(maxDelay, Math.max(drawn, least));
+    const drawn = Math.random() * (this.asked ?? first) * 2 ** this.#attempt++, told = 1000 * (why?.retryAfter ?? 0);
+    const delay = Math.max(Math.min(maxDelay, drawn), Math.min(MOST_TOLD_MS, told));
     this.tell('reconnecting', { attempt: this.#attempt, delay });
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, delay);
@@ -279,8 +288,8 @@ class Run {
         line.abort();
       }
       if (run.over) run.leave();
-      else if (why.status && (why.status < 500 || message)) run.fail(why);
-      else if (run.runId) await run.pause(why, 1000 * (why.retryAfter ?? 0));
+      else if (why.status && (message || (why.status < 500 && !PASSING.includes(why.status)))) run.fail(why);
+      else if (run.runId) await run.pause(why);
       // Sent again, a message could start a second run.
       else run.fail(new ChatError('lost', `No answer came: the message may or may not have arrived. ${why.message}`, { cause: why }));
     }
@@ -322,7 +331,7 @@ class Run {
     });
     if (answer.ok) return answer;
     const { status } = answer, { code = 'unexpected', message = `The answer was ${status}.` } = (await answer.json().catch(() => null)) ?? {};
-    throw new ChatError(code, message, { status, retryAfter: parseFloat(answer.headers.get('Retry-After') ?? '') || null });
+    throw new ChatError(code, message, { status, retryAfter: secondsOf(answer.headers.get('Retry-After')) });
   }
 }
 
@@ -438,7 +447,9 @@ class Chat {
       this.#alone = false;
       this.#settle();
     } else if (run && !run.over && this.#alone) {
-      run.fail(new ChatError(event.code, event.message, { retryAfter: event.retry_after ?? null }));
+      const why = new ChatError(event.code, event.message, { retryAfter: event.retry_after ?? null });
+      if (run.runId && event.retryable) this.#drop(why);
+      else run.fail(why);
     } else tell(this.#handlers, 'refused', event);
   }
 

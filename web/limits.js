@@ -8,6 +8,7 @@ const ROWS = [
   ['runs_per_visitor', 'Replies at once', n], ['runs', 'Replies at once, all visitors', n], ['waiting', 'In line behind them', n],
   ['reply_tokens', 'Longest reply, tokens', n], ['run_seconds', 'Time for one reply', time],
   ['message_characters', 'Longest message, characters', n], ['document_bytes', 'Largest document', size],
+  ['document_bytes_per_day', 'Documents added in a day', size], ['document_characters_per_visitor', 'Text of all documents, characters', n],
   ['conversations_per_visitor', 'Conversations kept', n],
 ];
 const KEY = 'After the messages of the day you can go on with a key of your own, for a model that takes one.';

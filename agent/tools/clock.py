@@ -1,6 +1,5 @@
 """The time now, anywhere."""
 
-import asyncio
 import difflib
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -8,7 +7,9 @@ from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from agent.tools.streaming import streaming_tool
+from runs.threads import Threads
 
+_THREADS = Threads("clock", 1)
 _LONGEST = 60
 """Characters of a zone's name."""
 
@@ -16,7 +17,7 @@ _LONGEST = 60
 @streaming_tool
 async def clock(time_zone: str = "UTC") -> AsyncGenerator[str, None]:
     """Tells the date and the time now in a time zone, such as UTC or Europe/Berlin; a city's name alone will do."""
-    zone = await asyncio.to_thread(_zone, time_zone)
+    zone = await _THREADS.run(_zone, time_zone)
     now = datetime.now(ZoneInfo(zone))
     yield f"{now.isoformat(timespec='seconds')}, {now:%A} ({zone})"
 

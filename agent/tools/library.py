@@ -1,46 +1,48 @@
 """The library: the documents that visitors have uploaded, and the project's own guide, searched by their words.
 
-SQLite's own full-text index, ranked by bm25, in a file of its own. A visitor finds their own documents and the guide.
+SQLite's own full-text index, in a file of its own. A visitor finds their own documents and the guide.
 """
 
 import asyncio
 import hashlib
+import hmac
 import logging
 import sqlite3
-import threading
+import subprocess
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from agent.tools import passages
+from agent.tools.index import Index, T, Work, in_pool
 from agent.tools.passages import Document, Passage
 from agent.tools.reading import name_and_kind, read_file, text_rows
 from runs.errors import ChatError
+from settings import LimitSettings
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-_BUSY_S = 2.5
 _MOVING_S = 5.0
 """How long a start waits until the documents of an earlier version are indexed anew; the rest follows meanwhile."""
-_PDFS = 2
-"""How many PDFs are read at once."""
-
-_FAILED = "The documents cannot be used at the moment. Try again; if it happens again, tell whoever runs this app."
-_NO_SEARCH = "This server's SQLite has no full-text search (FTS5). Tell whoever runs this app."
+_PDFS, _FILES = 2, 4
+"""How many PDFs are read at once, and how many files of any kind."""
+_NOTED = 1000
+"""Owners whose last use is in memory only."""
 _USED = "INSERT INTO uses VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET at = excluded.at"
 _UNTOLD = "INSERT OR IGNORE INTO uses SELECT DISTINCT owner, ? FROM documents WHERE owner IS NOT NULL"
 """Owners from before uses were noted count from now on."""
 _IDLE = "owner IN (SELECT owner FROM uses WHERE at < ?)"
-_TOTAL = "SELECT coalesce(sum(characters), 0) FROM documents WHERE owner IS NOT NULL"
+_SUM = "SELECT count(*), coalesce(sum(characters), 0) FROM documents WHERE"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes of a file, pages of a PDF, characters of a document's text, documents of an owner, characters in all."""
+    """Bytes of a file, pages of a PDF, characters of a document's text, documents of an owner, characters in all.
+
+    Where 0 is the default it stands for no limit.
+    """
 
     file_bytes: int = 5_000_000
     pages: int = 500
@@ -48,16 +50,37 @@ class Limits:
     documents: int = 20
     total_characters: int = 200_000_000
     """Of all owners' documents; the guide is not counted."""
+    owner_characters: int = 0
+    """Of all documents of an owner."""
+    address_documents: int = 0
+    address_characters: int = 0
+    """Of all documents that were added from one address, whosever they are."""
+
+    @classmethod
+    def of(cls, settings: LimitSettings) -> "Limits":
+        """As the settings say."""
+        own, shared = settings.document_characters_per_visitor or 0, settings.visitors_per_address
+        return cls(
+            file_bytes=settings.document_bytes,
+            owner_characters=own,
+            address_documents=cls().documents * shared if own else 0,
+            address_characters=own * shared,
+        )
 
 
 class Library:
     """Safe on any loop and from many tasks. What the database refuses is a ChatError `internal`."""
 
-    def __init__(self, path: Path, guide: Path | None = None, limits: Limits = Limits()) -> None:
-        self._path, self._guide, self.limits = path, guide, limits
-        self._db: sqlite3.Connection | None = None
-        self._lock = threading.Lock()
+    def __init__(self, path: Path, guide: Path | None = None, limits: Limits = Limits(), salt: bytes = b"") -> None:
+        """Addresses are kept as hashes with the `salt`: they are counted, and cannot be read."""
+        self._guide, self.limits, self._salt = guide, limits, salt
+        self._index = Index(path, self._prepare)
+        self._files = ThreadPoolExecutor(_FILES, "documents")
         self._pdfs = asyncio.Semaphore(_PDFS)
+        self._children = set["subprocess.Popen[bytes]"]()
+        """The processes that read a PDF now."""
+        self._used: dict[str, float] = {}
+        """Uses that are not in the database yet, in epoch seconds by owner."""
         self._moving: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -66,7 +89,7 @@ class Library:
         A database that cannot be used does not stop the start: each use tries again, and says so.
         """
         with suppress(ChatError):  # has been logged
-            if await self._use(passages.has_earlier):
+            if await self._write(passages.has_earlier):
                 self._moving = asyncio.create_task(self._move())
                 await asyncio.wait({self._moving}, timeout=_MOVING_S)
 
@@ -74,10 +97,15 @@ class Library:
         if self._moving:
             self._moving.cancel()
             await asyncio.wait({self._moving})
-        await asyncio.to_thread(self._close)
+        for child in list(self._children):
+            child.kill()
+        if self._used:
+            with suppress(ChatError):  # has been logged
+                await self._write(lambda db: None)
+        await self._index.close()
 
-    async def add(self, owner: str, name: str, data: bytes) -> Document:
-        """Takes a file in; an earlier one of the same name gives way.
+    async def add(self, owner: str, name: str, data: bytes, address: str | None = None) -> Document:
+        """Takes a file in that comes from an address; an earlier one of the same name gives way.
 
         Raises ChatError for what cannot be searched, and for what there is no room for; the earlier one then stays.
         """
@@ -86,8 +114,11 @@ class Library:
         if len(data) > limits.file_bytes:
             raise ChatError("too_large", f"{name!r} is too large: at most {limits.file_bytes / 1e6:g} MB.")
         async with self._pdfs if kind == "pdf" else nullcontext():
-            reading = await asyncio.to_thread(read_file, name, kind, data, limits.pages, limits.characters)
-        rows, digest = await asyncio.to_thread(passages.indexed, reading.rows), hashlib.sha256(data).hexdigest()
+            reading = await in_pool(
+                self._files, read_file, name, kind, data, limits.pages, limits.characters, self._children
+            )
+        rows = await in_pool(self._files, passages.indexed, reading.rows)
+        digest, origin = hashlib.sha256(data).hexdigest(), self._origin(address)
 
         def insert(db: sqlite3.Connection) -> Document:
             others = "SELECT count(*) FROM documents WHERE owner = ? AND name != ?"
@@ -95,22 +126,40 @@ class Library:
                 most = f"at most {limits.documents} documents are kept for you"
                 raise ChatError("invalid_request", f"{name!r} was not added: {most}. Remove one first.")
             passages.delete(db, "owner = ? AND name = ?", (owner, name))
-            if db.execute(_TOTAL).fetchone()[0] + passages.characters_of(rows) > limits.total_characters:
-                full = "this server's library is full"
-                raise ChatError("too_large", f"{name!r} was not added: {full}. Tell whoever runs this app.")
+            if reason := self._no_room(db, owner, origin, passages.characters_of(rows)):
+                raise ChatError("too_large", f"{name!r} was not added: {reason}.")
             db.execute(_USED, (owner, time.time()))
-            return passages.insert(db, owner, name, digest, rows, reading.encoding)
+            return passages.insert(db, owner, name, digest, rows, reading.encoding, origin)
 
-        return await self._use(insert)
+        return await self._write(insert)
+
+    def _no_room(self, db: sqlite3.Connection, owner: str, origin: str | None, size: int) -> str | None:
+        """Why so many characters more cannot be kept."""
+        limits = self.limits
+        _, own = db.execute(f"{_SUM} owner = ?", (owner,)).fetchone()
+        if limits.owner_characters and own + size > limits.owner_characters:
+            most = f"your documents may have {limits.owner_characters:,} characters of text together"
+            return f"{most}, and with this one they have {own + size:,}. Remove one first"
+        documents, near = db.execute(f"{_SUM} origin = ?", (origin,)).fetchone()
+        full = limits.address_documents and documents >= limits.address_documents
+        if full or (limits.address_characters and near + size > limits.address_characters):
+            return "no more documents are kept from your address. Remove some that were added from it first"
+        _, total = db.execute(f"{_SUM} owner IS NOT NULL").fetchone()
+        if total + size > limits.total_characters:
+            return "this server's library is full. Tell whoever runs this app"
+        return None
+
+    def _origin(self, address: str | None) -> str | None:
+        return hmac.new(self._salt, address.encode(), "sha256").hexdigest()[:32] if address else None
 
     async def documents(self, owner: str | None) -> list[Document]:
         """The owner's documents, the oldest first; of None, the guide."""
         wanted = "SELECT id, name, size, characters, encoding FROM documents WHERE owner IS ? ORDER BY rowid"
-        return await self._use(lambda db: [Document(*row) for row in db.execute(wanted, (owner,))])
+        return await self._index.read(lambda db: [Document(*row) for row in db.execute(wanted, (owner,))])
 
     async def remove(self, owner: str, document_id: str) -> None:
         """Raises ChatError `not_found` for what is not the owner's."""
-        if not await self._use(lambda db: passages.delete(db, "owner = ? AND id = ?", (owner, document_id))):
+        if not await self._write(lambda db: passages.delete(db, "owner = ? AND id = ?", (owner, document_id))):
             raise ChatError("not_found", "There is no such document, or it is not yours.")
 
     async def search(self, owner: str | None, text: str, most: int = 5) -> list[Passage]:
@@ -122,16 +171,17 @@ class Library:
         if not queries:
             return []
 
-        def find(db: sqlite3.Connection) -> list[Passage]:
-            db.execute("UPDATE uses SET at = ? WHERE owner = ?", (time.time(), owner))
-            return passages.search(db, queries, owner, most)
-
-        return await self._use(find)
+        found = await self._index.read(lambda db: passages.search(db, queries, owner, most))
+        if owner:
+            self._used[owner] = time.time()
+        if len(self._used) > _NOTED:
+            await self._write(lambda db: None)
+        return found
 
     async def _move(self) -> None:
         """Indexes anew what an earlier version had indexed, a little at a time."""
         with suppress(ChatError):  # has been logged; the next start goes on with it
-            while await self._use(passages.move_some):
+            while await self._write(passages.move_some):
                 pass
 
     async def forget_idle(self, before: float) -> None:
@@ -142,39 +192,31 @@ class Library:
             passages.delete(db, _IDLE, (before,))
             db.execute("DELETE FROM uses WHERE owner NOT IN (SELECT owner FROM documents WHERE owner IS NOT NULL)")
 
-        await self._use(forget)
+        await self._write(forget)
 
-    async def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Does the work in a thread, within one transaction."""
-        return await asyncio.to_thread(self._locked, work)
+    async def _write(self, work: Work[T]) -> T:
+        """Does the work, and notes the uses meanwhile, within one transaction."""
+        used, self._used = self._used, {}
 
-    def _locked(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def write(db: sqlite3.Connection) -> T:
+            db.executemany("UPDATE uses SET at = max(at, ?) WHERE owner = ?", [(at, who) for who, at in used.items()])
+            return work(db)
+
         try:
-            with self._lock:
-                if self._db is None:
-                    self._db = self._connect()
-                with self._db:
-                    self._db.execute("BEGIN")
-                    return work(self._db)
-        except (sqlite3.Error, OSError) as e:
-            logger.warning("the library: %s", e)
-            sentence = _NO_SEARCH if "no such module" in str(e) else _FAILED
-            raise ChatError("internal", sentence, retryable=True) from e
-
-    def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, timeout=_BUSY_S, check_same_thread=False)
-        try:
-            db.executescript(passages.TABLES)
-            with db:
-                db.execute("BEGIN IMMEDIATE")
-                if "encoding" not in {column[1] for column in db.execute("PRAGMA table_info(documents)")}:
-                    db.execute("ALTER TABLE documents ADD COLUMN encoding TEXT")
-                self._index_guide(db)
-        except BaseException:
-            db.close()
+            return await self._index.write(write)
+        except ChatError:
+            self._used = used | self._used
             raise
-        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        db.executescript(passages.TABLES)
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            there = {column[1] for column in db.execute("PRAGMA table_info(documents)")}
+            for column in {"encoding", "origin"} - there:
+                db.execute(f"ALTER TABLE documents ADD COLUMN {column} TEXT")
+            db.execute("CREATE INDEX IF NOT EXISTS documents_origin ON documents (origin)")
+            self._index_guide(db)
 
     def _index_guide(self, db: sqlite3.Connection) -> None:
         try:
@@ -188,9 +230,3 @@ class Library:
             text = data.decode("utf-8", "replace")
             passages.delete(db, "owner IS NULL", ())
             passages.insert(db, None, self._guide.name, digest, passages.indexed(list(text_rows("md", [text]))))
-
-    def _close(self) -> None:
-        with self._lock:
-            if self._db:
-                self._db.close()
-            self._db = None

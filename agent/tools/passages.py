@@ -3,8 +3,10 @@
 `memory/segments.py` says what a term is. Every function works on an open connection, within the caller's transaction.
 """
 
+import math
 import sqlite3
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Any
 
 from agent.tools.reading import Row
@@ -16,7 +18,7 @@ _WORDS, _QUERY, _PAIRS = 32, 2000, 64
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS documents (
     id TEXT PRIMARY KEY, owner TEXT, name TEXT NOT NULL, digest TEXT NOT NULL,
-    first INTEGER NOT NULL, size INTEGER NOT NULL, characters INTEGER NOT NULL, encoding TEXT
+    first INTEGER NOT NULL, size INTEGER NOT NULL, characters INTEGER NOT NULL, encoding TEXT, origin TEXT
 );
 CREATE TABLE IF NOT EXISTS uses (owner TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS documents_owner ON documents (owner, name);
@@ -24,15 +26,32 @@ CREATE VIRTUAL TABLE IF NOT EXISTS segments USING fts5(
     terms, heading, text UNINDEXED, place UNINDEXED, document UNINDEXED, tokenize = '{TOKENIZER}'
 );
 """
-"""`segments` has the passages of a document in the rows from `first` on: each as terms, and as it is shown."""
-_INSERT = "INSERT INTO segments (rowid, terms, heading, text, place, document) VALUES (?, ?, ?, ?, ?, ?)"
-_SEARCH = """
-SELECT documents.name, segments.place, segments.text, -bm25(segments, 1.0, 2.0) AS score
-FROM segments JOIN documents ON documents.id = segments.document
-WHERE segments MATCH ? AND (documents.owner IS NULL OR documents.owner = ?) ORDER BY score DESC LIMIT ?
+"""`origin` stands for the address that a document was added from.
+
+`segments` has the passages of a document in the rows from `first` on: each as terms, and as it is shown."""
+_INSERT_DOCUMENT = """
+INSERT INTO documents (id, owner, name, digest, first, size, characters, encoding, origin)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_INSERT = "INSERT INTO segments (rowid, terms, heading, text, place, document) VALUES (?, ?, ?, ?, ?, ?)"
+_RANGES = "SELECT first, first + size - 1, characters FROM documents WHERE owner IS NULL OR owner = ? ORDER BY first"
+_FIND = "SELECT rowid FROM segments WHERE segments MATCH ? AND rowid BETWEEN ? AND ?"
+_SHOW = """
+SELECT documents.name, segments.place, segments.text
+FROM segments JOIN documents ON documents.id = segments.document WHERE segments.rowid = ?
+"""
+_BEGINNING = 3
+"""Characters of the shortest beginning of a word: FTS5 reads all words with it, in all documents."""
+_CANDIDATES = 200
+"""Passages whose length is looked at."""
+_LONG, _OFTEN = 0.75, 1.2
+"""BM25's b and k1: how much less a word says in a long passage."""
 _EARLIER = "SELECT rowid, text, heading, place, document FROM passages ORDER BY rowid LIMIT 200"
 """Of the table of earlier versions, whose words were cut at blanks alone."""
+
+
+Query = list[tuple[str, ...]]
+"""Words, any of which a passage may have: each as FTS5 asks for it, in forms that are tried in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +96,12 @@ def insert(
     digest: str,
     rows: list[Indexed],
     encoding: str | None = None,
+    origin: str | None = None,
 ) -> Document:
     made = Document(new_id(), name, len(rows), characters_of(rows), encoding)
     first = db.execute("SELECT coalesce(max(first + size), 1) FROM documents").fetchone()[0]
-    values = made.id, owner, name, digest, first, made.passages, made.characters, encoding
-    db.execute(f"INSERT INTO documents VALUES ({', '.join('?' * len(values))})", values)  # nosec B608 # marks
+    values = made.id, owner, name, digest, first, made.passages, made.characters, encoding, origin
+    db.execute(_INSERT_DOCUMENT, values)
     passages = [(first + i, row.terms, row.heading, row.text, row.place, made.id) for i, row in enumerate(rows)]
     db.executemany(_INSERT, passages)
     return made
@@ -121,26 +141,71 @@ def move_some(db: sqlite3.Connection) -> bool:
     return True
 
 
-def queries_of(text: str) -> list[str]:
+def queries_of(text: str) -> list[Query]:
     """The full-text queries for a visitor's words, to be tried in turn until one finds something; none for no words.
 
-    First the words, of which the last one may be the beginning of a word. Then their pairs of characters, since in
-    scripts without blanks what looks like a word may be a sentence.
+    First the words; where the last one is nowhere, it may be the beginning of a word. Then their pairs of characters,
+    since in scripts without blanks what looks like a word may be a sentence.
     """
-    found = list(words(text[:_QUERY]))[:_WORDS]
-    exact = [match(word, beginning=word is found[-1]) for word in found]
-    parts = [part for word in found for part in pairs(word)][:_PAIRS]
-    queries = [_any(exact)] if parts == found else [_any(exact), _any([match(part) for part in parts])]
-    return [query for query in queries if query]
+    every = list(words(text[:_QUERY]))[:_WORDS]
+    found = list(dict.fromkeys(every))
+    exact: Query = [(match(word),) for word in found]
+    if every and len(every[-1]) >= _BEGINNING:
+        exact[found.index(every[-1])] += (match(every[-1], beginning=True),)
+    parts = list(dict.fromkeys(part for word in found for part in pairs(word)))[:_PAIRS]
+    queries: list[Query] = [exact] if parts == found else [exact, [(match(part),) for part in parts]]
+    return [kept for query in queries if (kept := [word for word in query if word[0]])]
 
 
-def search(db: sqlite3.Connection, queries: list[str], owner: str | None, most: int) -> list[Passage]:
-    """What the first query finds that finds anything, the best first."""
+def search(db: sqlite3.Connection, queries: list[Query], owner: str | None, most: int) -> list[Passage]:
+    """What the first query finds that finds anything, the best first.
+
+    Ranked by BM25 among the passages that the owner can find: FTS5's own ranking would read all owners' passages.
+    """
+    documents = db.execute(_RANGES, (owner,)).fetchall()
+    ranges = _joined([(first, last) for first, last, _ in documents])
+    size = sum(last - first + 1 for first, last in ranges)
+    mean = sum(characters for *_, characters in documents) / max(1, size)
     for query in queries:
-        if rows := db.execute(_SEARCH, (query, owner, most)).fetchall():
-            return [Passage(*row) for row in rows]
+        if weights := _weights(db, query, ranges, size):
+            best = nlargest(max(most, _CANDIDATES), weights, key=lambda row: (weights[row], -row))
+            shown = [(row, *db.execute(_SHOW, (row,)).fetchone()) for row in best]
+            found = [
+                Passage(name, place, text, weights[row] * _share(len(text) / mean)) for row, name, place, text in shown
+            ]
+            return sorted(found, key=lambda passage: -passage.score)[:most]
     return []
 
 
-def _any(queries: list[str]) -> str:
-    return " OR ".join(query for query in queries if query)
+def _weights(db: sqlite3.Connection, query: Query, ranges: list[tuple[int, int]], size: int) -> dict[int, float]:
+    """How much the words that each passage has say; those in its heading twice as much."""
+    weights: dict[int, float] = {}
+
+    def rows_of(word: str) -> list[int]:
+        return [row for where in ranges for (row,) in db.execute(_FIND, (word, *where))]
+
+    for alternatives in query:
+        word, rows = next(((one, found) for one in alternatives if (found := rows_of(one))), ("", []))
+        if not rows:
+            continue
+        weight = math.log(1 + (size - len(rows) + 0.5) / (len(rows) + 0.5))
+        for row in rows:
+            weights[row] = weights.get(row, 0.0) + weight
+        for row in rows_of(f"heading : {word}"):
+            weights[row] += weight
+    return weights
+
+
+def _share(length: float) -> float:
+    """What counts of a passage's words; `length` is a multiple of the mean."""
+    return (_OFTEN + 1) / (1 + _OFTEN * (1 - _LONG + _LONG * length))
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ordered ranges, those that follow each other as one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if joined and joined[-1][1] + 1 == first:
+            first = joined.pop()[0]
+        joined.append((first, last))
+    return joined

@@ -8,7 +8,7 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +21,14 @@ logger = logging.getLogger(__name__)
 Row = tuple[str, str, str]
 """A passage on its way into the index: text, heading, place."""
 
+Child = subprocess.Popen[bytes]
 KINDS = "txt", "md", "pdf"
 _PASSAGE = 800
 """The most characters of a passage, but for the empty line before its last paragraph."""
 _NAME = 100
 """Characters of a name, and of a heading, that count."""
-_PDF_S = 15
-"""The longest that reading a PDF may take."""
+_PDF_S = 60
+"""The longest that reading a PDF may take, in seconds: others go first. Its computing time has a bound of its own."""
 _OTHER_KINDS = (
     b"%PDF-",
     b"PK\x03\x04",
@@ -64,14 +65,17 @@ class Reading:
     """How its text was encoded; None for a PDF, which says so itself."""
 
 
-def read_file(name: str, kind: str, data: bytes, pages: int, characters: int) -> Reading:
+def read_file(
+    name: str, kind: str, data: bytes, pages: int, characters: int, children: MutableSet[Child] | None = None
+) -> Reading:
     """Reads a file of at most so many pages, if it is a PDF, and characters. Blocks: call it in a thread.
 
+    A process that reads a PDF is in `children` meanwhile; it may be killed, which ends the reading with an error.
     Raises ChatError for a file that is too long, cannot be read, or has no text that could be searched.
     """
     encoding = None
     if kind == "pdf":
-        texts = _pdf_texts(name, data, pages, characters)
+        texts = _pdf_texts(name, data, pages, characters, set() if children is None else children)
     else:
         text, encoding = _decoded(name, data)
         texts = [text]
@@ -115,15 +119,14 @@ def _is_binary(text: str) -> bool:
     return len(re.findall(r"[\x00-\x08\x0e-\x1f]", text)) > len(text) // 100
 
 
-def _pdf_texts(name: str, data: bytes, pages: int, characters: int) -> list[str]:
+def _pdf_texts(name: str, data: bytes, pages: int, characters: int, children: MutableSet[Child]) -> list[str]:
     """The texts of a PDF's pages, read by a process of its own that can be ended. Raises ChatError."""
     if b"%PDF-" not in data[:1024]:
         raise ChatError("invalid_request", f"{name!r} cannot be read: its name says PDF, but it holds something else.")
     command = [sys.executable, "-P", str(_CHILD), str(pages), str(characters)]
     try:
-        # nosec B603 below: our own program, which reads the visitor's file from its input
-        done = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_PDF_S)  # nosec B603
-        answer = json.loads(done.stdout) if done.returncode == 0 else {"error": "it takes too much time or memory"}
+        code, out = _run(command, data, children)
+        answer = json.loads(out) if code == 0 else {"error": "it takes too much time or memory"}
     except subprocess.TimeoutExpired:
         answer = {"error": "it takes too much time"}
     except (OSError, ValueError) as e:
@@ -132,6 +135,20 @@ def _pdf_texts(name: str, data: bytes, pages: int, characters: int) -> list[str]
     if "error" in answer:
         raise ChatError("invalid_request", f"{name!r} cannot be read: {answer['error']}.")
     return list(answer["pages"])
+
+
+def _run(command: list[str], data: bytes, children: MutableSet[Child]) -> tuple[int, bytes]:
+    """The exit code and the output of a program that is given the data."""
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    # nosec B603 below: our own program, which reads the visitor's file from its input
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=none) as child:  # nosec B603
+        children.add(child)
+        try:
+            out, _ = child.communicate(data, timeout=_PDF_S)
+        finally:
+            child.kill()
+            children.discard(child)
+    return child.returncode, out
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from agent.tools.streaming import streaming_tool
+from runs.threads import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ _CONNECT_S, _READ_S = 3.0, 5.0
 _PAGES = 3
 _CHARACTERS = 1500
 """Of each page's summary."""
+_THREADS = Threads("Wikipedia", 16)
 
 
 @streaming_tool
@@ -43,7 +45,7 @@ async def wikipedia(query: str) -> AsyncGenerator[str, None]:
 async def _next(pages: Iterator[tuple[str, str]], until: float) -> tuple[str, str] | None:
     """The next page, None after the last. Raises OSError or ValueError, with a sentence and without an address."""
     try:
-        return await asyncio.wait_for(asyncio.to_thread(next, pages, None), until - time.monotonic())
+        return await asyncio.wait_for(_THREADS.run(next, pages, None), until - time.monotonic())
     except OSError as e:  # the time-outs, and all that requests raises
         answer = getattr(e, "response", None)
         if answer is None:

@@ -23,7 +23,7 @@ def _limit(most_bytes: int) -> None:
         import os
         import resource
 
-        os.nice(5)
+        os.nice(19)
         resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
         most = _BYTES + _BYTES_OF_A_BYTE * most_bytes
         resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -246,3 +246,17 @@ async def test_a_file_is_what_it_holds_not_what_it_is_called(tmp_path: Path) -> 
             assert taken.status_code == 201 and "/" not in taken.json()["name"]
         found = await asyncio.to_thread(lambda: list(tmp_path.rglob("a.txt")))
         assert not found, "no file of a visitor's name is made"
+
+
+async def test_a_flood_of_previews_is_refused_and_messages_are_not(tmp_path: Path) -> None:
+    limits = LimitSettings(previews_per_minute=3, visitors_per_address=2)
+    with serving(tmp_path, limits=limits) as app:
+        async with client_of(app) as client, client_of(app) as other, client_of(app) as third:
+            for one in (client, other):
+                for _ in range(3):
+                    assert (await one.post("/context", json={"message": "hello"})).status_code == 200
+                answer = await one.post("/context", json={"message": "hello"})
+                message = await refused(answer, 429, "rate_limited")
+                assert "Too many previews" in message and 0 < int(answer.headers["retry-after"]) <= 60
+            await refused(await third.post("/context", json={"message": "hello"}), 429, "rate_limited")
+            assert (await client.post("/stream", json={"message": "hello"})).status_code == 200

@@ -1,0 +1,261 @@
+"""What grows with what visitors send, filled to its bound."""
+
+import asyncio
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+from weakref import ref
+
+import httpx
+import pytest
+from gradio.data_classes import PredictBodyInternal
+from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import BaseMessage
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Frame, Opcode
+
+import memory.records
+from agent import summaries
+from agent import turns as turns_module
+from agent.quota import Quota
+from agent.turns import Ask, Turns
+from backends import Backends, provider_events
+from backends.openai import OpenAIBackend
+from backends.provider_events import ProviderEvents, Unreadable
+from components.handlers import Handlers
+from components.page import build_page
+from memory import folding, segments
+from memory.records import Records
+from memory.store import Store
+from runs.asker import Asker
+from runs.errors import ChatError
+from runs.events import Context, Entry
+from runs.live import LiveRun
+from runs.registry import Runs
+from settings import BackendSettings, LimitSettings, MemorySettings, Settings
+from tests.conftest import until
+from tests.serving import client_of, refused, serving, socket_of
+from transports import batch, guard, patience
+from transports.guard import GuardMiddleware, Rules
+from transports.identity import Identity
+from transports.patience import BoundedSocketProtocol
+from transports.pieces import in_pieces
+from transports.sessions import Sessions
+
+pytest_plugins = ["tests.pages"]
+SIZES = {"one": 2000, "two": 2000, "three": 2000, "short": 100, "alone": 9000}
+"""Characters of runs' records."""
+ZOE = Asker("zoe", "192.0.2.1")
+
+
+async def test_bodies_of_one_address_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_HELD_BYTES", 10_000)
+    monkeypatch.setattr(guard, "_SMALL_BYTES", 100)
+    go, waiting = asyncio.Event(), 0
+
+    async def slow(request: Request) -> JSONResponse:
+        nonlocal waiting
+        size = len(await request.body())
+        waiting += 1
+        await go.wait()
+        return JSONResponse({"bytes": size})
+
+    app: Any = Starlette(routes=[Route("/ours", slow, methods=["POST"])])
+    guarded = GuardMiddleware(
+        app, Rules(frozenset({"/ours"}), 5000, Identity("s").asker, Quota(LimitSettings(), Runs()))
+    )
+
+    def client(address: str) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(guarded, client=(address, 1))
+        return httpx.AsyncClient(transport=transport, base_url="http://here")
+
+    async with client("192.0.2.1") as one, client("192.0.2.2") as other:
+        held = [asyncio.create_task(one.post("/ours", content=b"x" * 3000)) for _ in range(3)]
+        await until(lambda: waiting == 3)
+        answer = await one.post("/ours", content=b"x" * 3000)
+        assert "Your address" in await refused(answer, 409, "busy") and answer.headers["retry-after"] == "5"
+        held += [asyncio.create_task(who.post("/ours", content=b"x" * n)) for who, n in ((one, 90), (other, 3000))]
+        await until(lambda: waiting == 5)
+        assert guarded._held == {"192.0.2.1": 9000, "192.0.2.2": 3000}
+        go.set()
+        assert [(await answer).status_code for answer in held] == [200] * 5
+        assert not guarded._held
+
+
+@pytest.mark.parametrize("piece", [20_000, 1], ids=["long", "of many fragments"])
+async def test_unfinished_socket_messages_are_bounded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(patience, "_SMALL", 1000)
+    monkeypatch.setattr(patience, "_UNFINISHED", 90_000)
+    unfinished = Frame(Opcode.TEXT, b"x" * piece, fin=False).serialize(mask=True)
+    unfinished += Frame(Opcode.CONT, b"x" * piece, fin=False).serialize(mask=True) * (1 if piece > 1 else 500)
+    with serving(tmp_path, limits=LimitSettings(body_bytes=100_000)) as app:
+        async with socket_of(app) as first, socket_of(app) as second, socket_of(app) as third:
+            for socket in (first, second):
+                socket.transport.write(unfinished)
+            await until(lambda: len(BoundedSocketProtocol.unfinished) == 2)
+            third.transport.write(unfinished)
+            with pytest.raises(ConnectionClosedError) as closed:
+                await asyncio.wait_for(third.recv(), 10)
+            assert closed.value.rcvd and closed.value.rcvd.code == 1013
+            async with socket_of(app) as fourth:
+                await fourth.send('{"type": "ping"}')
+                assert await asyncio.wait_for(fourth.recv(), 10) == '{"type":"pong"}', "a short one is not held up"
+            first.transport.write(Frame(Opcode.CONT, b"").serialize(mask=True))
+            assert "no JSON" in str(await asyncio.wait_for(first.recv(), 10))
+            await until(lambda: len(BoundedSocketProtocol.unfinished) == 1)
+        await until(lambda: not BoundedSocketProtocol.unfinished)
+
+
+async def test_readers_of_a_long_event_share_it_and_are_sent_pieces() -> None:
+    event = Context([{"role": "user", "content": "ä" * 300_000, "tokens": 1}], [], 1, None)
+    entry = Entry(1, "run", 0.0, event)
+    first = entry.json
+    assert entry.json is first, "encoded once for all who read it at the same time"
+    pieces = [piece async for piece in in_pieces(("", entry.json, "\n") for _ in range(3))]
+    assert b"".join(pieces) == 3 * f"{first}\n".encode()
+    assert max(map(len, pieces)) <= 128_000
+    shared = ref(first)
+    del first
+    assert shared() is None, "and let go of with the last of them"
+
+
+async def test_long_records_in_memory_are_shared_and_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.records, "_LONG", 1000)
+    monkeypatch.setattr(memory.records, "_LOADS", 1)
+    texts = {name: json.dumps({"type": "status", "content": "x" * size}) for name, size in SIZES.items()}
+
+    async def record(run_id: str) -> str:
+        await asyncio.sleep(0)
+        return texts[run_id]
+
+    monkeypatch.setattr(store, "record", record)
+    records = Records(store, most=5000)
+    first, again, second = await asyncio.gather(*(records.read(name) for name in ("one", "one", "two")))
+    assert first is again and [line.type for line in first] == ["status"]
+    with pytest.raises(ChatError, match="Others are reading") as refusal:
+        await records.read("three")
+    assert (refusal.value.code, refusal.value.retry_after) == ("busy", 5)
+    assert len(await records.read("short")) == 1
+    del first, again, second, refusal
+    await until(lambda: not records._here)
+    assert (await records.read("alone")).characters > 5000
+
+
+async def test_a_batch_waits_for_its_reader(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_WAITING", 2)
+    ended: list[LiveRun] = []
+    turns.watchers.append(ended.append)
+    cells = batch._cells(turns, batch.Batch(prompts=["Hi"] * 9), ZOE)
+    async with aclosing(batch._written(turns, cells)) as written:
+        await anext(written)
+        await until(lambda: len(ended) >= 4)
+        await asyncio.sleep(0.2)
+        assert len(ended) == 4, "the next cells begin before the first ones are read"
+        assert b"batch_done" in [chunk async for chunk in written][-1]
+    assert len(ended) == 9
+
+
+async def test_long_session_names_are_not_kept(tmp_path: Path) -> None:
+    sessions = Sessions()
+    assert not sessions.admit("x" * 101, ZOE) and not sessions._owners
+    assert sessions.admit("x" * 100, ZOE)
+    with serving(tmp_path) as app:
+        async with client_of(app) as client:
+            body = {"data": [], "fn_index": 0, "session_hash": "x" * 100_000}
+            await refused(await client.post("/gradio_api/queue/join", json=body), 404, "not_found")
+            assert not app.sessions._owners
+
+
+def test_visitors_of_whom_nothing_counts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Quota(LimitSettings(messages_per_minute=3, messages_per_day=9), Runs())
+    for n in range(50):
+        counted.count(Asker(f"visitor {n}", f"192.0.2.{n}"))
+    counted.forget_idle()
+    assert len(counted._storage.events) == 200
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    counted.forget_idle()
+    assert len(counted._storage.events) == 100
+    assert counted.left(Asker("visitor 1", "192.0.2.1")).day == 8
+    monkeypatch.setattr(time, "time", lambda: now + 90_000)
+    counted.forget_idle()
+    assert not counted._storage.events
+
+
+FREE = threading.Event()
+
+
+class SlowHistory(BaseChatMessageHistory):
+    """A history whose server does not answer."""
+
+    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
+        FREE.wait(20)
+
+    def clear(self) -> None: ...
+
+
+async def test_turns_that_wait_for_a_slow_mirror_are_bounded(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(turns_module, "_MIRRORED", 2)
+    remembering = MemorySettings(mirror=f"{__name__}:SlowHistory")
+    slow = Turns(settings.model_copy(update={"memory": remembering}), Backends(settings.backends), store, Runs())
+    FREE.clear()
+    for n in range(4):
+        run = await slow.start(Ask(f"message {n}", "zoe"))
+        await until(lambda run=run: run.task.done())  # type: ignore[misc]
+        await asyncio.sleep(0)
+    assert len(slow._mirroring) == 2
+    assert caplog.messages.count("the mirror of a conversation: it is too slow, so a turn is left out") == 2
+    FREE.set()
+    await slow.close()
+
+
+def test_sentences_about_summaries_are_kept_for_few_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summaries, "_REMEMBERED", 3)
+    kept = OrderedDict[str, str]()
+    for n in range(9):
+        summaries._remember(kept, f"conversation {n}", "It failed.")
+    assert list(kept) == ["conversation 6", "conversation 7", "conversation 8"]
+
+
+def test_few_chosen_models_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = BackendSettings(name="Many", kind="openai", models=[f"model-{n}" for n in range(70)], base_url="http://x")
+    backend = OpenAIBackend(entry)
+    made = [backend.with_model(f"model-{n}") for n in range(70)]
+    assert len(backend._chosen) == 64 and backend.with_model("model-69") is made[-1]
+
+
+def test_an_event_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider_events, "_LONGEST", 1000)
+    events = ProviderEvents()
+    with pytest.raises(Unreadable, match="1,000"):
+        for _ in range(12):
+            list(events.feed(b"x" * 100))
+
+
+def test_caches_of_words_take_short_ones_alone() -> None:
+    folding._fold_short.cache_clear()
+    folding.fold("é" * 33)
+    assert folding._fold_short.cache_info().currsize == 0
+    assert [len(word) for word in segments._terms("x" * 500)] == [segments._LONGEST]
+
+
+async def test_calls_that_wait_for_the_page_are_bounded(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue: Any = build_page(handlers)._queue
+    monkeypatch.setattr(type(queue), "__len__", lambda _: 200)
+    taken, _, why = await queue.push(
+        PredictBodyInternal(data=[], fn_index=0, session_hash="x"), httpx.Request("GET", "/"), ""
+    )
+    assert (taken, why) == (False, "queue_full")

@@ -1,0 +1,102 @@
+"""Keys that are tried one after another: the provider hears of few, whoever brings them and however."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app import App
+from components.handlers import Handlers
+from settings import BackendSettings, LimitSettings
+from tests.conftest import scripted
+from tests.pages import Request, cookie
+from tests.providers import BAD_KEY, OpenAIServer, Reply
+from tests.serving import client_of, events_of, on_loop, refused, serving
+from transports.identity import COOKIE
+
+MOST = 5
+GOOD = "sk-good"
+
+
+class Provider(OpenAIServer):
+    """Accepts one key."""
+
+    def __init__(self) -> None:
+        def good(request: Any) -> bool:
+            return str(request.headers.get("authorization", "")).endswith(GOOD)
+
+        super().__init__(lambda request: Reply() if good(request) else BAD_KEY)
+        self.listing = lambda request: self.told("/v1/models") if good(request) else BAD_KEY  # type: ignore[assignment]
+
+    @property
+    def refusals(self) -> int:
+        return sum(not str(one.headers.get("authorization", "")).endswith(GOOD) for one in self.requests)
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with Provider() as server:
+        yield server
+
+
+@pytest.fixture
+def app(tmp_path: Path, provider: Provider) -> Iterator[App]:
+    keyed = BackendSettings(name="Keyed", kind="openai", model="test-model", base_url=f"{provider.url}/v1", key="A_KEY")
+    limits = LimitSettings(refused_keys_per_minute=MOST)
+    with serving(tmp_path, backends=[scripted(), keyed], limits=limits) as app:
+        yield app
+
+
+def tried(app: App, key: str, address: str, visitor: str | None = None) -> None:
+    """A key that is pasted on a page, by a new visitor unless one is named by their cookie."""
+    handlers = Handlers(app.turns, app.identity)
+    request: Any = Request({COOKIE: visitor or cookie(app.identity)}, SimpleNamespace(host=address))
+    on_loop(app, handlers.choosing.on_key(key, "Keyed", request))
+
+
+@pytest.mark.filterwarnings("ignore:Keyed refused this key", "ignore:Too many keys")
+def test_a_page_tries_few_keys_that_are_refused(app: App, provider: Provider) -> None:
+    good = cookie(app.identity)
+    tried(app, GOOD, "203.0.113.1", good)
+    for n in range(4 * MOST):
+        tried(app, f"sk-guess-{n}", "203.0.113.1")  # with a new cookie each time
+    assert provider.refusals == MOST
+    one = cookie(app.identity)
+    for n in range(4 * MOST):
+        tried(app, f"sk-guess-{n}", f"203.0.114.{n}", one)  # from a new address each time
+    assert provider.refusals == 2 * MOST
+    tried(app, f"{GOOD}", "203.0.113.9")
+    assert provider.refusals == 2 * MOST, "others are not held to it, and a good key counts as none that is refused"
+    for _ in range(2 * MOST):
+        tried(app, GOOD, "203.0.113.9", good)
+    held = app.backends.keys.get(app.identity.visitor({COOKIE: good}), "Keyed")
+    assert held and held.reveal() == GOOD
+
+
+@pytest.mark.filterwarnings("ignore:Keyed refused this key", "ignore:Too many keys")
+async def test_keys_that_are_tried_at_once_are_bounded_too(app: App, provider: Provider) -> None:
+    await asyncio.gather(*(asyncio.to_thread(tried, app, f"sk-guess-{n}", "203.0.113.1") for n in range(4 * MOST)))
+    assert provider.refusals == MOST
+
+
+async def test_messages_with_a_refused_key_are_answered_without_the_provider(app: App, provider: Provider) -> None:
+    async with client_of(app) as client, client_of(app) as other:
+        named = {"message": "hello", "backend": "Keyed"}
+        for one, key in ((client, "sk-guess"), (other, GOOD)):
+            app.backends.keys.put(app.identity.visitor(dict(one.cookies)), "Keyed", key)
+        for _ in range(MOST):
+            told = await events_of(client, "POST", "/stream", json=named)
+            assert told[-1]["code"] == "authentication"
+        asked = len(provider.requests)
+        answer = await client.post("/stream", json=named)
+        message = await refused(answer, 429, "rate_limited")
+        assert "Too many keys were refused" in message and 0 < int(answer.headers["retry-after"]) <= 60
+        told = await events_of(client, "POST", "/batch", json={"prompts": ["a", "b"], "backends": ["Keyed"]})
+        assert [event["code"] for event in told if event["type"] == "error"] == ["rate_limited"] * 2
+        assert len(provider.requests) == asked
+        assert (await events_of(client, "POST", "/stream", json={"message": "hello"}))[-1]["type"] == "complete"
+        for _ in range(MOST + 1):
+            assert (await events_of(other, "POST", "/stream", json=named))[-1]["type"] == "complete"

@@ -1,0 +1,60 @@
+"""What blocks a thread blocks nobody else: tools that are not async and never return."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.tools import tool
+
+from agent import calls
+from app import App
+from runs.threads import Threads
+from settings import ToolSettings
+from tests.conftest import until
+from tests.serving import client_of, events_of, on_loop, serving
+
+STUCK = 7
+"""More than the threads of asyncio's default executor on two processors."""
+go = threading.Event()
+
+
+@tool
+def stuck() -> str:
+    """Returns when it is let go."""
+    go.wait(60)
+    return "late"
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    go.clear()
+    monkeypatch.setattr(calls, "_THREADS", Threads("tools", STUCK, refusal=calls._BUSY))
+    with serving(tmp_path, tools=ToolSettings(enabled=["clock", f"{__name__}:stuck"], seconds=0.3)) as app:
+        yield app
+        go.set()
+
+
+async def test_tools_that_never_return_hold_nothing_else_up(app: App) -> None:
+    async def errors(client: Any, message: str) -> list[str]:
+        told = await events_of(client, "POST", "/stream", json={"message": message})
+        return [event.get("error") for event in told if event["type"] == "tool_end"]
+
+    async with client_of(app) as client, client_of(app) as other:
+        for found in await asyncio.gather(*(errors(client, "/stuck") for _ in range(STUCK))):
+            assert found == ["it took longer than 0.3 s"]
+        assert calls._THREADS.busy == STUCK
+        async with asyncio.timeout(20):
+            assert await errors(other, "/clock UTC") == [None]
+            assert (
+                await other.post("/conversations", json={"messages": [{"role": "user", "content": "a"}]})
+            ).is_success
+            loop = app._loop
+            assert loop and on_loop(app, loop.getaddrinfo("localhost", 80))
+            assert await errors(other, "/stuck") == [calls._BUSY]
+        go.set()
+        await until(lambda: not calls._THREADS.busy)
+        go.clear()
+        assert await errors(other, "/stuck") == ["it took longer than 0.3 s"], "there are threads again"

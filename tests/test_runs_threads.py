@@ -1,0 +1,86 @@
+"""Threads for blocking work: bounded, apart from each other, and waited for by nobody."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from runs.threads import Threads, separate_threads, use_threads
+from tests.conftest import until
+
+
+async def test_no_more_threads_than_allowed_and_in_order() -> None:
+    threads, go, done = Threads("few", 2), threading.Event(), list[int]()
+
+    def work(n: int) -> int:
+        go.wait(20)
+        done.append(n)
+        return n
+
+    running = [asyncio.create_task(threads.run(work, n)) for n in range(6)]
+    await until(lambda: threads.busy == 2)
+    assert sum(thread.name == "few" for thread in threading.enumerate()) == 2
+    running[3].cancel()
+    await asyncio.wait({running[3]})
+    go.set()
+    results = await asyncio.gather(*running, return_exceptions=True)
+    assert [n for n in results if isinstance(n, int)] == [0, 1, 2, 4, 5] and sorted(done) == [0, 1, 2, 4, 5]
+    await until(lambda: threads.busy == 0)
+
+
+async def test_an_exception_reaches_the_caller_and_frees_its_thread() -> None:
+    threads = Threads("one", 1)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            await threads.run(lambda: 1 / 0)
+    assert await threads.run(lambda: 7) == 7
+
+
+async def test_threads_that_are_all_held_refuse_further_work() -> None:
+    threads, go = Threads("held", 1, refusal="all are held"), threading.Event()
+    held = asyncio.create_task(threads.run(go.wait, 20))
+    await until(lambda: threads.busy == 1)
+    with pytest.raises(RuntimeError, match="all are held"):
+        await threads.run(int)
+    go.set()
+    assert await held
+    await until(lambda: threads.busy == 0)
+    assert await threads.run(int) == 0
+
+
+async def test_names_are_looked_up_while_all_other_threads_are_held() -> None:
+    loop, go = asyncio.get_running_loop(), threading.Event()
+    separate_threads()
+    stuck = [asyncio.ensure_future(loop.run_in_executor(None, go.wait, 20)) for _ in range(40)]
+    chosen = Threads("chosen", 4)
+
+    async def blocking() -> str:
+        use_threads(chosen)
+        return await asyncio.to_thread(lambda: threading.current_thread().name)
+
+    async with asyncio.timeout(10):
+        assert await loop.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+        assert await asyncio.create_task(blocking()) == "chosen"
+    go.set()
+    assert all(await asyncio.gather(*stuck))
+
+
+def test_the_end_of_the_process_waits_for_no_thread() -> None:
+    code = """
+import asyncio, time
+from runs.threads import Threads, separate_threads
+
+async def main():
+    separate_threads()
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
+    Threads("stuck", 1).submit(time.sleep, 600)
+    await asyncio.sleep(0.1)
+
+asyncio.run(main())
+"""
+    root = Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, cwd=root, check=False).returncode == 0
