@@ -234,6 +234,21 @@ async def test_a_silent_backend_is_stalled_until_it_goes_on() -> None:
     assert phases == ["queued", "streaming", "stalled", "streaming"]
 
 
+async def test_a_stalled_backend_that_gives_a_sign_of_life_is_said_to_work() -> None:
+    async def alive(run: LiveRun) -> None:
+        write(run, "word ")
+        while run.state.phase != "stalled":
+            await asyncio.sleep(0.02)
+        while run.state.phase == "stalled":
+            run.hear()
+            await asyncio.sleep(0.02)
+
+    told = await done(a_run(stall_s=0.1), alive)
+    said = [(e["phase"], e["content"]) for e in told if e["type"] == "status"]
+    assert said[-2][0] == "stalled"
+    assert said[-1] == ("streaming", "No token for a while; the server is still working")
+
+
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
 async def test_a_jump_of_the_wall_clock_changes_no_duration_and_ends_no_run(jump: float) -> None:
     begun = 1_700_000_000.0
