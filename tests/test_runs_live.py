@@ -56,10 +56,10 @@ async def endless(run: LiveRun) -> None:
         await asyncio.sleep(0.002)
 
 
-async def until(run: LiveRun, kind: str) -> None:
+async def until(run: LiveRun, kind: str, phase: str = "") -> None:
     async with aclosing(run.log.follow()) as batches:
         async for batch in batches:
-            if any(entry.type == kind for entry in batch):
+            if any(entry.type == kind and (not phase or entry.wire()["phase"] == phase) for entry in batch):
                 return
 
 
@@ -237,11 +237,10 @@ async def test_a_silent_backend_is_stalled_until_it_goes_on() -> None:
 async def test_a_stalled_backend_that_gives_a_sign_of_life_is_said_to_work() -> None:
     async def alive(run: LiveRun) -> None:
         write(run, "word ")
-        while run.state.phase != "stalled":
-            await asyncio.sleep(0.02)
-        while run.state.phase == "stalled":
+        await until(run, "status", "stalled")
+        for _ in range(30):
             run.hear()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.03)
 
     told = await done(a_run(stall_s=0.1), alive)
     said = [(e["phase"], e["content"]) for e in told if e["type"] == "status"]
