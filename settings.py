@@ -96,7 +96,7 @@ class BackendSettings(_Section):
     tools: bool | None = None
     """Whether the model chooses tools; by default the kind knows."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Seconds in which nothing of a reply comes, until it fails; the kind has a default."""
+    """Seconds without a single byte from the provider, until the reply fails; the kind has a default."""
     thinking: Literal["open"] | None = None
     """openai, local, langchain: "open" if the model's template opens the thinking itself, so that its replies have only
     the closing tag `</think>`; it is learned from the first such reply.

@@ -1,6 +1,6 @@
 """What one turn gives the model: selected by the memory mode, as the backend reads it, in a shape any model takes."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
@@ -9,11 +9,11 @@ from langchain_core.tools import BaseTool
 
 from agent.context import offered
 from agent.counting import counted
-from agent.tool_history import calls_id, given_results, results_of, select_results
+from agent.tool_history import Results, calls_id, given_results, results_of, select_results
 from backends import Backend, Key
 from memory.histories import History
 from memory.messages import Message, Summary, Tuning
-from memory.modes import LeftOut, Limits, Mode, Past, recent_from
+from memory.modes import LeftOut, Limits, Mode, Past, View, recent_from
 from runs import events
 from runs.threads import Threads
 from settings import MemorySettings, Settings
@@ -104,23 +104,31 @@ async def give(
     past = await counted(backend, mode, past, limits, known, key)
     view = mode.select(past, limits)
     results = await select_results(backend, view, mode.budget(limits), known, key)
-    earlier, names = list[BaseMessage](), {tool["name"] for tool in told}
-    parts, why = {asked.id: "message", "system": "summary" if view.summary else "system"}, dict(view.why)
-    for before, one in zip([None, *view.kept], view.kept, strict=False):
-        beside = results.kept.get(one.id) or ()
-        earlier += given_results(one, beside, names, answers=before is not None and before.role == "user")
-        earlier.append(_for_model(one))
-        ids = [one.id, *(result.id for result in beside), *(calls_id(result) for result in beside)]
-        parts |= dict.fromkeys(ids, "recalled" if one.id in why else "recent")
-        why |= dict.fromkeys(ids, why[one.id]) if one.id in why else {}
+    earlier, parts, why = _earlier(view, results, {tool["name"] for tool in told})
     messages = [
         *_system(system.text, view.summary),
         *_alternating([*earlier, HumanMessage(message.text, id=asked.id)]),
     ]
+    parts |= {asked.id: "message", "system": "summary" if view.summary else "system"}
     left = (*unanswered, *view.left_out, *results.left_out)
     left_out = [_left_out(item, exact=not message.guessed) for item in left]
     summary_tokens = view.summary.tokens if view.summary else 0
     return Given(messages, left_out, room, mode.name, parts, why, summary_tokens, view.note, told, key)
+
+
+def _earlier(
+    view: View, results: Results, offered: Collection[str]
+) -> tuple[list[BaseMessage], dict[str, str], dict[str, str]]:
+    """What a view gives of the history, with tool results; by the messages' ids their parts, and why they are there."""
+    given, parts, why = list[BaseMessage](), dict[str, str](), dict[str, str]()
+    for before, one in zip([None, *view.kept], view.kept, strict=False):
+        beside = results.kept.get(one.id) or ()
+        given += given_results(one, beside, offered, answers=before is not None and before.role == "user")
+        given.append(_for_model(one))
+        ids = [one.id, *(result.id for result in beside), *(calls_id(result) for result in beside)]
+        parts |= dict.fromkeys(ids, "recalled" if one.id in view.why else "recent")
+        why |= dict.fromkeys(ids, view.why[one.id]) if one.id in view.why else {}
+    return given, parts, why
 
 
 def limits_of(memory: MemorySettings, tuning: Tuning, room: int, spent: int) -> Limits:

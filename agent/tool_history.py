@@ -45,7 +45,7 @@ def results_of(reply: Message, most: int = _MOST) -> list[Message]:
     for number, part in enumerate(part for part in reply.parts if part.kind == "tool"):
         if part.text.strip() and part.text.strip() == reply.text.strip():
             continue  # the result was the reply
-        result = shortened(whole(_result(part)), most)
+        result = whole(shortened(_result(part), most))
         given = whole(json.dumps(_input(part), ensure_ascii=False))
         text = f"[Result of the tool {_name(part)}, called with {given}]\n{result}"
         made = Message(f"{reply.id}-{number}", "tool", text, tokens=guess(text), guessed=True, parts=(part,))

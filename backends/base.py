@@ -117,7 +117,7 @@ class Backend(ABC):
     uses: ClassVar[frozenset[str]] = frozenset()
     """The settings that this kind uses besides those that every kind does; others stop the start."""
     timeout_s: ClassVar[float] = 60.0
-    """Seconds in which nothing of a reply comes, until it fails, where the settings say nothing."""
+    """Seconds without a single byte from the provider, until the reply fails, where the settings say nothing."""
     takes: frozenset[str] = frozenset(OPTIONS)
     """Those of `OPTIONS` that make a difference to it."""
     about: str = ""

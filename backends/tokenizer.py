@@ -8,14 +8,14 @@ them.
 import http.client
 import json
 import threading
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain, islice, pairwise
+from itertools import chain, islice
 from typing import Any
 from urllib.parse import urlsplit
 
 from backends.base import Reading, Template
+from backends.prompt_tokens import tokens_of_texts
 
 THINK = "<think>"
 """What begins visible thinking in the text of most models."""
@@ -79,8 +79,7 @@ class Tokenizer:
     def read_prompt(self, messages: Sequence[tuple[str, str]], template: Template) -> list[int]:
         """The tokens of the whole prompt, as it is read: of each message, and last of what is in none.
 
-        A token belongs to the message in which, or in whose header, it begins. Messages that the template shows
-        differently have the tokens that they have alone.
+        Where the template shows texts differently, each message has the tokens that it has alone.
         """
         roles, texts = [role for role, _ in messages], [text for _, text in messages]
         marks = [f"{_MARK}{n}." for n in range(len(messages))]
@@ -90,15 +89,11 @@ class Tokenizer:
             pieces = [token["piece"] for token in self._post("/tokenize", body)["tokens"]]
         if template.system and "system" not in roles:
             roles, texts, marks = ["system", *roles], [template.system, *texts], [template.system, *marks]
-        sizes = [len(piece.encode() if isinstance(piece, str) else piece) for piece in pieces]
-        ends = _ends(prompt, marked, marks, texts)
-        if ends is None or sum(sizes) != len(prompt.encode()):
-            alone = self.read(texts)
-            counts = [one.tokens + template.message(role) for one, role in zip(alone, roles, strict=True)]
+        counts = tokens_of_texts(prompt, marked, marks, texts, pieces)
+        if counts is None:
+            alone = zip(self.read(texts), roles, strict=True)
+            counts = [reading.tokens + template.message(role) for reading, role in alone]
             return [*counts, len(pieces) - sum(counts)]
-        starts = [0, *accumulate(sizes)][:-1]
-        places = [0, *(bisect_left(starts, end) for end in ends)]
-        counts = [end - start for start, end in pairwise(places)]
         rest = template.once(prompted="system" in roles)
         counts[0] += len(pieces) - sum(counts) - rest  # the end of the last message, for that of the one before it
         return [*counts, rest]
@@ -224,24 +219,6 @@ class Tokenizer:
         self._connection.request(method, path, data, self._headers)
         answer = self._connection.getresponse()
         return answer.status, answer.read()
-
-
-def _ends(prompt: str, marked: str, marks: Sequence[str], texts: Sequence[str]) -> list[int] | None:
-    """Where each text ends in the prompt, in bytes; `marked` is the prompt of other texts, the `marks`.
-
-    None where the template does more with a text than to strip it.
-    """
-    between, rest = list[str](), marked
-    for mark in marks:
-        before, found, rest = rest.partition(mark)
-        if not found:
-            return None
-        between.append(before)
-    for shown in (texts, [text.strip() for text in texts]):
-        pieces = [piece for both in zip(between, shown, strict=True) for piece in both]
-        if "".join([*pieces, rest]) == prompt:
-            return list(accumulate(len(piece.encode()) for piece in pieces))[1::2]
-    return None
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -45,7 +45,8 @@ def a_run(**lifetime: float) -> LiveRun:
 
 def write(run: LiveRun, *words: str) -> None:
     for word in words:
-        run.emit(events.Token(word, run.state.tokens + 1))
+        before = sum(isinstance(entry.event, events.Token) for entry in run.log.entries)
+        run.emit(events.Token(word, before + 1))
 
 
 async def replies(run: LiveRun) -> None:

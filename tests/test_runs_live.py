@@ -56,10 +56,10 @@ async def endless(run: LiveRun) -> None:
         await asyncio.sleep(0.002)
 
 
-async def until(run: LiveRun, kind: str) -> None:
+async def until(run: LiveRun, kind: str, phase: str = "") -> None:
     async with aclosing(run.log.follow()) as batches:
         async for batch in batches:
-            if any(entry.type == kind for entry in batch):
+            if any(entry.type == kind and (not phase or entry.wire()["phase"] == phase) for entry in batch):
                 return
 
 
@@ -232,6 +232,20 @@ async def test_a_silent_backend_is_stalled_until_it_goes_on() -> None:
     told = await done(a_run(stall_s=0.05), halting)
     phases = [e["phase"] for e in told if e["type"] == "status"]
     assert phases == ["queued", "streaming", "stalled", "streaming"]
+
+
+async def test_a_stalled_backend_that_gives_a_sign_of_life_is_said_to_work() -> None:
+    async def alive(run: LiveRun) -> None:
+        write(run, "word ")
+        await until(run, "status", "stalled")
+        for _ in range(30):
+            run.hear()
+            await asyncio.sleep(0.03)
+
+    told = await done(a_run(stall_s=0.1), alive)
+    said = [(e["phase"], e["content"]) for e in told if e["type"] == "status"]
+    assert said[-2][0] == "stalled"
+    assert said[-1] == ("streaming", "No token for a while; the server is still working")
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
