@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.truth.figures")
+pytest.register_assert_rewrite("tests.truth.bounds", "tests.truth.figures", "tests.truth.times")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tests.providers import Fail, OpenAIServer
 from tests.server import Request, Wire
-from tests.truth.scripts import Call, Script, Tool
+from tests.truth.scripts import TELLS, Call, Script, Tool
 
 BROKEN = "broken-model"
 """The model that answers nothing but HTTP 500."""
@@ -45,6 +45,13 @@ class Sent:
     """The latest usage that was told: tokens of input and output."""
     ended: float | None = None
     """When all was sent but the last sign of the end."""
+    doubtful: bool = False
+    """Whether the visitor stopped the run at about that time: its end may have been seen or not."""
+
+    @property
+    def known(self) -> bool:
+        """Whether its usage was told, and in time to be seen."""
+        return self.ended is not None and self.call.usage in TELLS and not self.doubtful
 
     @property
     def prompt(self) -> int:

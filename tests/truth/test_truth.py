@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from agent import attempts
 from settings import BackendSettings, MemorySettings, ToolSettings
 from tests.serving import serving
-from tests.truth.figures import FIGURES, between, contexts
+from tests.truth.bounds import between
+from tests.truth.figures import FIGURES, contexts
 from tests.truth.provider import BROKEN, Provider
 from tests.truth.scripts import NAMED, SCRIPTS, Call, Script, Tool
 from tests.truth.watching import OPERATOR, Played, Visitor

@@ -127,6 +127,9 @@ class Visitor:
                         group.create_task(_approve(run, client, event))
             ticking.cancel()
         check(run.told)
+        if run.last["type"] == "stopped" and run.stopped:
+            for sent in run.answered:
+                sent.doubtful = sent.ended is not None and sent.ended > run.stopped - run.slack
         return run
 
     async def play_batch(self, scripts: Sequence[Script], **more: Any) -> list[Played]:
