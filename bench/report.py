@@ -119,7 +119,7 @@ def print_attacks(rows: Sequence[Row]) -> bool:
 
 def _grown(row: Row) -> float:
     memory = row["memory"]
-    return float(memory[-1] / memory[min(1, len(memory) - 1)])
+    return float(memory[-1] / memory[min(2, len(memory) - 1)])
 
 
 def _slowed(row: Row) -> bool:

@@ -44,6 +44,7 @@ async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Ran
     seen, loop = Seen(), asyncio.get_running_loop()
     try:
         await app.start()
+        await app.opened()
         begun, until = loop.time(), loop.time() + 60 * minutes
         before = app.processes()
         async with asyncio.TaskGroup() as crowd:
