@@ -11,11 +11,14 @@ from memory.messages import Message
 from memory.recall import Index
 from memory.store import Store
 from runs.errors import ChatError
+from runs.threads import in_thread
 from runs.tokens import guess
 
 _MOST, _CONVERSATIONS = 8_000_000, 64
 _MESSAGE = 300
 """What a message takes besides its text, in characters."""
+_MANY = 500
+"""Messages from which on their tokens are guessed in a thread."""
 _STEP = 4
 """Messages that are read at once to find where a known history goes on: a turn adds two."""
 
@@ -70,7 +73,8 @@ class Histories:
             at = next((i for i, m in enumerate(latest) if m.id == kept.messages[-1].id), None)
             if at is not None:
                 return History([*kept.messages, *_guessed(latest[at + 1 :])], kept.index, kept.read)
-        return History(_guessed(await self._store.history(conversation_id, end=last)), kept.index, kept.read)
+        found = await self._store.history(conversation_id, end=last)
+        return History(await in_thread(len(found) > _MANY, _guessed, found), kept.index, kept.read)
 
     def _forget(self) -> None:
         total = sum(history.characters for history in self._kept.values())
