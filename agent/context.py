@@ -12,10 +12,12 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from agent.calls import shown
 from agent.translate import ROLES
 from backends import Backend
+from backends.base import Reading
 from backends.openai_request import REASONING
 from memory.text import whole
 from runs.errors import ChatError
 from runs.events import JSON, Context
+from runs.threads import in_thread
 
 if TYPE_CHECKING:
     from agent.given import Given
@@ -26,6 +28,16 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
     beside = [_beside(message) for message in messages]
     asked = [json.dumps(made, ensure_ascii=False) for fields in beside for made in fields.values()]
     readings = await backend.read([m.text for m in messages] + asked, given.key)
+    return await in_thread(len(messages) > MANY, _context, backend, given, messages, beside, readings)
+
+
+def _context(
+    backend: Backend,
+    given: "Given",
+    messages: Sequence[BaseMessage],
+    beside: Sequence[JSON],
+    readings: Sequence[Reading],
+) -> Context:
     rest = iter(readings[len(messages) :])
     told: list[JSON] = []
     parts: Counter[str] = Counter()
@@ -53,6 +65,8 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
     )
 
 
+MANY = 1000
+"""Messages from which on a context is made in a thread."""
 PARTS = ("system", "summary", "recalled", "recent", "message", "tools")
 """What a message may be there as, in the order of a bar."""
 

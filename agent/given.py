@@ -7,14 +7,14 @@ from itertools import zip_longest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.tools import BaseTool
 
-from agent.context import offered
+from agent.context import MANY, offered
 from agent.counting import counted
 from backends import Backend, Key
 from memory.histories import History
 from memory.messages import Message, Summary, Tuning
 from memory.modes import LeftOut, Limits, Mode, Past, recent_from
 from runs import events
-from runs.threads import Threads
+from runs.threads import Threads, in_thread
 from settings import MemorySettings, Settings
 
 LoadHistory = Callable[[], Awaitable[History]]
@@ -101,16 +101,20 @@ async def give(
         past = replace(past, matches=await _THREADS.run(loaded.index.search, older, asked.text, most))
     known = loaded.read.setdefault(f"{backend.name}\n{backend.model or ''}", {})
     past = await counted(backend, mode, past, limits, known, key)
-    view = mode.select(past, limits)
-    messages = [
-        *_system(system.text, view.summary),
-        *_alternating([*(_for_model(m) for m in view.kept), HumanMessage(message.text, id=asked.id)]),
-    ]
-    parts = {m.id: "recalled" if m.id in view.why else "recent" for m in view.kept}
-    parts |= {asked.id: "message", "system": "summary" if view.summary else "system"}
-    left_out = [_left_out(item, exact=not message.guessed) for item in (*unanswered, *view.left_out)]
-    summary_tokens = view.summary.tokens if view.summary else 0
-    return Given(messages, left_out, room, mode.name, parts, view.why, summary_tokens, view.note, told, key)
+
+    def selected() -> Given:
+        view = mode.select(past, limits)
+        messages = [
+            *_system(system.text, view.summary),
+            *_alternating([*(_for_model(m) for m in view.kept), HumanMessage(message.text, id=asked.id)]),
+        ]
+        parts = {m.id: "recalled" if m.id in view.why else "recent" for m in view.kept}
+        parts |= {asked.id: "message", "system": "summary" if view.summary else "system"}
+        left_out = [_left_out(item, exact=not message.guessed) for item in (*unanswered, *view.left_out)]
+        summary_tokens = view.summary.tokens if view.summary else 0
+        return Given(messages, left_out, room, mode.name, parts, view.why, summary_tokens, view.note, told, key)
+
+    return await in_thread(len(history) > MANY, selected)
 
 
 def limits_of(memory: MemorySettings, tuning: Tuning, room: int, spent: int) -> Limits:

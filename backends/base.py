@@ -18,7 +18,7 @@ from backends.keys import Key
 from backends.models import Model
 from runs.errors import ChatError
 from runs.line import Line
-from runs.threads import Threads
+from runs.threads import Threads, in_thread
 from runs.tokens import guess
 from settings import BackendSettings
 
@@ -32,6 +32,8 @@ NOTICE = "model_notice"
 """Name of the custom event by which a model tells the visitor something about its request: {"content": sentence}."""
 _BLOCKING = 64
 """Threads of one backend."""
+_LONG = 200_000
+"""Characters from which on tokens are estimated in a thread."""
 
 
 class BackendError(Exception):
@@ -110,6 +112,10 @@ class Template:
 
     def message(self, role: str) -> int:
         return self.assistant if role == "assistant" else self.user
+
+
+def _guessed(texts: Sequence[str]) -> list[Reading]:
+    return [Reading(text, guess(text), guessed=True) for text in texts]
 
 
 class Backend(ABC):
@@ -241,7 +247,7 @@ class Backend(ABC):
 
         `key` lets a provider be asked; without one nothing leaves this machine.
         """
-        return [Reading(text, guess(text), guessed=True) for text in texts]
+        return await in_thread(sum(map(len, texts)) > _LONG, _guessed, texts)
 
     def notices(self, model: BaseChatModel) -> Sequence[str]:
         """Sentences about a turn's requests, by its model, to be shown with the reply."""

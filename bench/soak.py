@@ -25,7 +25,7 @@ Row = dict[str, Any]
 _VISITORS, _HOSTILE_SHARE, _LOCAL_SHARE = 50, 10, 25
 """One of so many is hostile, and one uses the local model, too: so slow a one more of them would only wait for."""
 _EARLY_S = 120.0
-"""Memory is first looked at then, in a soak of at least twice as long: pages that have gone are kept for two minutes."""
+"""Memory is first looked at then, in a soak of twice that: pages that have gone are kept for two minutes."""
 _LEFT_S = 75.0
 """For what nobody follows to end, and PDFs to be read or given up."""
 _TOKEN = "of the soak"
