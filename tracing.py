@@ -8,6 +8,8 @@ from collections.abc import MutableMapping
 
 _VARIABLE = re.compile(r"(LANGSMITH|LANGCHAIN)_(\w+_)?(TRACING(_V2)?|HANDLER)")
 """Also those of other services that LangChain has traced to, as LANGCHAIN_WANDB_TRACING."""
+NOTE = "The operator sends all messages and replies on this page to LangSmith as well."
+"""What pages say where tracing is on."""
 _OFF = ("", "0", "false")
 
 

@@ -12,11 +12,12 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from agent.calls import shown
 from agent.translate import ROLES
 from backends import Backend
-from backends.base import Template
+from backends.base import Reading, Template
 from backends.openai_request import REASONING
 from memory.text import whole
 from runs.errors import ChatError
 from runs.events import JSON, Context
+from runs.threads import in_thread
 
 if TYPE_CHECKING:
     from agent.given import Given
@@ -27,19 +28,11 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
     beside = [_beside(message) for message in messages]
     asked = [json.dumps(made, ensure_ascii=False) for fields in beside for made in fields.values()]
     readings = await backend.read([m.text for m in messages] + asked, given.key)
-    rest = iter(readings[len(messages) :])
-    told: list[JSON] = []
     template = backend.template
     prompted = bool(messages) and messages[0].type == "system"
+    told = await in_thread(len(messages) > MANY, _told, template, given, messages, beside, readings)
     if template.system and not prompted:
-        told.append(_own_system(template))
-    for message, reading, made in zip(messages, readings, beside, strict=False):
-        role = ROLES.get(message.type, message.type)
-        tokens = reading.tokens + template.message(role) + sum(next(rest).tokens for _ in made)
-        part = given.parts.get(str(message.id), "tools")
-        line = {"role": role, "content": message.text, "tokens": tokens, "part": part}
-        why = given.why.get(str(message.id))
-        told.append(line | ({"why": why} if why else {}) | made)
+        told.insert(0, _own_system(template))
     once = template.once(prompted=prompted or bool(template.system))
     if not given.tools and not any(beside):
         once = await _counted_whole(backend, given, messages, told, once)
@@ -60,6 +53,25 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
         note=" ".join(filter(None, (given.note, backend.context_note))) or None,
         tools=list(given.tools) or None,
     )
+
+
+def _told(
+    template: Template,
+    given: "Given",
+    messages: Sequence[BaseMessage],
+    beside: Sequence[JSON],
+    readings: Sequence[Reading],
+) -> list[JSON]:
+    """The messages as the event has them, with the tokens that each has alone."""
+    rest, told = iter(readings[len(messages) :]), list[JSON]()
+    for message, reading, made in zip(messages, readings, beside, strict=False):
+        role = ROLES.get(message.type, message.type)
+        tokens = reading.tokens + template.message(role) + sum(next(rest).tokens for _ in made)
+        part = given.parts.get(str(message.id), "tools")
+        line = {"role": role, "content": message.text, "tokens": tokens, "part": part}
+        why = given.why.get(str(message.id))
+        told.append(line | ({"why": why} if why else {}) | made)
+    return told
 
 
 async def _counted_whole(
@@ -88,6 +100,8 @@ def _own_system(template: Template) -> JSON:
 
 _SLACK = 64
 """Tokens by which texts read alone may have more than in their prompt."""
+MANY = 1000
+"""Messages from which on a context is made in a thread."""
 PARTS = ("system", "summary", "recalled", "recent", "message", "tools")
 """What a message may be there as, in the order of a bar."""
 

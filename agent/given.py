@@ -7,7 +7,7 @@ from itertools import zip_longest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
-from agent.context import offered
+from agent.context import MANY, offered
 from agent.counting import counted
 from agent.tool_history import Results, calls_id, given_results, results_of, select_results
 from backends import Backend, Key
@@ -15,7 +15,7 @@ from memory.histories import History
 from memory.messages import Message, Summary, Tuning
 from memory.modes import LeftOut, Limits, Mode, Past, View, recent_from
 from runs import events
-from runs.threads import Threads
+from runs.threads import Threads, in_thread
 from settings import MemorySettings, Settings
 
 LoadHistory = Callable[[], Awaitable[History]]
@@ -102,18 +102,23 @@ async def give(
         past = replace(past, matches=await _THREADS.run(loaded.index.search, older, asked.text, most))
     known = loaded.read.setdefault(f"{backend.name}\n{backend.model or ''}", {})
     past = await counted(backend, mode, past, limits, known, key)
-    view = mode.select(past, limits)
+    many = len(history) > MANY
+    view = await in_thread(many, mode.select, past, limits)
     results = await select_results(backend, view, mode.budget(limits), known, key)
-    earlier, parts, why = _earlier(view, results, {tool["name"] for tool in told})
-    messages = [
-        *_system(system.text, view.summary),
-        *_alternating([*earlier, HumanMessage(message.text, id=asked.id)]),
-    ]
-    parts |= {asked.id: "message", "system": "summary" if view.summary else "system"}
-    left = (*unanswered, *view.left_out, *results.left_out)
-    left_out = [_left_out(item, exact=not message.guessed) for item in left]
-    summary_tokens = view.summary.tokens if view.summary else 0
-    return Given(messages, left_out, room, mode.name, parts, why, summary_tokens, view.note, told, key)
+
+    def assembled() -> Given:
+        earlier, parts, why = _earlier(view, results, {tool["name"] for tool in told})
+        messages = [
+            *_system(system.text, view.summary),
+            *_alternating([*earlier, HumanMessage(message.text, id=asked.id)]),
+        ]
+        parts |= {asked.id: "message", "system": "summary" if view.summary else "system"}
+        left = (*unanswered, *view.left_out, *results.left_out)
+        left_out = [_left_out(item, exact=not message.guessed) for item in left]
+        summary_tokens = view.summary.tokens if view.summary else 0
+        return Given(messages, left_out, room, mode.name, parts, why, summary_tokens, view.note, told, key)
+
+    return await in_thread(many, assembled)
 
 
 def _earlier(

@@ -18,7 +18,7 @@ from backends.keys import Key
 from backends.models import Model
 from runs.errors import ChatError
 from runs.line import Line
-from runs.threads import Threads
+from runs.threads import Threads, in_thread
 from runs.tokens import guess
 from settings import BackendSettings
 
@@ -28,6 +28,8 @@ DEFAULT_CONTEXT = 8192
 """Tokens of prompt and reply together, where neither the settings nor the provider say."""
 _BLOCKING = 64
 """Threads of one backend."""
+_LONG = 200_000
+"""Characters from which on tokens are estimated in a thread."""
 
 
 class BackendError(Exception):
@@ -108,6 +110,10 @@ class Template:
 
     def message(self, role: str) -> int:
         return self.assistant if role == "assistant" else self.user
+
+
+def _guessed(texts: Sequence[str]) -> list[Reading]:
+    return [Reading(text, guess(text), guessed=True) for text in texts]
 
 
 class Backend(ABC):
@@ -239,7 +245,7 @@ class Backend(ABC):
 
         `key` lets a provider be asked; without one nothing leaves this machine.
         """
-        return [Reading(text, guess(text), guessed=True) for text in texts]
+        return await in_thread(sum(map(len, texts)) > _LONG, _guessed, texts)
 
     async def read_prompt(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
         """The exact tokens of a whole prompt: those of each message (role and text), and last those of what is in none.

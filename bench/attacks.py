@@ -99,8 +99,8 @@ class _Other:
 def measure_attacks(times: int, only: Sequence[str] = ()) -> list[Row]:
     """A row for each attack, or for those of these names, so many times repeated.
 
-    `quiet_s` and `meanwhile_s` are seconds to first tokens, by backend; `memory` is bytes after each repetition, of the
-    app and what it has started; `wrong` tells errors of the other visitor and of the app.
+    `quiet_s` and `meanwhile_s` are seconds to first tokens, by backend; `memory` is bytes before and after each
+    repetition, of the app and what it has started; `wrong` tells errors of the other visitor and of the app.
     """
     names = [attack.__name__ for attack in ATTACKS] + (["hung_model"] if bundled_weights() else [])
     rows = []
@@ -119,19 +119,23 @@ async def _measure(folder: Path, name: str, times: int) -> Row:
         app = Killable(folder / "app", config, environment={"GLASSBOX_LOG": "json"})
         try:
             await app.start()
+            await app.opened()
             other = _Other(app, ["Bench", *([LOCAL] if local and name != "hung_model" else [])])
             act = _hang(app) if name == "hung_model" else _attack(app, name, LOCAL if local else None)
             await other.watch(asyncio.sleep(0))  # the model has been loaded then
             quiet = await other.watch(asyncio.sleep(_QUIET_S))
             found: dict[str, list[float]] = {backend: [] for backend in quiet}
-            memory = []
-            for n in range(times):
-                for backend, waits in (await other.watch(act(n))).items():
-                    found[backend] += waits
-                await asyncio.sleep(_SETTLE_S)
-                memory.append(app.memory())
+            memory, broken = [app.memory()], list[str]()
+            try:
+                for n in range(times):
+                    for backend, waits in (await other.watch(act(n))).items():
+                        found[backend] += waits
+                    await asyncio.sleep(_SETTLE_S)
+                    memory.append(app.memory())
+            except (httpx.HTTPError, psutil.Error) as e:  # the app may have ended
+                broken.append(f"{type(e).__name__}: {e}; the app said: {app.said()[-500:]}")
             row = {"case": "attack", "attack": name, "quiet_s": quiet, "meanwhile_s": found, "memory": memory}
-            return row | {"wrong": other.failed + app.errors()}
+            return row | {"wrong": broken + other.failed + app.errors()}
         finally:
             app.close()
 

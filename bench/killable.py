@@ -91,6 +91,13 @@ class Killable:
                     raise RuntimeError(f"the app does not start; it said:\n{self._said.read_text()[-3000:]}")
                 await asyncio.sleep(0.02)
 
+    async def opened(self) -> None:
+        """Until the app has looked at its own page, and says where it is: on a busy machine seconds after its start."""
+        for _ in range(int(_START_S / 0.1)):
+            if "Glassbox is at" in self.said():
+                break
+            await asyncio.sleep(0.1)
+
     @property
     def pid(self) -> int:
         assert self._process
@@ -108,9 +115,13 @@ class Killable:
         """The app and what it has started."""
         return {self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))}
 
+    def said(self) -> str:
+        """What the app has written so far."""
+        return self._said.read_text()
+
     def errors(self) -> list[str]:
         """What the app has logged as an error, where its log is JSON."""
-        lines = [json.loads(line) for line in self._said.read_text().splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
         failed = [one for one in lines if one["level"] in ("error", "critical")]
         return [f"logged: {one['event'].strip()[:200]} {one.get('exception', '').strip()[-200:]}" for one in failed]
 

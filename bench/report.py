@@ -119,7 +119,7 @@ def print_attacks(rows: Sequence[Row]) -> bool:
 
 def _grown(row: Row) -> float:
     memory = row["memory"]
-    return float(memory[-1] / memory[min(1, len(memory) - 1)])
+    return float(memory[-1] / memory[min(2, len(memory) - 1)])
 
 
 def _slowed(row: Row) -> bool:
@@ -152,8 +152,8 @@ def print_soak(rows: Sequence[Row]) -> bool:
             f"{sum(row['done'].values()):,}",
             f"{row['tokens']:,}",
             str(len(row["wrong"])),
-            *(f"{row[name] / 1e6:.0f}" for name in ("early_bytes", "late_bytes", "after_bytes")),
-            f"{row['after_bytes'] / row['early_bytes']:.2f}",
+            *(f"{row[name] / 1e6:.0f}" if row[name] else "-" for name in ("early_bytes", "late_bytes", "after_bytes")),
+            f"{row['after_bytes'] / row['early_bytes']:.2f}" if row["early_bytes"] else "-",
             str(sum(row["left"].values())),
         ]
         for row in rows
@@ -164,7 +164,9 @@ def print_soak(rows: Sequence[Row]) -> bool:
         for words in row["wrong"][:40]:
             print(f"- {words}")
     return not any(
-        row["wrong"] or sum(row["left"].values()) or row["after_bytes"] > MOST_GROWN * row["early_bytes"]
+        row["wrong"]
+        or sum(row["left"].values())
+        or (row["early_bytes"] and row["after_bytes"] > MOST_GROWN * row["early_bytes"])
         for row in rows
     )
 

@@ -25,9 +25,9 @@ Row = dict[str, Any]
 _VISITORS, _HOSTILE_SHARE, _LOCAL_SHARE = 50, 10, 25
 """One of so many is hostile, and one uses the local model, too: so slow a one more of them would only wait for."""
 _EARLY_S = 120.0
-"""Memory is first looked at then, or after half of a shorter soak."""
-_LEFT_S = 45.0
-"""For what nobody follows to end."""
+"""Memory is first looked at then, in a soak of twice that: pages that have gone are kept for two minutes."""
+_LEFT_S = 75.0
+"""For what nobody follows to end, and PDFs to be read or given up."""
 _TOKEN = "of the soak"
 
 
@@ -44,6 +44,7 @@ async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Ran
     seen, loop = Seen(), asyncio.get_running_loop()
     try:
         await app.start()
+        await app.opened()
         begun, until = loop.time(), loop.time() + 60 * minutes
         before = app.processes()
         async with asyncio.TaskGroup() as crowd:
@@ -52,10 +53,12 @@ async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Ran
                 backends = ["Bench", LOCAL] if local and number % _LOCAL_SHARE == 1 else ["Bench"]
                 one = kind(number, app.url, backends, seen, random.Random(luck.random()))
                 crowd.create_task(one.live(until))
-            await asyncio.sleep(min(_EARLY_S, 60 * minutes / 2))
-            early = app.memory()
+            early = None
+            if 60 * minutes >= 2 * _EARLY_S:
+                await asyncio.sleep(_EARLY_S)
+                early = app.memory()
         late = app.memory()
-        left = await _left(app, until)
+        left = await _left(app, before)
         row = {
             "case": "soak",
             "minutes": minutes,
@@ -67,7 +70,7 @@ async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Ran
             "early_bytes": early,
             "late_bytes": late,
             "after_bytes": app.memory(),
-            "left": left | {"processes": len(app.processes() - before)},
+            "left": left,
         }
         app.end()
         row["left"]["files"] = len(list((folder / "app").glob("*.tmp")))
@@ -76,8 +79,8 @@ async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Ran
         app.close()
 
 
-async def _left(app: Killable, until: float) -> dict[str, int]:
-    """Runs, lines and connections, when all have had the time to end."""
+async def _left(app: Killable, before: set[int]) -> dict[str, int]:
+    """Runs, connections and processes that were not there before, when all have had the time to end."""
     process = psutil.Process(app.pid)
     async with httpx.AsyncClient(base_url=app.url, headers={"Authorization": f"Bearer {_TOKEN}"}) as operator:
         for _ in range(int(_LEFT_S)):
@@ -86,6 +89,7 @@ async def _left(app: Killable, until: float) -> dict[str, int]:
                 c for c in process.net_connections("tcp") if c.status == "ESTABLISHED" and c.laddr.port == app.port
             ]
             told = {"runs": int(found["glassbox_runs_live"]), "connections": len(open_lines) - 1}
+            told["processes"] = len(app.processes() - before)
             if not any(told.values()):
                 break
             await asyncio.sleep(1)

@@ -6,9 +6,9 @@ import gradio as gr
 
 from components.parts import build_parts
 from components.web import WEB, drawn_by
+from tracing import NOTE
 
 _SURE = "<div class='sure' role='group' aria-label='Delete the conversation' hidden></div>"
-_TRACED = "<p>The operator sends all messages and replies on this page to LangSmith as well.</p>"
 _ASKED = "<div class='asked' role='group' aria-label='Waiting for your approval'></div>"
 
 
@@ -84,5 +84,5 @@ def build_chat(message_characters: int, *, traced: bool = False) -> ChatPane:
             drawn_by("clear.js", "ask-clear", _SURE)
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
         if traced:
-            gr.HTML(_TRACED, elem_id="traced")
+            gr.HTML(f"<p>{NOTE}</p>", elem_id="traced")
     return ChatPane(intro, earlier, turns, chat, parts, live, approval, replay, prompt, draft, send, stop, clear)

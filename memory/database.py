@@ -46,12 +46,17 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._ready = False
         self._making = asyncio.Lock()
-        self._writers = asyncio.Semaphore(1 if self._url.get_backend_name() == "sqlite" else _WRITERS)
+        self._writers = asyncio.Semaphore(1 if self.alone else _WRITERS)
         """SQLite takes one at a time, and lets a second try again and again until somebody is quicker for too long."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other process uses the database."""
+        return self._url.get_backend_name() == "sqlite"
 
     async def open(self) -> None:
         """A database that cannot be used does not stop the start: each use then tries again, and says so."""
-        if self._url.get_backend_name() == "sqlite":
+        if self.alone:
             with suppress(OSError):
                 Path(self._url.database or "").parent.mkdir(parents=True, exist_ok=True)
             self._engine = create_async_engine(self._url)

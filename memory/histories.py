@@ -12,11 +12,14 @@ from memory.messages import Message
 from memory.recall import Index
 from memory.store import Store
 from runs.errors import ChatError
+from runs.threads import in_thread
 from runs.tokens import guess
 
 _MOST, _CONVERSATIONS = 8_000_000, 64
 _MESSAGE = 300
 """What a message takes besides its text, in characters."""
+_MANY = 500
+"""Messages from which on their tokens are guessed in a thread."""
 _STEP = 4
 """Messages that are read at once to find where a known history goes on: a turn adds two."""
 
@@ -78,8 +81,10 @@ class Histories:
             latest = await self._store.history(conversation_id, _STEP, last)
             at = next((i for i, m in enumerate(latest) if m.id == kept.messages[-1].id), None)
             if at is not None:
-                return History([*kept.messages, *self._guessed(latest[at + 1 :])], kept.index, kept.read)
-        return History(self._guessed(await self._store.history(conversation_id, end=last)), kept.index, kept.read)
+                latest = [self._known(message) for message in latest[at + 1 :]]
+                return History([*kept.messages, *_guessed(latest)], kept.index, kept.read)
+        found = [self._known(message) for message in await self._store.history(conversation_id, end=last)]
+        return History(await in_thread(len(found) > _MANY, _guessed, found), kept.index, kept.read)
 
     def _forget(self) -> None:
         total = sum(history.characters for history in self._kept.values())
@@ -87,5 +92,6 @@ class Histories:
             _, oldest = self._kept.popitem(last=False)
             total -= oldest.characters
 
-    def _guessed(self, messages: list[Message]) -> list[Message]:
-        return [replace(one, tokens=guess(one.text), guessed=True) for one in map(self._known, messages)]
+
+def _guessed(messages: list[Message]) -> list[Message]:
+    return [replace(message, tokens=guess(message.text), guessed=True) for message in messages]

@@ -21,6 +21,8 @@ from runs.threads import Threads
 _MOST, _TITLE = 100, 200
 _FOLDED_AT_ONCE = 100
 _THREADS = Threads("lists", 2)
+_PIECE, _LONGEST = 100_000, 2000
+"""Characters of a text that are folded at once, and more than what is searched can have in it."""
 _AROUND = 60
 """Characters that a snippet has on each side of what was found."""
 
@@ -132,12 +134,20 @@ def _cursor(text: str) -> tuple[float, str]:
 
 def _snippet(text: str, folded: str) -> tuple[str, tuple[int, int] | None]:
     """What stands around the first place of the search, in one line, and where it is in that."""
-    start, end = find_folded(text, folded) or (0, 0)
+    start, end = _found_in(text, folded)
     first, last = max(0, start - _AROUND), end + _AROUND
     before = ("\u2026" if first else "") + _in_one_line(text[first:start]).lstrip()
     found = _in_one_line(text[start:end])
     after = _in_one_line(text[end:last]).rstrip() + ("\u2026" if last < len(text) else "")
     return before + found + after, (len(before), len(before + found)) if end else None
+
+
+def _found_in(text: str, folded: str) -> tuple[int, int]:
+    """Start and end of the first place, looked for in one piece of the text after another; (0, 0) for none."""
+    for first in range(0, len(text), _PIECE):
+        if place := find_folded(text[first : first + _PIECE + _LONGEST], folded):
+            return first + place[0], first + place[1]
+    return 0, 0
 
 
 def _in_one_line(text: str) -> str:

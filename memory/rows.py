@@ -65,4 +65,4 @@ def storable(text: str) -> str:
 
 def title_of(first: str) -> str:
     """A conversation's title, of the first message of the user's."""
-    return storable(" ".join(first.split())[:_TITLE])
+    return storable(" ".join(first.split(maxsplit=_TITLE))[:_TITLE])

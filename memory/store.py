@@ -4,14 +4,16 @@ A message that was acknowledged is on disk. The messages of a conversation are a
 with its head is the one that is gone on with; nothing is lost by asking an earlier message again.
 """
 
+import asyncio
 import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any, cast
 
-from sqlalchemy import bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Row, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,6 +31,12 @@ from runs.threads import Threads
 NOT_FOUND = "There is no such conversation, or it is not yours: start a new one."
 NO_MESSAGE = "That message is no longer there: reload the page."
 _THREADS = Threads("messages", 2)
+_MANY = 500
+"""Rows from which on they become messages in a thread."""
+_INCOMPLETE = "an import that is not whole"
+"""Owner of a conversation that is being imported: no visitor's id, so that nobody finds it."""
+_IMPORT_S = 3600.0
+"""After which another process's import is taken to be dead, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +58,13 @@ class Store(Database):
     """Open it on the loop that uses it. Every method raises ChatError for what cannot be had or done."""
 
     async def prepare(self, db: AsyncConnection) -> None:
-        """Replies that a dead process left growing become `interrupted`."""
+        """What a dead process left: growing replies become `interrupted`, imports that are not whole are deleted."""
         growing = messages.c.standing == "growing"
         await db.execute(update(messages).where(growing).values(standing="interrupted"))
+        left = conversations.c.owner == _INCOMPLETE
+        if not self.alone:
+            left &= conversations.c.created < time.time() - _IMPORT_S
+        await db.execute(delete(conversations).where(left))
 
     async def create(
         self, owner: str | None, given: Sequence[tuple[Role, str]] = (), conversation_id: str | None = None
@@ -68,19 +80,28 @@ class Store(Database):
     async def take_in_rows(
         self, owner: str | None, title: str, head: str | None, updated: float, batches: AsyncIterator[list[JSON]]
     ) -> tuple[str, str]:
-        """A new conversation whose messages come in batches of rows, in one transaction; its id and title.
+        """A new conversation whose messages come in batches of rows; its id and title. Nobody finds it before it is
+        whole.
 
-        Between two batches the loop does what else waits, so that a long conversation does not hold it up. Each message
+        Each batch is a transaction of its own, so that a long conversation holds up no other writer. Each message
         counts as a little newer than the one before it, so that branches keep their order.
         """
         new, title = new_id(), title_of(title)
-        values = {"id": new, "owner": owner, "title": title, "folded": fold(title), "head": head}
+        values = {"id": new, "owner": _INCOMPLETE, "title": title, "folded": fold(title), "head": head}
         added = {"conversation_id": new, "run_id": None}
         moments = count(updated, 1e-6)
         async with self.writing() as db:
             await db.execute(insert(conversations).values(values | {"created": updated, "updated": updated}))
+        try:
             async for rows in batches:
-                await db.execute(insert(messages), [{**row, **added, "created": next(moments)} for row in rows])
+                async with self.writing() as db:
+                    await db.execute(insert(messages), [{**row, **added, "created": next(moments)} for row in rows])
+            async with self.writing() as db:
+                await db.execute(update(conversations).where(conversations.c.id == new).values(owner=owner))
+        except BaseException:
+            with suppress(ChatError):  # then the next start deletes it
+                await asyncio.shield(self.delete(new))
+            raise
         return new, title
 
     async def conversation(self, conversation_id: str, visitor: str | None) -> Conversation:
@@ -114,14 +135,14 @@ class Store(Database):
                 rows = (await db.execute(path_to(conversation_id, last, latest))).all()
                 return [message_of(row) for row in reversed(rows)]
             rows = (await db.execute(select(messages).where(messages.c.conversation_id == conversation_id))).all()
-        return [message_of(row) for row in line(rows, last)]
+        return await _messages(rows, last)
 
     async def tree(self, conversation_id: str) -> list[Message]:
         """All messages, of all branches, each after its parent."""
         wanted = select(messages).where(messages.c.conversation_id == conversation_id)
         async with self.reading() as db:
             rows = (await db.execute(wanted.order_by(messages.c.place, messages.c.created))).all()
-        return [message_of(row) for row in rows]
+        return await _messages(rows)
 
     async def size(self, conversation_id: str) -> int:
         """How many messages the current branch has."""
@@ -302,6 +323,15 @@ class Store(Database):
         """Deletes a conversation with all that belongs to it."""
         async with self.writing() as db:
             await db.execute(delete(conversations).where(conversations.c.id == conversation_id))
+
+
+async def _messages(rows: Sequence[Row[Any]], last: str | None = None) -> list[Message]:
+    """The rows as messages; with `last` those of the branch that ends with this message."""
+
+    def made() -> list[Message]:
+        return [message_of(row) for row in (rows if last is None else line(rows, last))]
+
+    return await _THREADS.run(made) if len(rows) >= _MANY else made()
 
 
 async def _head(db: AsyncConnection, conversation_id: str) -> str | None:

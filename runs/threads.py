@@ -62,6 +62,14 @@ class Threads(Executor):
                 self._busy -= work is None
 
 
+_WORK = Threads("work on long conversations", 2)
+
+
+async def in_thread(long: bool, function: Callable[..., T], /, *args: Any) -> T:
+    """The result of a pure function, which runs in a thread where it would hold the event loop for `long`."""
+    return await _WORK.run(function, *args) if long else function(*args)
+
+
 def _settle(future: "Future[Any]", function: Callable[[], Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return

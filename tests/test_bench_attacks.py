@@ -22,7 +22,7 @@ def test_another_visitor_is_answered_during_an_attack(monkeypatch: pytest.Monkey
         ({"meanwhile_s": {"Bench": [0.03, 0.35, 0.35]}}, False),
         ({"meanwhile_s": {"Bench": [0.03, 0.12, 0.13]}}, True),
         ({"meanwhile_s": {"Bench": []}}, False),
-        ({"memory": [100, 200, 210, 220, 221]}, False),
+        ({"memory": [90, 100, 200, 210, 220, 221]}, False),
         ({"wrong": ["Bench: 500"]}, False),
     ],
     ids=["quiet", "late", "noise", "never", "memory", "error"],
@@ -34,7 +34,7 @@ def test_late_tokens_memory_and_errors_are_found(
         "attack": "records",
         "quiet_s": {"Bench": [0.03]},
         "meanwhile_s": {"Bench": [0.04]},
-        "memory": [100, 200, 210],
+        "memory": [90, 100, 200, 210],
     }
     assert print_attacks([row | {"wrong": []} | more]) is good
     assert "| records | Bench | 30 |" in capsys.readouterr().out

@@ -4,13 +4,20 @@ import asyncio
 import gc
 import json
 import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from memory import imports as module
+from memory.exports.conversation import FoundConversation, FoundMessage
 from memory.imports import Imports
+from memory.listing import listed
 from memory.store import Store
+from memory.tables import messages
 from runs.errors import ChatError
 from tests.databases import ON_BOTH
 from tests.exports import letter, tour
@@ -119,3 +126,64 @@ async def test_parallel_imports_of_one_owner_share_the_room(
     del found, refused, works  # the errors hold what their functions held
     gc.collect()
     assert not imports._owners  # no lock is kept of an owner who waits no more
+
+
+def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
+    found = FoundConversation("", [FoundMessage("user", f"{start + n}", None) for n in range(count)], None)
+    return [line["row"] for line in found.lines() if "row" in line]
+
+
+@ON_BOTH
+async def test_others_write_while_an_import_goes_on_and_find_nothing_of_it(store: Store) -> None:
+    at, go = asyncio.Event(), asyncio.Event()
+
+    async def batches() -> AsyncIterator[list[dict[str, Any]]]:
+        yield rows(3)
+        at.set()
+        await go.wait()
+        yield rows(3, 3)
+
+    taking = asyncio.create_task(store.take_in_rows("anna", "Title", None, time.time(), batches()))
+    await at.wait()
+    async with asyncio.timeout(10):
+        own = await store.create("anna", [("user", "hello")])
+    assert [one.id for one in (await listed(store, "anna"))[0]] == [own] and await store.count("anna") == 1
+    go.set()
+    new, _ = await taking
+    assert {one.id for one in (await listed(store, "anna"))[0]} == {own, new}
+    assert [message.text for message in await store.tree(new)] == [str(n) for n in range(6)]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_an_import_that_ends_before_its_time_leaves_nothing(
+    store: Store, reopened: Callable[[], Awaitable[Store]], killed: bool
+) -> None:
+    at = asyncio.Event()
+
+    async def batches() -> AsyncIterator[list[dict[str, Any]]]:
+        yield rows(3)
+        at.set()
+        await asyncio.Event().wait()
+
+    async def left(kept: Store) -> int:
+        async with kept.reading() as db:
+            return len((await db.execute(select(messages.c.id))).all())
+
+    taking = asyncio.create_task(store.take_in_rows("anna", "Title", None, time.time(), batches()))
+    await at.wait()
+    if killed:
+        assert await left(store) == 3
+        store = await reopened()  # as a start after a kill
+        assert await left(store) == 0
+    taking.cancel()
+    await asyncio.wait({taking})
+    assert taking.cancelled() and await left(store) == 0
+
+
+async def test_a_conversation_that_is_too_long_is_not_imported(store: Store) -> None:
+    long = {"messages": [{"role": "user", "content": "a"}] * 25_001}
+    with pytest.raises(ChatError, match="25,001 messages"):
+        await Imports(store, 32_000_000).take("anna", json.dumps(long).encode(), unlimited)
+    file = {"conversations": [long, {"messages": [{"role": "user", "content": "short"}]}]}
+    found = await Imports(store, 32_000_000).take("anna", json.dumps(file).encode(), unlimited)
+    assert len(found.conversations) == 1 and "25,001 messages" in found.skipped[0]["reason"]

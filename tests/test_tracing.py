@@ -14,10 +14,9 @@ from langsmith.utils import get_env_var
 
 from settings import BackendSettings, Settings, SettingsError, TracingSettings, load_settings
 from tests.serving import serving
-from tracing import use_langsmith
+from tracing import NOTE, use_langsmith
 
 VARIABLES = ["LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING"]
-SENTENCE = "sends all messages and replies on this page to LangSmith"
 
 
 @pytest.fixture
@@ -59,11 +58,11 @@ def test_langsmith_gets_something_only_if_the_settings_say_so(tmp_path: Path, sm
     with serving(tmp_path, tracing=TracingSettings(langsmith=on)) as app:
         answer = httpx.post(f"{app.url}stream", json={"message": "an echo of xylophagous"}, timeout=30)
         assert "event: done" in answer.text
-        page = httpx.get(app.url).text
+        pages = [httpx.get(f"{app.url}{path}").text for path in ("", "example")]
     wait_for_all_tracers()
     assert any("POST" in one for one in smith) is on
     assert bool(smith) is on
-    assert (SENTENCE in page) is on
+    assert [NOTE in page for page in pages] == [on, on]
 
 
 def test_variables_without_effect_are_told() -> None:

@@ -55,6 +55,8 @@ class AgentInput(RunAgentInput):
     @field_validator("messages", mode="before")
     @classmethod
     def _known_parts(cls, messages: Any) -> Any:
+        if isinstance(messages, list) and len(messages) > 2 * _MOST_IMPORTED:
+            raise _too_many(len(messages))
         for message in messages if isinstance(messages, list) else ():
             content = message.get("content") if isinstance(message, dict) else None
             for part in content if isinstance(content, list) else ():
@@ -114,10 +116,14 @@ async def _started(turns: Turns, given: RunAgentInput, asker: Asker, conversatio
     ask = await wanted.ask(turns, text, asker)
     if known is None:
         if len(earlier) > _MOST_IMPORTED:
-            message = f"messages: {len(earlier):,} earlier messages; a new thread takes at most {_MOST_IMPORTED:,}."
-            raise ChatError("too_large", message)
+            raise _too_many(len(earlier))
         ask = replace(ask, new_id=conversation_id, earlier=_imported(earlier))
     return await turns.start(ask)
+
+
+def _too_many(count: int) -> ChatError:
+    message = f"messages: {count:,} earlier messages; a new thread takes at most {_MOST_IMPORTED:,}."
+    return ChatError("too_large", message)
 
 
 async def _is_known(turns: Turns, conversation_id: str, visitor: str | None) -> bool:

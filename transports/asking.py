@@ -3,7 +3,7 @@
 from dataclasses import fields, replace
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.turns import Ask, Turns
 from memory.messages import Tuning
@@ -12,6 +12,8 @@ from runs.asker import Asker
 from runs.calls import Answer
 from runs.errors import ChatError
 
+MOST_FIELDS = 100
+"""Of a request."""
 _TUNING = tuple(field.name for field in fields(Tuning))
 Id = Annotated[str, Field(max_length=100)]
 
@@ -34,6 +36,14 @@ class Wanted(BaseModel):
     token_limit: int | None = None
     summary_tokens: int | None = None
     recall_turns: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, given: Any) -> Any:
+        """Each unknown field would become an error of its own, however many there are."""
+        if isinstance(given, dict) and len(given) > MOST_FIELDS:
+            raise ValueError(f"found {len(given):,} fields, allowed: at most {MOST_FIELDS}")
+        return given
 
     def tuning(self, kept: Tuning) -> Tuning:
         """What is given here, over what a conversation has kept."""

@@ -51,13 +51,13 @@ def add_batch(router: APIRouter, turns: Turns, identity: Identity) -> None:
     async def batch(given: Batch, request: Request) -> Response:
         """Streams the replies to every combination; one cell's failure is that cell's `error` alone."""
         asker = identity.asker(request)
-        cells = _cells(turns, given, asker)
+        cells = await _cells(turns, given, asker)
         turns.quota.check(asker, len(cells))
         turns.quota.count(asker, len(cells))
         return Stream(_written(turns, cells))
 
 
-def _cells(turns: Turns, given: Batch, asker: Asker) -> list[Prepared]:
+async def _cells(turns: Turns, given: Batch, asker: Asker) -> list[Prepared]:
     """The cells in the order of their index. Raises ChatError for what no cell could answer."""
     backends = given.backends or [turns.backends.first.name]
     modes = given.memory or [turns.settings.memory.default]
@@ -66,7 +66,11 @@ def _cells(turns: Turns, given: Batch, asker: Asker) -> list[Prepared]:
     wanted = Wanted(**given.model_dump(include={"model", "system_prompt", "temperature", "max_tokens", "tools"}))
     tuning = wanted.tuning(Tuning())
     combinations = product(given.prompts, backends, modes)
-    return [turns.prepare(Ask(p, asker.visitor, None, b, m, tuning, address=asker.address)) for p, b, m in combinations]
+    cells: list[Prepared] = []
+    for prompt, backend, mode in combinations:
+        cells.append(turns.prepare(Ask(prompt, asker.visitor, None, backend, mode, tuning, address=asker.address)))
+        await asyncio.sleep(0)  # a cell takes some milliseconds, as a message does
+    return cells
 
 
 async def _written(turns: Turns, cells: Sequence[Prepared]) -> AsyncGenerator[bytes, None]:

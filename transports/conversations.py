@@ -1,10 +1,10 @@
 """The routes of conversations: the list, import, export, rename, delete."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from agent.turns import Turns
@@ -12,10 +12,12 @@ from memory.imports import Imported, Imports
 from memory.listing import listed, rename
 from memory.messages import Message
 from memory.store import Conversation
-from runs.events import JSON
+from runs.events import JSON, encode_json
+from runs.threads import Threads
 from transports.identity import Identity
 from transports.markdown import as_markdown, download
 
+_THREADS = Threads("exports", 2)
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -92,12 +94,10 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity) -> No
         found = await theirs(conversation_id, request)
         branch = await store.history(found.id)
         if format == "markdown":
-            headers = download(found.title, "md")
-            return Response(as_markdown(found, branch), media_type="text/markdown", headers=headers)
-        here = {message.id for message in branch}
-        others = [message for message in await store.tree(found.id) if message.id not in here]
-        told = {"conversation_id": found.id, "title": found.title, "messages": [_told(m) for m in branch]}
-        return JSONResponse(told | {"other_messages": [_told(m) for m in others]})
+            headers, text = download(found.title, "md"), await _THREADS.run(as_markdown, found, branch)
+            return Response(text, media_type="text/markdown", headers=headers)
+        tree = await store.tree(found.id)
+        return Response(await _THREADS.run(_exported, found, branch, tree), media_type="application/json")
 
     @router.patch("/conversations/{conversation_id}", tags=["conversations"])
     async def rename_conversation(conversation_id: str, given: Renamed, request: Request) -> dict[str, str]:
@@ -108,6 +108,15 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity) -> No
     async def delete_conversation(conversation_id: str, request: Request) -> None:
         found = await theirs(conversation_id, request)
         await turns.delete(found.id)
+
+
+def _exported(conversation: Conversation, branch: Sequence[Message], tree: Sequence[Message]) -> bytes:
+    """The export as JSON. Each message is encoded by itself, so that a thread holds the interpreter shortly."""
+    here = {message.id for message in branch}
+    others = (message for message in tree if message.id not in here)
+    head = encode_json({"conversation_id": conversation.id, "title": conversation.title})
+    parts = [",".join(encode_json(_told(m)) for m in some) for some in (branch, others)]
+    return f'{head[:-1]},"messages":[{parts[0]}],"other_messages":[{parts[1]}]}}'.encode()
 
 
 def _told(message: Message) -> JSON:

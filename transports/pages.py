@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.routing import APIRoute
 
 from runs.errors import ChatError
+from tracing import NOTE
 
 _WEB = Path(__file__).parent.parent / "web"
 _FRESH = {"Cache-Control": "no-cache"}
@@ -21,16 +22,22 @@ Not described here: the WebSocket `/ws/chat`, and Gradio's endpoint `/chat` for 
 """
 
 
-def add_pages(router: APIRouter) -> None:
-    """Adds `GET /client.js`, `/example`, `/docs` and `/openapi.json`; call it after all other routes were added."""
+def add_pages(router: APIRouter, *, traced: bool = False) -> None:
+    """Adds `GET /client.js`, `/example`, `/docs` and `/openapi.json`; call it after all other routes were added.
+
+    `traced` says that what is sent goes to LangSmith too: the example tells it.
+    """
+    page = (_WEB / "example.html").read_text(encoding="utf-8")
+    if traced:
+        page = page.replace('<section id="intro">', f'<section id="intro">\n    <p>{NOTE}</p>', 1)
 
     @router.get("/client.js", include_in_schema=False)
     async def client() -> FileResponse:
         return FileResponse(_WEB / "client.js", media_type="text/javascript", headers=_FRESH)
 
     @router.get("/example", include_in_schema=False)
-    async def example() -> FileResponse:
-        return FileResponse(_WEB / "example.html", media_type="text/html", headers=_FRESH)
+    async def example() -> HTMLResponse:
+        return HTMLResponse(page, headers=_FRESH)
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -130,5 +130,5 @@ def build_router(turns: Turns, identity: Identity, link: Link | None = None) -> 
     add_documents(router, turns, identity)
     add_limits(router, turns, identity)
     add_sharing(router, link or Link())
-    add_pages(router)
+    add_pages(router, traced=turns.settings.tracing.langsmith)
     return router

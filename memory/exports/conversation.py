@@ -11,7 +11,7 @@ from memory.folding import fold
 from memory.text import clean, whole
 
 ROLES = "user", "assistant", "system", "tool"
-_TITLE = 200
+_TITLE, _LONGEST_TITLE = 200, 10_000
 _MOST_INPUT = 20_000
 """Characters of a tool call's input that are kept."""
 _DEEPEST_INPUT = 50
@@ -59,7 +59,7 @@ class FoundConversation:
     def lines(self) -> Iterator[dict[str, Any]]:
         """What is stored of it: first the conversation, then a row for each message."""
         title = self.title or next((m.text for m in self.messages if m.role == "user"), "")
-        yield {"title": title, "head": self.head}
+        yield {"title": title[:_LONGEST_TITLE], "head": self.head}
         places: dict[str | None, int] = {None: 0}
         for message in self.messages:
             places[message.id] = places[message.parent_id] + 1

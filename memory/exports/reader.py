@@ -20,6 +20,8 @@ _KNOWN = (
 )
 _NAMES = re.compile(r"(?:.*/)?conversations(?:-\d+)?\.json", re.I)
 _MOST_FILES, _MOST_CONVERSATIONS, _MOST_MESSAGES = 100, 10_000, 200_000
+_LONGEST = 25_000
+"""Messages of one conversation: its export, contexts and turns take time in proportion to them."""
 _MOST_SKIPPED = 20
 """Conversations that could not be read and are named one by one."""
 _DIGITS = 15
@@ -43,7 +45,7 @@ def read_export(data: bytes, room: int, most_bytes: int) -> Iterator[dict[str, A
             left_out += 1
             continue
         try:
-            conversation = _read(one)
+            conversation = _bounded(_read(one))
         except ExportError as e:
             if len(found) == 1:
                 raise
@@ -55,6 +57,14 @@ def read_export(data: bytes, room: int, most_bytes: int) -> Iterator[dict[str, A
     if skipped and not read:
         raise ExportError(f"None of the {len(skipped):,} conversations can be read. The first: {skipped[0]['reason']}")
     yield {"skipped": skipped[:_MOST_SKIPPED], "skipped_in_all": len(skipped), "left_out": left_out}
+
+
+def _bounded(conversation: FoundConversation) -> FoundConversation:
+    """Raises ExportError for a conversation that is too long."""
+    messages = conversation.messages
+    if len(messages) > _LONGEST:
+        raise ExportError(f"The conversation has {len(messages):,} messages; at most {_LONGEST:,} can be imported.")
+    return conversation
 
 
 def _values(data: bytes, most_bytes: int) -> Iterator[Any]:
