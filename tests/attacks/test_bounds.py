@@ -156,7 +156,7 @@ async def test_a_batch_waits_for_its_reader(turns: Turns, monkeypatch: pytest.Mo
     monkeypatch.setattr(batch, "_WAITING", 2)
     ended: list[LiveRun] = []
     turns.watchers.append(ended.append)
-    cells = batch._cells(turns, batch.Batch(prompts=["Hi"] * 9), ZOE)
+    cells = await batch._cells(turns, batch.Batch(prompts=["Hi"] * 9), ZOE)
     async with aclosing(batch._written(turns, cells)) as written:
         await anext(written)
         await until(lambda: len(ended) >= 4)
