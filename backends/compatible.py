@@ -58,7 +58,6 @@ class _Stream:
     async def __aenter__(self) -> "_Stream":
         response = await self._opening.__aenter__()
         sign_of_life()
-        await tell(ANSWERED, {})
         self._chunks = read_reply(payloads(response.iter_bytes()), self._tools)
         self._request = response.http_request
         return self
@@ -72,6 +71,7 @@ class _Stream:
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         assert self._chunks is not None
+        await tell(ANSWERED, {})  # not where the request is opened: a cancel there would leave it open
         try:
             async for chunk in self._chunks:
                 yield chunk
