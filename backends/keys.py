@@ -79,9 +79,13 @@ class Keys:
             raise ChatError("invalid_request", "There is no key: paste one first.")
         if len(text) > _MOST_CHARACTERS or not (text.isascii() and text.isprintable()) or " " in text:
             raise ChatError("invalid_request", "This is no key: a key is one word of letters, digits and signs.")
+        self.restore(visitor, backend, Key(text, own=True))
+
+    def restore(self, visitor: str, backend: str, key: Key) -> None:
+        """Keeps a key that the visitor had before: the same object, so that what is known of it goes with it."""
         place = visitor, backend
         self._keys.pop(place, None)  # the newest comes last
-        self._keys[place], self._used[place] = Key(text, own=True), self._clock()
+        self._keys[place], self._used[place] = key, self._clock()
         self._seen[visitor] = self._clock()
         self.forget_old()
 

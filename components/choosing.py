@@ -90,8 +90,8 @@ class Choosing:
             if health.state == "key_refused":
                 self._quota.count_refused_key(asker)
                 keys.forget(visitor, backend.name)
-                if earlier:
-                    keys.put(visitor, backend.name, earlier.reveal())
+                if visitor and earlier:
+                    keys.restore(visitor, backend.name, earlier)
         return health
 
     async def on_forget_key(self, backend: str, request: gr.Request, model: str | None = None) -> Updates:

@@ -1,5 +1,6 @@
 """What the page does when a visitor chooses a backend, sets its options or brings a key."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from agent.tools import Toolbox
 from agent.turns import Ask, Turns
 from backends import OPTIONS, Backends, Health, Key
 from components.handlers import Handlers
+from components.signing import Signing
 from memory.messages import Tuning
 from settings import BackendSettings, ToolSettings
 from tests.conftest import until
@@ -86,7 +88,7 @@ SECRET = "sk-of-a-visitor"
 @pytest.fixture
 def keyed(turns: Turns, identity: Identity) -> Page:
     """A page with a backend that takes a key; `says` sets what its provider answers when it is asked about one."""
-    entry = BackendSettings(name="Keyed", kind="openai", model="m", base_url="http://127.0.0.1:1", key="A_KEY")
+    entry = BackendSettings(name="Keyed", kind="openai", model="m", base_url="http://127.0.0.1:1", key="HF_TOKEN")
     turns.backends = Backends([*turns.settings.backends, entry])
     made = Page(Handlers(turns, identity), cookie(identity))
     backend: Any = turns.backends.get("Keyed")
@@ -129,6 +131,20 @@ async def test_a_key_that_is_refused_is_not_kept(keyed: Page) -> None:
     assert held(keyed) is None
     assert ("Keyed · key missing", "Keyed") in updates[0]["choices"]
     assert fields(updates)["forget_key"]["visible"] is False
+
+
+async def test_signing_out_takes_the_token_away_also_after_a_refused_key(keyed: Page) -> None:
+    signing, visitor = Signing(keyed.handlers.backends), keyed.handlers._visitor(keyed.request)
+    session: dict[str, Any] = {"oauth_info": {"access_token": "hf_token_of_zoe"}}
+    opened: Any = SimpleNamespace(request=SimpleNamespace(scope={"session": session}))
+    signing.look(opened, visitor)
+    says(keyed, Health("key_refused", "it refused your key"))
+    with pytest.warns(UserWarning, match="Keyed refused this key"):
+        await keyed.handlers.choosing.on_key(SECRET, "Keyed", keyed.request)
+    assert held(keyed) == "hf_token_of_zoe"
+    session.clear()
+    signing.look(opened, visitor)
+    assert held(keyed) is None
 
 
 async def test_a_key_that_could_not_be_tried_is_kept(keyed: Page) -> None:
