@@ -86,16 +86,20 @@ class ReplySaver:
             raise
 
     async def _end_later(self, run: LiveRun) -> None:
-        for pause in _AGAIN_S:
-            await asyncio.sleep(pause)
-            try:
-                await self._end(run, run.state, run.log.entries)
-                break
-            except ChatError as e:
-                logger.warning("run %s: %s", run.id, e)
-        else:
-            logger.error("run %s: its reply was never saved", run.id)
-        run.unsaved = None
+        try:
+            for pause in _AGAIN_S:
+                await asyncio.sleep(pause)
+                try:
+                    await self._end(run, run.state, run.log.entries)
+                    break
+                except ChatError as e:
+                    logger.warning("run %s: %s", run.id, e)
+            else:
+                logger.error("run %s: its reply was never saved", run.id)
+        except Exception:
+            logger.exception("run %s: its reply was never saved", run.id)
+        finally:
+            run.unsaved = None
 
     async def _end(self, run: LiveRun, state: AgentState, entries: Sequence[Entry]) -> None:
         ended = as_ended(self._reply, run, state, entries[-1].event)

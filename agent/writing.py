@@ -5,15 +5,14 @@ the last, and the first one's own share. Where the provider counts tokens that n
 model has been writing since the first sign of it: an empty chunk, the first byte of the answer, or the call's start.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from runs.events import JSON
-from runs.writing import written_s
+from runs.writing import TOGETHER_S, written_s
 
-_APART_S = 0.02
-"""A sign that comes so soon before the first piece came with it, in seconds."""
 _HIDDEN = 2
 """So many times more reasoning tokens than the visible thinking has by an estimate (four bytes a token) are hidden."""
 _SPARE = 8
@@ -65,7 +64,7 @@ class Pieces:
             return None
         if self._hidden(output_tokens, reasoning_tokens):
             first = latest if self.first is None else self.first
-            begun = next((at for at in reversed(self.signs) if first - at > _APART_S), None)
+            begun = next((at for at in reversed(self.signs) if first - at > TOGETHER_S), None)
             return None if begun is None else latest - begun
         if self.first is None:
             return None
@@ -85,9 +84,9 @@ def timings(reported: Any, seconds: float | None, duration_s: float, usage: Mapp
     if isinstance(reported, Mapping):
         for name, theirs, factor in _REPORTED:
             value = reported.get(theirs)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
                 known[name] = value if factor == 1 else round(value * factor, 3)
-    if not 0 < known.get("generated_s", 0.0) <= duration_s + _APART_S:  # nobody writes longer than a call takes
+    if not 0 < known.get("generated_s", 0.0) <= duration_s + TOGETHER_S:  # nobody writes longer than a call takes
         known.pop("generated_s", None)
     if "generated_s" not in known and seconds:
         known["generated_s"] = round(seconds, 3)

@@ -8,6 +8,8 @@ object of a list. A proxy may write `data:` in front of lines that have it alrea
 """
 
 import json
+import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,8 @@ _LONGEST = 32_000_000
 """Characters of an event that is not complete yet."""
 _BOM = b"\xef\xbb\xbf"
 _STARTS = ("{", "[{")
+_SIGNS = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
+"""What brackets and strings are made of."""
 _KEEP_ALIVE = {"ping", "heartbeat", "keepalive", "keep-alive"}
 
 
@@ -71,6 +75,8 @@ class ProviderEvents:
         self._data: list[str] = []
         self._bare = ""
         """JSON outside of any event."""
+        self._scanned, self._depth, self._quoted = 0, 0, False
+        """How far it has been looked at, its open brackets there, and whether a string is open."""
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any] | Done]:
         """The objects that the bytes complete.
@@ -83,10 +89,10 @@ class ProviderEvents:
             raise Unreadable(f"an event of more than {_LONGEST:,} bytes")
         while self._lines.rest.rstrip().endswith(b"}"):  # a whole answer need not end with a line end
             rest = self._lines.rest.decode(errors="replace")
-            if not (self._is_bare(rest) and (first := _first_object(self._bare + rest))):
+            if not self._is_bare(rest) or (first := self._first_bare(self._bare + rest)) is None:
                 break
             found, rest = first
-            self._bare, self._lines.rest = "", rest.encode()
+            self._lines.rest = rest.encode()
             yield found
 
     def end(self) -> Iterator[dict[str, Any] | Done]:
@@ -99,15 +105,15 @@ class ProviderEvents:
                 return
 
     def _line(self, line: str) -> Iterator[dict[str, Any] | Done]:
-        name, _, value = line.partition(":")
-        if self._is_bare(line):
+        while self._is_bare(line):
             self._bare += line + "\n"
-            if "}" in line and (first := _first_object(self._bare)):
-                found, rest = first
-                self._bare = ""
-                yield found
-                yield from self._line(rest.removesuffix("\n"))
-        elif not line:
+            if (first := self._first_bare(self._bare)) is None:
+                return
+            found, line = first
+            line = line.removesuffix("\n")
+            yield found
+        name, _, value = line.partition(":")
+        if not line:
             yield from self._dispatched(whole=False)
             self._kind = ""
         elif name == "data":
@@ -124,6 +130,28 @@ class ProviderEvents:
     def _is_bare(self, line: str) -> bool:
         """Whether a line is JSON outside of any event."""
         return bool(self._bare) or (not self._data and line.lstrip().startswith(_STARTS))
+
+    def _first_bare(self, text: str) -> tuple[dict[str, Any], str] | None:
+        """The object that JSON outside of any event begins with, and what follows it; None until it is complete.
+
+        Each character is looked at once, however many lines it takes: a text that is no such object never becomes one.
+        """
+        for sign in _SIGNS.finditer(text, self._scanned):
+            self._scanned = sign.end()
+            if sign[0] == '"':
+                self._quoted = not self._quoted
+            elif not self._quoted:
+                self._depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(sign[0], 0)
+                if self._depth == 0:
+                    break
+        else:
+            return None
+        text, rest = text[: self._scanned], text[self._scanned :]
+        if (found := _object(text)) is None:
+            self._scanned = sys.maxsize
+            return None
+        self._bare, self._scanned = "", 0
+        return found, rest
 
     def _dispatched(self, *, whole: bool) -> Iterator[dict[str, Any] | Done]:
         """The pending event; with `whole` only where its data needs no further line."""
@@ -160,20 +188,15 @@ def _keeps_alive(text: str) -> bool:
     return text == "[]" or not text.startswith(("{", "["))
 
 
-def _first_object(text: str) -> tuple[dict[str, Any], str] | None:
-    """The JSON object that a text begins with, alone or as the only one of a list, and what follows it; else None."""
-    text = text.lstrip()
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text is, alone or as the only one of a list; else None."""
+    text = text.strip()
+    if not (text.startswith(("{", "[")) and text.endswith(("}", "]"))):
+        return None
     try:
-        found, end = json.JSONDecoder().raw_decode(text)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return None
     if isinstance(found, list) and len(found) == 1:
         found = found[0]
-    return (found, text[end:]) if isinstance(found, dict) else None
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text is, alone or as the only one of a list; else None."""
-    text = text.strip()
-    first = _first_object(text) if text.startswith(("{", "[")) and text.endswith(("}", "]")) else None
-    return first[0] if first and not first[1] else None
+    return found if isinstance(found, dict) else None

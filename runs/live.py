@@ -33,6 +33,7 @@ _TICK_S = 0.25
 _CANCEL_AGAIN_S = 0.05
 """A cancel can be lost on its way (asyncio.wait_for of Python 3.11 loses some), so it is repeated."""
 _SAVE_S = 3.0
+_SPEAKING = ("streaming", "thinking")
 _WORKING = "No token for a while; the server is still working"
 
 Work = Callable[["LiveRun"], Awaitable[None]]
@@ -141,7 +142,7 @@ class LiveRun:
             return
         self._told_at = self.heard_at
         phase = _implied(event)
-        if phase and (phase[0] != self.state.phase or (phase[0] == "streaming" and phase[1] != self._writing)):
+        if phase and (phase[0] != self.state.phase or (phase[0] in _SPEAKING and phase[1] != self._writing)):
             self._add([events.Status(*phase), event])
         else:
             self._add([event])
@@ -274,12 +275,12 @@ class LiveRun:
             self._watch_silence(now)
 
     def _watch_silence(self, now: float) -> None:
-        """Tells a stall, or a backend that sends nothing of the reply and is still there. That is no sign of life."""
+        """Emits a status where no bytes, or only keep-alives, have come for as long as a stall takes."""
         phase, stall_s = self.state.phase, self.lifetime.stall_s
         if now - self.heard_at > stall_s:
-            if phase in ("streaming", "thinking"):
+            if phase in _SPEAKING:
                 self._tell(events.Status("stalled", f"No token for {stall_s:.0f} s; the backend may be stuck"))
-        elif now - self._told_at > stall_s and phase in ("waiting", "streaming", "thinking", "stalled"):
+        elif now - self._told_at > stall_s and phase in ("waiting", *_SPEAKING, "stalled"):
             if phase == "stalled":
                 phase = self.state.stretches[-2].phase
             if (phase, _WORKING) != (self.state.phase, self.state.said):
@@ -287,6 +288,7 @@ class LiveRun:
 
     def _tell(self, status: events.Status) -> None:
         self._add([status])
+        self._writing = ""  # the next piece says again what it is
         self._digest_soon()
 
     def _abandoned(self, now: float) -> bool:

@@ -200,7 +200,8 @@ def _piece(state: AgentState, piece: _Piece, at: float) -> AgentState:
         first_piece=at if state.first_piece is None else state.first_piece,
         last_piece=at,
         pieces=state.pieces + size,
-        level=state.level * math.exp(-gap / _WINDOW_S) + size,
+        # the first piece starts the clock: nobody knows how long it took to write
+        level=0.0 if state.first_piece is None else state.level * math.exp(-gap / _WINDOW_S) + size,
         writing=state.writing.grew(at, size) if size else state.writing,
     )
 

@@ -6,6 +6,9 @@ tools and people are no part of it. The panel, `state`, `timing` and the metrics
 
 from dataclasses import dataclass, replace
 
+TOGETHER_S = 0.02
+"""What comes within so many seconds came together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Writing:
@@ -58,6 +61,6 @@ def written_s(span_s: float, first: float) -> float | None:
     """How long writing took, in seconds, from the time between the first piece and the last.
 
     `first` is the share of the first piece: the time in which that was written came before it. None if there is no time
-    to measure.
+    to measure: pieces that came together, as the thinking and the text of one chunk, tell nothing of it.
     """
-    return span_s / (1 - first) if span_s > 0 and first < 1 else None
+    return span_s / (1 - first) if span_s >= TOGETHER_S and first < 1 else None

@@ -57,6 +57,7 @@ class Translation:
         self._calls: set[str] = set()
         self._state: JSON = {}
         self._used: dict[str, int] = {}
+        self._uncounted = False
 
     def begin(self, before: Iterable[Entry] = ()) -> list[BaseEvent]:
         """The first events. `before` is what an earlier AG-UI run has told of this run; what waited is answered."""
@@ -64,7 +65,7 @@ class Translation:
             self.take(entry)
         self.waiting.clear()
         self._made.clear()
-        self._writing, self._thought, self._used = False, None, {}
+        self._writing, self._thought, self._used, self._uncounted = False, None, {}, False
         told: list[BaseEvent] = [
             agui.RunStartedEvent(thread_id=self._thread, run_id=self._run, protocol_version=agui.PROTOCOL_VERSION)
         ]
@@ -111,9 +112,7 @@ class Translation:
                 told, self._message = self._quiet(), None
                 return told
             case events.ModelEnd() as e:
-                usage = e.usage or {}
-                for name, count in () if usage.get("estimated") else usage.items():
-                    self._used[name] = self._used.get(name, 0) + int(count or 0)
+                self._count(e)
                 return self._quiet()
             case events.Reasoning() as e:
                 told = self._retracted() if e.retracts else []
@@ -267,10 +266,18 @@ class Translation:
         names: Sequence[str] = [*self._steps.values()]
         return self._quiet() + [agui.StepFinishedEvent(step_name=name) for name in reversed(names)]
 
+    def _count(self, end: events.ModelEnd) -> None:
+        usage = end.usage or {}
+        if usage.get("estimated") or (end.usage is None and end.error == "cancelled"):
+            self._uncounted = True
+        for name in ("input_tokens", "output_tokens"):
+            if name in usage:
+                self._used[name] = self._used.get(name, 0) + int(usage[name] or 0)
+
     def _usage(self) -> list[TokenUsage] | None:
-        """What the provider counted in this AG-UI run, if it did."""
+        """What the provider counted in this AG-UI run, if it counted all: the protocol has no mark for an estimate."""
         given, made = self._used.get("input_tokens"), self._used.get("output_tokens")
-        if given is None and made is None:
+        if self._uncounted or (given is None and made is None):
             return None
         both = None if given is None or made is None else given + made
         return [TokenUsage(model=self._model, input_tokens=given, output_tokens=made, total_tokens=both)]
