@@ -241,11 +241,13 @@ async def test_a_stalled_backend_that_gives_a_sign_of_life_is_said_to_work() -> 
         for _ in range(30):
             run.hear()
             await asyncio.sleep(0.03)
+        write(run, "word ", "word")
 
     told = await done(a_run(stall_s=0.1), alive)
     said = [(e["phase"], e["content"]) for e in told if e["type"] == "status"]
-    assert said[-2][0] == "stalled"
-    assert said[-1] == ("streaming", "No token for a while; the server is still working")
+    assert said[-3][0] == "stalled"
+    assert said[-2] == ("streaming", "No token for a while; the server is still working")
+    assert said[-1] == ("streaming", "Writing the reply"), "it is no longer silent"
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])

@@ -37,6 +37,12 @@ def test_a_steady_stream_shows_its_rate(per_s: float, count: int) -> None:
     assert state.rate(now) == pytest.approx(per_s, rel=0.25)
 
 
+def test_what_came_together_has_no_rate() -> None:
+    state = fold_at((0.0, RUN), (1.0, events.Reasoning("hm " * 400)), (1.00008, events.Token("x " * 400, 300)))
+    assert state.average() is None
+    assert fold_at((0.0, RUN), (1.0, events.Token("x" * 400, 100))).rate(1.01) == 0, "nobody knows how long it took"
+
+
 def test_the_rate_called_now_falls_when_nothing_comes() -> None:
     state = fold_at((0.0, RUN), *tokens(i / 50 for i in range(200)))
     assert state.rate(4.0) > 40

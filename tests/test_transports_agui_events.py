@@ -186,6 +186,25 @@ def test_what_was_used_is_told_for_each_run_alone() -> None:
     assert second[-1]["result"]["usage"] == {"input_tokens": 15, "output_tokens": 6}
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        events.ModelEnd("b", {"input_tokens": 374, "output_tokens": 9, "estimated": True}, 0.1),
+        events.ModelEnd("b", None, 0.1, "cancelled"),
+    ],
+)
+def test_usage_that_was_not_all_counted_by_the_provider_is_not_told(last: events.ModelEnd) -> None:
+    log = entries_of(
+        events.Run("c", "Script", "full"),
+        events.ModelEnd("a", {"input_tokens": 350, "output_tokens": 20}, 0.1),
+        last,
+        events.Complete("", {"input_tokens": 724, "output_tokens": 29, "estimated": True}, _TIMING),
+    )
+    (told,) = translated(log, [])
+    assert told[-1].get("usage") is None
+    assert told[-1]["result"]["usage"]["estimated"] is True
+
+
 @pytest.mark.parametrize("text", ["", "x", "a:b:c", "a::c", "a:-1:c", "a:1e3:c", "a:٣:c", "a:99999999999:c", "a:1"])
 def test_what_is_no_place_is_not_read_as_one(text: str) -> None:
     place = Place.read(text)
