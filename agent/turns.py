@@ -343,6 +343,10 @@ class Turns:
             try:
                 with self.quota.trying_key(run.asker) if refused else nullcontext():
                     await answer(self.settings, run, backend, key, turn, prepared.kit)
+            except asyncio.CancelledError:
+                if refused:  # the provider may have been asked all the same
+                    self.quota.count_refused_key(run.asker)
+                raise
             except ChatError as e:
                 if own and e.code == "authentication":
                     self.quota.count_refused_key(run.asker)
