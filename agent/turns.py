@@ -107,7 +107,7 @@ class Turns:
         self.line = Line(limits.runs)
         self.growing = Growing(store)
         self.watchers: list[Callable[[LiveRun], None]] = []
-        """Told of each run that has ended."""
+        """Callbacks that run after each run has ended."""
         self.closing = False
         self._lifetime = Lifetime(limits.run_seconds, limits.abandoned_seconds, limits.stall_seconds)
 
