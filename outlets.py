@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _LINES, _BYTES = 2000, 1_000_000
+_LONGEST_PART = 8192
+"""Characters without a line end that wait for it."""
 _DRAIN_S = 0.5
 
 
@@ -42,10 +44,13 @@ class Outlet(io.TextIOBase):
         threading.Thread(target=self._pass_on, name=f"output {descriptor}", daemon=True).start()
 
     def write(self, text: str) -> int:
-        """Queues the whole lines of what was written; the rest waits for its end, or for `flush`."""
+        """Queues the whole lines of what was written; the rest waits for its end, for `flush`, or until it is long."""
         with self._changed:
             whole, end, self._part = (self._part + text).rpartition("\n")
             self._put(whole + end)
+            if len(self._part) > _LONGEST_PART:
+                self._put(self._part)
+                self._part = ""
         return len(text)
 
     def flush(self) -> None:

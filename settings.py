@@ -302,9 +302,9 @@ class LimitSettings(_Section):
     """Replies that may wait in line for that, with their place told."""
     runs_per_visitor: _Limit = None
     messages_per_minute: _Limit = None
-    """Of one visitor, as the next."""
+    """Messages that one visitor may send in a minute."""
     messages_per_day: _Limit = None
-    """With a key of their own a visitor is not held to it."""
+    """Messages that one visitor may send in a day. Those with a visitor's own key are not counted."""
     previews_per_minute: _Limit = None
     """Requests of one visitor for what a memory mode would give the model; no model is asked."""
     refused_keys_per_minute: Annotated[int, Field(ge=1)] = 10
@@ -318,9 +318,9 @@ class LimitSettings(_Section):
     import_bytes: Annotated[int, Field(ge=1024)] = 32_000_000
     """Largest file of conversations that can be imported, in bytes; a ZIP file may unpack to as much."""
     document_bytes: Annotated[int, Field(ge=1024)] = 5_000_000
-    """Of a file that a visitor adds for the tool `search`."""
+    """Largest document that a visitor can add for the tool `search`, in bytes."""
     document_bytes_per_day: _Limit = None
-    """Of all files that a visitor adds in a day."""
+    """Bytes of all documents that one visitor may add in a day."""
     document_characters_per_visitor: _Limit = None
     """Characters of text of all documents that are kept for a visitor. With it, an address has `visitors_per_address`
     times as many, and as many times the documents of a visitor.

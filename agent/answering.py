@@ -114,7 +114,8 @@ async def _stream(
     most = options.max_tokens * (2 if "max_tokens" in backend.takes else 1)
     try:
         place = partial(backend.line.place, partial(tell_place, run, f"for {backend.name}"))
-        async with aclosing(agent_events(model, backend, given, kit, run.calls, place)) as found:
+        received = run.state.tokens
+        async with aclosing(agent_events(model, backend, given, kit, run.calls, place, received)) as found:
             async for event in found:
                 run.emit(event)
                 if isinstance(event, events.ModelEnd) and event.cut:  # one that ends by itself may be as long

@@ -11,20 +11,26 @@ class CallIds:
     def __init__(self, used: Iterable[str] = ()) -> None:
         """`used` are the ids of calls of earlier turns, which are given again."""
         self._used = set(used)
-        self._renamed: dict[str, str] = {}
+        self._named: list[dict[str, str]] = []
+        """For each model call, the ids that the server's own stand for."""
 
     def begin(self) -> None:
         """A model call begins."""
-        self._renamed.clear()
+        self._named.append({})
 
-    def of(self, given: str) -> str:
-        """The id that a call with the server's id gets once it is whole; for what is told while it is written."""
-        return self._renamed.setdefault(given, self._new()) if given in self._used else given
+    def of(self, given: str, call: int = -1) -> str:
+        """The id that a tool call with the server's id gets once it is whole; for what is told while it is written.
+
+        `call` is the number of the model call, from 0; by default the latest.
+        """
+        return self._named[call].setdefault(given, self._new() if given in self._used else given)
 
     def take(self, given: str | None) -> str:
         """The id of a whole call; it is in use from now on."""
-        free = given if given and given not in self._used else self._new()
-        call_id = self._renamed.pop(given or "", free)
+        call_id = self._named[-1].get(given or "", given)
+        if not call_id or call_id in self._used:
+            call_id = self._new()
+        self._named[-1].setdefault(given or "", call_id)
         self._used.add(call_id)
         return call_id
 

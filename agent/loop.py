@@ -28,7 +28,7 @@ from backends.openai_request import REASONING, SIGNATURES
 from memory.text import whole
 from runs.calls import Calls
 from runs.contexts import abbreviate
-from runs.events import Context, Event
+from runs.events import Context, Event, ToolInput
 
 if TYPE_CHECKING:  # langchain.agents costs two seconds of CPU: imported with the first turn, or warmed up before
     from langchain.agents.middleware import ModelRequest, ModelResponse
@@ -64,11 +64,17 @@ def warm_up() -> None:
 
 
 async def agent_events(
-    model: BaseChatModel, backend: Backend, given: Given, kit: Kit, calls: Calls, place: Place = nullcontext
+    model: BaseChatModel,
+    backend: Backend,
+    given: Given,
+    kit: Kit,
+    calls: Calls,
+    place: Place = nullcontext,
+    received: int = 0,
 ) -> AsyncGenerator[Event, None]:
     """Runs the agent on what it is given and yields its events; closing it ends the model's and the tools' own work.
 
-    Each call of the model holds a `place` while it lasts.
+    Each call of the model holds a `place` while it lasts. The run has `received` so many tokens in earlier attempts.
 
     Where the run is cut or stopped, the text of a reply that was taken for thinking comes before the exception.
 
@@ -78,11 +84,14 @@ async def agent_events(
 
     direct = frozenset(tool.name for tool in kit.tools if tool.return_direct)
     rules = replace(kit.rules, direct=direct)
-    middleware = [_model_middleware(backend, given, kit, calls, place, direct), tool_middleware(calls, rules)]
+    known = (call["id"] for one in given.messages if isinstance(one, AIMessage) for call in one.tool_calls)
+    ids, begun = CallIds(call_id for call_id in known if call_id), 0
+    middleware = [_model_middleware(backend, given, kit, calls, place, direct, ids), tool_middleware(calls, rules)]
     # LangChain would end the run without a reply: the model middleware makes the reply from the results instead
     tools = [tool.model_copy(update={"return_direct": False}) if tool.name in direct else tool for tool in kit.tools]
     agent: Any = create_agent(model, tools, middleware=middleware, name="agent")
-    notes = Notes(seen=frozenset(str(m.id) for m in given.messages[:-1]), tags=known_tags(backend, given))
+    seen = frozenset(str(m.id) for m in given.messages[:-1])
+    notes = Notes(seen=seen, counted=received, tags=known_tags(backend, given))
     limit = {"recursion_limit": 4 * (kit.rounds + 3)}  # ours is reached first, and says more
     stream = agent.astream_events({"messages": list(given.messages)}, version="v2", config=limit)
     async with aclosing(stream):
@@ -90,7 +99,10 @@ async def agent_events(
             async for raw in stream:
                 if raw["event"] == "on_chat_model_stream":
                     sign_of_life()  # also where it holds nothing to tell
+                begun += raw["event"] == "on_custom_event" and raw["name"] == CONTEXT
                 found, notes = translate(raw, notes, time.monotonic())
+                if begun and raw["event"] != "on_custom_event":  # what a model tells by these is named already
+                    found = [_renamed(event, ids, begun - 1) for event in found]
                 if notes.thinks is not None:
                     backend.learn_thinking(opened=notes.thinks)
                     notes = replace(notes, tags=known_tags(backend, given), thinks=None)
@@ -103,6 +115,13 @@ async def agent_events(
             for event in found:
                 yield event
             raise
+
+
+def _renamed(event: Event, ids: CallIds, call: int) -> Event:
+    """The event with the run's own id of a tool call that the model call of this number is writing."""
+    if not isinstance(event, ToolInput):
+        return event
+    return replace(event, tool_call_id=ids.of(event.tool_call_id, call))
 
 
 def known_tags(backend: Backend, given: Given) -> Tags:
@@ -120,13 +139,10 @@ class RoundsError(Exception):
 
 
 def _model_middleware(
-    backend: Backend, given: Given, kit: Kit, calls: Calls, place: Place, direct: frozenset[str]
+    backend: Backend, given: Given, kit: Kit, calls: Calls, place: Place, direct: frozenset[str], ids: CallIds
 ) -> Any:
     """The middleware around each model call; `direct` names the tools whose result is the reply."""
     from langchain.agents.middleware import AgentMiddleware, ModelResponse
-
-    known = (call["id"] for one in given.messages if isinstance(one, AIMessage) for call in one.tool_calls)
-    ids = CallIds(call_id for call_id in known if call_id)
 
     class ModelMiddleware(AgentMiddleware[Any, Any, Any]):
         """Before each call: a command goes first; what the model is given is fitted, told, and refused if too long."""

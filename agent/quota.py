@@ -141,7 +141,7 @@ class Quota:
 
     @contextmanager
     def trying_key(self, asker: Asker) -> Iterator[None]:
-        """While a key is tried of which it is not known that it is good. Raises ChatError as `check_key`."""
+        """Counts a key as being tried within the block. Raises ChatError as `check_key`."""
         self.check_key(asker)
         names = Counter(who for who, _ in self._who(asker))
         self._tried += names
@@ -151,7 +151,7 @@ class Quota:
             self._tried -= names
 
     def forget_idle(self) -> None:
-        """Lets go of visitors and addresses of whom nothing counts any more, which the storage keeps by name."""
+        """Drops expired counters."""
         for name, counted in list(self._storage.events.items()):
             if not counted or counted[0].expiry <= time.time():  # the latest
                 self._storage.clear(name)

@@ -38,7 +38,7 @@ class Notes:
     tokens: int = 0
     """What the latest piece of the reply told as the run's tokens."""
     counted: int = 0
-    """Output tokens of the ended model calls."""
+    """Output tokens of the run's ended model calls, those of earlier attempts included."""
     written: int = 0
     """Estimated output tokens of the open model call so far."""
     called: int = 0

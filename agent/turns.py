@@ -107,7 +107,7 @@ class Turns:
         self.line = Line(limits.runs)
         self.growing = Growing(store)
         self.watchers: list[Callable[[LiveRun], None]] = []
-        """Told of each run that has ended."""
+        """Callbacks that run after each run has ended."""
         self.closing = False
         self._lifetime = Lifetime(limits.run_seconds, limits.abandoned_seconds, limits.stall_seconds)
 
@@ -343,6 +343,10 @@ class Turns:
             try:
                 with self.quota.trying_key(run.asker) if refused else nullcontext():
                     await answer(self.settings, run, backend, key, turn, prepared.kit)
+            except asyncio.CancelledError:
+                if refused:  # the provider may have been asked all the same
+                    self.quota.count_refused_key(run.asker)
+                raise
             except ChatError as e:
                 if own and e.code == "authentication":
                     self.quota.count_refused_key(run.asker)

@@ -69,7 +69,11 @@ class Keys:
         self._swept = clock()
 
     def put(self, visitor: str | None, backend: str, text: str) -> None:
-        """Takes a visitor's key. Raises ChatError for what cannot be one, without repeating it."""
+        """Takes a visitor's key. Raises ChatError as `read`."""
+        self.keep(visitor, backend, self.read(visitor, text))
+
+    def read(self, visitor: str | None, text: str) -> Key:
+        """A key that a visitor brings, not kept yet. Raises ChatError for what cannot be one, without repeating it."""
         if visitor is None:
             raise ChatError(
                 "invalid_request", "A key can only be kept for a page with cookies: allow them, and reload."
@@ -79,14 +83,14 @@ class Keys:
             raise ChatError("invalid_request", "There is no key: paste one first.")
         if len(text) > _MOST_CHARACTERS or not (text.isascii() and text.isprintable()) or " " in text:
             raise ChatError("invalid_request", "This is no key: a key is one word of letters, digits and signs.")
-        self.restore(visitor, backend, Key(text, own=True))
+        return Key(text, own=True)
 
-    def restore(self, visitor: str, backend: str, key: Key) -> None:
-        """Keeps a key that the visitor had before: the same object, so that what is known of it goes with it."""
-        place = visitor, backend
+    def keep(self, visitor: str | None, backend: str, key: Key) -> None:
+        """Keeps a visitor's key, instead of an earlier one."""
+        place = visitor or "", backend
         self._keys.pop(place, None)  # the newest comes last
         self._keys[place], self._used[place] = key, self._clock()
-        self._seen[visitor] = self._clock()
+        self._seen[place[0]] = self._clock()
         self.forget_old()
 
     def get(self, visitor: str | None, backend: str) -> Key | None:

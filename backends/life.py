@@ -1,7 +1,7 @@
 """Signs of life of a provider: any byte of its answer is one, also where it holds nothing of the reply.
 
-Whoever waits for the answer listens; whoever reads it tells. Each call of a model has the listener of the task that
-it was made in.
+The run registers a listener; the code that reads the response calls it. Each call of a model has the listener of the
+task that it was made in.
 """
 
 from collections.abc import Callable, Iterator

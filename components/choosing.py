@@ -1,5 +1,6 @@
 """What the page does when a visitor chooses a backend, sets its options or brings a key: more handlers."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -81,17 +82,22 @@ class Choosing:
         return *await self.on_news(request, backend, model), *self.options(backend, visitor, model=model)
 
     async def _tried(self, text: str, backend: Backend, asker: Asker) -> Health:
-        """How the backend is with a key; one that it refuses is not kept. Raises ChatError."""
+        """How the backend is with a key, which is kept unless it is refused. Raises ChatError.
+
+        A trial that is cancelled counts as a refused key: the provider is asked all the same.
+        """
         keys, visitor = self.backends.keys, asker.visitor
         with self._quota.trying_key(asker):
-            earlier = keys.get(visitor, backend.name)
-            keys.put(visitor, backend.name, text)
-            health = await backend.look_now(keys.get(visitor, backend.name))
+            key = keys.read(visitor, text)
+            try:
+                health = await backend.look_now(key)
+            except asyncio.CancelledError:
+                self._quota.count_refused_key(asker)
+                raise
             if health.state == "key_refused":
                 self._quota.count_refused_key(asker)
-                keys.forget(visitor, backend.name)
-                if visitor and earlier:
-                    keys.restore(visitor, backend.name, earlier)
+            else:
+                keys.keep(visitor, backend.name, key)
         return health
 
     async def on_forget_key(self, backend: str, request: gr.Request, model: str | None = None) -> Updates:

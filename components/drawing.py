@@ -16,6 +16,8 @@ from runs.state import AgentState
 
 _CHARACTERS = 500_000
 """Characters of messages that are drawn together, parts included; the others are shown as earlier ones are."""
+_UNSAVED = "unsaved "
+"""Begins the id of a drawn reply that is not in the store."""
 
 
 async def draw(
@@ -33,13 +35,21 @@ async def draw(
 
 
 async def drawn_again(store: Store, runs: Runs, page: PageState) -> View:
-    """What a page in a conversation shows already, as it is now. Raises ChatError where that is not the visitor's."""
+    """What a page in a conversation shows already, as it is now.
+
+    Raises ChatError where the conversation is not the visitor's, or lacks what the page shows.
+    """
     if page.conversation_id is None or not page.drawn:
         return View(page)
     await store.conversation(page.conversation_id, page.visitor)
-    found = await store.history(page.conversation_id, len(page.drawn), page.drawn[-1].id)
+    stored = [one.id for one in page.drawn if not one.id.startswith(_UNSAVED)]
+    found = await store.history(page.conversation_id, len(stored), stored[-1]) if stored else []
+    unsaved = [run for one in page.drawn[len(stored) :] if (run := runs.find(one.run_id))]
+    if len(found) + len(unsaved) < len(page.drawn):
+        raise ChatError("not_found", "The conversation could not be drawn again. Reload the page.")
     messages = [shown for message in found if (shown := _as_known(runs, message))]
-    return View(page, messages, await _versions(store, page.conversation_id, messages))
+    versions = await _versions(store, page.conversation_id, messages)
+    return View(page, [*messages, *map(ended_reply, unsaved)], versions)
 
 
 async def _versions(store: Store, conversation_id: str, messages: Sequence[Message]) -> dict[str, list[str]]:
@@ -64,7 +74,7 @@ def _as_known(runs: Runs, message: Message) -> Message | None:
 
 def ended_reply(run: LiveRun) -> Message:
     """An ended run's reply where the store cannot be read."""
-    reply = Message(f"unsaved {run.id}", "assistant", "", run_id=run.id)
+    reply = Message(f"{_UNSAVED}{run.id}", "assistant", "", run_id=run.id)
     return as_ended(reply, run, run.state, run.log.entries[-1].event)
 
 

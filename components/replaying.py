@@ -67,7 +67,7 @@ class Replaying:
         if page.player is None or not isinstance(given, dict):
             return
         if (player := self._players.get(page.player)) is None:
-            warn("This replay was put away, since others are played: reload the page to go on.")
+            warn("This replay was unloaded to save memory. Reload the page to continue.")
             return
         at, speed = _number(given.get("at"), 0.0), _number(given.get("speed"), 1.0)
         player.go(at, min(max(_SLOWEST, speed), _FASTEST), playing=given.get("playing") is True)

@@ -37,7 +37,7 @@ STATUS: dict[Code, int] = {
 }
 """The HTTP status of each code, for answers given before a stream has started."""
 
-NO_RUN = "There is no such run, or it is not yours: open its conversation for what is stored of its reply."
+NO_RUN = "There is no such run, or it is not yours. Its reply may be in its conversation."
 INTERNAL = "Something went wrong on our side. Try again; if it happens again, the server's log says why."
 
 

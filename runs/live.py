@@ -93,7 +93,7 @@ class LiveRun:
         self.kept = True
         """Whether it is stored, and belongs to its conversation; else to its owner alone, as long as it is here."""
         self.discarded = False
-        """Whether its conversation was deleted: what it still has to say is for nobody."""
+        """Whether its conversation was deleted. Later output is dropped."""
         self.task: asyncio.Task[None] | None = None
         self._work: asyncio.Task[None] | None = None
         self._reason: StopReason | None = None

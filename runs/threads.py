@@ -30,11 +30,7 @@ class Threads(Executor):
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         self._busy = 0
-
-    @property
-    def busy(self) -> int:
         """The threads that run a function now."""
-        return self._busy
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         future: Future[Any] = Future()

@@ -37,6 +37,8 @@ class Scripted(Talker):
 
     rounds: Any = ()
     forever: bool = False
+    in_pieces: bool = False
+    """Whether the arguments come in two chunks."""
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> "Scripted":
         return self
@@ -56,8 +58,13 @@ class Scripted(Talker):
         if self.seen is not None:
             self.seen.append((messages, self.max_tokens, self.temperature))
         for index, (name, arguments, call_id) in enumerate(self.rounds[done % len(self.rounds)]):
-            call = tool_call_chunk(name=name, args=json.dumps(arguments), id=call_id, index=index)
+            text = json.dumps(arguments)
+            first, rest = (text[:3], text[3:]) if self.in_pieces else (text, "")
+            call = tool_call_chunk(name=name, args=first, id=call_id, index=index)
             yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
+            if rest:
+                call = tool_call_chunk(args=rest, index=index)
+                yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
 
 
 class World:

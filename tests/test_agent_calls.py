@@ -80,6 +80,16 @@ async def test_calls_with_the_same_id_are_told_apart(make: Make, seen: list[Any]
     assert sorted(world.got) == ["one", "three", "two"]
 
 
+async def test_arguments_are_told_with_the_id_that_their_call_gets(make: Make, seen: list[Any]) -> None:
+    rounds = [[("plain", {"text": text}, "call_0")] for text in "abc"]
+    told = await asked(make(options(seen) | {"rounds": rounds, "in_pieces": True}))
+    ids = [e["tool_call_id"] for e in of(told, "tool_start")]
+    assert len(set(ids)) == 3
+    for call_id, text in zip(ids, "abc", strict=True):
+        written = "".join(e["delta"] for e in of(told, "tool_input", call_id))
+        assert written == json.dumps({"text": text})
+
+
 # Calls that go wrong
 
 

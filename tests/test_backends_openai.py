@@ -84,6 +84,18 @@ class TestOpenAI(RemoteContract):
         assert told[-1]["usage"] == run.state.usage() == usage
         assert of(told, "state")[-1]["tokens_received"] == usage["output_tokens"]
 
+    async def test_tokens_of_an_earlier_attempt_count_in_the_total(self, tmp_path: Path, monkeypatch: Any) -> None:
+        monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+        arguments = ['{"expression": "', "1" * 120, '"}']
+        first = Reply([], tools=[Tool("calculator", arguments)], breaks="cut", after=3, pause=0.05)
+        with self.server(first, Reply(["a", "b"])) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
+                told = await house.ask()
+        assert len(of(told, "model_start")) == 2
+        totals = [e["total_tokens"] for e in of(told, "token")]
+        assert totals[0] >= 30 and totals[-1] == told[-1]["usage"]["output_tokens"]
+
     async def test_a_failed_attempt_adds_nothing_to_the_usage(self, tmp_path: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
         with self.server(OVERLOADED, Reply(["a"])) as server:

@@ -177,6 +177,27 @@ async def test_branches_are_walked_and_any_reply_can_be_asked_for_again(page: Pa
         await handlers.on_walk(page.state, page.request, Named({"id": turn["versions"][1]}))  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore:Not sent")
+async def test_a_reply_that_is_on_another_branch_than_the_store_stays_drawn(page: Page, handlers: Handlers) -> None:
+    await page.send("one")
+    await page.begin("two")
+    run = handlers.runs.find(page.state.run_id)
+    await until(lambda: run and run.ended)
+    other = Page(handlers, page.request.cookies[COOKIE])
+    await other.load(conversation=str(page.state.conversation_id))
+    other.takes(await handlers.on_undo(other.state, other.request, Data(2)))  # type: ignore[arg-type]
+    await page.follow()
+    shown = page.texts
+    assert run and page.state.drawn[-1].run_id == run.id and words(shown[-1]).endswith(words(run.text)[-100:])
+    page.tuning = (None, 9.0, *page.tuning[2:])
+    await page.begin("three")  # refused: the page is drawn again
+    assert page.texts == shown
+    handlers.runs._runs.clear()
+    with pytest.warns(UserWarning, match="could not be drawn again"):
+        await page.begin("three")
+    assert page.chat == gr.skip(), "what is shown stays"
+
+
 async def test_clear_deletes_the_conversation_and_ends_its_run(page: Page, handlers: Handlers) -> None:
     await page.begin("endless", backend="Slow script")
     run = handlers.runs.find(page.state.run_id)

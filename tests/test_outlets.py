@@ -68,6 +68,18 @@ def test_what_nobody_reads_is_bounded_and_told_once_it_is_read_again() -> None:
         os.close(reading)
 
 
+def test_text_without_a_line_end_is_bounded_and_written() -> None:
+    reading, writing = small_pipe()
+    outlet = Outlet(writing, size=50_000)
+    for _ in range(1000):
+        outlet.write("\r" + "x" * 1000)
+        assert len(outlet._part) <= 2 * _PIPE and outlet._queued <= 50_000
+    assert os.read(reading, 5) == b"\rxxxx", "it comes before its line ends"
+    os.close(reading)
+    outlet.drain(10)
+    os.close(writing)
+
+
 def test_a_reader_that_has_gone_does_no_harm() -> None:
     reading, writing = os.pipe()
     outlet = Outlet(writing)

@@ -22,14 +22,14 @@ async def test_no_more_threads_than_allowed_and_in_order() -> None:
         return n
 
     running = [asyncio.create_task(threads.run(work, n)) for n in range(6)]
-    await until(lambda: threads.busy == 2)
+    await until(lambda: threads._busy == 2)
     assert sum(thread.name == "few" for thread in threading.enumerate()) == 2
     running[3].cancel()
     await asyncio.wait({running[3]})
     go.set()
     results = await asyncio.gather(*running, return_exceptions=True)
     assert [n for n in results if isinstance(n, int)] == [0, 1, 2, 4, 5] and sorted(done) == [0, 1, 2, 4, 5]
-    await until(lambda: threads.busy == 0)
+    await until(lambda: threads._busy == 0)
 
 
 async def test_an_exception_reaches_the_caller_and_frees_its_thread() -> None:
@@ -43,12 +43,12 @@ async def test_an_exception_reaches_the_caller_and_frees_its_thread() -> None:
 async def test_threads_that_are_all_held_refuse_further_work() -> None:
     threads, go = Threads("held", 1, refusal="all are held"), threading.Event()
     held = asyncio.create_task(threads.run(go.wait, 20))
-    await until(lambda: threads.busy == 1)
+    await until(lambda: threads._busy == 1)
     with pytest.raises(RuntimeError, match="all are held"):
         await threads.run(int)
     go.set()
     assert await held
-    await until(lambda: threads.busy == 0)
+    await until(lambda: threads._busy == 0)
     assert await threads.run(int) == 0
 
 
@@ -69,18 +69,27 @@ async def test_names_are_looked_up_while_all_other_threads_are_held() -> None:
     assert all(await asyncio.gather(*stuck))
 
 
-def test_the_end_of_the_process_waits_for_no_thread() -> None:
+def test_the_end_of_the_process_waits_for_no_thread(tmp_path: Path) -> None:
     code = """
-import asyncio, time
+import asyncio, sys, time
+from pathlib import Path
+from agent.tools.index import Index
+from agent.tools.library import Library
 from runs.threads import Threads, separate_threads
+
+def stuck(*_):
+    time.sleep(600)
 
 async def main():
     separate_threads()
-    asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
-    Threads("stuck", 1).submit(time.sleep, 600)
-    await asyncio.sleep(0.1)
+    asyncio.get_running_loop().run_in_executor(None, stuck)
+    Threads("stuck", 1).submit(stuck)
+    Library(Path(sys.argv[1])/"a.db")._files.submit(stuck)
+    writing, reading = Index(Path(sys.argv[1])/"b.db", stuck), Index(Path(sys.argv[1])/"c.db", lambda db: None)
+    tasks = [asyncio.create_task(writing.write(stuck)), asyncio.create_task(reading.read(stuck))]
+    await asyncio.wait(tasks, timeout=0.5)
 
 asyncio.run(main())
 """
-    root = Path(__file__).parent.parent
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, cwd=root, check=False).returncode == 0
+    root, command = Path(__file__).parent.parent, [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, timeout=60, cwd=root, check=False).returncode == 0

@@ -356,6 +356,24 @@ async def test_a_locked_database_is_told(library: Library, tmp_path: Path, monke
     await library.add("anna", "a.txt", b"x")
 
 
+async def test_a_search_whose_use_cannot_be_noted_is_answered_and_few_uses_wait(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "_BUSY_S", 0.01)
+    monkeypatch.setattr(module, "_NOTED", 3)
+    await library.close()
+    await library.add("anna", "a.txt", b"whales sing")
+    begun = time.time()
+    with closing(sqlite3.connect(tmp_path / "folder" / "library.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for n in range(12):
+            await library.search(f"visitor {n}", "whales")
+        assert await places(library, "whales") == [("a.txt", "section 1")]
+        assert list(library._used) == ["visitor 10", "visitor 11", "anna"]
+    await library.forget_idle(begun)
+    assert len(await library.documents("anna")) == 1, "the use was noted later"
+
+
 async def test_searches_wait_neither_for_a_writer_nor_for_each_other(library: Library, tmp_path: Path) -> None:
     await library.add("anna", "a.txt", b"whales sing")
     with closing(sqlite3.connect(tmp_path / "folder" / "library.db")) as other:

@@ -13,7 +13,7 @@ from runs.calls import Answer
 from runs.errors import ChatError
 
 MOST_FIELDS = 100
-"""Of a request."""
+"""The most fields that a request may have."""
 _TUNING = tuple(field.name for field in fields(Tuning))
 Id = Annotated[str, Field(max_length=100)]
 

@@ -4,23 +4,19 @@ It is in SQLite's WAL mode (https://www.sqlite.org/wal.html), so that readers wa
 writer. Its threads are its own: a slow search holds up nothing but searches.
 """
 
-import asyncio
 import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from contextvars import copy_context
-from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from runs.errors import ChatError
+from runs.threads import Threads
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 _BUSY_S = 2.5
@@ -34,12 +30,6 @@ _NO_SEARCH = "This server's SQLite has no full-text search (FTS5). Tell whoever 
 _TOO_WIDE = "This search takes too long: search for fewer or rarer words, or remove documents that you do not need."
 
 
-async def in_pool(pool: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-    """As `asyncio.to_thread`, in a thread of this pool."""
-    call = partial(copy_context().run, function, *args, **more)
-    return await asyncio.get_running_loop().run_in_executor(pool, call)
-
-
 class Index:
     """Safe on any loop and from many tasks. What the database refuses is a ChatError `internal`."""
 
@@ -47,22 +37,22 @@ class Index:
         """`prepare` makes the tables of a database that is used for the first time."""
         self._path, self._prepare = path, prepare
         self._db: sqlite3.Connection | None = None
-        self._writer = ThreadPoolExecutor(1, "library writes")
-        self._readers = ThreadPoolExecutor(_READERS, "library reads")
+        self._writer = Threads("library writes", 1)
+        self._readers = Threads("library reads", _READERS)
 
     async def write(self, work: Work[T]) -> T:
         """Does the work within a transaction, after all that was to be written before."""
-        return await in_pool(self._writer, self._written, work)
+        return await self._writer.run(self._written, work)
 
     async def read(self, work: Work[T]) -> T:
         """Does the work on what is in the database now. Raises ChatError `timeout` if it takes too long."""
         if self._db is None:
             await self.write(lambda db: None)
-        return await in_pool(self._readers, self._read, work)
+        return await self._readers.run(self._read, work)
 
     async def close(self) -> None:
         """Waits for what is being written. A later use opens the database again."""
-        await in_pool(self._writer, self._close)
+        await self._writer.run(self._close)
 
     def _written(self, work: Work[T]) -> T:
         with _told():
@@ -99,7 +89,7 @@ class Index:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Makes a sentence of what the database refuses."""
+    """Turns database errors into ChatError."""
     try:
         yield
     except (sqlite3.Error, OSError) as e:

@@ -10,16 +10,16 @@ import logging
 import sqlite3
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.tools import passages
-from agent.tools.index import Index, T, Work, in_pool
+from agent.tools.index import Index, T, Work
 from agent.tools.passages import Document, Passage
 from agent.tools.reading import name_and_kind, read_file, text_rows
 from runs.errors import ChatError
+from runs.threads import Threads
 from settings import LimitSettings
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Library:
         """Addresses are kept as hashes with the `salt`: they are counted, and cannot be read."""
         self._guide, self.limits, self._salt = guide, limits, salt
         self._index = Index(path, self._prepare)
-        self._files = ThreadPoolExecutor(_FILES, "documents")
+        self._files = Threads("documents", _FILES)
         self._pdfs = asyncio.Semaphore(_PDFS)
         self._children = set["subprocess.Popen[bytes]"]()
         """The processes that read a PDF now."""
@@ -114,10 +114,10 @@ class Library:
         if len(data) > limits.file_bytes:
             raise ChatError("too_large", f"{name!r} is too large: at most {limits.file_bytes / 1e6:g} MB.")
         async with self._pdfs if kind == "pdf" else nullcontext():
-            reading = await in_pool(
-                self._files, read_file, name, kind, data, limits.pages, limits.characters, self._children
+            reading = await self._files.run(
+                read_file, name, kind, data, limits.pages, limits.characters, self._children
             )
-        rows = await in_pool(self._files, passages.indexed, reading.rows)
+        rows = await self._files.run(passages.indexed, reading.rows)
         digest, origin = hashlib.sha256(data).hexdigest(), self._origin(address)
 
         def insert(db: sqlite3.Connection) -> Document:
@@ -175,7 +175,8 @@ class Library:
         if owner:
             self._used[owner] = time.time()
         if len(self._used) > _NOTED:
-            await self._write(lambda db: None)
+            with suppress(ChatError):  # has been logged; the search itself succeeded
+                await self._write(lambda db: None)
         return found
 
     async def _move(self) -> None:
@@ -195,7 +196,10 @@ class Library:
         await self._write(forget)
 
     async def _write(self, work: Work[T]) -> T:
-        """Does the work, and notes the uses meanwhile, within one transaction."""
+        """Does the work, and notes the uses meanwhile, within one transaction.
+
+        Where that fails, the latest `_NOTED` uses wait for the next write.
+        """
         used, self._used = self._used, {}
 
         def write(db: sqlite3.Connection) -> T:
@@ -204,8 +208,9 @@ class Library:
 
         try:
             return await self._index.write(write)
-        except ChatError:
-            self._used = used | self._used
+        except BaseException:
+            waiting = sorted((used | self._used).items(), key=lambda use: use[1])
+            self._used = dict(waiting[-_NOTED:])
             raise
 
     def _prepare(self, db: sqlite3.Connection) -> None:

@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from agent.turns import Ask
 from app import App
 from components.handlers import Handlers
+from runs.errors import ChatError
 from settings import BackendSettings, LimitSettings
-from tests.conftest import scripted
+from tests.conftest import scripted, until
 from tests.pages import Request, cookie
-from tests.providers import BAD_KEY, OpenAIServer, Reply
+from tests.providers import BAD_KEY, Hang, OpenAIServer, Reply
 from tests.serving import client_of, events_of, on_loop, refused, serving
 from transports.identity import COOKIE
 
@@ -80,6 +83,46 @@ def test_a_page_tries_few_keys_that_are_refused(app: App, provider: Provider) ->
 async def test_keys_that_are_tried_at_once_are_bounded_too(app: App, provider: Provider) -> None:
     await asyncio.gather(*(asyncio.to_thread(tried, app, f"sk-guess-{n}", "203.0.113.1") for n in range(4 * MOST)))
     assert provider.refusals == MOST
+
+
+@pytest.mark.filterwarnings("ignore:Too many keys")
+async def test_cancelled_trials_count_as_refused_keys_and_leave_no_key(app: App, provider: Provider) -> None:
+    provider.listing = Hang()
+    handlers, visitor = Handlers(app.turns, app.identity), cookie(app.identity)
+    request: Any = Request({COOKIE: visitor}, SimpleNamespace(host="203.0.113.1"))
+
+    async def cancelled(key: str) -> None:
+        asked = len(provider.requests)
+        trial = asyncio.create_task(handlers.choosing.on_key(key, "Keyed", request))
+        await until(lambda: trial.done() or len(provider.requests) > asked)
+        trial.cancel()
+        await asyncio.wait({trial})
+
+    owner = app.identity.visitor({COOKIE: visitor})
+    app.backends.keys.put(owner, "Keyed", "sk-earlier")
+    earlier = app.backends.keys.get(owner, "Keyed")
+    for n in range(2 * MOST):
+        await asyncio.to_thread(on_loop, app, cancelled(f"sk-guess-{n}"))
+        assert app.backends.keys.get(owner, "Keyed") is earlier
+    assert len(provider.requests) == MOST
+
+
+async def test_stopped_messages_with_a_refused_key_count_as_refused_keys(app: App, provider: Provider) -> None:
+    visitor = app.identity.visitor({COOKIE: cookie(app.identity)})
+    app.backends.keys.put(visitor, "Keyed", "sk-guess")
+
+    async def sent(*, stops: bool) -> None:
+        asked = len(provider.requests)
+        with suppress(ChatError):
+            run = await app.turns.start(Ask("hello", visitor, backend="Keyed"))
+            await until(lambda: run.ended or (stops and len(provider.requests) > asked))
+            await run.stop("user")
+
+    await asyncio.to_thread(on_loop, app, sent(stops=False))  # from now on the key is known to be refused
+    provider.answers, asked = [Hang()], len(provider.requests)
+    for _ in range(2 * MOST):
+        await asyncio.to_thread(on_loop, app, sent(stops=True))
+    assert len(provider.requests) - asked == MOST - 1
 
 
 async def test_messages_with_a_refused_key_are_answered_without_the_provider(app: App, provider: Provider) -> None:

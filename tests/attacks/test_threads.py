@@ -45,7 +45,7 @@ async def test_tools_that_never_return_hold_nothing_else_up(app: App) -> None:
     async with client_of(app) as client, client_of(app) as other:
         for found in await asyncio.gather(*(errors(client, "/stuck") for _ in range(STUCK))):
             assert found == ["it took longer than 0.3 s"]
-        assert calls._THREADS.busy == STUCK
+        assert calls._THREADS._busy == STUCK
         async with asyncio.timeout(20):
             assert await errors(other, "/clock UTC") == [None]
             assert (
@@ -55,6 +55,6 @@ async def test_tools_that_never_return_hold_nothing_else_up(app: App) -> None:
             assert loop and on_loop(app, loop.getaddrinfo("localhost", 80))
             assert await errors(other, "/stuck") == [calls._BUSY]
         go.set()
-        await until(lambda: not calls._THREADS.busy)
+        await until(lambda: not calls._THREADS._busy)
         go.clear()
         assert await errors(other, "/stuck") == ["it took longer than 0.3 s"], "there are threads again"
