@@ -129,6 +129,8 @@ BAD: list[tuple[Any, str, str]] = [
     ('{"type": 5}', "invalid_request", "allowed"),
     ('{"type": null}', "invalid_request", "allowed"),
     ("{}", "invalid_request", "message"),
+    (json.dumps(dict.fromkeys(map(str, range(101)))), "invalid_request", "found 101 fields, allowed: at most 100"),
+    (json.dumps({"type": "ping", **dict.fromkeys(map(str, range(200)))}), "invalid_request", "found 201 fields"),
     ('{"message": 5}', "invalid_request", "message"),
     ('{"message": ""}', "invalid_request", "empty"),
     ('{"message": "x", "more": 1}', "invalid_request", "more"),

@@ -18,7 +18,7 @@ from runs.asker import Asker
 from runs.errors import ChatError
 from runs.events import JSON
 from runs.live import LiveRun
-from transports.asking import MOST_FIELDS, Approved, Id, Message, first_problem
+from transports.asking import Approved, Id, Message, check_few, first_problem
 from transports.finding import Found, find_run
 from transports.identity import Identity
 from transports.streams import events_of
@@ -87,8 +87,12 @@ class _Socket:
             given = json.loads(text)
         except (ValueError, RecursionError):
             raise ChatError("invalid_request", "This is no JSON.") from None
-        if not isinstance(given, dict) or len(given) > MOST_FIELDS:
+        if not isinstance(given, dict):
             raise ChatError("invalid_request", 'Send a JSON object, such as {"message": "Hello"}.')
+        try:
+            check_few(given)
+        except ValueError as e:
+            raise ChatError("invalid_request", str(e)) from None
         kind = given.pop("type", "message")
         do = self._does.get(kind) if isinstance(kind, str) else None
         if do is None:
