@@ -13,6 +13,7 @@ import fastapi
 from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
+from starlette.types import Message as Written
 from starlette.types import Receive, Scope, Send
 
 from agent.checks import checked_message
@@ -29,6 +30,7 @@ from transports.pieces import Parts, in_pieces
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 10.0
+_HEARTBEAT = b": ping\n\n"
 _SEND_S = 30.0
 """For a client to take what it is sent; one that does not is let go, and may come back for the rest."""
 _AT_ONCE = 500
@@ -56,15 +58,30 @@ def _head(kind: str, seq: int | None) -> str:
 
 
 class Stream(EventSourceResponse):
-    """Bytes as an SSE answer that no proxy holds back, with a comment line wherever it is silent for long."""
+    """Bytes as an SSE answer that no proxy holds back, with a comment line wherever it is silent for long. An event may
+    be several writes: comment lines go out between events alone.
+    """
 
     def __init__(self, content: AsyncIterable[bytes], headers: dict[str, str] | None = None) -> None:
         told = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})}
         super().__init__(content, headers=told, ping=HEARTBEAT_S, send_timeout=_SEND_S, sep="\n")
+        self.ping_message_factory = lambda: _HEARTBEAT  # type: ignore[assignment]  # bytes go out as they are
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        one_at_a_time, whole = asyncio.Lock(), True
+
+        async def send_in_order(message: Written) -> None:
+            nonlocal whole
+            body = message.get("body")
+            if body is _HEARTBEAT and (one_at_a_time.locked() or not whole):
+                return  # what is on its way is a sign of life itself
+            async with one_at_a_time:
+                if body:
+                    whole = body.endswith(b"\n\n")
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_in_order)
         except SendTimeoutError:
             logger.info("a reader of %s took nothing for %.0f s and is let go", scope["path"], _SEND_S)
 
