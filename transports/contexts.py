@@ -37,7 +37,7 @@ def add_contexts(router: APIRouter, turns: Turns, identity: Identity) -> None:
     @router.get("/runs/{run_id}/context", tags=["runs"])
     async def contexts(run_id: str, request: Request) -> Response:
         """What the model was given: one context for each of the run's calls."""
-        found = await find_run(turns, run_id, identity.visitor(request.cookies))
+        found = await find_run(turns, run_id, identity.asker(request))
         lines = [line for line in found.lines if line.type in ("run", "status", "context")]
         logged = [line.event if isinstance(line, events.Entry) else decode(line.json).event for line in lines]
         begun = next(event for event in logged if isinstance(event, events.Run))

@@ -108,7 +108,7 @@ class _Socket:
     async def _resume(self, given: JSON) -> None:
         wanted = Resume.model_validate(given)
         self._check_free()
-        self._follow(await find_run(self._turns, wanted.run_id, self._asker.visitor), wanted.after)
+        self._follow(await find_run(self._turns, wanted.run_id, self._asker), wanted.after)
 
     async def _stop(self, given: JSON) -> None:
         _Nothing.model_validate(given)

@@ -23,7 +23,7 @@ from runs.errors import ChatError
 from runs.events import Entry
 from runs.live import LiveRun
 from transports.asking import Approved, Message, Query, Wanted
-from transports.finding import Found, find_run
+from transports.finding import Found, Known, know_run, read_run
 from transports.identity import Identity
 from transports.pieces import Parts, in_pieces
 
@@ -91,7 +91,13 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
 
     async def start(wanted: Wanted, message: str, request: Request) -> Response:
         run = await turns.start(await wanted.ask(turns, message, identity.asker(request)))
-        return _answer(Found.of(run), after=0)
+        return _stream(Found.of(run), after=0)
+
+    async def answer(known: Known, after: int, request: Request) -> Response:
+        """The events after a place; 204 where nothing follows, which needs no reading of a record."""
+        if known.ended and after and after >= (await known.end(turns)).events:
+            return Response(status_code=204)
+        return _stream(await read_run(turns, known, identity.asker(request)), after)
 
     @router.post("/stream", response_class=Response, responses=_STREAM, tags=["runs"])
     async def post_stream(message: Message, request: Request) -> Response:
@@ -115,7 +121,7 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
         if run_id is None:
             return Response(status_code=204)
         try:
-            return _answer(await find_run(turns, run_id, visitor), after)
+            return await answer(await know_run(turns, run_id, visitor), after, request)
         except ChatError as e:
             if e.code != "not_found":
                 raise
@@ -124,25 +130,25 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
     @router.get("/runs/{run_id}/events", response_class=Response, responses=_STREAM, tags=["runs"])
     async def follow(run_id: str, request: Request, after: _After = 0, last_event_id: _LastEventId = None) -> Response:
         """Follows a run, live or ended, from the start or from any place."""
-        found = await find_run(turns, run_id, identity.visitor(request.cookies))
-        return _answer(found, _place(last_event_id) if last_event_id else after)
+        known = await know_run(turns, run_id, identity.visitor(request.cookies))
+        return await answer(known, _place(last_event_id) if last_event_id else after, request)
 
     @router.post("/runs/{run_id}/stop", tags=["runs"])
     async def stop(run_id: str, request: Request) -> dict[str, str]:
         """Ends a run and answers when it has ended; may be called as often as you like."""
-        found = await find_run(turns, run_id, identity.visitor(request.cookies))
-        if found.live:
-            await found.live.stop("user")
-        return {"status": found.status}
+        known = await know_run(turns, run_id, identity.visitor(request.cookies))
+        if known.live:
+            await known.live.stop("user")
+        return {"status": (await known.end(turns)).type}
 
     @router.post("/runs/{run_id}/approve", tags=["runs"])
     async def approve(run_id: str, given: Approved, request: Request) -> dict[str, str]:
         """Answers a tool call that waits for a person; 409 if it does not."""
-        found = await find_run(turns, run_id, identity.visitor(request.cookies))
-        if found.live is None:
+        known = await know_run(turns, run_id, identity.visitor(request.cookies))
+        if known.live is None:
             raise ChatError("busy", "This run has ended: nothing in it waits for an approval.")
-        found.live.calls.answer(given.tool_call_id, given.answer())
-        return {"status": found.status}
+        known.live.calls.answer(given.tool_call_id, given.answer())
+        return {"status": known.live.state.phase}
 
 
 async def events_of(run: LiveRun, after: int = 0) -> AsyncGenerator[Sequence[Entry], None]:
@@ -155,9 +161,7 @@ async def events_of(run: LiveRun, after: int = 0) -> AsyncGenerator[Sequence[Ent
                     await asyncio.sleep(0)
 
 
-def _answer(found: Found, after: int) -> Response:
-    if found.ended and after >= len(found.lines):
-        return Response(status_code=204)
+def _stream(found: Found, after: int) -> Response:
     return Stream(_written(found, after), {"X-Run-Id": found.run_id, "X-Conversation-Id": found.conversation_id})
 
 

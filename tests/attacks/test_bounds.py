@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -34,7 +35,7 @@ from backends.provider_events import ProviderEvents, Unreadable
 from components.handlers import Handlers
 from components.page import build_page
 from memory import folding, segments
-from memory.records import Records
+from memory.records import End, Records
 from memory.store import Store
 from runs.asker import Asker
 from runs.errors import ChatError
@@ -43,7 +44,7 @@ from runs.live import LiveRun
 from runs.registry import Runs
 from settings import BackendSettings, LimitSettings, MemorySettings, Settings
 from tests.conftest import until
-from tests.serving import client_of, refused, serving, socket_of
+from tests.serving import client_of, events_of, on_loop, refused, serving, socket_of
 from transports import batch, guard, patience
 from transports.guard import GuardMiddleware, Rules
 from transports.identity import Identity
@@ -135,21 +136,71 @@ async def test_long_records_in_memory_are_shared_and_few(store: Store, monkeypat
     monkeypatch.setattr(memory.records, "_LOADS", 1)
     texts = {name: json.dumps({"type": "status", "content": "x" * size}) for name, size in SIZES.items()}
 
-    async def record(run_id: str) -> str:
+    async def packed_record(run_id: str) -> bytes:
         await asyncio.sleep(0)
-        return texts[run_id]
+        return zlib.compress(texts[run_id].encode())
 
-    monkeypatch.setattr(store, "record", record)
-    records = Records(store, most=5000)
-    first, again, second = await asyncio.gather(*(records.read(name) for name in ("one", "one", "two")))
-    assert first is again and [line.type for line in first] == ["status"]
-    with pytest.raises(ChatError, match="Others are reading") as refusal:
-        await records.read("three")
+    monkeypatch.setattr(store, "packed_record", packed_record)
+    records = Records(store, most=5000, of_address=3000)
+    first, again = await asyncio.gather(*(records.read("one", address) for address in ("192.0.2.1", "192.0.2.2")))
+    assert first.record is again.record and [line.type for line in first.record] == ["status"]
+    with pytest.raises(ChatError, match="Your address is reading") as refusal:
+        await records.read("two", "192.0.2.1")
     assert (refusal.value.code, refusal.value.retry_after) == ("busy", 5)
-    assert len(await records.read("short")) == 1
+    second = await records.read("two", "192.0.2.3")
+    with pytest.raises(ChatError, match="Others are reading") as refusal:
+        await records.read("three", "192.0.2.4")
+    assert len((await records.read("short", "192.0.2.1")).record) == 1
+    assert await records.end("alone") == End(1, "status")
     del first, again, second, refusal
     await until(lambda: not records._here)
-    assert (await records.read("alone")).characters > 5000
+    assert (await records.read("alone", "192.0.2.1")).record.characters > 5000
+
+
+async def test_what_needs_no_record_is_answered_while_records_are_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory.records, "_LONG", 10)
+    with serving(tmp_path) as app:
+        app.turns.records._of_address = 10
+        async with client_of(app) as anna:
+            told = [await events_of(anna, "POST", "/stream", json={"message": text}) for text in ("Hi", "tour")]
+            for events in told:
+                run = app.runs.find(events[0]["run_id"])
+                assert run
+                await until(lambda run=run: run.kept)  # type: ignore[misc]
+                app.runs.discard(run)
+            reading = on_loop(app, app.turns.records.read(told[0][0]["run_id"], "127.0.0.1"))
+            assert len(reading.record) == len(told[0])
+            for events in told:
+                path = f"/runs/{events[0]['run_id']}"
+                for _ in range(2):
+                    assert (await anna.post(f"{path}/stop")).json() == {"status": "complete"}
+                answer = {"tool_call_id": "x", "approved": True}
+                assert "has ended" in await refused(await anna.post(f"{path}/approve", json=answer), 409, "busy")
+                assert (await anna.get(f"{path}/events", params={"after": len(events)})).status_code == 204
+                back = {"query": "Hi" if events is told[0] else "tour"}
+                at_end = {"Last-Event-ID": str(len(events))}
+                assert (await anna.get("/stream", params=back, headers=at_end)).status_code == 204
+            assert await events_of(anna, "GET", f"/runs/{told[0][0]['run_id']}/events") == told[0]
+            for path in ("", "/events", "/context"):
+                answer_ = await anna.get(f"/runs/{told[1][0]['run_id']}{path}")
+                assert "Your address" in await refused(answer_, 409, "busy")
+            del reading
+            gone = f"/runs/{told[1][0]['run_id']}"
+            assert (await anna.get(gone)).status_code == 200
+
+
+@pytest.mark.parametrize("size", [1, 64_000, 1_000_000])
+def test_the_end_of_a_record_is_found_without_unpacking_it(size: int) -> None:
+    lines = [*(f'{{"type":"token","content":"{n}"}}' for n in range(size // 30)), '{"type":"complete","content":"']
+    lines[-1] += "x" * size + '"}'
+    record = zlib.compress("\n".join(lines).encode(), 1)
+    assert memory.records._end(record) == End(len(lines), "complete")
+    older = zlib.compress(json.dumps({"seq": 1, "type": "stopped", "content": "x" * size}).encode())
+    assert memory.records._end(older) == End(1, "stopped")
+    with pytest.raises(ValueError, match="whole"):
+        memory.records._end(record[: len(record) // 2])
 
 
 async def test_a_batch_waits_for_its_reader(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
