@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 import zlib
+from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import ref
 
 import httpx
@@ -29,6 +32,7 @@ from agent import summaries
 from agent import turns as turns_module
 from agent.quota import Quota
 from agent.turns import Ask, Turns
+from app import App
 from backends import Backends, provider_events
 from backends.openai import OpenAIBackend
 from backends.provider_events import ProviderEvents, Unreadable
@@ -39,13 +43,13 @@ from memory.records import End, Records
 from memory.store import Store
 from runs.asker import Asker
 from runs.errors import ChatError
-from runs.events import Context, Entry
+from runs.events import Context, Entry, encode_json, json_texts
 from runs.live import LiveRun
 from runs.registry import Runs
 from settings import BackendSettings, LimitSettings, MemorySettings, Settings
 from tests.conftest import until
 from tests.serving import client_of, events_of, on_loop, refused, serving, socket_of
-from transports import batch, guard, patience
+from transports import batch, guard, held, patience, routes
 from transports.guard import GuardMiddleware, Rules
 from transports.identity import Identity
 from transports.patience import BoundedSocketProtocol
@@ -201,6 +205,78 @@ def test_the_end_of_a_record_is_found_without_unpacking_it(size: int) -> None:
     assert memory.records._end(older) == End(1, "stopped")
     with pytest.raises(ValueError, match="whole"):
         memory.records._end(record[: len(record) // 2])
+
+
+async def test_long_answers_to_one_address_are_bounded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "_MOST", 3_000_000)
+    ours = held.Held()
+    monkeypatch.setattr(routes, "Held", lambda: ours)
+    with serving(tmp_path) as app:
+        server: Any = app.demo.server
+        for listening in server.servers[0].sockets:  # what the system would hold is less than an answer
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        async with client_of(app) as anna:
+            talk = [{"role": role, "content": "word " * 200_000} for role in ("user", "assistant")]
+            this = (await anna.post("/conversations", json={"messages": talk})).json()["conversation_id"]
+            asked = {"message": "Hi", "conversation_id": this, "memory": "none"}
+            run_id = (await events_of(anna, "POST", "/stream", json=asked))[0]["run_id"]
+            resume = json.dumps({"type": "resume", "run_id": run_id})
+            paths = [f"/conversations/{this}", f"/conversations/{this}?format=markdown", f"/runs/{run_id}/context"]
+            look = {"conversation_id": this, "message": "And?", "memory": "full"}
+            for read in (*paths, "/ws/chat"):
+                with deaf_client(app, read, anna.cookies["glassbox_visitor"]) as deaf:
+                    if read == "/ws/chat":
+                        assert b" 101 " in await asyncio.to_thread(deaf.recv, 4096)
+                        deaf.sendall(Frame(Opcode.TEXT, resume.encode()).serialize(mask=True))
+                    await until(lambda: ours._held)
+                    answers = [await anna.get(path) for path in paths] + [await anna.post("/context", json=look)]
+                    for answer in answers:
+                        assert "Your address is being sent" in await refused(answer, 409, "busy"), read
+                    async with socket_of(app, anna) as other:
+                        await other.send(resume)
+                        with pytest.raises(ConnectionClosedError) as closed:
+                            while True:
+                                await asyncio.wait_for(other.recv(), 10)
+                    assert closed.value.rcvd and closed.value.rcvd.code == 1013
+                    assert "Your address is being sent" in closed.value.rcvd.reason
+                    assert (await anna.get("/conversations")).status_code == 200, "what is short is not held up"
+                await until(lambda: not ours._held)
+            answer = await anna.get(f"/conversations/{this}")
+            assert [m["content"] for m in answer.json()["messages"]][:2] == [m["content"] for m in talk]
+
+
+@contextmanager
+def deaf_client(app: App, path: str, cookie: str) -> Iterator[socket.socket]:
+    """A client that asks and reads nothing."""
+    url = urlsplit(app.url)
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect((url.hostname, url.port))
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        upgrade += f"Sec-WebSocket-Key: {b64encode(bytes(16)).decode()}\r\n"
+        head = f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\nCookie: glassbox_visitor={cookie}\r\n"
+        one.sendall(f"{head}{upgrade if path.startswith('/ws') else ''}\r\n".encode())
+        yield one
+
+
+def test_json_is_made_in_texts_of_one_entry_each() -> None:
+    message = {"content": 'ä"\u2028', "parts": [1, {"a": None}]}
+    value = {"id": "x", "none": [], "empty": {}, "messages": [message, message], "deep": [{"messages": [message]}]}
+    for levels in range(6):
+        assert "".join(json_texts(value, levels)) == encode_json(value)
+    made = list[int]()
+
+    def messages() -> Iterator[dict[str, Any]]:
+        for n in range(3):
+            made.append(n)
+            yield message
+
+    texts = json_texts({"messages": messages(), "others": iter(())}, 2)
+    first = [next(texts) for _ in range(3)]
+    assert made == [0], "none is made before it is sent"
+    assert json.loads("".join([*first, *texts])) == {"messages": [message] * 3, "others": []}
 
 
 async def test_a_batch_waits_for_its_reader(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
