@@ -17,6 +17,7 @@ from components.signing import Signing
 from components.web import warn
 from memory.messages import Tuning
 from memory.modes import MODES
+from runs.asker import Asker
 from runs.errors import ChatError
 from runs.replay import Player, Replay
 from runs.threads import Threads
@@ -45,7 +46,7 @@ class Opening:
         self._signing.look(request, page.visitor)
         try:
             if run_id := query.get("run"):
-                return await self._replayed(page.visitor, run_id)
+                return await self._replayed(self._identity.asker(request), run_id)
             if conversation_id := query.get("conversation"):
                 return await self._opened(page.visitor, conversation_id)
         except ChatError as e:
@@ -81,10 +82,10 @@ class Opening:
         panel = render_panel(state, whole=True, now=run.now() if run else None) if state.run_id else {"cleared": False}
         return *self._drawn(view, panel), *self._chosen(visitor, found.backend, found.memory, found.tuning)
 
-    async def _replayed(self, visitor: str | None, run_id: str) -> Updates:
+    async def _replayed(self, asker: Asker, run_id: str) -> Updates:
         """A recorded run at its beginning, below what it answers; one that is live, in its conversation."""
-        turns = self._turns
-        found = await find_run(turns, run_id, visitor)
+        turns, visitor = self._turns, asker.visitor
+        found = await find_run(turns, run_id, asker)
         if not found.ended:
             return await self._opened(visitor, found.conversation_id)
         try:

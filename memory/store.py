@@ -268,12 +268,16 @@ class Store(Database):
 
     async def record(self, run_id: str) -> str:
         """An ended run's events as JSON lines; raises ChatError `not_found`."""
+        return unpacked(await self.packed_record(run_id))
+
+    async def packed_record(self, run_id: str) -> bytes:
+        """The same as it is stored, for `unpacked` or `zlib`."""
         async with self.reading() as db:
             wanted = select(runs.c.record).where(runs.c.id == storable(run_id))
             packed = (await db.execute(wanted)).scalar_one_or_none()
         if packed is None:
             raise ChatError("not_found", NO_RUN)
-        return zlib.decompress(packed).decode()
+        return bytes(packed)
 
     async def conversation_of(self, run_id: str) -> str:
         """The conversation that an ended run belongs to; raises ChatError `not_found`."""
@@ -323,6 +327,11 @@ class Store(Database):
         """Deletes a conversation with all that belongs to it."""
         async with self.writing() as db:
             await db.execute(delete(conversations).where(conversations.c.id == conversation_id))
+
+
+def unpacked(record: bytes) -> str:
+    """A record as it was before it was stored."""
+    return zlib.decompress(record).decode()
 
 
 async def _messages(rows: Sequence[Row[Any]], last: str | None = None) -> list[Message]:

@@ -269,18 +269,19 @@ _FIXED_BYTES = 300
 
 def memory_bytes(event: Event) -> int:
     """About how many bytes of memory an event takes with its cached JSON, told by its texts alone."""
-    size = sum(_text_bytes(getattr(event, name)) for name in _FIELDS[type(event)])
+    size = sum(text_bytes(getattr(event, name)) for name in _FIELDS[type(event)])
     return _FIXED_BYTES + size + min(size, _CACHED_JSON)
 
 
-def _text_bytes(value: Any) -> int:
+def text_bytes(value: Any) -> int:
+    """About how many bytes of memory a value of JSON takes."""
     match value:
         case str():
             return len(value)
         case dict():
-            return 200 + sum(map(_text_bytes, value.values()))
+            return 200 + sum(map(text_bytes, value.values()))
         case list():
-            return 8 * len(value) + sum(map(_text_bytes, value))
+            return 8 * len(value) + sum(map(text_bytes, value))
         case _:
             return 0
 
@@ -292,6 +293,29 @@ class LongText(str):
 def encode_json(value: Any) -> str:
     """A value as one line of JSON, also for readers that take U+0085, U+2028 and U+2029 for line ends."""
     return escape_line_ends(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def json_texts(value: Any, levels: int) -> Iterator[str]:
+    """The same in texts that are made one at a time: of so many levels of objects and lists, each entry by itself.
+
+    Iterators are lists.
+    """
+    if levels and isinstance(value, dict):
+        before = "{"
+        for name, inner in value.items():
+            yield f"{before}{encode_json(name)}:"
+            yield from json_texts(inner, levels - 1)
+            before = ","
+        yield "}" if value else "{}"
+    elif isinstance(value, Iterator) or (levels and isinstance(value, list)):
+        before = "["
+        for inner in value:
+            yield before
+            yield from json_texts(inner, max(0, levels - 1))
+            before = ","
+        yield "]" if before == "," else "[]"
+    else:
+        yield encode_json(value)
 
 
 def escape_line_ends(text: str) -> str:

@@ -50,7 +50,9 @@ async def test_a_conversation_of_two_turns(app: App, anna: httpx.AsyncClient) ->
         check(second)
     assert second[0]["memory"] == "full"
     given = next(event for event in second if event["type"] == "context")["messages"]
-    assert [m["content"] for m in given if m["role"] == "user"] == ["tour", "And?"]
+    asked = [m["content"] for m in given if m["role"] == "user"]
+    assert [one.partition("\n")[0] for one in asked] == ["tour", "And?"]
+    assert asked[0].endswith("391"), "what its tool found"
     assert await events_of(anna, "GET", f"/runs/{first[0]['run_id']}/events") == first
 
 
@@ -129,6 +131,8 @@ BAD: list[tuple[Any, str, str]] = [
     ('{"type": 5}', "invalid_request", "allowed"),
     ('{"type": null}', "invalid_request", "allowed"),
     ("{}", "invalid_request", "message"),
+    (json.dumps(dict.fromkeys(map(str, range(101)))), "invalid_request", "found 101 fields, allowed: at most 100"),
+    (json.dumps({"type": "ping", **dict.fromkeys(map(str, range(200)))}), "invalid_request", "found 201 fields"),
     ('{"message": 5}', "invalid_request", "message"),
     ('{"message": ""}', "invalid_request", "empty"),
     ('{"message": "x", "more": 1}', "invalid_request", "more"),

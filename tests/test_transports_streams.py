@@ -19,6 +19,7 @@ from tests.conftest import scripted, until
 from tests.grammar import check
 from tests.serving import client_of, events_of, refused, serving, socket_of, told_until_end
 from transports import streams
+from transports.pieces import in_pieces
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +366,33 @@ async def test_a_silent_run_has_a_heartbeat(anna: httpx.AsyncClient, monkeypatch
             if comments == 3:
                 break
     await anna.post(f"/runs/{answer.headers['x-run-id']}/stop")
+
+
+async def test_heartbeats_go_out_between_events_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write is slower than the heartbeat, and so are the pauses between events."""
+    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.01)
+    bodies = [f'{{"text":"{letter * 200_000}"}}' for letter in "xä"]
+    sent = list[bytes]()
+
+    async def written() -> AsyncIterator[bytes]:
+        for seq, body in enumerate(bodies, 1):
+            async for piece in in_pieces([(f"id: {seq}\nevent: token\ndata: ", body, "\n\n")]):
+                yield piece
+            before = len(sent)
+            await until(lambda: len(sent) > before)  # noqa: B023 - awaited here
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(0.03)
+        sent.append(message.get("body", b""))
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    await streams.Stream(written())({"type": "http", "method": "GET", "path": "/"}, receive, send)
+    events = b"".join(sent).decode().split("\n\n")
+    comments = [event for event in events if event.startswith(":")]
+    assert len(comments) >= 2
+    assert [event.partition("data: ")[2] for event in events if event and event not in comments] == bodies
 
 
 async def test_a_follower_that_does_not_read_holds_nobody_up_and_is_let_go(

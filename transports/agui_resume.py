@@ -14,7 +14,7 @@ from runs.errors import ChatError
 from runs.events import JSON, Approval
 from runs.live import LiveRun
 from transports.asking import first_problem
-from transports.finding import Found, find_run
+from transports.finding import Known, know_run
 
 _SHOWN = 300
 """Characters of a call's input that the question shows."""
@@ -109,12 +109,12 @@ async def resume(
 
 async def _found(
     turns: Turns, places: Sequence[Place], visitor: str | None, conversation_id: str | None
-) -> Found | None:
+) -> Known | None:
     """The run of the interrupts: they are of one, at one place, on this thread, and the visitor's; else None."""
     if len({(place.run_id, place.seq) for place in places}) != 1:
         return None
     try:
-        found = await find_run(turns, places[0].run_id, visitor)
+        found = await know_run(turns, places[0].run_id, visitor)
     except ChatError as e:
         if e.code != "not_found":
             raise
@@ -122,7 +122,7 @@ async def _found(
     return found if conversation_id in (None, found.conversation_id) else None
 
 
-async def _asked(turns: Turns, found: Found) -> str | None:
+async def _asked(turns: Turns, found: Known) -> str | None:
     """The message that the run answers."""
     history = await turns.store.history(found.conversation_id)
     return next((m.text for m in history if m.role == "user" and m.run_id == found.run_id), None)

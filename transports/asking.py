@@ -1,5 +1,6 @@
 """What a client may ask for over any transport: a message, how it is to be answered, and an answer to an approval."""
 
+from collections.abc import Sized
 from dataclasses import fields, replace
 from typing import Annotated, Any
 
@@ -12,10 +13,16 @@ from runs.asker import Asker
 from runs.calls import Answer
 from runs.errors import ChatError
 
-MOST_FIELDS = 100
+_MOST_FIELDS = 100
 """The most fields that a request may have."""
 _TUNING = tuple(field.name for field in fields(Tuning))
 Id = Annotated[str, Field(max_length=100)]
+
+
+def check_few(given: Sized) -> None:
+    """Raises ValueError, with a sentence for people, where a request has too many fields."""
+    if len(given) > _MOST_FIELDS:
+        raise ValueError(f"found {len(given):,} fields, allowed: at most {_MOST_FIELDS}")
 
 
 class Wanted(BaseModel):
@@ -41,8 +48,8 @@ class Wanted(BaseModel):
     @classmethod
     def _few(cls, given: Any) -> Any:
         """Each unknown field would become an error of its own, however many there are."""
-        if isinstance(given, dict) and len(given) > MOST_FIELDS:
-            raise ValueError(f"found {len(given):,} fields, allowed: at most {MOST_FIELDS}")
+        if isinstance(given, dict):
+            check_few(given)
         return given
 
     def tuning(self, kept: Tuning) -> Tuning:

@@ -12,11 +12,12 @@ from agent.turns import Turns
 from runs import events
 from runs.contexts import complete
 from runs.errors import ChatError
-from runs.events import JSON, encode_json
+from runs.events import JSON, json_texts, memory_bytes, text_bytes
 from runs.record import decode
 from runs.threads import Threads
 from transports.asking import Id, Wanted
-from transports.finding import find_run
+from transports.finding import Found, find_run
+from transports.held import Answer, Held
 from transports.identity import Identity
 
 _THREADS = Threads("contexts", 2)
@@ -31,27 +32,15 @@ class Look(Wanted):
     message_id: Annotated[Id | None, Field(description="A user's message: the turn that it began.")] = None
 
 
-def add_contexts(router: APIRouter, turns: Turns, identity: Identity) -> None:
+def add_contexts(router: APIRouter, turns: Turns, identity: Identity, held: Held) -> None:
     """Adds `GET /runs/{run_id}/context` and `POST /context`."""
 
     @router.get("/runs/{run_id}/context", tags=["runs"])
     async def contexts(run_id: str, request: Request) -> Response:
         """What the model was given: one context for each of the run's calls."""
-        found = await find_run(turns, run_id, identity.visitor(request.cookies))
-        lines = [line for line in found.lines if line.type in ("run", "status", "context")]
-        logged = [line.event if isinstance(line, events.Entry) else decode(line.json).event for line in lines]
-        begun = next(event for event in logged if isinstance(event, events.Run))
-        named = [event for event in logged if isinstance(event, events.Status) and event.backend]
-        answers = named[-1] if named else begun
-        contexts = accumulate((e for e in logged if isinstance(e, events.Context)), lambda last, e: complete(e, last))
-        told = {
-            "run_id": run_id,
-            "backend": answers.backend,
-            "model": answers.model,
-            "memory": begun.memory,
-            "contexts": [_shown(context) for context in contexts],
-        }
-        return Response(await _THREADS.run(_encoded, told), media_type="application/json")
+        asker = identity.asker(request)
+        told, size = await _THREADS.run(_told, await find_run(turns, run_id, asker))
+        return Answer(json_texts(told, 4), held.hold(asker, size))
 
     @router.post("/context", tags=["conversations"])
     async def context(wanted: Look, request: Request) -> Response:
@@ -63,13 +52,26 @@ def add_contexts(router: APIRouter, turns: Turns, identity: Identity) -> None:
         ask = await wanted.ask(turns, wanted.message, asker)
         if wanted.message_id and not wanted.conversation_id:
             raise ChatError("invalid_request", "message_id: name its conversation_id, too.")
-        return Response(
-            await _THREADS.run(_encoded, await preview(turns, ask, wanted.message_id)), media_type="application/json"
-        )
+        told = await preview(turns, ask, wanted.message_id)
+        return Answer(json_texts(told, 2), held.hold(asker, await _THREADS.run(text_bytes, told)))
 
 
-def _encoded(told: JSON) -> bytes:
-    return encode_json(told).encode()
+def _told(found: Found) -> tuple[JSON, int]:
+    """The contexts of a run, and about how many characters of memory they take: what they share counts once."""
+    lines = [line for line in found.lines if line.type in ("run", "status", "context")]
+    logged = [line.event if isinstance(line, events.Entry) else decode(line.json).event for line in lines]
+    begun = next(event for event in logged if isinstance(event, events.Run))
+    named = [event for event in logged if isinstance(event, events.Status) and event.backend]
+    answers = named[-1] if named else begun
+    given = [event for event in logged if isinstance(event, events.Context)]
+    told = {
+        "run_id": found.run_id,
+        "backend": answers.backend,
+        "model": answers.model,
+        "memory": begun.memory,
+        "contexts": [_shown(context) for context in accumulate(given, lambda last, e: complete(e, last))],
+    }
+    return told, sum(memory_bytes(context) for context in given)
 
 
 def _shown(context: events.Context) -> JSON:

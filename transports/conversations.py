@@ -12,12 +12,15 @@ from memory.imports import Imported, Imports
 from memory.listing import listed, rename
 from memory.messages import Message
 from memory.store import Conversation
-from runs.events import JSON, encode_json
+from runs.events import JSON, json_texts, text_bytes
 from runs.threads import Threads
+from transports.held import Answer, Held
 from transports.identity import Identity
-from transports.markdown import as_markdown, download
+from transports.markdown import download, markdown_of
 
 _THREADS = Threads("exports", 2)
+_FIXED = 500
+"""What a message takes besides its texts."""
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -36,7 +39,7 @@ class Renamed(BaseModel):
     title: str
 
 
-def add_conversations(router: APIRouter, turns: Turns, identity: Identity) -> None:
+def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held: Held) -> None:
     """Adds `GET|POST /conversations` and `GET|PATCH|DELETE /conversations/{conversation_id}`."""
     store, imports = turns.store, Imports(turns.store, turns.settings.limits.import_bytes)
 
@@ -92,12 +95,19 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity) -> No
     ) -> Response:
         """The current branch as `messages`, and those of the other branches as `other_messages`."""
         found = await theirs(conversation_id, request)
-        branch = await store.history(found.id)
+        branch, asker = await store.history(found.id), identity.asker(request)
         if format == "markdown":
-            headers, text = download(found.title, "md"), await _THREADS.run(as_markdown, found, branch)
-            return Response(text, media_type="text/markdown", headers=headers)
-        tree = await store.tree(found.id)
-        return Response(await _THREADS.run(_exported, found, branch, tree), media_type="application/json")
+            size, headers = await _THREADS.run(_size, branch), download(found.title, "md")
+            return Answer(markdown_of(found, branch), held.hold(asker, size), "text/markdown", headers)
+        here, tree = {message.id for message in branch}, await store.tree(found.id)
+        del branch
+        told = {
+            "conversation_id": found.id,
+            "title": found.title,
+            "messages": (_told(message) for message in tree if message.id in here),
+            "other_messages": (_told(message) for message in tree if message.id not in here),
+        }
+        return Answer(json_texts(told, 2), held.hold(asker, await _THREADS.run(_size, tree)))
 
     @router.patch("/conversations/{conversation_id}", tags=["conversations"])
     async def rename_conversation(conversation_id: str, given: Renamed, request: Request) -> dict[str, str]:
@@ -110,13 +120,10 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity) -> No
         await turns.delete(found.id)
 
 
-def _exported(conversation: Conversation, branch: Sequence[Message], tree: Sequence[Message]) -> bytes:
-    """The export as JSON. Each message is encoded by itself, so that a thread holds the interpreter shortly."""
-    here = {message.id for message in branch}
-    others = (message for message in tree if message.id not in here)
-    head = encode_json({"conversation_id": conversation.id, "title": conversation.title})
-    parts = [",".join(encode_json(_told(m)) for m in some) for some in (branch, others)]
-    return f'{head[:-1]},"messages":[{parts[0]}],"other_messages":[{parts[1]}]}}'.encode()
+def _size(messages: Sequence[Message]) -> int:
+    """About how many characters of memory they take."""
+    texts = (len(m.text) + sum(text_bytes(part.wire()) for part in m.parts) for m in messages)
+    return _FIXED * len(messages) + sum(texts)
 
 
 def _told(message: Message) -> JSON:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 from urllib.parse import quote
@@ -15,14 +15,17 @@ _NAMES = {"user": "You", "assistant": "Model", "system": "Instruction", "tool": 
 _NOTED = {"interrupted": "Interrupted.", "growing": "Still being written."}
 
 
-def as_markdown(conversation: Conversation, messages: Sequence[Message]) -> str:
-    """The current branch; texts stand as they were written, since most of them are Markdown."""
+def markdown_of(conversation: Conversation, messages: Sequence[Message]) -> Iterator[str]:
+    """Text by text. The current branch; texts stand as they were written, since most of them are Markdown."""
     date = datetime.fromtimestamp(conversation.updated, UTC).strftime("%Y-%m-%d %H:%M UTC")
     made = " · ".join(
         part for part in (date, conversation.backend, conversation.memory and f"memory: {conversation.memory}") if part
     )
     title = re.sub(r"([\\`*_\[\]<>#])", r"\\\1", conversation.title) or "Conversation"
-    return "\n\n".join([f"# {title}", made, *(_message(message) for message in messages)]) + "\n"
+    yield f"# {title}\n\n{made}"
+    for message in messages:
+        yield f"\n\n{_message(message)}"
+    yield "\n"
 
 
 def download(title: str, ending: str) -> dict[str, str]:

@@ -83,6 +83,11 @@ class BoundedSocketProtocol(WebSocketsSansIOProtocol):
         elif not unfinished:
             self._cancel_deadline()
 
+    async def send(self, message: Any) -> None:
+        """Returns when the client has taken it, but for some kilobytes, so that the app knows what is on its way."""
+        await super().send(message)
+        await self.writable.wait()
+
     def handle_text(self, event: Frame) -> None:
         self._fragments = len(event.data) + _FRAGMENT
         super().handle_text(event)

@@ -23,7 +23,7 @@ def add_records(router: APIRouter, turns: Turns, identity: Identity) -> None:
     )
     async def record(run_id: str, request: Request, after: Annotated[int, Query(ge=0)] = 0) -> StreamingResponse:
         """A run's events so far; `X-Run-Live: 0` says that nothing follows these."""
-        found = await find_run(turns, run_id, identity.visitor(request.cookies))
+        found = await find_run(turns, run_id, identity.asker(request))
         headers = {"Cache-Control": "no-cache", "X-Run-Live": str(int(not found.ended))}
         return StreamingResponse(_written(found, after), headers=headers, media_type="application/x-ndjson")
 

@@ -22,6 +22,7 @@ from transports.contexts import add_contexts
 from transports.conversations import add_conversations
 from transports.documents import add_documents
 from transports.guard import first_segment
+from transports.held import Held
 from transports.identity import Identity
 from transports.limits import add_limits
 from transports.operations import add_operations
@@ -97,7 +98,7 @@ def _methods(request: Request) -> list[str]:
 def build_router(turns: Turns, identity: Identity, link: Link | None = None) -> APIRouter:
     """The routes, over the same pieces that the page uses."""
     refusals: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem}, "5XX": {"model": Problem}}
-    router = APIRouter(route_class=_Route, responses=refusals)
+    router, held = APIRouter(route_class=_Route, responses=refusals), Held()
 
     add_operations(router, turns)
 
@@ -124,9 +125,9 @@ def build_router(turns: Turns, identity: Identity, link: Link | None = None) -> 
     add_records(router, turns, identity)
     add_batch(router, turns, identity)
     add_agui(router, turns, identity)
-    add_socket(router, turns, identity)
-    add_conversations(router, turns, identity)
-    add_contexts(router, turns, identity)
+    add_socket(router, turns, identity, held)
+    add_conversations(router, turns, identity, held)
+    add_contexts(router, turns, identity, held)
     add_documents(router, turns, identity)
     add_limits(router, turns, identity)
     add_sharing(router, link or Link())

@@ -6,20 +6,22 @@ A socket owns nothing: when it goes, its run goes on, and another socket may res
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocketState
+from websockets.frames import CloseCode
 
 from agent.turns import Turns
 from runs.asker import Asker
 from runs.errors import ChatError
 from runs.events import JSON
 from runs.live import LiveRun
-from transports.asking import MOST_FIELDS, Approved, Id, Message, first_problem
+from transports.asking import Approved, Id, Message, check_few, first_problem
 from transports.finding import Found, find_run
+from transports.held import Held
 from transports.identity import Identity
 from transports.streams import events_of
 
@@ -36,20 +38,20 @@ class _Nothing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def add_socket(router: APIRouter, turns: Turns, identity: Identity) -> None:
+def add_socket(router: APIRouter, turns: Turns, identity: Identity, held: Held) -> None:
     """Adds `WS /ws/chat`; who may open it has been checked by the guard."""
 
     @router.websocket("/ws/chat")
     async def chat(websocket: WebSocket) -> None:
         await websocket.accept()
-        await _Socket(websocket, turns, identity.asker(websocket)).serve()
+        await _Socket(websocket, turns, identity.asker(websocket), held).serve()
 
 
 class _Socket:
     """One open socket."""
 
-    def __init__(self, websocket: WebSocket, turns: Turns, asker: Asker) -> None:
-        self._socket, self._turns, self._asker = websocket, turns, asker
+    def __init__(self, websocket: WebSocket, turns: Turns, asker: Asker, held: Held) -> None:
+        self._socket, self._turns, self._asker, self._held = websocket, turns, asker, held
         self._run: LiveRun | None = None
         self._following: asyncio.Task[None] | None = None
         self._does: dict[str, Callable[[JSON], Coroutine[Any, Any, None]]] = {
@@ -87,8 +89,12 @@ class _Socket:
             given = json.loads(text)
         except (ValueError, RecursionError):
             raise ChatError("invalid_request", "This is no JSON.") from None
-        if not isinstance(given, dict) or len(given) > MOST_FIELDS:
+        if not isinstance(given, dict):
             raise ChatError("invalid_request", 'Send a JSON object, such as {"message": "Hello"}.')
+        try:
+            check_few(given)
+        except ValueError as e:
+            raise ChatError("invalid_request", str(e)) from None
         kind = given.pop("type", "message")
         do = self._does.get(kind) if isinstance(kind, str) else None
         if do is None:
@@ -104,7 +110,7 @@ class _Socket:
     async def _resume(self, given: JSON) -> None:
         wanted = Resume.model_validate(given)
         self._check_free()
-        self._follow(await find_run(self._turns, wanted.run_id, self._asker.visitor), wanted.after)
+        self._follow(await find_run(self._turns, wanted.run_id, self._asker), wanted.after)
 
     async def _stop(self, given: JSON) -> None:
         _Nothing.model_validate(given)
@@ -133,14 +139,27 @@ class _Socket:
         try:
             if found.live is None:
                 for line in found.lines[after:]:
-                    await self._send(line.json)
+                    await self._tell(line.json)
                 return
             async with aclosing(events_of(found.live, after)) as batches:
                 async for batch in batches:
                     for entry in batch:
-                        await self._send(entry.json)
+                        await self._tell(entry.json)
         except WebSocketDisconnect:  # which the reader notices by itself
             return
+
+    async def _tell(self, event: str) -> None:
+        """Sends an event, which is held until the client has taken it. Where its address is sent too much, the socket
+        is closed: the client may come back for the rest. Raises WebSocketDisconnect then, too.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._held.hold(self._asker, len(event)))
+            except ChatError as e:
+                self._check_open()
+                await self._socket.close(CloseCode.TRY_AGAIN_LATER, e.message)
+                raise WebSocketDisconnect(CloseCode.TRY_AGAIN_LATER) from None
+            await self._send(event)
 
     async def _refuse(self, error: ChatError) -> None:
         told = {"code": error.code, "message": error.message, "retryable": error.retryable, "content": ""}
@@ -150,6 +169,9 @@ class _Socket:
 
     async def _send(self, text: str) -> None:
         """Raises WebSocketDisconnect, also where another write has noticed it before."""
+        self._check_open()
+        await self._socket.send_text(text)
+
+    def _check_open(self) -> None:
         if self._socket.application_state is not WebSocketState.CONNECTED:
             raise WebSocketDisconnect(1006)
-        await self._socket.send_text(text)

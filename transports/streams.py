@@ -13,6 +13,7 @@ import fastapi
 from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
+from starlette.types import Message as Written
 from starlette.types import Receive, Scope, Send
 
 from agent.checks import checked_message
@@ -22,13 +23,14 @@ from runs.errors import ChatError
 from runs.events import Entry
 from runs.live import LiveRun
 from transports.asking import Approved, Message, Query, Wanted
-from transports.finding import Found, find_run
+from transports.finding import Found, Known, know_run, read_run
 from transports.identity import Identity
 from transports.pieces import Parts, in_pieces
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 10.0
+_HEARTBEAT = b": ping\n\n"
 _SEND_S = 30.0
 """For a client to take what it is sent; one that does not is let go, and may come back for the rest."""
 _AT_ONCE = 500
@@ -56,15 +58,30 @@ def _head(kind: str, seq: int | None) -> str:
 
 
 class Stream(EventSourceResponse):
-    """Bytes as an SSE answer that no proxy holds back, with a comment line wherever it is silent for long."""
+    """Bytes as an SSE answer that no proxy holds back, with a comment line wherever it is silent for long. An event may
+    be several writes: comment lines go out between events alone.
+    """
 
     def __init__(self, content: AsyncIterable[bytes], headers: dict[str, str] | None = None) -> None:
         told = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})}
         super().__init__(content, headers=told, ping=HEARTBEAT_S, send_timeout=_SEND_S, sep="\n")
+        self.ping_message_factory = lambda: _HEARTBEAT  # type: ignore[assignment]  # bytes go out as they are
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        one_at_a_time, whole = asyncio.Lock(), True
+
+        async def send_in_order(message: Written) -> None:
+            nonlocal whole
+            body = message.get("body")
+            if body is _HEARTBEAT and (one_at_a_time.locked() or not whole):
+                return  # what is on its way is a sign of life itself
+            async with one_at_a_time:
+                if body:
+                    whole = body.endswith(b"\n\n")
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_in_order)
         except SendTimeoutError:
             logger.info("a reader of %s took nothing for %.0f s and is let go", scope["path"], _SEND_S)
 
@@ -74,7 +91,13 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
 
     async def start(wanted: Wanted, message: str, request: Request) -> Response:
         run = await turns.start(await wanted.ask(turns, message, identity.asker(request)))
-        return _answer(Found.of(run), after=0)
+        return _stream(Found.of(run), after=0)
+
+    async def answer(known: Known, after: int, request: Request) -> Response:
+        """The events after a place; 204 where nothing follows, which needs no reading of a record."""
+        if known.ended and after and after >= (await known.end(turns)).events:
+            return Response(status_code=204)
+        return _stream(await read_run(turns, known, identity.asker(request)), after)
 
     @router.post("/stream", response_class=Response, responses=_STREAM, tags=["runs"])
     async def post_stream(message: Message, request: Request) -> Response:
@@ -98,7 +121,7 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
         if run_id is None:
             return Response(status_code=204)
         try:
-            return _answer(await find_run(turns, run_id, visitor), after)
+            return await answer(await know_run(turns, run_id, visitor), after, request)
         except ChatError as e:
             if e.code != "not_found":
                 raise
@@ -107,25 +130,25 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
     @router.get("/runs/{run_id}/events", response_class=Response, responses=_STREAM, tags=["runs"])
     async def follow(run_id: str, request: Request, after: _After = 0, last_event_id: _LastEventId = None) -> Response:
         """Follows a run, live or ended, from the start or from any place."""
-        found = await find_run(turns, run_id, identity.visitor(request.cookies))
-        return _answer(found, _place(last_event_id) if last_event_id else after)
+        known = await know_run(turns, run_id, identity.visitor(request.cookies))
+        return await answer(known, _place(last_event_id) if last_event_id else after, request)
 
     @router.post("/runs/{run_id}/stop", tags=["runs"])
     async def stop(run_id: str, request: Request) -> dict[str, str]:
         """Ends a run and answers when it has ended; may be called as often as you like."""
-        found = await find_run(turns, run_id, identity.visitor(request.cookies))
-        if found.live:
-            await found.live.stop("user")
-        return {"status": found.status}
+        known = await know_run(turns, run_id, identity.visitor(request.cookies))
+        if known.live:
+            await known.live.stop("user")
+        return {"status": (await known.end(turns)).type}
 
     @router.post("/runs/{run_id}/approve", tags=["runs"])
     async def approve(run_id: str, given: Approved, request: Request) -> dict[str, str]:
         """Answers a tool call that waits for a person; 409 if it does not."""
-        found = await find_run(turns, run_id, identity.visitor(request.cookies))
-        if found.live is None:
+        known = await know_run(turns, run_id, identity.visitor(request.cookies))
+        if known.live is None:
             raise ChatError("busy", "This run has ended: nothing in it waits for an approval.")
-        found.live.calls.answer(given.tool_call_id, given.answer())
-        return {"status": found.status}
+        known.live.calls.answer(given.tool_call_id, given.answer())
+        return {"status": known.live.state.phase}
 
 
 async def events_of(run: LiveRun, after: int = 0) -> AsyncGenerator[Sequence[Entry], None]:
@@ -138,9 +161,7 @@ async def events_of(run: LiveRun, after: int = 0) -> AsyncGenerator[Sequence[Ent
                     await asyncio.sleep(0)
 
 
-def _answer(found: Found, after: int) -> Response:
-    if found.ended and after >= len(found.lines):
-        return Response(status_code=204)
+def _stream(found: Found, after: int) -> Response:
     return Stream(_written(found, after), {"X-Run-Id": found.run_id, "X-Conversation-Id": found.conversation_id})
 
 

@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
+import zlib
+from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import ref
 
 import httpx
@@ -28,23 +32,24 @@ from agent import summaries
 from agent import turns as turns_module
 from agent.quota import Quota
 from agent.turns import Ask, Turns
+from app import App
 from backends import Backends, provider_events
 from backends.openai import OpenAIBackend
 from backends.provider_events import ProviderEvents, Unreadable
 from components.handlers import Handlers
 from components.page import build_page
 from memory import folding, segments
-from memory.records import Records
+from memory.records import End, Records
 from memory.store import Store
 from runs.asker import Asker
 from runs.errors import ChatError
-from runs.events import Context, Entry
+from runs.events import Context, Entry, encode_json, json_texts
 from runs.live import LiveRun
 from runs.registry import Runs
 from settings import BackendSettings, LimitSettings, MemorySettings, Settings
 from tests.conftest import until
-from tests.serving import client_of, refused, serving, socket_of
-from transports import batch, guard, patience
+from tests.serving import client_of, events_of, on_loop, refused, serving, socket_of
+from transports import batch, guard, held, patience, routes
 from transports.guard import GuardMiddleware, Rules
 from transports.identity import Identity
 from transports.patience import BoundedSocketProtocol
@@ -135,21 +140,143 @@ async def test_long_records_in_memory_are_shared_and_few(store: Store, monkeypat
     monkeypatch.setattr(memory.records, "_LOADS", 1)
     texts = {name: json.dumps({"type": "status", "content": "x" * size}) for name, size in SIZES.items()}
 
-    async def record(run_id: str) -> str:
+    async def packed_record(run_id: str) -> bytes:
         await asyncio.sleep(0)
-        return texts[run_id]
+        return zlib.compress(texts[run_id].encode())
 
-    monkeypatch.setattr(store, "record", record)
-    records = Records(store, most=5000)
-    first, again, second = await asyncio.gather(*(records.read(name) for name in ("one", "one", "two")))
-    assert first is again and [line.type for line in first] == ["status"]
-    with pytest.raises(ChatError, match="Others are reading") as refusal:
-        await records.read("three")
+    monkeypatch.setattr(store, "packed_record", packed_record)
+    records = Records(store, most=5000, of_address=3000)
+    first, again = await asyncio.gather(*(records.read("one", address) for address in ("192.0.2.1", "192.0.2.2")))
+    assert first.record is again.record and [line.type for line in first.record] == ["status"]
+    with pytest.raises(ChatError, match="Your address is reading") as refusal:
+        await records.read("two", "192.0.2.1")
     assert (refusal.value.code, refusal.value.retry_after) == ("busy", 5)
-    assert len(await records.read("short")) == 1
+    second = await records.read("two", "192.0.2.3")
+    with pytest.raises(ChatError, match="Others are reading") as refusal:
+        await records.read("three", "192.0.2.4")
+    assert len((await records.read("short", "192.0.2.1")).record) == 1
+    assert await records.end("alone") == End(1, "status")
     del first, again, second, refusal
     await until(lambda: not records._here)
-    assert (await records.read("alone")).characters > 5000
+    assert (await records.read("alone", "192.0.2.1")).record.characters > 5000
+
+
+async def test_what_needs_no_record_is_answered_while_records_are_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory.records, "_LONG", 10)
+    with serving(tmp_path) as app:
+        app.turns.records._of_address = 10
+        async with client_of(app) as anna:
+            told = [await events_of(anna, "POST", "/stream", json={"message": text}) for text in ("Hi", "tour")]
+            for events in told:
+                run = app.runs.find(events[0]["run_id"])
+                assert run
+                await until(lambda run=run: run.kept)  # type: ignore[misc]
+                app.runs.discard(run)
+            reading = on_loop(app, app.turns.records.read(told[0][0]["run_id"], "127.0.0.1"))
+            assert len(reading.record) == len(told[0])
+            for events in told:
+                path = f"/runs/{events[0]['run_id']}"
+                for _ in range(2):
+                    assert (await anna.post(f"{path}/stop")).json() == {"status": "complete"}
+                answer = {"tool_call_id": "x", "approved": True}
+                assert "has ended" in await refused(await anna.post(f"{path}/approve", json=answer), 409, "busy")
+                assert (await anna.get(f"{path}/events", params={"after": len(events)})).status_code == 204
+                back = {"query": "Hi" if events is told[0] else "tour"}
+                at_end = {"Last-Event-ID": str(len(events))}
+                assert (await anna.get("/stream", params=back, headers=at_end)).status_code == 204
+            assert await events_of(anna, "GET", f"/runs/{told[0][0]['run_id']}/events") == told[0]
+            for path in ("", "/events", "/context"):
+                answer_ = await anna.get(f"/runs/{told[1][0]['run_id']}{path}")
+                assert "Your address" in await refused(answer_, 409, "busy")
+            del reading
+            gone = f"/runs/{told[1][0]['run_id']}"
+            assert (await anna.get(gone)).status_code == 200
+
+
+@pytest.mark.parametrize("size", [1, 64_000, 1_000_000])
+def test_the_end_of_a_record_is_found_without_unpacking_it(size: int) -> None:
+    lines = [*(f'{{"type":"token","content":"{n}"}}' for n in range(size // 30)), '{"type":"complete","content":"']
+    lines[-1] += "x" * size + '"}'
+    record = zlib.compress("\n".join(lines).encode(), 1)
+    assert memory.records._end(record) == End(len(lines), "complete")
+    older = zlib.compress(json.dumps({"seq": 1, "type": "stopped", "content": "x" * size}).encode())
+    assert memory.records._end(older) == End(1, "stopped")
+    with pytest.raises(ValueError, match="whole"):
+        memory.records._end(record[: len(record) // 2])
+
+
+async def test_long_answers_to_one_address_are_bounded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "_MOST", 3_000_000)
+    ours = held.Held()
+    monkeypatch.setattr(routes, "Held", lambda: ours)
+    with serving(tmp_path) as app:
+        server: Any = app.demo.server
+        for listening in server.servers[0].sockets:  # what the system would hold is less than an answer
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        async with client_of(app) as anna:
+            talk = [{"role": role, "content": "word " * 200_000} for role in ("user", "assistant")]
+            this = (await anna.post("/conversations", json={"messages": talk})).json()["conversation_id"]
+            asked = {"message": "Hi", "conversation_id": this, "memory": "none"}
+            run_id = (await events_of(anna, "POST", "/stream", json=asked))[0]["run_id"]
+            resume = json.dumps({"type": "resume", "run_id": run_id})
+            paths = [f"/conversations/{this}", f"/conversations/{this}?format=markdown", f"/runs/{run_id}/context"]
+            look = {"conversation_id": this, "message": "And?", "memory": "full"}
+            for read in (*paths, "/ws/chat"):
+                with deaf_client(app, read, anna.cookies["glassbox_visitor"]) as deaf:
+                    if read == "/ws/chat":
+                        assert b" 101 " in await asyncio.to_thread(deaf.recv, 4096)
+                        deaf.sendall(Frame(Opcode.TEXT, resume.encode()).serialize(mask=True))
+                    await until(lambda: ours._held)
+                    answers = [await anna.get(path) for path in paths] + [await anna.post("/context", json=look)]
+                    for answer in answers:
+                        assert "Your address is being sent" in await refused(answer, 409, "busy"), read
+                    async with socket_of(app, anna) as other:
+                        await other.send(resume)
+                        with pytest.raises(ConnectionClosedError) as closed:
+                            while True:
+                                await asyncio.wait_for(other.recv(), 10)
+                    assert closed.value.rcvd and closed.value.rcvd.code == 1013
+                    assert "Your address is being sent" in closed.value.rcvd.reason
+                    assert (await anna.get("/conversations")).status_code == 200, "what is short is not held up"
+                await until(lambda: not ours._held)
+            answer = await anna.get(f"/conversations/{this}")
+            assert [m["content"] for m in answer.json()["messages"]][:2] == [m["content"] for m in talk]
+
+
+@contextmanager
+def deaf_client(app: App, path: str, cookie: str) -> Iterator[socket.socket]:
+    """A client that asks and reads nothing."""
+    url = urlsplit(app.url)
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect((url.hostname, url.port))
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        upgrade += f"Sec-WebSocket-Key: {b64encode(bytes(16)).decode()}\r\n"
+        head = f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\nCookie: glassbox_visitor={cookie}\r\n"
+        one.sendall(f"{head}{upgrade if path.startswith('/ws') else ''}\r\n".encode())
+        yield one
+
+
+def test_json_is_made_in_texts_of_one_entry_each() -> None:
+    message = {"content": 'ä"\u2028', "parts": [1, {"a": None}]}
+    value = {"id": "x", "none": [], "empty": {}, "messages": [message, message], "deep": [{"messages": [message]}]}
+    for levels in range(6):
+        assert "".join(json_texts(value, levels)) == encode_json(value)
+    made = list[int]()
+
+    def messages() -> Iterator[dict[str, Any]]:
+        for n in range(3):
+            made.append(n)
+            yield message
+
+    texts = json_texts({"messages": messages(), "others": iter(())}, 2)
+    first = [next(texts) for _ in range(3)]
+    assert made == [0], "none is made before it is sent"
+    assert json.loads("".join([*first, *texts])) == {"messages": [message] * 3, "others": []}
 
 
 async def test_a_batch_waits_for_its_reader(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
