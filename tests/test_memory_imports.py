@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from sqlalchemy import select
 
 from memory import imports as module
 from memory.exports.conversation import FoundConversation, FoundMessage
-from memory.imports import Imports
+from memory.imports import Imports, _Lines
 from memory.listing import listed
 from memory.store import Store
 from memory.tables import messages
 from runs.errors import ChatError
+from runs.parts import Part
 from tests.databases import ON_BOTH
 from tests.exports import letter, tour
 
@@ -131,6 +133,19 @@ async def test_parallel_imports_of_one_owner_share_the_room(
 def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
     found = FoundConversation("", [FoundMessage("user", f"{start + n}", None) for n in range(count)], None)
     return [line["row"] for line in found.lines() if "row" in line]
+
+
+def with_parts(count: int) -> dict[str, Any]:
+    part = Part("tool", "o" * 300, 0.0, input={"i": "i" * 300}, error="e" * 300)
+    return {"row": {"text": "", "parts": [asdict(part)] * count}}
+
+
+async def test_a_batch_counts_what_stands_beside_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHARACTERS", 10_000)
+    lines = _Lines(iter([{"head": None}, *[with_parts(3) for _ in range(20)], {"skipped": []}]))
+    lines.next()
+    sizes = [len(batch) async for batch in lines.batches()]
+    assert sum(sizes) == 20 and max(sizes) <= 4
 
 
 @ON_BOTH
