@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import select
 
 from memory import imports as module
-from memory.exports.conversation import FoundConversation, FoundMessage
+from memory.exports.conversation import ExportError, FoundConversation, FoundMessage
+from memory.exports.reader import read_export
 from memory.imports import Imports, _Lines
 from memory.listing import listed
 from memory.store import Store
@@ -193,6 +194,16 @@ async def test_an_import_that_ends_before_its_time_leaves_nothing(
     taking.cancel()
     await asyncio.wait({taking})
     assert taking.cancelled() and await left(store) == 0
+
+
+async def test_a_conversation_that_has_grown_can_be_imported_again() -> None:
+    def read(count: int) -> int:
+        saved = {"conversation_id": "c", "title": "", "messages": [{"role": "user", "content": "a"}] * count}
+        return sum("row" in line for line in read_export(json.dumps(saved).encode(), 1, 32_000_000))
+
+    assert read(25_002) == 25_002
+    with pytest.raises(ExportError, match="40,001 messages; at most 40,000"):
+        read(40_001)
 
 
 async def test_a_conversation_that_is_too_long_is_not_imported(store: Store) -> None:

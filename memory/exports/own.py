@@ -22,6 +22,11 @@ def is_own(value: Any) -> bool:
     return isinstance(value, dict) and "messages" in value
 
 
+def was_saved_here(value: Any) -> bool:
+    """Whether it is an export of a whole conversation, and no other list of messages."""
+    return is_own(value) and "conversation_id" in value
+
+
 def read_own(value: dict[str, Any]) -> FoundConversation:
     """The messages under new ids. Raises ExportError, whose message names the place of what is wrong.
 

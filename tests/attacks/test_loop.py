@@ -88,6 +88,7 @@ IMPORTS: dict[str, Body] = {
     "children first": lambda: branch(25_000),
     "many": lambda: {"messages": talk(25_000, 150)},
     "long": lambda: {"messages": talk(12, 990_000)},
+    "saved here": lambda: {"conversation_id": "c", "messages": calls(20_000, 2)},
     "results": lambda: {"messages": calls(40, 1000)},
     "huge": lambda: {"messages": talk(1, 30_000_000)},
 }
@@ -119,6 +120,9 @@ async def test_a_huge_conversation_holds_nobody_up(app: App, name: str) -> None:
         assert again.content == answer.content
         async with watched(app):
             assert (await client.get("/conversations", params={"search": "z* x <y"})).is_success
+        if name == "many":  # it has grown by the turn, beyond what may come from elsewhere
+            saved = (await client.get(f"/conversations/{this}")).content
+            assert (await client.post("/conversations", content=saved)).is_success
 
 
 def agent_input(messages: list[Any]) -> dict[str, Any]:
