@@ -1,14 +1,19 @@
 """What a turn is given of long histories: work in proportion, and none of it on the event loop."""
 
+import asyncio
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
 
 from agent import given, tool_history
+from agent.counting import count
 from agent.given import Turn, _alternating, give
 from agent.tool_history import given_results, results_of
+from backends import Key
+from backends.base import Reading
 from backends.scripted import ScriptedBackend
 from memory.histories import History
 from memory.messages import Message, Tuning
@@ -78,3 +83,22 @@ async def test_many_results_are_made_off_the_loop(monkeypatch: pytest.MonkeyPatc
     told = sum(one["role"] == "tool" for one in made.left_out) + sum("Result of" in m.text for m in made.messages)
     assert threads and threading.main_thread() not in threads
     assert told >= 700
+
+
+async def test_many_messages_are_counted_some_at_a_time() -> None:
+    told: list[int] = []
+
+    class Counting(ScriptedBackend):
+        async def read(self, texts: Sequence[str], key: Key | None = None) -> list[Reading]:
+            told.append(len(texts))
+            return await super().read(texts, key)
+
+    async def other() -> None:
+        told.append(0)
+
+    messages = [Message(f"{n}", "user", f"{n}") for n in range(4500)]
+    others = asyncio.create_task(other())
+    size = await count(Counting(scripted()), messages, range(len(messages)), {}, None)
+    await others
+    assert told == [2000, 0, 2000, 500]
+    assert size == sum(message.tokens for message in messages)
