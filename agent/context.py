@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMessage]) -> Context:
     """The context of a call with these messages of a turn, complete."""
-    beside = [_beside(message) for message in messages]
-    asked = [json.dumps(made, ensure_ascii=False) for fields in beside for made in fields.values()]
-    readings = await backend.read([m.text for m in messages] + asked, given.key)
+    many = len(messages) > MANY
+    beside, texts = await in_thread(many, _read, messages)
+    readings = await backend.read(texts, given.key)
     template = backend.template
     prompted = bool(messages) and messages[0].type == "system"
-    told = await in_thread(len(messages) > MANY, _told, template, given, messages, beside, readings)
+    told = await in_thread(many, _told, template, given, messages, beside, readings)
     if template.system and not prompted:
         told.insert(0, _own_system(template))
     once = template.once(prompted=prompted or bool(template.system))
@@ -53,6 +53,13 @@ async def context_of(backend: Backend, given: "Given", messages: Sequence[BaseMe
         note=" ".join(filter(None, (given.note, backend.context_note))) or None,
         tools=list(given.tools) or None,
     )
+
+
+def _read(messages: Sequence[BaseMessage]) -> tuple[list[JSON], list[str]]:
+    """What each message has beside its text, and the texts to be counted: the messages' own, then the others."""
+    beside = [_beside(message) for message in messages]
+    others = [json.dumps(made, ensure_ascii=False) for fields in beside for made in fields.values()]
+    return beside, [message.text for message in messages] + others
 
 
 def _told(
@@ -101,7 +108,7 @@ def _own_system(template: Template) -> JSON:
 _SLACK = 64
 """Tokens by which texts read alone may have more than in their prompt."""
 MANY = 1000
-"""Messages from which on a context is made in a thread."""
+"""Messages, and parts of replies, from which on a context is made in a thread."""
 PARTS = ("system", "summary", "recalled", "recent", "message", "tools")
 """What a message may be there as, in the order of a bar."""
 

@@ -4,6 +4,7 @@ To count takes a model's own tokenizer a third of a millisecond for each message
 conversation that would be seconds, and most of it is left out.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ from memory.messages import Message
 from memory.modes import Limits, Mode, Past, matching
 
 _STEP = 16
+_BLOCK = 2000
+"""Messages that are counted at once: others get their turn in between."""
 
 
 async def counted(
@@ -37,6 +40,17 @@ async def count(
     backend: Backend, messages: list[Message], places: Sequence[int], known: dict[str, Message], key: Key | None
 ) -> int:
     """Counts the messages at these places, in place; returns their tokens together."""
+    size = 0
+    for at in range(0, len(places), _BLOCK):
+        if at:
+            await asyncio.sleep(0)
+        size += await _count(backend, messages, places[at : at + _BLOCK], known, key)
+    return size
+
+
+async def _count(
+    backend: Backend, messages: list[Message], places: Sequence[int], known: dict[str, Message], key: Key | None
+) -> int:
     read = (known.get(messages[place].id) for place in places)
     fresh = [messages[place] for place, one in zip(places, read, strict=True) if one is None or (one.guessed and key)]
     if fresh:

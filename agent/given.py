@@ -82,7 +82,8 @@ async def give(
     if prompt is None:
         prompt = settings.system_prompt
     loaded = await turn.history()
-    history, unanswered = _answered(loaded.messages)
+    many = sum(1 + len(one.parts) for one in loaded.messages) > MANY
+    history, unanswered = await in_thread(many, _answered, loaded.messages)
     template = backend.template
     message, system = await backend.read([asked.text, prompt], key)
     prompted = bool(system.text.strip())
@@ -102,9 +103,8 @@ async def give(
         past = replace(past, matches=await _THREADS.run(loaded.index.search, older, asked.text, most))
     known = loaded.read.setdefault(f"{backend.name}\n{backend.model or ''}", {})
     past = await counted(backend, mode, past, limits, known, key)
-    many = len(history) > MANY
     view = await in_thread(many, mode.select, past, limits)
-    results = await select_results(backend, view, mode.budget(limits), known, key)
+    results = await select_results(backend, view, mode.budget(limits), known, key, many=many)
 
     def assembled() -> Given:
         earlier, parts, why = _earlier(view, results, {tool["name"] for tool in told})
@@ -189,15 +189,21 @@ def _alternating(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
     For the same reason the user comes first: a reply that begins the conversation is given in the user's words.
     """
-    joined: list[BaseMessage] = []
+    rows: list[list[BaseMessage]] = []
     for message in messages:
-        if not joined and isinstance(message, AIMessage):
+        if not rows and isinstance(message, AIMessage):
             message = HumanMessage(f"[The assistant began] {message.text}", id=message.id)
-        if joined and joined[-1].type == message.type and not isinstance(message, ToolMessage):
-            before = joined.pop()
-            message = type(message)(f"{before.text}\n\n{message.text}", id=message.id)
-        joined.append(message)
-    return joined
+        if rows and rows[-1][0].type == message.type and not isinstance(message, ToolMessage):
+            rows[-1].append(message)
+        else:
+            rows.append([message])
+    return [_joined(row) for row in rows]
+
+
+def _joined(row: Sequence[BaseMessage]) -> BaseMessage:
+    """Messages of one side as one, under the last one's id."""
+    last = row[-1]
+    return last if len(row) == 1 else type(last)("\n\n".join(message.text for message in row), id=last.id)
 
 
 def _left_out(item: LeftOut, *, exact: bool) -> events.JSON:

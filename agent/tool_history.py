@@ -20,6 +20,7 @@ from memory.modes import LeftOut, View
 from memory.text import whole
 from runs.events import JSON
 from runs.parts import Part
+from runs.threads import in_thread
 from runs.tokens import guess
 
 _MOST = 4000
@@ -54,28 +55,45 @@ def results_of(reply: Message, most: int = _MOST) -> list[Message]:
 
 
 async def select_results(
-    backend: Backend, view: View, budget: float, known: dict[str, Message], key: Key | None
+    backend: Backend, view: View, budget: float, known: dict[str, Message], key: Key | None, *, many: bool
 ) -> Results:
-    """Those results of a view's replies that fit into the mode's budget beside what the view keeps."""
+    """Those results of a view's replies that fit into the mode's budget beside what the view keeps.
+
+    Where there are `many`, all but the counting is done in a thread.
+    """
     most = _MOST if backend.result_tokens is None else min(_MOST, _PER_TOKEN * backend.result_tokens)
-    left = [
-        LeftOut(result, f"its reply is left out: {item.reason}")
-        for item in view.left_out
-        for result in results_of(item.message)
-    ]
-    replies = {message.id: results_of(message, most) for message in view.kept}
+    replies, left = await in_thread(many, _made, view, most)
     results = [result for made in replies.values() for result in made]
     await count(backend, results, range(len(results)), known, key)
+    return await in_thread(many, _fitting, view, budget, backend.template.assistant, replies, results, left)
+
+
+def _made(view: View, most: int) -> tuple[dict[str, list[Message]], list[LeftOut]]:
+    """The results of the replies that a view keeps, by the replies' ids, and those of the others."""
+    left = [LeftOut(result, item.reason) for item in view.left_out for result in results_of(item.message)]
+    return {message.id: results_of(message, most) for message in view.kept}, left
+
+
+def _fitting(
+    view: View,
+    budget: float,
+    call: int,
+    replies: Mapping[str, Sequence[Message]],
+    results: Sequence[Message],
+    left: Sequence[LeftOut],
+) -> Results:
+    """The newest of the counted results that fit; `call` is what a message for calls takes by itself, in tokens."""
     room = budget - sum(message.tokens for message in view.kept) - (view.summary.tokens if view.summary else 0)
     taken: dict[str, Message] = {}
+    crowded: list[LeftOut] = []
     for result in reversed(results):
-        size = result.tokens + backend.template.assistant  # the call may be a message of its own
+        size = result.tokens + call  # the call may be a message of its own
         if size <= room:
             taken[result.id], room = result, room - size
         else:
-            left.append(LeftOut(result, _NO_ROOM))
+            crowded.append(LeftOut(result, _NO_ROOM))
     kept = {reply: [taken[one.id] for one in made if one.id in taken] for reply, made in replies.items()}
-    return Results(kept, left)
+    return Results(kept, [*left, *crowded])
 
 
 def given_results(
@@ -88,7 +106,8 @@ def given_results(
     # some servers want the thinking back with the calls, in a field that is not stored
     native = answers and not any(part.kind == "thinking" for part in reply.parts)
     own = [result for result in results if native and result.parts[0].name in offered]
-    told: list[BaseMessage] = [HumanMessage(one.text, id=one.id) for one in results if one not in own]
+    ids = {one.id for one in own}
+    told: list[BaseMessage] = [HumanMessage(one.text, id=one.id) for one in results if one.id not in ids]
     if own:
         calls = [{"name": one.parts[0].name, "args": _input(one.parts[0]), "id": _call_id(one)} for one in own]
         told.append(AIMessage("", id=calls_id(own[0]), tool_calls=[{**call, "type": "tool_call"} for call in calls]))

@@ -59,7 +59,7 @@ async def _versions(store: Store, conversation_id: str, messages: Sequence[Messa
 
 def _fitting(messages: list[Message], least: int) -> list[Message]:
     """The latest of the messages, as many as there is room for."""
-    sizes = accumulate(len(m.text) + sum(len(part.text) for part in m.parts) for m in reversed(messages))
+    sizes = accumulate(m.size for m in reversed(messages))
     count = max(least, sum(size <= _CHARACTERS for size in sizes))
     return messages[max(0, len(messages) - count) :]
 

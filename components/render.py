@@ -60,7 +60,7 @@ def _shortened(message: Message) -> Message:
     for part in message.parts:
         if room > 0:
             parts.append(part if len(part.text) <= room else replace(part, text=f"{part.text[:room]}\n{_SHORTENED}"))
-            room -= len(part.text) + len(str(part.input))
+            room -= part.size
     return replace(message, text=text, parts=tuple(parts))
 
 

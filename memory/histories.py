@@ -7,8 +7,9 @@ in conversations, each of which may hold an index of some 80 kB; the least used 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from memory.messages import Message
+from memory.messages import MESSAGE, Message
 from memory.recall import Index
 from memory.store import Store
 from runs.errors import ChatError
@@ -16,10 +17,8 @@ from runs.threads import in_thread
 from runs.tokens import guess
 
 _MOST, _CONVERSATIONS = 8_000_000, 64
-_MESSAGE = 300
-"""What a message takes besides its text, in characters."""
 _MANY = 500
-"""Messages from which on their tokens are guessed in a thread."""
+"""Messages and parts from which on their tokens are guessed, and their sizes added, in a thread."""
 _STEP = 4
 """Messages that are read at once to find where a known history goes on: a turn adds two."""
 
@@ -33,7 +32,24 @@ class History:
     read: dict[str, dict[str, Message]] = field(default_factory=dict)
     """By backend and id: the messages as that one has read and counted them."""
     characters: int = 0
-    """About how much is kept of it."""
+    """About how much its messages take."""
+    _sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By backend: how many of its readings have been added up, and what they take."""
+
+    def size(self) -> int:
+        """About how many characters it takes, what backends have read included."""
+        for backend, read in self.read.items():
+            count, characters = self._sizes.get(backend, (0, 0))
+            if len(read) > count:  # parts are shared with the messages
+                characters += sum(MESSAGE + len(one.text) for one in islice(read.values(), count, None))
+                self._sizes[backend] = len(read), characters
+        return self.characters + sum(characters for _, characters in self._sizes.values())
+
+    def forget_reading(self) -> int:
+        """Lets go of what the first of several backends has read; returns about how much that took."""
+        first = next(iter(self.read))
+        del self.read[first]
+        return self._sizes.pop(first, (0, 0))[1]
 
 
 class Histories:
@@ -65,7 +81,6 @@ class Histories:
         if not found.messages:
             raise ChatError("not_found", "This conversation was deleted meanwhile.")
         if all(message.standing != "growing" for message in found.messages):
-            found.characters = sum(_MESSAGE + len(message.text) for message in found.messages)
             self._kept[conversation_id] = found
             self._forget()
         else:
@@ -82,16 +97,26 @@ class Histories:
             at = next((i for i, m in enumerate(latest) if m.id == kept.messages[-1].id), None)
             if at is not None:
                 latest = [self._known(message) for message in latest[at + 1 :]]
-                return History([*kept.messages, *_guessed(latest)], kept.index, kept.read)
+                return await _grown(kept, latest)
         found = [self._known(message) for message in await self._store.history(conversation_id, end=last)]
-        return History(await in_thread(len(found) > _MANY, _guessed, found), kept.index, kept.read)
+        return await _grown(replace(kept, messages=[], characters=0), found)
 
     def _forget(self) -> None:
-        total = sum(history.characters for history in self._kept.values())
+        total = sum(history.size() for history in self._kept.values())
         while len(self._kept) > 1 and (total > self._most or len(self._kept) > self._conversations):
             _, oldest = self._kept.popitem(last=False)
-            total -= oldest.characters
+            total -= oldest.size()
+        latest = next(reversed(self._kept.values()))
+        while total > self._most and len(latest.read) > 1:
+            total -= latest.forget_reading()
 
 
-def _guessed(messages: list[Message]) -> list[Message]:
-    return [replace(message, tokens=guess(message.text), guessed=True) for message in messages]
+async def _grown(history: History, messages: list[Message]) -> History:
+    """The history with further messages behind it."""
+
+    def grown() -> History:
+        fresh = [replace(message, tokens=guess(message.text), guessed=True) for message in messages]
+        characters = history.characters + sum(message.size for message in fresh)
+        return replace(history, messages=[*history.messages, *fresh], characters=characters)
+
+    return await in_thread(sum(1 + len(message.parts) for message in messages) > _MANY, grown)

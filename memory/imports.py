@@ -20,6 +20,7 @@ from memory.exports.reader import read_export
 from memory.store import Store
 from runs.errors import ChatError
 from runs.events import JSON
+from runs.parts import Part
 from runs.threads import Threads
 
 logger = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class _Lines:
             line: dict[str, Any] = next(self._lines)
             if "row" in line:
                 rows.append(line["row"])
-                characters += len(line["row"]["text"])
+                characters += len(line["row"]["text"]) + sum(Part(**part).size for part in line["row"]["parts"])
             else:
                 self._ahead = line
         return rows

@@ -5,6 +5,9 @@ from typing import Literal
 
 from runs.parts import Part
 
+MESSAGE = 300
+"""What a message takes besides its text and its parts, in characters."""
+
 Role = Literal["user", "assistant", "system", "tool"]
 Standing = Literal["whole", "growing", "interrupted", "stopped", "failed"]
 """How a message ended: `growing` while a reply is written, `interrupted` if the process died meanwhile."""
@@ -32,6 +35,11 @@ class Message:
     """The backend that wrote a reply; None where that is not known."""
     model: str | None = None
     """Its model, where it offers a choice."""
+
+    @property
+    def size(self) -> int:
+        """About how many characters it takes with its parts."""
+        return MESSAGE + len(self.text) + sum(part.size for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any, cast
 
-from sqlalchemy import Row, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import CursorResult, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,9 +30,7 @@ from runs.threads import Threads
 
 NOT_FOUND = "There is no such conversation, or it is not yours: start a new one."
 NO_MESSAGE = "That message is no longer there: reload the page."
-_THREADS = Threads("messages", 2)
-_MANY = 500
-"""Rows from which on they become messages in a thread."""
+_THREADS = Threads("messages", 4)
 _INCOMPLETE = "an import that is not whole"
 """Owner of a conversation that is being imported: no visitor's id, so that nobody finds it."""
 _IMPORT_S = 3600.0
@@ -132,17 +130,15 @@ class Store(Database):
             if last is None:
                 return []
             if latest is not None:
-                rows = (await db.execute(path_to(conversation_id, last, latest))).all()
-                return [message_of(row) for row in reversed(rows)]
-            rows = (await db.execute(select(messages).where(messages.c.conversation_id == conversation_id))).all()
-        return await _messages(rows, last)
+                return (await _messages(await db.execute(path_to(conversation_id, last, latest))))[::-1]
+            whole = select(messages).where(messages.c.conversation_id == conversation_id)
+            return await _messages(await db.execute(whole), last)
 
     async def tree(self, conversation_id: str) -> list[Message]:
         """All messages, of all branches, each after its parent."""
         wanted = select(messages).where(messages.c.conversation_id == conversation_id)
         async with self.reading() as db:
-            rows = (await db.execute(wanted.order_by(messages.c.place, messages.c.created))).all()
-        return await _messages(rows)
+            return await _messages(await db.execute(wanted.order_by(messages.c.place, messages.c.created)))
 
     async def size(self, conversation_id: str) -> int:
         """How many messages the current branch has."""
@@ -334,13 +330,17 @@ def unpacked(record: bytes) -> str:
     return zlib.decompress(record).decode()
 
 
-async def _messages(rows: Sequence[Row[Any]], last: str | None = None) -> list[Message]:
-    """The rows as messages; with `last` those of the branch that ends with this message."""
+async def _messages(found: CursorResult[Any], last: str | None = None) -> list[Message]:
+    """The rows as messages; with `last` those of the branch that ends with this message.
+
+    In a thread, since only when their parts have been parsed is it known how long they are.
+    """
 
     def made() -> list[Message]:
+        rows = found.all()
         return [message_of(row) for row in (rows if last is None else line(rows, last))]
 
-    return await _THREADS.run(made) if len(rows) >= _MANY else made()
+    return await _THREADS.run(made)
 
 
 async def _head(db: AsyncConnection, conversation_id: str) -> str | None:

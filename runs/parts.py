@@ -1,10 +1,17 @@
 """What stands in a reply beside its text: the model's thinking and its tools' calls, oldest first."""
 
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from runs.events import JSON
-from runs.state import AgentState
+from runs.state import THOUGHT, AgentState, held
+
+_MOST, _CHARACTERS = 1000, 2_000_000
+"""Parts of one message that are imported, and how much they take together: a run streams no more than that."""
+_PART = 200
+"""What a part takes besides its texts, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,12 @@ class Part:
     def seconds(self) -> float | None:
         return None if self.end is None else max(0.0, self.end - self.start)
 
+    @property
+    def size(self) -> int:
+        """About how many characters it takes."""
+        given = 0 if self.input is None else len(json.dumps(self.input, ensure_ascii=False, default=str))
+        return _PART + len(self.name) + len(self.text) + len(self.error or "") + given
+
     def wire(self) -> JSON:
         """As JSON can hold it; `Part(**wire)` is the way back."""
         return asdict(self)
@@ -39,3 +52,19 @@ def parts_of(state: AgentState) -> tuple[Part, ...]:
         if one.kind == "tool"
     ]
     return tuple(sorted(found, key=lambda part: part.start))
+
+
+def bounded(parts: Sequence[Part], most: int) -> tuple[Part, ...]:
+    """The first of a message's parts, at most `most` of them, each as long as in a run's state and not more together
+    than a run may have.
+    """
+    kept: list[Part] = []
+    room = _CHARACTERS
+    for part in parts[: min(most, _MOST)]:
+        text = part.text[:THOUGHT] if part.kind == "thinking" else held(part.text)
+        part = part if text == part.text else replace(part, text=text)
+        if part.size > room:
+            break
+        kept.append(part)
+        room -= part.size
+    return tuple(kept)

@@ -20,7 +20,7 @@ _WINDOW_S = 1.5
 _OUTPUT = 4000
 """Characters of a tool's output that the state holds: half from its beginning, half from its end."""
 _GAP = "\n[… cut here …]\n"
-_THOUGHT = 20_000
+THOUGHT = 20_000
 """Characters of a thought that the state holds."""
 
 StepKind = Literal["chain", "model", "tool"]
@@ -211,14 +211,14 @@ def _think(state: AgentState, piece: _Piece, at: float) -> AgentState:
         return _thought(state, at)
     *before, last = state.thoughts or (Thought("", at, at),)
     if last.end is not None:
-        return replace(state, thoughts=(*state.thoughts, Thought(piece.content[:_THOUGHT], at)))
-    return replace(state, thoughts=(*before, replace(last, text=(last.text + piece.content)[:_THOUGHT])))
+        return replace(state, thoughts=(*state.thoughts, Thought(piece.content[:THOUGHT], at)))
+    return replace(state, thoughts=(*before, replace(last, text=(last.text + piece.content)[:THOUGHT])))
 
 
 def _retract(state: AgentState, whole: str, at: float) -> AgentState:
     """The state after the text of the latest model call has turned out to be thinking."""
     begun = next((step.start for step in reversed(state.steps) if step.kind == "model"), at)
-    return replace(state, thoughts=(*state.thoughts, Thought(whole[:_THOUGHT], begun)))
+    return replace(state, thoughts=(*state.thoughts, Thought(whole[:THOUGHT], begun)))
 
 
 def _thought(state: AgentState, at: float) -> AgentState:
@@ -245,7 +245,7 @@ def _begin(state: AgentState, start: events.Start, at: float) -> AgentState:
 def _end(state: AgentState, step_id: str, at: float, error: str | None, output: Any = "") -> AgentState:
     """The step ended; its whole output counts only where none of it has come before."""
     if isinstance(output, str):
-        output = _held(output)
+        output = held(output)
 
     def ended(step: Step) -> Step:
         return replace(step, end=at, error=error, output=step.output or output)
@@ -254,8 +254,10 @@ def _end(state: AgentState, step_id: str, at: float, error: str | None, output: 
     return replace(state, steps=steps)
 
 
-def _held(output: str) -> str:
-    """Held again and again as it grows, it is the same as if held once."""
+def held(output: str) -> str:
+    """A tool's output as a state holds it: a long one without its middle.
+
+    Held again and again as it grows, it is the same as if held once."""
     half = _OUTPUT // 2
     return output if len(output) <= _OUTPUT else f"{output[:half]}{_GAP}{output[-half:]}"
 
@@ -263,7 +265,7 @@ def _held(output: str) -> str:
 def _output(state: AgentState, step_id: str, text: str) -> AgentState:
     """The open step with more of its output."""
     steps = tuple(
-        replace(s, output=_held(s.output + text)) if s.id == step_id and s.end is None else s for s in state.steps
+        replace(s, output=held(s.output + text)) if s.id == step_id and s.end is None else s for s in state.steps
     )
     return replace(state, steps=steps)
 

@@ -1,6 +1,8 @@
 import pytest
 
 from backends import Backends
+from components import render
+from components.drawing import _fitting
 from components.render import (
     render_backends,
     render_live,
@@ -67,6 +69,16 @@ def test_a_reply_that_is_only_a_tool_call_has_no_empty_text() -> None:
         [Message("1", "assistant", "", "stopped", note="Stopped", parts=(Part("tool", "", 1.0),))]
     )
     assert len(drawn["content"]) == 2
+
+
+def test_parts_count_when_messages_are_shortened_and_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(render, "parts_html", lambda parts: drawn.append(len(parts)) or "")
+    for part in (Part("tool", "", 1.0), Part("tool", "", 1.0, input="i" * 900, error="e" * 900)):
+        render_messages([Message("1", "assistant", "", parts=(part,) * 5000)])
+    assert drawn[0] <= 1000 and drawn[1] <= 101
+    talk = [Message(f"{n}", "assistant", "", parts=(part,) * 50) for n in range(30)]
+    assert len(_fitting(talk, 1)) < 6
 
 
 def test_rows_are_counted_without_drawing_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memory.exports import conversation
 from memory.exports.conversation import ExportError
 from memory.exports.reader import read_export
+from runs.state import held
 from tests.exports import chatgpt, claude, letter, node, said, tour, written, zipped
 
 MOST = 1_000_000
@@ -245,6 +247,54 @@ def test_the_input_of_a_tool_call_is_kept_at_any_depth(depth: int) -> None:
     ):
         kept = rows(value)[0]["parts"][0]["input"]
         assert kept == (given if depth <= 50 else {"input": json.dumps(given)})
+
+
+def of_any_origin(parts: Lines) -> list[Any]:
+    """A reply with these parts, as each kind of file has it."""
+    kinds = {"thinking": {"content_type": "thoughts"}, "tool": {"content_type": "text"}}
+    blocks: Lines = []
+    nodes = [node("q", None, said("user", "Hi"))]
+    for n, part in enumerate(parts):
+        text, thinking = part["text"], part["kind"] == "thinking"
+        blocks.append({"type": "thinking", "thinking": text} if thinking else {"type": "tool_use", "id": str(n)})
+        if not thinking:
+            blocks.append({"type": "tool_result", "tool_use_id": str(n), "content": [{"type": "text", "text": text}]})
+        content = {"thoughts": [{"content": text}]} if thinking else {"parts": [text]}
+        message = written("assistant" if thinking else "tool", kinds[part["kind"]] | content)
+        nodes.append(node(f"p{n}", nodes[-1]["id"], message))
+    ours = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "x", "parts": parts}]}
+    return [
+        ours,
+        [chatgpt("x", [*nodes, node("a", nodes[-1]["id"], said("assistant", "x"))], "a")],
+        [claude("x", {"sender": "human", "text": "Hi"}, {"sender": "assistant", "text": "x", "content": blocks})],
+    ]
+
+
+def part(kind: str, text: str) -> dict[str, Any]:
+    return {"kind": kind, "text": text, "start": 1.0, "end": 1.0}
+
+
+def test_parts_are_as_long_as_those_of_a_run() -> None:
+    output = f"begin {'x' * 9000} end"
+    for value in of_any_origin([part("thinking", "y" * 30_000), part("tool", output)]):
+        thought, call = branch(value)[-1]["parts"]
+        assert thought["text"] == "y" * 20_000
+        assert call["text"] == held(output) and len(call["text"]) < 4100
+        assert [*branch(of_any_origin([thought, call])[0])[-1]["parts"]] == [thought, call], "as an export has them"
+
+
+def test_parts_of_a_message_are_bounded_in_number_and_together() -> None:
+    for value in of_any_origin([part("tool", f"{n}") for n in range(1500)]):
+        assert [one["text"] for one in branch(value)[-1]["parts"]] == [f"{n}" for n in range(1000)]
+    for value in of_any_origin([part("thinking", f"{n:3} {'x' * 19_900}") for n in range(150)]):
+        kept = branch(value)[-1]["parts"]
+        assert 90 < len(kept) <= 100 and kept[-1]["text"].startswith(f"{len(kept) - 1:3}")
+
+
+def test_parts_of_a_conversation_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "_PARTS", 70)
+    replies = [{"role": "assistant", "content": "x", "parts": [part("tool", "y")] * 30}] * 4
+    assert [len(row["parts"]) for row in branch({"messages": replies})] == [30, 30, 10, 0]
 
 
 @pytest.mark.parametrize("name", ["sender", "role", "id"])

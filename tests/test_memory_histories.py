@@ -1,10 +1,13 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from memory.histories import Histories
+from memory.messages import Message
 from memory.store import Store
 from runs.errors import ChatError
+from runs.parts import Part
 from tests.databases import ON_BOTH
 from tests.stores import a_run, begin
 
@@ -96,3 +99,41 @@ async def test_long_messages_count_by_their_characters(store: Store) -> None:
         await histories.up_to(made, (await store.conversation(made, "anna")).head)
         assert sum(kept.characters for kept in histories._kept.values()) <= 500_000
     assert len(histories._kept) == 5
+
+
+PART = Part("tool", "o" * 20_000, 0.0, 1.0, "t", {"i": "i" * 20_000}, "e" * 20_000)
+
+
+async def talked(store: Store, parts: tuple[Part, ...] = ()) -> tuple[str, str]:
+    """A new conversation of one turn; its id and its last message's."""
+    made = await store.create("anna", [("user", "a")])
+    run = a_run(conversation_id=made)
+    _, reply = await begin(store, run, "b")
+    await store.end_turn(run, replace(reply, text="c", standing="whole", parts=parts), "{}")
+    return made, reply.id
+
+
+async def test_parts_count_with_their_texts_inputs_and_errors(store: Store) -> None:
+    histories = Histories(store, most=200_000)
+    for _ in range(8):
+        await histories.up_to(*await talked(store, (PART,)))
+    assert len(histories._kept) == 3
+
+
+async def test_what_backends_have_read_counts_too(store: Store) -> None:
+    histories = Histories(store, most=100_000)
+    made = [await talked(store) for _ in range(4)]
+    for one in made:
+        history = await histories.up_to(*one)
+        history.read["a"] = {"result": Message("result", "tool", "x" * 40_000, parts=(PART,))}
+    await histories.up_to(*made[-1])
+    assert list(histories._kept) == [made[2][0], made[3][0]]
+
+
+async def test_of_one_long_history_what_few_backends_have_read_is_kept(store: Store) -> None:
+    histories = Histories(store, most=100_000)
+    one = await talked(store)
+    for name in "abcd":
+        history = await histories.up_to(*one)
+        history.read[name] = {"result": Message("result", "tool", "x" * 60_000)}
+    assert list((await histories.up_to(*one)).read) == ["d"]

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from sqlalchemy import select
 
 from memory import imports as module
-from memory.exports.conversation import FoundConversation, FoundMessage
-from memory.imports import Imports
+from memory.exports.conversation import ExportError, FoundConversation, FoundMessage
+from memory.exports.reader import read_export
+from memory.imports import Imports, _Lines
 from memory.listing import listed
 from memory.store import Store
 from memory.tables import messages
 from runs.errors import ChatError
+from runs.parts import Part
 from tests.databases import ON_BOTH
 from tests.exports import letter, tour
 
@@ -133,6 +136,19 @@ def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
     return [line["row"] for line in found.lines() if "row" in line]
 
 
+def with_parts(count: int) -> dict[str, Any]:
+    part = Part("tool", "o" * 300, 0.0, input={"i": "i" * 300}, error="e" * 300)
+    return {"row": {"text": "", "parts": [asdict(part)] * count}}
+
+
+async def test_a_batch_counts_what_stands_beside_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHARACTERS", 10_000)
+    lines = _Lines(iter([{"head": None}, *[with_parts(3) for _ in range(20)], {"skipped": []}]))
+    lines.next()
+    sizes = [len(batch) async for batch in lines.batches()]
+    assert sum(sizes) == 20 and max(sizes) <= 4
+
+
 @ON_BOTH
 async def test_others_write_while_an_import_goes_on_and_find_nothing_of_it(store: Store) -> None:
     at, go = asyncio.Event(), asyncio.Event()
@@ -178,6 +194,16 @@ async def test_an_import_that_ends_before_its_time_leaves_nothing(
     taking.cancel()
     await asyncio.wait({taking})
     assert taking.cancelled() and await left(store) == 0
+
+
+async def test_a_conversation_that_has_grown_can_be_imported_again() -> None:
+    def read(count: int) -> int:
+        saved = {"conversation_id": "c", "title": "", "messages": [{"role": "user", "content": "a"}] * count}
+        return sum("row" in line for line in read_export(json.dumps(saved).encode(), 1, 32_000_000))
+
+    assert read(25_002) == 25_002
+    with pytest.raises(ExportError, match="40,001 messages; at most 40,000"):
+        read(40_001)
 
 
 async def test_a_conversation_that_is_too_long_is_not_imported(store: Store) -> None:

@@ -1,10 +1,12 @@
 import asyncio
+import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from memory.messages import Message, Tuning
+from memory.rows import message_of
 from memory.store import Store
 from runs.errors import ChatError
 from runs.parts import Part
@@ -24,6 +26,24 @@ async def test_a_created_conversation_holds_what_it_was_given(store: Store) -> N
     assert {m.standing for m in history} == {"whole"}
     assert await store.size(conversation_id) == 4
     assert await store.history(conversation_id, latest=2) == history[-2:]
+
+
+async def test_messages_are_made_off_the_loop(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation_id, run = await store.create("anna", [("user", "Hi")]), a_run()
+    _, reply = await begin(store, run, "Hi")
+    parts = (Part("tool", "2", 0.0, 1.0, "calculator", {"expression": "1 + 1"}),) * 600
+    await store.end_turn(run, replace(reply, standing="whole", parts=parts), "{}")
+    made: list[threading.Thread] = []
+
+    def noted(row: Any) -> Message:
+        made.append(threading.current_thread())
+        return message_of(row)
+
+    monkeypatch.setattr("memory.store.message_of", noted)
+    for found in (await store.history("c"), await store.history("c", latest=4), await store.tree("c")):
+        assert [len(message.parts) for message in found] == [0, 600]
+    assert len(await store.history(conversation_id, latest=4)) == 1
+    assert len(made) == 7 and threading.main_thread() not in made
 
 
 async def test_an_empty_conversation_can_be_created(store: Store) -> None:

@@ -4,16 +4,19 @@ import json
 import math
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from memory.folding import fold
 from memory.text import clean, whole
+from runs.parts import Part, bounded
 
 ROLES = "user", "assistant", "system", "tool"
 _TITLE, _LONGEST_TITLE = 200, 10_000
 _MOST_INPUT = 20_000
 """Characters of a tool call's input that are kept."""
+_PARTS = 40_000
+"""Parts of one conversation that are kept."""
 _DEEPEST_INPUT = 50
 """Levels of a tool call's input that are kept as they are: what copies or shows it does so by recursion."""
 
@@ -23,24 +26,11 @@ class ExportError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class FoundPart:
-    """A thought or a tool call beside a reply's text; the fields are those of `runs.parts.Part`."""
-
-    kind: str
-    text: str
-    start: float = 0.0
-    end: float | None = None
-    name: str = ""
-    input: Any = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class FoundMessage:
     role: str
     text: str
     parent_id: str | None
-    parts: tuple[FoundPart, ...] = ()
+    parts: tuple[Part, ...] = ()
     standing: str = "whole"
     note: str | None = None
     backend: str | None = None
@@ -57,14 +47,20 @@ class FoundConversation:
     head: str | None
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """What is stored of it: first the conversation, then a row for each message."""
+        """What is stored of it: first the conversation, then a row for each message.
+
+        Parts that are too many are left out, since no reply is refused for what is beside it.
+        """
         title = self.title or next((m.text for m in self.messages if m.role == "user"), "")
         yield {"title": title[:_LONGEST_TITLE], "head": self.head}
         places: dict[str | None, int] = {None: 0}
+        room = _PARTS
         for message in self.messages:
             places[message.id] = places[message.parent_id] + 1
-            folded = fold(message.text)
-            yield {"row": asdict(message) | {"place": places[message.id], "folded": folded}}
+            parts = bounded(message.parts, room)
+            room -= len(parts)
+            row = asdict(replace(message, parts=parts))
+            yield {"row": row | {"place": places[message.id], "folded": fold(message.text)}}
 
 
 def text_of(value: Any) -> str:

@@ -9,10 +9,10 @@ from memory.exports.conversation import (
     ExportError,
     FoundConversation,
     FoundMessage,
-    FoundPart,
     input_of,
     text_of,
 )
+from runs.parts import Part
 
 _STANDINGS = "whole", "growing", "interrupted", "stopped", "failed"
 _TITLE, _NAME, _NOTE, _ERROR = 200, 200, 1000, 2000
@@ -20,6 +20,11 @@ _TITLE, _NAME, _NOTE, _ERROR = 200, 200, 1000, 2000
 
 def is_own(value: Any) -> bool:
     return isinstance(value, dict) and "messages" in value
+
+
+def was_saved_here(value: Any) -> bool:
+    """Whether it is an export of a whole conversation, and no other list of messages."""
+    return is_own(value) and "conversation_id" in value
 
 
 def read_own(value: dict[str, Any]) -> FoundConversation:
@@ -108,7 +113,7 @@ def _content(content: Any, where: str) -> str:
     return text_of("".join(part["text"] for part in content))
 
 
-def _part(given: Any) -> FoundPart | None:
+def _part(given: Any) -> Part | None:
     if not isinstance(given, dict) or given.get("kind") not in ("thinking", "tool"):
         return None
     start, end, error = given.get("start"), given.get("end"), given.get("error")
@@ -120,9 +125,7 @@ def _part(given: Any) -> FoundPart | None:
     if error is not None and not (isinstance(error, str) and len(error) <= _ERROR):
         return None
     error = None if error is None else text_of(error)
-    return FoundPart(
-        given["kind"], text_of(text), float(start), end, text_of(name), input_of(given.get("input")), error
-    )
+    return Part(given["kind"], text_of(text), float(start), end, text_of(name), input_of(given.get("input")), error)
 
 
 def _is_time(value: Any) -> TypeGuard[float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from memory.exports import chatgpt, claude
 from memory.exports.conversation import ExportError, FoundConversation, title_of
-from memory.exports.own import is_own, read_own
+from memory.exports.own import is_own, read_own, was_saved_here
 
 _KNOWN = (
     "What can be imported: a conversation that was saved here as JSON, or the export of ChatGPT or Claude "
@@ -20,8 +20,10 @@ _KNOWN = (
 )
 _NAMES = re.compile(r"(?:.*/)?conversations(?:-\d+)?\.json", re.I)
 _MOST_FILES, _MOST_CONVERSATIONS, _MOST_MESSAGES = 100, 10_000, 200_000
-_LONGEST = 25_000
-"""Messages of one conversation: its export, contexts and turns take time in proportion to them."""
+_LONGEST, _LONGEST_OURS = 25_000, 40_000
+"""Messages of one conversation: its export, contexts and turns take time in proportion to them. One that was saved here
+may have grown since it was imported.
+"""
 _MOST_SKIPPED = 20
 """Conversations that could not be read and are named one by one."""
 _DIGITS = 15
@@ -45,7 +47,7 @@ def read_export(data: bytes, room: int, most_bytes: int) -> Iterator[dict[str, A
             left_out += 1
             continue
         try:
-            conversation = _bounded(_read(one))
+            conversation = _bounded(_read(one), _LONGEST_OURS if was_saved_here(one) else _LONGEST)
         except ExportError as e:
             if len(found) == 1:
                 raise
@@ -59,11 +61,11 @@ def read_export(data: bytes, room: int, most_bytes: int) -> Iterator[dict[str, A
     yield {"skipped": skipped[:_MOST_SKIPPED], "skipped_in_all": len(skipped), "left_out": left_out}
 
 
-def _bounded(conversation: FoundConversation) -> FoundConversation:
-    """Raises ExportError for a conversation that is too long."""
-    messages = conversation.messages
-    if len(messages) > _LONGEST:
-        raise ExportError(f"The conversation has {len(messages):,} messages; at most {_LONGEST:,} can be imported.")
+def _bounded(conversation: FoundConversation, most: int) -> FoundConversation:
+    """Raises ExportError for a conversation of more than `most` messages."""
+    count = len(conversation.messages)
+    if count > most:
+        raise ExportError(f"The conversation has {count:,} messages; at most {most:,} can be imported.")
     return conversation
 
 

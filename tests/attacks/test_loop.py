@@ -65,6 +65,13 @@ def talk(count: int, size: int) -> list[dict[str, str]]:
     return [{"role": ROLES[n % 2], "content": f"message {n:7} {text}"} for n in range(count)]
 
 
+def calls(replies: int, count: int) -> list[dict[str, Any]]:
+    """Turns whose replies have so many results each."""
+    part = {"kind": "tool", "name": "calculator", "start": 0, "text": "2", "input": {"expression": "1"}}
+    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "parts": [part] * count}]
+    return turn * replies
+
+
 def branch(count: int) -> dict[str, Any]:
     """Messages each of which answers the one that is listed behind it."""
     others = [
@@ -81,6 +88,8 @@ IMPORTS: dict[str, Body] = {
     "children first": lambda: branch(25_000),
     "many": lambda: {"messages": talk(25_000, 150)},
     "long": lambda: {"messages": talk(12, 990_000)},
+    "saved here": lambda: {"conversation_id": "c", "messages": calls(20_000, 2)},
+    "results": lambda: {"messages": calls(40, 1000)},
     "huge": lambda: {"messages": talk(1, 30_000_000)},
 }
 
@@ -111,6 +120,9 @@ async def test_a_huge_conversation_holds_nobody_up(app: App, name: str) -> None:
         assert again.content == answer.content
         async with watched(app):
             assert (await client.get("/conversations", params={"search": "z* x <y"})).is_success
+        if name == "many":  # it has grown by the turn, beyond what may come from elsewhere
+            saved = (await client.get(f"/conversations/{this}")).content
+            assert (await client.post("/conversations", content=saved)).is_success
 
 
 def agent_input(messages: list[Any]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def test_backend_and_memory_are_swapped_in_mid_conversation(chat: Chat) -> None:
     chat.send("And now?")
     chat.wait_end()
     assert "Say hello." not in chat.page.inner_text("#context .given")
-    assert "Left out: 4 messages" in chat.page.inner_text("#context")
+    assert "Left out: 6 messages" in chat.page.inner_text("#context")
     chat.page.reload()
     chat.page.wait_for_selector("#chat [data-testid=bot]")
     assert chat.page.input_value("#memory input").startswith("none")
