@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 _ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 _THREADS = Threads("histories", 4)
+_MIRROR = Threads("mirror", 1)
+"""One thread, since a history may read and write all of a conversation to add to it: turns go one after another."""
 
 
 class ConversationHistory(BaseChatMessageHistory):
@@ -127,6 +129,6 @@ class Mirror:
                 for name, value in self._options.items()
             }
             said = [as_langchain(message) for message in turn if message.text]
-            await _THREADS.run(lambda: self._class(**options).add_messages(said))
+            await _MIRROR.run(lambda: self._class(**options).add_messages(said))
         except Exception as e:  # whatever the other library raises
             logger.warning("the mirror of a conversation: %s", type(e).__name__)

@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, System
 from agent.turns import Ask, Turns
 from backends import Backends
 from memory.linear import ConversationHistory, Mirror, read_in
+from memory.messages import Message
 from memory.store import Store
 from runs.registry import Runs
 from settings import MemorySettings, Settings
@@ -106,6 +107,15 @@ async def test_finished_turns_are_mirrored(
     made = Mirror(path, options)
     history = made._class(**{k: v.replace("{conversation_id}", run.conversation_id) for k, v in options.items()})
     assert [(m.type, m.text) for m in history.messages] == [("human", "one"), ("ai", run.text), ("ai", again.text)]
+
+
+async def test_turns_that_end_together_are_all_mirrored_in_order(database_url: str, tmp_path: Path) -> None:
+    path = "langchain_community.chat_message_histories:FileChatMessageHistory"
+    mirror = Mirror(path, {"file_path": str(tmp_path / "mirror.json")})
+    said = [Message(str(n), "user", f"message {n}") for n in range(40)]
+    await asyncio.gather(*(mirror.write("c", [one]) for one in said))
+    history = mirror._class(file_path=str(tmp_path / "mirror.json"))
+    assert [m.text for m in history.messages] == [one.text for one in said]
 
 
 async def test_a_mirror_that_fails_costs_nothing(
