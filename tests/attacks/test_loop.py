@@ -1,6 +1,7 @@
 """The event loop under each route's worst input, within the limits that `--share` sets: it is held for nobody."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,10 +17,10 @@ from settings import LimitSettings
 from tests.attacks.test_pages import opened
 from tests.serving import client_of, serving, socket_of, told
 
-HELD_S, LATE_S = 1.2, 6.0
-"""Seconds for which the loop's thread may compute without a pause: on an idle machine the longest is 0.3 s, most of it
-in C code that parses or writes JSON, and other tests beside these double that; what is quadratic took 2 to 24 s. And
-seconds until others get their turn, whatever else runs on the machine.
+HELD_S, LATE_S = 0.5, 4.0
+"""Seconds for which the loop's thread may compute without a pause: quiet, the longest is 0.2 s, most of it in C code
+that parses or writes JSON; what is quadratic, or works on all of a conversation, took 1 to 24 s. And seconds until
+others get their turn, whatever else runs on the machine.
 """
 LIMITS = LimitSettings(messages_per_minute=0, messages_per_day=0, runs_per_visitor=0, previews_per_minute=0)
 ROLES = "user", "assistant"
@@ -33,7 +34,10 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
         httpx.post(
             f"{app.url}stream", json={"message": "hello"}, timeout=60
         ).raise_for_status()  # imports what turns need
+        gc.collect()
+        gc.freeze()  # else the loop's thread would look through the objects of the whole test suite, as no server has
         yield app
+        gc.unfreeze()
 
 
 @asynccontextmanager

@@ -107,7 +107,7 @@ def test_text_typed_while_a_message_is_sent_stays(chat: Chat, keys: str) -> None
             page.keyboard.press(keys)
         page.keyboard.type("next")
     chat.wait_token()
-    expect(page.locator(_PROMPT)).to_have_value(re.compile(r"\s*next"))
+    assert page.input_value(_PROMPT).strip() == "next"
     chat.stop()
     assert chat.texts("user") == ["endless"]
 
