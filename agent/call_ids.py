@@ -19,7 +19,7 @@ class CallIds:
         self._named.append({})
 
     def of(self, given: str, call: int = -1) -> str:
-        """The id that a tool call with the server's id gets once it is whole; for what is told while it is written.
+        """The run's id of a tool call whose arguments are still being written; `given` is the server's id.
 
         `call` is the number of the model call, from 0; by default the latest.
         """

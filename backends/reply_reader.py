@@ -224,7 +224,7 @@ async def read_reply(
                     chunk = reader.take(await anext(source))
             except StopAsyncIteration:
                 break
-            except Exception:
+            except Exception:  # a reply that has ended is whole, whatever happens to the line afterwards
                 if not reader.ended:
                     raise
                 break
