@@ -5,6 +5,8 @@ several machines would offer the same three methods. Belongs to one event loop.
 """
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
 from runs.clock import Clock, steady_clock
@@ -18,16 +20,24 @@ class RunLog:
         self.entries: list[Entry] = []
         self.memory_bytes = 0
         """About how much memory the entries take."""
-        self.closed = False
+        self.closed_at: float | None = None
+        """When it was closed, in seconds of `time.monotonic`, which compares the logs of one process."""
         self.followers = 0
         self._clock = clock or steady_clock()
         self.left_at = self._clock()
         """When the last follower left (or the log was made), epoch seconds."""
         self._waiting: set[asyncio.Future[bool]] = set()
 
+    @property
+    def closed(self) -> bool:
+        return self.closed_at is not None
+
     def prepare(self, events: Iterable[Event]) -> list[Entry]:
-        """Entries that take the next places, not yet in the log."""
-        at, first = self._clock(), len(self.entries) + 1
+        """Entries that take the next places, not yet in the log.
+
+        Their time is in whole milliseconds, as a record tells it: whoever reads the record finds the same figures.
+        """
+        at, first = math.floor(self._clock() * 1000) / 1000, len(self.entries) + 1
         return [Entry(first + i, self.run_id, at, event) for i, event in enumerate(events)]
 
     def append(self, *events: Event) -> list[Entry]:
@@ -48,7 +58,7 @@ class RunLog:
 
     def close(self) -> None:
         """Says that nothing follows; every follower ends after what is there."""
-        self.closed = True
+        self.closed_at = time.monotonic()
         self._wake()
 
     def _wake(self) -> None:

@@ -38,7 +38,7 @@ class Runs:
 
     def _drop_ended(self) -> None:
         stored = (run for run in self._runs.values() if run.ended and not run.unsaved)
-        ended = sorted(stored, key=lambda run: run.state.ended or 0.0)
+        ended = sorted(stored, key=lambda run: run.log.closed_at or 0.0)
         kept = size = 0
         for run in reversed(ended):
             kept, size = kept + 1, size + run.log.memory_bytes

@@ -3,9 +3,13 @@ import random
 from contextlib import aclosing
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from runs import events
 from runs.log import RunLog
+from runs.record import fold
+from runs.state import AgentState, apply
 
 
 def token(n: int) -> events.Token:
@@ -124,3 +128,15 @@ async def test_prepared_entries_must_still_fit() -> None:
     with pytest.raises(RuntimeError):
         log.publish(prepared)
     assert len(log.entries) == 1
+
+
+@given(st.floats(0.0, 2e9), st.lists(st.floats(0.0, 0.05), min_size=1, max_size=5))
+@example(begun=1_764_390_000.0004, gaps=[0.0, 0.0196])
+@example(begun=1_764_390_000.0002, gaps=[0.0001, 0.02])
+def test_a_record_gives_the_figures_that_the_server_tells(begun: float, gaps: list[float]) -> None:
+    moments = iter([begun, begun, begun, *(begun + sum(gaps[:n]) for n in range(1, len(gaps) + 1))])
+    log, state = RunLog("r", lambda: next(moments)), AgentState()
+    for event in (events.Run("c", "b", "m"), events.ModelStart("m", None, "model"), *map(token, range(len(gaps)))):
+        for entry in log.append(event):
+            state = apply(state, entry)
+    assert fold("\n".join(entry.json for entry in log.entries)) == state

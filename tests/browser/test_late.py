@@ -34,7 +34,10 @@ def held(page: Page, pattern: str = _EVENTS, *, lost: bool = False) -> Iterator[
 
     page.route(pattern, hold)
     yield
-    page.wait_for_timeout(100)
+    for _ in range(100):  # a busy machine takes its time to ask
+        page.wait_for_timeout(100)
+        if waiting:
+            break
     over = True
     assert waiting, "something was asked for"
     for route in waiting:
