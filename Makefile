@@ -34,7 +34,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app.py deploy.py logs.py outlets.py proxies.py settings.py tracing.py \
-		agent backends components memory runs transports
+		agent backends documents components hosting memory runs transports
 	$(MAKE) test
 
 # make deploy SPACE=owner/name [SECRETS="GOOGLE_API_KEY …"] [PRIVATE=1] [SURE=1]

@@ -22,9 +22,9 @@ from proxies import use_proxies
 PROXY_PROBLEMS = use_proxies(os.environ, None, [])  # some libraries make a client as they are imported
 os.environ.pop("GRADIO_SERVER_PORT", None)  # gradio reads it as it is imported, and fails over a wrong one
 
-from components.stubs import leave_stubs_alone
+from hosting.gradio_stubs import skip_stub_generation
 
-leave_stubs_alone()
+skip_stub_generation()
 
 import segno
 from fastapi import FastAPI
@@ -33,36 +33,36 @@ from starlette.requests import HTTPConnection
 
 from agent.loop import warm_up
 from agent.tools import Toolbox
-from agent.tools.library import Library, Limits
 from agent.turns import Turns
 from backends import Backends
+from components.assets import WEB, early_script, page_head
 from components.handlers import Handlers
 from components.page import build_page
 from components.theme import build_theme
-from components.tunnel import OpenTunnel, TunnelError, open_tunnel
-from components.web import WEB, first_script, page_head
+from documents.library import DocumentLimits, Library
+from hosting.error_responses import LoggedCORSMiddleware, RefusalLog
+from hosting.forwarded_headers import ForwardedMiddleware
+from hosting.guard import GuardConfig, GuardMiddleware
+from hosting.hosts import Hosts
+from hosting.identity import Identity, VisitorMiddleware, load_secret
+from hosting.security_headers import SecurityHeadersMiddleware
+from hosting.sessions import Sessions
+from hosting.timeouts import set_connection_limits
+from hosting.tunnel import OpenTunnel, TunnelError, open_tunnel
 from logs import begin_log, take_over
-from memory.listing import fold_earlier
+from memory.conversation_list import fold_older_texts
 from memory.store import Store
 from outlets import outlets
 from runs.errors import ChatError
-from runs.registry import Runs
+from runs.registry import RunRegistry
 from runs.threads import Threads, separate_threads
 from settings import Settings, SettingsError, load_settings
 from tracing import use_langsmith
-from transports.forwarded import ForwardedMiddleware
-from transports.guard import GuardMiddleware, Rules
-from transports.headers import HeadersMiddleware
-from transports.hosts import Hosts
-from transports.identity import Identity, VisitorMiddleware, load_secret
-from transports.patience import bound_patience
-from transports.refusals import LoggedCORSMiddleware, RefusalLog
-from transports.routes import OURS, answer_unrouted, build_router
-from transports.sessions import Sessions
-from transports.sharing import Link
+from transports.routes import OWN_PATHS, build_router, unrouted_response
+from transports.share_link import ShareLink
 
 logger = logging.getLogger("glassbox")
-_TIDY_S, _ABSENT_S = 3600.0, 20.0
+_TIDY_S, _SESSIONS_S = 3600.0, 20.0
 
 
 class App:
@@ -71,7 +71,7 @@ class App:
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError for settings that cannot work together."""
         self.settings = settings
-        if (first := "/".join(settings.root_path.split("/")[:2])) in OURS:
+        if (first := "/".join(settings.root_path.split("/")[:2])) in OWN_PATHS:
             found = f"root_path: found {settings.root_path!r}"
             raise SettingsError(
                 f"{found}, allowed: a path that does not begin with {first}, which is one of the routes"
@@ -81,9 +81,9 @@ class App:
             self.store = Store(settings.database_url)
         except ValueError as e:
             raise SettingsError(f"GLASSBOX_DATABASE_URL: {e}") from None
-        self.runs = Runs(most=settings.limits.runs + settings.limits.waiting)
+        self.runs = RunRegistry(most=settings.limits.runs + settings.limits.waiting)
         secret = load_secret(settings.secret, settings.data)
-        guide, bounds = Path(__file__).parent / "README.md", Limits.of(settings.limits)
+        guide, bounds = Path(__file__).parent / "README.md", DocumentLimits.of(settings.limits)
         self.library = Library(settings.data / "library.db", guide, bounds, secret.encode())
         try:
             self.turns = Turns(settings, self.backends, self.store, self.runs, Toolbox(settings.tools, self.library))
@@ -92,7 +92,7 @@ class App:
         self.identity = Identity(secret, cross_site=settings.on_space)
         self.sessions, self.refusals = Sessions(), RefusalLog()
         self.demo = build_page(Handlers(self.turns, self.identity))
-        self.link = Link("making" if settings.share else "off")
+        self.link = ShareLink("making" if settings.share else "off")
         self._tunnel: OpenTunnel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = ""
@@ -127,12 +127,12 @@ class App:
                 "lifespan": self._lifespan,
                 "openapi_url": None,
                 "routes": build_router(self.turns, self.identity, self.link).routes,
-                "exception_handlers": {404: answer_unrouted, 405: answer_unrouted},
+                "exception_handlers": {404: unrouted_response, 405: unrouted_response},
                 "middleware": self._middleware(),
             },
         )
         self.url = local_url
-        bound_patience(self.demo.server, s.limits.body_bytes)
+        set_connection_limits(self.demo.server, s.limits.body_bytes)
         take_over("uvicorn")
 
     def share(self) -> None:
@@ -169,10 +169,10 @@ class App:
     def _middleware(self) -> list[Middleware]:
         s = self.settings
         hosts = Hosts(s.allowed_hosts, [s.host, s.space_host], self.link.address, on_space=s.on_space)
-        rules = Rules(
-            ours=OURS,
+        rules = GuardConfig(
+            ours=OWN_PATHS,
             body_bytes=s.limits.body_bytes,
-            asker=self.identity.asker,
+            requester=self.identity.requester,
             quota=self.turns.quota,
             auth=s.auth,
             logged_in=self._logged_in,
@@ -194,7 +194,7 @@ class App:
                 log=self.refusals,
                 knows=hosts.knows,
             ),
-            Middleware(HeadersMiddleware, on_space=s.on_space, origins=s.allowed_origins, first=first_script()),
+            Middleware(SecurityHeadersMiddleware, on_space=s.on_space, origins=s.allowed_origins, first=early_script()),
             Middleware(
                 LoggedCORSMiddleware,
                 log=self.refusals,
@@ -241,7 +241,7 @@ class App:
     async def _fold_earlier(self) -> None:
         """Makes what an earlier version has stored searchable as everything else is."""
         try:
-            await fold_earlier(self.store)
+            await fold_older_texts(self.store)
         except ChatError as e:
             logger.error("search in earlier conversations: %s", e)
 
@@ -251,10 +251,10 @@ class App:
         One task does it for all: a timer that a page's event set would hold, by its context, all of that page.
         """
         while True:
-            await asyncio.sleep(_ABSENT_S)
-            await self.sessions.end_absent(self.demo)
-            self.backends.keys.see(self.sessions.visitors())
-            self.backends.keys.forget_old()
+            await asyncio.sleep(_SESSIONS_S)
+            await self.sessions.end_expired(self.demo)
+            self.backends.keys.mark_present(self.sessions.visitors())
+            self.backends.keys.expire()
 
     async def _end(self) -> None:
         await self.turns.close()

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor
 
-from backends.keys import cleared
+from backends.keys import redact_keys
 from outlets import Outlet
 from runs.errors import ChatError
 
 Form = Literal["text", "json"]
-_OURS = ("glassbox", "agent", "runs", "transports", "memory", "components")
+_OURS = ("glassbox", "agent", "documents", "runs", "hosting", "transports", "memory", "components")
 _ENDS_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLACED = ("level", "logger", "event", "timestamp", "exception")
 _SHARED: list[Processor] = [
@@ -94,14 +94,14 @@ def _without_keys(logger: Any, name: str, event: EventDict) -> EventDict:
     This is done before anything is escaped, since an escaped key is not found.
     """
     fields = ("exception",) if _is_ours(str(event.get("logger"))) else ("exception", "event")
-    return {name: cleared(str(value)) if name in fields else value for name, value in event.items()}
+    return {name: redact_keys(str(value)) if name in fields else value for name, value in event.items()}
 
 
 def _without_key(argument: Any) -> Any:
     """An argument of one of our own lines. A ChatError's sentence holds no key."""
     if not isinstance(argument, str | BaseException) or isinstance(argument, ChatError):
         return argument
-    told = cleared(text := str(argument))
+    told = redact_keys(text := str(argument))
     return argument if told == text else told
 
 

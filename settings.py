@@ -271,7 +271,7 @@ class ToolSettings(_Section):
 
 
 _Limit = Annotated[int | None, Field(ge=0)]
-_STRANGERS = {
+PUBLIC_LIMITS = {
     "runs_per_visitor": 3,
     "messages_per_minute": 10,
     "messages_per_day": 200,
@@ -326,9 +326,9 @@ class LimitSettings(_Section):
     times as many, and as many times the documents of a visitor.
     """
 
-    def for_strangers(self) -> "LimitSettings":
+    def with_public_limits(self) -> "LimitSettings":
         """With a number for every limit that is not set."""
-        unset = {name: most for name, most in _STRANGERS.items() if getattr(self, name) is None}
+        unset = {name: most for name, most in PUBLIC_LIMITS.items() if getattr(self, name) is None}
         return self.model_copy(update=unset)
 
 
@@ -510,7 +510,7 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         raise SettingsError(f"GLASSBOX_DATABASE_URL: found {url.split(':')[0]!r}, allowed: {allowed}")
     file = _validate(FileSettings, values, str(path))
     if arguments.get("share") or on_space:
-        values["limits"] = file.limits.for_strangers().model_dump()
+        values["limits"] = file.limits.with_public_limits().model_dump()
     if (log := environ.get("GLASSBOX_LOG")) not in (None, "", "text", "json"):
         raise SettingsError(f"GLASSBOX_LOG: found {log!r}, allowed: 'text' or 'json'")
     names = {backend.key_name for backend in file.backends} - {None}

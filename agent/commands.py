@@ -9,9 +9,9 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
-from memory.text import whole
 from runs.errors import ChatError
 from runs.events import JSON
+from runs.text import valid_text
 
 _COMMAND = re.compile(r"/([\w.-]*)(?:\s+(.*))?", re.DOTALL)
 
@@ -52,7 +52,7 @@ def _input(tool: BaseTool, rest: str) -> JSON:
     """Arguments as JSON, or as the text of the first one."""
     if rest.startswith("{"):
         try:
-            given = json.loads(whole(json.dumps(json.loads(rest), ensure_ascii=False)))
+            given = json.loads(valid_text(json.dumps(json.loads(rest), ensure_ascii=False)))
         except (ValueError, RecursionError):
             given = None
         if isinstance(given, dict):

@@ -14,21 +14,21 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
 from agent.call_ids import CallIds
-from agent.calls import Rules, tool_middleware
 from agent.commands import Command, folded
-from agent.context import context_of, too_long
-from agent.given import Given
-from agent.thinking import CLOSE, Tags, without_thinking
+from agent.context_event import build_context, context_too_long
+from agent.event_mapper import CONTEXT, DIRECT_REPLY, MapperState, map_event, map_interruption
+from agent.model_input import ModelInput
+from agent.thinking_tags import CLOSE, Tags, without_thinking
+from agent.tool_middleware import Rules, tool_middleware
 from agent.tool_results import direct_reply
-from agent.translate import CONTEXT, DIRECT_REPLY, Notes, interrupted, translate
 from backends import Backend
-from backends.life import sign_of_life
-from backends.model_events import named_by
+from backends.activity import report_activity
+from backends.model_events import mapped_call_ids
 from backends.openai_request import REASONING, SIGNATURES
-from memory.text import whole
-from runs.calls import Calls
-from runs.contexts import abbreviate
+from runs.contexts import abbreviate_context
 from runs.events import Context, Event, ToolInput
+from runs.text import valid_text
+from runs.tool_calls import ToolCalls
 
 if TYPE_CHECKING:  # langchain.agents costs two seconds of CPU: imported with the first turn, or warmed up before
     from langchain.agents.middleware import ModelRequest, ModelResponse
@@ -42,7 +42,7 @@ _SAFE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Kit:
+class ToolSet:
     """What a turn may do beside talking; `command` is done first. `rounds`: see `ToolSettings`."""
 
     tools: Sequence[BaseTool] = ()
@@ -66,9 +66,9 @@ def warm_up() -> None:
 async def agent_events(
     model: BaseChatModel,
     backend: Backend,
-    given: Given,
-    kit: Kit,
-    calls: Calls,
+    model_input: ModelInput,
+    tool_set: ToolSet,
+    calls: ToolCalls,
     place: Place = nullcontext,
     received: int = 0,
 ) -> AsyncGenerator[Event, None]:
@@ -82,36 +82,41 @@ async def agent_events(
     """
     from langchain.agents import create_agent
 
-    direct = frozenset(tool.name for tool in kit.tools if tool.return_direct)
-    rules = replace(kit.rules, direct=direct)
-    known = (call["id"] for one in given.messages if isinstance(one, AIMessage) for call in one.tool_calls)
+    direct = frozenset(tool.name for tool in tool_set.tools if tool.return_direct)
+    rules = replace(tool_set.rules, direct=direct)
+    known = (call["id"] for one in model_input.messages if isinstance(one, AIMessage) for call in one.tool_calls)
     ids, begun = CallIds(call_id for call_id in known if call_id), 0
-    middleware = [_model_middleware(backend, given, kit, calls, place, direct, ids), tool_middleware(calls, rules)]
+    middleware = [
+        _model_middleware(backend, model_input, tool_set, calls, place, direct, ids),
+        tool_middleware(calls, rules),
+    ]
     # LangChain would end the run without a reply: the model middleware makes the reply from the results instead
-    tools = [tool.model_copy(update={"return_direct": False}) if tool.name in direct else tool for tool in kit.tools]
+    tools = [
+        tool.model_copy(update={"return_direct": False}) if tool.name in direct else tool for tool in tool_set.tools
+    ]
     agent: Any = create_agent(model, tools, middleware=middleware, name="agent")
-    seen = frozenset(str(m.id) for m in given.messages[:-1])
-    notes = Notes(seen=seen, counted=received, tags=known_tags(backend, given))
-    limit = {"recursion_limit": 4 * (kit.rounds + 3)}  # ours is reached first, and says more
-    stream = agent.astream_events({"messages": list(given.messages)}, version="v2", config=limit)
+    seen = frozenset(str(m.id) for m in model_input.messages[:-1])
+    notes = MapperState(seen=seen, counted=received, tags=known_tags(backend, model_input))
+    limit = {"recursion_limit": 4 * (tool_set.rounds + 3)}  # ours is reached first, and says more
+    stream = agent.astream_events({"messages": list(model_input.messages)}, version="v2", config=limit)
     async with aclosing(stream):
         try:
             async for raw in stream:
                 if raw["event"] == "on_chat_model_stream":
-                    sign_of_life()  # also where it holds nothing to tell
+                    report_activity()  # also where it holds nothing to tell
                 begun += raw["event"] == "on_custom_event" and raw["name"] == CONTEXT
-                found, notes = translate(raw, notes, time.monotonic())
+                found, notes = map_event(raw, notes, time.monotonic())
                 if begun and raw["event"] != "on_custom_event":  # what a model tells by these is named already
                     found = [_renamed(event, ids, begun - 1) for event in found]
                 if notes.thinks is not None:
-                    backend.learn_thinking(opened=notes.thinks)
-                    notes = replace(notes, tags=known_tags(backend, given), thinks=None)
+                    backend.record_thinking(opened=notes.thinks)
+                    notes = replace(notes, tags=known_tags(backend, model_input), thinks=None)
                 for event in found:
                     yield event
         except (Exception, asyncio.CancelledError):  # raised again, once the text so far has been given out
-            found, notes = interrupted(notes)
+            found, notes = map_interruption(notes)
             if notes.thinks is not None:
-                backend.learn_thinking(opened=notes.thinks)
+                backend.record_thinking(opened=notes.thinks)
             for event in found:
                 yield event
             raise
@@ -124,14 +129,16 @@ def _renamed(event: Event, ids: CallIds, call: int) -> Event:
     return replace(event, tool_call_id=ids.of(event.tool_call_id, call))
 
 
-def known_tags(backend: Backend, given: Given) -> Tags:
+def known_tags(backend: Backend, model_input: ModelInput) -> Tags:
     """What is known of the thinking in a reply's text beforehand.
 
     A closing tag that nothing opens ends no thinking where the tag is spoken of in what the model is given.
     """
     opened = backend.opens_thinking
     learned = opened and backend.settings.thinking != "open"
-    return Tags(opened=opened, learned=learned, watched=not any(CLOSE in message.text for message in given.messages))
+    return Tags(
+        opened=opened, learned=learned, watched=not any(CLOSE in message.text for message in model_input.messages)
+    )
 
 
 class RoundsError(Exception):
@@ -139,7 +146,13 @@ class RoundsError(Exception):
 
 
 def _model_middleware(
-    backend: Backend, given: Given, kit: Kit, calls: Calls, place: Place, direct: frozenset[str], ids: CallIds
+    backend: Backend,
+    model_input: ModelInput,
+    tool_set: ToolSet,
+    calls: ToolCalls,
+    place: Place,
+    direct: frozenset[str],
+    ids: CallIds,
 ) -> Any:
     """The middleware around each model call; `direct` names the tools whose result is the reply."""
     from langchain.agents.middleware import AgentMiddleware, ModelResponse
@@ -159,29 +172,29 @@ def _model_middleware(
             if (reply := direct_reply(request.messages, direct)) is not None:
                 await adispatch_custom_event(DIRECT_REPLY, {"content": reply})
                 return ModelResponse(result=[AIMessage(reply)])
-            if kit.command and self.asked == 1:
-                return ModelResponse(result=[kit.command.message()])
-            if self.asked > kit.rounds + 1 + bool(kit.command):
+            if tool_set.command and self.asked == 1:
+                return ModelResponse(result=[tool_set.command.message()])
+            if self.asked > tool_set.rounds + 1 + bool(tool_set.command):
                 raise RoundsError
-            messages = await call_messages(backend, given, kit.command, request.messages)
-            context = await context_of(backend, given, messages)
-            await adispatch_custom_event(CONTEXT, abbreviate(context, self.told))
+            messages = await call_messages(backend, model_input, tool_set.command, request.messages)
+            context = await build_context(backend, model_input, messages)
+            await adispatch_custom_event(CONTEXT, abbreviate_context(context, self.told))
             self.told = context
-            if context.tokens > given.room:
-                raise too_long(backend, given, context)
-            offered = [one for one in request.tools if getattr(one, "name", None) not in kit.hidden]
-            tools = offered if backend.chooses_tools else []
-            tags = known_tags(backend, given)
+            if context.tokens > model_input.input_budget:
+                raise context_too_long(backend, model_input, context)
+            offered = [one for one in request.tools if getattr(one, "name", None) not in tool_set.hidden]
+            tools = offered if backend.offers_tools else []
+            tags = known_tags(backend, model_input)
             ids.begin()
             async with place():
-                with named_by(ids.of):
+                with mapped_call_ids(ids.of):
                     response = await handler(request.override(messages=cast(Any, messages), tools=tools))
             return _named(response, calls, ids, tags)
 
     return ModelMiddleware()
 
 
-def _named(response: "ModelResponse[Any]", calls: Calls, ids: CallIds, tags: Tags) -> "ModelResponse[Any]":
+def _named(response: "ModelResponse[Any]", calls: ToolCalls, ids: CallIds, tags: Tags) -> "ModelResponse[Any]":
     """The response without thinking in its text, and with a name and an id for each tool call, unique in the run.
 
     A call whose arguments cannot be read is kept: it fails, and the model is told why.
@@ -193,12 +206,12 @@ def _named(response: "ModelResponse[Any]", calls: Calls, ids: CallIds, tags: Tag
         if isinstance(message.content, str):
             apart = bool(message.additional_kwargs.get("reasoning_content"))  # then the text has none
             known = replace(tags, opened=tags.opened and not apart, apart=apart)
-            text = without_thinking(whole(message.content), known)
+            text = without_thinking(valid_text(message.content), known)
             result[place] = message = message.model_copy(update={"content": text})
         else:
             result[place] = message = message.model_copy(update={"content": _joined(message.content)})
         if fields := message.additional_kwargs.get(REASONING):  # a character may have come in two halves
-            thinking = {name: whole(str(thought)) for name, thought in fields.items()}
+            thinking = {name: valid_text(str(thought)) for name, thought in fields.items()}
             extra = {**message.additional_kwargs, REASONING: thinking}
             result[place] = message = message.model_copy(update={"additional_kwargs": extra})
         if not (message.tool_calls or message.invalid_tool_calls):
@@ -210,7 +223,7 @@ def _named(response: "ModelResponse[Any]", calls: Calls, ids: CallIds, tags: Tag
                 signatures[call_id] = signatures.pop(str(call["id"]))
             args = _whole_texts(call["args"]) if isinstance(call["args"], dict) else {}
             if call["type"] == "invalid_tool_call":
-                calls.unreadable.add(call_id)
+                calls.invalid.add(call_id)
             made.append({"type": "tool_call", "name": call["name"] or "unnamed", "args": args, "id": call_id})
         extra = {**message.additional_kwargs, **({SIGNATURES: signatures} if signatures else {})}
         changed = {"tool_calls": made, "invalid_tool_calls": [], "additional_kwargs": extra}
@@ -228,16 +241,18 @@ def _joined(blocks: Sequence[Any]) -> list[Any]:
             made[-1] = {**made[-1], "text": made[-1]["text"] + text["text"]}
         else:
             made.append(text)
-    return [{**block, "text": whole(block["text"])} if isinstance(block.get("text"), str) else block for block in made]
+    return [
+        {**block, "text": valid_text(block["text"])} if isinstance(block.get("text"), str) else block for block in made
+    ]
 
 
 def _whole_texts(value: Any) -> Any:
     """Arguments whose texts can be encoded: some models write half of a character."""
     match value:
         case str():
-            return whole(value)
+            return valid_text(value)
         case dict():
-            return {whole(str(key)): _whole_texts(one) for key, one in value.items()}
+            return {valid_text(str(key)): _whole_texts(one) for key, one in value.items()}
         case list():
             return [_whole_texts(one) for one in value]
         case _:
@@ -245,26 +260,26 @@ def _whole_texts(value: Any) -> Any:
 
 
 async def call_messages(
-    backend: Backend, given: Given, command: Command | None, messages: Sequence[BaseMessage]
+    backend: Backend, model_input: ModelInput, command: Command | None, messages: Sequence[BaseMessage]
 ) -> list[BaseMessage]:
     """A run's messages so far as the model's next call is given them."""
-    fitted = await _fitted(backend, given, messages)
+    fitted = await _fitted(backend, model_input, messages)
     return folded(fitted, command) if command else fitted
 
 
-async def _fitted(backend: Backend, given: Given, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+async def _fitted(backend: Backend, model_input: ModelInput, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """The messages with what came in this run as the model reads it, and cut where it would not fit.
 
     What came before it has been read and fitted already.
     """
-    known = {m.id for m in given.messages}
+    known = {m.id for m in model_input.messages}
     fresh = [m for m in messages if m.id not in known]
     if not fresh:
         return list(messages)
-    spent = (await context_of(backend, given, [m for m in messages if m not in fresh])).tokens
-    readings = await backend.read([m.text for m in fresh], given.key)
-    share = max(_LEAST, (given.room - spent) // len(fresh) - 2 * backend.template.user)
-    share = min(share, backend.result_tokens or share)
+    spent = (await build_context(backend, model_input, [m for m in messages if m not in fresh])).tokens
+    readings = await backend.count_tokens([m.text for m in fresh], model_input.key)
+    share = max(_LEAST, (model_input.input_budget - spent) // len(fresh) - 2 * backend.template.user)
+    share = min(share, backend.max_result_tokens or share)
     read = {}
     for message, reading in zip(fresh, readings, strict=True):
         text = reading.text

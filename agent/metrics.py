@@ -39,9 +39,9 @@ class Metrics:
         live = Gauge("glassbox_runs_live", "Runs that go on.", registry=here)
         live.set_function(lambda: sum(1 for _ in turns.runs.live()))
         waiting = Gauge("glassbox_waiting", "Runs in line, by what for.", ["line"], registry=here)
-        waiting.labels("runs").set_function(lambda: len(turns.line))
+        waiting.labels("runs").set_function(lambda: len(turns.slots))
         for backend in turns.backends:
-            waiting.labels(backend.name).set_function(lambda line=backend.line: len(line))  # type: ignore[misc]
+            waiting.labels(backend.name).set_function(lambda line=backend.slots: len(line))  # type: ignore[misc]
         turns.watchers.append(self.observe)
         turns.summarizer.watchers.append(self.observe_summary)
 

@@ -16,9 +16,9 @@ from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
-from runs.asker import Asker
 from runs.errors import ChatError
-from runs.registry import Runs
+from runs.registry import RunRegistry
+from runs.requester import Requester
 from settings import LimitSettings
 
 _LOGINS = RateLimitItemPerMinute(10)
@@ -35,7 +35,7 @@ class Left:
 class Quota:
     """One for the whole app. 0 in the settings is no limit."""
 
-    def __init__(self, limits: LimitSettings, runs: Runs) -> None:
+    def __init__(self, limits: LimitSettings, runs: RunRegistry) -> None:
         self._limits, self._runs = limits, runs
         self._storage = MemoryStorage()
         self._windows = MovingWindowRateLimiter(self._storage)
@@ -45,45 +45,45 @@ class Quota:
         self._tried = Counter[str]()
         """Keys that are being tried, by who tries them."""
 
-    def check(self, asker: Asker, messages: int = 1, *, own_key: bool = False) -> None:
+    def check(self, requester: Requester, messages: int = 1, *, own_key: bool = False) -> None:
         """Raises ChatError `busy` or `rate_limited` if so many messages cannot be taken now, `too_large` if they never
         could; takes nothing.
 
         With a key of their own a visitor is not held to the day's messages.
         """
-        self.check_runs(asker)
-        for window, who in self._bounds(asker, own_key):
+        self.check_runs(requester)
+        for window, who in self._bounds(requester, own_key):
             if messages > window.amount:
                 told = f"These are {messages:,} messages at once, and {window.amount:,} can be sent"
                 raise ChatError("too_large", f"{told} in a {window.GRANULARITY.name}: send fewer together.")
             if not self._windows.test(window, who, cost=messages):
                 raise self._refusal(window, who)
 
-    def count(self, asker: Asker, messages: int = 1, *, own_key: bool = False) -> None:
+    def count(self, requester: Requester, messages: int = 1, *, own_key: bool = False) -> None:
         """Counts messages that have been checked."""
-        for window, who in self._bounds(asker, own_key):
+        for window, who in self._bounds(requester, own_key):
             self._windows.hit(window, who, cost=messages)
 
-    def take_call(self, asker: Asker, *, own_key: bool = False) -> None:
+    def take_call(self, requester: Requester, *, own_key: bool = False) -> None:
         """Counts a model call that no message of the visitor's asks for by itself, as one message of the day.
 
         Raises ChatError `rate_limited` where none is left. The minute's limit is for what visitors send themselves.
         """
-        daily = [bound for bound in self._bounds(asker, own_key) if bound[0].GRANULARITY.name == "day"]
+        daily = [bound for bound in self._bounds(requester, own_key) if bound[0].GRANULARITY.name == "day"]
         for window, who in daily:
             if not self._windows.test(window, who):
                 raise self._refusal(window, who)
         for window, who in daily:
             self._windows.hit(window, who)
 
-    def take_document(self, asker: Asker, size: int) -> None:
+    def take_document(self, requester: Requester, size: int) -> None:
         """Counts a document's bytes. Raises ChatError `rate_limited` where they are more than are left of a day."""
         most = self._limits.document_bytes_per_day
         bounds = [
             (RateLimitItemPerDay(most * share), f"{kind} {name}", whose)
             for name, kind, share, whose in (
-                (asker.visitor, "visitor", 1, "you"),
-                (asker.network, "address", self._shared, "your address"),
+                (requester.visitor, "visitor", 1, "you"),
+                (requester.network, "address", self._shared, "your address"),
             )
             if name and most
         ]
@@ -97,53 +97,53 @@ class Quota:
         for window, who, _ in bounds:
             self._bytes.hit(window, who, cost=size)
 
-    def left(self, asker: Asker) -> Left:
+    def left(self, requester: Requester) -> Left:
         """What may be sent before a limit is met, the visitor's own or the address's."""
         found: dict[str, int] = {}
-        for window, who in self._bounds(asker, own_key=False):
+        for window, who in self._bounds(requester, own_key=False):
             remaining = max(0, self._windows.get_window_stats(window, who).remaining)
             found[window.GRANULARITY.name] = min(remaining, found.get(window.GRANULARITY.name, remaining))
         return Left(found.get("minute"), found.get("day"))
 
-    def check_login(self, asker: Asker) -> None:
+    def check_login(self, requester: Requester) -> None:
         """Raises ChatError `rate_limited` if there were too many attempts."""
-        who = asker.network or ""
+        who = requester.network or ""
         if not self._windows.test(_LOGINS, "login", who):
             raise self._refusal(_LOGINS, "login", who, told="Too many attempts to log in")
 
-    def take_login(self, asker: Asker) -> None:
+    def take_login(self, requester: Requester) -> None:
         """Counts an attempt to log in. Raises ChatError `rate_limited`."""
-        who = asker.network or ""
+        who = requester.network or ""
         if not self._windows.hit(_LOGINS, "login", who):
             raise self._refusal(_LOGINS, "login", who, told="Too many attempts to log in")
 
-    def take_preview(self, asker: Asker) -> None:
+    def take_preview(self, requester: Requester) -> None:
         """Counts a preview. Raises ChatError `rate_limited` where too many were asked for."""
         most = self._limits.previews_per_minute
-        bounds = [(RateLimitItemPerMinute(most * share), who) for who, share in self._who(asker)] if most else []
+        bounds = [(RateLimitItemPerMinute(most * share), who) for who, share in self._who(requester)] if most else []
         for window, who in bounds:
             if not self._windows.test(window, "preview", who):
                 raise self._refusal(window, "preview", who, told="Too many previews of what a model is given")
         for window, who in bounds:
             self._windows.hit(window, "preview", who)
 
-    def check_key(self, asker: Asker) -> None:
+    def check_key(self, requester: Requester) -> None:
         """Raises ChatError `rate_limited` if so many keys were refused, or are being tried, that no other may be."""
         window = self._refused_keys
-        for who, _ in self._who(asker):
+        for who, _ in self._who(requester):
             if self._windows.get_window_stats(window, "key", who).remaining <= self._tried[who]:
                 raise self._refusal(window, "key", who, told="Too many keys were refused")
 
-    def count_refused_key(self, asker: Asker) -> None:
+    def count_refused_key(self, requester: Requester) -> None:
         """Counts a key that the provider has refused."""
-        for who, _ in self._who(asker):
+        for who, _ in self._who(requester):
             self._windows.hit(self._refused_keys, "key", who)
 
     @contextmanager
-    def trying_key(self, asker: Asker) -> Iterator[None]:
+    def trying_key(self, requester: Requester) -> Iterator[None]:
         """Counts a key as being tried within the block. Raises ChatError as `check_key`."""
-        self.check_key(asker)
-        names = Counter(who for who, _ in self._who(asker))
+        self.check_key(requester)
+        names = Counter(who for who, _ in self._who(requester))
         self._tried += names
         try:
             yield
@@ -160,12 +160,12 @@ class Quota:
         """How many of so many one visitor may have at once."""
         return min(most, self._limits.runs_per_visitor or most)
 
-    def check_runs(self, asker: Asker) -> None:
+    def check_runs(self, requester: Requester) -> None:
         """Raises ChatError `busy` if as many replies are being written as may be at once."""
         most = self._limits.runs_per_visitor or 0
-        live = [run.asker for run in self._runs.live()] if most else []
-        own = sum(one.name == asker.name for one in live)
-        near = sum(one.network == asker.network for one in live)
+        live = [run.requester for run in self._runs.live()] if most else []
+        own = sum(one.name == requester.name for one in live)
+        near = sum(one.network == requester.network for one in live)
         for used, bound in ((own, most), (near, most * self._shared)):
             if most and used >= bound:
                 told = "reply is" if used == 1 else "replies are"
@@ -175,19 +175,19 @@ class Quota:
                     retryable=True,
                 )
 
-    def _bounds(self, asker: Asker, own_key: bool) -> list[tuple[RateLimitItem, str]]:
+    def _bounds(self, requester: Requester, own_key: bool) -> list[tuple[RateLimitItem, str]]:
         minute, day = self._limits.messages_per_minute, self._limits.messages_per_day
         bounds: list[tuple[RateLimitItem, str]] = []
-        for who, share in self._who(asker):
+        for who, share in self._who(requester):
             if minute:
                 bounds.append((RateLimitItemPerMinute(minute * share), who))
             if day and not own_key:
                 bounds.append((RateLimitItemPerDay(day * share), who))
         return bounds
 
-    def _who(self, asker: Asker) -> list[tuple[str, int]]:
+    def _who(self, requester: Requester) -> list[tuple[str, int]]:
         """Whom something is counted for, and how many visitors that stands for."""
-        known = (("visitor ", asker.visitor, 1), ("address ", asker.network, self._shared))
+        known = (("visitor ", requester.visitor, 1), ("address ", requester.network, self._shared))
         return [(kind + name, share) for kind, name, share in known if name]
 
     def _refusal(self, window: RateLimitItem, *who: str, told: str | None = None) -> ChatError:
@@ -202,10 +202,10 @@ class Quota:
             "rate_limited", f"{told}: try again in {_in_words(wait)}.{hint}", retryable=True, retry_after=wait
         )
 
-    def listed(self, asker: Asker) -> dict[str, Any]:
+    def listed(self, requester: Requester) -> dict[str, Any]:
         """The limits by the names of the settings, without those that are none, and what is left of them."""
         told = {name: value for name, value in self._limits.model_dump().items() if value}
-        return {"limits": told, "left": asdict(self.left(asker))}
+        return {"limits": told, "left": asdict(self.left(requester))}
 
 
 def _in_words(seconds: float) -> str:

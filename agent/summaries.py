@@ -17,22 +17,22 @@ from dataclasses import dataclass, field
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from agent.given import limits_of
-from agent.pieces import Call, held_back, read_piece
+from agent.chunks import CallState, flush_call, read_chunk
+from agent.model_input import mode_limits
 from agent.quota import Quota
-from agent.thinking import Tags
-from backends import Backend, Key, Options
-from memory.histories import Histories
-from memory.messages import Message, Summary, Tuning
-from memory.modes import recent_from
+from agent.thinking_tags import Tags
+from backends import Backend, Key, ModelOptions
+from memory.history_cache import HistoryCache
+from memory.messages import Message, Summary, TurnOptions
+from memory.modes import recent_start
 from memory.store import Store
-from memory.summaries import keep_summary, newest_summary
-from memory.text import whole
-from runs.asker import Asker
+from memory.summaries import newest_summary, save_summary
 from runs.errors import INTERNAL, ChatError
-from runs.registry import Runs
+from runs.registry import RunRegistry
+from runs.requester import Requester
+from runs.text import valid_text
 from runs.threads import use_threads
-from runs.tokens import guess
+from runs.tokens import estimate_tokens
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -71,22 +71,24 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SummaryJob:
     """What is to be condensed: the branch of a conversation that ends with the message `last`."""
 
     conversation_id: str
     last: str
     backend: Backend
     key: Key | None
-    tuning: Tuning
-    asker: Asker
+    options: TurnOptions
+    requester: Requester
     cost: Cost = field(default_factory=Cost)
 
 
 class Summarizer:
     """One for the whole app. At most one summary of a conversation is being written."""
 
-    def __init__(self, settings: Settings, store: Store, histories: Histories, runs: Runs, quota: Quota) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, histories: HistoryCache, runs: RunRegistry, quota: Quota
+    ) -> None:
         self._memory, self._limits, self._quota = settings.memory, settings.limits, quota
         self._store, self._histories, self._runs = store, histories, runs
         self._costs: OrderedDict[str, str] = OrderedDict()
@@ -101,14 +103,14 @@ class Summarizer:
         made = await newest_summary(self._store, conversation_id, history)
         return made, self._failed.get(conversation_id) or (self._costs.get(conversation_id) if made else None)
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: SummaryJob) -> None:
         """Brings a conversation's summary up to date, in the background."""
-        self.give_way(job.conversation_id)
+        self.yield_to_turn(job.conversation_id)
         task = asyncio.create_task(self._follow(job), name=f"summary {job.conversation_id}")
         self._tasks[job.conversation_id] = task
         task.add_done_callback(lambda done: self._forget(job.conversation_id, done))
 
-    def give_way(self, conversation_id: str, backend: Backend | None = None) -> None:
+    def yield_to_turn(self, conversation_id: str, backend: Backend | None = None) -> None:
         """Ends the work on a conversation's summary; and on all others that a turn on this backend would wait for."""
         if task := self._tasks.pop(conversation_id, None):
             task.cancel()
@@ -126,7 +128,7 @@ class Summarizer:
         if self._tasks.get(conversation_id) is task:
             del self._tasks[conversation_id]
 
-    async def _follow(self, job: Job) -> None:
+    async def _follow(self, job: SummaryJob) -> None:
         try:
             while self._affords(job) and not await self._condensed(job):
                 pass
@@ -136,7 +138,7 @@ class Summarizer:
         except TimeoutError:
             self._fail(job, f"{job.backend.name} took too long.")
         except Exception as e:
-            told = job.backend.error(e)
+            told = job.backend.to_chat_error(e)
             if told is None:
                 logger.exception("the summary of a conversation")
             self._fail(job, told.message if told else INTERNAL)
@@ -145,23 +147,23 @@ class Summarizer:
             if job.cost.calls:
                 _remember(self._costs, job.conversation_id, job.cost.sentence(job.backend))
 
-    def _affords(self, job: Job) -> bool:
+    def _affords(self, job: SummaryJob) -> bool:
         """Whether another call is within the limits of one turn."""
         limits, cost = self._limits, job.cost
         return cost.calls < limits.summary_calls and cost.input_tokens < limits.summary_input_tokens
 
-    def _fail(self, job: Job, message: str) -> None:
+    def _fail(self, job: SummaryJob, message: str) -> None:
         logger.warning("a summary failed: %s", message)
         _remember(self._failed, job.conversation_id, f"The summary could not be written: {message}")
 
-    async def _condensed(self, job: Job) -> bool:
+    async def _condensed(self, job: SummaryJob) -> bool:
         """Condenses the next piece of what no summary covers; True if nothing is left to do."""
         if not job.backend.is_model:
             raise ChatError("backend_unavailable", f"{job.backend.name} is no model.")
         history = (await self._histories.up_to(job.conversation_id, job.last)).messages
         made = await newest_summary(self._store, job.conversation_id, history)
         first = 0 if made is None else [m.id for m in history].index(made.message_id) + 1
-        recent = recent_from(history, limits_of(self._memory, job.tuning, 0, 0))
+        recent = recent_start(history, mode_limits(self._memory, job.options, 0, 0))
         if first >= recent:
             return True
         await self._quiet(job.backend)
@@ -179,9 +181,9 @@ class Summarizer:
         while backend.in_process and any(run.state.backend == backend.name for run in self._runs.live()):  # noqa: ASYNC110
             await asyncio.sleep(_BUSY_S)
 
-    async def _write(self, job: Job, messages: Sequence[Message], made: Summary | None) -> bool:
+    async def _write(self, job: SummaryJob, messages: Sequence[Message], made: Summary | None) -> bool:
         """Writes and keeps one summary. False if the tokens that are left after this turn are not enough for one."""
-        most = limits_of(self._memory, job.tuning, 0, 0).summary_tokens
+        most = mode_limits(self._memory, job.options, 0, 0).summary_tokens
         async with asyncio.timeout(_LONGEST_S):
             await job.backend.wait_ready(job.key)
             limit = self._limits.summary_input_tokens
@@ -189,18 +191,18 @@ class Summarizer:
             if request is None:
                 return False
             asked, covered, tokens = request
-            self._quota.take_call(job.asker, own_key=job.key is not None and job.key.own)
+            self._quota.take_call(job.requester, own_key=job.key is not None and job.key.from_visitor)
             text, usage = "", None
             try:
                 text, usage = await _answer(job, asked, most)
             finally:  # a call that fails or is cancelled has been read all the same
-                self._count(job, usage or (tokens, guess(text)), estimated=usage is None)
+                self._count(job, usage or (tokens, estimate_tokens(text)), estimated=usage is None)
         if not text:
             raise ChatError("backend_unavailable", f"{job.backend.name} wrote nothing.")
-        await keep_summary(self._store, job.conversation_id, Summary(covered, text, job.backend.name))
+        await save_summary(self._store, job.conversation_id, Summary(covered, text, job.backend.name))
         return True
 
-    def _count(self, job: Job, usage: tuple[int, int], *, estimated: bool) -> None:
+    def _count(self, job: SummaryJob, usage: tuple[int, int], *, estimated: bool) -> None:
         job.cost.calls += 1
         job.cost.input_tokens += usage[0]
         job.cost.output_tokens += usage[1]
@@ -227,7 +229,7 @@ async def _request(
     task = f"{_TASK} Use at most {most * 3 // 5} words."
     so_far = f"The notes so far:\n{made.text}\n\n" if made else ""
     lines = [f"{_NAMES[message.role]}: {message.text}\n" for message in messages]
-    readings = await backend.read([task, so_far, *lines])
+    readings = await backend.count_tokens([task, so_far, *lines])
     fixed = readings[0].tokens + readings[1].tokens
     readable = int((backend.context - most) * _SHARE)
     later = budget < min(limit, readable)  # with the whole limit of another turn there is more room
@@ -248,18 +250,18 @@ async def _request(
     return [SystemMessage(readings[0].text), HumanMessage(asked)], covered, tokens
 
 
-async def _answer(job: Job, asked: Sequence[BaseMessage], most: int) -> tuple[str, tuple[int, int] | None]:
+async def _answer(job: SummaryJob, asked: Sequence[BaseMessage], most: int) -> tuple[str, tuple[int, int] | None]:
     """The model's text without its thinking, and the provider's count of tokens read and written, if it gives one."""
-    cool = 0.0 if "temperature" in job.backend.takes else None
-    model = job.backend.chat_model(Options(most, cool), job.key)
+    cool = 0.0 if "temperature" in job.backend.supported_options else None
+    model = job.backend.chat_model(ModelOptions(most, cool), job.key)
     use_threads(job.backend.threads)
-    text, call = "", Call(tags=Tags(opened=job.backend.opens_thinking))
+    text, call = "", CallState(tags=Tags(opened=job.backend.opens_thinking))
     stream = model.astream(list(asked))
     async with aclosing(stream):  # type: ignore[type-var]
         async for chunk in stream:
             if isinstance(chunk, AIMessage):
                 retracted = call.tags.retracted
-                _, piece, call = read_piece(chunk, call)
+                _, piece, call = read_chunk(chunk, call)
                 text = piece if call.tags.retracted and not retracted else text + piece
     counted = call.usage is not None and all(call.usage)  # some providers tell zeros
-    return whole(text + held_back(call, whole=True)[1]).strip(), call.usage if counted else None
+    return valid_text(text + flush_call(call, whole=True)[1]).strip(), call.usage if counted else None

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from agent.counting import count
+from agent.token_counts import count_messages
 from agent.tool_results import NO_OUTPUT, shortened
 from backends import Backend, Key
 from memory.messages import Message
-from memory.modes import LeftOut, View
-from memory.text import whole
+from memory.modes import LeftOut, Selection
 from runs.events import JSON
-from runs.parts import Part
+from runs.reply import ReplyPart
+from runs.text import valid_text
 from runs.threads import in_thread
-from runs.tokens import guess
+from runs.tokens import estimate_tokens
 
 _MOST = 4000
 """Characters of a result."""
@@ -46,36 +46,38 @@ def results_of(reply: Message, most: int = _MOST) -> list[Message]:
     for number, part in enumerate(part for part in reply.parts if part.kind == "tool"):
         if part.text.strip() and part.text.strip() == reply.text.strip():
             continue  # the result was the reply
-        result = whole(shortened(_result(part), most))
-        given = whole(json.dumps(_input(part), ensure_ascii=False))
+        result = valid_text(shortened(_result(part), most))
+        given = valid_text(json.dumps(_input(part), ensure_ascii=False))
         text = f"[Result of the tool {_name(part)}, called with {given}]\n{result}"
-        made = Message(f"{reply.id}-{number}", "tool", text, tokens=guess(text), guessed=True, parts=(part,))
+        made = Message(
+            f"{reply.id}-{number}", "tool", text, tokens=estimate_tokens(text), estimated=True, parts=(part,)
+        )
         found.append(made)
     return found
 
 
 async def select_results(
-    backend: Backend, view: View, budget: float, known: dict[str, Message], key: Key | None, *, many: bool
+    backend: Backend, view: Selection, budget: float, known: dict[str, Message], key: Key | None, *, many: bool
 ) -> Results:
     """Those results of a view's replies that fit into the mode's budget beside what the view keeps.
 
     Where there are `many`, all but the counting is done in a thread.
     """
-    most = _MOST if backend.result_tokens is None else min(_MOST, _PER_TOKEN * backend.result_tokens)
+    most = _MOST if backend.max_result_tokens is None else min(_MOST, _PER_TOKEN * backend.max_result_tokens)
     replies, left = await in_thread(many, _made, view, most)
     results = [result for made in replies.values() for result in made]
-    await count(backend, results, range(len(results)), known, key)
+    await count_messages(backend, results, range(len(results)), known, key)
     return await in_thread(many, _fitting, view, budget, backend.template.assistant, replies, results, left)
 
 
-def _made(view: View, most: int) -> tuple[dict[str, list[Message]], list[LeftOut]]:
+def _made(view: Selection, most: int) -> tuple[dict[str, list[Message]], list[LeftOut]]:
     """The results of the replies that a view keeps, by the replies' ids, and those of the others."""
     left = [LeftOut(result, item.reason) for item in view.left_out for result in results_of(item.message)]
     return {message.id: results_of(message, most) for message in view.kept}, left
 
 
 def _fitting(
-    view: View,
+    view: Selection,
     budget: float,
     call: int,
     replies: Mapping[str, Sequence[Message]],
@@ -120,19 +122,19 @@ def calls_id(first: Message) -> str:
     return f"{first.id}-call"
 
 
-def _input(part: Part) -> JSON:
+def _input(part: ReplyPart) -> JSON:
     given = part.input if isinstance(part.input, dict) else {} if part.input is None else {"input": part.input}
     text = json.dumps(given, ensure_ascii=False)
     return given if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}
 
 
-def _result(part: Part) -> str:
+def _result(part: ReplyPart) -> str:
     """What the tool returned, with the reason where it failed."""
     error = part.error if part.error and part.error not in part.text else ""
     return "\n".join(filter(None, (part.text, error))) or NO_OUTPUT
 
 
-def _name(part: Part) -> str:
+def _name(part: ReplyPart) -> str:
     return " ".join(part.name.split())[:64] or "unnamed"
 
 

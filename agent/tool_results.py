@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from memory.text import whole
+from runs.text import valid_text
 
 if TYPE_CHECKING:
     from langchain_core.messages import ToolCall
@@ -60,12 +60,12 @@ def shortened(text: str, most: int) -> str:
 def text_of_result(content: Any, depth: int = 0) -> str:
     """The text of a result's content: its blocks joined by line ends, other objects as JSON."""
     if isinstance(content, str):
-        return whole(content)
+        return valid_text(content)
     if isinstance(content, Sequence) and not isinstance(content, bytes | bytearray) and depth < _DEEPEST:
         return "\n".join(text for block in content if (text := text_of_result(block, depth + 1)))
     if isinstance(content, Mapping) and "type" in content and depth < _DEEPEST:
         return _text_of_block(content, depth)
-    return "" if content is None else whole(_as_json(content))
+    return "" if content is None else valid_text(_as_json(content))
 
 
 def direct_reply(messages: Sequence[BaseMessage], direct: Collection[str]) -> str | None:

@@ -13,12 +13,23 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
-from backends.base import OPTIONS, Backend, BackendError, Health, Offer, Options
-from backends.keys import Key, Keys
+from backends.base import OPTION_NAMES, Backend, BackendError, Health, ModelChoice, ModelOptions
+from backends.keys import Key, VisitorKeys
 from runs.errors import ChatError
 from settings import BackendSettings, SettingsError
 
-__all__ = ["KINDS", "OPTIONS", "Backend", "BackendError", "Backends", "Health", "Key", "Keys", "Offer", "Options"]
+__all__ = [
+    "KINDS",
+    "OPTION_NAMES",
+    "Backend",
+    "BackendError",
+    "Backends",
+    "Health",
+    "Key",
+    "ModelChoice",
+    "ModelOptions",
+    "VisitorKeys",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +46,7 @@ _EVERY_KIND = frozenset({"name", "kind", "context", "timeout", "fallback", "pric
 """The settings that every kind uses."""
 
 
-class MissingBackend(Backend):
+class UnavailableBackend(Backend):
     """Stands for an entry whose package is not installed."""
 
     kind = "missing"
@@ -47,7 +58,7 @@ class MissingBackend(Backend):
     def health(self, key: Key | None = None) -> Health:
         return Health("unavailable", self._reason)
 
-    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
         raise ChatError("backend_unavailable", f"{self.name} is not available: {self._reason}")
 
 
@@ -59,14 +70,14 @@ class Backends:
         self._held = {name: Key(secret.get_secret_value()) for name, secret in (keys or {}).items()}
         """The operator's keys, and the variables of headers and query parameters; the log is cleared of them."""
         self._backends = {entry.name: _build(entry, self._held) for entry in entries}
-        self.keys = Keys()
+        self.keys = VisitorKeys()
         """What visitors brought."""
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(self._backends.values())
 
     @property
-    def first(self) -> Backend:
+    def default(self) -> Backend:
         return next(iter(self))
 
     def get(self, name: str) -> Backend:
@@ -84,10 +95,10 @@ class Backends:
     def health(self, backend: Backend, visitor: str | None) -> Health:
         """How a backend is for this visitor, as far as is known; what is old news is looked up for the next time."""
         key = self.key(backend, visitor)
-        backend.look(key)
+        backend.refresh_health(key)
         return backend.health(key)
 
-    def listed(self, visitor: str | None) -> list[dict[str, Any]]:
+    def describe(self, visitor: str | None) -> list[dict[str, Any]]:
         """What `GET /backends` and the page tell a visitor of each backend."""
         return [self._told(backend, visitor) for backend in self]
 
@@ -104,13 +115,13 @@ class Backends:
             "until": health.until,
             "ttft_s": backend.ttft_s,
             "key": _whose(key) if backend.settings.key_name else None,
-            "takes": [name for name in OPTIONS if name in used.takes],
+            "takes": [name for name in OPTION_NAMES if name in used.supported_options],
             "fallback": backend.settings.fallback,
             "model": used.model,
-            "models": [_model(offered) for offered in backend.offers(key)],
+            "models": [_model(offered) for offered in backend.model_choices(key)],
             "context": used.context,
-            "thinking": used.facts.thinking,
-            "images": used.facts.images,
+            "thinking": used.model_info.thinking,
+            "images": used.model_info.images,
             "about": backend.about,
             "prompts": backend.prompts,
         }
@@ -135,20 +146,20 @@ class Backends:
             await backend.close()
 
 
-def _model(offer: Offer) -> dict[str, Any]:
+def _model(offer: ModelChoice) -> dict[str, Any]:
     return {
-        "name": offer.facts.name,
+        "name": offer.model_info.name,
         "ready": not offer.problem,
         "reason": offer.problem or None,
         "context": offer.context,
-        "takes": [name for name in OPTIONS if name in offer.takes],
-        "thinking": offer.facts.thinking,
-        "images": offer.facts.images,
+        "takes": [name for name in OPTION_NAMES if name in offer.supported_options],
+        "thinking": offer.model_info.thinking,
+        "images": offer.model_info.images,
     }
 
 
 def _whose(key: Key | None) -> str:
-    return "missing" if key is None else "yours" if key.own else "everybody's"
+    return "missing" if key is None else "yours" if key.from_visitor else "everybody's"
 
 
 def _resolved(entry: BackendSettings, held: Mapping[str, Key]) -> BackendSettings:
@@ -176,6 +187,6 @@ def _build(entry: BackendSettings, held: Mapping[str, Key]) -> Backend:
         return backend
     except ImportError as e:
         logger.warning("backend %r is disabled: %s", entry.name, e)
-        return MissingBackend(entry, f"the Python package {e.name or 'it needs'} is not installed")
+        return UnavailableBackend(entry, f"the Python package {e.name or 'it needs'} is not installed")
     except BackendError as e:
         raise SettingsError(f"backend {entry.name!r}: {e}") from None

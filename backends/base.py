@@ -13,13 +13,13 @@ from typing import ClassVar, Literal
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
 
-from backends.errors import explain
+from backends.errors import to_chat_error
 from backends.keys import Key
 from backends.models import Model
 from runs.errors import ChatError
-from runs.line import Line
+from runs.slots import Slots
 from runs.threads import Threads, in_thread
-from runs.tokens import guess
+from runs.tokens import estimate_tokens
 from settings import BackendSettings
 
 logger = logging.getLogger(__name__)
@@ -57,47 +57,47 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ModelChoice:
     """One of the models that a visitor may choose among: what the provider says of it, and what holds for it here."""
 
-    facts: Model
+    model_info: Model
     context: int
     """The most tokens of prompt and reply together."""
-    takes: frozenset[str]
-    """Those of `OPTIONS` that make a difference to it."""
+    supported_options: frozenset[str]
+    """Those of `OPTION_NAMES` that make a difference to it."""
     problem: str = ""
     """Why it cannot be used, such as that the provider has it no more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ModelOptions:
     """What a visitor may set for a turn; None leaves it to the backend."""
 
     max_tokens: int
     temperature: float | None = None
 
 
-OPTIONS = ("system_prompt", "temperature", "max_tokens")
+OPTION_NAMES = ("system_prompt", "temperature", "max_tokens")
 """What a visitor may set beside backend and memory mode."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CountedText:
     """A text as the model reads it: with its own control words made inert (read, not obeyed), and how many tokens."""
 
     text: str
     tokens: int
-    guessed: bool = False
+    estimated: bool = False
     """Whether the tokens are estimated: nobody has counted them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class TemplateTokens:
     """The tokens that a model's chat template adds: once, and to each message by its role."""
 
-    prompted: int = 3
+    with_system: int = 3
     """Once, where a system prompt is given."""
-    bare: int = 3
+    without_system: int = 3
     """Once, where none is: some templates then bring their own."""
     user: int = 4
     """To each message, but an assistant's."""
@@ -105,15 +105,15 @@ class Template:
     system: str = ""
     """The system prompt that it adds where none is given."""
 
-    def once(self, *, prompted: bool) -> int:
-        return self.prompted if prompted else self.bare
+    def per_prompt(self, *, with_system: bool) -> int:
+        return self.with_system if with_system else self.without_system
 
-    def message(self, role: str) -> int:
+    def per_message(self, role: str) -> int:
         return self.assistant if role == "assistant" else self.user
 
 
-def _guessed(texts: Sequence[str]) -> list[Reading]:
-    return [Reading(text, guess(text), guessed=True) for text in texts]
+def _guessed(texts: Sequence[str]) -> list[CountedText]:
+    return [CountedText(text, estimate_tokens(text), estimated=True) for text in texts]
 
 
 class Backend(ABC):
@@ -124,20 +124,20 @@ class Backend(ABC):
     """The settings that this kind uses besides those that every kind does; others stop the start."""
     timeout_s: ClassVar[float] = 60.0
     """Seconds without a single byte from the provider, until the reply fails, where the settings say nothing."""
-    takes: frozenset[str] = frozenset(OPTIONS)
-    """Those of `OPTIONS` that make a difference to it."""
+    supported_options: frozenset[str] = frozenset(OPTION_NAMES)
+    """Those of `OPTION_NAMES` that make a difference to it."""
     about: str = ""
     """A sentence for the page: what a visitor should know before they choose it."""
     is_model: ClassVar[bool] = True
     in_process: ClassVar[bool] = False
     """Whether its model runs on this machine's own processors, so that what it writes for one delays another."""
-    template = Template()
+    template = TemplateTokens()
 
-    knows_tools: bool = True
+    supports_tools: bool = True
     """Whether its model can choose tools, as far as is known."""
-    binds_tools: bool = True
+    has_bind_tools: bool = True
     """Whether the class of its model can be offered tools at all; where it cannot, `tools = true` changes nothing."""
-    result_tokens: int | None = None
+    max_result_tokens: int | None = None
     """The most of a tool's result that its model can make something of, where that is less than its room."""
     tools: Sequence[BaseTool] = ()
     """Tools of its own."""
@@ -152,9 +152,9 @@ class Backend(ABC):
         self.name = settings.name
         self.model: str | None = None
         """The provider's name of its model; None where the kind has no provider, or the provider's list decides."""
-        self.choice: str | None = None
+        self.chosen_model: str | None = None
         """The same where a visitor can choose among several."""
-        self.facts = Model("")
+        self.model_info = Model("")
         """What the provider says of its model."""
         self.context = settings.context or DEFAULT_CONTEXT
         """The most tokens of prompt and reply together."""
@@ -165,7 +165,7 @@ class Backend(ABC):
         """Whether its template opens the thinking, so that a reply has only the closing tag; learned from replies."""
         self.prompts = {}
         self._checked: type[BaseChatModel] | None = None
-        self.line = Line()
+        self.slots = Slots()
         """Where a turn waits for its model; a kind that does only so much at once has fewer places in it."""
         self.threads = Threads(f"model of {self.name}", _BLOCKING)
         """Where the model blocks if its class has no async methods; not shared with other backends."""
@@ -176,24 +176,24 @@ class Backend(ABC):
         return None
 
     @property
-    def chooses_tools(self) -> bool:
+    def offers_tools(self) -> bool:
         """Whether its model is offered tools; else they are run by the visitor's word only."""
-        known = self.knows_tools and self.facts.tools is not False
-        return self.binds_tools and (known if self.settings.tools is None else self.settings.tools)
+        known = self.supports_tools and self.model_info.tools is not False
+        return self.has_bind_tools and (known if self.settings.tools is None else self.settings.tools)
 
     def check_tools(self, model: BaseChatModel, tools: Sequence[BaseTool]) -> None:
         """Finds out, by a turn's model, whether its class can be offered tools: many of LangChain's cannot."""
-        if not self.chooses_tools or not tools or type(model) is self._checked:
+        if not self.offers_tools or not tools or type(model) is self._checked:
             return
         self._checked = type(model)
         try:
             model.bind_tools(list(tools))
         except NotImplementedError:
-            self.binds_tools = False
+            self.has_bind_tools = False
         except Exception as e:  # whatever stands in the way is raised again by the turn itself, and explained there
             logger.debug("backend %r: %s", self.name, type(e).__name__)
 
-    def offers(self, key: Key | None = None) -> Sequence[Offer]:
+    def model_choices(self, key: Key | None = None) -> Sequence[ModelChoice]:
         """The models that a visitor with this key may choose among; empty where there is no choice."""
         return ()
 
@@ -208,19 +208,19 @@ class Backend(ABC):
     def health(self, key: Key | None = None) -> Health:
         """As known at this moment to whoever uses this key; never waits."""
 
-    def look(self, key: Key | None = None) -> None:  # noqa: B027 - most kinds know without looking
+    def refresh_health(self, key: Key | None = None) -> None:  # noqa: B027 - most kinds know without looking
         """Asks in the background how it is, if the last answer is old; returns at once."""
 
-    async def look_now(self, key: Key | None = None) -> Health:
+    async def check_health(self, key: Key | None = None) -> Health:
         """Asks at once, and waits for the answer."""
         return self.health(key)
 
-    def learn(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
+    def record_outcome(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
         """What a turn showed: the error that it failed with before its first token, or how long that took."""
         if ttft_s is not None:
             self.ttft_s = ttft_s
 
-    def learn_thinking(self, *, opened: bool) -> None:
+    def record_thinking(self, *, opened: bool) -> None:
         """Keeps what a reply showed of the template for the replies to all visitors. What the settings say stands."""
         self.opens_thinking = opened or self.settings.thinking == "open"
 
@@ -237,17 +237,17 @@ class Backend(ABC):
             raise ChatError("backend_unavailable", f"{self.name} is not available: {health.reason}")
 
     @abstractmethod
-    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
         """The model for one turn; cheap to call. Only after `wait_ready`."""
 
-    async def read(self, texts: Sequence[str], key: Key | None = None) -> list[Reading]:
+    async def count_tokens(self, texts: Sequence[str], key: Key | None = None) -> list[CountedText]:
         """How the model will read each text; here as it is, with an estimate of four bytes to a token.
 
         `key` lets a provider be asked; without one nothing leaves this machine.
         """
         return await in_thread(sum(map(len, texts)) > _LONG, _guessed, texts)
 
-    async def read_prompt(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
+    async def count_prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
         """The exact tokens of a whole prompt: those of each message (role and text), and last those of what is in none.
 
         A system prompt that the template adds counts as the first message. None where only single texts are counted.
@@ -258,6 +258,6 @@ class Backend(ABC):
         """Sentences about a turn's requests, by its model, to be shown with the reply."""
         return ()
 
-    def error(self, exception: Exception) -> ChatError | None:
+    def to_chat_error(self, exception: Exception) -> ChatError | None:
         """The exception as one that a visitor may read; None if it is not this backend's to explain."""
-        return explain(self.name, exception)
+        return to_chat_error(self.name, exception)

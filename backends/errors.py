@@ -48,7 +48,7 @@ _OPTIONS = {
 """The page's names for a visitor's options, by the provider's."""
 
 
-def explain(name: str, exception: BaseException) -> ChatError | None:
+def to_chat_error(name: str, exception: BaseException) -> ChatError | None:
     """The exception of a client library as one to read; `name` is the backend's. None for what nobody foresaw.
 
     A library wraps the one with the status in one of its own, so the causes are looked at too.
@@ -64,7 +64,7 @@ def explain(name: str, exception: BaseException) -> ChatError | None:
     return _by_kind(name, causes)
 
 
-def logged(exception: BaseException, words: Iterable[str] = ()) -> str:
+def log_text(exception: BaseException, words: Iterable[str] = ()) -> str:
     """An exception for the operator's log: its kind, and what the provider wrote, without any of these words.
 
     This takes some time where the words are long: call it in a thread then.
@@ -80,19 +80,19 @@ def logged(exception: BaseException, words: Iterable[str] = ()) -> str:
     return f"{type(cause).__name__}{status} {error.names}: {text}"
 
 
-def broken_off(name: str) -> ChatError:
+def connection_lost(name: str) -> ChatError:
     """A connection that ended before the reply did."""
     message = f"The connection to {name} broke off: try again."
     return ChatError("backend_unavailable", message, retryable=True)
 
 
-def silent(name: str, seconds: float) -> ChatError:
+def idle_timeout(name: str, seconds: float) -> ChatError:
     """A backend of which nothing comes."""
-    message = f"{name} sent nothing of a reply for {seconds:g} s: try again, or pick another backend."
+    message = f"{name} sent nothing for {seconds:g} s: try again, or pick another backend."
     return ChatError("timeout", message, retryable=True)
 
 
-def limited(name: str, wait_s: float | None) -> ChatError:
+def rate_limited(name: str, wait_s: float | None) -> ChatError:
     """A backend that asks not to be asked, for so many seconds if it says."""
     when = "a little" if wait_s is None else f"{wait_s:.0f} s" if wait_s < 120 else f"{wait_s / 60:.0f} minutes"
     message = f"{name} has too many requests at the moment: wait {when}, then try again."
@@ -121,7 +121,7 @@ def _by_kind(name: str, causes: Sequence[BaseException]) -> ChatError | None:
         package = missing.name or "that it needs"
         return ChatError("backend_unavailable", f"{name} cannot work: the Python package {package} is not installed.")
     if kinds & _UNREADABLE:
-        message = f"{name} sent something that is no reply: try again, or check its address and the key."
+        message = f"{name} sent an unreadable reply: try again, or check its address and the key."
         return ChatError("backend_unavailable", message, retryable=True)
     if kinds & _UNREACHABLE:
         message = f"{name} cannot be reached: is its server running, and is there a network?"
@@ -129,7 +129,7 @@ def _by_kind(name: str, causes: Sequence[BaseException]) -> ChatError | None:
     if kinds & _TIMEOUTS:
         return ChatError("timeout", f"{name} did not answer in time: try again.", retryable=True)
     if kinds & _BROKEN:
-        return broken_off(name)
+        return connection_lost(name)
     if kinds & _NO_CONNECTION:
         return ChatError("backend_unavailable", f"{name} cannot be reached: try again.", retryable=True)
     return None
@@ -152,7 +152,7 @@ def _by_status(name: str, exception: BaseException) -> ChatError | None:
     if status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(text)):
         return _too_long(name)
     if status in (401, 403) or (status == 400 and _KEY.search(text)):
-        return ChatError("authentication", f"{name} refused the key ({said}): check it, or pick another backend.")
+        return ChatError("authentication", f"{name} rejected the key ({said}): check it, or pick another backend.")
     wait = retry_after(response, exception)
     if status == 402 or (status == 429 and wait is None and _NO_CREDIT.search(text)):
         message = f"{name} says that this key has no credit left ({said}): use another key or backend."
@@ -160,7 +160,7 @@ def _by_status(name: str, exception: BaseException) -> ChatError | None:
     if status == 404:
         return _not_found(name, error, said)
     if status == 429:
-        return limited(name, wait)
+        return rate_limited(name, wait)
     if status in (408, 504):
         return ChatError("timeout", f"{name} did not answer in time: try again.", retryable=True)
     if status >= 500:
@@ -204,7 +204,7 @@ def _in_stream(name: str, exception: BaseException, text: str) -> ChatError | No
     if code == "context_length_exceeded" or _TOO_LONG.search(text):
         return _too_long(name)
     if code == "rate_limit_exceeded":
-        return limited(name, None)
+        return rate_limited(name, None)
     error = provider_error(exception) or ProviderError()
     said = f" ({', '.join(error.names)})" if error.names else ""
     return ChatError("backend_unavailable", f"{name} failed while it was answering{said}: try again.", retryable=True)

@@ -12,14 +12,14 @@ from dataclasses import replace
 import httpx
 from langchain_core.language_models import BaseChatModel
 
-from backends.base import BackendError, Health, Options, Reading, Template
-from backends.catalogs import read_list
+from backends.base import BackendError, CountedText, Health, ModelOptions, TemplateTokens
+from backends.chat_model import ChatModelBackend, ModelBuildError, new_client, probed, read_body
 from backends.errors import retry_after
 from backends.keys import Key
+from backends.model_list_parser import parse_model_list
 from backends.models import ModelList, joined
-from backends.remote import RemoteBackend, Unusable, new_client, probed, read_body
 from runs.errors import ChatError
-from runs.tokens import guess
+from runs.tokens import estimate_tokens
 from settings import BackendSettings
 
 logger = logging.getLogger(__name__)
@@ -38,12 +38,12 @@ _PAGES, _PAGE, _LISTED = 10, 1000, 4_000_000
 _GOOGLE = "https://generativelanguage.googleapis.com"
 
 
-class GeminiBackend(RemoteBackend):
+class GeminiBackend(ChatModelBackend):
     kind = "gemini"
     uses = frozenset({"model", "models", "ignores", "key", "base_url", "options"})
     max_tokens_field = "max_output_tokens"
     model_field = "model"
-    template = Template(prompted=0, bare=0, user=0, assistant=0)
+    template = TemplateTokens(with_system=0, without_system=0, user=0, assistant=0)
     """Google counts texts alone."""
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
@@ -75,15 +75,15 @@ class GeminiBackend(RemoteBackend):
         }
         fields = GeminiChat.model_fields
         if unknown := self.settings.options.keys() - {*fields, *(about.alias for about in fields.values())}:
-            raise Unusable(f"its options are not accepted: there is no {min(unknown)!r}")
+            raise ModelBuildError(f"its options are not accepted: there is no {min(unknown)!r}")
         try:
             return GeminiChat(**wanted)
         except Exception as e:  # its text may hold the key
-            raise Unusable(f"its options are not accepted ({type(e).__name__})") from None
+            raise ModelBuildError(f"its options are not accepted ({type(e).__name__})") from None
 
-    def error(self, exception: Exception) -> ChatError | None:
+    def to_chat_error(self, exception: Exception) -> ChatError | None:
         """A model that does not think says so only when it is asked to show it: then it is asked without."""
-        told = super().error(exception)
+        told = super().to_chat_error(exception)
         if told and told.code == "invalid_request" and _LEVEL.search(str(exception)):
             message = f"{self.name} does not take the `thinking_level` in its `options`: name another one there."
             return ChatError("invalid_request", message)
@@ -93,11 +93,11 @@ class GeminiBackend(RemoteBackend):
             return ChatError("backend_unavailable", message, retryable=True)
         return told
 
-    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
         model = super().chat_model(options, key)
         return model if self._thinks else model.model_copy(update={"include_thoughts": None})
 
-    async def read(self, texts: Sequence[str], key: Key | None = None) -> list[Reading]:
+    async def count_tokens(self, texts: Sequence[str], key: Key | None = None) -> list[CountedText]:
         """Counted by Google, https://ai.google.dev/api/tokens, if it answers at once; else estimated.
 
         What has been counted is known from then on: a turn asks for what is new to it.
@@ -107,11 +107,11 @@ class GeminiBackend(RemoteBackend):
         ]
         if fresh and key and time.monotonic() >= self._count_again:
             await self._count(fresh, key)
-        guesses = [Reading(text, guess(text), guessed=True) for text in texts]
+        guesses = [CountedText(text, estimate_tokens(text), estimated=True) for text in texts]
         return [
             reading
             if (tokens := self._counted.get(_digest(reading.text))) is None
-            else replace(reading, tokens=tokens, guessed=False)
+            else replace(reading, tokens=tokens, estimated=False)
             for reading in guesses
         ]
 
@@ -150,7 +150,7 @@ class GeminiBackend(RemoteBackend):
                 if text is None:
                     break
                 left -= len(text)
-                page, query["pageToken"] = read_list(text, prefix="models/")
+                page, query["pageToken"] = parse_model_list(text, prefix="models/")
                 pages.append(page)
                 more = bool(query["pageToken"])
         self.remember(key, joined(pages, complete=not more))

@@ -17,10 +17,10 @@ from langchain_google_genai import ChatGoogleGenerativeAI
 from langchain_google_genai.chat_models import _ClientCleanup
 from pydantic import model_validator
 
-from backends.life import sign_of_life
-from backends.model_events import ANSWERED, tell
-from backends.provider_events import Lines
+from backends.activity import report_activity
+from backends.model_events import RESPONSE_STARTED, dispatch
 from backends.reply_reader import USAGE_S
+from backends.sse_reader import LineSplitter
 from runs.errors import ChatError
 
 _DECLINED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"}
@@ -120,8 +120,8 @@ async def _next(
 
 
 async def _answered(response: httpx.Response) -> None:
-    sign_of_life()
-    await tell(ANSWERED, {})
+    report_activity()
+    await dispatch(RESPONSE_STARTED, {})
 
 
 async def _split_at_cr_and_lf(response: httpx.Response) -> None:
@@ -132,9 +132,9 @@ async def _split_at_cr_and_lf(response: httpx.Response) -> None:
     """
 
     async def lines() -> AsyncIterator[str]:
-        found = Lines()
+        found = LineSplitter()
         async for data in response.aiter_bytes():
-            sign_of_life()
+            report_activity()
             for line in found.feed(data):
                 if not line.startswith(_NO_DATA):
                     yield line

@@ -19,12 +19,12 @@ _known: "weakref.WeakSet[Key]" = weakref.WeakSet()
 
 
 class Key:
-    """A key; equal only to itself, so that what is known of one goes with it. `own` means that a visitor brought it."""
+    """A key; equal only to itself. `from_visitor` means that a visitor brought it."""
 
-    __slots__ = ("__weakref__", "_secret", "own")
+    __slots__ = ("__weakref__", "_secret", "from_visitor")
 
-    def __init__(self, secret: str, *, own: bool = False) -> None:
-        self._secret, self.own = secret, own
+    def __init__(self, secret: str, *, from_visitor: bool = False) -> None:
+        self._secret, self.from_visitor = secret, from_visitor
         _known.add(self)
 
     def reveal(self) -> str:
@@ -38,16 +38,16 @@ class Key:
         raise TypeError("a key is neither stored nor copied")
 
 
-def cleared(text: str, visitors: Collection[Key] | None = None) -> str:
+def redact_keys(text: str, visitors: Collection[Key] | None = None) -> str:
     """A text without any key that this process holds; of visitors' keys only those in `visitors`, if given."""
-    keys = [key for key in list(_known) if visitors is None or not key.own or key in visitors]
+    keys = [key for key in list(_known) if visitors is None or not key.from_visitor or key in visitors]
     for secret in sorted((key.reveal() for key in keys), key=len, reverse=True):  # one may begin with another
         if len(secret) >= _SHORTEST_CLEARED:
             text = text.replace(secret, "[key]")
     return text
 
 
-class Keys:
+class VisitorKeys:
     """What visitors brought, by visitor and backend.
 
     The keys of a visitor are forgotten `absent_s` seconds after a page of theirs was last seen, or one of their keys
@@ -69,10 +69,10 @@ class Keys:
         self._swept = clock()
 
     def put(self, visitor: str | None, backend: str, text: str) -> None:
-        """Takes a visitor's key. Raises ChatError as `read`."""
-        self.keep(visitor, backend, self.read(visitor, text))
+        """Takes a visitor's key. Raises ChatError as `parse`."""
+        self.store(visitor, backend, self.parse(visitor, text))
 
-    def read(self, visitor: str | None, text: str) -> Key:
+    def parse(self, visitor: str | None, text: str) -> Key:
         """A key that a visitor brings, not kept yet. Raises ChatError for what cannot be one, without repeating it."""
         if visitor is None:
             raise ChatError(
@@ -83,27 +83,27 @@ class Keys:
             raise ChatError("invalid_request", "There is no key: paste one first.")
         if len(text) > _MOST_CHARACTERS or not (text.isascii() and text.isprintable()) or " " in text:
             raise ChatError("invalid_request", "This is no key: a key is one word of letters, digits and signs.")
-        return Key(text, own=True)
+        return Key(text, from_visitor=True)
 
-    def keep(self, visitor: str | None, backend: str, key: Key) -> None:
+    def store(self, visitor: str | None, backend: str, key: Key) -> None:
         """Keeps a visitor's key, instead of an earlier one."""
         place = visitor or "", backend
         self._keys.pop(place, None)  # the newest comes last
         self._keys[place], self._used[place] = key, self._clock()
         self._seen[place[0]] = self._clock()
-        self.forget_old()
+        self.expire()
 
     def get(self, visitor: str | None, backend: str) -> Key | None:
         """The visitor's key for a backend, if they brought one that is still kept."""
         if self._clock() - self._swept > 1.0:
-            self.forget_old()
+            self.expire()
         place = visitor or "", backend
         if place not in self._keys:
             return None
         self._used[place] = self._seen[place[0]] = self._clock()
         return self._keys[place]
 
-    def of(self, visitor: str | None) -> list[Key]:
+    def all_of(self, visitor: str | None) -> list[Key]:
         """All of a visitor's keys."""
         return [key for (owner, _), key in self._keys.items() if owner == visitor]
 
@@ -111,12 +111,12 @@ class Keys:
         self._keys.pop((visitor or "", backend), None)
         self._used.pop((visitor or "", backend), None)
 
-    def see(self, visitors: Iterable[str]) -> None:
+    def mark_present(self, visitors: Iterable[str]) -> None:
         """Each of these has a page open now."""
         now = self._clock()
         self._seen |= {visitor: now for visitor in visitors if visitor in self._seen}
 
-    def forget_old(self) -> None:
+    def expire(self) -> None:
         """Forgets the keys whose time has come; needs no call, but that leaves them in memory until the next use."""
         now = self._swept = self._clock()
         for visitor, backend in list(self._keys):

@@ -7,8 +7,8 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from backends.base import BackendError
+from backends.chat_model import ChatModelBackend, ModelBuildError
 from backends.keys import Key
-from backends.remote import RemoteBackend, Unusable
 from runs.errors import ChatError
 from settings import BackendSettings
 
@@ -18,7 +18,7 @@ _LONGEST_REPLY = ("max_tokens", "max_output_tokens", "max_new_tokens", "num_pred
 """What the classes call it."""
 
 
-class LangChainBackend(RemoteBackend):
+class LangChainBackend(ChatModelBackend):
     """The class is imported and built in the background; a failure disables the backend with its reason."""
 
     kind = "langchain"
@@ -39,29 +39,29 @@ class LangChainBackend(RemoteBackend):
         try:
             kind = getattr(importlib.import_module(module), name)
         except ImportError as e:
-            raise Unusable(f"{e.name or module} cannot be imported: is it installed?") from None
+            raise ModelBuildError(f"{e.name or module} cannot be imported: is it installed?") from None
         except SystemExit:  # it would end the server
-            raise Unusable(f"{module} ends the process when it is imported") from None
+            raise ModelBuildError(f"{module} ends the process when it is imported") from None
         except AttributeError:
-            raise Unusable(f"there is no {name!r} in {module}") from None
+            raise ModelBuildError(f"there is no {name!r} in {module}") from None
         if not (isinstance(kind, type) and issubclass(kind, BaseChatModel)):
-            raise Unusable(f"{name} is no LangChain chat model")
+            raise ModelBuildError(f"{name} is no LangChain chat model")
         options = dict(self.settings.options)
         if key is not None:
             options[self._key_field(kind)] = key.reveal()
         try:
             model = kind(**options)
         except ImportError as e:
-            raise Unusable(f"{name} needs {_package(e)} that is not installed") from None
+            raise ModelBuildError(f"{name} needs {_package(e)} that is not installed") from None
         except (Exception, SystemExit) as e:
             # a constructor may raise anything; its text may hold a key, so only its kind is told
-            raise Unusable(f"{name} did not accept its options ({type(e).__name__})") from None
+            raise ModelBuildError(f"{name} did not accept its options ({type(e).__name__})") from None
         self._see(model)
         return model
 
-    def error(self, exception: Exception) -> ChatError | None:
+    def to_chat_error(self, exception: Exception) -> ChatError | None:
         """What nobody foresaw is the class's own failure: it may raise anything."""
-        if told := super().error(exception):
+        if told := super().to_chat_error(exception):
             return told
         logger.error("backend %r failed", self.name, exc_info=exception)
         return ChatError("backend_unavailable", f"{self.name} failed ({type(exception).__name__}): try again.")
@@ -75,20 +75,22 @@ class LangChainBackend(RemoteBackend):
         """The constructor's name for the key: `key_field`, else the field that `lc_secrets` maps to the variable."""
         field = self.settings.key_field or _secret_field(kind, str(self.settings.key))
         if field is None:
-            raise Unusable(
+            raise ModelBuildError(
                 f"{kind.__name__} does not say which field takes {self.settings.key}: name it in `key_field`"
             )
         for known, about in kind.model_fields.items():
             if field in (known, about.alias):
                 return about.alias or known
-        raise Unusable(f"{kind.__name__} has no field {field!r}: name another in `key_field`")
+        raise ModelBuildError(f"{kind.__name__} has no field {field!r}: name another in `key_field`")
 
     def _see(self, model: BaseChatModel) -> None:
         fields = type(model).model_fields
         self.max_tokens_field = next((name for name in _LONGEST_REPLY if name in fields), "")
         taken = {"system_prompt", *({"max_tokens"} if self.max_tokens_field else ())}
-        self.knows_tools = type(model).bind_tools is not BaseChatModel.bind_tools
-        self.takes = frozenset(taken | ({"temperature"} & fields.keys())) - self.settings.ignored(self._named())
+        self.supports_tools = type(model).bind_tools is not BaseChatModel.bind_tools
+        self.supported_options = frozenset(taken | ({"temperature"} & fields.keys())) - self.settings.ignored(
+            self._named()
+        )
 
 
 def _package(error: ImportError) -> str:

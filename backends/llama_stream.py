@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from backends.life import sign_of_life
+from backends.activity import report_activity
 
 
 class LlamaError(Exception):
@@ -64,6 +64,6 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
     rest = b""
     while size := int((await reader.readuntil(b"\n")).split(b";")[0], 16):
         *lines, rest = (rest + (await reader.readexactly(size + 2))[:-2]).split(b"\n")
-        sign_of_life()
+        report_activity()
         for line in lines:
             yield line

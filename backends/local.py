@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING
 
 from langchain_core.language_models import BaseChatModel
 
-from backends.base import Backend, BackendError, Health, Options, Reading
+from backends.base import Backend, BackendError, CountedText, Health, ModelOptions
 from backends.keys import Key
 from backends.watchdog import Watchdog
 from backends.weights import BUNDLED, WeightsError, find_weights, is_weights_name
 from runs.errors import ChatError
 from runs.events import JSON
-from runs.line import Line
+from runs.slots import Slots
 from runs.threads import Threads
 from settings import BackendSettings
 
 if TYPE_CHECKING:
-    from backends.llama import LocalChat
+    from backends.local_chat import LocalChat
     from backends.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class LocalBackend(Backend):
     uses = frozenset({"model", "slots", "threads", "thinking"})
     timeout_s = 300.0
     in_process = True
-    knows_tools = False  # most small models call them at random
+    supports_tools = False  # most small models call them at random
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings)
@@ -69,9 +69,9 @@ class LocalBackend(Backend):
             raise BackendError(f"model: found {self._model!r}, allowed: {allowed}")
         self.context = settings.context or 4096
         if self._model == BUNDLED:
-            self.result_tokens = _BUNDLED_RESULT
+            self.max_result_tokens = _BUNDLED_RESULT
             self.about = "A very small model: fast and keyless, but often wrong. Its mistakes are its own."
-        self.line = Line(settings.slots)
+        self.slots = Slots(settings.slots)
         self._health = Health("loading", "it has not started to load")
         self._process: subprocess.Popen[str] | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -116,7 +116,7 @@ class LocalBackend(Backend):
             await asyncio.shield(self._loading)
         await super().wait_ready(key)
 
-    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
         assert self._chat is not None
         chosen: JSON = {"max_tokens": options.max_tokens, "temperature": options.temperature}
         if self._model == BUNDLED:
@@ -125,19 +125,19 @@ class LocalBackend(Backend):
                 chosen["temperature"] = _BUNDLED_TEMPERATURE
         return self._chat.model_copy(update=chosen)
 
-    async def read(self, texts: Sequence[str], key: Key | None = None) -> list[Reading]:
+    async def count_tokens(self, texts: Sequence[str], key: Key | None = None) -> list[CountedText]:
         assert self._tokenizer is not None
         try:
-            return await self._blocking.run(self._tokenizer.read, texts)
+            return await self._blocking.run(self._tokenizer.count_tokens, texts)
         except OSError:
             raise ChatError(
                 "backend_unavailable", f"{self.name} has stopped working: try again.", retryable=True
             ) from None
 
-    async def read_prompt(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
+    async def count_prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
         assert self._tokenizer is not None
         try:
-            count = partial(self._tokenizer.read_prompt, messages, self.template)
+            count = partial(self._tokenizer.count_prompt_tokens, messages, self.template)
             return await asyncio.get_running_loop().run_in_executor(self._blocking, count)
         except OSError:
             return None  # the call itself says what is wrong
@@ -244,7 +244,7 @@ class LocalBackend(Backend):
             return {}
 
     def _connect(self, address: str, key: str) -> None:
-        from backends.llama import local_chat
+        from backends.local_chat import local_chat
         from backends.tokenizer import Tokenizer
 
         self._tokenizer = Tokenizer(address, key)

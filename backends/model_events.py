@@ -11,11 +11,11 @@ PROGRESS = "prompt_progress"
 """Name of the custom event by which a model tells how far it has read: {"read": tokens, "total": tokens}."""
 NOTICE = "model_notice"
 """Name of the custom event by which a model tells the visitor something about its request: {"content": sentence}."""
-ANSWERED = "model_answered"
+RESPONSE_STARTED = "model_answered"
 """Name of the custom event for the first byte of a model's answer, which may come long before its first token: {}."""
 TOOL_INPUT = "model_tool_input"
 """Name of the custom event for a piece of a tool call's arguments: {"tool", "tool_call_id", "delta"}."""
-WHOLE_CALLS = "whole_calls"
+COMPLETE_TOOL_CALLS = "whole_calls"
 """Key in the metadata of a chunk whose tool calls have been told by TOOL_INPUT while they were written."""
 TIMINGS = "timings"
 """Key in a reply's metadata for what llama.cpp measured."""
@@ -24,7 +24,7 @@ _name: ContextVar[Callable[[str], str] | None] = ContextVar("name", default=None
 
 
 @contextmanager
-def named_by(name: Callable[[str], str]) -> Iterator[None]:
+def mapped_call_ids(name: Callable[[str], str]) -> Iterator[None]:
     """Within this block, what is told of a tool call's arguments has the id that `name` makes of the server's."""
     token = _name.set(name)
     try:
@@ -33,13 +33,13 @@ def named_by(name: Callable[[str], str]) -> Iterator[None]:
         _name.reset(token)
 
 
-async def tell_input(piece: dict[str, str]) -> None:
+async def dispatch_tool_input(piece: dict[str, str]) -> None:
     """Tells a piece of a tool call's arguments, as TOOL_INPUT has it, with the server's own id of the call."""
     name, call_id = _name.get(), piece["tool_call_id"]
-    await tell(TOOL_INPUT, {**piece, "tool_call_id": name(call_id) if name else call_id})
+    await dispatch(TOOL_INPUT, {**piece, "tool_call_id": name(call_id) if name else call_id})
 
 
-async def tell(name: str, data: dict[str, Any]) -> None:
+async def dispatch(name: str, data: dict[str, Any]) -> None:
     """Dispatches a custom event; a model that is used outside of an agent's run tells nobody."""
     with suppress(RuntimeError):
         await adispatch_custom_event(name, data)

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 import httpx
 from langchain_core.language_models import BaseChatModel
 
-from backends.adaptation import Adaptation
-from backends.base import BackendError, Health, Options
-from backends.catalogs import read_list, with_props
+from backends.base import BackendError, Health, ModelOptions
+from backends.chat_model import ChatModelBackend, ModelBuildError, new_client, probed, read_body, refused
 from backends.errors import retry_after
 from backends.keys import Key
+from backends.model_list_parser import parse_model_list, with_props
 from backends.models import ModelList
 from backends.openai_request import RequestShape
-from backends.remote import RemoteBackend, Unusable, new_client, probed, read_body, refused
+from backends.request_shape import LearnedShape
 from proxies import on_this_machine
 from runs.errors import ChatError
 from runs.threads import Threads
@@ -38,7 +38,7 @@ _LISTED, _PROPS = 4_000_000, 1_000_000
 """Bytes that are read of a list of models, and of a llama-server's properties."""
 
 
-class OpenAIBackend(RemoteBackend):
+class OpenAIBackend(ChatModelBackend):
     kind = "openai"
     uses = frozenset({"model", "models", "ignores", "key", "base_url", "options", "thinking"}) | {
         *("headers", "query", "extra_body", "fields", "system_role"),
@@ -53,7 +53,7 @@ class OpenAIBackend(RemoteBackend):
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
         self._address = settings.base_url or OPENAI
         given = {name: new or None for name, new in settings.fields.items()}
-        self._adaptation = Adaptation(self.name, RequestShape(given, settings.system_role))
+        self._adaptation = LearnedShape(self.name, RequestShape(given, settings.system_role))
         self.update_takes()
         self._without_tools, self._tools_again = "", 0.0
         self._here = on_this_machine(urlsplit(self._address).hostname)
@@ -62,8 +62,8 @@ class OpenAIBackend(RemoteBackend):
     def build(self, key: Key | None) -> BaseChatModel:
         import openai
 
-        from backends.adaptive import AdaptiveChat
-        from backends.compatible import own_clients, unknown_options
+        from backends.adaptive_chat import AdaptiveChat
+        from backends.openai_chat import own_clients, unknown_options
 
         options = self.settings.options
         wanted: dict[str, Any] = {
@@ -88,11 +88,11 @@ class OpenAIBackend(RemoteBackend):
             without = {"Authorization": openai.Omit(), **(more.get("extra_headers") or {})}
             wanted["model_kwargs"] = {**more, "extra_headers": without}
         if unknown := unknown_options(options):
-            raise Unusable(f"its options are not accepted: there is no {unknown[0]!r}")
+            raise ModelBuildError(f"its options are not accepted: there is no {unknown[0]!r}")
         try:
             model = AdaptiveChat(**wanted)
         except Exception as e:  # its text may hold the key
-            raise Unusable(f"its options are not accepted ({type(e).__name__})") from None
+            raise ModelBuildError(f"its options are not accepted ({type(e).__name__})") from None
         for client in (model.root_client, model.root_async_client):
             # OPENAI_ORG_ID and the like belong to the operator's account, not to every key and server
             client.organization, client.project = options.get("organization"), None
@@ -100,7 +100,7 @@ class OpenAIBackend(RemoteBackend):
             client._client.follow_redirects = False  # what is sent is for this address alone
         return model
 
-    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
         self.update_takes()
         model: Any = super().chat_model(options, key)
         made: BaseChatModel = model.adapting(self._adaptation)
@@ -131,29 +131,29 @@ class OpenAIBackend(RemoteBackend):
         headers = self.settings.headers.items()
         return {"Authorization" if name.lower() == "authorization" else name: value for name, value in headers}
 
-    def error(self, exception: Exception) -> ChatError | None:
+    def to_chat_error(self, exception: Exception) -> ChatError | None:
         """A server whose model takes no tools says so only when it is given some: then it is asked without."""
-        told = super().error(exception)
+        told = super().to_chat_error(exception)
         if told is not None and told.code == "authentication" and self.settings.key_name is None:
             return ChatError("authentication", f"{self.name} refused the request: {self._unauthorized}.")
         no_tools = told is not None and told.code == "invalid_request" and _NO_TOOLS.search(str(exception))
-        if no_tools and self.chooses_tools and self.settings.tools is None:
-            self.knows_tools, self._without_tools = False, "tried"
+        if no_tools and self.offers_tools and self.settings.tools is None:
+            self.supports_tools, self._without_tools = False, "tried"
             message = f"{self.name} takes no tools; they are left out."
             return ChatError("backend_unavailable", message, retryable=True)
         return told
 
-    def learn(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
+    def record_outcome(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
         """Without tools is only kept where it helped, and for an hour: the server may have echoed what a visitor wrote
         of tools.
         """
-        super().learn(key, error, ttft_s)
+        super().record_outcome(key, error, ttft_s)
         self.update_takes()
         if self._without_tools == "tried" and (error is None or error.code == "invalid_request"):
-            self.knows_tools, self._without_tools = error is not None, "kept" if error is None else ""
+            self.supports_tools, self._without_tools = error is not None, "kept" if error is None else ""
             self._tools_again = time.monotonic() + _WITHOUT_S
         elif self._without_tools == "kept" and time.monotonic() > self._tools_again:
-            self.knows_tools, self._without_tools = True, ""
+            self.supports_tools, self._without_tools = True, ""
 
     async def probe(self, key: Key | None) -> Health:
         headers = {**({"Authorization": f"Bearer {key.reveal()}"} if key else {}), **self._headers}
@@ -167,7 +167,7 @@ class OpenAIBackend(RemoteBackend):
                     return found
                 text = await read_body(answer, _LISTED) if answer.status_code == 200 else None
             # in a thread, since a router's list is long; one of too many bytes is not read
-            listed = ModelList() if text is None else (await _THREADS.run(read_list, text))[0]
+            listed = ModelList() if text is None else (await _THREADS.run(parse_model_list, text))[0]
             if listed.any_name:
                 listed = await self._with_props(client, headers, listed)
         self.remember(key, listed)

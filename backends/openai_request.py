@@ -13,7 +13,7 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage, BaseMessage
 
 from backends.thinking_blocks import THINKING_BLOCKS, blocks_of
-from runs.text import whole
+from runs.text import valid_text
 
 SystemRole = Literal["system", "developer", "user"]
 LONGEST_REPLY = ("max_tokens", "max_completion_tokens")
@@ -116,7 +116,7 @@ def _call(call: Mapping[str, Any], declared: Collection[str]) -> dict[str, Any]:
         arguments = json.loads(function["arguments"] or "{}", parse_constant=str)
     except (ValueError, TypeError, RecursionError):
         arguments = {}
-    text = whole(json.dumps(arguments if isinstance(arguments, dict) else {}, ensure_ascii=False))
+    text = valid_text(json.dumps(arguments if isinstance(arguments, dict) else {}, ensure_ascii=False))
     name = function["name"] or "unnamed"
     name = name if name in declared else _UNNAMED.sub("_", name)[:64]
     return {**call, "type": "function", "function": {**function, "name": name, "arguments": text}}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backends.keys import cleared
+from backends.keys import redact_keys
 
 _MOST_TEXT = 4000
 """Characters of a provider's text that are looked at."""
@@ -158,4 +158,4 @@ def _name(value: Any) -> str:
         return ""
     text = str(value)
     sound = len(text) <= _LONGEST_NAME and _NAME.fullmatch(text) and not _KEY_LIKE.search(text)
-    return text if sound and cleared(text) == text else ""
+    return text if sound and redact_keys(text) == text else ""

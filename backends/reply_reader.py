@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
-from backends.life import sign_of_life
+from backends.activity import report_activity
 from backends.model_events import TIMINGS, TOOL_INPUT
-from backends.provider_events import Done, ProviderEvents, StreamedError, Unreadable
+from backends.sse_reader import Done, SSEReader, StreamedError, UnreadableResponse
 from backends.thinking_blocks import FIELDS as BLOCK_FIELDS
 from backends.tool_deltas import ToolDeltas
 
@@ -197,9 +197,9 @@ def _usage(usage: Any) -> dict[str, Any] | None:
 
 async def payloads(body: AsyncIterator[bytes]) -> AsyncGenerator[Payload, None]:
     """The objects in the body of a streamed answer."""
-    events = ProviderEvents()
+    events = SSEReader()
     async for data in body:
-        sign_of_life()
+        report_activity()
         for payload in events.feed(data):
             yield payload
     for payload in events.end():
@@ -237,7 +237,7 @@ async def read_reply(
             if chunk:
                 yield chunk
     if not reader.ended and not reader.begun:
-        raise Unreadable("not one event of a reply")
+        raise UnreadableResponse("not one event of a reply")
     if not reader.ended:
         raise httpx.RemoteProtocolError("the stream ended before the reply did")
     if last := reader.last():

@@ -26,8 +26,8 @@ from langchain_core.tools import tool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
-from backends.base import Backend, BackendError, Health, Options
-from backends.errors import broken_off
+from backends.base import Backend, BackendError, Health, ModelOptions
+from backends.errors import connection_lost
 from backends.keys import Key
 from runs import events
 from runs.errors import ChatError
@@ -79,7 +79,7 @@ FAULTS: dict[str, str] = {
     "rate limit": "the provider answers 429, for longer than it is worth waiting",
     "wrong key": "the provider answers 401",
     "unreachable": "nobody is at the provider's address, three times",
-    "garbage": "the provider sends something that is no reply",
+    "garbage": "the provider sends an unreadable reply",
     "cut": "the connection breaks in the middle of the reply",
     "tool failure": "a tool is called, and fails",
     "endless": "the reply does not end by itself: press Stop, or see it reach the longest reply",
@@ -182,13 +182,13 @@ def script(
         case "rate limit":
             return [Piece(error=_limited(60))]
         case "wrong key":
-            return [Piece(error=ChatError("authentication", f"{_NAME} refused the key: pick another backend."))]
+            return [Piece(error=ChatError("authentication", f"{_NAME} rejected the key: pick another backend."))]
         case "unreachable":
             return [Piece(error=ConnectionRefusedError())]
         case "garbage":
             return [Piece(error=json.JSONDecodeError("no JSON", "<html>", 0))]
         case "cut":
-            return [*_words("This reply breaks off in the middle of a "), Piece(error=broken_off(_NAME))]
+            return [*_words("This reply breaks off in the middle of a "), Piece(error=connection_lost(_NAME))]
         case "endless":
             return (Piece(f"{number} ") for number in itertools.count(1))
     if asked.startswith("fault"):
@@ -309,7 +309,7 @@ class ScriptedBackend(Backend):
     uses = frozenset({"options"})
     is_model = False
     about = "No model: a fixed script that shows what this page can show."
-    takes = frozenset()
+    supported_options = frozenset()
     timeout_s = 20.0
     tools = (broken_tool, careful_tool)
     approval = frozenset({careful_tool.name})
@@ -325,5 +325,5 @@ class ScriptedBackend(Backend):
     def health(self, key: Key | None = None) -> Health:
         return Health("ready")
 
-    def chat_model(self, options: Options, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
         return self._model

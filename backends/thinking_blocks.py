@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runs.text import whole
+from runs.text import valid_text
 
 THINKING_BLOCKS = "thinking_blocks"
 """In `additional_kwargs` of a reply: for each of the fields, its fragments as JSON; LangChain appends later ones."""
@@ -35,7 +35,10 @@ def blocks_of(fragments: Iterable[str]) -> list[dict[str, Any]]:
         else:
             blocks.append(fragment)
     return [
-        {name: whole(value) if name in _GROWING and isinstance(value, str) else value for name, value in block.items()}
+        {
+            name: valid_text(value) if name in _GROWING and isinstance(value, str) else value
+            for name, value in block.items()
+        }
         for block in blocks
     ]
 

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import Any
 from urllib.parse import urlsplit
 
-from backends.base import Reading, Template
+from backends.base import CountedText, TemplateTokens
 from backends.prompt_tokens import tokens_of_texts
 
 THINK = "<think>"
@@ -46,12 +46,12 @@ class Tokenizer:
         where = urlsplit(address)
         self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout_s)
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        self._cache: OrderedDict[str, Reading] = OrderedDict()
+        self._cache: OrderedDict[str, CountedText] = OrderedDict()
         self._cached = 0
         self._lock = threading.Lock()
         self._control = self._control_words()
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
+    def count_tokens(self, texts: Sequence[str]) -> list[CountedText]:
         """Each text with the model's control words broken, and its tokens."""
         with self._lock:
             fresh = [text for text in dict.fromkeys(texts) if text not in self._cache]
@@ -61,7 +61,7 @@ class Tokenizer:
                 self._keep(text, reading)
         return readings
 
-    def template(self) -> Template:
+    def template(self) -> TemplateTokens:
         """What the chat template adds, found by trying: with turns that alternate, as some templates demand.
 
         A user's and an assistant's share are told apart by halves, which is exact for whole turns. Raises OSError for
@@ -70,13 +70,13 @@ class Tokenizer:
         with self._lock:
             letter = len(self._ids("a", obeyed=False))
             bare = self._whole(["user"])
-            prompted = self._whole(["system", "user"])
-            turn = self._whole(["system", "user", "assistant", "user"]) - prompted - 2 * letter
+            with_system = self._whole(["system", "user"])
+            turn = self._whole(["system", "user", "assistant", "user"]) - with_system - 2 * letter
             system = self._own_system()
         user = turn // 2
-        return Template(prompted - 2 * (user + letter), bare - (user + letter), user, turn - user, system)
+        return TemplateTokens(with_system - 2 * (user + letter), bare - (user + letter), user, turn - user, system)
 
-    def read_prompt(self, messages: Sequence[tuple[str, str]], template: Template) -> list[int]:
+    def count_prompt_tokens(self, messages: Sequence[tuple[str, str]], template: TemplateTokens) -> list[int]:
         """The tokens of the whole prompt, as it is read: of each message, and last of what is in none.
 
         Where the template shows texts differently, each message has the tokens that it has alone.
@@ -91,10 +91,10 @@ class Tokenizer:
             roles, texts, marks = ["system", *roles], [template.system, *texts], [template.system, *marks]
         counts = tokens_of_texts(prompt, marked, marks, texts, pieces)
         if counts is None:
-            alone = zip(self.read(texts), roles, strict=True)
-            counts = [reading.tokens + template.message(role) for reading, role in alone]
+            alone = zip(self.count_tokens(texts), roles, strict=True)
+            counts = [reading.tokens + template.per_message(role) for reading, role in alone]
             return [*counts, len(pieces) - sum(counts)]
-        rest = template.once(prompted="system" in roles)
+        rest = template.per_prompt(with_system="system" in roles)
         counts[0] += len(pieces) - sum(counts) - rest  # the end of the last message, for that of the one before it
         return [*counts, rest]
 
@@ -104,7 +104,7 @@ class Tokenizer:
             asked = self._post("/apply-template", {"messages": [{"role": "user", "content": "a"}]})
         return bool(asked["prompt"].rstrip().endswith(THINK))
 
-    def _keep(self, text: str, reading: Reading) -> None:
+    def _keep(self, text: str, reading: CountedText) -> None:
         if text in self._cache:
             self._cache.move_to_end(text)
             return
@@ -114,10 +114,10 @@ class Tokenizer:
             dropped, _ = self._cache.popitem(last=False)
             self._cached -= len(dropped) + _ENTRY_CHARACTERS
 
-    def _readings(self, texts: Sequence[str]) -> Iterator[Reading]:
+    def _readings(self, texts: Sequence[str]) -> Iterator[CountedText]:
         inert = [self._inert(text) for text in texts]
         counts = chain.from_iterable(map(self._counts, _batches(inert)))
-        return (Reading(text, count) for text, count in zip(inert, counts, strict=True))
+        return (CountedText(text, count) for text, count in zip(inert, counts, strict=True))
 
     def _counts(self, texts: Sequence[str]) -> list[int]:
         if len(texts) == 1 or not self._control:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from runs.text import whole
+from runs.text import valid_text
 
 
 @dataclass(slots=True)
@@ -158,7 +158,7 @@ class ToolDeltas:
                 return None
             call.told_id = call.ids[0] if call.ids else uuid4().hex[:9]
         call.told += len(piece)
-        return {"tool": call.name, "tool_call_id": call.told_id, "delta": whole(piece)}
+        return {"tool": call.name, "tool_call_id": call.told_id, "delta": valid_text(piece)}
 
     def _call_of(self, delta: _Delta, touched: list[_Call]) -> _Call:
         """The call that a delta belongs to; a new one where it begins one."""
@@ -284,10 +284,10 @@ def _merge_arguments(call: _Call, given: str | dict[str, Any]) -> None:
 def _arguments(call: _Call) -> str:
     """The arguments as the text of a JSON object, where they are one; else as they came."""
     if call.parsed is not None:
-        return whole(json.dumps(call.parsed, ensure_ascii=False))
-    text = whole(call.text)
+        return valid_text(json.dumps(call.parsed, ensure_ascii=False))
+    text = valid_text(call.text)
     if call.grown and _object(text) is None and _object(call.grown) is not None:
-        text = whole(call.grown)
+        text = valid_text(call.grown)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

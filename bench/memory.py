@@ -15,17 +15,17 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from agent.given import Turn, give
+from agent.model_input import TurnInput, build_model_input
 from agent.turns import Turns
 from backends import Backend, Backends
 from bench.browser import FLAGS
 from bench.model import earlier_messages
 from bench.server import OURS, Server
-from memory.messages import Message, Role, Summary, Tuning
+from memory.messages import Message, Role, Summary, TurnOptions
 from memory.modes import MODES
 from memory.store import Store
-from memory.summaries import keep_summary
-from runs.registry import Runs
+from memory.summaries import save_summary
+from runs.registry import RunRegistry
 from settings import BackendSettings, Settings
 
 SIZES = (500, 1000, 2000, 5000, 10_000)
@@ -55,14 +55,14 @@ async def _choices(folder: Path, luck: random.Random) -> list[Row]:
     await store.open()
     await backends.open()
     try:
-        await backends.first.wait_ready()
+        await backends.default.wait_ready()
         rows = []
         for size in SIZES:
             conversation_id = await _conversation(store, size, luck)
             for mode in MODES:
-                turns = Turns(settings, backends, store, Runs())
+                turns = Turns(settings, backends, store, RunRegistry())
                 gc.collect()
-                rows.append(await _chosen(turns, backends.first, conversation_id, mode, luck) | {"size": size})
+                rows.append(await _chosen(turns, backends.default, conversation_id, mode, luck) | {"size": size})
         return rows
     finally:
         await backends.close()
@@ -75,7 +75,7 @@ async def _conversation(store: Store, size: int, luck: random.Random) -> str:
     given = [(roles[n % 2], " ".join(luck.choices(_WORDS, k=luck.randint(5, 60)))) for n in range(size)]
     conversation_id = await store.create("anna", given)
     covered = (await store.history(conversation_id, 11))[0].id
-    await keep_summary(store, conversation_id, Summary(covered, "They spoke of whales. " * 20, "SmolLM2"))
+    await save_summary(store, conversation_id, Summary(covered, "They spoke of whales. " * 20, "SmolLM2"))
     return conversation_id
 
 
@@ -86,14 +86,16 @@ async def _chosen(turns: Turns, backend: Backend, conversation_id: str, mode: st
         history = partial(turns.histories.before, conversation_id, asked)
         summary = partial(turns.summarizer.summary, conversation_id)
         begun = time.perf_counter()
-        await give(turns.settings, backend, Turn(MODES[mode], asked, Tuning(), "anna", history, summary), _REPLY)
+        await build_model_input(
+            turns.settings, backend, TurnInput(MODES[mode], asked, TurnOptions(), "anna", history, summary), _REPLY
+        )
         times.append((time.perf_counter() - begun) * 1000)
     return {"case": "choice", "mode": mode, "first_ms": times[0], "later_ms": times[1:]}
 
 
 _DRAWN = "#chat [data-testid=bot]"
 _OPEN = """async (id) => {
-  const link = document.querySelector(`#drawer [data-id='${id}'] a`), begun = performance.now();
+  const link = document.querySelector(`#sidebar [data-id='${id}'] a`), begun = performance.now();
   link.click();
   while (!document.querySelector('#chat [data-testid=bot]')) await new Promise(requestAnimationFrame);
   await new Promise(requestAnimationFrame);
@@ -120,7 +122,7 @@ def measure_openings(chromium: str, repetitions: int) -> list[Row]:
                 page.wait_for_selector(_DRAWN)
                 loaded = page.evaluate("performance.now()")
                 page.goto(server.url)
-                page.wait_for_selector(f"#drawer [data-id='{made}']")
+                page.wait_for_selector(f"#sidebar [data-id='{made}']")
                 page.wait_for_timeout(1000)
                 placed = page.evaluate(_OPEN, made)
                 rows.append({"case": "opening", "size": size, "load_ms": loaded, "place_ms": placed})

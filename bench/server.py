@@ -19,7 +19,7 @@ import psutil
 
 from bench.model import earlier_messages
 from bench.ports import free_port
-from components.session import DRAWN
+from components.page_state import INITIAL_MESSAGES
 
 _ROOT = Path(__file__).parent.parent
 _START_S = 90.0
@@ -172,7 +172,7 @@ OURS = Site(
     prompt="#prompt textarea",
     replies="#chat [data-testid=bot], #live-reply",
     stop="#stop",
-    most_drawn=DRAWN,
+    most_drawn=INITIAL_MESSAGES,
     parts=".parts",
     imports=True,
 )

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from agent.loop import warm_up
-from agent.turns import Ask, Turns
-from backends import KINDS, Backends, Key, Options
+from agent.turns import TurnRequest, Turns
+from backends import KINDS, Backends, Key, ModelOptions
 from backends.llama_child import BATCH
 from backends.local import BUNDLED_REPEAT, LocalBackend
 from backends.weights import BUNDLED, find_weights
 from logs import begin_log
-from memory.messages import Tuning
+from memory.messages import TurnOptions
 from memory.store import Store
 from runs.events import Token
-from runs.registry import Runs
+from runs.registry import RunRegistry
 from settings import BackendSettings, LimitSettings, Settings
 
 SLOTS = 8
@@ -42,7 +42,7 @@ Moments = list[list[float]]
 class Steady(LocalBackend):
     """The local backend, whose replies have all the tokens that they may have."""
 
-    def chat_model(self, options: Options, key: Key | None = None) -> Any:
+    def chat_model(self, options: ModelOptions, key: Key | None = None) -> Any:
         model: Any = super().chat_model(options, key)
         return model.model_copy(update={"extra_body": {**model.extra_body, "ignore_eos": True}})
 
@@ -95,13 +95,13 @@ async def _ours() -> None:
         database_url=f"sqlite:///{folder / 'glassbox.db'}",
     )
     backends, store = Backends(settings.backends), Store(settings.database_url)
-    turns = Turns(settings, backends, store, Runs())
+    turns = Turns(settings, backends, store, RunRegistry())
     await store.open()
     await backends.open()
     await asyncio.to_thread(warm_up)
 
     async def reply(prompt: str) -> list[float]:
-        run, moments = await turns.start(Ask(prompt, tuning=Tuning(temperature=0))), list[float]()
+        run, moments = await turns.start(TurnRequest(prompt, options=TurnOptions(temperature=0))), list[float]()
         async with aclosing(run.log.follow()) as batches:
             async for batch in batches:
                 moments += [entry.at for entry in batch if isinstance(entry.event, Token)]

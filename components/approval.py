@@ -3,14 +3,14 @@
 import gradio as gr
 
 from agent.turns import Turns
-from components.session import PageState
-from components.web import warn
-from runs.calls import Answer
+from components.assets import warn
+from components.page_state import PageState
+from hosting.identity import Identity
 from runs.errors import ChatError
-from transports.identity import Identity
+from runs.tool_calls import ApprovalAnswer
 
 
-class Approving:
+class ApprovalHandlers:
     """What the page does with an answer. One for all pages."""
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
@@ -25,7 +25,7 @@ class Approving:
             if edited is not None and not isinstance(edited, dict):
                 raise ChatError("invalid_request", "The input must be a JSON object.")
             run = self._runs.get(page.run_id or "", page.visitor)
-            run.calls.answer(str(given.get("call")), Answer(given.get("approved") is True, edited))
+            run.tool_calls.answer(str(given.get("call")), ApprovalAnswer(given.get("approved") is True, edited))
         except ChatError as e:
             warn(e.message)
         return page
@@ -35,7 +35,7 @@ class Approving:
         page = page.of(self._identity.visitor(request.cookies or {}))
         try:
             given = event._data if isinstance(event._data, dict) else {}
-            self._runs.get(page.run_id or "", page.visitor).calls.cancel(str(given.get("call")))
+            self._runs.get(page.run_id or "", page.visitor).tool_calls.cancel(str(given.get("call")))
         except ChatError as e:
             warn(e.message)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from components.assets import WEB, script_component
 from components.parts import build_parts
-from components.web import WEB, drawn_by
 from tracing import NOTE
 
 _SURE = "<div class='sure' role='group' aria-label='Delete the conversation' hidden></div>"
@@ -50,14 +50,14 @@ def build_chat(message_characters: int, *, traced: bool = False) -> ChatPane:
         with gr.Column(elem_id="scroll"):
             intro = gr.HTML(html_template=(WEB / "intro.html").read_text(), js_on_load=None, elem_id="intro")
             earlier = gr.Button("Show earlier messages", elem_id="earlier", size="sm", visible=False)
-            turns = drawn_by("turns.js", "turns", "")
+            turns = script_component("turns.js", "turns", "")
             chat = _chatbot("chat", editable="user", buttons=["copy"])
             parts = build_parts()
             live = _chatbot("live-reply", buttons=[])
-            approval = drawn_by("approval.js", "approval", _ASKED)
+            approval = script_component("approval.js", "approval", _ASKED)
         bar, style = (WEB / "replay.html").read_text(), (WEB / "replay.css").read_text()
-        replay = drawn_by("replay.js", "replay", bar, style=style)
-        drawn_by("commands.js", "commands", "<ul role='listbox' aria-label='Commands'></ul>")
+        replay = script_component("replay.js", "replay", bar, style=style)
+        script_component("commands.js", "commands", "<ul role='listbox' aria-label='Commands'></ul>")
         with gr.Row(elem_id="composer"):
             prompt = gr.Textbox(
                 elem_id="prompt",
@@ -74,14 +74,16 @@ def build_chat(message_characters: int, *, traced: bool = False) -> ChatPane:
             )
             send = gr.Button("Send", elem_id="send", variant="primary", scale=0, min_width=84)
             stop = gr.Button("Stop", elem_id="stop", variant="stop", scale=0, min_width=84, visible=False)
-        draft = drawn_by("draft.js", "draft", "")
+        draft = script_component("draft.js", "draft", "")
         with gr.Row(elem_id="below"):
             gr.HTML(
                 f"<span data-most='{message_characters}'>Enter sends, Shift+Enter breaks the line</span>",
                 elem_id="hint",
             )
-            drawn_by("limits.js", "limits", (WEB / "limits.html").read_text(), style=(WEB / "limits.css").read_text())
-            drawn_by("clear.js", "ask-clear", _SURE)
+            script_component(
+                "limits.js", "limits", (WEB / "limits.html").read_text(), style=(WEB / "limits.css").read_text()
+            )
+            script_component("clear.js", "ask-clear", _SURE)
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
         if traced:
             gr.HTML(f"<p>{NOTE}</p>", elem_id="traced")

@@ -8,11 +8,11 @@ from contextlib import aclosing
 import gradio as gr
 
 from agent.turns import Turns
-from components.web import as_text
+from components.assets import as_text
+from hosting.identity import Identity
 from runs import events
 from runs.errors import ChatError
-from transports.asking import Wanted
-from transports.identity import Identity
+from transports.schemas import RequestFields
 
 _YIELDS_PER_S = 20
 """To one client; fewer when more runs share the process."""
@@ -32,15 +32,15 @@ class Endpoint:
         conversation_id: str = "",
         request: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> AsyncIterator[str]:
-        """The reply to a message, as it grows. Other transports tell its events, too; see the README.
+        """The reply to a message, as it grows. Other transports tell its events, too; see docs/api.md.
 
         `conversation_id` is what `POST /conversations` answered; without it there are no earlier messages.
         """
         if not all(isinstance(given or "", str) for given in (message, backend, memory, conversation_id)):
             raise gr.Error("message, backend, memory and conversation_id are texts.", print_exception=False)
-        wanted = Wanted(backend=backend or None, memory=memory or None, conversation_id=conversation_id or None)
+        wanted = RequestFields(backend=backend or None, memory=memory or None, conversation_id=conversation_id or None)
         try:
-            ask = await wanted.ask(self._turns, message or "", self._identity.asker(request))
+            ask = await wanted.turn_request(self._turns, message or "", self._identity.requester(request))
             run = await self._turns.start(ask)
         except ChatError as e:
             raise gr.Error(as_text(e.message), print_exception=False) from e

@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from components.choosing import Choosing
-from components.opening import Opening
-from components.session import PageState
-from components.web import QUIET, drawn_by
+from components.assets import QUIET, script_component
+from components.header_handlers import HeaderHandlers
+from components.load import ConversationLoader
+from components.page_state import PageState
 from runs.live import new_id
 
 Updates = tuple[Any, ...]
@@ -24,33 +24,33 @@ class Fields:
 
     def __init__(self, fields: Sequence[Any]) -> None:
         self.fields = list(fields)
-        self.answer = drawn_by("fields.js", "fields", "")
+        self.answer = script_component("fields.js", "fields", "")
         self._initial = [field.value for field in fields]
 
-    def on_load(self, opening: Opening, outputs: Sequence[Any]) -> Any:
+    def on_load(self, loader: ConversationLoader, outputs: Sequence[Any]) -> Any:
         """The handler of a page's load. -> answer, outputs"""
         places = self._places(outputs)
 
         async def load(request: gr.Request) -> Updates:
-            return split(await opening.on_load(request), places, self._initial)
+            return split(await loader.on_load(request), places, self._initial)
 
         return load
 
-    def on_open(self, opening: Opening, outputs: Sequence[Any]) -> Any:
+    def on_open(self, loader: ConversationLoader, outputs: Sequence[Any]) -> Any:
         """The handler of a conversation's choice; the fields are its last inputs. -> answer, outputs"""
         places = self._places(outputs)
 
         async def open_(page: PageState, request: gr.Request, data: gr.EventData, *before: Any) -> Updates:
-            return split(await opening.on_open(page, request, data), places, before)
+            return split(await loader.on_open(page, request, data), places, before)
 
         return open_
 
-    def on_use(self, choosing: Choosing, outputs: Sequence[Any]) -> Any:
+    def on_use(self, header_handlers: HeaderHandlers, outputs: Sequence[Any]) -> Any:
         """The handler of a compared mode's choice; the fields are its inputs. -> answer, outputs"""
         places = self._places(outputs)
 
         async def use(data: gr.EventData, *before: Any) -> Updates:
-            return split(await choosing.on_use(data), places, before)
+            return split(await header_handlers.on_use(data), places, before)
 
         return use
 

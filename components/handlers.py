@@ -8,13 +8,16 @@ from typing import Any
 
 import gradio as gr
 
-from agent.turns import Ask, Turns
-from components.approval import Approving
-from components.choices import PARAMETERS
-from components.choosing import Choosing
-from components.drawing import draw, drawn_again, last_state
+from agent.turns import TurnRequest, Turns
+from components.approval import ApprovalHandlers
+from components.assets import warn
+from components.conversation_view import draw, last_state, refresh_view
 from components.endpoint import Endpoint
-from components.opening import Opening
+from components.follower import RunFollower
+from components.header import PARAMETERS
+from components.header_handlers import HeaderHandlers
+from components.load import ConversationLoader
+from components.page_state import INITIAL_MESSAGES, PageState, View
 from components.panel import render_panel
 from components.render import (
     render_buttons,
@@ -22,14 +25,11 @@ from components.render import (
     render_frame,
     render_messages,
 )
-from components.replaying import Players, Replaying
-from components.session import DRAWN, PageState, View
-from components.tail import Tail
-from components.web import warn
-from memory.messages import Tuning
+from components.replay import PlayerCache, ReplayHandlers
+from hosting.identity import Identity
+from memory.messages import TurnOptions
 from memory.store import NO_MESSAGE
 from runs.errors import ChatError
-from transports.identity import Identity
 
 Updates = tuple[Any, ...]
 
@@ -39,13 +39,13 @@ class Handlers:
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self.turns, self.identity = turns, identity
-        self.choosing = Choosing(turns, identity)
-        self.approving = Approving(turns, identity)
-        players = Players()
-        self.opening = Opening(turns, identity, self.choosing, players)
-        self.replaying = Replaying(identity, players)
+        self.header = HeaderHandlers(turns, identity)
+        self.approval = ApprovalHandlers(turns, identity)
+        players = PlayerCache()
+        self.loader = ConversationLoader(turns, identity, self.header, players)
+        self.replay = ReplayHandlers(identity, players)
         self.endpoint = Endpoint(turns, identity)
-        self.tail = Tail(turns.store, turns.runs, identity)
+        self.follower = RunFollower(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
         self._memory = turns.settings.memory
 
@@ -64,13 +64,13 @@ class Handlers:
         """Asks a message again: another reply, as a branch of its own. -> as on_send"""
         page = page.of(self._visitor(request))
         message = page.user_message(_index(data.index))
-        ask = replace(self._wanted(*chosen), again=message.id if message else None)
+        ask = replace(self._wanted(*chosen), regenerate=message.id if message else None)
         return await self._beside(ask, page, request)
 
-    async def on_again(self, page: PageState, request: gr.Request, data: gr.EventData, *chosen: Any) -> Updates:
+    async def on_regenerate(self, page: PageState, request: gr.Request, data: gr.EventData, *chosen: Any) -> Updates:
         """As on_retry, for any of the drawn replies."""
         page = page.of(self._visitor(request))
-        return await self._beside(replace(self._wanted(*chosen), again=_id_of(data)), page, request)
+        return await self._beside(replace(self._wanted(*chosen), regenerate=_id_of(data)), page, request)
 
     async def on_edit(self, page: PageState, request: gr.Request, data: gr.EditData, *chosen: Any) -> Updates:
         """Asks an earlier message in other words, as a branch of its own. -> as on_send"""
@@ -78,9 +78,9 @@ class Handlers:
         text = data.value if isinstance(data.value, str) else _text_of(data.value)
         message = page.user_message(_index(data.index))
         beside = message.id if message else None
-        return await self._beside(replace(self._wanted(*chosen), message=text, instead_of=beside), page, request)
+        return await self._beside(replace(self._wanted(*chosen), message=text, edit_of=beside), page, request)
 
-    async def on_walk(self, page: PageState, request: gr.Request, data: gr.EventData) -> Updates:
+    async def on_switch_branch(self, page: PageState, request: gr.Request, data: gr.EventData) -> Updates:
         """Shows the branch that a message belongs to. -> as on_send"""
         page = page.of(self._visitor(request))
         try:
@@ -88,8 +88,8 @@ class Handlers:
                 raise ChatError("not_found", NO_MESSAGE)
             await self.store.conversation(page.conversation_id, page.visitor)
             with self.runs.hold(page.conversation_id):
-                await self.store.walk(page.conversation_id, _id_of(data) or "")
-            view = await self._drawn(page, page.conversation_id, max(DRAWN, len(page.drawn)))
+                await self.store.switch_branch(page.conversation_id, _id_of(data) or "")
+            view = await self._drawn(page, page.conversation_id, max(INITIAL_MESSAGES, len(page.drawn)))
         except ChatError as e:
             warn(e.message)
             return await self._unchanged(page)
@@ -106,8 +106,8 @@ class Handlers:
             await self.store.conversation(page.conversation_id, page.visitor)
             text = (await self.store.message(page.conversation_id, message.id)).text
             with self.runs.hold(page.conversation_id):
-                await self.store.step_back(page.conversation_id, message.id)
-            view = await self._drawn(page, page.conversation_id, max(DRAWN, len(page.drawn)))
+                await self.store.rewind(page.conversation_id, message.id)
+            view = await self._drawn(page, page.conversation_id, max(INITIAL_MESSAGES, len(page.drawn)))
         except ChatError as e:
             warn(e.message)
             return await self._unchanged(page)
@@ -135,14 +135,16 @@ class Handlers:
             except ChatError as e:
                 warn(e.message)
 
-    async def on_earlier(self, page: PageState, request: gr.Request) -> Updates:
+    async def on_show_earlier(self, page: PageState, request: gr.Request) -> Updates:
         """Draws more of the conversation's beginning. -> page, chat, intro, earlier, turns"""
         page = page.of(self._visitor(request))
         if page.conversation_id is None:
             return page, *(gr.skip(),) * 4
         try:
             await self.store.conversation(page.conversation_id, page.visitor)
-            more = await self._drawn(page, page.conversation_id, len(page.drawn) + DRAWN, len(page.drawn) + 1)
+            more = await self._drawn(
+                page, page.conversation_id, len(page.drawn) + INITIAL_MESSAGES, len(page.drawn) + 1
+            )
         except ChatError as e:
             warn(e.message)
             return page, *(gr.skip(),) * 4
@@ -159,7 +161,7 @@ class Handlers:
         max_tokens: int | None,
         tools: list[str] | None,
         *parameters: Any,
-    ) -> Ask:
+    ) -> TurnRequest:
         """What is chosen on the page, in the order in which `wire_page` gives it.
 
         All tools, and the parameters of the settings, are the same as no choice: what the settings say later counts.
@@ -175,28 +177,30 @@ class Handlers:
         # between the choice of a backend and the drawing of its models, the page may still name another one's
         one_model = any(one.name == backend and one.settings.models is None for one in self.backends)
         model = None if one_model else model or None
-        tuning = Tuning(system_prompt, temperature, max_tokens, chosen, **own, model=model)
-        return Ask("", backend=backend, memory=memory, tuning=tuning)
+        options = TurnOptions(system_prompt, temperature, max_tokens, chosen, **own, model=model)
+        return TurnRequest("", backend=backend, memory=memory, options=options)
 
-    async def _beside(self, ask: Ask, page: PageState, request: gr.Request) -> Updates:
-        if not (ask.again or ask.instead_of) or page.conversation_id is None:
+    async def _beside(self, ask: TurnRequest, page: PageState, request: gr.Request) -> Updates:
+        if not (ask.regenerate or ask.edit_of) or page.conversation_id is None:
             warn("There is no message to ask again.")
             return await self._unchanged(page, ask.message)
         return await self._begin(replace(ask, conversation_id=page.conversation_id), page, request, keep_prompt=True)
 
-    async def _begin(self, ask: Ask, page: PageState, request: gr.Request, *, keep_prompt: bool = False) -> Updates:
-        asker = self.identity.asker(request)
+    async def _begin(
+        self, ask: TurnRequest, page: PageState, request: gr.Request, *, keep_prompt: bool = False
+    ) -> Updates:
+        requester = self.identity.requester(request)
         try:
-            run = await self.turns.start(replace(ask, visitor=asker.visitor, address=asker.address))
+            run = await self.turns.start(replace(ask, visitor=requester.visitor, address=requester.address))
         except ChatError as e:
             warn(f"Not sent. {e.message}")
-            edited = ask.message if ask.instead_of else ""
+            edited = ask.message if ask.edit_of else ""
             return await (self._unchanged(page, edited) if e.code != "not_found" else self._if_gone(page, edited))
         page.player = None  # the page shows something else from now on
         draft = gr.skip() if keep_prompt else render_draft(accepted=ask.message)
         panel = render_panel(run.state, whole=False, now=run.now())
         try:
-            view = await self._drawn(page, run.conversation_id, DRAWN)
+            view = await self._drawn(page, run.conversation_id, INITIAL_MESSAGES)
         except ChatError as e:  # it runs all the same, and is followed
             warn(e.message)
             page = replace(page, conversation_id=run.conversation_id, run_id=run.id)
@@ -225,7 +229,7 @@ class Handlers:
         draft = render_draft(back=edited) if edited else gr.skip()
         try:
             if page.player is None:
-                view = await drawn_again(self.store, self.runs, page)
+                view = await refresh_view(self.store, self.runs, page)
                 return self._shown(view, draft, gr.skip(), gr.skip())
         except ChatError as e:
             warn(e.message)

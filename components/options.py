@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from backends import OPTIONS, Backend, Key
-from components.web import WEB, drawn_by
-from memory.messages import Tuning
+from backends import OPTION_NAMES, Backend, Key
+from components.assets import WEB, script_component
+from memory.messages import TurnOptions
 
 _NAMES = {"system_prompt": "System prompt", "temperature": "Temperature", "max_tokens": "Longest reply"}
 _TOOLS = "Tools"
@@ -28,14 +28,14 @@ class OptionsPane:
     forget_key: gr.Button
 
     @property
-    def tuning(self) -> list[Any]:
-        """The components of a `Tuning`, in its order."""
+    def fields(self) -> list[Any]:
+        """The components of a `TurnOptions`, in its order."""
         return [self.system_prompt, self.temperature, self.max_tokens, self.tools]
 
     @property
     def drawn(self) -> list[Any]:
         """What `render_options` gives values to, in its order."""
-        return [*self.tuning, self.key_row, self.key, self.forget_key]
+        return [*self.fields, self.key_row, self.key, self.forget_key]
 
 
 def build_options(system_prompt: str, reply_tokens: int, document_bytes: int, tools: list[str]) -> OptionsPane:
@@ -72,7 +72,9 @@ def build_options(system_prompt: str, reply_tokens: int, document_bytes: int, to
     with gr.Row(elem_id="tool-row"):
         offered = gr.CheckboxGroup(tools, value=tools, label=_TOOLS, elem_id="tools", visible=bool(tools), scale=1)
         template = (WEB / "documents.html").read_text()
-        drawn_by("documents.js", "documents", template.replace('data-bytes=""', f'data-bytes="{document_bytes}"'))
+        script_component(
+            "documents.js", "documents", template.replace('data-bytes=""', f'data-bytes="{document_bytes}"')
+        )
     with gr.Row(elem_id="key-row", visible=False) as key_row:
         key = gr.Textbox(
             label="Your key",
@@ -88,11 +90,11 @@ def build_options(system_prompt: str, reply_tokens: int, document_bytes: int, to
     return OptionsPane(prompt, temperature, longest, offered, key_row, key, use_key, forget_key)
 
 
-def render_options(backend: Backend, key: Key | None, tuning: Tuning | None = None) -> tuple[Any, ...]:
-    """How the options are for a backend; with `tuning`, their values too. -> OptionsPane.drawn"""
-    values = {} if tuning is None else {name: getattr(tuning, name) for name in (*OPTIONS, "tools")}
-    drawn = [_field(name, backend, values) for name in OPTIONS]
-    own = key is not None and key.own
+def render_options(backend: Backend, key: Key | None, options: TurnOptions | None = None) -> tuple[Any, ...]:
+    """How the options are for a backend; with `options`, their values too. -> OptionsPane.drawn"""
+    values = {} if options is None else {name: getattr(options, name) for name in (*OPTION_NAMES, "tools")}
+    drawn = [_field(name, backend, values) for name in OPTION_NAMES]
+    own = key is not None and key.from_visitor
     if own:
         told = "your key is in use; another takes its place"
     elif key:
@@ -103,7 +105,7 @@ def render_options(backend: Backend, key: Key | None, tuning: Tuning | None = No
     tools: dict[str, Any] = {"value": list(values["tools"] or ())} if values else {}
     return (
         *drawn,
-        gr.update(label=_TOOLS if backend.chooses_tools else f"{_TOOLS} · {_BY_NAME}", **tools),
+        gr.update(label=_TOOLS if backend.offers_tools else f"{_TOOLS} · {_BY_NAME}", **tools),
         gr.update(visible=backend.settings.key_name is not None),
         gr.update(label=label, placeholder=told),
         gr.update(visible=own),
@@ -111,6 +113,6 @@ def render_options(backend: Backend, key: Key | None, tuning: Tuning | None = No
 
 
 def _field(name: str, backend: Backend, values: dict[str, Any]) -> Any:
-    taken = name in backend.takes
+    taken = name in backend.supported_options
     label = _NAMES[name] if taken else f"{_NAMES[name]} · not used here"
     return gr.update(label=label, interactive=taken, **({"value": values[name]} if name in values else {}))

@@ -7,17 +7,17 @@ from gradio.data_classes import BlocksConfigDict
 from gradio.events import api
 from gradio.state_holder import SessionState
 
+from components.assets import QUIET
 from components.chat import ChatPane, build_chat
-from components.choices import Choices, build_choices
-from components.choosing import Choosing
-from components.drawer import build_drawer
 from components.fields import Fields
 from components.handlers import Handlers
+from components.header import HeaderPane, build_header
+from components.header_handlers import HeaderHandlers
 from components.options import OptionsPane, build_options
+from components.page_state import PageState
 from components.panel import build_panel
-from components.session import PageState
+from components.sidebar import build_sidebar
 from components.viewer import build_viewer
-from components.web import QUIET
 
 _POLL_S, _PROGRESS_S = 0.01, 0.25
 """How often Gradio's queue looks for events, and for bars of progress, which this page has none of. Its own choice, a
@@ -35,7 +35,7 @@ class Page(gr.Blocks):
 
         Gradio asks each page with a `gr.State` to hold one request open for ever. A browser opens at most six
         connections to an HTTP/1.1 host, for all its tabs together, so that the seventh tab would get no answer at all.
-        `transports/sessions.py` notices pages that have gone without it.
+        `hosting/sessions.py` notices pages that have gone without it.
         """
         return {**super().get_config_file(), "connect_heartbeat": False}
 
@@ -67,7 +67,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
     settings = handlers.turns.settings
     with Page(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False) as demo:
         page = gr.State(PageState())
-        choices = build_choices(handlers.backends, settings.memory, shared=settings.share, sign_in=settings.sign_in)
+        choices = build_header(handlers.backends, settings.memory, shared=settings.share, sign_in=settings.sign_in)
         options = build_options(
             settings.system_prompt,
             settings.limits.reply_tokens,
@@ -75,16 +75,16 @@ def build_page(handlers: Handlers) -> gr.Blocks:
             handlers.turns.toolbox.names,
         )
         with gr.Row(elem_id="main"):
-            drawer = build_drawer(settings.limits.import_bytes)
+            drawer = build_sidebar(settings.limits.import_bytes)
             pane = build_chat(settings.limits.message_characters, traced=settings.tracing.langsmith)
             panel = build_panel()
         viewer = build_viewer()
-        fields = Fields([choices.backend, choices.memory, *options.tuning, *choices.parameters, choices.model])
+        fields = Fields([choices.backend, choices.memory, *options.fields, *choices.parameters, choices.model])
         wire_page(demo, handlers, page, choices, options, pane, panel, drawer, fields)
         wire_approval(handlers, page, pane, panel)
-        replayed = pane.replay.play(handlers.replaying.on_play, [page], None, trigger_mode="multiple", **QUIET)
-        replayed.then(handlers.replaying.follow, [page], [pane.live, panel], trigger_mode="multiple", **QUIET)
-        wire_options(handlers.choosing, choices, options, fields, viewer)
+        replayed = pane.replay.play(handlers.replay.on_play, [page], None, trigger_mode="multiple", **QUIET)
+        replayed.then(handlers.replay.follow, [page], [pane.live, panel], trigger_mode="multiple", **QUIET)
+        wire_options(handlers.header, choices, options, fields, viewer)
         # a Number without a value shows 0 at first, which would be sent as the visitor's choice
         demo.load(None, None, [options.temperature, options.max_tokens], js="() => [null, null]", **QUIET)
         api(handlers.endpoint.chat, api_name="chat")
@@ -102,7 +102,7 @@ def wire_page(
     demo: gr.Blocks,
     handlers: Handlers,
     page: gr.State,
-    choices: Choices,
+    choices: HeaderPane,
     options: OptionsPane,
     pane: ChatPane,
     panel: gr.HTML,
@@ -120,9 +120,9 @@ def wire_page(
     ]
     answered = [fields.answer, *opened]
     shows = [
-        demo.load(fields.on_load(handlers.opening, opened), None, answered, **QUIET),
+        demo.load(fields.on_load(handlers.loader, opened), None, answered, **QUIET),
         drawer.open(
-            fields.on_open(handlers.opening, opened),
+            fields.on_open(handlers.loader, opened),
             [page, *chosen],
             answered,
             trigger_mode="always_last",
@@ -141,21 +141,21 @@ def wire_page(
         ),
         pane.chat.retry(handlers.on_retry, [page, *chosen], begun, **QUIET),
         pane.chat.edit(handlers.on_edit, [page, *chosen], begun, **QUIET),
-        pane.turns.again(handlers.on_again, [page, *chosen], begun, **QUIET),
+        pane.turns.again(handlers.on_regenerate, [page, *chosen], begun, **QUIET),
     ]
     for start in starts:
         _follow(start, handlers, page, pane, panel)
     pane.chat.undo(handlers.on_undo, [page], begun, **QUIET)
     pane.clear.click(handlers.on_clear, [page], begun, **QUIET)
     pane.stop.click(handlers.on_stop, [page], None, queue=False, **QUIET)
-    pane.turns.walk(handlers.on_walk, [page], begun, **QUIET)
+    pane.turns.walk(handlers.on_switch_branch, [page], begun, **QUIET)
     frame = [pane.intro, pane.earlier, pane.turns]
-    pane.earlier.click(handlers.on_earlier, [page], [page, pane.chat, *frame], **QUIET)
+    pane.earlier.click(handlers.on_show_earlier, [page], [page, pane.chat, *frame], **QUIET)
 
 
 def wire_approval(handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.HTML) -> None:
     """A waiting page follows its run again when it answers, and looks now and then whether somebody else has."""
-    approving = handlers.approving
+    approving = handlers.approval
     for start in (
         pane.approval.answer(approving.on_answer, [page], [page], **QUIET),
         pane.approval.wake(approving.on_wake, [page], [page], **QUIET),
@@ -165,26 +165,30 @@ def wire_approval(handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.
 
 
 def _follow(start: Any, handlers: Handlers, page: gr.State, pane: ChatPane, panel: gr.HTML) -> None:
-    following = start.then(handlers.tail.follow, [page], [pane.live, panel], **QUIET)
+    following = start.then(handlers.follower.follow, [page], [pane.live, panel], **QUIET)
     following.then(
-        handlers.tail.finish,
+        handlers.follower.finish,
         [page],
         [page, pane.chat, pane.live, pane.parts, pane.send, pane.stop, pane.turns],
         **QUIET,
     )
 
 
-def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane, fields: Fields, viewer: gr.HTML) -> None:
+def wire_options(
+    header_handlers: HeaderHandlers, choices: HeaderPane, options: OptionsPane, fields: Fields, viewer: gr.HTML
+) -> None:
     """What depends on the chosen backend, model and memory mode, and on what is known of them."""
     known, chosen = [choices.backend, choices.about, choices.model], [choices.backend, choices.model]
-    choices.about.news(choosing.on_news, chosen, known, **QUIET)
+    choices.about.news(header_handlers.on_backends_changed, chosen, known, **QUIET)
     modes = [choices.memory, *choices.parameters]
-    choices.memory.input(choosing.on_mode, [choices.memory], choices.parameters, trigger_mode="always_last", **QUIET)
-    viewer.use(fields.on_use(choosing, modes), fields.fields, [fields.answer, *modes], **QUIET)
+    choices.memory.input(
+        header_handlers.on_choose_mode, [choices.memory], choices.parameters, trigger_mode="always_last", **QUIET
+    )
+    viewer.use(fields.on_use(header_handlers, modes), fields.fields, [fields.answer, *modes], **QUIET)
     fields.wire()
     drawn = [choices.model, *options.drawn]
     fields.answer.kept(
-        choosing.on_kept,
+        header_handlers.on_keep,
         [choices.backend, choices.memory, choices.model],
         [*drawn, *choices.parameters],
         trigger_mode="always_last",
@@ -192,11 +196,11 @@ def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane, fie
     )
     # a dropdown tells of its input when it is left too: what is drawn then must not touch a key that is being typed
     for dropdown in chosen:
-        dropdown.input(choosing.on_choose, chosen, drawn, trigger_mode="always_last", **QUIET)
+        dropdown.input(header_handlers.on_choose, chosen, drawn, trigger_mode="always_last", **QUIET)
     choices.backend.change(None, None, [options.key], js="() => ''", **QUIET)
     tried = gr.on(
         [options.key.submit, options.use_key.click],
-        choosing.on_key,
+        header_handlers.on_key,
         [options.key, *chosen],
         [*known, *options.drawn],
         trigger_mode="once",
@@ -204,4 +208,4 @@ def wire_options(choosing: Choosing, choices: Choices, options: OptionsPane, fie
         **QUIET,
     )
     tried.success(None, [options.key], [options.key], js="(now) => window.glassboxKeyTried(now)", **QUIET)
-    options.forget_key.click(choosing.on_forget_key, chosen, [*known, *options.drawn], **QUIET)
+    options.forget_key.click(header_handlers.on_forget_key, chosen, [*known, *options.drawn], **QUIET)

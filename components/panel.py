@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
+from components.assets import WEB, script_component
 from components.parts import SHOWN, as_json, part_value
-from components.web import WEB, drawn_by
 from runs import events
-from runs.parts import Part, parts_of
+from runs.reply import ReplyPart, reply_parts
 from runs.state import AgentState, Step
 
 _LISTED = 40
@@ -29,7 +29,7 @@ _FRESH_S = 3.0
 def build_panel() -> gr.HTML:
     """Its value is what `render_panel` makes."""
     template, style = (WEB / "panel.html").read_text(), (WEB / "panel.css").read_text()
-    return drawn_by("panel.js", "agent-state", template, "events.js", "given.js", shared="context", style=style)
+    return script_component("panel.js", "agent-state", template, "events.js", "given.js", shared="context", style=style)
 
 
 def render_panel(state: AgentState, *, whole: bool, now: float | None = None) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def render_panel(state: AgentState, *, whole: bool, now: float | None = None) ->
         "conversation": state.conversation_id,
         "live": state.ended is None,
         "phase": state.phase,
-        "said": state.said,
+        "said": state.status_text,
         "step": state.current_step,
-        "since_s": round(until - state.since, 2),
+        "since_s": round(until - state.phase_started, 2),
         "elapsed_s": round(until - state.started, 2),
         "ttft_s": state.ttft_s,
         "tokens": state.tokens,
         "input_tokens": state.input_tokens,
-        "input_estimated": state.input_guessed,
+        "input_estimated": state.input_estimated,
         "estimated": state.estimated,
         "rate": round(state.rate(now), 1) if state.ended is None else None,
         "average": None if average is None else round(average, 1),
@@ -63,9 +63,9 @@ def render_panel(state: AgentState, *, whole: bool, now: float | None = None) ->
         "memory": state.memory,
         "tools": [name if n == 1 else f"{name} ({n})" for name, n in Counter(state.tools).items()],
         "thoughts": state.thoughts[-1].text[-_THOUGHTS:] if state.thoughts else "",
-        "stretches": [{"phase": s.phase, "start": round(s.start - state.started, 3)} for s in state.stretches],
+        "stretches": [{"phase": s.phase, "start": round(s.start - state.started, 3)} for s in state.phase_spans],
         "steps": [_bar(state, step, depth, whole=whole or _fresh(step, now)) for depth, step in _nested(state.steps)],
-        "parts": [_part(part, whole=whole or _fresh(part, now)) for part in parts_of(state)],
+        "parts": [_part(part, whole=whole or _fresh(part, now)) for part in reply_parts(state)],
         "approvals": [{"tool": a.tool, "tool_call_id": a.tool_call_id, "input": a.input} for a in _waiting(state)],
     }
     if whole and state.context:
@@ -77,7 +77,7 @@ def _waiting(state: AgentState) -> Sequence[events.Approval]:
     return state.approvals if state.ended is None else ()
 
 
-def _fresh(one: Step | Part, now: float) -> bool:
+def _fresh(one: Step | ReplyPart, now: float) -> bool:
     return one.end is None or now - one.end < _FRESH_S
 
 
@@ -126,7 +126,7 @@ def _told(message: events.JSON) -> str:
     return "\n".join([f"{message['role']}: {message['content']}", *calls])
 
 
-def _part(part: Part, *, whole: bool) -> dict[str, Any]:
+def _part(part: ReplyPart, *, whole: bool) -> dict[str, Any]:
     """As `part_value`, with the end of a long text; without `blocks` if it is not to be drawn again."""
     value = part_value(part)
     blocks = value.pop("blocks")

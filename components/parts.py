@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
+from components.assets import script_component
 from components.elements import text_html
-from components.web import drawn_by
 from runs.events import JSON
-from runs.parts import Part
+from runs.reply import ReplyPart
 
 SHOWN = 2000
 """Characters of an input or an output that the page shows while a run is live."""
@@ -20,10 +20,10 @@ _HINT = 80
 
 def build_parts() -> gr.HTML:
     """The live reply's parts. Its value is the id of the run whose parts the conversation has taken over."""
-    return drawn_by("parts.js", "live-parts", "<div class='parts'></div>")
+    return script_component("parts.js", "live-parts", "<div class='parts'></div>")
 
 
-def part_value(part: Part) -> JSON:
+def part_value(part: ReplyPart) -> JSON:
     """What is drawn of a part: {title, hint, seconds, failed, blocks: [[label, text], …]}; `hint` is one line."""
     if part.kind == "thinking":
         title = "Thinking" if part.seconds is None else "Thought"
@@ -37,11 +37,11 @@ def part_value(part: Part) -> JSON:
     return _value(part.name, part, blocks, hint=hint if len(hint) <= _HINT else f"{hint[:_HINT]}…")
 
 
-def _value(title: str, part: Part, blocks: list[list[str]], *, hint: str) -> JSON:
+def _value(title: str, part: ReplyPart, blocks: list[list[str]], *, hint: str) -> JSON:
     return {"title": title, "hint": hint, "seconds": _seconds(part), "failed": part.error is not None, "blocks": blocks}
 
 
-def _seconds(part: Part) -> str | None:
+def _seconds(part: ReplyPart) -> str | None:
     """None for a part that goes on; empty for an imported one, whose file does not tell its time."""
     if not part.seconds:
         return None if part.seconds is None else ""
@@ -53,7 +53,7 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=1)
 
 
-def parts_html(parts: Iterable[Part]) -> str:
+def parts_html(parts: Iterable[ReplyPart]) -> str:
     """The parts as one block of HTML, built as `web/parts.js` builds it; nothing in them is markup."""
     return f"<div class='parts'>{''.join(_details(part_value(part)) for part in parts)}</div>"
 

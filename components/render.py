@@ -10,16 +10,16 @@ from typing import Any
 
 import gradio as gr
 
-from backends import Backend, Backends, Health, Key, Offer
+from backends import Backend, Backends, Health, Key, ModelChoice
 from components.elements import text_html
+from components.page_state import PageState, View
 from components.parts import parts_html
 from components.reply import GrowingReply, reply_html
-from components.session import PageState, View
 from memory.messages import Message
 from memory.modes import MODES
-from memory.text import whole
 from runs.live import new_id
-from runs.parts import Part
+from runs.reply import ReplyPart
+from runs.text import valid_text
 
 Wire = dict[str, Any]
 
@@ -54,7 +54,7 @@ def _wire_message(message: Message) -> Wire:
 
 def _shortened(message: Message) -> Message:
     """A message whose text and parts are short enough to be drawn; a text that is cut says so."""
-    text, parts, room = message.text, list[Part](), SHOWN_CHARACTERS
+    text, parts, room = message.text, list[ReplyPart](), SHOWN_CHARACTERS
     if len(text) > SHOWN_CHARACTERS:
         text = f"{text[:SHOWN_CHARACTERS]}\n\n{_SHORTENED}"
     for part in message.parts:
@@ -107,8 +107,8 @@ def render_models(backend: Backend, key: Key | None, model: str | None, *, opene
     `model` is what the dropdown shows. It is only replaced where it has to be, since a visitor may have chosen another
     one meanwhile; a page that is `opened` is given its value.
     """
-    offers = backend.offers(key)
-    choices = [(_model_label(offer), offer.facts.name) for offer in offers]
+    offers = backend.model_choices(key)
+    choices = [(_model_label(offer), offer.model_info.name) for offer in offers]
     if model and not offers and backend.settings.models:
         choices = [(model, model)]  # a conversation's own, until the provider's list is there
     names = [name for _, name in choices]
@@ -120,8 +120,8 @@ def render_models(backend: Backend, key: Key | None, model: str | None, *, opene
     return gr.update(**drawn)
 
 
-def _model_label(offer: Offer) -> str:
-    return f"{offer.facts.name} · not available" if offer.problem else offer.facts.name
+def _model_label(offer: ModelChoice) -> str:
+    return f"{offer.model_info.name} · not available" if offer.problem else offer.model_info.name
 
 
 def render_modes() -> list[tuple[str, str]]:
@@ -135,7 +135,11 @@ def render_draft(*, accepted: str | None = None, back: str | None = None) -> Wir
     which has no UTF-8. -> draft
     """
     length = None if accepted is None else len(accepted.encode("utf-16-le", "surrogatepass")) // 2
-    return {"accepted": length, "back": back and whole(back), "id": new_id()}  # the id: equal values are two events
+    return {
+        "accepted": length,
+        "back": back and valid_text(back),
+        "id": new_id(),
+    }  # the id: equal values are two events
 
 
 def render_buttons(page: PageState) -> tuple[Wire, Wire]:

@@ -28,10 +28,10 @@ def reply_html(text: str) -> str:
     """The HTML of a whole text. That of formatted texts is kept, since a page draws its messages many times."""
     if len(text) > _LONGEST:
         return _plain_html(text)
-    kept = _KEPT.get(text)
+    kept = _CACHE.get(text)
     if kept is None:
         kept = _formatted_html(text)
-        _KEPT.put(text, kept)
+        _CACHE.put(text, kept)
     return kept
 
 
@@ -48,7 +48,7 @@ def _formatted_html(text: str) -> str:
     )
 
 
-class Kept:
+class HtmlCache:
     """The HTML of texts, as much of it as `characters` allow, texts included. The least recently used goes first."""
 
     def __init__(self, characters: int) -> None:
@@ -70,7 +70,7 @@ class Kept:
             self.characters -= sum(map(len, self._html.popitem(last=False)))
 
 
-_KEPT = Kept(_KEPT_CHARACTERS)
+_CACHE = HtmlCache(_KEPT_CHARACTERS)
 
 
 def _normal(text: str) -> str:

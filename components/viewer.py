@@ -4,10 +4,10 @@ would give it, side by side. `web/viewer.js` and `web/compare.js` draw it from t
 
 import gradio as gr
 
-from components.web import WEB, drawn_by
+from components.assets import WEB, script_component
 
 
 def build_viewer() -> gr.HTML:
     """Scripts of the page open it by `glassboxContext(run_id)` and `glassboxCompare()`."""
     template, style = (WEB / "viewer.html").read_text(), (WEB / "viewer.css").read_text()
-    return drawn_by("viewer.js", "viewer", template, "compare.js", shared="context", style=style)
+    return script_component("viewer.js", "viewer", template, "compare.js", shared="context", style=style)

@@ -8,7 +8,7 @@ from sqlalchemy import Row, Select, literal, select
 from memory.tables import messages
 
 
-def line(rows: Iterable[Row[Any]], last: str) -> list[Row[Any]]:
+def branch_to(rows: Iterable[Row[Any]], last: str) -> list[Row[Any]]:
     """Of all rows of a conversation those that lead to the message `last`, it included, in order."""
     known = {row.id: row for row in rows}
     found, at = [], known.get(last)

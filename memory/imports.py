@@ -20,7 +20,7 @@ from memory.exports.reader import read_export
 from memory.store import Store
 from runs.errors import ChatError
 from runs.events import JSON
-from runs.parts import Part
+from runs.reply import ReplyPart
 from runs.threads import Threads
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """What has come of a file. `conversations` are ids and titles, the newest first; `skipped` are those that could not
     be read, each with a title and a reason, at most 20 of `skipped_in_all`; there was no room for `left_out` others.
     """
@@ -49,7 +49,7 @@ class Imported:
     left_out: int = 0
 
 
-class Imports:
+class ConversationImporter:
     """Imports files into a store."""
 
     def __init__(self, store: Store, most_bytes: int) -> None:
@@ -59,7 +59,9 @@ class Imports:
         self._owners = WeakValueDictionary[str, asyncio.Lock]()
         """One for each owner whose imports run or wait, so that they do not share the same room."""
 
-    async def take(self, owner: str | None, data: bytes, room: Callable[[], Awaitable[int | None]]) -> Imported:
+    async def import_file(
+        self, owner: str | None, data: bytes, room: Callable[[], Awaitable[int | None]]
+    ) -> ImportResult:
         """Imports the conversations of a file, at most as many as there is `room` for when its turn has come.
 
         `room` returns None where there is no limit. Raises ChatError for what cannot be imported, and where there is no
@@ -103,16 +105,16 @@ class Imports:
         file.seek(0)
         return (json.loads(line) for line in file)
 
-    async def _written(self, owner: str | None, lines: "_Lines") -> Imported:
+    async def _written(self, owner: str | None, lines: "_Lines") -> ImportResult:
         made: list[tuple[str, str]] = []
         now = time.time()
         while "head" in (line := await _THREADS.run(lines.next)):
             updated = now - len(made) / 1000  # in the list they stand in their order
             rows = lines.batches()
-            made.append(await self._store.take_in_rows(owner, line["title"], line["head"], updated, rows))
+            made.append(await self._store.import_messages(owner, line["title"], line["head"], updated, rows))
         if "error" in line:
             raise ExportError(line["error"])
-        return Imported(made, **line)
+        return ImportResult(made, **line)
 
 
 class _Lines:
@@ -139,7 +141,7 @@ class _Lines:
             line: dict[str, Any] = next(self._lines)
             if "row" in line:
                 rows.append(line["row"])
-                characters += len(line["row"]["text"]) + sum(Part(**part).size for part in line["row"]["parts"])
+                characters += len(line["row"]["text"]) + sum(ReplyPart(**part).size for part in line["row"]["parts"])
             else:
                 self._ahead = line
         return rows

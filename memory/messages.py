@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from runs.parts import Part
+from runs.reply import ReplyPart
 
 MESSAGE = 300
 """What a message takes besides its text and its parts, in characters."""
@@ -25,9 +25,9 @@ class Message:
     note: str | None = None
     """Why a reply is not whole, for people."""
     tokens: int = 0
-    guessed: bool = False
+    estimated: bool = False
     """Whether the tokens are only a guess by its length: no backend has counted them."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ReplyPart, ...] = ()
     """A reply's thinking and tool calls."""
     parent_id: str | None = None
     """The message before it, None for a first one. More than one message after the same begin branches."""
@@ -55,7 +55,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
+class TurnOptions:
     """What a visitor sets for a conversation beside backend and memory mode; None leaves it to settings and backend."""
 
     system_prompt: str | None = None

@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, trim_messages
 
+from memory.message_index import Match
 from memory.messages import Message, Summary
-from memory.recall import Match
 from runs.errors import ChatError
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """`room` is the most tokens that may be given in all; `spent` of it go to all that is no history.
+class ModeLimits:
+    """`input_budget` is the most tokens that may be given in all; `spent` of it go to all that is no history.
 
     The others are the modes' parameters: see `MemorySettings`.
     """
 
-    room: int
+    input_budget: int
     spent: int
     window_turns: int = 4
     token_limit: int = 2000
@@ -32,11 +32,11 @@ class Limits:
     @property
     def history(self) -> int:
         """Tokens that the history may take."""
-        return max(0, self.room - self.spent)
+        return max(0, self.input_budget - self.spent)
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class Candidates:
     """What a mode selects from: the history, and what was made of it for the modes that ask for it."""
 
     messages: Sequence[Message]
@@ -55,7 +55,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Selection:
     """What of the history goes to the model, in order, and what does not."""
 
     kept: tuple[Message, ...]
@@ -67,7 +67,7 @@ class View:
     """What a person should know of this view."""
 
 
-Select = Callable[[Past, Limits], View]
+Select = Callable[[Candidates, ModeLimits], Selection]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,97 +77,97 @@ class Mode:
     name: str
     about: str
     select: Select
-    first: Callable[[Past, Limits], int]
+    first: Callable[[Candidates, ModeLimits], int]
     """The place of the earliest message that it may keep, but for matches; what is before need not be counted."""
     parameters: tuple[str, ...] = ()
     """The settings of `[memory]` that it reads."""
     bounded: bool = True
     """Whether it keeps within the model's context."""
     summarizes: bool = False
-    """Whether it wants the `summary` of a `Past`."""
+    """Whether it wants the `summary` of a `Candidates`."""
     searches: bool = False
-    """Whether it wants the `matches` of a `Past`."""
+    """Whether it wants the `matches` of a `Candidates`."""
 
-    def budget(self, limits: Limits) -> float:
+    def budget(self, limits: ModeLimits) -> float:
         """Tokens that it gives at most besides what is no history."""
         if not self.bounded:
             return math.inf
         return _token_budget(limits) if "token_limit" in self.parameters else limits.history
 
 
-def none(past: Past, limits: Limits) -> View:
+def none(past: Candidates, limits: ModeLimits) -> Selection:
     """Every message stands alone."""
     return _split(past.messages, len(past.messages), "the mode none gives no history")
 
 
-def full(past: Past, limits: Limits) -> View:
+def full(past: Candidates, limits: ModeLimits) -> Selection:
     """Everything, whether it fits or not; what does not fit is refused before the model is called."""
-    return View(tuple(past.messages), ())
+    return Selection(tuple(past.messages), ())
 
 
-def window(past: Past, limits: Limits) -> View:
+def window(past: Candidates, limits: ModeLimits) -> Selection:
     """The last k turns, and of these only what fits."""
     older = _split(
-        past.messages, recent_from(past.messages, limits), f"older than the last {limits.window_turns} turns"
+        past.messages, recent_start(past.messages, limits), f"older than the last {limits.window_turns} turns"
     )
     fitting = _fitting(older.kept, limits.history, _no_room(limits))
-    return View(fitting.kept, older.left_out + fitting.left_out)
+    return Selection(fitting.kept, older.left_out + fitting.left_out)
 
 
-def tokens(past: Past, limits: Limits) -> View:
+def tokens(past: Candidates, limits: ModeLimits) -> Selection:
     """As many of the latest messages as fit, from a user's message on."""
     budget = _token_budget(limits)
-    if limits.token_limit < limits.room:
+    if limits.token_limit < limits.input_budget:
         return _fitting(past.messages, budget, f"beyond the limit of {limits.token_limit:,} tokens")
     return _fitting(past.messages, budget, _no_room(limits))
 
 
-def _token_budget(limits: Limits) -> int:
-    return max(0, min(limits.room, limits.token_limit) - limits.spent)
+def _token_budget(limits: ModeLimits) -> int:
+    return max(0, min(limits.input_budget, limits.token_limit) - limits.spent)
 
 
-def summary(past: Past, limits: Limits) -> View:
+def summary(past: Candidates, limits: ModeLimits) -> Selection:
     """The last k turns and whatever no summary covers yet, as far as they fit, after a summary of what is older.
 
     Without a summary, the same as `tokens`.
     """
     history, made = past.messages, past.summary
-    first = recent_from(history, limits)
+    first = recent_start(history, limits)
     if first == 0:
         return window(past, limits)
     if made is None or made.tokens > limits.history:
         instead = tokens(past, limits)
         why = past.failed or ("There is no summary yet." if made is None else "The summary has no room.")
-        return View(instead.kept, instead.left_out, note=f"{why} The latest messages that fit are given instead.")
+        return Selection(instead.kept, instead.left_out, note=f"{why} The latest messages that fit are given instead.")
     older = _split(history, _uncovered(past, limits), "in the summary")
     fitting = _fitting(older.kept, limits.history - made.tokens, f"not in the summary yet, and {_no_room(limits)}")
-    return View(fitting.kept, older.left_out + fitting.left_out, summary=made, note=past.failed)
+    return Selection(fitting.kept, older.left_out + fitting.left_out, summary=made, note=past.failed)
 
 
-def _uncovered(past: Past, limits: Limits) -> int:
+def _uncovered(past: Candidates, limits: ModeLimits) -> int:
     """The place of the first message that is not in the summary, or recent all the same."""
     covered, last = 0, past.summary and past.summary.message_id
     if last:
         covered = 1 + next(i for i, message in enumerate(past.messages) if message.id == last)
-    return min(covered, recent_from(past.messages, limits))
+    return min(covered, recent_start(past.messages, limits))
 
 
-def _anything(past: Past, limits: Limits) -> int:
+def _anything(past: Candidates, limits: ModeLimits) -> int:
     return 0
 
 
-def _nothing(past: Past, limits: Limits) -> int:
+def _nothing(past: Candidates, limits: ModeLimits) -> int:
     return len(past.messages)
 
 
-def _latest(past: Past, limits: Limits) -> int:
-    return recent_from(past.messages, limits)
+def _latest(past: Candidates, limits: ModeLimits) -> int:
+    return recent_start(past.messages, limits)
 
 
-def recall(past: Past, limits: Limits) -> View:
+def recall(past: Candidates, limits: ModeLimits) -> Selection:
     """The last k turns, and of the older ones those that best match the message, all as far as they fit."""
     history = past.messages
-    first = recent_from(history, limits)
+    first = recent_start(history, limits)
     recent = _fitting(history[first:], limits.history, _no_room(limits))
     older, room = history[:first], limits.history - sum(m.tokens for m in recent.kept)
     starts = _turns(older)
@@ -186,31 +186,31 @@ def recall(past: Past, limits: Limits) -> View:
     why = {m.id: taken[turn] for m in older if (turn := turn_of.get(m.id)) in taken and turn is not None}
     left = [LeftOut(m, _not_recalled(crowded.get(turn_of.get(m.id, -1)), limits)) for m in older if m.id not in why]
     kept = (*(m for m in older if m.id in why), *recent.kept)
-    return View(kept, (*left, *recent.left_out), why)
+    return Selection(kept, (*left, *recent.left_out), why)
 
 
-def matching(past: Past, limits: Limits) -> list[int]:
+def matching_positions(past: Candidates, limits: ModeLimits) -> list[int]:
     """The places of all messages of the older turns that match."""
-    older = past.messages[: recent_from(past.messages, limits)]
+    older = past.messages[: recent_start(past.messages, limits)]
     matches, starts = {match.message_id for match in past.matches}, _turns(older)
     ends = [*starts[1:], len(older)]
     turns = [range(start, end) for start, end in zip(starts, ends, strict=False)]
     return [place for turn in turns if any(older[i].id in matches for i in turn) for place in turn]
 
 
-def _not_recalled(match: str | None, limits: Limits) -> str:
+def _not_recalled(match: str | None, limits: ModeLimits) -> str:
     if match is None:
         return "neither recent nor a match"
     return f"{match}, but not among the best {limits.recall_turns} turns that fit"
 
 
-def _split(history: Sequence[Message], first_kept: int, reason: str) -> View:
+def _split(history: Sequence[Message], first_kept: int, reason: str) -> Selection:
     left = tuple(LeftOut(message, reason) for message in history[:first_kept])
-    return View(tuple(history[first_kept:]), left)
+    return Selection(tuple(history[first_kept:]), left)
 
 
-def _no_room(limits: Limits) -> str:
-    return f"the model has no more room than {limits.room:,} tokens"
+def _no_room(limits: ModeLimits) -> str:
+    return f"the model has no more room than {limits.input_budget:,} tokens"
 
 
 def _turns(history: Sequence[Message]) -> list[int]:
@@ -228,13 +228,13 @@ def _with_turns(history: Sequence[Message], starts: Sequence[int]) -> list[tuple
     return [(turn, m) for turn in range(len(starts)) for m in _turn(history, starts, turn)]
 
 
-def recent_from(history: Sequence[Message], limits: Limits) -> int:
+def recent_start(history: Sequence[Message], limits: ModeLimits) -> int:
     """The place where the last k turns begin; 0 where there are no more."""
     turns = _turns(history)
     return turns[-limits.window_turns] if len(turns) >= limits.window_turns else 0
 
 
-def _fitting(history: Sequence[Message], budget: int, reason: str) -> View:
+def _fitting(history: Sequence[Message], budget: int, reason: str) -> Selection:
     """The longest end of the history that begins with a user's message and has at most `budget` tokens."""
     first, size = len(history), 0
     while first and size + history[first - 1].tokens <= budget:

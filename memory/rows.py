@@ -5,13 +5,13 @@ from typing import Any, cast
 
 from sqlalchemy import Row
 
-from memory.folding import fold
-from memory.messages import Message, Role, Standing, Tuning
+from memory.folded_text import fold_text
+from memory.messages import Message, Role, Standing, TurnOptions
 from runs.events import JSON
-from runs.parts import Part
+from runs.reply import ReplyPart
 
 _TITLE = 60
-_NAMES = tuple(field.name for field in fields(Tuning))
+_NAMES = tuple(field.name for field in fields(TurnOptions))
 
 
 def message_row(message: Message, conversation_id: str, place: int, now: float) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def message_row(message: Message, conversation_id: str, place: int, now: float) 
         "place": place,
         "role": message.role,
         "text": text,
-        "folded": None if message.standing == "growing" else fold(text),
+        "folded": None if message.standing == "growing" else fold_text(text),
         "standing": message.standing,
         "run_id": message.run_id,
         "note": message.note and storable(message.note),
@@ -42,7 +42,7 @@ def message_of(row: Row[Any]) -> Message:
         cast(Standing, row.standing),
         row.run_id,
         row.note,
-        parts=tuple(Part(**part) for part in row.parts) if row.parts else (),
+        parts=tuple(ReplyPart(**part) for part in row.parts) if row.parts else (),
         parent_id=row.parent_id,
         backend=row.backend,
         model=row.model,
@@ -53,9 +53,9 @@ def parts_column(message: Message) -> list[JSON] | None:
     return [part.wire() for part in message.parts] or None
 
 
-def tuning_of(row: Row[Any]) -> Tuning:
+def options_of(row: Row[Any]) -> TurnOptions:
     values = {name: getattr(row, name) for name in _NAMES}
-    return Tuning(**values | {"tools": None if row.tools is None else tuple(row.tools)})
+    return TurnOptions(**values | {"tools": None if row.tools is None else tuple(row.tools)})
 
 
 def storable(text: str) -> str:

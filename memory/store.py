@@ -17,11 +17,11 @@ from sqlalchemy import CursorResult, bindparam, case, delete, func, insert, sele
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from memory.branches import line, newest_below, path_to
+from memory.branches import branch_to, newest_below, path_to
 from memory.database import Database
-from memory.folding import fold
-from memory.messages import Message, Role, Tuning
-from memory.rows import message_of, message_row, parts_column, storable, title_of, tuning_of
+from memory.folded_text import fold_text
+from memory.messages import Message, Role, TurnOptions
+from memory.rows import message_of, message_row, options_of, parts_column, storable, title_of
 from memory.tables import conversations, messages, runs
 from runs.errors import NO_RUN, ChatError
 from runs.events import JSON
@@ -45,7 +45,7 @@ class Conversation:
     backend: str | None
     """The one used last, None for none yet; `memory` likewise."""
     memory: str | None
-    tuning: Tuning
+    options: TurnOptions
     head: str | None
     """The message that its current branch ends with."""
     updated: float
@@ -75,7 +75,7 @@ class Store(Database):
             await _take_in(db, conversation_id, owner, made, title, time.time(), {"head": head})
         return conversation_id
 
-    async def take_in_rows(
+    async def import_messages(
         self, owner: str | None, title: str, head: str | None, updated: float, batches: AsyncIterator[list[JSON]]
     ) -> tuple[str, str]:
         """A new conversation whose messages come in batches of rows; its id and title. Nobody finds it before it is
@@ -85,7 +85,7 @@ class Store(Database):
         counts as a little newer than the one before it, so that branches keep their order.
         """
         new, title = new_id(), title_of(title)
-        values = {"id": new, "owner": _INCOMPLETE, "title": title, "folded": fold(title), "head": head}
+        values = {"id": new, "owner": _INCOMPLETE, "title": title, "folded": fold_text(title), "head": head}
         added = {"conversation_id": new, "run_id": None}
         moments = count(updated, 1e-6)
         async with self.writing() as db:
@@ -115,7 +115,7 @@ class Store(Database):
             found.title,
             found.backend,
             found.memory,
-            tuning_of(found),
+            options_of(found),
             found.head,
             found.updated,
         )
@@ -164,14 +164,14 @@ class Store(Database):
         async with self.reading() as db:
             return message_of(await _message(db, conversation_id, message_id))
 
-    async def walk(self, conversation_id: str, message_id: str) -> None:
+    async def switch_branch(self, conversation_id: str, message_id: str) -> None:
         """Makes the branch that this message belongs to the current one, to its newest end."""
         async with self.writing() as db:
             await _message(db, conversation_id, message_id)
             newest = (await db.execute(newest_below(conversation_id, message_id))).scalar_one()
             await _go_on_from(db, conversation_id, newest)
 
-    async def step_back(self, conversation_id: str, message_id: str) -> None:
+    async def rewind(self, conversation_id: str, message_id: str) -> None:
         """Goes on from before this message; it and what follows it stay, as another branch."""
         async with self.writing() as db:
             before = (await _message(db, conversation_id, message_id)).parent_id
@@ -183,18 +183,18 @@ class Store(Database):
         text: str,
         *,
         earlier: Sequence[tuple[Role, str]] | None = None,
-        instead_of: str | None = None,
-        again: str | None = None,
-        tuning: Tuning = Tuning(),  # noqa: B008 - frozen
+        edit_of: str | None = None,
+        regenerate: str | None = None,
+        options: TurnOptions = TurnOptions(),  # noqa: B008 - frozen
     ) -> tuple[Message, Message]:
         """Writes the user's message and an empty growing reply, in one transaction; returns both.
 
         With `earlier`, messages of which there may be none, the conversation is new, and begins with them. The message
-        comes after the head; or beside the message `instead_of`, as another branch. With `again`, that earlier message
+        comes after the head; or beside the message `edit_of`, as another branch. With `regenerate`, that message
         gets another reply, and none is written. Raises ChatError `not_found` for a conversation, or a message, that has
         gone meanwhile.
         """
-        now, used = time.time(), {"backend": run.backend, "memory": run.memory, **asdict(tuning)}
+        now, used = time.time(), {"backend": run.backend, "memory": run.memory, **asdict(options)}
         this, place, rows = run.conversation_id, 1, []
         async with self.writing() as db:
             if earlier is not None:
@@ -204,11 +204,11 @@ class Store(Database):
                 await _take_in(db, this, run.owner, made, first, now, used)
             else:
                 head = await _use(db, this, text, {"updated": now, **used})
-            if again:
-                row = await _message(db, this, again)
+            if regenerate:
+                row = await _message(db, this, regenerate)
                 asked, place = message_of(row), row.place
             else:
-                before = (await _message(db, this, instead_of)).parent_id if instead_of else head
+                before = (await _message(db, this, edit_of)).parent_id if edit_of else head
                 if before:
                     place = (await _message(db, this, before)).place + 1
                 asked = Message(new_id(), "user", text, run_id=run.id, parent_id=before)
@@ -232,7 +232,7 @@ class Store(Database):
                 await db.execute(insert(messages), rows)
                 await _go_on_from(db, conversation_id, head)
 
-    async def grow(self, replies: Sequence[Message]) -> None:
+    async def save_growing(self, replies: Sequence[Message]) -> None:
         """Each reply so far, in one transaction; one that has ended meanwhile is left as it ended."""
         growing = update(messages).where(messages.c.id == bindparam("reply"), messages.c.standing == "growing")
         rows = [
@@ -248,7 +248,7 @@ class Store(Database):
         now, packed, text = time.time(), zlib.compress(record.encode(), 1), storable(reply.text)
         ended = {
             "text": text,
-            "folded": fold(text),
+            "folded": fold_text(text),
             "standing": reply.standing,
             "note": reply.note and storable(reply.note),
             "parts": parts_column(reply),
@@ -264,10 +264,10 @@ class Store(Database):
 
     async def record(self, run_id: str) -> str:
         """An ended run's events as JSON lines; raises ChatError `not_found`."""
-        return unpacked(await self.packed_record(run_id))
+        return decompressed(await self.compressed_record(run_id))
 
-    async def packed_record(self, run_id: str) -> bytes:
-        """The same as it is stored, for `unpacked` or `zlib`."""
+    async def compressed_record(self, run_id: str) -> bytes:
+        """The same as it is stored, for `decompressed` or `zlib`."""
         async with self.reading() as db:
             wanted = select(runs.c.record).where(runs.c.id == storable(run_id))
             packed = (await db.execute(wanted)).scalar_one_or_none()
@@ -284,7 +284,7 @@ class Store(Database):
             raise ChatError("not_found", NO_RUN)
         return str(found)
 
-    async def asked(self, run_id: str) -> Message | None:
+    async def answered_message(self, run_id: str) -> Message | None:
         """The message that a run answered; None if nothing of the run is stored."""
         reply = messages.alias()
         answered = (reply.c.run_id == storable(run_id)) & (reply.c.role == "assistant")
@@ -313,7 +313,7 @@ class Store(Database):
         async with self.reading() as db:
             return cast(str | None, (await db.execute(newest.limit(1))).scalar_one_or_none())
 
-    async def forget_idle(self, before: float, spared: Sequence[str] = ()) -> int:
+    async def delete_idle(self, before: float, spared: Sequence[str] = ()) -> int:
         """Deletes the conversations that nobody has gone on with since then (epoch seconds); returns how many."""
         idle = conversations.c.updated < before, conversations.c.id.not_in(spared)
         async with self.writing() as db:
@@ -325,7 +325,7 @@ class Store(Database):
             await db.execute(delete(conversations).where(conversations.c.id == conversation_id))
 
 
-def unpacked(record: bytes) -> str:
+def decompressed(record: bytes) -> str:
     """A record as it was before it was stored."""
     return zlib.decompress(record).decode()
 
@@ -338,7 +338,7 @@ async def _messages(found: CursorResult[Any], last: str | None = None) -> list[M
 
     def made() -> list[Message]:
         rows = found.all()
-        return [message_of(row) for row in (rows if last is None else line(rows, last))]
+        return [message_of(row) for row in (rows if last is None else branch_to(rows, last))]
 
     return await _THREADS.run(made)
 
@@ -354,7 +354,7 @@ async def _use(db: AsyncConnection, conversation_id: str, text: str, used: JSON)
     """
     first, untitled = title_of(text), conversations.c.title == ""
     title = case((untitled, first), else_=conversations.c.title)
-    folded = case((untitled, fold(first)), else_=conversations.c.folded)
+    folded = case((untitled, fold_text(first)), else_=conversations.c.folded)
     changed = update(conversations).where(conversations.c.id == conversation_id)
     changed = changed.values(title=title, folded=folded, **used)
     found = (await db.execute(changed.returning(conversations.c.head))).first()
@@ -392,7 +392,7 @@ async def _take_in(
     Raises ChatError `busy` if another request was quicker.
     """
     title = title_of(title)
-    values |= {"id": new, "owner": owner, "title": title, "folded": fold(title), "created": now, "updated": now}
+    values |= {"id": new, "owner": owner, "title": title, "folded": fold_text(title), "created": now, "updated": now}
     try:
         await db.execute(insert(conversations).values(values))
     except IntegrityError:

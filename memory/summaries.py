@@ -22,7 +22,7 @@ async def newest_summary(store: Store, conversation_id: str, history: Sequence[M
     return Summary(last, made[last].text, made[last].backend) if last else None
 
 
-async def keep_summary(store: Store, conversation_id: str, summary: Summary) -> None:
+async def save_summary(store: Store, conversation_id: str, summary: Summary) -> None:
     """Keeps one; an earlier one up to the same message gives way. A conversation that has gone keeps none."""
     row = {
         "message_id": summary.message_id,

@@ -31,7 +31,7 @@ conversations = Table(
     Index("conversations_of_owner", "owner", "updated"),
 )
 """`head` is the message that the current branch ends with, null where there is none. `folded` is the title as it is
-searched (`memory/folding.py`), and null where an earlier version has written it; so it is in `messages`.
+searched (`memory/folded_text.py`), and null where an earlier version has written it; so it is in `messages`.
 """
 
 messages = Table(

@@ -13,7 +13,7 @@ SAME = "same_as"
 """The key of a message that equals the one at that index in the run's previous context."""
 
 
-def abbreviate(context: Context, previous: Context | None) -> Context:
+def abbreviate_context(context: Context, previous: Context | None) -> Context:
     """The context with `{same_as: index}` for each message that stands at the same index in the previous one.
 
     Both are complete: the previous one without `same_as`, too.
@@ -24,7 +24,7 @@ def abbreviate(context: Context, previous: Context | None) -> Context:
     return replace(context, messages=messages, left_out=_abbreviate(context.left_out, previous.left_out))
 
 
-def complete(context: Context, previous: Context | None) -> Context:
+def complete_context(context: Context, previous: Context | None) -> Context:
     """The context with each `{same_as: index}` replaced by the message of the previous context that it names.
 
     The previous one is complete. Raises ValueError for an index that it does not have.

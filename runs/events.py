@@ -202,7 +202,7 @@ class State:
     estimated: bool
     tools_called: list[str]
     tokens_per_second: float
-    """The average rate so far: see `runs/writing.py`."""
+    """The average rate so far: see `runs/generation_rate.py`."""
     ttft_s: float | None
 
 

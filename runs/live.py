@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import structlog
 
 from runs import events
-from runs.asker import Asker
-from runs.calls import Calls
 from runs.clock import Clock, steady_clock
 from runs.errors import INTERNAL, ChatError
 from runs.events import Entry, Event, Phase, StopReason
 from runs.log import RunLog
-from runs.reply import ReplyText
+from runs.reply_text import ReplyText
+from runs.requester import Requester
 from runs.state import AgentState, Step, apply, digest
+from runs.tool_calls import ToolCalls
 
 logger = logging.getLogger(__name__)
 log = structlog.get_logger(__name__)
@@ -69,7 +69,7 @@ class LiveRun:
         memory: str,
         owner: str | None,
         lifetime: Lifetime,
-        asker: Asker | None = None,
+        requester: Requester | None = None,
         model: str | None = None,
         clock: Clock = time.time,
     ) -> None:
@@ -77,28 +77,28 @@ class LiveRun:
         self.id = new_id()
         self.conversation_id = conversation_id
         self.backend, self.memory = backend, memory
-        self.owner, self.asker = owner, asker or Asker()
+        self.owner, self.requester = owner, requester or Requester()
         self.lifetime = lifetime
         self._clock = steady_clock(clock)
         self.log = RunLog(self.id, self._clock)
-        self.calls = Calls()
+        self.tool_calls = ToolCalls()
         self.state = AgentState()
         self._reply = ReplyText()
         self.notes: list[str] = []
         """Sentences that a person should read below the reply, also below a whole one."""
-        self.heard_at = self.now()
+        self.last_activity = self.now()
         """When the work last gave a sign of life: an event, or any byte of a provider."""
         self.unsaved: str | None = None
         """Why the reply is not stored although the run has ended, for people; None once a later attempt is over."""
-        self.kept = True
+        self.stored = True
         """Whether it is stored, and belongs to its conversation; else to its owner alone, as long as it is here."""
-        self.discarded = False
+        self.conversation_deleted = False
         """Whether its conversation was deleted. Later output is dropped."""
         self.task: asyncio.Task[None] | None = None
         self._work: asyncio.Task[None] | None = None
         self._reason: StopReason | None = None
         self._characters = 0
-        self._told_at = self.heard_at
+        self._told_at = self.last_activity
         """When the work last had something to say."""
         self._writing = ""
         """What the latest event that implied a phase said of it."""
@@ -126,7 +126,7 @@ class LiveRun:
         return self.log.closed
 
     @property
-    def spoke(self) -> bool:
+    def has_output(self) -> bool:
         """Whether anything of the reply has been seen, or a tool has been called."""
         return self.state.first_token is not None or bool(self.state.tools)
 
@@ -136,11 +136,11 @@ class LiveRun:
 
     def emit(self, event: Event) -> None:
         """Appends an event of the work, after the `status` it implies. What comes after the end is dropped."""
-        said = self.state.phase, self.state.said
-        self.hear()
+        said = self.state.phase, self.state.status_text
+        self.note_activity()
         if self._ending or (isinstance(event, events.Status) and (event.phase, event.content) == said):
             return
-        self._told_at = self.heard_at
+        self._told_at = self.last_activity
         phase = _implied(event)
         if phase and (phase[0] != self.state.phase or (phase[0] in _SPEAKING and phase[1] != self._writing)):
             self._add([events.Status(*phase), event])
@@ -150,26 +150,26 @@ class LiveRun:
             self._writing = phase[1]
         self._after(event)
 
-    def hear(self) -> None:
+    def note_activity(self) -> None:
         """Takes note of a sign of life that is no event, such as bytes of a provider."""
-        self.heard_at = self.now()
+        self.last_activity = self.now()
 
-    def say(self, phase: Phase, content: str) -> None:
+    def set_status(self, phase: Phase, content: str) -> None:
         """A `status` event; the same phase may have more than one thing to say."""
         self.emit(events.Status(phase, content))
 
-    def name_backend(self, backend: str, model: str | None, content: str) -> None:
+    def report_backend(self, backend: str, model: str | None, content: str) -> None:
         """Tells who answers from here on, with a sentence for people, where that has changed."""
         if (backend, model) != (self.state.backend, self.state.model):
             self.emit(events.Status("queued", content, backend=backend, model=model))
 
-    def end_open(self, error: str) -> None:
+    def end_open_steps(self, error: str) -> None:
         """Ends what was started and has not ended, because of an error that the run survives."""
         now = self.now()
         for step in reversed(self.state.open_steps):
             self.emit(_ended(step, now, error))
 
-    def end_soon(self, reason: StopReason) -> None:
+    def request_stop(self, reason: StopReason) -> None:
         """Ends the run without waiting for it."""
         if self._reason is None:
             self._reason = reason
@@ -199,7 +199,7 @@ class LiveRun:
         elif isinstance(event, events.ToolInput):
             self._characters += len(event.delta)
         if self._characters > self.lifetime.characters:
-            self.end_soon("limit")
+            self.request_stop("limit")
         self._digest_soon()
 
     def _digest_soon(self) -> None:
@@ -223,7 +223,7 @@ class LiveRun:
 
     async def _main(self, work: Work, save: Save | None) -> None:
         structlog.contextvars.bind_contextvars(run_id=self.id)  # in this task, and those that it begins
-        log.info("run begun", backend=self.backend, memory=self.memory)
+        log.info("run started", backend=self.backend, memory=self.memory)
         self._work = asyncio.create_task(_call(work, self), name=f"work of {self.id}")
         if self._reason:  # stopped before it began
             self._work.cancel()
@@ -268,22 +268,22 @@ class LiveRun:
         if self._reason:
             self._work.cancel()
         elif now - state.started > life.seconds:
-            self.end_soon("limit")
+            self.request_stop("limit")
         elif self._abandoned(now):
-            self.end_soon("abandoned")
+            self.request_stop("abandoned")
         else:
             self._watch_silence(now)
 
     def _watch_silence(self, now: float) -> None:
         """Emits a status where no bytes, or only keep-alives, have come for as long as a stall takes."""
         phase, stall_s = self.state.phase, self.lifetime.stall_s
-        if now - self.heard_at > stall_s:
+        if now - self.last_activity > stall_s:
             if phase in _SPEAKING:
                 self._tell(events.Status("stalled", f"No token for {stall_s:.0f} s; the backend may be stuck"))
         elif now - self._told_at > stall_s and phase in ("waiting", *_SPEAKING, "stalled"):
             if phase == "stalled":
-                phase = self.state.stretches[-2].phase
-            if (phase, _WORKING) != (self.state.phase, self.state.said):
+                phase = self.state.phase_spans[-2].phase
+            if (phase, _WORKING) != (self.state.phase, self.state.status_text):
                 self._tell(events.Status(phase, _WORKING))
 
     def _tell(self, status: events.Status) -> None:
@@ -294,7 +294,7 @@ class LiveRun:
     def _abandoned(self, now: float) -> bool:
         return (
             self.owner is None
-            and self.asker.visitor is None
+            and self.requester.visitor is None
             and not self.state.approvals
             and not self.log.followers
             and now - self.log.left_at > self.lifetime.abandoned_s

@@ -22,7 +22,7 @@ def decode(line: str) -> Entry:
         raise ValueError(f"not a line of a run's record: {line[:80]!r}") from e
 
 
-def fold(record: str) -> AgentState:
+def fold_record(record: str) -> AgentState:
     """The state at the end of a record."""
     state = AgentState()
     for line in record.split("\n"):  # not splitlines(): JSON's texts may hold other line ends as they are

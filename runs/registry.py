@@ -8,7 +8,7 @@ from runs.errors import NO_RUN, ChatError
 from runs.live import LiveRun
 
 
-class Runs:
+class RunRegistry:
     """`most` runs may be live at once. Ended ones stay in memory for late followers, the last to end longest.
 
     At most `kept` ended runs stay, with at most `kept_bytes` bytes of memory together; the others are read from the
@@ -31,7 +31,7 @@ class Runs:
         live = list(self.live())
         self._check_free(run.conversation_id)
         if len(live) >= self._most:
-            message = "Too many replies are being written or wait in line: try again in a minute."
+            message = "Too many replies are being written or queued: try again in a minute."
             raise ChatError("busy", message, retryable=True)
         self._runs[run.id] = run
         self._drop_ended()
@@ -46,7 +46,7 @@ class Runs:
                 del self._runs[run.id]
 
     def _check_free(self, conversation_id: str) -> None:
-        if conversation_id in self._held or self.of(conversation_id):
+        if conversation_id in self._held or self.live_run(conversation_id):
             raise ChatError("busy", "A reply is still being written here: stop it, or wait for its end.")
 
     @contextmanager
@@ -74,7 +74,7 @@ class Runs:
         """A run by its id, whosever it is: for our own use only."""
         return self._runs.get(run_id) if run_id else None
 
-    def of(self, conversation_id: str) -> LiveRun | None:
+    def live_run(self, conversation_id: str) -> LiveRun | None:
         """The live run of a conversation."""
         return next((run for run in self.live() if run.conversation_id == conversation_id), None)
 

@@ -20,8 +20,8 @@ class Replay:
         """Raises ValueError for a record without events."""
         if not entries:
             raise ValueError("a run's record has at least one event")
-        self._entries, self.begun = entries, entries[0].at
-        self._moments = [entry.at - self.begun for entry in entries]
+        self._entries, self.started = entries, entries[0].at
+        self._moments = [entry.at - self.started for entry in entries]
         self.length_s = self._moments[-1]
         pieces = [entry.event.content if isinstance(entry.event, events.Token) else "" for entry in entries]
         self._text, self._ends = "".join(pieces), list(accumulate(map(len, pieces)))
@@ -30,9 +30,9 @@ class Replay:
         self.memory_bytes = sum(memory_bytes(entry.event) for entry in entries)
         """About how much memory the entries take."""
 
-    def at(self, moment_s: float) -> tuple[AgentState, str]:
+    def state_at(self, position_s: float) -> tuple[AgentState, str]:
         """The state at a moment, and the reply so far. Before the first event it is as with that one."""
-        count = max(1, bisect_right(self._moments, moment_s))
+        count = max(1, bisect_right(self._moments, position_s))
         place = min(count // _APART, len(self._kept) - 1)
         state = self._kept[place]
         for number, entry in enumerate(self._entries[place * _APART : count], place * _APART + 1):
@@ -66,13 +66,13 @@ class Player:
         self._from_s, self._since, self.turn = 0.0, 0.0, 0
         """`turn` is another one after each `go`: who plays for an earlier one has to end."""
 
-    def go(self, moment_s: float, speed: float, *, playing: bool) -> None:
+    def seek(self, position_s: float, speed: float, *, playing: bool) -> None:
         """From a moment (seconds since the run began) on, at so many times the speed at which it was recorded."""
-        self._from_s = min(max(0.0, moment_s), self.replay.length_s)
+        self._from_s = min(max(0.0, position_s), self.replay.length_s)
         self._since, self.speed, self.playing = time.monotonic(), speed, playing
         self.turn += 1
 
     @property
-    def moment_s(self) -> float:
+    def position_s(self) -> float:
         gone = (time.monotonic() - self._since) * self.speed if self.playing else 0.0
         return min(self._from_s + gone, self.replay.length_s)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from runs import events
-from runs.contexts import complete
+from runs.contexts import complete_context
 from runs.events import Entry, Phase
-from runs.tokens import guess_piece
-from runs.writing import Writing
+from runs.generation_rate import GenerationRate
+from runs.tokens import estimate_chunk_tokens
 
 _WINDOW_S = 1.5
 """Time constant of the rate called "now": a token counts e times less after this long."""
@@ -20,7 +20,7 @@ _WINDOW_S = 1.5
 _OUTPUT = 4000
 """Characters of a tool's output that the state holds: half from its beginning, half from its end."""
 _GAP = "\n[… cut here …]\n"
-THOUGHT = 20_000
+MAX_THOUGHT = 20_000
 """Characters of a thought that the state holds."""
 
 StepKind = Literal["chain", "model", "tool"]
@@ -53,7 +53,7 @@ class Thought:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class PhaseSpan:
     """How long the run stayed in one phase, from `start` (epoch seconds) to the next stretch's."""
 
     phase: Phase
@@ -70,25 +70,25 @@ class AgentState:
     model: str | None = None
     """Its model, where it offers a choice."""
     phase: Phase = "queued"
-    said: str = ""
+    status_text: str = ""
     """The latest sentence for people about the phase."""
     started: float = 0.0
     ended: float | None = None
     first_token: float | None = None
     """When the first visible piece of the reply or of the thinking came."""
-    first_piece: float | None = None
-    last_piece: float | None = None
+    first_output: float | None = None
+    last_output: float | None = None
     """The same of all that the model writes, arguments of tool calls included."""
     counted: int = 0
-    """Output tokens of the run's ended model calls: the provider's own count, or an estimate where `guessed`."""
-    pieces: int = 0
+    """Output tokens of the run's ended model calls: the provider's own count, or an estimate where marked."""
+    open_tokens: int = 0
     """Estimated tokens of the open call's reply, visible thinking and arguments of tool calls so far."""
-    guessed: bool = False
+    output_estimated: bool = False
     """Whether an ended call's output tokens are estimated."""
-    writing: Writing = field(default_factory=Writing)
+    generation: GenerationRate = field(default_factory=GenerationRate)
     input_tokens: int | None = None
-    """Of the run's ended model calls, None before the first; estimated in part where `input_guessed`."""
-    input_guessed: bool = False
+    """Of the run's ended model calls, None before the first; estimated in part where `input_estimated`."""
+    input_estimated: bool = False
     unread: int = 0
     """Estimated input tokens of calls that ended before any output: they count if the run was stopped."""
     level: float = 0.0
@@ -96,7 +96,7 @@ class AgentState:
     tools: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     thoughts: tuple[Thought, ...] = ()
-    stretches: tuple[Stretch, ...] = ()
+    phase_spans: tuple[PhaseSpan, ...] = ()
     context: events.Context | None = None
     approvals: tuple[events.Approval, ...] = ()
     """The calls that wait for a person."""
@@ -104,17 +104,17 @@ class AgentState:
     @property
     def tokens(self) -> int:
         """Tokens received: the provider's count where there is one, else an estimate."""
-        return self.counted + self.pieces
+        return self.counted + self.open_tokens
 
     @property
     def estimated(self) -> bool:
         """Whether `tokens` is an estimate in part."""
-        return self.pieces > 0 or self.guessed
+        return self.open_tokens > 0 or self.output_estimated
 
     @property
-    def since(self) -> float:
+    def phase_started(self) -> float:
         """When the current phase began, epoch seconds."""
-        return self.stretches[-1].start if self.stretches else self.started
+        return self.phase_spans[-1].start if self.phase_spans else self.started
 
     @property
     def ttft_s(self) -> float | None:
@@ -126,7 +126,7 @@ class AgentState:
         if self.ended is not None:
             return None
         open_tools = [s.name for s in self.steps if s.kind == "tool" and s.end is None]
-        return f"Calling {', '.join(open_tools)}" if open_tools and self.phase == "tool" else self.said or None
+        return f"Calling {', '.join(open_tools)}" if open_tools and self.phase == "tool" else self.status_text or None
 
     @property
     def open_steps(self) -> tuple[Step, ...]:
@@ -135,15 +135,15 @@ class AgentState:
 
     def rate(self, now: float) -> float:
         """Tokens per second over about the last two seconds, at epoch second `now`."""
-        if self.first_piece is None or self.last_piece is None:
+        if self.first_output is None or self.last_output is None:
             return 0.0
-        age = now - self.first_piece
+        age = now - self.first_output
         seen = 1 - math.exp(-max(age, 0.05) / _WINDOW_S)
-        return self.level * math.exp(-max(0.0, now - self.last_piece) / _WINDOW_S) / (_WINDOW_S * seen)
+        return self.level * math.exp(-max(0.0, now - self.last_output) / _WINDOW_S) / (_WINDOW_S * seen)
 
     def average(self) -> float | None:
         """Output tokens of the model's calls a second, over the time in which the model was writing them."""
-        return self.writing.rate()
+        return self.generation.rate()
 
     def usage(self) -> events.JSON:
         """{input_tokens, output_tokens} over all model calls, with `estimated` where a provider did not count.
@@ -152,7 +152,7 @@ class AgentState:
         """
         asked = any(step.kind == "model" and step.end is None for step in self.steps)
         given = (self.input_tokens or 0) + (self.context.tokens if asked and self.context else 0)
-        marked = {"estimated": True} if asked or self.estimated or self.input_guessed else {}
+        marked = {"estimated": True} if asked or self.estimated or self.input_estimated else {}
         return {"input_tokens": given, "output_tokens": self.tokens, **marked}
 
     def timing(self, now: float) -> events.JSON:
@@ -178,10 +178,10 @@ def digest(state: AgentState, now: float) -> events.State:
     )
 
 
-def _enter(state: AgentState, phase: Phase, at: float, said: str) -> AgentState:
-    if phase == state.phase and state.stretches:
-        return replace(state, said=said)
-    return replace(state, phase=phase, said=said, stretches=(*state.stretches, Stretch(phase, at)))
+def _enter(state: AgentState, phase: Phase, at: float, status_text: str) -> AgentState:
+    if phase == state.phase and state.phase_spans:
+        return replace(state, status_text=status_text)
+    return replace(state, phase=phase, status_text=status_text, phase_spans=(*state.phase_spans, PhaseSpan(phase, at)))
 
 
 _Piece = events.Token | events.Reasoning | events.ToolInput
@@ -192,17 +192,17 @@ def _piece(state: AgentState, piece: _Piece, at: float) -> AgentState:
     visible = not isinstance(piece, events.ToolInput)
     writes = not state.steps or any(step.kind == "model" and step.end is None for step in state.steps)
     text = piece.delta if isinstance(piece, events.ToolInput) else piece.content
-    size = guess_piece(text) if writes else 0  # a tool's result may be the reply
-    gap = max(0.0, at - (at if state.last_piece is None else state.last_piece))
+    size = estimate_chunk_tokens(text) if writes else 0  # a tool's result may be the reply
+    gap = max(0.0, at - (at if state.last_output is None else state.last_output))
     return replace(
         state,
         first_token=at if visible and state.first_token is None else state.first_token,
-        first_piece=at if state.first_piece is None else state.first_piece,
-        last_piece=at,
-        pieces=state.pieces + size,
+        first_output=at if state.first_output is None else state.first_output,
+        last_output=at,
+        open_tokens=state.open_tokens + size,
         # the first piece starts the clock: nobody knows how long it took to write
-        level=0.0 if state.first_piece is None else state.level * math.exp(-gap / _WINDOW_S) + size,
-        writing=state.writing.grew(at, size) if size else state.writing,
+        level=0.0 if state.first_output is None else state.level * math.exp(-gap / _WINDOW_S) + size,
+        generation=state.generation.grew(at, size) if size else state.generation,
     )
 
 
@@ -211,14 +211,14 @@ def _think(state: AgentState, piece: _Piece, at: float) -> AgentState:
         return _thought(state, at)
     *before, last = state.thoughts or (Thought("", at, at),)
     if last.end is not None:
-        return replace(state, thoughts=(*state.thoughts, Thought(piece.content[:THOUGHT], at)))
-    return replace(state, thoughts=(*before, replace(last, text=(last.text + piece.content)[:THOUGHT])))
+        return replace(state, thoughts=(*state.thoughts, Thought(piece.content[:MAX_THOUGHT], at)))
+    return replace(state, thoughts=(*before, replace(last, text=(last.text + piece.content)[:MAX_THOUGHT])))
 
 
 def _retract(state: AgentState, whole: str, at: float) -> AgentState:
     """The state after the text of the latest model call has turned out to be thinking."""
     begun = next((step.start for step in reversed(state.steps) if step.kind == "model"), at)
-    return replace(state, thoughts=(*state.thoughts, Thought(whole[:THOUGHT], begun)))
+    return replace(state, thoughts=(*state.thoughts, Thought(whole[:MAX_THOUGHT], begun)))
 
 
 def _thought(state: AgentState, at: float) -> AgentState:
@@ -233,7 +233,7 @@ def _begin(state: AgentState, start: events.Start, at: float) -> AgentState:
     match start:
         case events.ModelStart():
             step = Step(start.id, start.parent_id, "model", start.name, at)
-            state = replace(state, writing=state.writing.began())
+            state = replace(state, generation=state.generation.began())
         case events.ChainStart():
             step = Step(start.id, start.parent_id, "chain", start.name, at, input=start.input)
         case events.ToolStart():
@@ -245,7 +245,7 @@ def _begin(state: AgentState, start: events.Start, at: float) -> AgentState:
 def _end(state: AgentState, step_id: str, at: float, error: str | None, output: Any = "") -> AgentState:
     """The step ended; its whole output counts only where none of it has come before."""
     if isinstance(output, str):
-        output = held(output)
+        output = shorten_output(output)
 
     def ended(step: Step) -> Step:
         return replace(step, end=at, error=error, output=step.output or output)
@@ -254,7 +254,7 @@ def _end(state: AgentState, step_id: str, at: float, error: str | None, output: 
     return replace(state, steps=steps)
 
 
-def held(output: str) -> str:
+def shorten_output(output: str) -> str:
     """A tool's output as a state holds it: a long one without its middle.
 
     Held again and again as it grows, it is the same as if held once."""
@@ -265,7 +265,8 @@ def held(output: str) -> str:
 def _output(state: AgentState, step_id: str, text: str) -> AgentState:
     """The open step with more of its output."""
     steps = tuple(
-        replace(s, output=held(s.output + text)) if s.id == step_id and s.end is None else s for s in state.steps
+        replace(s, output=shorten_output(s.output + text)) if s.id == step_id and s.end is None else s
+        for s in state.steps
     )
     return replace(state, steps=steps)
 
@@ -290,18 +291,18 @@ def _used(state: AgentState, end: events.ModelEnd) -> AgentState:
     usage, generated_s = end.usage, (end.timings or {}).get("generated_s")
     if usage is None:
         given = state.context.tokens if state.context else 0
-        if end.error is not None and not state.pieces:
+        if end.error is not None and not state.open_tokens:
             return replace(state, unread=state.unread + given) if end.error == "cancelled" else state
-        usage = {"input_tokens": given, "output_tokens": state.pieces, "estimated": True}
+        usage = {"input_tokens": given, "output_tokens": state.open_tokens, "estimated": True}
     marked = bool(usage.get("estimated"))
     return replace(
         state,
         counted=state.counted + int(usage.get("output_tokens") or 0),
-        pieces=0,
-        guessed=state.guessed or marked,
-        writing=state.writing.ended(usage.get("output_tokens"), generated_s),
+        open_tokens=0,
+        output_estimated=state.output_estimated or marked,
+        generation=state.generation.ended(usage.get("output_tokens"), generated_s),
         input_tokens=(state.input_tokens or 0) + int(usage.get("input_tokens") or 0),
-        input_guessed=state.input_guessed or marked,
+        input_estimated=state.input_estimated or marked,
     )
 
 
@@ -309,7 +310,7 @@ def _stopped(state: AgentState) -> AgentState:
     """The state after a stop: the calls that it ended were given their context, whatever came of them."""
     if not state.unread:
         return state
-    return replace(state, input_tokens=(state.input_tokens or 0) + state.unread, input_guessed=True, unread=0)
+    return replace(state, input_tokens=(state.input_tokens or 0) + state.unread, input_estimated=True, unread=0)
 
 
 def apply(state: AgentState, entry: Entry) -> AgentState:
@@ -333,7 +334,7 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
             named = _named(_answered(state, e.tool_call_id, e.edited), e)
             return _enter(named, e.phase, at, e.content)
         case events.Context() as e:
-            return replace(state, context=complete(e, state.context))
+            return replace(state, context=complete_context(e, state.context))
         case events.ModelStart() | events.ChainStart() | events.ToolStart() as e:
             return _begin(state, e, at)
         case events.ModelEnd() as e:
@@ -347,12 +348,12 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.Complete():
             return replace(_enter(state, "complete", at, "The reply is complete"), ended=at)
         case events.Stopped() as e:
-            return replace(_enter(_stopped(state), "stopped", at, STOPPED[e.reason]), ended=at)
+            return replace(_enter(_stopped(state), "stopped", at, STOP_TEXTS[e.reason]), ended=at)
         case events.Error() as e:
             return replace(_enter(state, "error", at, e.message), ended=at)
 
 
-STOPPED: dict[events.StopReason, str] = {
+STOP_TEXTS: dict[events.StopReason, str] = {
     "user": "Stopped by you",
     "abandoned": "Stopped: nobody was following",
     "shutdown": "Stopped: the server shut down",

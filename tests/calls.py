@@ -14,13 +14,13 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import tool
 
 from agent.tools import Toolbox
-from agent.tools.library import Library
 from agent.tools.streaming import streaming_tool
-from agent.turns import Ask, Turns
+from agent.turns import TurnRequest, Turns
 from backends import Backends
+from documents.library import Library
 from memory.store import Store
 from runs.live import LiveRun
-from runs.registry import Runs
+from runs.registry import RunRegistry
 from settings import BackendSettings, LimitSettings, Settings, ToolSettings
 from tests.conftest import until
 from tests.grammar import check_run
@@ -200,7 +200,7 @@ async def make(settings: Settings, store: Store, tmp_path: Path) -> AsyncIterato
         path = f"tests.calls:{kind}"
         entry = BackendSettings(name="A", kind="langchain", options=options, context=60_000, **{"class": path})
         library = Library(tmp_path / "library.db")
-        made.append(Turns(chosen, Backends([entry]), store, Runs(), Toolbox(tools, library)))
+        made.append(Turns(chosen, Backends([entry]), store, RunRegistry(), Toolbox(tools, library)))
         return made[-1]
 
     yield make
@@ -221,7 +221,7 @@ def options(seen: list[Any], *calls: tuple[str, dict[str, Any]], **more: Any) ->
 
 
 async def begun(turns: Turns, message: str = "Hi", visitor: str | None = "anna", **more: Any) -> LiveRun:
-    return await turns.start(Ask(message, visitor, **more))
+    return await turns.start(TurnRequest(message, visitor, **more))
 
 
 async def ended(run: LiveRun, most: float = 10) -> Told:
@@ -261,5 +261,5 @@ async def waiting(make: Make, seen: list[Any], *calls: tuple[str, dict[str, Any]
     visitor = more.pop("visitor", "anna")
     run = await begun(make(options(seen, *calls), approval=["plain"], **more), visitor=visitor)
     wanted = sum(name == "plain" for name, _ in calls)
-    await until(lambda: len(run.state.approvals) == wanted == len(run.calls.asked))
+    await until(lambda: len(run.state.approvals) == wanted == len(run.tool_calls.awaiting_approval))
     return run

@@ -17,10 +17,10 @@ from backends import Backends
 from backends.local import LocalBackend
 from backends.scripted import ScriptedBackend
 from memory.store import Store
-from runs.registry import Runs
+from runs.registry import RunRegistry
 from settings import BackendSettings, LimitSettings, Settings
 from tests.databases import postgres_server
-from tests.local import BUNDLED
+from tests.local_model import BUNDLED
 
 # In CI the same inputs each time: a change is not refused for an old fault that chance finds on that day.
 hypothesis.settings.register_profile("glassbox", deadline=None, derandomize="CI" in os.environ)
@@ -106,7 +106,7 @@ def scripted_backend() -> ScriptedBackend:
 
 @pytest.fixture
 async def turns(settings: Settings, store: Store) -> AsyncIterator[Turns]:
-    turns = Turns(settings, Backends(settings.backends), store, Runs())
+    turns = Turns(settings, Backends(settings.backends), store, RunRegistry())
     yield turns
     await turns.runs.stop_all()
 

@@ -10,10 +10,10 @@ import gradio as gr
 import pytest
 
 from agent.turns import Turns
-from backends import OPTIONS
+from backends import OPTION_NAMES
 from components.handlers import Handlers
-from components.session import PageState
-from transports.identity import COOKIE, Identity
+from components.page_state import PageState
+from hosting.identity import COOKIE, Identity
 
 
 def shown_text(markup: str) -> str:
@@ -63,7 +63,7 @@ class Page:
         self.state = PageState()
         self.chat: list[Any] = []
         self.prompt = ""
-        self.tuning: tuple[Any, ...] = (None, None, None, [], *PARAMETERS)
+        self.options: tuple[Any, ...] = (None, None, None, [], *PARAMETERS)
         """What the fields of the options hold: system prompt, temperature, longest reply, tools, parameters."""
         self.lives: list[str] = []
         self.panels: list[dict[str, Any]] = []
@@ -87,29 +87,29 @@ class Page:
 
     async def load(self, **query: str) -> tuple[Any, ...]:
         self.request.query_params = query
-        updates = await self.handlers.opening.on_load(self.request)
+        updates = await self.handlers.loader.on_load(self.request)
         self.state, self.chat = updates[:2]
         return updates
 
     async def open(self, conversation_id: Any) -> tuple[Any, ...]:
-        updates = await self.handlers.opening.on_open(self.state, self.request, Chosen({"id": conversation_id}))  # type: ignore[arg-type]
+        updates = await self.handlers.loader.on_open(self.state, self.request, Chosen({"id": conversation_id}))  # type: ignore[arg-type]
         self.state, self.chat = updates[:2]
         return updates
 
     async def begin(self, prompt: str, backend: str = "Script", memory: str = "tokens") -> None:
         self.prompt = prompt
-        send = self.handlers.on_send(prompt, self.state, self.request, backend, memory, *self.tuning)
+        send = self.handlers.on_send(prompt, self.state, self.request, backend, memory, *self.options)
         self.takes(await send)
 
     async def follow(self) -> None:
         self.lives, self.panels = [], []
-        async with aclosing(self.handlers.tail.follow(self.state, self.request)) as updates:  # type: ignore[type-var]
+        async with aclosing(self.handlers.follower.follow(self.state, self.request)) as updates:  # type: ignore[type-var]
             async for live, panel in updates:
                 if isinstance(panel, dict) and "phase" in panel:
                     drawn = live[0]["content"][0]["text"] if isinstance(live, list) and live else ""
                     self.lives.append(shown_text(drawn))
                     self.panels.append(panel)
-        updates = await self.handlers.tail.finish(self.state, self.request)
+        updates = await self.handlers.follower.finish(self.state, self.request)
         if updates[0] != gr.skip():
             self.state = updates[0]
         if self.lives:
@@ -149,5 +149,5 @@ class Named:
 def fields(updates: tuple[Any, ...]) -> dict[str, Any]:
     """The options' updates by their place in `OptionsPane.drawn`; the parameters come after them where a page loads."""
     loaded = isinstance(updates[0], PageState)
-    names = (*OPTIONS, "tools", "key_row", "key", "forget_key")
+    names = (*OPTION_NAMES, "tools", "key_row", "key", "forget_key")
     return dict(zip(names, updates[-11:-4] if loaded else updates[-7:], strict=True))

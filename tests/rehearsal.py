@@ -24,7 +24,7 @@ import yaml
 
 from backends.weights import bundled_weights
 from tests.hub import HubServer
-from tests.serving import events_of
+from tests.live_app import events_of
 
 ROOT = Path(__file__).parent.parent
 _USER = 1000

@@ -19,22 +19,22 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from agent import attempts
-from agent.turns import Ask, Turns
+from agent import retries
+from agent.turns import TurnRequest, Turns
 from backends import Backend, Backends, Health
-from backends import remote as remote_module
+from backends import chat_model as remote_module
 from bench.ports import free_port
 from logs import log_formatter
-from memory.messages import Tuning
+from memory.messages import TurnOptions
 from memory.store import Store
 from runs.errors import ChatError
 from runs.live import LiveRun
-from runs.registry import Runs
+from runs.registry import RunRegistry
 from settings import BackendSettings, LimitSettings, Settings
 from tests import providers
 from tests.conftest import until
 from tests.grammar import check_run
-from tests.local import _taken_by_others
+from tests.local_model import _taken_by_others
 from tests.providers import Drop, Hang, ProviderServer, Raw, Reply, Request, rate_limit
 
 Told = list[dict[str, Any]]
@@ -53,10 +53,10 @@ class House:
 
     @property
     def backend(self) -> Backend:
-        return self.backends.first
+        return self.backends.default
 
     async def start(self, message: str = "Hi", visitor: str | None = "anna", **more: Any) -> LiveRun:
-        self.runs.append(await self.turns.start(Ask(message, visitor, **more)))
+        self.runs.append(await self.turns.start(TurnRequest(message, visitor, **more)))
         return self.runs[-1]
 
     async def ask(self, message: str = "Hi", visitor: str | None = "anna", **more: Any) -> Told:
@@ -66,11 +66,11 @@ class House:
         return check_run(run)
 
     async def health(self, visitor: str | None = "anna") -> Health:
-        return await self.backend.look_now(self.backends.key(self.backend, visitor))
+        return await self.backend.check_health(self.backends.key(self.backend, visitor))
 
     async def left_behind(self) -> str:
         """Whatever can be read of it afterwards, but the log."""
-        listed = [self.backends.listed(visitor) for visitor in ("anna", None)]
+        listed = [self.backends.describe(visitor) for visitor in ("anna", None)]
         events = [entry.json for run in self.runs for entry in run.log.entries]
         stored = [str(await self.turns.store.history(run.conversation_id)) for run in self.runs]
         return "\n".join([json.dumps(listed), *events, *stored])
@@ -88,7 +88,7 @@ async def housed(folder: Path, *entries: BackendSettings, **keys: str) -> AsyncI
     )
     store, backends = Store(settings.database_url), Backends(settings.backends, settings.keys)
     await store.open()
-    house = House(Turns(settings, backends, store, Runs()), backends)
+    house = House(Turns(settings, backends, store, RunRegistry()), backends)
     try:
         yield house
     finally:
@@ -139,7 +139,7 @@ class Failure:
 
 APART = 0.03
 """Seconds between pieces that must all have been seen before something breaks."""
-UNREADABLE = "something that is no reply"
+UNREADABLE = "an unreadable reply"
 FAILURES: dict[str, Failure] = {
     "cut": Failure(Reply(breaks="cut", after=2, pause=APART), "backend_unavailable", "broke off", "Hello there"),
     "cut at once": Failure(Reply(breaks="cut", after=0), "backend_unavailable", "broke off", asked=3),
@@ -149,8 +149,8 @@ FAILURES: dict[str, Failure] = {
     "garbage": Failure(Reply(breaks="garbage", after=1), "backend_unavailable", UNREADABLE, "Hello"),
     "a page": Failure(Raw(), "backend_unavailable", UNREADABLE, asked=3),
     "no JSON": Failure(Raw("{", type="application/json"), "backend_unavailable", UNREADABLE, asked=3),
-    "401": Failure(providers.BAD_KEY, "authentication", "refused the key", retryable=False),
-    "403": Failure(providers.FORBIDDEN, "authentication", "refused the key", retryable=False),
+    "401": Failure(providers.BAD_KEY, "authentication", "rejected the key", retryable=False),
+    "403": Failure(providers.FORBIDDEN, "authentication", "rejected the key", retryable=False),
     "404": Failure(providers.NO_MODEL, "backend_unavailable", "does not know this model", retryable=False),
     "quota": Failure(providers.NO_QUOTA, "rate_limited", "no credit left", retryable=False),
     "too long": Failure(providers.TOO_LONG, "context_too_long", "too long for it", retryable=False),
@@ -202,7 +202,7 @@ class RemoteContract(ABC):
 
     @pytest.fixture(autouse=True)
     def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+        monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
         # nothing is encrypted here, and the clients would spend most of the time on loading certificates
         monkeypatch.setattr(ssl, "create_default_context", lambda *args, **more: _NO_TLS)
 
@@ -278,7 +278,7 @@ class RemoteContract(ABC):
             assert (told[-1]["code"], told[-1]["retryable"]) == ("backend_unavailable", True)
             assert "cannot be reached" in told[-1]["message"]
             assert len(of(told, "model_start")) == 3
-            assert house.backends.listed("anna")[0]["state"] == "unreachable"
+            assert house.backends.describe("anna")[0]["state"] == "unreachable"
 
     async def test_a_refused_key_that_is_echoed_is_shown_nowhere(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -286,12 +286,12 @@ class RemoteContract(ABC):
         with self.server(providers.BAD_KEY, listing=providers.BAD_KEY) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 await house.ask()
-                (listed,) = house.backends.listed("anna")
+                (listed,) = house.backends.describe("anna")
                 logging.getLogger("of the tests").error("refused %s", CANARY)
                 left = await house.left_behind()
         assert self.key_sent(server.requests[0]) == CANARY
         assert (listed["state"], listed["key"]) == ("key_refused", "everybody's")
-        assert "refused the key" in left
+        assert "rejected the key" in left
         assert CANARY not in left
         assert "refused [key]" in caplog.text
 
@@ -313,7 +313,7 @@ class RemoteContract(ABC):
                 assert (told[-1]["code"], told[-1]["retryable"]) == ("rate_limited", True)
                 assert told[-1]["retry_after"] == 99
                 assert "wait 99 s" in told[-1]["message"]
-                (listed,) = house.backends.listed("anna")
+                (listed,) = house.backends.describe("anna")
                 assert (listed["state"], listed["ready"]) == ("rate_limited", False)
                 assert listed["until"] == pytest.approx(time.time() + 99, abs=5)
                 told = await house.ask("Again")
@@ -323,9 +323,9 @@ class RemoteContract(ABC):
 
                 passed = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + 100)
                 monkeypatch.setattr(remote_module, "time", passed)
-                assert house.backends.listed("anna")[0]["state"] == "ready"
+                assert house.backends.describe("anna")[0]["state"] == "ready"
                 assert (await house.ask("Now"))[-1]["type"] == "complete"
-                assert house.backends.listed("anna")[0]["until"] is None
+                assert house.backends.describe("anna")[0]["until"] is None
 
     @pytest.mark.parametrize(
         ("answer", "content"),
@@ -360,7 +360,7 @@ class RemoteContract(ABC):
     async def test_a_reply_cut_at_the_longest_reply_says_so(self, tmp_path: Path) -> None:
         with self.server(Reply(finish="length"), Reply(finish="length"), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = [await house.ask(tuning=Tuning(max_tokens=most)) for most in (3, 4, 4)]
+                told = [await house.ask(options=TurnOptions(max_tokens=most)) for most in (3, 4, 4)]
                 notes = [(await house.turns.store.history(run.conversation_id))[-1].note for run in house.runs]
         assert [one[-1]["type"] for one in told] == ["complete"] * 3
         by_itself = "Cut by Remote: it writes no longer reply, or has no more room for it."
@@ -482,7 +482,7 @@ class RemoteContract(ABC):
                 before = dict(os.environ)
                 told = await asyncio.gather(*(house.ask(visitor=visitor) for visitor in visitors))
                 assert dict(os.environ) == before
-                whose = [house.backends.listed(visitor)[0]["key"] for visitor in visitors]
+                whose = [house.backends.describe(visitor)[0]["key"] for visitor in visitors]
                 left = await house.left_behind()
         assert [t[-1]["content"] for t in told] == ["for anna", "for -ben", "for -all", "for -all"]
         assert whose == ["yours", "yours", "everybody's", "everybody's"]
@@ -493,8 +493,8 @@ class RemoteContract(ABC):
         [
             (None, "ready", ""),
             (Raw(), "ready", ""),
-            (providers.BAD_KEY, "key_refused", "the key of this place"),
-            (providers.FORBIDDEN, "key_refused", "the key of this place"),
+            (providers.BAD_KEY, "key_refused", "the server's key"),
+            (providers.FORBIDDEN, "key_refused", "the server's key"),
             (providers.OVERLOADED, "unreachable", "HTTP 503"),
             (rate_limit(7), "rate_limited", "too many requests"),
             (Drop(), "unreachable", "broke off"),
@@ -505,7 +505,7 @@ class RemoteContract(ABC):
     async def test_a_probe_tells_how_it_is(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listing: Any, state: str, reason: str
     ) -> None:
-        monkeypatch.setattr(remote_module, "PROBE_S", 0.3 if isinstance(listing, Hang) else 3.0)
+        monkeypatch.setattr(remote_module, "PROBE_TIMEOUT_S", 0.3 if isinstance(listing, Hang) else 3.0)
         with self.server(listing=listing) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 begun = time.monotonic()
@@ -516,7 +516,7 @@ class RemoteContract(ABC):
                 assert CANARY not in health.reason
                 if state == "rate_limited":
                     assert health.until == pytest.approx(time.time() + 7, abs=2)
-                house.backends.listed("anna")
+                house.backends.describe("anna")
                 await asyncio.sleep(0.02)
                 await until(lambda: not server.open_streams, 1)
         assert [request.method for request in server.requests] == ["GET"], "fresh news is not asked for again"
@@ -539,7 +539,7 @@ class RemoteContract(ABC):
     async def test_without_a_key_nobody_is_asked(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server)) as house:
-                (listed,) = house.backends.listed("anna")
+                (listed,) = house.backends.describe("anna")
                 assert (listed["state"], listed["key"]) == ("key_missing", "missing")
                 assert "TEST_KEY" in listed["reason"]
                 with pytest.raises(ChatError) as refused:

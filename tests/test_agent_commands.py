@@ -6,10 +6,10 @@ import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 
 from agent.commands import read_command
-from agent.turns import Ask, Turns
-from memory.messages import Tuning
-from runs.calls import Answer
+from agent.turns import TurnRequest, Turns
+from memory.messages import TurnOptions
 from runs.errors import ChatError
+from runs.tool_calls import ApprovalAnswer
 from tests import calls
 from tests.calls import Make, asked, begun, ended, of, options
 from tests.conftest import until
@@ -25,18 +25,18 @@ def talker(make: Make, seen: list[Any]) -> Turns:
 
 async def refused(turns: Turns, message: str) -> str:
     with pytest.raises(ChatError) as raised:
-        await turns.start(Ask(message, "anna"))
+        await turns.start(TurnRequest(message, "anna"))
     assert not list(turns.runs.live()), "nothing has started"
     assert raised.value.code == "invalid_request"
     return raised.value.message
 
 
-async def test_a_command_runs_its_tool_and_the_model_is_given_the_result_as_text(
+async def test_command_runs_its_tool_and_the_model_gets_the_result_as_text(
     talker: Turns,
     seen: list[Any],
 ) -> None:
     told = await asked(talker, "/calculator 17*23")
-    assert talker.backends.first.knows_tools is False
+    assert talker.backends.default.supports_tools is False
     assert (told[-1]["type"], told[-1]["content"]) == ("complete", "it is so ")
     (start,), (end,) = of(told, "tool_start"), of(told, "tool_end")
     assert (start["tool"], start["input"]) == ("calculator", {"expression": "17*23"})
@@ -52,7 +52,7 @@ async def test_a_command_runs_its_tool_and_the_model_is_given_the_result_as_text
     assert [m.text for m in stored] == ["/calculator 17*23", "it is so "]
 
 
-async def test_a_command_that_fails_is_given_to_the_model_too(talker: Turns, seen: list[Any]) -> None:
+async def test_model_gets_the_error_of_a_failed_command(talker: Turns, seen: list[Any]) -> None:
     told = await asked(talker, "/breaks a")
     assert told[-1]["type"] == "complete"
     assert of(told, "tool_end")[0]["error"] == "no luck today"
@@ -67,23 +67,23 @@ async def test_a_command_that_fails_is_given_to_the_model_too(talker: Turns, see
         ("/calculator\n6*7", {"expression": "6*7"}),
     ],
 )
-async def test_arguments_are_json_or_the_text_of_the_first(talker: Turns, message: str, given: dict[str, Any]) -> None:
+async def test_arguments_are_json_or_the_first_one(talker: Turns, message: str, given: dict[str, Any]) -> None:
     told = await asked(talker, message)
     assert of(told, "tool_start")[0]["input"] == given
     assert "42" in of(told, "tool_end")[0]["output"]
 
 
-async def test_what_only_looks_like_json_is_text(talker: Turns) -> None:
+async def test_invalid_json_is_text(talker: Turns) -> None:
     told = await asked(talker, "/plain {braces}")
     assert (calls.world.got, of(told, "tool_start")[0]["input"]) == (["{braces}"], {"text": "{braces}"})
 
 
-async def test_a_number_may_be_written_as_text(talker: Turns) -> None:
+async def test_number_argument_may_be_text(talker: Turns) -> None:
     told = await asked(talker, "/many 3")
     assert of(told, "tool_end")[0]["output"] == "0,1,2,"
 
 
-async def test_arguments_that_do_not_fit_are_an_error_of_the_call(talker: Turns) -> None:
+async def test_invalid_arguments_are_a_tool_error(talker: Turns) -> None:
     told = await asked(talker, '/calculator {"nonsense": 1}')
     assert told[-1]["type"] == "complete"
     assert of(told, "tool_end")[0]["error"]
@@ -97,16 +97,16 @@ async def test_an_unknown_command_is_refused_with_the_list(talker: Turns, messag
     assert "/nothing" in told if "nothing" in message else "name" in told
 
 
-async def test_a_command_without_what_it_needs_is_refused(talker: Turns) -> None:
+async def test_command_without_a_required_argument_is_refused(talker: Turns) -> None:
     assert "/calculator <expression>" in await refused(talker, "/calculator")
 
 
-async def test_json_too_deep_to_read_is_not_the_apps_failure(talker: Turns) -> None:
+async def test_deeply_nested_json_is_no_internal_error(talker: Turns) -> None:
     told = await asked(talker, '/plain {"text": ' + "[" * 20_000)
     assert told[-1]["type"] == "complete"
 
 
-async def test_half_a_pair_in_json_can_be_sent_and_stored(talker: Turns) -> None:
+async def test_half_surrogate_in_json_can_be_sent_and_stored(talker: Turns) -> None:
     run = await begun(talker, '/plain {"text": "\\ud83d"}')
     assert (await ended(run))[-1]["type"] == "complete"
     assert run.unsaved is None
@@ -115,18 +115,18 @@ async def test_half_a_pair_in_json_can_be_sent_and_stored(talker: Turns) -> None
 
 
 @pytest.mark.parametrize("message", ["/etc/passwd is a file", " /calculator 1", "see /calculator 1", "//calculator 1"])
-async def test_other_text_is_plain_text(talker: Turns, seen: list[Any], message: str) -> None:
+async def test_other_text_is_no_command(talker: Turns, seen: list[Any], message: str) -> None:
     told = await asked(talker, message)
     assert (told[-1]["type"], of(told, "tool_start")) == ("complete", [])
     assert seen[-1][0][-1].text == message
 
 
-async def test_a_command_may_use_a_tool_that_is_off_for_the_conversation(talker: Turns) -> None:
-    told = await asked(talker, "/calculator 17*23", tuning=Tuning(tools=()))
+async def test_command_may_use_a_tool_that_the_conversation_disables(talker: Turns) -> None:
+    told = await asked(talker, "/calculator 17*23", options=TurnOptions(tools=()))
     assert "391" in of(told, "tool_end")[0]["output"]
 
 
-async def test_a_model_that_knows_tools_may_go_on_with_them(make: Make, seen: list[Any]) -> None:
+async def test_model_may_call_more_tools_after_a_command(make: Make, seen: list[Any]) -> None:
     told = await asked(make(options(seen, ("plain", {"text": "b"}))), "/calculator 17*23")
     assert told[-1]["type"] == "complete"
     assert [e["tool"] for e in of(told, "tool_start")] == ["calculator", "plain"]
@@ -138,21 +138,21 @@ async def test_a_model_that_knows_tools_may_go_on_with_them(make: Make, seen: li
 async def test_a_command_waits_for_its_approval_too(make: Make, seen: list[Any]) -> None:
     turns = make({"text": "it is so", "pause": 0, "seen": seen}, kind="Talker", approval=["plain"])
     run = await begun(turns, "/plain hello")
-    await until(lambda: run.calls.asked)
-    (call_id,) = run.calls.asked
-    run.calls.answer(call_id, Answer(False))
+    await until(lambda: run.tool_calls.awaiting_approval)
+    (call_id,) = run.tool_calls.awaiting_approval
+    run.tool_calls.answer(call_id, ApprovalAnswer(False))
     told = await ended(run)
     assert (told[-1]["type"], calls.world.got) == ("complete", [])
     assert "refused" in seen[-1][0][-1].text
 
 
-async def test_any_name_a_tool_may_have_is_a_command() -> None:
+async def test_any_valid_tool_name_is_a_command() -> None:
     hyphened = calls.plain.model_copy(update={"name": "web-search"})
     found = read_command("/web-search cats", [hyphened])
     assert found
     assert (found.tool, found.input) == ("web-search", {"text": "cats"})
 
 
-async def test_without_tools_a_command_says_so() -> None:
+async def test_command_without_any_tools_is_refused() -> None:
     with pytest.raises(ChatError, match="No tool is turned on"):
         read_command("/calculator 1", [])

@@ -50,7 +50,7 @@ def with_direct(make: Make, *args: Any, **more: Any) -> Any:
     return make(*args, enabled=[*DIRECT, "tests.calls:plain", "calculator"], **more)
 
 
-async def test_the_result_is_the_reply_and_the_next_turn_knows_it(make: Make, seen: list[Any]) -> None:
+async def test_direct_result_is_the_reply_and_in_the_next_input(make: Make, seen: list[Any]) -> None:
     turns = with_direct(make, options(seen, ("fortune", {"sign": "leo"})))
     told = await asked(turns, "What will be?")
     assert (told[-1]["type"], told[-1]["content"]) == ("complete", "leo: all will be well")
@@ -111,7 +111,7 @@ async def test_a_command_with_a_direct_tool_needs_no_model(make: Make, seen: lis
     assert [m.text for m in stored] == ["/fortune leo", "leo: all will be well"]
 
 
-async def test_a_direct_result_is_text_and_never_empty(make: Make, seen: list[Any]) -> None:
+async def test_direct_result_is_text_and_never_empty(make: Make, seen: list[Any]) -> None:
     told = await asked(with_direct(make, options(seen, ("blocks", {"text": "a picture"}))))
     assert told[-1]["content"] == "a picture\n[image: not shown here]"
     told = await asked(with_direct(make, options(seen, ("nothing", {}))))

@@ -7,30 +7,30 @@ from typing import Any
 
 import pytest
 
-from agent import attempts
+from agent import retries
 from agent.quota import Quota
-from runs.asker import Asker
 from runs.errors import ChatError
 from runs.live import LiveRun
-from runs.registry import Runs
+from runs.registry import RunRegistry
+from runs.requester import Requester
 from settings import BackendSettings, LimitSettings, load_settings
 from tests.conftest import scripted
-from tests.serving import client_of, events_of, refused, serving, socket_of, told, told_until_end
+from tests.live_app import client_of, events_of, events_until_end, live_app, refused, socket_of, told
 
-ZOE, TOM = Asker("zoe", "192.0.2.1"), Asker("tom", "192.0.2.1")
+ZOE, TOM = Requester("zoe", "192.0.2.1"), Requester("tom", "192.0.2.1")
 
 
 def quota(**limits: int) -> Quota:
-    return Quota(LimitSettings(**limits), Runs())
+    return Quota(LimitSettings(**limits), RunRegistry())
 
 
-def take(counted: Quota, asker: Asker, times: int = 1, *, own_key: bool = False) -> None:
+def take(counted: Quota, requester: Requester, times: int = 1, *, own_key: bool = False) -> None:
     for _ in range(times):
-        counted.check(asker, own_key=own_key)
-        counted.count(asker, own_key=own_key)
+        counted.check(requester, own_key=own_key)
+        counted.count(requester, own_key=own_key)
 
 
-def test_the_bytes_of_documents_are_counted_for_the_visitor_and_the_address() -> None:
+def test_document_bytes_are_counted_per_visitor_and_address() -> None:
     counted = quota(document_bytes_per_day=1000, visitors_per_address=2)
     for size in (600, 400):
         counted.take_document(ZOE, size)
@@ -39,9 +39,9 @@ def test_the_bytes_of_documents_are_counted_for_the_visitor_and_the_address() ->
     assert error.value.code == "rate_limited" and error.value.retry_after
     counted.take_document(TOM, 999)
     with pytest.raises(ChatError, match="by your address"):
-        counted.take_document(Asker("eve", TOM.address), 2)
-    counted.take_document(Asker("eve", TOM.address), 1)  # what was refused is not counted
-    counted.take_document(Asker("eve", "192.0.2.9"), 999)
+        counted.take_document(Requester("eve", TOM.address), 2)
+    counted.take_document(Requester("eve", TOM.address), 1)  # what was refused is not counted
+    counted.take_document(Requester("eve", "192.0.2.9"), 999)
     quota().take_document(ZOE, 10**9)
 
 
@@ -56,11 +56,11 @@ def test_the_bytes_of_documents_are_counted_for_the_visitor_and_the_address() ->
         (None, None),
     ],
 )
-def test_an_address_is_counted_by_what_one_subscriber_has(address: str | None, network: str | None) -> None:
-    assert Asker(None, address).network == network
+def test_ipv6_addresses_are_counted_per_network(address: str | None, network: str | None) -> None:
+    assert Requester(None, address).network == network
 
 
-def test_a_minute_and_a_day_are_bounded_for_each_visitor() -> None:
+def test_messages_per_minute_and_day_are_limited_per_visitor() -> None:
     counted = quota(messages_per_minute=3, messages_per_day=4)
     assert counted.left(ZOE).minute == 3 and counted.left(ZOE).day == 4
     take(counted, ZOE, 3)
@@ -71,7 +71,7 @@ def test_a_minute_and_a_day_are_bounded_for_each_visitor() -> None:
     take(counted, TOM)
 
 
-def test_the_day_does_not_count_with_a_key_of_ones_own() -> None:
+def test_own_key_has_no_daily_limit() -> None:
     counted = quota(messages_per_day=2)
     take(counted, ZOE, 2)
     with pytest.raises(ChatError, match=r"in a day, 2, are used: try again in 24 h. .*your own"):
@@ -79,14 +79,14 @@ def test_the_day_does_not_count_with_a_key_of_ones_own() -> None:
     take(counted, ZOE, 5, own_key=True)
 
 
-def test_new_cookies_do_not_help_at_the_same_address() -> None:
+def test_new_cookies_do_not_evade_the_address_limit() -> None:
     counted = quota(messages_per_minute=2, visitors_per_address=3)
     for n in range(6):
-        take(counted, Asker(f"visitor {n}", "192.0.2.1"))
-    for asker in (Asker("another", "192.0.2.1"), Asker(None, "192.0.2.1")):
+        take(counted, Requester(f"visitor {n}", "192.0.2.1"))
+    for requester in (Requester("another", "192.0.2.1"), Requester(None, "192.0.2.1")):
         with pytest.raises(ChatError, match="your address may send in a minute, 6"):
-            take(counted, asker)
-    take(counted, Asker("another", "192.0.2.2"))
+            take(counted, requester)
+    take(counted, Requester("another", "192.0.2.2"))
 
 
 def test_a_refused_message_is_not_counted() -> None:
@@ -98,26 +98,28 @@ def test_a_refused_message_is_not_counted() -> None:
     assert counted.left(ZOE).day == 9
 
 
-def test_what_never_could_be_sent_is_not_told_to_come_again() -> None:
+def test_oversized_batch_is_not_retryable() -> None:
     with pytest.raises(ChatError, match="These are 4 messages at once, and 3 can be sent in a minute") as refusal:
         quota(messages_per_minute=3).check(ZOE, 4)
     assert refusal.value.code == "too_large" and refusal.value.retry_after is None
 
 
-def test_nothing_is_bounded_where_nothing_is_set() -> None:
+def test_no_limits_by_default() -> None:
     counted = quota()
     take(counted, ZOE, 500)
     assert counted.left(ZOE).minute is None and counted.left(ZOE).day is None
 
 
-async def test_runs_at_once_are_bounded(turns: object) -> None:
-    runs = Runs()
+async def test_live_runs_per_visitor_are_limited(turns: object) -> None:
+    runs = RunRegistry()
     counted = Quota(LimitSettings(runs_per_visitor=2, visitors_per_address=2), runs)
     lifetime = turns._lifetime  # type: ignore[attr-defined]
 
-    def begin(asker: Asker, n: int) -> None:
-        counted.check(asker)
-        new = LiveRun(conversation_id=f"{n}", backend="b", memory="m", owner=None, lifetime=lifetime, asker=asker)
+    def begin(requester: Requester, n: int) -> None:
+        counted.check(requester)
+        new = LiveRun(
+            conversation_id=f"{n}", backend="b", memory="m", owner=None, lifetime=lifetime, requester=requester
+        )
         runs.add(new)
 
     begin(ZOE, 1)
@@ -127,11 +129,11 @@ async def test_runs_at_once_are_bounded(turns: object) -> None:
     begin(TOM, 4)
     begin(TOM, 5)
     with pytest.raises(ChatError, match="4 replies are"):
-        begin(Asker("third", "192.0.2.1"), 6)
-    begin(Asker("third", "192.0.2.2"), 7)
+        begin(Requester("third", "192.0.2.1"), 6)
+    begin(Requester("third", "192.0.2.2"), 7)
 
 
-def test_strangers_find_limits_and_others_do_not(tmp_path: Path) -> None:
+def test_public_apps_have_limits_and_private_ones_do_not(tmp_path: Path) -> None:
     file = tmp_path / "some.toml"
     file.write_text("[limits]\nmessages_per_day = 7\nruns_per_visitor = 0\n")
     local = load_settings({"config": str(file)}, {}).limits
@@ -142,16 +144,16 @@ def test_strangers_find_limits_and_others_do_not(tmp_path: Path) -> None:
         assert (limits.messages_per_day, limits.runs_per_visitor) == (7, 0)
 
 
-async def test_every_transport_counts_the_same_messages_and_says_so(tmp_path: Path) -> None:
+async def test_all_transports_share_one_quota(tmp_path: Path) -> None:
     limits = LimitSettings(messages_per_minute=6, visitors_per_address=50)
-    with serving(tmp_path, limits=limits) as app:
+    with live_app(tmp_path, limits=limits) as app:
         async with client_of(app) as client:
             told_first = (await client.get("/limits")).json()
             assert told_first["limits"]["messages_per_minute"] == 6 and told_first["left"] == {"minute": 6, "day": None}
             await events_of(client, "POST", "/stream", json={"message": "hello"})
             async with socket_of(app, client) as socket:
                 await socket.send('{"message": "hello"}')
-                await told_until_end(socket)
+                await events_until_end(socket)
             await events_of(client, "POST", "/batch", json={"prompts": ["a", "b"]})
             await client.post("/conversations", json={"messages": []})
             body = {"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "user", "content": "hello"}]}
@@ -174,8 +176,8 @@ async def test_every_transport_counts_the_same_messages_and_says_so(tmp_path: Pa
             await events_of(other, "POST", "/stream", json={"message": "hello"})
 
 
-async def test_conversations_kept_are_bounded_and_room_can_be_made(tmp_path: Path) -> None:
-    with serving(tmp_path, limits=LimitSettings(conversations_per_visitor=2)) as app:
+async def test_conversations_per_visitor_are_limited_and_can_be_deleted(tmp_path: Path) -> None:
+    with live_app(tmp_path, limits=LimitSettings(conversations_per_visitor=2)) as app:
         async with client_of(app) as client:
             made = [(await client.post("/conversations", json={"messages": []})).json() for _ in range(2)]
             for answer in (
@@ -195,7 +197,7 @@ def thread(name: str, message: str = "hello", **chosen: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("bound", ["messages", "conversations", "runs", "key"])
-async def test_a_thread_that_is_refused_brings_nothing_along(tmp_path: Path, bound: str) -> None:
+async def test_refused_thread_imports_nothing(tmp_path: Path, bound: str) -> None:
     limits = {
         "messages": LimitSettings(messages_per_minute=1),
         "conversations": LimitSettings(conversations_per_visitor=1),
@@ -203,7 +205,7 @@ async def test_a_thread_that_is_refused_brings_nothing_along(tmp_path: Path, bou
         "key": LimitSettings(),
     }
     keyed = BackendSettings(name="Keyed", kind="openai", model="m", key="NO_SUCH_KEY")
-    with serving(tmp_path, backends=[scripted("Slow script", speed=5), keyed], limits=limits[bound]) as app:
+    with live_app(tmp_path, backends=[scripted("Slow script", speed=5), keyed], limits=limits[bound]) as app:
         async with client_of(app) as client:
             async with client.stream("POST", "/stream", json={"message": "tour"}) as running:
                 chosen = {"backend": "Keyed"} if bound == "key" else {}
@@ -214,14 +216,12 @@ async def test_a_thread_that_is_refused_brings_nothing_along(tmp_path: Path, bou
             assert [one["title"] for one in listed] == ["tour"]
 
 
-async def test_a_made_up_key_lifts_no_limit_where_another_backend_would_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+async def test_invalid_own_key_lifts_no_limit_with_a_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
     paid = BackendSettings(
         name="Paid", kind="openai", model="m", key="NO_SUCH_KEY", base_url="http://127.0.0.1:9/v1", fallback="Script"
     )
-    with serving(tmp_path, backends=[scripted("Script"), paid], limits=LimitSettings(messages_per_day=2)) as app:
+    with live_app(tmp_path, backends=[scripted("Script"), paid], limits=LimitSettings(messages_per_day=2)) as app:
         async with client_of(app) as client:
             visitor = app.identity.visitor(dict(client.cookies))
             app.backends.keys.put(visitor, "Paid", "made-up-key-of-nobody")
@@ -233,9 +233,9 @@ async def test_a_made_up_key_lifts_no_limit_where_another_backend_would_answer(
             await refused(await client.post("/stream", json={"message": "hello"}), 429, "rate_limited")
 
 
-async def test_a_batch_keeps_to_the_runs_at_once(tmp_path: Path) -> None:
+async def test_batch_respects_the_limit_of_live_runs(tmp_path: Path) -> None:
     limits = LimitSettings(runs_per_visitor=2, messages_per_minute=9)
-    with serving(tmp_path, backends=[scripted("Slow script", speed=40)], limits=limits) as app:
+    with live_app(tmp_path, backends=[scripted("Slow script", speed=40)], limits=limits) as app:
         async with client_of(app) as client:
             seen: list[int] = []
 
@@ -257,9 +257,9 @@ async def test_a_batch_keeps_to_the_runs_at_once(tmp_path: Path) -> None:
             assert [ends[n]["type"] for n in (0, 1)] == ["complete", "error"] and ends[1]["code"] == "busy"
 
 
-async def test_who_comes_too_many_waits_in_line_and_is_told_the_place(tmp_path: Path) -> None:
+async def test_surplus_runs_wait_and_report_their_position(tmp_path: Path) -> None:
     backends = [scripted("Slow script", speed=20)]
-    with serving(tmp_path, backends=backends, limits=LimitSettings(runs=1, waiting=2)) as app:
+    with live_app(tmp_path, backends=backends, limits=LimitSettings(runs=1, waiting=2)) as app:
         async with client_of(app) as client:
             begun = time.monotonic()
 
@@ -274,7 +274,7 @@ async def test_who_comes_too_many_waits_in_line_and_is_told_the_place(tmp_path: 
                     talks.append(group.create_task(talk()))
                     await asyncio.sleep(0.1)
                 answer = await client.post("/stream", json={"message": "tour"})
-                assert "wait in line" in await refused(answer, 409, "busy"), time.monotonic() - begun
+                assert "or queued" in await refused(answer, 409, "busy"), time.monotonic() - begun
             assert [t.result() for t in talks] == [
                 [],
                 ["In line to begin: you are the next"],
@@ -282,9 +282,9 @@ async def test_who_comes_too_many_waits_in_line_and_is_told_the_place(tmp_path: 
             ]
 
 
-async def test_a_stop_in_line_is_a_stop(tmp_path: Path) -> None:
+async def test_waiting_run_can_be_stopped(tmp_path: Path) -> None:
     backends = [scripted("Slow script", speed=5)]
-    with serving(tmp_path, backends=backends, limits=LimitSettings(runs=1)) as app:
+    with live_app(tmp_path, backends=backends, limits=LimitSettings(runs=1)) as app:
         async with client_of(app) as client, asyncio.TaskGroup() as group:
             first = group.create_task(events_of(client, "POST", "/stream", json={"message": "tour"}))
             await asyncio.sleep(0.2)
@@ -294,7 +294,7 @@ async def test_a_stop_in_line_is_a_stop(tmp_path: Path) -> None:
             assert (await client.post(f"/runs/{found[0].id}/stop")).json() == {"status": "stopped"}
             last = (await waiting)[-1]
             assert (last["type"], last["reason"]) == ("stopped", "user")
-            assert len(app.turns.line) == 0
+            assert len(app.turns.slots) == 0
             running = next(run for run in app.runs.live())
             await client.post(f"/runs/{running.id}/stop")
             assert (await first)[-1]["type"] == "stopped"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from agent.tools import Toolbox
-from agent.turns import Ask, Turns
+from agent.turns import TurnRequest, Turns
 from backends import Backends
 from memory.store import Store
-from runs.registry import Runs
+from runs.registry import RunRegistry
 from settings import BackendSettings, Settings, ToolSettings
 from tests.conftest import until
 from tests.grammar import check_run
@@ -35,7 +35,7 @@ class House:
         self.server: OpenAIServer
 
     async def start(self, message: str = "What is 17*23?") -> Any:
-        return await self.turns.start(Ask(message))
+        return await self.turns.start(TurnRequest(message))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def house(request: pytest.FixtureRequest, store: Store, tmp_path: Path) ->
         entry = BackendSettings(name="Chooser", kind="openai", model="m", base_url=f"{server.url}/v1", context=8192)
         settings, backends = Settings(backends=[entry], data=tmp_path), Backends([entry])
         tools = Toolbox(ToolSettings(enabled=["calculator", "count"]))
-        made = House(Turns(settings, backends, store, Runs(), tools))
+        made = House(Turns(settings, backends, store, RunRegistry(), tools))
         made.server = server
         yield made
         await made.turns.runs.stop_all()
@@ -78,7 +78,7 @@ async def test_a_model_chooses_two_tools_and_answers_with_their_results(house: H
 @pytest.mark.parametrize(
     "house", [[Reply([], tools=[replace(t, id=None) for t in BOTH]), Reply(["So."])]], indirect=True
 )
-async def test_calls_that_have_no_id_are_given_one_each(house: House) -> None:
+async def test_tool_calls_without_ids_get_unique_ids(house: House) -> None:
     run = await house.start()
     await asyncio.wait_for(run.task, 20)
     told = check_run(run)
@@ -92,7 +92,7 @@ async def test_calls_that_have_no_id_are_given_one_each(house: House) -> None:
 @pytest.mark.parametrize(
     "house", [[Reply([], tools=BOTH), Reply(["It is ", "so"], breaks="cut", after=1)]], indirect=True
 )
-async def test_a_reply_that_breaks_off_after_the_tools_has_all_its_ends(house: House) -> None:
+async def test_broken_reply_after_tools_ends_all_steps(house: House) -> None:
     run = await house.start()
     await asyncio.wait_for(run.task, 20)
     told = check_run(run)
@@ -101,7 +101,7 @@ async def test_a_reply_that_breaks_off_after_the_tools_has_all_its_ends(house: H
 
 
 @pytest.mark.parametrize("house", [[Reply(["Wait."], tools=SLOW), Reply(["Done."])]], indirect=True)
-async def test_a_stop_during_a_tool_leaves_nothing_open(house: House) -> None:
+async def test_stop_during_a_tool_ends_all_steps(house: House) -> None:
     run = await house.start("Count.")
     await until(lambda: any(step.kind == "tool" and step.output for step in run.state.steps))
     await run.stop("user")

@@ -8,22 +8,22 @@ from typing import Any
 
 import pytest
 
-from agent.given import SUMMARY
 from agent.metrics import Metrics
+from agent.model_input import SUMMARY
 from agent.quota import Left
 from agent.tools import Toolbox
-from agent.turns import Ask, Turns
+from agent.turns import TurnRequest, Turns
 from backends import Backends
 from backends.openai import OpenAIBackend
-from memory.messages import Tuning
+from memory.messages import TurnOptions
 from memory.modes import MODES
 from memory.store import Store
 from runs import events
-from runs.asker import Asker
-from runs.contexts import complete
+from runs.contexts import complete_context
 from runs.errors import ChatError
 from runs.live import LiveRun
-from runs.registry import Runs
+from runs.registry import RunRegistry
+from runs.requester import Requester
 from settings import BackendSettings, LimitSettings, MemorySettings, Settings, ToolSettings
 from tests.conftest import until
 from tests.databases import ON_BOTH
@@ -55,18 +55,18 @@ async def turns_on(
         limits=limits or LimitSettings(reply_tokens=128),
     )
     toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
-    turns = Turns(settings, Backends(settings.backends), store, Runs(), toolbox)
+    turns = Turns(settings, Backends(settings.backends), store, RunRegistry(), toolbox)
     yield turns
     await turns.runs.stop_all()
     await turns.summarizer.close()
 
 
 async def said(turns: Turns, message: str, run: LiveRun | None = None, memory: str = "summary") -> LiveRun:
-    tuning = Tuning(tools=())
-    return await ended(turns, Ask(message, "anna", run and run.conversation_id, memory=memory, tuning=tuning))
+    options = TurnOptions(tools=())
+    return await ended(turns, TurnRequest(message, "anna", run and run.conversation_id, memory=memory, options=options))
 
 
-async def ended(turns: Turns, ask: Ask) -> LiveRun:
+async def ended(turns: Turns, ask: TurnRequest) -> LiveRun:
     run = await turns.start(ask)
     assert run.task
     await asyncio.wait({run.task}, timeout=20)
@@ -85,7 +85,7 @@ def asked(server: OpenAIServer, *, summaries: bool) -> list[list[dict[str, Any]]
 def contexts_of(run: LiveRun) -> list[events.Context]:
     """The run's contexts, complete."""
     logged = [e.event for e in run.log.entries if isinstance(e.event, events.Context)]
-    return list(accumulate(logged, lambda before, one: complete(one, before)))
+    return list(accumulate(logged, lambda before, one: complete_context(one, before)))
 
 
 def context(run: LiveRun) -> Any:
@@ -93,7 +93,7 @@ def context(run: LiveRun) -> Any:
     return run.state.context
 
 
-async def test_a_summary_is_written_between_turns_and_given_in_the_next(server: OpenAIServer, store: Store) -> None:
+async def test_summary_is_written_between_turns_and_used_by_the_next(server: OpenAIServer, store: Store) -> None:
     written = iter(range(1, 9))
     server.answers = [lambda r: Reply([f"Notes {next(written)}."] if notes(r) else ["Sure."], thinking=["Hm"])]
     async with turns_on(server, store) as turns:
@@ -139,7 +139,7 @@ async def test_a_turn_never_waits_for_a_summary(server: OpenAIServer, store: Sto
         assert len(turns.summarizer._tasks) == 1, "the one that gave way has ended"
 
 
-async def test_a_failed_summary_is_told_and_the_latest_messages_are_given(server: OpenAIServer, store: Store) -> None:
+async def test_failed_summary_is_reported_and_latest_messages_used(server: OpenAIServer, store: Store) -> None:
     failing: Answer = BROKEN
     server.answers = [lambda r: failing if notes(r) else Reply(["Sure."])]
     async with turns_on(server, store, token_limit=64) as turns:
@@ -161,14 +161,14 @@ async def test_a_failed_summary_is_told_and_the_latest_messages_are_given(server
         assert "Notes." in context(run).messages[0]["content"]
 
 
-async def test_a_long_conversation_is_read_in_pieces_and_each_message_once(server: OpenAIServer, store: Store) -> None:
+async def test_long_conversation_is_summarized_in_parts(server: OpenAIServer, store: Store) -> None:
     server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."])]
     given: Any = [(("user", "assistant")[n % 2], f"message-{n} " + "word " * 60) for n in range(60)]
     given[20] = ("user", "message-20 " + "endless " * 3000)
     many = LimitSettings(reply_tokens=128, summary_calls=100, summary_input_tokens=100_000)
     async with turns_on(server, store, context=1024, limits=many) as turns:
         conversation_id = await store.create("anna", given)
-        await ended(turns, Ask("Hi", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
+        await ended(turns, TurnRequest("Hi", "anna", conversation_id, memory="summary", options=TurnOptions(tools=())))
         await quiet(turns)
     pieces = [m[1]["content"] for m in asked(server, summaries=True)]
     assert len(pieces) > 5
@@ -178,7 +178,7 @@ async def test_a_long_conversation_is_read_in_pieces_and_each_message_once(serve
     assert sum("[cut]" in piece for piece in pieces) == 1
 
 
-async def test_one_message_has_a_bounded_number_of_summary_calls_and_tokens(server: OpenAIServer, store: Store) -> None:
+async def test_summary_calls_and_tokens_per_message_are_limited(server: OpenAIServer, store: Store) -> None:
     server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."], prompt_tokens=2_000)]
     earlier: Any = [(("user", "assistant")[n % 2], f"message-{n} " + "word " * 400) for n in range(400)]
     limits = LimitSettings(reply_tokens=128, summary_calls=3, summary_input_tokens=6_500)
@@ -186,16 +186,20 @@ async def test_one_message_has_a_bounded_number_of_summary_calls_and_tokens(serv
         conversation_id = await store.create("anna", earlier)
         metrics = Metrics(turns)
         for turn in (1, 2):
-            await ended(turns, Ask("Hi", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
+            await ended(
+                turns, TurnRequest("Hi", "anna", conversation_id, memory="summary", options=TurnOptions(tools=()))
+            )
             await quiet(turns)
             assert len(asked(server, summaries=True)) == 3 * turn
         figures = metrics.text().decode()
-        run = await ended(turns, Ask("And?", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
+        run = await ended(
+            turns, TurnRequest("And?", "anna", conversation_id, memory="summary", options=TurnOptions(tools=()))
+        )
         assert context(run).note == "The summary took 3 model calls after the last turn: 6,000 tokens read, 3 written."
     assert 'glassbox_tokens_total{backend="Far",direction="read"} 16000.0' in figures, "eight calls of 2,000"
 
 
-async def test_a_message_that_the_rest_of_the_tokens_cannot_hold_waits_for_the_next_turn(
+async def test_message_over_the_remaining_summary_tokens_waits_for_the_next_turn(
     server: OpenAIServer, store: Store
 ) -> None:
     server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."], prompt_tokens=1_900)]
@@ -204,7 +208,9 @@ async def test_a_message_that_the_rest_of_the_tokens_cannot_hold_waits_for_the_n
     async with turns_on(server, store, context=8192, limits=limits) as turns:
         conversation_id = await store.create("anna", earlier)
         for turn in range(1, 4):
-            await ended(turns, Ask("Hi", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
+            await ended(
+                turns, TurnRequest("Hi", "anna", conversation_id, memory="summary", options=TurnOptions(tools=()))
+            )
             await quiet(turns)
             read = [request[1]["content"] for request in asked(server, summaries=True)]
             assert len(read) == turn, "100 tokens are left, and no message fits"
@@ -212,13 +218,13 @@ async def test_a_message_that_the_rest_of_the_tokens_cannot_hold_waits_for_the_n
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_thinking_with_only_its_closing_tag_is_no_part_of_a_summary(
+async def test_summary_excludes_thinking_with_only_a_closing_tag(
     server: OpenAIServer, store: Store, known: bool
 ) -> None:
     thinking = Reply(["They want ", "notes.\n", "</think>\n\n", "Notes: Ann, ", "42."])
     server.answers = [lambda r: thinking if notes(r) else Reply(["Sure."])]
     async with turns_on(server, store) as turns:
-        turns.backends.first.opens_thinking = known
+        turns.backends.default.opens_thinking = known
         run = None
         for message in ("whales", "boats"):
             run = await said(turns, message, run)
@@ -228,18 +234,18 @@ async def test_thinking_with_only_its_closing_tag_is_no_part_of_a_summary(
         assert "They want" not in str(context(run).messages)
 
 
-async def test_summary_calls_are_messages_of_the_visitors_day(server: OpenAIServer, store: Store) -> None:
+async def test_summary_calls_count_as_messages_of_the_day(server: OpenAIServer, store: Store) -> None:
     server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."])]
     earlier: Any = [(("user", "assistant")[n % 2], f"message-{n} " + "word " * 400) for n in range(100)]
     limits = LimitSettings(reply_tokens=128, messages_per_day=3, messages_per_minute=2)
     async with turns_on(server, store, context=2048, limits=limits) as turns:
         conversation_id = await store.create("anna", earlier)
-        await ended(turns, Ask("Hi", "anna", conversation_id, memory="summary", tuning=Tuning(tools=())))
+        await ended(turns, TurnRequest("Hi", "anna", conversation_id, memory="summary", options=TurnOptions(tools=())))
         await quiet(turns)
         assert len(asked(server, summaries=True)) == 2, "the message itself and two calls are three"
-        assert turns.quota.left(Asker("anna")) == Left(minute=1, day=0)
+        assert turns.quota.left(Requester("anna")) == Left(minute=1, day=0)
         with pytest.raises(ChatError, match="in a day, 3, are used"):
-            await turns.start(Ask("Again", "anna", conversation_id))
+            await turns.start(TurnRequest("Again", "anna", conversation_id))
 
 
 async def test_a_summary_call_that_is_cancelled_counts(server: OpenAIServer, store: Store) -> None:
@@ -264,13 +270,15 @@ async def test_a_summary_belongs_to_its_branch(server: OpenAIServer, store: Stor
         for message in ("two", "three"):
             run = await said(turns, message, run)
             await quiet(turns)
-        edited = await ended(turns, Ask("sharks", "anna", run.conversation_id, memory="summary", instead_of=first.id))
+        edited = await ended(
+            turns, TurnRequest("sharks", "anna", run.conversation_id, memory="summary", edit_of=first.id)
+        )
         await quiet(turns)
         again = await said(turns, "more", edited)
     assert "whales" not in str(context(again).messages)
 
 
-async def test_a_model_of_this_process_is_left_to_the_turns(
+async def test_local_model_serves_turns_before_summaries(
     server: OpenAIServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OpenAIBackend, "in_process", True)
@@ -280,7 +288,7 @@ async def test_a_model_of_this_process_is_left_to_the_turns(
         run = await said(turns, "one")
         run = await said(turns, "two", run)
         await until(lambda: len(asked(server, summaries=True)) == 1)
-        other = await turns.start(Ask("slow", "ben", memory="full"))
+        other = await turns.start(TurnRequest("slow", "ben", memory="full"))
         await until(lambda: not turns.summarizer._writing)
         assert not other.ended
         await until(lambda: other.ended)
@@ -298,7 +306,7 @@ async def test_deleting_a_conversation_ends_its_summary(server: OpenAIServer, st
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_what_is_told_is_what_the_provider_receives(server: OpenAIServer, store: Store, mode: str) -> None:
+async def test_context_event_equals_the_providers_request(server: OpenAIServer, store: Store, mode: str) -> None:
     calls = Reply(["I look."], tools=[Tool("calculator", ['{"expression": ', '"17*23"}'])])
 
     def answer(request: Request) -> Answer:
@@ -319,7 +327,7 @@ async def test_what_is_told_is_what_the_provider_receives(server: OpenAIServer, 
     async with turns_on(server, store, recall_turns=2, token_limit=256) as turns:
         run = None
         for message in (*words, "what of whales? 17*23"):
-            run = await ended(turns, Ask(message, "anna", run and run.conversation_id, memory=mode))
+            run = await ended(turns, TurnRequest(message, "anna", run and run.conversation_id, memory=mode))
             await quiet(turns)
         assert run
     told = contexts_of(run)

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from langchain_core.tools import BaseTool, tool
 
-from agent import attempts
-from agent.turns import Ask, Turns
+from agent import retries
+from agent.turns import TurnRequest, Turns
 from backends import Backends
 from backends import scripted as module
 from backends.scripted import FAULTS, broken_tool
 from memory.messages import Message
 from memory.store import Store
-from runs.registry import Runs
+from runs.registry import RunRegistry
 from settings import BackendSettings, Settings
 from tests.conftest import FAST, until
 from tests.grammar import check_run
@@ -27,15 +27,15 @@ Make = Callable[..., Turns]
 @pytest.fixture
 async def make(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     """Makes turns over one backend, without long pauses between attempts."""
-    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.01)
-    monkeypatch.setattr(attempts, "_TICK_S", 0.02)
+    monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.01)
+    monkeypatch.setattr(retries, "_TICK_S", 0.02)
     monkeypatch.setattr(module, "_BUSY_S", 0.05)
     made: list[Turns] = []
 
     def make(*tools: BaseTool, **entry: Any) -> Turns:
-        made.append(Turns(settings, Backends([BackendSettings(**({"name": "A"} | entry))]), store, Runs()))
+        made.append(Turns(settings, Backends([BackendSettings(**({"name": "A"} | entry))]), store, RunRegistry()))
         if tools:
-            made[-1].backends.first.tools = tools
+            made[-1].backends.default.tools = tools
         return made[-1]
 
     yield make
@@ -60,7 +60,7 @@ def caller(make: Make, *tools: BaseTool, names: Any = None) -> Turns:
 
 
 async def asked(turns: Turns, message: str = "Hi") -> Told:
-    run = await turns.start(Ask(message, "anna"))
+    run = await turns.start(TurnRequest(message, "anna"))
     assert run.task
     await asyncio.wait_for(asyncio.shield(run.task), 10)
     return check_run(run)
@@ -91,7 +91,7 @@ def broken(question: str) -> str:
     raise RuntimeError("no time left")
 
 
-async def test_a_tool_that_fails_is_told_and_the_reply_goes_on(script: Turns) -> None:
+async def test_failed_tool_is_reported_and_the_reply_continues(script: Turns) -> None:
     told = await asked(script, "tool failure")
     assert told[-1]["type"] == "complete"
     (start,), (end,) = of(told, "tool_start"), of(told, "tool_end")
@@ -116,7 +116,7 @@ async def test_a_tool_that_fails_is_told_and_the_reply_goes_on(script: Turns) ->
     assert "HTTP 500" in second["messages"][-1]["content"]
 
 
-async def test_a_tool_that_works_is_told_with_what_it_gave(make: Make) -> None:
+async def test_tool_end_has_the_output(make: Make) -> None:
     told = await asked(caller(make, clock))
     assert (told[-1]["type"], told[-1]["content"]) == ("complete", "that was it ")
     (end,) = of(told, "tool_end")
@@ -124,14 +124,14 @@ async def test_a_tool_that_works_is_told_with_what_it_gave(make: Make) -> None:
     assert of(told, "state")[-1]["tools_called"] == ["clock"]
 
 
-async def test_of_tools_called_together_each_has_its_own_end(make: Make) -> None:
+async def test_parallel_tools_each_have_an_end(make: Make) -> None:
     told = await asked(caller(make, clock, broken))
     assert told[-1]["type"] == "complete"
     ends = {e["tool_call_id"]: (e["tool"], e.get("error")) for e in of(told, "tool_end")}
     assert ends == {"call 0": ("clock", None), "call 1": ("broken", "no time left")}
 
 
-async def test_a_tool_that_there_is_not_is_an_error_too(make: Make) -> None:
+async def test_unknown_tool_is_a_tool_error(make: Make) -> None:
     told = await asked(caller(make, clock, names=["nothing"]))
     assert told[-1]["type"] == "complete"
     (end,) = of(told, "tool_end")
@@ -149,7 +149,7 @@ async def test_a_long_error_of_a_tool_is_cut(make: Make) -> None:
     assert max(len(str(e)) for e in told if e["type"] != "context") < 10_000
 
 
-async def test_stop_ends_a_tool_at_work(make: Make) -> None:
+async def test_stop_ends_a_running_tool(make: Make) -> None:
     begun_at: list[float] = []
     ended: list[str] = []
 
@@ -163,7 +163,7 @@ async def test_stop_ends_a_tool_at_work(make: Make) -> None:
             ended.append("ended")
         return ""
 
-    run = await caller(make, endless).start(Ask("Hi", "anna"))
+    run = await caller(make, endless).start(TurnRequest("Hi", "anna"))
     await until(lambda: begun_at)
     begun = time.monotonic()
     await run.stop("user")
@@ -173,7 +173,7 @@ async def test_stop_ends_a_tool_at_work(make: Make) -> None:
     assert of(told, "tool_end")[0]["error"] == "cancelled"
 
 
-async def test_what_fails_after_a_tool_is_not_tried_again(make: Make) -> None:
+async def test_no_retry_after_a_tool_call(make: Make) -> None:
     options = {"names": ["clock"], "text": "", "fails": ConnectionResetError()}
     turns = make(clock, kind="langchain", options=options, **{"class": "tests.models:Caller"})
     told = await asked(turns)
@@ -198,7 +198,7 @@ ENDS: dict[str, tuple[str, str | None, int]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_every_fault_of_the_menu_ends_as_it_says(script: Turns, impatient: Turns, fault: str) -> None:
+async def test_scripted_faults_end_as_described(script: Turns, impatient: Turns, fault: str) -> None:
     kind, code, times = ENDS[fault]
     told = await asked(impatient if fault == "hang" else script, fault)
     assert (told[-1]["type"], told[-1].get("code")) == (kind, code)
@@ -209,7 +209,7 @@ async def test_every_fault_of_the_menu_ends_as_it_says(script: Turns, impatient:
     assert bool(reply.text) is (fault not in ("hang", "rate limit", "wrong key", "unreachable", "garbage"))
 
 
-async def test_busy_is_waited_for_and_then_let_in(script: Turns) -> None:
+async def test_busy_backend_is_retried(script: Turns) -> None:
     told = await asked(script, "busy")
     assert "this is the second" in told[-1]["content"]
     again = next(e for e in of(told, "status") if "Attempt 2 of 3" in e["content"])
@@ -217,20 +217,20 @@ async def test_busy_is_waited_for_and_then_let_in(script: Turns) -> None:
     assert len(of(told, "model_start")) == 2
 
 
-async def test_a_long_rate_limit_says_how_long(script: Turns) -> None:
+async def test_long_rate_limit_reports_its_duration(script: Turns) -> None:
     last = (await asked(script, "rate limit"))[-1]
     assert (last["retryable"], last["retry_after"]) == (True, 60)
     assert "60 s" in last["message"]
 
 
-async def test_a_hang_says_how_long_nothing_came(impatient: Turns) -> None:
+async def test_idle_timeout_reports_its_duration(impatient: Turns) -> None:
     begun = time.monotonic()
     last = (await asked(impatient, "hang"))[-1]
     assert 0.3 <= time.monotonic() - begun < 2
     assert "0.3 s" in last["message"]
 
 
-async def test_an_endless_reply_is_cut_at_the_longest_one_and_says_so(script: Turns) -> None:
+async def test_endless_reply_is_cut_with_a_note(script: Turns) -> None:
     told = await asked(script, "endless")
     assert told[-1]["reason"] == "limit"
     assert of(told, "token")[-1]["total_tokens"] == script.settings.limits.reply_tokens

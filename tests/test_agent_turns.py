@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from agent import attempts
-from agent.given import Turn, give
+from agent import retries
 from agent.metrics import Metrics
-from agent.turns import Ask, Turns
+from agent.model_input import TurnInput, build_model_input
+from agent.turns import TurnRequest, Turns
 from backends import Backends
 from backends.scripted import ScriptedBackend
 from components.panel import render_panel
-from memory.histories import History
-from memory.messages import Message, Tuning
+from memory.history_cache import History
+from memory.messages import Message, TurnOptions
 from memory.modes import get_mode
 from memory.store import Store
 from runs.errors import ChatError
 from runs.live import LiveRun
-from runs.record import fold
-from runs.registry import Runs
+from runs.record import fold_record
+from runs.registry import RunRegistry
 from settings import BackendSettings, LimitSettings, Settings
 from tests.conftest import scripted, until
 from tests.grammar import check_run
@@ -40,7 +40,7 @@ async def ended(run: LiveRun) -> Told:
 
 
 async def asked(turns: Turns, message: str, **more: Any) -> tuple[LiveRun, Told]:
-    run = await turns.start(Ask(message, "anna", **more))
+    run = await turns.start(TurnRequest(message, "anna", **more))
     return run, await ended(run)
 
 
@@ -48,14 +48,14 @@ def of(told: Told, kind: str) -> Told:
     return [e for e in told if e["type"] == kind]
 
 
-async def refused(turns: Turns, ask: Ask) -> ChatError:
+async def refused(turns: Turns, ask: TurnRequest) -> ChatError:
     with pytest.raises(ChatError) as raised:
         await turns.start(ask)
     assert not list(turns.runs.live()), "nothing has started"
     return raised.value
 
 
-async def test_a_turn_tells_its_context_before_the_model_and_stores_the_reply(turns: Turns) -> None:
+async def test_turn_emits_its_context_before_the_model_and_stores_the_reply(turns: Turns) -> None:
     run, told = await asked(turns, "Hello")
     kinds = [e["type"] for e in told]
     assert kinds.index("context") < kinds.index("model_start")
@@ -73,7 +73,7 @@ async def test_the_stored_record_folds_to_the_same_state(turns: Turns) -> None:
     run, told = await asked(turns, "tour")
     record = await turns.store.record(run.id)
     assert record.count("\n") == len(told) - 1
-    stored = fold(record)
+    stored = fold_record(record)
     assert replace(stored, **dict.fromkeys(_TIMES)) == replace(run.state, **dict.fromkeys(_TIMES))
     assert stored.ttft_s == pytest.approx(run.state.ttft_s, abs=0.003)
     assert [s.name for s in stored.steps] == [s.name for s in run.state.steps]
@@ -81,13 +81,13 @@ async def test_the_stored_record_folds_to_the_same_state(turns: Turns) -> None:
 
 
 _TIMES = (
-    *("started", "ended", "first_token", "first_piece", "last_piece", "writing", "level"),
-    *("steps", "stretches", "thoughts"),
+    *("started", "ended", "first_token", "first_output", "last_output", "generation", "level"),
+    *("steps", "phase_spans", "thoughts"),
 )
 """Fields that a record keeps to the millisecond."""
 
 
-async def test_the_history_goes_to_the_model_as_the_mode_says(turns: Turns) -> None:
+async def test_memory_mode_decides_the_history(turns: Turns) -> None:
     run, first = await asked(turns, "one", memory="full")
     _, second = await asked(turns, "two", conversation_id=run.conversation_id, memory="full")
     _, third = await asked(turns, "three", conversation_id=run.conversation_id, memory="none")
@@ -100,7 +100,7 @@ async def test_the_history_goes_to_the_model_as_the_mode_says(turns: Turns) -> N
     assert all(m["reason"] and m["tokens"] for m in last["left_out"])
 
 
-async def test_a_run_costs_the_same_however_long_its_conversation_is(turns: Turns) -> None:
+async def test_cost_of_a_run_is_independent_of_the_conversations_length(turns: Turns) -> None:
     given: Any = [("user", "old " * 50), ("assistant", "older " * 50)] * 100
     long = await turns.store.create("anna", given)
     _, short_told = await asked(turns, "tour")
@@ -128,7 +128,7 @@ async def test_a_message_longer_than_the_context_is_refused_before_the_model(tur
     assert [m.standing for m in await turns.store.history(run.conversation_id)] == ["whole", "failed"]
 
 
-async def test_a_conversation_too_long_for_full_is_refused_with_another_way_out(turns: Turns) -> None:
+async def test_conversation_too_long_for_mode_full_is_refused_with_advice(turns: Turns) -> None:
     given: Any = [("user", "old words " * 50), ("assistant", "older words " * 50)] * 10
     long = await turns.store.create("anna", given)
     _, told = await asked(turns, "Hi", conversation_id=long, backend="Small script", memory="full")
@@ -144,11 +144,11 @@ async def test_a_conversation_too_long_for_full_is_refused_with_another_way_out(
 
 @pytest.mark.parametrize("message", ["", "   ", "\n\n", " \t\r\n "])
 async def test_a_blank_message_does_nothing(turns: Turns, message: str) -> None:
-    assert (await refused(turns, Ask(message))).code == "invalid_request"
+    assert (await refused(turns, TurnRequest(message))).code == "invalid_request"
 
 
 async def test_a_huge_message_is_refused_with_the_limit(turns: Turns) -> None:
-    error = await refused(turns, Ask("x" * 1_000_000))
+    error = await refused(turns, TurnRequest("x" * 1_000_000))
     assert error.code == "too_large"
     assert "1,000,000" in error.message
     assert "32,000" in error.message
@@ -157,36 +157,36 @@ async def test_a_huge_message_is_refused_with_the_limit(turns: Turns) -> None:
 @pytest.mark.parametrize(
     "ask",
     [
-        Ask("Hi", backend="No such"),
-        Ask("Hi", memory="No such"),
-        Ask("Hi", conversation_id="no-such"),
-        Ask("Hi", instead_of="no-such"),
+        TurnRequest("Hi", backend="No such"),
+        TurnRequest("Hi", memory="No such"),
+        TurnRequest("Hi", conversation_id="no-such"),
+        TurnRequest("Hi", edit_of="no-such"),
     ],
 )
-async def test_unknown_names_are_not_found(turns: Turns, ask: Ask) -> None:
+async def test_unknown_names_are_not_found(turns: Turns, ask: TurnRequest) -> None:
     assert (await refused(turns, ask)).code == "not_found"
 
 
 async def test_another_visitors_conversation_is_not_found(turns: Turns) -> None:
     run, _ = await asked(turns, "Hello")
     for stranger in ("ben", None):
-        assert (await refused(turns, Ask("Hi", stranger, run.conversation_id))).code == "not_found"
+        assert (await refused(turns, TurnRequest("Hi", stranger, run.conversation_id))).code == "not_found"
     assert await turns.store.size(run.conversation_id) == 2
 
 
 async def test_a_second_run_in_a_conversation_is_busy(turns: Turns) -> None:
-    run = await turns.start(Ask("endless", "anna", backend="Slow script"))
+    run = await turns.start(TurnRequest("endless", "anna", backend="Slow script"))
     with pytest.raises(ChatError) as raised:
-        await turns.start(Ask("Hi", "anna", run.conversation_id))
+        await turns.start(TurnRequest("Hi", "anna", run.conversation_id))
     assert raised.value.code == "busy"
     await run.stop("user")
     await asked(turns, "Hi", conversation_id=run.conversation_id)
     assert await turns.store.size(run.conversation_id) == 4
 
 
-async def test_of_two_sent_together_one_starts(turns: Turns) -> None:
+async def test_only_one_of_two_concurrent_messages_starts(turns: Turns) -> None:
     conversation_id = await turns.store.create("anna")
-    ask = Ask("endless", "anna", conversation_id)
+    ask = TurnRequest("endless", "anna", conversation_id)
     started = await asyncio.gather(*(turns.start(ask) for _ in range(5)), return_exceptions=True)
     runs = [run for run in started if isinstance(run, LiveRun)]
     assert len(runs) == 1
@@ -194,8 +194,8 @@ async def test_of_two_sent_together_one_starts(turns: Turns) -> None:
     assert await turns.store.size(conversation_id) == 2
 
 
-async def test_a_stop_stores_what_there_is(turns: Turns) -> None:
-    run = await turns.start(Ask("endless", "anna", backend="Slow script"))
+async def test_stop_stores_the_partial_reply(turns: Turns) -> None:
+    run = await turns.start(TurnRequest("endless", "anna", backend="Slow script"))
     await until(lambda: run.text)
     await run.stop("user")
     last = check_run(run)[-1]
@@ -206,7 +206,7 @@ async def test_a_stop_stores_what_there_is(turns: Turns) -> None:
 
 
 async def test_a_growing_reply_is_on_disk_within_a_second_or_two(turns: Turns) -> None:
-    run = await turns.start(Ask("endless", "anna", backend="Slow script"))
+    run = await turns.start(TurnRequest("endless", "anna", backend="Slow script"))
     for _ in range(300):
         await asyncio.sleep(0.01)
         reply = (await turns.store.history(run.conversation_id))[-1]
@@ -225,9 +225,7 @@ async def test_a_growing_reply_is_on_disk_within_a_second_or_two(turns: Turns) -
         ("wrong key", "authentication", False),
     ],
 )
-async def test_faults_become_errors_and_keep_what_was_written(
-    turns: Turns, fault: str, code: str, written: bool
-) -> None:
+async def test_faults_become_errors_and_keep_the_text(turns: Turns, fault: str, code: str, written: bool) -> None:
     run, told = await asked(turns, fault)
     assert (told[-1]["type"], told[-1]["code"]) == ("error", code)
     assert bool(told[-1]["content"]) is written
@@ -235,26 +233,26 @@ async def test_faults_become_errors_and_keep_what_was_written(
     assert (reply.text, reply.standing, reply.note) == (told[-1]["content"], "failed", told[-1]["message"])
 
 
-async def test_a_turn_instead_of_an_earlier_message_takes_its_place(turns: Turns) -> None:
+async def test_edit_replaces_an_earlier_message(turns: Turns) -> None:
     run, _ = await asked(turns, "one")
     first = (await turns.store.history(run.conversation_id))[0]
     await asked(turns, "two", conversation_id=run.conversation_id)
-    _, told = await asked(turns, "tour", conversation_id=run.conversation_id, instead_of=first.id, memory="full")
+    _, told = await asked(turns, "tour", conversation_id=run.conversation_id, edit_of=first.id, memory="full")
     history = await turns.store.history(run.conversation_id)
     assert history[0].text == "tour"
     assert len(history) == 2
     assert [m["content"] for m in of(told, "context")[0]["messages"]][1:] == ["tour"]
 
 
-async def test_a_message_asked_again_gets_another_reply_beside_the_first(turns: Turns) -> None:
+async def test_regenerate_adds_another_reply(turns: Turns) -> None:
     run, _ = await asked(turns, "one")
     first, reply = await turns.store.history(run.conversation_id)
-    again, told = await asked(turns, "not read", conversation_id=run.conversation_id, again=first.id)
+    again, told = await asked(turns, "not read", conversation_id=run.conversation_id, regenerate=first.id)
     assert [m["content"] for m in of(told, "context")[0]["messages"]][1:] == ["one"]
     assert [m.run_id for m in await turns.store.history(run.conversation_id)] == [run.id, again.id]
-    for beside in ({"again": reply.id}, {"instead_of": reply.id}, {"again": "no such"}):
+    for beside in ({"regenerate": reply.id}, {"edit_of": reply.id}, {"regenerate": "no such"}):
         with pytest.raises(ChatError):
-            await turns.start(Ask("x", None, run.conversation_id, **beside))
+            await turns.start(TurnRequest("x", None, run.conversation_id, **beside))
     assert len(await turns.store.tree(run.conversation_id)) == 3
 
 
@@ -273,7 +271,7 @@ async def with_models(settings: Settings, store: Store) -> AsyncIterator[Any]:
 
     def make(**options: Any) -> Turns:
         entry = BackendSettings(name="Talker", kind="langchain", options=options, **{"class": "tests.models:Talker"})
-        made.append(Turns(settings, Backends([entry, scripted()]), store, Runs()))
+        made.append(Turns(settings, Backends([entry, scripted()]), store, RunRegistry()))
         return made[-1]
 
     yield make
@@ -281,7 +279,7 @@ async def with_models(settings: Settings, store: Store) -> AsyncIterator[Any]:
         await turns.runs.stop_all()
 
 
-async def test_the_providers_own_count_is_what_a_run_tells(with_models: Any) -> None:
+async def test_usage_of_a_run_is_the_providers_count(with_models: Any) -> None:
     usage = {"input_tokens": 40, "output_tokens": 33, "total_tokens": 73}
     run, told = await asked(with_models(usage=usage), "Hi")
     assert told[-1]["usage"] == {"input_tokens": 40, "output_tokens": 33}
@@ -294,36 +292,36 @@ async def test_the_providers_own_count_is_what_a_run_tells(with_models: Any) -> 
     ("fails", "code"),
     [(ConnectionResetError("sk-1"), "backend_unavailable"), (KeyError("sk-1"), "backend_unavailable")],
 )
-async def test_what_a_model_raises_is_explained_and_not_shown(with_models: Any, fails: Exception, code: str) -> None:
+async def test_exceptions_of_a_model_are_explained_and_not_shown(with_models: Any, fails: Exception, code: str) -> None:
     _, told = await asked(with_models(text="so far", fails=fails), "Hi")
     assert (told[-1]["type"], told[-1]["code"]) == ("error", code)
     assert told[-1]["content"] == "so far "
     assert "sk-1" not in str(told)
 
 
-async def test_a_backend_that_is_not_available_is_told_in_the_run(settings: Settings, store: Store) -> None:
+async def test_unavailable_backend_is_an_error_of_the_run(settings: Settings, store: Store) -> None:
     entry = BackendSettings(name="Gone", kind="langchain", **{"class": "no_such_package:Model"})
-    run, told = await asked(Turns(settings, Backends([entry]), store, Runs()), "Hi")
+    run, told = await asked(Turns(settings, Backends([entry]), store, RunRegistry()), "Hi")
     assert told[-1]["code"] == "backend_unavailable"
     assert "no_such_package" in told[-1]["message"]
     assert (await store.history(run.conversation_id))[-1].standing == "failed"
 
 
-async def test_what_is_tuned_reaches_the_model(with_models: Any) -> None:
+async def test_options_reach_the_model(with_models: Any) -> None:
     seen: list[Any] = []
     turns = with_models(seen=seen)
-    _, told = await asked(turns, "Ahoy", tuning=Tuning("Be a pirate.", 0.3, 20))
+    _, told = await asked(turns, "Ahoy", options=TurnOptions("Be a pirate.", 0.3, 20))
     ((messages, longest, temperature),) = seen
     assert [(m.type, m.text) for m in messages] == [("system", "Be a pirate."), ("human", "Ahoy")]
     assert (longest, temperature) == (20, 0.3)
     context = of(told, "context")[0]
-    assert context["limit"] == turns.backends.first.context - 20
+    assert context["limit"] == turns.backends.default.context - 20
 
 
-async def test_what_is_not_tuned_is_as_configured(with_models: Any) -> None:
+async def test_unset_options_are_the_configured_ones(with_models: Any) -> None:
     seen: list[Any] = []
     turns = with_models(seen=seen)
-    await asked(turns, "Hi", tuning=Tuning())
+    await asked(turns, "Hi", options=TurnOptions())
     await asked(turns, "Hi")
     for messages, longest, temperature in seen:
         assert messages[0].text == turns.settings.system_prompt
@@ -331,66 +329,66 @@ async def test_what_is_not_tuned_is_as_configured(with_models: Any) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n "])
-async def test_an_empty_system_prompt_is_none(with_models: Any, prompt: str) -> None:
+async def test_empty_system_prompt_is_not_sent(with_models: Any, prompt: str) -> None:
     seen: list[Any] = []
-    await asked(with_models(seen=seen), "Hi", tuning=Tuning(prompt))
+    await asked(with_models(seen=seen), "Hi", options=TurnOptions(prompt))
     assert [m.type for m in seen[0][0]] == ["human"]
 
 
-async def test_the_coldest_and_the_shortest_are_no_none(with_models: Any) -> None:
+async def test_zero_temperature_and_one_token_are_sent(with_models: Any) -> None:
     seen: list[Any] = []
-    await asked(with_models(seen=seen), "Hi", tuning=Tuning(temperature=0, max_tokens=1))
+    await asked(with_models(seen=seen), "Hi", options=TurnOptions(temperature=0, max_tokens=1))
     assert seen[0][1:] == (1, 0)
 
 
-async def test_a_conversation_keeps_its_tuning_until_it_is_given_another(with_models: Any) -> None:
+async def test_conversation_keeps_its_options_until_they_change(with_models: Any) -> None:
     seen: list[Any] = []
-    turns, pirate = with_models(seen=seen), Tuning("Be a pirate.", 0.3, 20)
-    run, _ = await asked(turns, "one", tuning=pirate)
+    turns, pirate = with_models(seen=seen), TurnOptions("Be a pirate.", 0.3, 20)
+    run, _ = await asked(turns, "one", options=pirate)
     this: Any = {"conversation_id": run.conversation_id, "memory": "none"}
     await asked(turns, "two", **this)
-    assert (await turns.store.conversation(run.conversation_id, "anna")).tuning == pirate
-    await asked(turns, "three", tuning=Tuning(temperature=1.5), **this)
-    assert (await turns.store.conversation(run.conversation_id, "anna")).tuning == Tuning(temperature=1.5)
+    assert (await turns.store.conversation(run.conversation_id, "anna")).options == pirate
+    await asked(turns, "three", options=TurnOptions(temperature=1.5), **this)
+    assert (await turns.store.conversation(run.conversation_id, "anna")).options == TurnOptions(temperature=1.5)
     await asked(turns, "four", **this)
     given = [(messages[0].text, longest, temperature) for messages, longest, temperature in seen]
     own = (turns.settings.system_prompt, turns.settings.limits.reply_tokens, 1.5)
     assert given == [("Be a pirate.", 20, 0.3)] * 2 + [own] * 2
 
 
-async def test_a_system_prompt_is_cleaned_as_a_message_is(with_models: Any) -> None:
+async def test_system_prompt_is_cleaned_like_a_message(with_models: Any) -> None:
     seen: list[Any] = []
     turns = with_models(seen=seen)
-    run, _ = await asked(turns, "Hi", tuning=Tuning("a\x00b\ud83dc\r\nd"))
+    run, _ = await asked(turns, "Hi", options=TurnOptions("a\x00b\ud83dc\r\nd"))
     assert seen[0][0][0].text == "a\u2400b\ufffdc\nd"
     kept = await turns.store.conversation(run.conversation_id, "anna")
-    assert kept.tuning.system_prompt == "a\u2400b\ufffdc\nd"
+    assert kept.options.system_prompt == "a\u2400b\ufffdc\nd"
 
 
 @pytest.mark.parametrize(
-    ("tuning", "code", "told"),
+    ("options", "code", "told"),
     [
-        (Tuning(temperature=-0.1), "invalid_request", "0 to 2"),
-        (Tuning(temperature=2.1), "invalid_request", "0 to 2"),
-        (Tuning(temperature=float("nan")), "invalid_request", "0 to 2"),
-        (Tuning(temperature=float("inf")), "invalid_request", "0 to 2"),
-        (Tuning(max_tokens=0), "invalid_request", "1 to 256"),
-        (Tuning(max_tokens=-5), "invalid_request", "1 to 256"),
-        (Tuning(max_tokens=257), "invalid_request", "1 to 256"),
-        (Tuning("x" * 32_001), "too_large", "32,000"),
+        (TurnOptions(temperature=-0.1), "invalid_request", "0 to 2"),
+        (TurnOptions(temperature=2.1), "invalid_request", "0 to 2"),
+        (TurnOptions(temperature=float("nan")), "invalid_request", "0 to 2"),
+        (TurnOptions(temperature=float("inf")), "invalid_request", "0 to 2"),
+        (TurnOptions(max_tokens=0), "invalid_request", "1 to 256"),
+        (TurnOptions(max_tokens=-5), "invalid_request", "1 to 256"),
+        (TurnOptions(max_tokens=257), "invalid_request", "1 to 256"),
+        (TurnOptions("x" * 32_001), "too_large", "32,000"),
     ],
 )
-async def test_a_bad_tuning_is_refused_before_anything_is_stored(
-    turns: Turns, tuning: Tuning, code: str, told: str
+async def test_invalid_options_are_refused_before_anything_is_stored(
+    turns: Turns, options: TurnOptions, code: str, told: str
 ) -> None:
-    run, _ = await asked(turns, "Hi", tuning=Tuning("Be brief."))
-    for instead_of in (None, (await turns.store.history(run.conversation_id))[0].id):
-        ask = Ask("more", "anna", run.conversation_id, tuning=tuning, instead_of=instead_of)
+    run, _ = await asked(turns, "Hi", options=TurnOptions("Be brief."))
+    for edit_of in (None, (await turns.store.history(run.conversation_id))[0].id):
+        ask = TurnRequest("more", "anna", run.conversation_id, options=options, edit_of=edit_of)
         error = await refused(turns, ask)
         assert error.code == code
         assert told in error.message
     assert await turns.store.size(run.conversation_id) == 2
-    assert (await turns.store.conversation(run.conversation_id, "anna")).tuning == Tuning("Be brief.")
+    assert (await turns.store.conversation(run.conversation_id, "anna")).options == TurnOptions("Be brief.")
 
 
 CUT, CUT_BY_IT = "Cut at the longest reply, 33 tokens.", "Cut by Talker: it writes no longer reply, or has no more room"
@@ -408,10 +406,10 @@ CUT, CUT_BY_IT = "Cut at the longest reply, 33 tokens.", "Cut by Talker: it writ
         (None, 33, ""),
     ],
 )
-async def test_only_a_reply_that_was_cut_is_said_to_be(with_models: Any, finish: Any, longest: int, note: str) -> None:
+async def test_only_a_cut_reply_has_the_note(with_models: Any, finish: Any, longest: int, note: str) -> None:
     usage = {"input_tokens": 40, "output_tokens": 33, "total_tokens": 73}
     turns = with_models(usage=usage, finish=finish)
-    run, told = await asked(turns, "Hi", tuning=Tuning(max_tokens=longest))
+    run, told = await asked(turns, "Hi", options=TurnOptions(max_tokens=longest))
     reply = (await turns.store.history(run.conversation_id))[-1]
     assert (told[-1]["type"], reply.standing) == ("complete", "whole")
     assert (reply.note or "").startswith(note) and bool(reply.note) == bool(note)
@@ -420,13 +418,13 @@ async def test_only_a_reply_that_was_cut_is_said_to_be(with_models: Any, finish:
 GONE: Any = {"name": "Gone", "kind": "langchain", "fallback": "Script", "class": "no_such_package:Model"}
 
 
-async def test_who_answered_instead_is_stored_with_the_reply(settings: Settings, store: Store) -> None:
-    turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, Runs())
+async def test_fallback_is_stored_with_the_reply(settings: Settings, store: Store) -> None:
+    turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, RunRegistry())
     metrics = Metrics(turns)
     run, told = await asked(turns, "Hi")
     assert (told[0]["backend"], told[-1]["type"]) == ("Gone", "complete")
     assert [e["backend"] for e in of(told, "status") if "backend" in e] == ["Script"]
-    assert run.state.backend == fold("\n".join(entry.json for entry in run.log.entries)).backend == "Script"
+    assert run.state.backend == fold_record("\n".join(entry.json for entry in run.log.entries)).backend == "Script"
     assert render_panel(run.state, whole=True)["backend"] == "Script"
     await until(
         lambda: b'glassbox_runs_total{backend="Script",memory="tokens",outcome="complete"} 1.0' in metrics.text()
@@ -438,24 +436,24 @@ async def test_who_answered_instead_is_stored_with_the_reply(settings: Settings,
     assert (await store.conversation(run.conversation_id, "anna")).backend == "Gone"
 
 
-async def test_a_cut_reply_still_says_who_answered_instead(settings: Settings, store: Store) -> None:
-    turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, Runs())
+async def test_cut_reply_still_names_the_fallback(settings: Settings, store: Store) -> None:
+    turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, RunRegistry())
     run, _ = await asked(turns, "endless")
     note = str((await store.history(run.conversation_id))[-1].note)
     assert "Cut at the longest reply" in note
     assert "Script answered instead of Gone" in note
 
 
-async def test_without_a_key_nothing_starts_unless_another_backend_can_answer(settings: Settings, store: Store) -> None:
+async def test_missing_key_is_refused_without_a_fallback(settings: Settings, store: Store) -> None:
     for fallback in ({}, {"fallback": "Script"}):
         entry = BackendSettings(name="Keyed", kind="openai", model="m", **fallback)
-        turns = Turns(settings, Backends([entry, scripted()]), store, Runs())
+        turns = Turns(settings, Backends([entry, scripted()]), store, RunRegistry())
         if fallback:
             run, told = await asked(turns, "Hi")
             assert told[-1]["type"] == "complete"
             assert "OPENAI_API_KEY" in str((await store.history(run.conversation_id))[-1].note)
         else:
-            error = await refused(turns, Ask("Hi", "anna"))
+            error = await refused(turns, TurnRequest("Hi", "anna"))
             assert error.code == "missing_key"
             assert "OPENAI_API_KEY" in error.message
 
@@ -464,35 +462,33 @@ async def test_each_visitors_turn_uses_their_own_key(settings: Settings, store: 
     path = {"class": "tests.models:Talker"}
     entry = BackendSettings(name="Talker", kind="langchain", key="TALKER_KEY", key_field="text", **path)  # type: ignore[arg-type]
     backends = Backends([entry], {"TALKER_KEY": SecretStr("of the operator")})
-    turns = Turns(settings, backends, store, Runs())
+    turns = Turns(settings, backends, store, RunRegistry())
     backends.keys.put("anna", "Talker", "annas-own")
     said = {}
     for visitor in ("anna", "ben", None):
-        run = await turns.start(Ask("Hi", visitor))
+        run = await turns.start(TurnRequest("Hi", visitor))
         said[visitor] = (await ended(run))[-1]["content"].strip()
     assert said == {"anna": "annas-own", "ben": "of the operator", None: "of the operator"}
 
 
-async def test_what_a_turn_shows_of_a_backend_is_known_afterwards(
-    with_models: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.001)
+async def test_backend_records_the_outcome_of_a_turn(with_models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.001)
     works, fails = with_models(), with_models(text="", fails=ConnectionRefusedError("sk-1"))
     _, told = await asked(works, "Hi")
-    backend = works.backends.first
+    backend = works.backends.default
     assert backend.health().ready
     assert backend.ttft_s is not None
     assert 0 < backend.ttft_s <= of(told, "state")[-1]["ttft_s"]
     _, told = await asked(fails, "Hi")
     assert told[-1]["code"] == "backend_unavailable"
-    health = fails.backends.first.health()
+    health = fails.backends.default.health()
     assert (health.state, health.reason[:3]) == ("unreachable", "it ")
     assert "sk-1" not in f"{told}{health}"
 
 
-async def test_a_backends_own_refusal_teaches_nothing(settings: Settings, store: Store) -> None:
-    turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, Runs())
-    gone = turns.backends.first
+async def test_refusal_by_the_backend_itself_is_not_recorded(settings: Settings, store: Store) -> None:
+    turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, RunRegistry())
+    gone = turns.backends.default
     with pytest.raises(ChatError):
         await gone.wait_ready()
     known = gone.health()
@@ -500,7 +496,7 @@ async def test_a_backends_own_refusal_teaches_nothing(settings: Settings, store:
     assert (known.state, gone.health()) == ("unavailable", known)
 
 
-async def test_an_imported_conversation_becomes_turns_that_alternate(with_models: Any) -> None:
+async def test_imported_conversation_becomes_alternating_turns(with_models: Any) -> None:
     seen: list[Any] = []
     turns = with_models(seen=seen)
     given: Any = [
@@ -528,7 +524,7 @@ ROLES = st.sampled_from(["user", "assistant", "system", "tool"])
 
 
 @given(st.lists(st.tuples(ROLES, st.sampled_from(["", " \n", "words {}."])), max_size=12))
-def test_whatever_was_imported_turns_alternate_and_nothing_is_lost(messages: list[tuple[Any, str]]) -> None:
+def test_any_import_alternates_and_loses_nothing(messages: list[tuple[Any, str]]) -> None:
     history = [Message(f"m{n}", role, text.format(n)) for n, (role, text) in enumerate(messages)]
     asked_now = Message("asked", "user", "now")
 
@@ -538,8 +534,8 @@ def test_whatever_was_imported_turns_alternate_and_nothing_is_lost(messages: lis
     async def summary(_: Any) -> tuple[None, None]:
         return None, None
 
-    turn = Turn(get_mode("full"), asked_now, Tuning(), None, loaded, summary)
-    made = asyncio.run(give(Settings(), ScriptedBackend(scripted()), turn, 100))
+    turn = TurnInput(get_mode("full"), asked_now, TurnOptions(), None, loaded, summary)
+    made = asyncio.run(build_model_input(Settings(), ScriptedBackend(scripted()), turn, 100))
     (system, *given_now) = made.messages
     kinds = [m.type for m in given_now]
     assert (system.type, kinds[-1]) == ("system", "human")
@@ -550,7 +546,7 @@ def test_whatever_was_imported_turns_alternate_and_nothing_is_lost(messages: lis
     assert (given_now[-1].id, read.endswith("now")) == ("asked", True)
 
 
-async def test_a_reply_longer_than_a_run_may_be_ends_at_the_limit(settings: Settings, store: Store) -> None:
+async def test_reply_ends_at_the_time_limit_of_a_run(settings: Settings, store: Store) -> None:
     short = settings.model_copy(update={"limits": LimitSettings(run_seconds=0.1)})
-    _, told = await asked(Turns(short, Backends([scripted()]), store, Runs()), "endless")
+    _, told = await asked(Turns(short, Backends([scripted()]), store, RunRegistry()), "endless")
     assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "limit")

@@ -13,9 +13,9 @@ from google.genai.errors import ClientError
 from langchain_core.messages import HumanMessage, SystemMessage
 
 import backends as module
-from agent.given import Given
-from agent.loop import Kit, agent_events
-from backends import Backend, Backends, Options
+from agent.loop import ToolSet, agent_events
+from agent.model_input import ModelInput
+from backends import Backend, Backends, ModelOptions
 from backends.langchain import LangChainBackend
 from backends.local import LocalBackend
 from backends.scripted import ScriptedBackend
@@ -24,7 +24,7 @@ from runs.live import Lifetime, LiveRun
 from settings import BackendSettings, SettingsError
 from tests.conftest import scripted
 from tests.grammar import check_run
-from tests.local import busy_slots, free_within
+from tests.local_model import busy_slots, free_within
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -72,7 +72,7 @@ async def test_it_is_ready_after_it_was_waited_for(subject: Subject) -> None:
 
 async def test_its_model_streams_in_pieces(subject: Subject) -> None:
     await subject.backend.wait_ready()
-    model = subject.backend.chat_model(Options(max_tokens=12, temperature=0.1))
+    model = subject.backend.chat_model(ModelOptions(max_tokens=12, temperature=0.1))
     pieces = [chunk.text async for chunk in model.astream([HumanMessage("tell me of lighthouses")]) if chunk.text]
     assert len(pieces) > 3
     await subject.at_rest()
@@ -80,7 +80,7 @@ async def test_its_model_streams_in_pieces(subject: Subject) -> None:
 
 async def test_closing_its_stream_ends_the_work(subject: Subject) -> None:
     await subject.backend.wait_ready()
-    model = subject.backend.chat_model(Options(max_tokens=500))
+    model = subject.backend.chat_model(ModelOptions(max_tokens=500))
     async with aclosing(model.astream(LONG)) as chunks:  # type: ignore[type-var]
         found = ""
         async for chunk in chunks:
@@ -94,7 +94,7 @@ async def test_closing_its_stream_ends_the_work(subject: Subject) -> None:
 
 async def test_cancelling_its_reader_ends_the_work(subject: Subject) -> None:
     await subject.backend.wait_ready()
-    model, begun = subject.backend.chat_model(Options(max_tokens=500)), asyncio.Event()
+    model, begun = subject.backend.chat_model(ModelOptions(max_tokens=500)), asyncio.Event()
 
     async def read() -> None:
         async for chunk in model.astream(LONG):
@@ -112,21 +112,21 @@ async def test_cancelling_its_reader_ends_the_work(subject: Subject) -> None:
 async def test_it_reads_texts_and_counts_their_tokens(subject: Subject) -> None:
     await subject.backend.wait_ready()
     texts = ["", "word", "Some words, in a sentence.", "Some words, in a sentence." * 50, "Ünïcödé 日本 \U0001f600"]
-    readings = await subject.backend.read(texts)
+    readings = await subject.backend.count_tokens(texts)
     assert [r.text for r in readings] == texts
     assert readings[0].tokens == 0
     assert 0 < readings[1].tokens < readings[2].tokens < readings[3].tokens < len(texts[3])
-    assert readings == await subject.backend.read(texts)
+    assert readings == await subject.backend.count_tokens(texts)
 
 
 async def test_a_run_on_it_follows_the_grammar(subject: Subject) -> None:
     await subject.backend.wait_ready()
-    model = subject.backend.chat_model(Options(max_tokens=8))
+    model = subject.backend.chat_model(ModelOptions(max_tokens=8))
     messages = [SystemMessage("Be brief.", id="system"), HumanMessage("Who are you?", id="asked")]
 
     async def work(run: LiveRun) -> None:
-        given = Given(messages, [], 4000, "none")
-        async with aclosing(agent_events(model, subject.backend, given, Kit(), run.calls)) as found:
+        given = ModelInput(messages, [], 4000, "none")
+        async with aclosing(agent_events(model, subject.backend, given, ToolSet(), run.tool_calls)) as found:
             async for event in found:
                 run.emit(event)
 
@@ -139,8 +139,8 @@ async def test_a_run_on_it_follows_the_grammar(subject: Subject) -> None:
     assert told[-1]["content"].strip()
     context = next(e for e in told if e["type"] == "context")
     assert [m["content"] for m in context["messages"]] == ["Be brief.", "Who are you?"]
-    (reading,) = await subject.backend.read(["Who are you?"])
-    assert context["estimated"] is reading.guessed
+    (reading,) = await subject.backend.count_tokens(["Who are you?"])
+    assert context["estimated"] is reading.estimated
 
 
 def answered(status: int) -> Exception:
@@ -179,7 +179,7 @@ EXPLAINED: list[tuple[Exception, str, bool]] = [
 async def test_errors_of_sdks_become_chat_errors(
     subject: Subject, raised: Exception, code: str, retryable: bool
 ) -> None:
-    told = subject.backend.error(raised)
+    told = subject.backend.to_chat_error(raised)
     assert told
     assert (told.code, told.retryable) == (code, retryable)
     assert subject.backend.name in told.message
@@ -188,8 +188,8 @@ async def test_errors_of_sdks_become_chat_errors(
 
 async def test_a_chat_error_stays_itself_and_a_defect_is_not_explained(subject: Subject) -> None:
     known = ChatError("busy", "Wait.")
-    assert subject.backend.error(known) is known
-    told = subject.backend.error(ValueError("defect"))
+    assert subject.backend.to_chat_error(known) is known
+    told = subject.backend.to_chat_error(ValueError("defect"))
     if subject.backend.kind != "langchain":
         assert told is None
     else:  # any class may be named there, so its defects are not ours
@@ -202,7 +202,7 @@ async def test_a_chat_error_stays_itself_and_a_defect_is_not_explained(subject: 
 async def test_the_registry_keeps_order_and_names_what_there_is() -> None:
     registry = Backends([scripted("One"), scripted("Two")])
     assert [b.name for b in registry] == ["One", "Two"]
-    assert registry.first is registry.get("One")
+    assert registry.default is registry.get("One")
     with pytest.raises(ChatError) as refused:
         registry.get("Three" * 100)
     assert refused.value.code == "not_found"
@@ -217,7 +217,7 @@ async def test_a_missing_package_disables_one_backend_only(monkeypatch: pytest.M
     gone = registry.get("Gone")
     assert gone.health().state == "unavailable"
     assert "no_such_package" in gone.health().reason
-    for use in (gone.wait_ready(), asyncio.to_thread(gone.chat_model, Options(max_tokens=1))):
+    for use in (gone.wait_ready(), asyncio.to_thread(gone.chat_model, ModelOptions(max_tokens=1))):
         with pytest.raises(ChatError) as refused:
             await use
         assert refused.value.code == "backend_unavailable"
@@ -256,4 +256,4 @@ async def test_an_entry_that_its_kind_cannot_use_stops_the_start(entry: dict[str
 async def test_whether_a_model_is_offered_tools_can_be_set_for_every_kind(kind: str, tools: bool) -> None:
     needs = {"langchain": {"class": "tests.models:Talker"}, "local": {}, "scripted": {}}.get(kind, {"model": "m"})
     entry = BackendSettings(name="Backend", kind=kind, tools=tools, **needs)
-    assert Backends([entry]).first.chooses_tools is tools
+    assert Backends([entry]).default.offers_tools is tools

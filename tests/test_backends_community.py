@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from memory.messages import Tuning
+from memory.messages import TurnOptions
 from settings import BackendSettings
 from tests import providers
 from tests.conftest import until
@@ -50,8 +50,8 @@ async def test_a_reply_streams_with_the_key_in_a_header_only(tmp_path: Path, ent
         settings = entry(server)
         async with housed(tmp_path, settings, **{str(settings.key): CANARY}) as house:
             assert (await house.health()).ready
-            told = await house.ask(tuning=Tuning(system_prompt="Be brief.", temperature=0.25))
-            listed = house.backends.listed("anna")[0]
+            told = await house.ask(options=TurnOptions(system_prompt="Be brief.", temperature=0.25))
+            listed = house.backends.describe("anna")[0]
     assert [e["content"] for e in of(told, "token")] == ["Hello", ", ", "wörld"]
     assert told[-1]["type"] == "complete"
     assert told[-1]["timing"]["duration_s"] >= 3 * APART
@@ -96,7 +96,7 @@ async def test_a_cut_connection_keeps_what_was_written(tmp_path: Path, entry: An
 @both
 async def test_a_refused_key_is_told_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: Any) -> None:
     """These classes do not look at the status; what they cannot read still leads to the key."""
-    monkeypatch.setattr("agent.attempts._BACKOFF", lambda state: 0.0)
+    monkeypatch.setattr("agent.retries._BACKOFF", lambda state: 0.0)
     with OpenAIServer(providers.BAD_KEY) as server:
         settings = entry(server)
         async with housed(tmp_path, settings, **{str(settings.key): CANARY}) as house:
@@ -124,7 +124,7 @@ async def test_a_stop_ends_the_connection(tmp_path: Path, entry: Any) -> None:
 async def test_the_longest_reply_is_in_the_request(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         async with housed(tmp_path, minimax(server), MINIMAX_API_KEY=CANARY) as house:
-            await house.ask(tuning=Tuning(max_tokens=77))
+            await house.ask(options=TurnOptions(max_tokens=77))
             await house.ask()
     tuned, plain = (request.body for request in server.requests)
     assert (tuned["max_tokens"], plain["max_tokens"]) == (77, 256)
@@ -134,7 +134,7 @@ async def test_the_longest_reply_is_in_the_request(tmp_path: Path) -> None:
 async def test_a_longest_reply_that_the_class_forgets_is_kept_all_the_same(tmp_path: Path) -> None:
     with OpenAIServer(Reply(["word "] * 60, pause=0.005)) as server:
         async with housed(tmp_path, baichuan(server), BAICHUAN_API_KEY=CANARY) as house:
-            told = await house.ask(tuning=Tuning(max_tokens=10))
+            told = await house.ask(options=TurnOptions(max_tokens=10))
     assert "max_tokens" not in server.requests[0].body
     assert len(of(told, "token")) < 30
 
@@ -144,12 +144,12 @@ async def test_one_without_such_fields_takes_a_system_prompt_only(tmp_path: Path
     entry = langchain("fake:FakeListChatModel", options={"responses": [text], "sleep": 0.001})
     async with housed(tmp_path, entry) as house:
         assert (await house.health()).ready
-        listed = house.backends.listed("anna")[0]
+        listed = house.backends.describe("anna")[0]
         assert (listed["takes"], listed["key"]) == (["system_prompt"], None)
-        told = await house.ask(tuning=Tuning(temperature=1.5))
+        told = await house.ask(options=TurnOptions(temperature=1.5))
         assert (told[-1]["type"], told[-1]["content"]) == ("complete", text)
         assert len(of(told, "token")) == len(text)
-        cut = await house.ask(tuning=Tuning(max_tokens=5))
+        cut = await house.ask(options=TurnOptions(max_tokens=5))
         assert (cut[-1]["type"], cut[-1]["reason"], cut[-1]["content"]) == ("stopped", "limit", "Hello")
 
 

@@ -1,4 +1,4 @@
-"""`explain`: real exceptions of the client libraries, each as they raise it."""
+"""`to_chat_error`: real exceptions of the client libraries, each as they raise it."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from langchain_core.exceptions import ContextOverflowError
 from langchain_google_genai import chat_models as google
 
-from backends.errors import broken_off, explain, retry_after, silent
+from backends.errors import connection_lost, idle_timeout, retry_after, to_chat_error
 from runs.errors import ChatError
 
 CANARY = "sk-canary/0123456789"
@@ -207,7 +207,7 @@ TABLE: list[tuple[str, Make, str, bool, float | None]] = [
 def test_what_a_library_raises_becomes_an_error_to_read(
     make: Make, code: str, retryable: bool, wait: float | None
 ) -> None:
-    told = explain("Model X", make())
+    told = to_chat_error("Model X", make())
     assert told
     assert (told.code, told.retryable, told.retry_after) == (code, retryable, wait)
     assert "Model X" in told.message
@@ -215,7 +215,7 @@ def test_what_a_library_raises_becomes_an_error_to_read(
 
 
 def test_googles_rate_limit_is_waited_for_though_it_speaks_of_billing() -> None:
-    told = explain("Gemini", wrapped(by_google(429, BILLING, RETRY_INFO)))
+    told = to_chat_error("Gemini", wrapped(by_google(429, BILLING, RETRY_INFO)))
     assert told
     assert (told.code, told.retryable, told.retry_after) == ("rate_limited", True, 7.5)
 
@@ -229,21 +229,22 @@ def test_googles_rate_limit_is_waited_for_though_it_speaks_of_billing() -> None:
     ids=["in an answer", "in a stream"],
 )
 def test_a_code_says_why_where_the_text_does_not(make: Make, retryable: bool) -> None:
-    told = explain("Model X", make())
+    told = to_chat_error("Model X", make())
     assert told
     assert (told.code, told.retryable) == ("rate_limited", retryable)
 
 
 def test_an_answer_that_the_sdk_cannot_read_is_no_refusal() -> None:
     response = httpx.Response(200, text=CANARY, request=REQUEST)
-    told = explain("Model X", openai.APIResponseValidationError(response, body=CANARY))
+    told = to_chat_error("Model X", openai.APIResponseValidationError(response, body=CANARY))
     assert told
     assert (told.code, told.retryable) == ("backend_unavailable", True)
 
 
 def test_the_way_out_of_no_connection_and_of_a_cut_one_differ() -> None:
     refused, cut = (
-        explain("X", no_connection(inner)) for inner in (httpx.ConnectError(CANARY), httpx.RemoteProtocolError(CANARY))
+        to_chat_error("X", no_connection(inner))
+        for inner in (httpx.ConnectError(CANARY), httpx.RemoteProtocolError(CANARY))
     )
     assert refused
     assert cut
@@ -253,7 +254,7 @@ def test_the_way_out_of_no_connection_and_of_a_cut_one_differ() -> None:
 
 @pytest.mark.parametrize("wrap", [lambda inner: inner, lambda inner: caused(openai.APITimeoutError(REQUEST), inner)])
 def test_who_cannot_even_be_connected_to_is_not_reached(wrap: Callable[[BaseException], BaseException]) -> None:
-    told = explain("X", wrap(caused(httpx.ConnectTimeout(CANARY), TimeoutError())))
+    told = to_chat_error("X", wrap(caused(httpx.ConnectTimeout(CANARY), TimeoutError())))
     assert told
     assert (told.code, told.retryable) == ("backend_unavailable", True)
     assert "cannot be reached" in told.message
@@ -261,22 +262,22 @@ def test_who_cannot_even_be_connected_to_is_not_reached(wrap: Callable[[BaseExce
 
 def test_a_chat_error_stays_itself_even_within_another() -> None:
     known = ChatError("busy", "Wait.")
-    assert explain("X", known) is known
-    assert explain("X", caused(RuntimeError(CANARY), known)) is known
+    assert to_chat_error("X", known) is known
+    assert to_chat_error("X", caused(RuntimeError(CANARY), known)) is known
 
 
 @pytest.mark.parametrize(
     "defect", [ValueError(CANARY), KeyError(CANARY), AssertionError(), ZeroDivisionError()], ids=repr
 )
 def test_a_defect_is_not_explained(defect: Exception) -> None:
-    assert explain("X", defect) is None
+    assert to_chat_error("X", defect) is None
 
 
 def test_our_own_errors_name_the_backend_and_can_be_tried_again() -> None:
-    for told, code in ((broken_off("Model X"), "backend_unavailable"), (silent("Model X", 0.5), "timeout")):
+    for told, code in ((connection_lost("Model X"), "backend_unavailable"), (idle_timeout("Model X", 0.5), "timeout")):
         assert (told.code, told.retryable) == (code, True)
         assert "Model X" in told.message
-    assert "0.5 s" in silent("X", 0.5).message
+    assert "0.5 s" in idle_timeout("X", 0.5).message
 
 
 def answer(given: str | None, **more: str) -> httpx.Response:
@@ -306,7 +307,7 @@ def test_a_time_beyond_all_measure_stays_a_number_that_can_be_sent() -> None:
 
 def test_an_answer_that_cannot_be_unpacked_is_unreadable() -> None:
     packed = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(CANARY.encode()))
-    told = explain("X", raised(packed.read))
+    told = to_chat_error("X", raised(packed.read))
     assert told
     assert (told.code, told.retryable) == ("backend_unavailable", True)
 
@@ -314,7 +315,7 @@ def test_an_answer_that_cannot_be_unpacked_is_unreadable() -> None:
 def test_the_headers_of_any_library_are_read() -> None:
     response = requests.Response()
     response.status_code, response.headers["retry-after"] = 429, "6"
-    told = explain("X", requests.HTTPError(CANARY, response=response))
+    told = to_chat_error("X", requests.HTTPError(CANARY, response=response))
     assert told
     assert (told.code, told.retry_after) == ("rate_limited", 6.0)
 
@@ -352,7 +353,7 @@ def in_every_place(kind: int, status: int, text: str) -> BaseException:
 
 @given(st.integers(0, 6), STATUSES, TEXTS)
 def test_no_message_holds_anything_of_an_exceptions_text(kind: int, status: int, text: str) -> None:
-    told = explain("Model X", in_every_place(kind, status, text))
+    told = to_chat_error("Model X", in_every_place(kind, status, text))
     assert told
     assert "canary" not in told.message
     assert "0123456789" not in f"{told.message} {told.retry_after}"

@@ -12,7 +12,7 @@ from agent.tools import Toolbox
 from backends.base import BackendError
 from backends.gemini import GeminiBackend
 from backends.keys import Key
-from memory.messages import Tuning
+from memory.messages import TurnOptions
 from settings import ToolSettings
 from tests import providers
 from tests.conftest import until
@@ -39,10 +39,10 @@ class TestGemini(RemoteContract):
         return ["assistant" if content["role"] == "model" else content["role"] for content in request.body["contents"]]
 
     async def test_what_a_visitor_sets_is_in_the_request(self, tmp_path: Path) -> None:
-        tuning = Tuning(system_prompt="Be brief.", temperature=0.3, max_tokens=77)
+        options = TurnOptions(system_prompt="Be brief.", temperature=0.3, max_tokens=77)
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                await house.ask(tuning=tuning)
+                await house.ask(options=options)
                 await house.ask()
         tuned, plain = (request.body for request in asked_for_replies(server))
         assert tuned["systemInstruction"]["parts"] == [{"text": "Be brief."}]
@@ -63,7 +63,7 @@ class TestGemini(RemoteContract):
     async def test_a_blank_system_prompt_is_none(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                await house.ask(tuning=Tuning(system_prompt="  "))
+                await house.ask(options=TurnOptions(system_prompt="  "))
         assert "systemInstruction" not in asked_for_replies(server)[0].body
 
     async def test_options_reach_the_request(self, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ class TestGemini(RemoteContract):
         with self.server(bad, listing=bad) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
-                assert house.backends.listed("anna")[0]["state"] == "key_refused"
+                assert house.backends.describe("anna")[0]["state"] == "key_refused"
                 assert (await house.health()).state == "key_refused"
         assert (told[-1]["code"], told[-1]["retryable"]) == ("authentication", False)
         assert len(asked_for_replies(server)) == 1
@@ -99,7 +99,7 @@ class TestGemini(RemoteContract):
         with self.server(stream(said("So far"), said("", finishReason=reason))) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
-                assert house.backends.listed("anna")[0]["state"] == "ready"
+                assert house.backends.describe("anna")[0]["state"] == "ready"
         assert (told[-1]["code"], told[-1]["content"]) == ("invalid_request", "So far")
         assert "declined" in told[-1]["message"]
         assert reason.lower() in told[-1]["message"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from backends import Backends
-from backends.keys import Key, Keys, cleared
+from backends.keys import Key, VisitorKeys, redact_keys
 from logs import log_formatter
 from runs.errors import ChatError
 from settings import BackendSettings
@@ -34,20 +34,20 @@ def clock() -> Clock:
     return Clock()
 
 
-def keys(clock: Clock, most: int = 100) -> Keys:
-    return Keys(absent_s=600, idle_s=3600, most=most, clock=clock)
+def keys(clock: Clock, most: int = 100) -> VisitorKeys:
+    return VisitorKeys(absent_s=600, idle_s=3600, most=most, clock=clock)
 
 
-def held(kept: Keys, visitor: str | None = "anna", backend: str = "A") -> str | None:
+def held(kept: VisitorKeys, visitor: str | None = "anna", backend: str = "A") -> str | None:
     key = kept.get(visitor, backend)
     return None if key is None else key.reveal()
 
 
 def test_a_key_shows_itself_in_no_text() -> None:
-    key = Key(SECRET, own=True)
+    key = Key(SECRET, from_visitor=True)
     shown = [repr(key), str(key), f"{key}", f"{key!r:>40}", str([key]), str({"key": key}), f"{vars(Key)}"]
     assert not [text for text in shown if SECRET in text]
-    assert (key.reveal(), key.own) == (SECRET, True)
+    assert (key.reveal(), key.from_visitor) == (SECRET, True)
     assert not hasattr(key, "__dict__")
 
 
@@ -69,18 +69,18 @@ KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, m
 def test_a_cleared_text_holds_no_key(secrets: list[str], parts: list[str]) -> None:
     made = [Key(secret) for secret in secrets]
     text = "".join(f"{part} {key.reveal()}" for part in parts for key in made)
-    assert not [key for key in made if key.reveal() in cleared(text).replace("[key]", " ")]
+    assert not [key for key in made if key.reveal() in redact_keys(text).replace("[key]", " ")]
 
 
 def test_of_a_key_that_begins_with_another_nothing_is_left() -> None:
     longer = [Key(SECRET + "+" * more) for more in range(20)]
     for key in longer:
-        assert cleared(f"({key.reveal()})") == "([key])"
+        assert redact_keys(f"({key.reveal()})") == "([key])"
 
 
 def test_what_is_no_key_is_left_in_a_text() -> None:
     short = Key("key")
-    assert cleared("a key is a key") == "a key is a key"
+    assert redact_keys("a key is a key") == "a key is a key"
     assert short.reveal() == "key"
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_a_key_is_refused_without_being_repeated(clock: Clock, te
 
 @given(st.text(min_size=1, max_size=1100))
 def test_every_key_that_is_taken_can_go_into_a_header(text: str) -> None:
-    kept = Keys()
+    kept = VisitorKeys()
     try:
         kept.put("anna", "A", text)
     except ChatError as e:
@@ -166,15 +166,15 @@ def test_without_a_cookie_no_key_is_kept(clock: Clock) -> None:
 def test_ones_own_key_beats_the_operators() -> None:
     entry = BackendSettings(name="A", kind="openai", model="m", key="A_KEY")
     backends = Backends([entry], {"A_KEY": SecretStr("of-the-operator")})
-    backend = backends.first
+    backend = backends.default
     theirs = backends.key(backend, "anna")
     assert theirs is backends.key(backend, None) is backend.key
     assert theirs
-    assert not theirs.own
+    assert not theirs.from_visitor
     backends.keys.put("anna", "A", SECRET)
     own = backends.key(backend, "anna")
     assert own
-    assert (own.reveal(), own.own) == (SECRET, True)
+    assert (own.reveal(), own.from_visitor) == (SECRET, True)
     assert backends.key(backend, "ben") is backend.key
     backends.keys.forget("anna", "A")
     assert backends.key(backend, "anna") is backend.key
@@ -185,13 +185,13 @@ def test_keys_are_forgotten_some_time_after_a_page_was_last_seen(clock: Clock) -
     kept.put("anna", "A", SECRET)
     for _ in range(5):
         clock.now += 599
-        kept.see(["anna", "ben"])
-        kept.forget_old()
+        kept.mark_present(["anna", "ben"])
+        kept.expire()
     clock.now += 599
-    kept.forget_old()
+    kept.expire()
     assert len(kept._keys) == 1
     clock.now += 2
-    kept.see(["ben"])
+    kept.mark_present(["ben"])
     assert held(kept) is None
 
 
@@ -204,7 +204,7 @@ def test_a_use_shows_that_the_visitor_is_there(clock: Clock) -> None:
         assert held(kept) == SECRET
     assert held(kept, backend="B") == "another-key"
     clock.now += 601
-    kept.forget_old()
+    kept.expire()
     assert not kept._keys and not kept._used and not kept._seen
 
 
@@ -214,7 +214,7 @@ def test_a_key_that_is_not_used_is_forgotten_though_a_page_is_open(clock: Clock)
     kept.put("anna", "B", "another-key")
     for step in range(8):
         clock.now += 500
-        kept.see(["anna"])
+        kept.mark_present(["anna"])
         if step == 4:
             assert held(kept, backend="B") == "another-key"
     assert held(kept) is None
@@ -257,7 +257,7 @@ def test_whatever_visitors_do_nobody_gets_anothers_key_and_none_outlives_its_tim
                 kept.forget(visitor, backend)
                 assert held(kept, visitor, backend) is None
             case "see":
-                kept.see([visitor] if visitor else [])
+                kept.mark_present([visitor] if visitor else [])
             case "wait":
                 clock.now += 700
                 assert not (held(kept, "anna", "A") or held(kept, "ben", "B"))

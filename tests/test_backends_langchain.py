@@ -4,7 +4,7 @@ import pytest
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 
-from backends.base import Options
+from backends.base import ModelOptions
 from backends.langchain import LangChainBackend
 from runs.errors import ChatError
 from settings import BackendSettings
@@ -19,14 +19,17 @@ async def test_any_chat_model_is_made_by_its_import_path() -> None:
     path = f"{GenericFakeChatModel.__module__}:{GenericFakeChatModel.__name__}"
     made = backend(path, messages=iter([AIMessage("hello there you")]))
     await made.wait_ready()
-    model = made.chat_model(Options(max_tokens=5))
+    model = made.chat_model(ModelOptions(max_tokens=5))
     assert "".join([c.text async for c in model.astream([HumanMessage("hi")])]) == "hello there you"
 
 
 async def test_a_turns_options_reach_a_copy_of_the_model() -> None:
     made = backend("tests.models:Talker", temperature=0.9)
     await made.wait_ready()
-    first, second = made.chat_model(Options(max_tokens=7)), made.chat_model(Options(max_tokens=8, temperature=0.0))
+    first, second = (
+        made.chat_model(ModelOptions(max_tokens=7)),
+        made.chat_model(ModelOptions(max_tokens=8, temperature=0.0)),
+    )
     assert isinstance(first, Talker)
     assert isinstance(second, Talker)
     assert (first.max_tokens, first.temperature) == (7, 0.9)

@@ -19,20 +19,20 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from agent.context import context_of
-from agent.given import Given
-from agent.loop import Kit, agent_events
+from agent.context_event import build_context
+from agent.loop import ToolSet, agent_events
+from agent.model_input import ModelInput
 from backends import tokenizer, watchdog
-from backends.base import Options, Reading
+from backends.base import CountedText, ModelOptions
 from backends.local import LocalBackend, _threads
 from backends.weights import bundled_weights
-from memory.messages import Tuning
+from memory.messages import TurnOptions
 from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun
 from settings import BackendSettings
 from tests.conftest import until
 from tests.grammar import check_run
-from tests.local import BUNDLED, _client, free_within
+from tests.local_model import BUNDLED, _client, free_within
 from tests.remote import housed, of, text_of
 
 on_session_loop = pytest.mark.asyncio(loop_scope="session")
@@ -42,11 +42,13 @@ SYSTEM = SystemMessage("You are a helpful assistant.", id="system")
 
 def started(backend: LocalBackend, text: str, max_tokens: int = 800) -> LiveRun:
     """A run of the agent on a message."""
-    model = backend.chat_model(Options(max_tokens=max_tokens))
+    model = backend.chat_model(ModelOptions(max_tokens=max_tokens))
     messages = [SYSTEM, HumanMessage(text, id="asked")]
 
     async def work(run: LiveRun) -> None:
-        async with aclosing(agent_events(model, backend, Given(messages, [], 4000, "none"), Kit(), run.calls)) as found:
+        async with aclosing(
+            agent_events(model, backend, ModelInput(messages, [], 4000, "none"), ToolSet(), run.tool_calls)
+        ) as found:
             async for event in found:
                 run.emit(event)
 
@@ -126,23 +128,23 @@ async def test_counted_tokens_are_those_that_the_model_reports(local: LocalBacke
 @on_session_loop
 async def test_a_system_prompt_that_the_template_adds_is_listed(local: LocalBackend) -> None:
     asked = HumanMessage("Hi")
-    context = await context_of(local, Given([asked], [], 4000, "full"), [asked])
+    context = await build_context(local, ModelInput([asked], [], 4000, "full"), [asked])
     first, second = context.messages
     assert (first["role"], first["part"], second["content"]) == ("system", "system", "Hi")
     assert first["content"] == "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-    given = await context_of(local, Given([SYSTEM, asked], [], 4000, "full"), [SYSTEM, asked])
+    given = await build_context(local, ModelInput([SYSTEM, asked], [], 4000, "full"), [SYSTEM, asked])
     assert [m["content"] for m in given.messages] == [SYSTEM.text, "Hi"]
 
 
 async def counts_are_right(backend: LocalBackend, talk: Sequence[BaseMessage]) -> None:
-    readings = await backend.read([m.text for m in talk])
+    readings = await backend.count_tokens([m.text for m in talk])
     inert = [m.model_copy(update={"content": r.text}) for m, r in zip(talk, readings, strict=True)]
-    reply = await backend.chat_model(Options(max_tokens=1)).ainvoke(inert)
+    reply = await backend.chat_model(ModelOptions(max_tokens=1)).ainvoke(inert)
     assert isinstance(reply, AIMessage)
     assert reply.usage_metadata
-    context = await context_of(backend, Given(inert, [], 4000, "full"), inert)
+    context = await build_context(backend, ModelInput(inert, [], 4000, "full"), inert)
     assert context.tokens == reply.usage_metadata["input_tokens"] == sum((context.parts or {}).values())
-    assert sum(m["tokens"] for m in context.messages) + backend.template.prompted == context.tokens
+    assert sum(m["tokens"] for m in context.messages) + backend.template.with_system == context.tokens
     assert not context.estimated
 
 
@@ -201,7 +203,7 @@ async def test_thinking_that_a_template_opens_is_told_apart(tmp_path: Path, mess
     entry = with_template(tmp_path, thinking(message))
     async with housed(tmp_path, entry) as house:
         await house.backends.open()
-        told_so = await house.ask("What is two and two?", tuning=Tuning(temperature=0, max_tokens=20))
+        told_so = await house.ask("What is two and two?", options=TurnOptions(temperature=0, max_tokens=20))
     assert told_so[-1]["type"] == "complete"
     assert told_so[-1]["usage"]["output_tokens"] == 20
     assert text_of(told_so, "reasoning").strip(), "it thinks to the end"
@@ -219,7 +221,7 @@ NO_SYSTEM = (
 async def test_a_template_that_refuses_a_system_prompt_is_given_it_in_another_way(tmp_path: Path) -> None:
     async with housed(tmp_path, with_template(tmp_path, NO_SYSTEM)) as house:
         await house.backends.open()
-        told_so = await house.ask("Hi", tuning=Tuning(system_prompt="Be brief.", max_tokens=5))
+        told_so = await house.ask("Hi", options=TurnOptions(system_prompt="Be brief.", max_tokens=5))
         backend = house.backend
         assert isinstance(backend, LocalBackend)
         assert backend._tokenizer
@@ -286,7 +288,7 @@ def test_the_words_of_these_tests_do_control_the_model(local: LocalBackend, word
 def test_control_words_are_read_and_not_obeyed(local: LocalBackend, text: str) -> None:
     tokenizer = local._tokenizer
     assert tokenizer
-    (reading,) = tokenizer.read([text])
+    (reading,) = tokenizer.count_tokens([text])
     obeyed, plain = (tokenizer._ids(reading.text, obeyed=obeyed) for obeyed in (True, False))
     assert obeyed == plain
     assert reading.tokens == len(plain)
@@ -335,7 +337,7 @@ async def test_a_killed_process_is_told_and_started_again(own: LocalBackend) -> 
     assert "next message" in own.health().reason
     await own.wait_ready()
     assert own.health().state == "ready"
-    model: Any = own.chat_model(Options(max_tokens=3))
+    model: Any = own.chat_model(ModelOptions(max_tokens=3))
     assert (await model.ainvoke([HumanMessage("Hi")])).text
     assert model.extra_body["repeat_penalty"] > 1, "or so small a model goes round in circles"
     child = psutil.Process(own._process.pid)
@@ -353,7 +355,7 @@ async def test_a_process_that_hangs_is_told_killed_and_started_again(
     assert own._process
     hung = own._process
     os.kill(hung.pid, signal.SIGSTOP)
-    waiting = [asyncio.create_task(own.read([f"text {n}"])) for n in range(20)]
+    waiting = [asyncio.create_task(own.count_tokens([f"text {n}"])) for n in range(20)]
     await until(lambda: own.health().state == "unreachable")
     assert "does not answer" in own.health().reason
     async with asyncio.timeout(2):  # what waits for the process holds up none of the threads that all share
@@ -363,7 +365,7 @@ async def test_a_process_that_hangs_is_told_killed_and_started_again(
     await until(lambda: hung.poll() is not None)
     await own.wait_ready()
     assert own.health().ready
-    assert (await own.read(["text"]))[0].tokens == 1
+    assert (await own.count_tokens(["text"]))[0].tokens == 1
 
 
 @on_session_loop
@@ -373,11 +375,13 @@ async def test_many_texts_are_counted_in_few_requests(local: LocalBackend, monke
     requests: list[str] = []
     real = local._tokenizer._post
     monkeypatch.setattr(local._tokenizer, "_post", lambda path, body: requests.append(path) or real(path, body))
-    readings = await local.read([*texts, *texts])
+    readings = await local.count_tokens([*texts, *texts])
     assert len(requests) == 1, "no further one to look for control words"
     for n in range(0, 3000, 500):
         assert (
-            readings[n] == readings[3000 + n] == Reading(texts[n], len(local._tokenizer._ids(texts[n], obeyed=False)))
+            readings[n]
+            == readings[3000 + n]
+            == CountedText(texts[n], len(local._tokenizer._ids(texts[n], obeyed=False)))
         )
 
 
@@ -388,10 +392,10 @@ async def test_the_cache_of_counted_texts_is_bounded_in_characters(
     monkeypatch.setattr(tokenizer, "_CACHED_CHARACTERS", 50_000)
     assert local._tokenizer
     for n in range(40):
-        await local.read([f"{n} " + "x " * 2_000, f"{n}", "again"])
+        await local.count_tokens([f"{n} " + "x " * 2_000, f"{n}", "again"])
         assert local._tokenizer._cached <= 50_000
     assert "again" in local._tokenizer._cache and "0" not in local._tokenizer._cache
-    await local.read(["y " * 60_000])
+    await local.count_tokens(["y " * 60_000])
     assert local._tokenizer._cached == sum(len(text) + 100 for text in local._tokenizer._cache) <= 50_000
 
 

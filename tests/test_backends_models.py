@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.catalogs import read_list, with_props
+from backends.model_list_parser import parse_model_list, with_props
 from backends.models import KEPT, OFFERED, Model, ModelList, joined, nearest
 
 VLLM = {
@@ -91,7 +91,7 @@ MOONSHOT = {"data": [{"id": "moon", "context_length": 262144, "supports_image_in
 
 
 def read(data: Any, prefix: str = "") -> ModelList:
-    return read_list(json.dumps(data).encode(), prefix=prefix)[0]
+    return parse_model_list(json.dumps(data).encode(), prefix=prefix)[0]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_what_a_provider_lists_is_read(data: Any, expected: list[Model]) -> None
 
 
 def test_a_page_of_geminis_list_is_read() -> None:
-    found, token = read_list(json.dumps(GEMINI).encode(), prefix="models/")
+    found, token = parse_model_list(json.dumps(GEMINI).encode(), prefix="models/")
     assert token == "more"
     assert found.models == (Model("family-3.8-quick", 1048576, 65536, True), Model("family-vectors", 2048, chat=False))
 
@@ -279,7 +279,7 @@ ENTRIES = st.lists(
 
 @given(st.one_of(ANY, ENTRIES, st.dictionaries(st.sampled_from(["data", "models", "nextPageToken"]), ENTRIES | ANY)))
 def test_any_answer_is_read_without_harm(data: Any) -> None:
-    found, token = read_list(json.dumps(data).encode(), prefix="models/")
+    found, token = parse_model_list(json.dumps(data).encode(), prefix="models/")
     assert isinstance(token, str)
     for model in found.models:
         assert model.name and model.name.isprintable() and len(model.name) <= 200
@@ -293,9 +293,9 @@ def test_any_answer_is_read_without_harm(data: Any) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_without_harm(text: bytes) -> None:
-    read_list(text)
+    parse_model_list(text)
     with_props(read(LLAMA_SERVER), text)
 
 
 def test_a_deep_answer_is_no_list() -> None:
-    assert read_list(b'{"data": ' + b"[" * 200_000)[0] == ModelList()
+    assert parse_model_list(b'{"data": ' + b"[" * 200_000)[0] == ModelList()

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from agent import attempts
+from agent import retries
 from agent.tools import Toolbox
-from backends import BackendError, Key, Options
-from backends.compatible import CompatibleChat
+from backends import BackendError, Key, ModelOptions
 from backends.openai import OpenAIBackend
-from memory.messages import Tuning
+from backends.openai_chat import CompatibleChat
+from memory.messages import TurnOptions
 from settings import BackendSettings, ToolSettings
 from tests import providers
 from tests.conftest import until
@@ -85,7 +85,7 @@ class TestOpenAI(RemoteContract):
         assert of(told, "state")[-1]["tokens_received"] == usage["output_tokens"]
 
     async def test_tokens_of_an_earlier_attempt_count_in_the_total(self, tmp_path: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+        monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
         arguments = ['{"expression": "', "1" * 120, '"}']
         first = Reply([], tools=[Tool("calculator", arguments)], breaks="cut", after=3, pause=0.05)
         with self.server(first, Reply(["a", "b"])) as server:
@@ -97,17 +97,17 @@ class TestOpenAI(RemoteContract):
         assert totals[0] >= 30 and totals[-1] == told[-1]["usage"]["output_tokens"]
 
     async def test_a_failed_attempt_adds_nothing_to_the_usage(self, tmp_path: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+        monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
         with self.server(OVERLOADED, Reply(["a"])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 1}
 
     async def test_what_a_visitor_sets_is_in_the_request(self, tmp_path: Path) -> None:
-        tuning = Tuning(system_prompt="Be brief.", temperature=0.3, max_tokens=77)
+        options = TurnOptions(system_prompt="Be brief.", temperature=0.3, max_tokens=77)
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                await house.ask(tuning=tuning)
+                await house.ask(options=options)
                 await house.ask()
         tuned, plain = (request.body for request in asked_for_replies(server))
         assert tuned["messages"] == [
@@ -123,13 +123,13 @@ class TestOpenAI(RemoteContract):
     async def test_a_blank_system_prompt_is_none(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                await house.ask(tuning=Tuning(system_prompt="  "))
+                await house.ask(options=TurnOptions(system_prompt="  "))
         assert asked_for_replies(server)[0].body["messages"] == [{"role": "user", "content": "Hi"}]
 
     async def test_openai_itself_is_told_the_longest_reply_in_its_own_words(self) -> None:
         backend = OpenAIBackend(BackendSettings(name="OpenAI", kind="openai", model="gpt-5"))
         await backend.wait_ready(key := Key(CANARY))
-        model = backend.chat_model(Options(max_tokens=9), key)
+        model = backend.chat_model(ModelOptions(max_tokens=9), key)
         assert isinstance(model, CompatibleChat)
         assert model.openai_api_base == "https://api.openai.com/v1"
         payload = model._get_request_payload([HumanMessage("Hi")])
@@ -152,7 +152,7 @@ class TestOpenAI(RemoteContract):
         with self.server() as server:
             async with housed(tmp_path, self.entry(server, key=None)) as house:
                 assert (await house.health()).ready
-                assert house.backends.listed("anna")[0]["key"] is None
+                assert house.backends.describe("anna")[0]["key"] is None
                 assert (await house.ask())[-1]["type"] == "complete"
         probe, request = server.requests
         assert "authorization" not in probe.headers
@@ -297,7 +297,7 @@ class TestOpenAI(RemoteContract):
 
 async def test_two_kinds_of_limit_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that says when to come again is waited for, one that wants money is not."""
-    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+    monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
     contract = TestOpenAI()
     answers: Sequence[Fail] = [rate_limit(0.01), rate_limit(0.01), providers.NO_QUOTA]
     with contract.server(*answers) as server:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import answering, attempts
+from agent import attempt, retries
 from agent.tools import Toolbox
-from backends.errors import explain, logged
+from backends.errors import log_text, to_chat_error
 from backends.keys import Key
 from backends.provider_errors import provider_error
 from backends.redaction import MASK, without_words
@@ -27,7 +27,7 @@ REQUEST = httpx.Request("POST", "http://127.0.0.1/v1/chat/completions")
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+    monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
 
 
 def refused(body: Any, status: int = 400) -> openai.APIStatusError:
@@ -126,9 +126,9 @@ def test_every_form_of_error_is_read(name: str) -> None:
     assert (error.names, error.page) == (names, name == "a web page")
     assert text in error.text
     assert len(error.text) <= 4000
-    told = explain("X", refused(body))
+    told = to_chat_error("X", refused(body))
     assert told and "HTTP 400" in told.message and all(one in told.message for one in names)
-    assert not text or text in logged(refused(body))
+    assert not text or text in log_text(refused(body))
 
 
 JSON_VALUES = st.recursive(
@@ -141,13 +141,13 @@ JSON_VALUES = st.recursive(
 
 @given(JSON_VALUES, st.integers(400, 599))
 def test_no_answer_breaks_the_reading(body: Any, status: int) -> None:
-    told = explain("X", refused(body, status))
+    told = to_chat_error("X", refused(body, status))
     assert told and len(told.message) < 500
 
 
 def test_a_key_is_never_a_name() -> None:
     key = Key("sk_live_abcdefgh")
-    told = explain("X", refused({"error": {"message": "no", "code": key.reveal(), "type": "t"}}, 401))
+    told = to_chat_error("X", refused({"error": {"message": "no", "code": key.reveal(), "type": "t"}}, 401))
     assert told and key.reveal() not in told.message
 
 
@@ -177,7 +177,7 @@ def test_long_pages_and_conversations_are_bounded() -> None:
     ],
 )
 def test_the_sentence_says_what_to_do(parameter: str | None, advice: str) -> None:
-    told = explain("X", refused({"error": {"message": "no", "type": "invalid", "param": parameter}}))
+    told = to_chat_error("X", refused({"error": {"message": "no", "type": "invalid", "param": parameter}}))
     assert told and advice in told.message
 
 
@@ -192,7 +192,7 @@ def test_the_sentence_says_what_to_do(parameter: str | None, advice: str) -> Non
     ],
 )
 def test_a_missing_page_is_told_from_a_missing_model(body: Any, said: str) -> None:
-    told = explain("X", refused(body, 404))
+    told = to_chat_error("X", refused(body, 404))
     assert told and said in told.message
 
 
@@ -276,11 +276,11 @@ async def test_a_server_that_asks_for_a_key_says_how_to_set_one(tmp_path: Path) 
         async with housed(tmp_path, entry(server, key=None)) as house:
             health = await house.health()
             told = await house.ask()
-            later = house.backends.listed("anna")[0]
+            later = house.backends.describe("anna")[0]
     assert (health.state, "asks for a key" in health.reason, "`key`" in health.reason) == ("key_refused", True, True)
     assert told[-1]["code"] == "authentication"
     assert "asks for a key" in told[-1]["message"]
-    assert "refused the key" not in f"{health.reason} {told[-1]['message']} {later['reason']}"
+    assert "rejected the key" not in f"{health.reason} {told[-1]['message']} {later['reason']}"
 
 
 async def test_refused_headers_are_not_called_a_key(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ async def test_nothing_is_masked_where_the_log_has_no_such_lines(
 ) -> None:
     caplog.set_level(logging.WARNING, "agent")
     masked: list[str] = []
-    monkeypatch.setattr(answering, "logged", lambda exception, words: masked.append("") or "")
+    monkeypatch.setattr(attempt, "log_text", lambda exception, words: masked.append("") or "")
     with OpenAIServer(echo) as server:
         async with housed(tmp_path, entry(server), TEST_KEY=CANARY) as house:
             assert (await house.ask(SECRET))[-1]["code"] == "invalid_request"
@@ -326,7 +326,9 @@ async def test_long_words_are_searched_outside_of_the_event_loop(
 ) -> None:
     caplog.set_level(logging.INFO, "agent")
     threads: list[int] = []
-    monkeypatch.setattr(answering, "logged", lambda e, words: threads.append(threading.get_ident()) or logged(e, words))
+    monkeypatch.setattr(
+        attempt, "log_text", lambda e, words: threads.append(threading.get_ident()) or log_text(e, words)
+    )
     with OpenAIServer(Fail(400, None, "Bad input: my cat is called Mitzi")) as server:
         server.context = 100_000
         async with housed(tmp_path, entry(server, context=100_000), TEST_KEY=CANARY) as house:
@@ -354,6 +356,6 @@ def test_short_and_long_texts_are_masked_alike(words: str, text: str) -> None:
 
 
 def test_all_of_a_long_log_line_is_bounded() -> None:
-    text = logged(refused({"error": {"message": "x" * 990 + " " + "secret words " * 100}}), ["secret words"])
+    text = log_text(refused({"error": {"message": "x" * 990 + " " + "secret words " * 100}}), ["secret words"])
     assert "secret" not in text
     assert len(text) < 1100

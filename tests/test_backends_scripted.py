@@ -4,13 +4,13 @@ from itertools import islice
 import pytest
 from langchain_core.messages import HumanMessage
 
-from backends.base import Options
+from backends.base import ModelOptions
 from backends.scripted import FAULTS, TOUR, TOUR_THOUGHTS, ScriptedBackend, script
 from runs.errors import ChatError
 
 
 async def reply(backend: ScriptedBackend, message: str) -> str:
-    model = backend.chat_model(Options(max_tokens=100))
+    model = backend.chat_model(ModelOptions(max_tokens=100))
     return "".join([chunk.text async for chunk in model.astream([HumanMessage(message)])])
 
 
@@ -42,7 +42,7 @@ async def test_the_menu_names_every_fault(scripted_backend: ScriptedBackend) -> 
 async def test_faults_end_in_their_error(
     scripted_backend: ScriptedBackend, fault: str, code: str, written: bool
 ) -> None:
-    model, found = scripted_backend.chat_model(Options(max_tokens=100)), ""
+    model, found = scripted_backend.chat_model(ModelOptions(max_tokens=100)), ""
     with pytest.raises(ChatError) as raised:
         async for chunk in model.astream([HumanMessage(f" {fault.upper()} please")]):
             found += chunk.text
@@ -69,7 +69,7 @@ def test_other_messages_get_no_fault(message: str) -> None:
 
 
 async def test_invoke_gives_the_same_reply_and_ends(scripted_backend: ScriptedBackend) -> None:
-    model = scripted_backend.chat_model(Options(max_tokens=100))
+    model = scripted_backend.chat_model(ModelOptions(max_tokens=100))
     whole = await asyncio.wait_for(model.ainvoke([HumanMessage("endless")]), 10)
     assert whole.text.startswith("1 2 3")
     assert (await model.ainvoke([HumanMessage("tour")])).text == await reply(scripted_backend, "tour")

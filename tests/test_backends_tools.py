@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from agent.tools import Toolbox
-from agent.turns import Ask, Turns
-from backends import Backend, Backends, Health, Key, Options
+from agent.turns import TurnRequest, Turns
+from backends import Backend, Backends, Health, Key, ModelOptions
 from memory.store import Store
-from runs.registry import Runs
+from runs.registry import RunRegistry
 from settings import BackendSettings, Settings, ToolSettings
 from tests.calls import ended, of
 from tests.models import Talker
@@ -31,7 +31,7 @@ class OwnBackend(Backend):
     def health(self, key: Key | None = None) -> Health:
         return Health("ready")
 
-    def chat_model(self, options: Options, key: Key | None = None) -> Talker:
+    def chat_model(self, options: ModelOptions, key: Key | None = None) -> Talker:
         return self.model_class(text="hello there", pause=0)
 
 
@@ -63,12 +63,12 @@ async def test_a_class_without_tools_answers_without(
     monkeypatch.setitem(__import__("backends").KINDS, "raiser", "tests.test_backends_tools:RaiserBackend")
     tools = ToolSettings(enabled=["calculator", "clock"])
     backends = Backends([entries()[name]])
-    turns = Turns(settings.model_copy(update={"tools": tools}), backends, store, Runs(), Toolbox(tools))
-    told = await ended(await turns.start(Ask("Hi", "anna")))
+    turns = Turns(settings.model_copy(update={"tools": tools}), backends, store, RunRegistry(), Toolbox(tools))
+    told = await ended(await turns.start(TurnRequest("Hi", "anna")))
     assert (told[-1]["type"], told[-1]["content"].strip()) == ("complete", "hello there")
     (context,) = of(told, "context")
     assert not context.get("tools"), "the panel shows no tools that nobody was offered"
-    assert not backends.first.chooses_tools
-    told = await ended(await turns.start(Ask("/calculator 17*23", "anna")))
+    assert not backends.default.offers_tools
+    told = await ended(await turns.start(TurnRequest("/calculator 17*23", "anna")))
     assert of(told, "tool_end")[0]["output"].endswith("391")
     assert told[-1]["type"] == "complete"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runs.threads import Threads
-from settings import _STRANGERS, LimitSettings, MemorySettings, ToolSettings
+from settings import PUBLIC_LIMITS, LimitSettings, MemorySettings, ToolSettings
 
 ROOT = Path(__file__).parent.parent
 BOUNDS, SECURITY = ((ROOT / "docs" / name).read_text() for name in ("bounds.md", "security.md"))
@@ -34,14 +34,14 @@ HOLDERS = {
     "cache",
     "WeakValueDictionary",
 }
-PACKAGES = "agent", "backends", "components", "memory", "runs", "transports"
+PACKAGES = "agent", "backends", "documents", "components", "hosting", "memory", "runs", "transports"
 
 
 def value_at(where: str) -> float | None:
     """The number that stands at a place; None if the place names no number."""
     if setting := re.match(r"`(limits|memory|tools)\.(\w+)`$", where):
         default = SETTINGS[setting[1]].model_fields[setting[2]].default
-        return float(_STRANGERS[setting[2]] if default is None else default)
+        return float(PUBLIC_LIMITS[setting[2]] if default is None else default)
     file, _, name = where.strip("`").partition(": ")
     assert (ROOT / file).is_file(), f"{file} is not there"
     return _number(_found(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)) if name else None

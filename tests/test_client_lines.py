@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 from app import App
 from tests.conftest import scripted
+from tests.live_app import live_app
 from tests.node import NODE
-from tests.proxy import bad_http_line, bad_socket_line
-from tests.serving import serving
+from tests.unreliable_proxy import unreliable_http_proxy, unreliable_socket_proxy
 
 _HERE = Path(__file__).parent
-_LINES = {"events": bad_http_line, "socket": bad_socket_line}
+_LINES = {"events": unreliable_http_proxy, "socket": unreliable_socket_proxy}
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    with serving(tmp_path_factory.mktemp("lines"), backends=[scripted("Quick", speed=60)]) as app:
+    with live_app(tmp_path_factory.mktemp("lines"), backends=[scripted("Quick", speed=60)]) as app:
         yield app
 
 

@@ -19,9 +19,9 @@ from settings import BackendSettings, ToolSettings
 from tests.agui import verify
 from tests.conftest import until
 from tests.grammar import check, written
+from tests.live_app import client_of, events_of, events_until_end, live_app, socket_of
 from tests.providers import OpenAIServer, Stream
 from tests.remote import asked_for_replies, of, text_of
-from tests.serving import client_of, events_of, serving, socket_of, told_until_end
 from tests.test_provider_streams import DONE, ONE_CALL, asked, delta
 
 THOUGHT, ANSWER = "They want a sum. 2 and 2.\n", "It is 4."
@@ -157,7 +157,7 @@ def app(provider: OpenAIServer, tmp_path: Path) -> Iterator[App]:
     """A new one for each test, whose backend knows nothing yet."""
     provider.answers = [CLOSED]
     entry = BackendSettings(name="Remote", kind="openai", model="test-model", base_url=provider.base_url)
-    with serving(tmp_path, backends=[entry]) as app:
+    with live_app(tmp_path, backends=[entry]) as app:
         yield app
 
 
@@ -173,7 +173,7 @@ async def test_every_transport_tells_the_same(app: App, provider: OpenAIServer) 
             assert await events_of(anna, "GET", f"/runs/{run_id}/events?after={after}") == told[after:]
         async with socket_of(app, anna) as socket:
             await socket.send(json.dumps({"type": "resume", "run_id": run_id, "after": 0}))
-            assert await told_until_end(socket) == told
+            assert await events_until_end(socket) == told
         exported = (await anna.get(f"/conversations/{told[0]['conversation_id']}")).json()
         assert [m["content"] for m in exported["messages"]] == ["2+2?", ANSWER]
         shown = (await anna.get(f"/conversations/{told[0]['conversation_id']}?format=markdown")).text
@@ -190,7 +190,7 @@ async def test_a_replay_shows_it_as_it_was_at_each_moment(app: App) -> None:
         entry.at = begun + number  # so that each has a moment of its own
     replay = Replay(entries)
     for count in range(1, len(told) + 1):
-        state, text = replay.at(entries[count - 1].at - begun - 1)
+        state, text = replay.state_at(entries[count - 1].at - begun - 1)
         assert text == written(told[:count])
         assert state.ended is None or [thought.text for thought in state.thoughts] == [THOUGHT]
 

@@ -14,14 +14,14 @@ from gradio_client.exceptions import AppError
 from app import App
 from settings import LimitSettings
 from tests.conftest import scripted
-from tests.serving import on_loop, serving
+from tests.live_app import live_app, run_on_loop
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     backends = [scripted("Script"), scripted("Slow script", speed=5)]
     limits = LimitSettings(abandoned_seconds=1)
-    with serving(tmp_path_factory.mktemp("endpoint"), backends=backends, limits=limits) as app:
+    with live_app(tmp_path_factory.mktemp("endpoint"), backends=backends, limits=limits) as app:
         yield app
 
 
@@ -96,4 +96,4 @@ def test_a_client_that_goes_leaves_no_run(app: App) -> None:
             while list(app.runs.live()):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
-    on_loop(app, ended())
+    run_on_loop(app, ended())

@@ -18,11 +18,11 @@ def test_answer_sets_no_field_itself() -> None:
     assert answer["set"] == {"0": "tokens", "1": 0.5}
 
 
-def test_value_of_none_is_set_and_a_skipped_field_is_not() -> None:
+def test_none_is_set_and_a_skipped_field_is_not() -> None:
     answer, *_ = split(("page", gr.skip(), gr.update(value=None), "about", gr.skip()), _PLACES, [])
     assert answer["set"] == {"1": None}
 
 
-def test_equal_answers_are_two() -> None:
+def test_equal_answers_have_different_ids() -> None:
     updates = ("page", *(gr.skip(),) * 4)
     assert split(updates, _PLACES, [])[0] != split(updates, _PLACES, [])[0]

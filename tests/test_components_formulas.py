@@ -70,7 +70,7 @@ def test_formulas_are_found_with_their_source(text: str, expected: list[str]) ->
         "escaped \\$5 and \\$7, or \\$x\\$",
     ],
 )
-def test_what_is_no_formula_stays_text(text: str) -> None:
+def test_text_that_is_no_formula_is_unchanged(text: str) -> None:
     assert formulas(text) == []
 
 
@@ -78,7 +78,7 @@ def test_dollars_of_money_are_shown() -> None:
     assert "It costs $5 and $7" in reply_html("It costs $5 and $7")
 
 
-def test_a_formula_is_typeset_as_soon_as_it_is_closed() -> None:
+def test_formula_is_typeset_once_it_is_closed() -> None:
     growing = GrowingReply()
     for open_one in ("so \\(", "so \\(a_b", "so \\(a_b\\"):
         assert "class='math'" not in growing.html(open_one)

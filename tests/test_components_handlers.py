@@ -8,20 +8,20 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from agent.turns import Ask
-from components.drawing import drawn_again
+from agent.turns import TurnRequest
+from components.conversation_view import refresh_view
 from components.handlers import Handlers
+from components.page_state import INITIAL_MESSAGES
 from components.render import render_turns
-from components.session import DRAWN
+from hosting.identity import COOKIE, Identity
 from tests.conftest import until
 from tests.grammar import check_run
 from tests.pages import Data, Named, Page, cookie, shown_text, words
-from transports.identity import COOKIE, Identity
 
 pytest_plugins = ["tests.pages"]
 
 
-async def test_a_turn_streams_into_the_live_reply_and_is_handed_over(page: Page) -> None:
+async def test_turn_streams_into_the_live_reply_and_then_the_conversation(page: Page) -> None:
     await page.begin("tour", backend="Slow script")
     assert (page.texts, page.prompt) == (["tour"], "")
     run = page.handlers.runs.get(str(page.state.run_id), page.handlers._visitor(page.request))
@@ -36,14 +36,14 @@ async def test_a_turn_streams_into_the_live_reply_and_is_handed_over(page: Page)
     check_run(run)
 
 
-async def test_a_blank_prompt_does_nothing(page: Page) -> None:
+async def test_blank_prompt_sends_nothing(page: Page) -> None:
     await page.begin("  \n ")
     assert (page.state, page.chat) == (page.empty, [])
     await page.follow()
     assert page.panels == []
 
 
-async def test_what_cannot_be_sent_is_told_and_the_prompt_keeps_its_text(page: Page) -> None:
+async def test_rejected_message_warns_and_stays_in_the_prompt(page: Page) -> None:
     with pytest.warns(UserWarning, match="1,000,000"):
         await page.begin("x" * 1_000_000)
     assert page.prompt == "x" * 1_000_000
@@ -60,7 +60,7 @@ async def test_stop_ends_the_run_and_the_reply_says_so(page: Page) -> None:
     assert page.chat[-1]["content"][-1]["text"] == "<p class='note'>Stopped by you</p>"
 
 
-async def test_a_reload_in_mid_reply_finds_it_and_follows_it_to_the_end(page: Page, handlers: Handlers) -> None:
+async def test_reload_during_a_reply_follows_it_to_the_end(page: Page, handlers: Handlers) -> None:
     await page.begin("tour", backend="Slow script", memory="window")
     leaving = asyncio.create_task(page.follow())
     await until(lambda: page.lives and page.lives[-1])
@@ -77,7 +77,7 @@ async def test_a_reload_in_mid_reply_finds_it_and_follows_it_to_the_end(page: Pa
     assert again.texts[1] == again.lives[-1]
 
 
-async def test_a_reload_after_the_end_shows_the_last_state(page: Page, handlers: Handlers) -> None:
+async def test_reload_after_the_end_shows_the_last_state(page: Page, handlers: Handlers) -> None:
     await page.send("tour")
     again = Page(handlers, page.request.cookies[COOKIE])
     updates = await again.load(conversation=str(page.state.conversation_id))
@@ -88,14 +88,12 @@ async def test_a_reload_after_the_end_shows_the_last_state(page: Page, handlers:
 
 
 @pytest.mark.parametrize("reloads", [False, True])
-async def test_a_reply_whose_run_is_no_longer_in_memory_is_drawn_from_the_store(
-    page: Page, handlers: Handlers, reloads: bool
-) -> None:
+async def test_reply_of_a_forgotten_run_comes_from_the_store(page: Page, handlers: Handlers, reloads: bool) -> None:
     await page.begin("tour")
     run = handlers.runs.find(page.state.run_id)
     await until(lambda: run and run.ended)
     handlers.runs._kept = 0
-    await handlers.turns.start(Ask("tour", "ben"))
+    await handlers.turns.start(TurnRequest("tour", "ben"))
     assert run and handlers.runs.find(run.id) is None
     if reloads:
         updates = await page.load(conversation=run.conversation_id)
@@ -108,14 +106,14 @@ async def test_a_reply_whose_run_is_no_longer_in_memory_is_drawn_from_the_store(
     assert page.state.run_id is None
 
 
-async def test_a_new_page_is_empty(page: Page) -> None:
+async def test_new_page_is_empty(page: Page) -> None:
     updates = await page.load()
     assert (page.state, page.chat, updates[3]) == (page.empty, [], None)
     assert updates[9]["value"] == "Script"
     assert updates[10] == "tokens"
 
 
-async def test_another_visitors_ids_open_nothing(page: Page, handlers: Handlers, identity: Identity) -> None:
+async def test_ids_of_another_visitor_open_nothing(page: Page, handlers: Handlers, identity: Identity) -> None:
     await page.begin("endless", backend="Slow script")
     for stranger in (Page(handlers, cookie(identity)), Page(handlers, None)):
         with pytest.warns(UserWarning, match="not yours"):
@@ -130,7 +128,7 @@ async def test_another_visitors_ids_open_nothing(page: Page, handlers: Handlers,
         await handlers.on_stop(taken, stranger.request)
         with pytest.warns(UserWarning, match="nothing to take back"):
             await handlers.on_undo(taken, stranger.request, Data(0))  # type: ignore[arg-type]
-        assert (await handlers.on_earlier(taken, stranger.request))[0] == stranger.empty
+        assert (await handlers.on_show_earlier(taken, stranger.request))[0] == stranger.empty
         await handlers.on_clear(taken, stranger.request)
     assert not [run for run in [handlers.runs.find(page.state.run_id)] if run is None or run.ended]
     assert await handlers.store.size(str(page.state.conversation_id)) == 2
@@ -140,12 +138,12 @@ async def test_retry_edit_and_undo_do_what_they_say(page: Page, handlers: Handle
     await page.send("one")
     await page.send("faults")
     retry: Any = Data(3)
-    page.takes(await handlers.on_retry(page.state, page.request, retry, "Script", "tokens", *page.tuning))
+    page.takes(await handlers.on_retry(page.state, page.request, retry, "Script", "tokens", *page.options))
     await page.follow()
     assert [page.texts[0], page.texts[2]] == ["one", "faults"]
     assert len(page.chat) == 4
     edit: Any = Data(0, [{"type": "text", "text": "tour <b>"}])
-    page.takes(await handlers.on_edit(page.state, page.request, edit, "Script", "tokens", *page.tuning))
+    page.takes(await handlers.on_edit(page.state, page.request, edit, "Script", "tokens", *page.options))
     await page.follow()
     assert page.texts[0] == "tour <b>"
     assert len(page.chat) == 2
@@ -155,30 +153,30 @@ async def test_retry_edit_and_undo_do_what_they_say(page: Page, handlers: Handle
     assert len(await handlers.store.tree(str(page.state.conversation_id))) == 7
 
 
-async def test_branches_are_walked_and_any_reply_can_be_asked_for_again(page: Page, handlers: Handlers) -> None:
+async def test_branches_are_switched_and_any_reply_is_regenerated(page: Page, handlers: Handlers) -> None:
     await page.send("one")
     await page.send("two")
     first = page.state.drawn[0]
     again: Any = Named({"id": first.id})
-    page.takes(await handlers.on_again(page.state, page.request, again, "Script", "tokens", *page.tuning))
+    page.takes(await handlers.on_regenerate(page.state, page.request, again, "Script", "tokens", *page.options))
     await page.follow()
     assert page.texts[::2] == ["one"]
-    turn = render_turns(await drawn_again(handlers.store, handlers.runs, page.state))[1]
+    turn = render_turns(await refresh_view(handlers.store, handlers.runs, page.state))[1]
     assert (len(turn["versions"]), turn["asked"], turn["run"]) == (2, first.id, page.state.drawn[1].run_id)
-    updates = await handlers.on_walk(page.state, page.request, Named({"id": turn["versions"][0]}))  # type: ignore[arg-type]
+    updates = await handlers.on_switch_branch(page.state, page.request, Named({"id": turn["versions"][0]}))  # type: ignore[arg-type]
     page.takes(updates)
     assert page.texts[::2] == ["one", "two"]
     assert updates[4]["run"] == page.state.drawn[-1].run_id
     for odd in ({"id": "no such"}, {"id": 7}, None):
         with pytest.warns(UserWarning, match="no longer there"):
-            await handlers.on_walk(page.state, page.request, Named(odd))  # type: ignore[arg-type]
+            await handlers.on_switch_branch(page.state, page.request, Named(odd))  # type: ignore[arg-type]
     await page.begin("tour", backend="Slow script")
     with pytest.warns(UserWarning, match="still being written"):
-        await handlers.on_walk(page.state, page.request, Named({"id": turn["versions"][1]}))  # type: ignore[arg-type]
+        await handlers.on_switch_branch(page.state, page.request, Named({"id": turn["versions"][1]}))  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore:Not sent")
-async def test_a_reply_that_is_on_another_branch_than_the_store_stays_drawn(page: Page, handlers: Handlers) -> None:
+async def test_reply_stays_when_another_page_switched_the_branch(page: Page, handlers: Handlers) -> None:
     await page.send("one")
     await page.begin("two")
     run = handlers.runs.find(page.state.run_id)
@@ -189,7 +187,7 @@ async def test_a_reply_that_is_on_another_branch_than_the_store_stays_drawn(page
     await page.follow()
     shown = page.texts
     assert run and page.state.drawn[-1].run_id == run.id and words(shown[-1]).endswith(words(run.text)[-100:])
-    page.tuning = (None, 9.0, *page.tuning[2:])
+    page.options = (None, 9.0, *page.options[2:])
     await page.begin("three")  # refused: the page is drawn again
     assert page.texts == shown
     handlers.runs._runs.clear()
@@ -209,20 +207,22 @@ async def test_clear_deletes_the_conversation_and_ends_its_run(page: Page, handl
     assert await handlers.store.size(conversation_id) == 0
 
 
-async def test_clear_during_a_run_lets_nothing_come_back(page: Page, handlers: Handlers) -> None:
+async def test_clear_during_a_run_shows_nothing_more_of_it(page: Page, handlers: Handlers) -> None:
     await page.begin("endless", backend="Slow script")
     page_at_begin, yields = page.state, []
-    async for update in handlers.tail.follow(page_at_begin, page.request):
+    async for update in handlers.follower.follow(page_at_begin, page.request):
         yields.append(update)
         if len(yields) == 3:
             page.takes(await handlers.on_clear(page_at_begin, page.request))
             cleared_at = len(yields)
     assert all(update == (gr.skip(), gr.skip()) for update in yields[cleared_at:])
-    state, chat, live, *_ = await handlers.tail.finish(page_at_begin, page.request)
+    state, chat, live, *_ = await handlers.follower.finish(page_at_begin, page.request)
     assert (state, chat, live) == (page.empty, [], [])
 
 
-async def test_a_conversation_deleted_elsewhere_is_left_with_the_prompt_kept(page: Page, handlers: Handlers) -> None:
+async def test_conversation_deleted_elsewhere_empties_the_page_and_keeps_the_prompt(
+    page: Page, handlers: Handlers
+) -> None:
     await page.send("one")
     await handlers.turns.delete(str(page.state.conversation_id))
     with pytest.warns(UserWarning, match="start a new one"):
@@ -232,18 +232,20 @@ async def test_a_conversation_deleted_elsewhere_is_left_with_the_prompt_kept(pag
     assert page.texts[0] == "two"
 
 
-async def test_a_long_conversation_draws_its_end_and_more_on_demand(page: Page, handlers: Handlers) -> None:
+async def test_long_conversation_shows_its_end_and_more_on_demand(page: Page, handlers: Handlers) -> None:
     given: Any = [("user" if n % 2 == 0 else "assistant", str(n)) for n in range(100)]
     conversation_id = await handlers.store.create(None, given)
     await page.load(conversation=conversation_id)
-    assert page.texts == [str(n) for n in range(100 - DRAWN, 100)]
-    assert page.state.earlier == 100 - DRAWN
-    updates = await handlers.on_earlier(page.state, page.request)
-    assert [shown_text(m["content"][0]["text"]) for m in updates[1]] == [str(n) for n in range(100 - 2 * DRAWN, 100)]
-    assert updates[0].earlier == 100 - 2 * DRAWN
+    assert page.texts == [str(n) for n in range(100 - INITIAL_MESSAGES, 100)]
+    assert page.state.earlier == 100 - INITIAL_MESSAGES
+    updates = await handlers.on_show_earlier(page.state, page.request)
+    assert [shown_text(m["content"][0]["text"]) for m in updates[1]] == [
+        str(n) for n in range(100 - 2 * INITIAL_MESSAGES, 100)
+    ]
+    assert updates[0].earlier == 100 - 2 * INITIAL_MESSAGES
 
 
-async def test_another_conversation_is_opened_in_place_and_a_new_one(page: Page) -> None:
+async def test_another_and_a_new_conversation_open_in_place(page: Page) -> None:
     await page.send("one", memory="window")
     one = page.state.conversation_id
     await page.open(None)
@@ -255,7 +257,9 @@ async def test_another_conversation_is_opened_in_place_and_a_new_one(page: Page)
     assert (page.state.conversation_id, page.texts[2]) == (one, "three")
 
 
-async def test_what_is_not_the_visitors_own_is_not_opened(page: Page, handlers: Handlers, identity: Identity) -> None:
+async def test_conversation_of_another_visitor_is_not_opened(
+    page: Page, handlers: Handlers, identity: Identity
+) -> None:
     await page.send("secret")
     other = Page(handlers, cookie(identity))
     await other.send("mine")
@@ -266,9 +270,7 @@ async def test_what_is_not_the_visitors_own_is_not_opened(page: Page, handlers: 
 
 
 @pytest.mark.parametrize("earlier", [False, True])
-async def test_a_run_goes_on_without_the_page_that_left_it_and_is_found_again(
-    page: Page, handlers: Handlers, earlier: bool
-) -> None:
+async def test_run_continues_without_its_page_and_is_found_again(page: Page, handlers: Handlers, earlier: bool) -> None:
     given: Any = [("user" if n % 2 == 0 else "assistant", str(n)) for n in range(60)]
     long = await handlers.store.create(handlers._visitor(page.request), given)
     await page.load(conversation=long)
@@ -277,7 +279,7 @@ async def test_a_run_goes_on_without_the_page_that_left_it_and_is_found_again(
     following = asyncio.create_task(page.follow())
     await until(lambda: page.lives and page.lives[-1])
     if earlier:
-        page.state = (await handlers.on_earlier(page.state, page.request))[0]
+        page.state = (await handlers.on_show_earlier(page.state, page.request))[0]
     await page.open(None)
     await asyncio.wait_for(following, 10)
     assert (page.state, run.ended) == (page.empty, False)
@@ -295,15 +297,15 @@ async def test_two_pages_of_one_visitor_see_the_same_run(page: Page, handlers: H
     await asyncio.gather(page.follow(), other.follow())
     assert page.texts == other.texts
     with pytest.warns(UserWarning, match="Not sent"):
-        await handlers.turns.start(Ask("endless", handlers._visitor(page.request), page.state.conversation_id))
+        await handlers.turns.start(TurnRequest("endless", handlers._visitor(page.request), page.state.conversation_id))
         await page.begin("again")
 
 
-async def test_a_late_hand_over_touches_no_run_that_has_begun_meanwhile(page: Page, handlers: Handlers) -> None:
+async def test_late_finish_leaves_a_new_run_alone(page: Page, handlers: Handlers) -> None:
     untouched = (gr.skip(),) * 7
-    assert await handlers.tail.finish(page.empty, page.request) == untouched
+    assert await handlers.follower.finish(page.empty, page.request) == untouched
     await page.begin("endless", backend="Slow script")
-    assert await handlers.tail.finish(page.state, page.request) == untouched
+    assert await handlers.follower.finish(page.state, page.request) == untouched
     await handlers.on_stop(page.state, page.request)
     await page.follow()
     assert page.state.run_id is None

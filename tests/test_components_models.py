@@ -8,12 +8,12 @@ import gradio as gr
 import pytest
 
 from components.handlers import Handlers
+from hosting.identity import COOKIE, Identity
 from settings import BackendSettings
 from tests.conftest import scripted
 from tests.pages import PARAMETERS, Page, cookie, fields
 from tests.providers import OpenAIServer
 from tests.remote import House, asked_for_replies, housed
-from transports.identity import COOKIE, Identity
 
 pytest_plugins = ["tests.pages"]
 MODEL = 12
@@ -34,7 +34,7 @@ async def house(server: OpenAIServer, tmp_path: Path) -> AsyncIterator[House]:
     more = BackendSettings(name="More", models=["first", "third"], **at)
     async with housed(tmp_path, many, more, scripted("Script")) as house:
         for backend in house.backends:
-            await backend.look_now()
+            await backend.check_health()
         yield house
 
 
@@ -47,13 +47,13 @@ def chosen(model: str | None) -> tuple[Any, ...]:
     return (None, 0.3, None, [], *PARAMETERS, model)
 
 
-async def test_the_models_are_offered_where_there_are_several(page: Page) -> None:
+async def test_models_are_offered_if_there_are_several(page: Page) -> None:
     shown = (await page.load())[MODEL]
     assert (shown["visible"], shown["value"]) == (True, "first")
     assert shown["choices"] == [("first", "first"), ("second", "second")]
-    model, *_ = await page.handlers.choosing.on_choose("Script", page.request, "first")
+    model, *_ = await page.handlers.header.on_choose("Script", page.request, "first")
     assert (model["visible"], model["value"], model["choices"]) == (False, None, [])
-    model, *_ = await page.handlers.choosing.on_choose("More", page.request, "second")
+    model, *_ = await page.handlers.header.on_choose("More", page.request, "second")
     assert (model["visible"], model["value"]) == (True, "first"), "the other backend's model is none of this one's"
     assert model["choices"] == [("first", "first"), ("third · not available", "third")]
 
@@ -61,17 +61,17 @@ async def test_the_models_are_offered_where_there_are_several(page: Page) -> Non
 async def test_options_follow_the_model(page: Page) -> None:
     taken = {}
     for model in ("first", "second"):
-        updates = await page.handlers.choosing.on_choose("Many", page.request, model)
+        updates = await page.handlers.header.on_choose("Many", page.request, model)
         assert "value" not in updates[0], "what is chosen meanwhile stays"
         taken[model] = fields(updates)["temperature"]
     assert (taken["first"]["interactive"], taken["first"]["label"]) == (True, "Temperature")
     assert (taken["second"]["interactive"], taken["second"]["label"]) == (False, "Temperature · not used here")
 
 
-async def test_a_message_goes_to_the_chosen_model_and_the_conversation_keeps_it(
+async def test_chosen_model_answers_and_is_saved_in_the_conversation(
     page: Page, house: House, server: OpenAIServer
 ) -> None:
-    page.tuning = chosen("second")
+    page.options = chosen("second")
     await page.send("Hi", backend="Many")
     assert [(r.body["model"], "temperature" in r.body) for r in asked_for_replies(server)] == [("second", False)]
     assert page.panels[-1]["model"] == "second"
@@ -83,8 +83,8 @@ async def test_a_message_goes_to_the_chosen_model_and_the_conversation_keeps_it(
     assert new == gr.skip(), "a new conversation begins with the choices of the moment"
 
 
-async def test_a_model_of_another_backend_is_refused_and_the_message_kept(page: Page, server: OpenAIServer) -> None:
-    page.tuning = chosen("second")
+async def test_model_of_another_backend_is_rejected_and_the_prompt_kept(page: Page, server: OpenAIServer) -> None:
+    page.options = chosen("second")
     with pytest.warns(UserWarning, match="Not sent. More offers no model 'second'; it offers "):
         await page.begin("Hi", backend="More")
     assert page.prompt == "Hi"
@@ -93,30 +93,30 @@ async def test_a_model_of_another_backend_is_refused_and_the_message_kept(page: 
     assert page.texts[-1], "a backend with one model takes a message that still names another's"
 
 
-async def test_news_of_the_list_is_drawn(page: Page, house: House, server: OpenAIServer) -> None:
+async def test_changed_list_of_models_is_rendered(page: Page, house: House, server: OpenAIServer) -> None:
     server.models = [{"id": "first"}]
-    await house.backend.look_now()
-    _, listed, model = await page.handlers.choosing.on_news(page.request, "Many", "second")
+    await house.backend.check_health()
+    _, listed, model = await page.handlers.header.on_backends_changed(page.request, "Many", "second")
     assert "value" not in model, "the choice stays"
     assert model["choices"] == [("first", "first"), ("second · not available", "second")]
     assert [one["ready"] for one in listed[0]["models"]] == [True, False]
 
 
-async def test_a_conversation_keeps_its_model_while_the_list_is_not_there_yet(
+async def test_conversation_keeps_its_model_until_the_list_arrives(
     server: OpenAIServer, tmp_path: Path, identity: Identity
 ) -> None:
     entry = BackendSettings(name="All", kind="openai", base_url=server.base_url, models="*")
     async with housed(tmp_path, entry) as house:
         page = Page(Handlers(house.turns, identity), cookie(identity))
-        await house.backend.look_now()
-        page.tuning = chosen("second")
+        await house.backend.check_health()
+        page.options = chosen("second")
         await page.send("Hi", backend="All")
     async with housed(tmp_path, entry) as house:  # the next process
         again = Page(Handlers(house.turns, identity), page.request.cookies[COOKIE])
         shown = (await again.load(conversation=str(page.state.conversation_id)))[MODEL]
         assert (shown["value"], shown["choices"], shown["visible"]) == ("second", [("second", "second")], False)
-        again.tuning = chosen(shown["value"])
+        again.options = chosen(shown["value"])
         await again.send("Still?", backend="All")
-        *_, shown = await again.handlers.choosing.on_news(again.request, "All", "second")
+        *_, shown = await again.handlers.header.on_backends_changed(again.request, "All", "second")
         assert ("value" in shown, len(shown["choices"]), shown["visible"]) == (False, 2, True)
     assert [request.body["model"] for request in asked_for_replies(server)] == ["second", "second"]

@@ -10,7 +10,7 @@ from components.page import build_page
 pytest_plugins = ["tests.pages"]
 
 
-async def test_an_idle_queue_looks_for_events_a_hundred_times_a_second_at_most(
+async def test_idle_queue_polls_at_most_a_hundred_times_a_second(
     handlers: Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue: Any = build_page(handlers)._queue

@@ -29,7 +29,7 @@ def ended_state() -> AgentState:
     return state_of((100.0 + place, event) for place, event in enumerate(told, 1))
 
 
-def test_the_panel_of_an_ended_run_stands_still() -> None:
+def test_panel_of_an_ended_run_is_constant() -> None:
     value = render_panel(ended_state(), whole=False)
     assert (value["live"], value["phase"], value["elapsed_s"], value["rate"]) == (False, "complete", 8.0, None)
     assert [(step["name"], step["depth"]) for step in value["steps"]] == [("agent", 0), ("model", 1), ("Model", 2)]
@@ -39,13 +39,13 @@ def test_the_panel_of_an_ended_run_stands_still() -> None:
     assert value == render_panel(ended_state(), whole=False)
 
 
-def test_the_context_is_given_when_asked_for_and_long_texts_are_cut() -> None:
+def test_whole_value_has_the_context_with_long_texts_cut() -> None:
     context = render_panel(ended_state(), whole=True)["context"]
     assert len(context["messages"][0]["content"]) < 2100
     assert "5,000 characters" in context["messages"][0]["content"]
 
 
-def test_a_long_list_of_what_was_left_out_is_cut_and_counted() -> None:
+def test_long_list_of_left_out_messages_is_cut_and_counted() -> None:
     left = [{"role": "user", "content": str(n), "tokens": 2, "reason": "old"} for n in range(500)]
     shown = render_context(events.Context([], left, 0, 10))
     assert [m["content"] for m in shown["left_out"]] == [str(n) for n in range(460, 500)]
@@ -53,7 +53,7 @@ def test_a_long_list_of_what_was_left_out_is_cut_and_counted() -> None:
     assert shown["reasons"] == [{"reason": "old", "count": 500, "tokens": 1000}]
 
 
-def test_what_was_left_out_is_counted_by_reason_over_all_of_it() -> None:
+def test_all_left_out_messages_are_counted_by_reason() -> None:
     left = [{"role": "user", "content": "x", "tokens": n, "reason": "old" if n % 2 else "empty"} for n in range(1, 101)]
     assert render_context(events.Context([], left, 0, 10))["reasons"] == [
         {"reason": "old", "count": 50, "tokens": 2500},
@@ -61,7 +61,7 @@ def test_what_was_left_out_is_counted_by_reason_over_all_of_it() -> None:
     ]
 
 
-def test_of_many_messages_given_the_first_and_the_latest_are_listed() -> None:
+def test_first_and_latest_messages_of_a_long_input_are_listed() -> None:
     given = [{"role": "user", "content": str(n), "tokens": 3} for n in range(500)]
     shown = render_context(events.Context(given, [], 1500, 2000))
     assert [m["content"] for m in shown["messages"]] == ["0", "1", *(str(n) for n in range(462, 500))]
@@ -70,7 +70,7 @@ def test_of_many_messages_given_the_first_and_the_latest_are_listed() -> None:
     assert (len(whole["messages"]), whole["gap"]) == (40, None)
 
 
-def test_parts_a_note_and_tools_are_passed_on_and_old_records_have_none() -> None:
+def test_context_has_parts_note_and_tools_but_old_records_have_none() -> None:
     recalled = {"role": "user", "content": "the whale", "tokens": 4, "part": "recalled", "why": "matches whale"}
     tool = {"name": "clock", "content": "x" * 5000, "tokens": 6}
     shown = render_context(events.Context([recalled], [], 10, 99, parts={"recalled": 4}, note="so", tools=[tool]))
@@ -80,7 +80,7 @@ def test_parts_a_note_and_tools_are_passed_on_and_old_records_have_none() -> Non
     assert (old["parts"], old["note"], old["tools"]) == (None, None, [])
 
 
-def test_calls_that_run_at_once_stand_below_their_own_steps() -> None:
+def test_concurrent_calls_are_below_their_own_steps() -> None:
     state = state_of(
         [
             *((0.0, event) for event in BEGIN),
@@ -102,7 +102,7 @@ def test_calls_that_run_at_once_stand_below_their_own_steps() -> None:
     assert value["parts"][1]["blocks"] == [["Input", '{\n "upto": 2\n}'], ["Output so far", "1 of 2"]]
 
 
-def test_what_has_ended_long_ago_is_not_sent_again_but_for_a_whole_value() -> None:
+def test_details_of_old_steps_are_only_in_a_whole_value() -> None:
     state = state_of(
         [
             *((0.0, event) for event in BEGIN),
@@ -119,6 +119,6 @@ def test_what_has_ended_long_ago_is_not_sent_again_but_for_a_whole_value() -> No
     assert all("blocks" in part for part in whole["parts"])
 
 
-def test_a_call_whose_parent_is_unknown_is_shown_all_the_same() -> None:
+def test_call_with_an_unknown_parent_is_shown_at_the_top() -> None:
     state = state_of([*((0.0, event) for event in BEGIN), (1.0, events.ToolStart("clock", "1", {}, "gone"))])
     assert [(step["name"], step["depth"]) for step in render_panel(state, whole=True)["steps"]] == [("clock", 0)]

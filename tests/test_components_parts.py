@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from components.parts import part_value, parts_html
 from runs import events
 from runs.events import Entry
-from runs.parts import Part, parts_of
+from runs.reply import ReplyPart, reply_parts
 from runs.state import AgentState, apply
 
 
@@ -29,8 +29,8 @@ class Tags(HTMLParser):
 
 
 @given(st.text(), st.text(), st.text())
-def test_nothing_in_a_part_is_markup_and_no_blank_line_ends_its_block(name: str, output: str, error: str) -> None:
-    part = Part("tool", output, 1.0, 2.0, name, {"query": output}, error or None)
+def test_parts_are_escaped_and_have_no_blank_line(name: str, output: str, error: str) -> None:
+    part = ReplyPart("tool", output, 1.0, 2.0, name, {"query": output}, error or None)
     html = parts_html([part])
     assert "\n" not in html
     assert Tags(html).tags == ["div", "details", "summary", "b", "span", "small", "p", "pre", "p", "pre"]
@@ -39,28 +39,28 @@ def test_nothing_in_a_part_is_markup_and_no_blank_line_ends_its_block(name: str,
 @pytest.mark.parametrize(
     "text", ["<img src=x onerror=alert(1)>", "</details><script>", "a\n\n# b", "&amp;", "a\n\n\nb"]
 )
-def test_a_text_is_read_as_it_was_written(text: str) -> None:
-    assert text in Tags(parts_html([Part("thinking", text, 1.0, 2.0)])).text
+def test_text_of_a_part_is_unchanged(text: str) -> None:
+    assert text in Tags(parts_html([ReplyPart("thinking", text, 1.0, 2.0)])).text
 
 
-def test_a_failed_call_says_why() -> None:
-    failed = part_value(Part("tool", "", 1.0, 2.0, "clock", {}, "no such zone"))
+def test_failed_call_shows_its_error() -> None:
+    failed = part_value(ReplyPart("tool", "", 1.0, 2.0, "clock", {}, "no such zone"))
     assert failed["failed"]
     assert failed["blocks"][1] == ["Failed: no such zone", "none"]
 
 
-def test_a_call_that_goes_on_has_no_time_yet() -> None:
-    assert part_value(Part("tool", "1", 1.0, name="count"))["seconds"] is None
-    assert part_value(Part("thinking", "Hm", 1.0))["title"] == "Thinking"
+def test_running_call_has_no_duration() -> None:
+    assert part_value(ReplyPart("tool", "1", 1.0, name="count"))["seconds"] is None
+    assert part_value(ReplyPart("thinking", "Hm", 1.0))["title"] == "Thinking"
 
 
-def test_a_long_input_is_one_short_line_in_the_head() -> None:
-    hint = part_value(Part("tool", "", 1.0, 2.0, "search", {"query": "many\nwords " * 50}))["hint"]
+def test_long_input_is_one_short_line_in_the_summary() -> None:
+    hint = part_value(ReplyPart("tool", "", 1.0, 2.0, "search", {"query": "many\nwords " * 50}))["hint"]
     assert "\n" not in hint
     assert len(hint) <= 81
 
 
-def test_thoughts_and_calls_are_parts_in_the_order_of_the_run() -> None:
+def test_thinking_and_tool_calls_keep_the_order_of_the_run() -> None:
     told = [
         events.Run("c", "b", "m"),
         events.Reasoning("First "),
@@ -73,10 +73,10 @@ def test_thoughts_and_calls_are_parts_in_the_order_of_the_run() -> None:
     state = AgentState()
     for seq, event in enumerate(told, 1):
         state = apply(state, Entry(seq, "r", float(seq), event))
-    parts = parts_of(state)
+    parts = reply_parts(state)
     assert [(part.kind, part.text, part.seconds) for part in parts] == [
         ("thinking", "First this.", 2.0),
         ("tool", "noon", 1.0),
         ("thinking", "Then that.", 1.0),
     ]
-    assert tuple(Part(**part.wire()) for part in parts) == parts
+    assert tuple(ReplyPart(**part.wire()) for part in parts) == parts

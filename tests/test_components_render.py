@@ -2,7 +2,8 @@ import pytest
 
 from backends import Backends
 from components import render
-from components.drawing import _fitting
+from components.conversation_view import _fitting
+from components.page_state import PageState, View
 from components.render import (
     render_backends,
     render_live,
@@ -11,14 +12,13 @@ from components.render import (
     render_turns,
 )
 from components.reply import GrowingReply
-from components.session import PageState, View
 from memory.messages import Message
-from runs.parts import Part
+from runs.reply import ReplyPart
 from settings import BackendSettings
 from tests.conftest import scripted
 
 
-def test_messages_are_in_the_shape_of_the_wire() -> None:
+def test_messages_have_gradios_wire_format() -> None:
     (question, reply) = render_messages([Message("1", "user", "  def f():\n"), Message("2", "assistant", "<b>")])
     assert question == {
         "role": "user",
@@ -34,29 +34,32 @@ NOTE = "<p class='note'>Stopped by you</p>"
 
 
 @pytest.mark.parametrize(("text", "parts"), [("so far", ["<p dir='auto'>so far</p>", NOTE]), ("", [NOTE])])
-def test_a_reply_that_is_not_whole_says_so_in_its_own_part(text: str, parts: list[str]) -> None:
+def test_incomplete_reply_ends_with_a_note(text: str, parts: list[str]) -> None:
     (drawn,) = render_messages([Message("1", "assistant", text, "stopped", note="Stopped by you")])
     assert [part["text"] for part in drawn["content"]] == parts
 
 
-def test_a_note_is_text() -> None:
+def test_note_is_escaped() -> None:
     (drawn,) = render_messages([Message("1", "assistant", "", "failed", note="a*b\n# <img> [x](y)")])
     assert drawn["content"][0]["text"] == "<p class='note'>a*b&#10;# &lt;img&gt; [x](y)</p>"
 
 
-def test_an_interrupted_reply_says_so() -> None:
+def test_interrupted_reply_has_a_note() -> None:
     (drawn,) = render_messages([Message("1", "assistant", "so far", "interrupted")])
     assert "Interrupted" in drawn["content"][1]["text"]
 
 
-def test_the_live_reply_is_one_message_or_none() -> None:
+def test_live_reply_is_one_message_or_none() -> None:
     assert render_live("", GrowingReply()) == []
     drawn = [m["content"][0]["text"] for m in render_live("so <b>", GrowingReply())]
     assert drawn == ["<p dir='auto'>so &lt;b&gt;"], "without its end, so that it can grow"
 
 
-def test_thinking_and_tool_calls_stand_before_the_reply() -> None:
-    parts = (Part("thinking", "Hm", 1.0, 2.5), Part("tool", "391", 2.5, 2.6, "calculator", {"expression": "17*23"}))
+def test_thinking_and_tool_calls_are_before_the_reply() -> None:
+    parts = (
+        ReplyPart("thinking", "Hm", 1.0, 2.5),
+        ReplyPart("tool", "391", 2.5, 2.6, "calculator", {"expression": "17*23"}),
+    )
     (drawn,) = render_messages([Message("1", "assistant", "It is 391.", parts=parts)])
     folded, text = (part["text"] for part in drawn["content"])
     assert text == "<p dir='auto'>It is 391.</p>"
@@ -64,25 +67,25 @@ def test_thinking_and_tool_calls_stand_before_the_reply() -> None:
     assert "<b>calculator</b><span>17*23</span>" in folded
 
 
-def test_a_reply_that_is_only_a_tool_call_has_no_empty_text() -> None:
+def test_reply_with_only_a_tool_call_has_no_empty_text() -> None:
     (drawn,) = render_messages(
-        [Message("1", "assistant", "", "stopped", note="Stopped", parts=(Part("tool", "", 1.0),))]
+        [Message("1", "assistant", "", "stopped", note="Stopped", parts=(ReplyPart("tool", "", 1.0),))]
     )
     assert len(drawn["content"]) == 2
 
 
-def test_parts_count_when_messages_are_shortened_and_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_count_towards_the_limits_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     monkeypatch.setattr(render, "parts_html", lambda parts: drawn.append(len(parts)) or "")
-    for part in (Part("tool", "", 1.0), Part("tool", "", 1.0, input="i" * 900, error="e" * 900)):
+    for part in (ReplyPart("tool", "", 1.0), ReplyPart("tool", "", 1.0, input="i" * 900, error="e" * 900)):
         render_messages([Message("1", "assistant", "", parts=(part,) * 5000)])
     assert drawn[0] <= 1000 and drawn[1] <= 101
     talk = [Message(f"{n}", "assistant", "", parts=(part,) * 50) for n in range(30)]
     assert len(_fitting(talk, 1)) < 6
 
 
-def test_rows_are_counted_without_drawing_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    part = Part("thinking", "Hm", 1.0, 2.5)
+def test_rows_are_counted_without_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = ReplyPart("thinking", "Hm", 1.0, 2.5)
     replies = [
         Message("1", "assistant", text, standing, note=note, parts=parts)
         for text in ("", "text")
@@ -106,12 +109,12 @@ def test_dropdowns_begin_with_the_configured_names() -> None:
     assert "loading" in choices[1][0]
 
 
-async def test_a_choice_says_why_it_cannot_answer_or_how_quick_it_is() -> None:
+async def test_backend_label_has_the_health_or_the_time_to_first_token() -> None:
     entry = BackendSettings(name="Keyed", kind="openai", model="m", base_url="http://127.0.0.1:1", key="A_KEY")
     backends = Backends([entry])
     assert render_backends(backends, "anna") == [("Keyed · key missing", "Keyed")]
     backends.keys.put("anna", "Keyed", "sk-of-anna")
-    backends.first.learn(backends.key(backends.first, "anna"), None, 1.26)
+    backends.default.record_outcome(backends.key(backends.default, "anna"), None, 1.26)
     assert render_backends(backends, "anna") == [("Keyed · first token 1.3 s", "Keyed")]
     assert render_backends(backends, "ben") == [("Keyed · key missing", "Keyed")]
     await backends.close()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.markdown import parse_inline
-from components.reply import GrowingReply, Kept, reply_html
+from components.reply import GrowingReply, HtmlCache, reply_html
 
 ALLOWED = {
     *(
@@ -94,7 +94,7 @@ def shown_text(markup: str) -> str:
         ("~~Hi~~ ~there~", "<p><s>Hi</s> ~there~</p>"),
     ],
 )
-def test_markdown_is_read_as_the_specifications_say(source: str, drawn: str) -> None:
+def test_markdown_follows_the_specifications(source: str, drawn: str) -> None:
     assert bare(source).replace("\n</code>", "</code>") == drawn.replace("\n</code>", "</code>")
 
 
@@ -170,14 +170,14 @@ def test_html_and_entities_are_text(source: str) -> None:
         ("- ```html\n\n<b>prose</b>", ""),
     ],
 )
-def test_code_is_what_was_written(source: str, code: str) -> None:
+def test_code_is_unchanged(source: str, code: str) -> None:
     drawn = reply_html(source)
     (found,) = re.findall(r"<code[^>]*>(.*?)</code>", drawn, re.DOTALL)
     assert html.unescape(found).removesuffix("\n") == code.removesuffix("\n")
     assert "\u2060" not in drawn and "<b>" not in drawn and "<i>" not in drawn
 
 
-def test_a_definition_works_and_is_shown() -> None:
+def test_link_definition_works_and_is_shown() -> None:
     drawn = bare('see [docs][1] and [1]\n\n[1]: https://e.org "T"\n[2]: /x')
     assert drawn.count('<a href="https://e.org" title="T">') == 2
     assert shown_text(drawn).endswith('[1]: https://e.org "T"\n[2]: /x')
@@ -214,7 +214,7 @@ TEXTS = st.lists(st.sampled_from(PIECES), max_size=30).map("".join) | st.text()
 
 
 @given(TEXTS, st.lists(st.integers(1, 9), min_size=1))
-def test_a_growing_reply_is_drawn_like_a_whole_one(text: str, steps: list[int]) -> None:
+def test_growing_reply_equals_the_complete_one(text: str, steps: list[int]) -> None:
     growing, at, turn = GrowingReply(), 0, 0
     drawn = ""
     while at < len(text):
@@ -224,14 +224,14 @@ def test_a_growing_reply_is_drawn_like_a_whole_one(text: str, steps: list[int]) 
     assert drawn == CLOSING.sub("", reply_html(text))
 
 
-def test_a_definition_that_comes_late_makes_links_of_what_stands_before_it() -> None:
+def test_late_definition_makes_links_of_earlier_text() -> None:
     growing, text = GrowingReply(), "see [docs]\n\nmore\n\n[docs]: https://e.org/docs\n\nlast [docs]"
     drawn = [growing.html(text[:end]) for end in range(1, len(text) + 1)]
     assert drawn[-1] == CLOSING.sub("", reply_html(text))
     assert sum("https://e.org/docs" in one for one in drawn) > 10
 
 
-def test_it_says_how_much_a_page_has_to_be_sent() -> None:
+def test_growing_reply_counts_the_characters_to_send() -> None:
     growing = GrowingReply()
     sizes = [
         (growing.html(text), growing.sent)[1] for text in ("some", "some more", "some more **w", "some more **w**")
@@ -239,14 +239,14 @@ def test_it_says_how_much_a_page_has_to_be_sent() -> None:
     assert sizes == [len("<p dir='auto'>some"), len(" more"), len(" **w"), len("<p dir='auto'>some more <strong>w")]
 
 
-def test_a_text_that_changes_before_its_end_is_drawn_anew() -> None:
+def test_text_that_changes_before_its_end_is_rendered_again() -> None:
     growing = GrowingReply()
     growing.html("thought\n\nmore\n\nand")
     assert growing.html("other") == "<p dir='auto'>other"
 
 
 @given(TEXTS)
-def test_only_our_own_elements_appear(text: str) -> None:
+def test_only_known_elements_appear(text: str) -> None:
     drawn = reply_html(text)
     rest = TAG.sub("", drawn)
     assert "<" not in rest and ">" not in rest
@@ -263,7 +263,7 @@ def test_only_our_own_elements_appear(text: str) -> None:
     assert stack == []
 
 
-def test_the_cost_of_a_long_reply_is_that_of_its_last_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cost_of_a_long_reply_is_that_of_its_last_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in characters that are parsed, for one drawing per hundred of them."""
     parsed = 0
 
@@ -283,7 +283,7 @@ def test_the_cost_of_a_long_reply_is_that_of_its_last_block(monkeypatch: pytest.
     assert parsed < 4 * len(text)
 
 
-def test_addresses_without_a_scheme_begin_at_a_word() -> None:
+def test_bare_links_without_a_scheme_start_at_a_word() -> None:
     drawn = reply_html("(www.a.org/x), see:www.b.org;www.c.org/?u=www.x.org \u3002www.d.org\u3002www.e.org a.www.f.org")
     targets = re.findall(r'href="([^"]*)"', drawn)
     assert targets[:2] == ["http://www.a.org/x", "http://www.b.org"]
@@ -291,7 +291,7 @@ def test_addresses_without_a_scheme_begin_at_a_word() -> None:
 
 
 @pytest.mark.parametrize("piece", ["www.", ",www.a.b/", "a www.", "(www.", "-www.a.b/", "\u3002www.a.b/c"])
-def test_no_character_is_looked_at_for_many_addresses(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_character_is_read_for_many_links(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in characters that are given to the validation; each place is validated at most three times."""
     from components.markdown import _Links
 
@@ -309,7 +309,7 @@ def test_no_character_is_looked_at_for_many_addresses(piece: str, monkeypatch: p
 
 @pytest.mark.parametrize("defined", [{}, {"A": {"href": "/u", "title": ""}}])
 @pytest.mark.parametrize("piece", ["[a][", "![a][", "[", "![", "[b][", "[a] [", "[*a", "![[", "[a](b[", "[`a`"])
-def test_brackets_cost_a_bounded_number_of_steps(
+def test_steps_for_brackets_are_bounded(
     piece: str, defined: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted in tokens that the parser skips while it looks for the end of a bracket."""
@@ -329,12 +329,12 @@ def test_brackets_cost_a_bounded_number_of_steps(
     assert skipped[0] < 100_000
 
 
-def test_many_brackets_of_a_usual_text_are_links() -> None:
+def test_many_brackets_of_normal_text_are_links() -> None:
     text = "As [[1](https://e.org/1)] and [**b** `c`](/u) say, of [0, 1) and x[0]. " * 60
     assert reply_html(text).count("<a ") == 120
 
 
-def test_vain_addresses_are_looked_for_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_attempts_at_links_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     from markdown_it.rules_inline import linkify
 
     tried = [0]
@@ -357,7 +357,7 @@ LONG = ["**a** " * 20_000, "www." * 25_000, "[a][" * 25_000, "\u05d0 <b>&amp; %%
 
 
 @pytest.mark.parametrize("text", LONG)
-def test_a_long_text_is_shown_as_written_with_a_note(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_text_is_shown_as_written_with_a_note(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: object) -> None:
         raise AssertionError("parsed")
 
@@ -367,14 +367,14 @@ def test_a_long_text_is_shown_as_written_with_a_note(text: str, monkeypatch: pyt
     assert html.unescape(body.removeprefix("<p dir='auto'>").removesuffix("</p>")) == text.replace("\r\n", "\n")
 
 
-def test_a_text_of_the_usual_length_is_formatted() -> None:
+def test_text_of_normal_length_is_formatted() -> None:
     text = "**a** " * 8333
     assert len(text) == 49_998 and reply_html(text).count("<strong>") == 8333
     assert "too long" not in reply_html(text + "bc") and "too long" in reply_html(text + "bcd")
 
 
 @pytest.mark.parametrize("piece", ["**a** b\n\n", "a\r\n", "- [a] www.\n"])
-def test_a_growing_reply_that_becomes_long_is_drawn_like_a_whole_one(piece: str) -> None:
+def test_growing_reply_that_becomes_long_equals_the_complete_one(piece: str) -> None:
     growing, text = GrowingReply(), (piece * 52_000)[:52_000]
     for end in (100, 49_999, 50_000, 50_001, 50_002, 52_000):
         assert growing.html(text[:end]) == CLOSING.sub("", reply_html(text[:end]))
@@ -382,7 +382,7 @@ def test_a_growing_reply_that_becomes_long_is_drawn_like_a_whole_one(piece: str)
     assert growing.html("**a**") == "<p dir='auto'><strong>a"
 
 
-def test_a_box_to_tick_is_only_what_a_line_begins_with() -> None:
+def test_checkbox_is_only_at_the_start_of_an_item() -> None:
     linked = "- [x] see [ ] later\n\n[x]: http://a"
     drawn = reply_html(linked)
     assert '<li><a href="http://a">x</a> see [ ] later</li>' in drawn
@@ -393,8 +393,8 @@ def test_a_box_to_tick_is_only_what_a_line_begins_with() -> None:
         assert growing.html(linked[:end]) == CLOSING.sub("", reply_html(linked[:end]))
 
 
-def test_what_is_kept_is_bounded_in_characters() -> None:
-    kept = Kept(1000)
+def test_cache_is_bounded_in_characters() -> None:
+    kept = HtmlCache(1000)
     for name in "abcdefghijk":
         kept.put(name * 50, name * 50)
         assert kept.get("a" * 50), "it is used each time"
@@ -404,15 +404,15 @@ def test_what_is_kept_is_bounded_in_characters() -> None:
     assert kept.characters == 0 and kept.get("long") is None
 
 
-def test_replies_that_are_kept_take_bounded_memory() -> None:
-    from components.reply import _KEPT
+def test_memory_of_cached_replies_is_bounded() -> None:
+    from components.reply import _CACHE
 
     for number in range(20):
         reply_html(f"{number} \U0001f600" + '"' * 49_000)
-        assert 0 < _KEPT.characters <= 2_000_000
+        assert 0 < _CACHE.characters <= 2_000_000
 
 
-def test_a_kept_reply_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_reply_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first = reply_html("kept **once**")
     monkeypatch.delattr("components.reply.parse_blocks")
     assert reply_html("kept **once**") == first

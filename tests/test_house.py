@@ -13,12 +13,16 @@ FLOORS = {
     "runs": set[str](),
     "memory": {"runs"},
     "backends": {"runs"},
-    "agent": {"runs", "memory", "backends"},
-    "transports": {"runs", "memory", "backends", "agent"},
-    "components": {"runs", "memory", "backends", "agent", "transports"},
+    "documents": {"runs", "memory"},
+    "agent": {"runs", "memory", "backends", "documents"},
+    "hosting": {"runs", "agent"},
+    "transports": {"runs", "hosting", "memory", "backends", "documents", "agent"},
+    "components": {"runs", "hosting", "memory", "backends", "documents", "agent", "transports"},
 }
 """Each package with those that it may import; `settings` and `logs` are for all."""
-BARRED = {name: {"gradio"} for name in FLOORS if name != "components"} | {"runs": {"gradio", "langchain_core"}}
+BARRED = {name: {"gradio"} for name in FLOORS if name not in ("components", "hosting")} | {
+    "runs": {"gradio", "langchain_core"}
+}
 
 
 def imported(file: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import structlog
 
-from backends.keys import Key, Keys, cleared
+from backends.keys import Key, VisitorKeys, redact_keys
 from bench.ports import free_port
 from logs import log_formatter
 from runs.errors import ChatError
@@ -46,7 +46,7 @@ def test_a_traceback_cannot_forge_a_line_either() -> None:
 
 
 def test_a_key_is_cleared_also_in_a_traceback() -> None:
-    key = Key("sk-of-a-visitor-1234567890", own=True)
+    key = Key("sk-of-a-visitor-1234567890", from_visitor=True)
     try:
         raise ValueError(f"with {key.reveal()}")
     except ValueError:
@@ -75,7 +75,7 @@ One.model_construct(text=["what a model wrote"]).model_dump()
 
 
 def test_a_key_that_is_a_word_leaves_a_lines_own_fields_alone() -> None:
-    words = [Key(word, own=True) for word in ("agent.turns", "warning", datetime.now(UTC).strftime("%Y-%m"))]
+    words = [Key(word, from_visitor=True) for word in ("agent.turns", "warning", datetime.now(UTC).strftime("%Y-%m"))]
     line = json.loads(written("a warning of agent.turns", "json"))
     assert (line["level"], line["logger"], line["event"]) == ("info", "agent.turns", "a warning of agent.turns")
     assert "[key]" not in line["timestamp"] and words
@@ -94,7 +94,7 @@ def test_a_key_that_is_a_word_changes_no_line_of_others(form: str) -> None:
         return [re.sub(r"\S+Z", "", line) for line in lines]
 
     quiet = all_lines()
-    keys = [Key(word, own=True) for word in ("complete", "Script", "database", "run ended", "what the")]
+    keys = [Key(word, from_visitor=True) for word in ("complete", "Script", "database", "run ended", "what the")]
     assert all_lines() == quiet and keys
     assert "[key]" in written("a provider: %s", form, "no key: complete")
     record = logging.LogRecord("httpx", logging.INFO, "", 0, "GET complete", (), None)
@@ -102,11 +102,11 @@ def test_a_key_that_is_a_word_changes_no_line_of_others(form: str) -> None:
 
 
 def test_of_a_message_that_is_logged_only_its_writers_keys_are_cleared() -> None:
-    keys = Keys()
+    keys = VisitorKeys()
     keys.put("anna", "A", "a-key-of-anna")
     keys.put("ben", "A", "database")
     operators = Key("of-the-operator")
-    told = cleared("a-key-of-anna of-the-operator database", keys.of("anna"))
+    told = redact_keys("a-key-of-anna of-the-operator database", keys.all_of("anna"))
     assert told == "[key] [key] database" and operators
 
 
@@ -135,7 +135,7 @@ def test_the_running_app_logs_runs_and_no_words_but_when_asked(tmp_path: Path, a
         _, errors = process.communicate(timeout=20)
     lines = [json.loads(line) for line in errors.splitlines()]
     of_run = [line for line in lines if line.get("run_id") == run_id]
-    assert [line["event"] for line in of_run if line["event"].startswith("run ")] == ["run begun", "run ended"]
+    assert [line["event"] for line in of_run if line["event"].startswith("run ")] == ["run started", "run ended"]
     ended = of_run[-1]
     assert ended["outcome"] == "complete" and ended["ttft_s"] >= 0 and ended["timestamp"].endswith("Z")
     assert ("xylophagous" in errors) is (asked == "1")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memory.exports import conversation
 from memory.exports.conversation import ExportError
 from memory.exports.reader import read_export
-from runs.state import held
+from runs.state import shorten_output
 from tests.exports import chatgpt, claude, letter, node, said, tour, written, zipped
 
 MOST = 1_000_000
@@ -279,7 +279,7 @@ def test_parts_are_as_long_as_those_of_a_run() -> None:
     for value in of_any_origin([part("thinking", "y" * 30_000), part("tool", output)]):
         thought, call = branch(value)[-1]["parts"]
         assert thought["text"] == "y" * 20_000
-        assert call["text"] == held(output) and len(call["text"]) < 4100
+        assert call["text"] == shorten_output(output) and len(call["text"]) < 4100
         assert [*branch(of_any_origin([thought, call])[0])[-1]["parts"]] == [thought, call], "as an export has them"
 
 

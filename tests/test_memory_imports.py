@@ -14,14 +14,14 @@ import pytest
 from sqlalchemy import select
 
 from memory import imports as module
+from memory.conversation_list import find_conversations
 from memory.exports.conversation import ExportError, FoundConversation, FoundMessage
 from memory.exports.reader import read_export
-from memory.imports import Imports, _Lines
-from memory.listing import listed
+from memory.imports import ConversationImporter, _Lines
 from memory.store import Store
 from memory.tables import messages
 from runs.errors import ChatError
-from runs.parts import Part
+from runs.reply import ReplyPart
 from tests.databases import ON_BOTH
 from tests.exports import letter, tour
 
@@ -40,7 +40,7 @@ async def test_each_conversation_of_a_file_is_stored_with_its_branches(
 ) -> None:
     monkeypatch.setattr(module, "_SMALL", small)
     monkeypatch.setattr(module, "_ROWS", 2)
-    found = await Imports(store, 1_000_000).take("anna", FILE, unlimited)
+    found = await ConversationImporter(store, 1_000_000).import_file("anna", FILE, unlimited)
     assert [title for _, title in found.conversations] == ["Whales", "Sums"]
     assert (found.skipped_in_all, found.skipped[0]["title"], found.left_out) == (1, "empty", 0)
     sums = found.conversations[1][0]
@@ -49,7 +49,7 @@ async def test_each_conversation_of_a_file_is_stored_with_its_branches(
     assert branch[1].parts[1].name == "python"
     assert len(tree) == len(branch) + 1
     other = next(message for message in tree if message not in branch)
-    await store.walk(sums, other.id)
+    await store.switch_branch(sums, other.id)
     assert (await store.history(sums))[-1].text == "Another answer"
     with pytest.raises(ChatError):
         await store.conversation(sums, "ben")
@@ -64,7 +64,7 @@ async def test_a_broken_file_is_refused_by_either_process(store: Store, monkeypa
             (b"[1, 2]", "None of the 2"),
         ):
             with pytest.raises(ChatError, match=told) as error:
-                await Imports(store, 1_000_000).take("anna", data, unlimited)
+                await ConversationImporter(store, 1_000_000).import_file("anna", data, unlimited)
             assert error.value.code == "invalid_request"
     assert await store.count("anna") == 0
 
@@ -73,7 +73,7 @@ async def test_a_broken_file_is_refused_by_either_process(store: Store, monkeypa
 async def test_a_file_that_takes_too_much_memory_is_refused(store: Store) -> None:
     bomb = b'{"messages": [' + b"[]," * 7_000_000 + b"[]]}"
     with pytest.raises(ChatError, match=r"too much|messages\.0"):
-        await Imports(store, 1_000_000).take("anna", bomb, unlimited)
+        await ConversationImporter(store, 1_000_000).import_file("anna", bomb, unlimited)
 
 
 async def test_an_import_that_is_given_up_leaves_no_process(
@@ -91,7 +91,7 @@ async def test_an_import_that_is_given_up_leaves_no_process(
         return made[-1]
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
-    taking = asyncio.create_task(Imports(store, 1_000_000).take("anna", FILE, unlimited))
+    taking = asyncio.create_task(ConversationImporter(store, 1_000_000).import_file("anna", FILE, unlimited))
     async with asyncio.timeout(30):
         while not (tmp_path / "begun").exists():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -101,7 +101,7 @@ async def test_an_import_that_is_given_up_leaves_no_process(
     assert made[0].returncode is not None
     monkeypatch.setattr(module, "_SECONDS", 0.5)
     with pytest.raises(ChatError, match="too much time"):
-        await Imports(store, 1_000_000).take("anna", FILE, unlimited)
+        await ConversationImporter(store, 1_000_000).import_file("anna", FILE, unlimited)
     assert made[1].returncode is not None
 
 
@@ -118,9 +118,9 @@ async def test_parallel_imports_of_one_owner_share_the_room(
     async def other_room() -> int:
         return max(0, most - await store.count("ben"))
 
-    imports = Imports(store, 1_000_000)
-    works = [imports.take("anna", FILE, room) for _ in range(5)]
-    found = await asyncio.gather(*works, imports.take("ben", FILE, other_room), return_exceptions=True)
+    imports = ConversationImporter(store, 1_000_000)
+    works = [imports.import_file("anna", FILE, room) for _ in range(5)]
+    found = await asyncio.gather(*works, imports.import_file("ben", FILE, other_room), return_exceptions=True)
     assert await store.count("anna") == most
     assert await store.count("ben") == 2
     refused = [one for one in found if isinstance(one, ChatError)]
@@ -137,7 +137,7 @@ def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
 
 
 def with_parts(count: int) -> dict[str, Any]:
-    part = Part("tool", "o" * 300, 0.0, input={"i": "i" * 300}, error="e" * 300)
+    part = ReplyPart("tool", "o" * 300, 0.0, input={"i": "i" * 300}, error="e" * 300)
     return {"row": {"text": "", "parts": [asdict(part)] * count}}
 
 
@@ -159,14 +159,14 @@ async def test_others_write_while_an_import_goes_on_and_find_nothing_of_it(store
         await go.wait()
         yield rows(3, 3)
 
-    taking = asyncio.create_task(store.take_in_rows("anna", "Title", None, time.time(), batches()))
+    taking = asyncio.create_task(store.import_messages("anna", "Title", None, time.time(), batches()))
     await at.wait()
     async with asyncio.timeout(10):
         own = await store.create("anna", [("user", "hello")])
-    assert [one.id for one in (await listed(store, "anna"))[0]] == [own] and await store.count("anna") == 1
+    assert [one.id for one in (await find_conversations(store, "anna"))[0]] == [own] and await store.count("anna") == 1
     go.set()
     new, _ = await taking
-    assert {one.id for one in (await listed(store, "anna"))[0]} == {own, new}
+    assert {one.id for one in (await find_conversations(store, "anna"))[0]} == {own, new}
     assert [message.text for message in await store.tree(new)] == [str(n) for n in range(6)]
 
 
@@ -185,7 +185,7 @@ async def test_an_import_that_ends_before_its_time_leaves_nothing(
         async with kept.reading() as db:
             return len((await db.execute(select(messages.c.id))).all())
 
-    taking = asyncio.create_task(store.take_in_rows("anna", "Title", None, time.time(), batches()))
+    taking = asyncio.create_task(store.import_messages("anna", "Title", None, time.time(), batches()))
     await at.wait()
     if killed:
         assert await left(store) == 3
@@ -209,7 +209,7 @@ async def test_a_conversation_that_has_grown_can_be_imported_again() -> None:
 async def test_a_conversation_that_is_too_long_is_not_imported(store: Store) -> None:
     long = {"messages": [{"role": "user", "content": "a"}] * 25_001}
     with pytest.raises(ChatError, match="25,001 messages"):
-        await Imports(store, 32_000_000).take("anna", json.dumps(long).encode(), unlimited)
+        await ConversationImporter(store, 32_000_000).import_file("anna", json.dumps(long).encode(), unlimited)
     file = {"conversations": [long, {"messages": [{"role": "user", "content": "short"}]}]}
-    found = await Imports(store, 32_000_000).take("anna", json.dumps(file).encode(), unlimited)
+    found = await ConversationImporter(store, 32_000_000).import_file("anna", json.dumps(file).encode(), unlimited)
     assert len(found.conversations) == 1 and "25,001 messages" in found.skipped[0]["reason"]

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from memory import migrations
-from memory.messages import Tuning
+from memory.messages import TurnOptions
 from memory.migrations import HEAD, version
 from memory.store import Store
 from memory.tables import metadata
@@ -50,13 +50,13 @@ async def test_a_database_of_an_earlier_version_opens_and_works(settings: Settin
         earlier.executescript(BEFORE_TUNING)
     for store in (await reopened(), await reopened()):
         found = await store.conversation("c", "anna")
-        assert (found.title, found.memory, found.tuning) == ("Hi", "full", Tuning())
+        assert (found.title, found.memory, found.options) == ("Hi", "full", TurnOptions())
         assert (await store.history("c"))[1].standing == "interrupted"
-    pirate = Tuning("Be a pirate.", 0.5, 20)
+    pirate = TurnOptions("Be a pirate.", 0.5, 20)
     run = a_run()
-    _, reply = await begin(store, run, "more", tuning=pirate)
+    _, reply = await begin(store, run, "more", options=pirate)
     await store.end_turn(run, replace(reply, standing="whole"), "record")
-    assert (await store.conversation("c", "anna")).tuning == pirate
+    assert (await store.conversation("c", "anna")).options == pirate
     assert await texts(store) == ["Hi", "Hel", "more", ""]
     assert await store.record(run.id) == "record"
     await store.delete("c")

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memory.message_index import Match
 from memory.messages import Message, Summary
-from memory.modes import MODES, Limits, Past, View, get_mode, recent_from
-from memory.recall import Match
+from memory.modes import MODES, Candidates, ModeLimits, Selection, get_mode, recent_start
 from runs.errors import ChatError
 from settings import MemoryMode
 
@@ -13,8 +13,8 @@ HISTORIES = st.lists(SENT, max_size=40).map(
     lambda sent: [Message(f"m{i}", role, f"text {i}", tokens=tokens) for i, (role, tokens) in enumerate(sent)]
 )
 LIMITS = st.builds(
-    Limits,
-    room=st.integers(0, 4000),
+    ModeLimits,
+    input_budget=st.integers(0, 4000),
     spent=st.integers(0, 1500),
     window_turns=st.integers(1, 6),
     token_limit=st.integers(64, 3000),
@@ -23,16 +23,16 @@ BOUNDED = [name for name in MODES if name != "full"]
 
 
 @st.composite
-def pasts(draw: st.DrawFn) -> Past:
+def pasts(draw: st.DrawFn) -> Candidates:
     """Any history, with a summary of any of its beginnings or none, and any of its messages as matches."""
     history = draw(HISTORIES)
     if not history:
-        return Past(history)
+        return Candidates(history)
     covered = draw(st.none() | st.sampled_from(history))
     made = Summary(covered.id, "In short.", "B", draw(st.integers(0, 600))) if covered else None
     matching = draw(st.lists(st.sampled_from(history), unique_by=lambda m: m.id, max_size=8))
     failed = draw(st.none() | st.just("The summary could not be written: no."))
-    return Past(history, made, failed, [Match(m.id, ("word",)) for m in matching])
+    return Candidates(history, made, failed, [Match(m.id, ("word",)) for m in matching])
 
 
 def turns(*sizes: int) -> list[Message]:
@@ -41,8 +41,8 @@ def turns(*sizes: int) -> list[Message]:
     return [Message(f"{role}{i}", role, "", tokens=size) for i, size in enumerate(sizes) for role in roles]
 
 
-def seen(past: Past | list[Message], name: str, limits: Limits) -> View:
-    return MODES[name].select(past if isinstance(past, Past) else Past(past), limits)
+def seen(past: Candidates | list[Message], name: str, limits: ModeLimits) -> Selection:
+    return MODES[name].select(past if isinstance(past, Candidates) else Candidates(past), limits)
 
 
 def turns_of(history: list[Message]) -> list[set[str]]:
@@ -73,7 +73,9 @@ def test_an_unknown_mode_is_refused_with_what_there_is() -> None:
 
 @pytest.mark.parametrize("name", MODES)
 @given(past=pasts(), limits=LIMITS)
-def test_a_view_keeps_whole_messages_in_order_and_accounts_for_all(name: str, past: Past, limits: Limits) -> None:
+def test_a_view_keeps_whole_messages_in_order_and_accounts_for_all(
+    name: str, past: Candidates, limits: ModeLimits
+) -> None:
     history = list(past.messages)
     view = seen(past, name, limits)
     places = {message.id: place for place, message in enumerate(history)}
@@ -90,18 +92,18 @@ def test_a_view_keeps_whole_messages_in_order_and_accounts_for_all(name: str, pa
 
 @pytest.mark.parametrize("name", BOUNDED)
 @given(past=pasts(), limits=LIMITS)
-def test_what_is_kept_fits_and_begins_with_a_user(name: str, past: Past, limits: Limits) -> None:
+def test_what_is_kept_fits_and_begins_with_a_user(name: str, past: Candidates, limits: ModeLimits) -> None:
     view = seen(past, name, limits)
     summary = view.summary.tokens if view.summary else 0
     if view.kept or summary:
-        assert limits.spent + summary + sum(m.tokens for m in view.kept) <= limits.room
+        assert limits.spent + summary + sum(m.tokens for m in view.kept) <= limits.input_budget
     if view.kept:
         assert view.kept[0].role == "user"
 
 
 @pytest.mark.parametrize("name", MODES)
 @given(past=pasts(), limits=LIMITS)
-def test_a_turn_is_kept_whole_or_not_at_all(name: str, past: Past, limits: Limits) -> None:
+def test_a_turn_is_kept_whole_or_not_at_all(name: str, past: Candidates, limits: ModeLimits) -> None:
     kept = {m.id for m in seen(past, name, limits).kept}
     for turn in turns_of(list(past.messages)):
         # what a summary stops in the middle of goes on from the next user's message
@@ -109,9 +111,9 @@ def test_a_turn_is_kept_whole_or_not_at_all(name: str, past: Past, limits: Limit
 
 
 @given(past=pasts(), limits=LIMITS)
-def test_recall_keeps_the_recent_and_the_best_matches(past: Past, limits: Limits) -> None:
+def test_recall_keeps_the_recent_and_the_best_matches(past: Candidates, limits: ModeLimits) -> None:
     history = list(past.messages)
-    view, first = seen(past, "recall", limits), recent_from(history, limits)
+    view, first = seen(past, "recall", limits), recent_start(history, limits)
     recalled = [turn for turn in turns_of(history) if turn & set(view.why)]
     assert len(recalled) <= limits.recall_turns
     assert all(turn & {match.message_id for match in past.matches} for turn in recalled)
@@ -120,14 +122,14 @@ def test_recall_keeps_the_recent_and_the_best_matches(past: Past, limits: Limits
 
 
 @given(past=pasts(), limits=LIMITS)
-def test_a_summary_stands_for_what_it_covers_or_tokens_takes_its_place(past: Past, limits: Limits) -> None:
+def test_a_summary_stands_for_what_it_covers_or_tokens_takes_its_place(past: Candidates, limits: ModeLimits) -> None:
     history, view = list(past.messages), seen(past, "summary", limits)
     if view.summary:
         covered = [m.id for m in history].index(view.summary.message_id)
         told = [item for item in view.left_out if item.reason == "in the summary"]
         assert all(history.index(item.message) <= covered for item in told)
         assert view.note == past.failed
-    elif recent_from(history, limits):
+    elif recent_start(history, limits):
         assert (view.kept, view.left_out) == (seen(past, "tokens", limits).kept, seen(past, "tokens", limits).left_out)
         assert view.note and "latest messages that fit" in view.note
     else:
@@ -136,8 +138,8 @@ def test_a_summary_stands_for_what_it_covers_or_tokens_takes_its_place(past: Pas
 
 def test_recall_names_the_words_and_what_was_crowded_out() -> None:
     matches = [Match("assistant1", ("whale",)), Match("user0", ("keeper", "whale")), Match("user2", ("sea",))]
-    limits = Limits(room=1000, spent=0, window_turns=1, recall_turns=1)
-    view = seen(Past(turns(10, 10, 10, 10), matches=matches), "recall", limits)
+    limits = ModeLimits(input_budget=1000, spent=0, window_turns=1, recall_turns=1)
+    view = seen(Candidates(turns(10, 10, 10, 10), matches=matches), "recall", limits)
     assert [m.id for m in view.kept] == ["user1", "assistant1", "user3", "assistant3"]
     assert view.why == {"user1": "matches whale", "assistant1": "matches whale"}
     reasons = {item.message.id: item.reason for item in view.left_out}
@@ -145,9 +147,9 @@ def test_recall_names_the_words_and_what_was_crowded_out() -> None:
 
 
 @given(history=HISTORIES, limits=LIMITS)
-def test_tokens_keeps_its_own_limit_and_drops_nothing_that_fits(history: list[Message], limits: Limits) -> None:
+def test_tokens_keeps_its_own_limit_and_drops_nothing_that_fits(history: list[Message], limits: ModeLimits) -> None:
     view = seen(history, "tokens", limits)
-    budget = min(limits.room, limits.token_limit) - limits.spent
+    budget = min(limits.input_budget, limits.token_limit) - limits.spent
     kept = sum(m.tokens for m in view.kept)
     assert kept <= max(0, budget)
     for first in range(len(view.left_out)):
@@ -158,25 +160,25 @@ def test_tokens_keeps_its_own_limit_and_drops_nothing_that_fits(history: list[Me
 @given(st.integers(0, 12), st.integers(1, 6))
 def test_window_keeps_the_last_turns(count: int, window: int) -> None:
     history = turns(*[10] * count)
-    view = seen(history, "window", Limits(room=10_000, spent=0, window_turns=window))
+    view = seen(history, "window", ModeLimits(input_budget=10_000, spent=0, window_turns=window))
     assert list(view.kept) == history[-2 * window :]
 
 
 def test_window_keeps_less_where_the_model_has_no_room() -> None:
-    view = seen(turns(100, 100, 100), "window", Limits(room=450, spent=50, window_turns=3))
+    view = seen(turns(100, 100, 100), "window", ModeLimits(input_budget=450, spent=50, window_turns=3))
     assert [m.id for m in view.kept] == ["user1", "assistant1", "user2", "assistant2"]
     assert "450" in view.left_out[0].reason
 
 
 @given(history=HISTORIES, limits=LIMITS)
-def test_none_keeps_nothing_and_full_everything(history: list[Message], limits: Limits) -> None:
+def test_none_keeps_nothing_and_full_everything(history: list[Message], limits: ModeLimits) -> None:
     assert seen(history, "none", limits).kept == ()
     assert list(seen(history, "full", limits).kept) == history
 
 
 def test_the_reason_names_what_set_the_limit() -> None:
-    by_setting = seen(turns(100, 100), "tokens", Limits(room=1000, spent=0, token_limit=250))
-    by_model = seen(turns(100, 100), "tokens", Limits(room=250, spent=0, token_limit=1000))
+    by_setting = seen(turns(100, 100), "tokens", ModeLimits(input_budget=1000, spent=0, token_limit=250))
+    by_model = seen(turns(100, 100), "tokens", ModeLimits(input_budget=250, spent=0, token_limit=1000))
     assert by_setting.kept == by_model.kept
     assert "the limit of 250" in by_setting.left_out[0].reason
     assert "no more room than 250" in by_model.left_out[0].reason

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from memory.messages import Message, Tuning
+from memory.messages import Message, TurnOptions
 from memory.rows import message_of
 from memory.store import Store
 from runs.errors import ChatError
-from runs.parts import Part
+from runs.reply import ReplyPart
 from tests.databases import ON_BOTH
 from tests.stores import a_run, begin, texts
 
@@ -31,7 +31,7 @@ async def test_a_created_conversation_holds_what_it_was_given(store: Store) -> N
 async def test_messages_are_made_off_the_loop(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     conversation_id, run = await store.create("anna", [("user", "Hi")]), a_run()
     _, reply = await begin(store, run, "Hi")
-    parts = (Part("tool", "2", 0.0, 1.0, "calculator", {"expression": "1 + 1"}),) * 600
+    parts = (ReplyPart("tool", "2", 0.0, 1.0, "calculator", {"expression": "1 + 1"}),) * 600
     await store.end_turn(run, replace(reply, standing="whole", parts=parts), "{}")
     made: list[threading.Thread] = []
 
@@ -77,11 +77,11 @@ async def test_a_reply_grows_and_ends_with_its_record(store: Store) -> None:
     run = a_run()
     _, reply = await begin(store, run, "Hi")
     thought, call = (
-        Part("thinking", "Hm", 1.0, 2.0),
-        Part("tool", "391", 2.0, None, "calculator", {"expression": "17*23"}),
+        ReplyPart("thinking", "Hm", 1.0, 2.0),
+        ReplyPart("tool", "391", 2.0, None, "calculator", {"expression": "17*23"}),
     )
     grown = replace(reply, text="Hel", parts=(thought, call))
-    await store.grow([grown])
+    await store.save_growing([grown])
     assert (await store.history("c"))[-1] == grown
     parts = (thought, replace(call, end=3.0, error="cancelled"))
     ended = replace(reply, text="Hello", standing="stopped", note="Stopped by you", parts=parts)
@@ -96,7 +96,7 @@ async def test_a_turn_instead_of_an_earlier_message_is_a_branch_beside_it(store:
     first, reply = await begin(store, a_run(), "one")
     second, _ = await begin(store, a_run(), "two")
     await begin(store, a_run(), "three")
-    edited, _ = await begin(store, a_run(), "two again", instead_of=second.id)
+    edited, _ = await begin(store, a_run(), "two again", edit_of=second.id)
     assert await texts(store) == ["one", "", "two again", ""]
     assert (first.parent_id, second.parent_id, edited.parent_id) == (None, reply.id, reply.id)
     assert len(await store.tree("c")) == 8
@@ -105,11 +105,11 @@ async def test_a_turn_instead_of_an_earlier_message_is_a_branch_beside_it(store:
     assert siblings[reply.id] == [second.id, edited.id]
     assert len(siblings[second.id]) == 1
     with pytest.raises(ChatError) as refused:
-        await begin(store, a_run(), "lost", instead_of="no such message")
+        await begin(store, a_run(), "lost", edit_of="no such message")
     assert refused.value.code == "not_found"
     other = await store.create("anna", [("user", "elsewhere")])
     with pytest.raises(ChatError):
-        await begin(store, a_run(other), "taken", instead_of=first.id)
+        await begin(store, a_run(other), "taken", edit_of=first.id)
     assert await texts(store) == ["one", "", "two again", ""]
     assert await texts(store, other) == ["elsewhere"]
 
@@ -117,7 +117,7 @@ async def test_a_turn_instead_of_an_earlier_message_is_a_branch_beside_it(store:
 async def test_a_message_asked_again_gets_another_reply(store: Store) -> None:
     first, reply = await begin(store, a_run(), "one")
     await begin(store, a_run(), "two")
-    asked, other = await begin(store, a_run(), "not read", again=first.id)
+    asked, other = await begin(store, a_run(), "not read", regenerate=first.id)
     assert (asked, other.parent_id) == (first, first.id)
     assert [m.id for m in await store.history("c")] == [first.id, other.id]
     assert await store.size("c") == 2
@@ -127,24 +127,24 @@ async def test_a_message_asked_again_gets_another_reply(store: Store) -> None:
 async def test_walking_leads_to_the_newest_end_of_a_branch(store: Store) -> None:
     first, reply = await begin(store, a_run(), "one")
     _, second = await begin(store, a_run(), "two")
-    await begin(store, a_run(), "one again", instead_of=first.id)
-    await store.walk("c", first.id)
+    await begin(store, a_run(), "one again", edit_of=first.id)
+    await store.switch_branch("c", first.id)
     assert await texts(store) == ["one", "", "two", ""]
     assert (await store.conversation("c", "anna")).head == second.id
     assert [m.id for m in await store.history("c", end=reply.id)] == [first.id, reply.id]
     assert [m.id for m in await store.history("c", latest=1, end=reply.id)] == [reply.id]
     with pytest.raises(ChatError):
-        await store.walk("c", "no such message")
+        await store.switch_branch("c", "no such message")
     with pytest.raises(ChatError):
-        await store.walk(await store.create("anna"), first.id)
+        await store.switch_branch(await store.create("anna"), first.id)
 
 
 async def test_stepping_back_keeps_what_it_leaves(store: Store) -> None:
     first, _ = await begin(store, a_run(), "one")
     second, _ = await begin(store, a_run(), "two")
-    await store.step_back("c", second.id)
+    await store.rewind("c", second.id)
     assert await texts(store) == ["one", ""]
-    await store.step_back("c", first.id)
+    await store.rewind("c", first.id)
     assert (await texts(store), await store.size("c")) == ([], 0)
     third, _ = await begin(store, a_run(), "three")
     assert third.parent_id is None
@@ -177,16 +177,16 @@ async def test_a_run_that_ends_after_its_conversation_was_deleted_leaves_nothing
 
 async def test_what_a_dead_process_left_growing_is_interrupted(store: Store, reopened: Any) -> None:
     _, reply = await begin(store, a_run(), "Hi")
-    await store.grow([replace(reply, text="Hel")])
+    await store.save_growing([replace(reply, text="Hel")])
     last: Message = (await (await reopened()).history("c"))[-1]
     assert (last.text, last.standing) == ("Hel", "interrupted")
 
 
 async def test_a_conversation_keeps_the_tuning_of_its_latest_turn(store: Store) -> None:
-    assert (await store.conversation(await store.create("anna"), "anna")).tuning == Tuning()
-    for tuning in (Tuning("Be kind.", 0.0, 1), Tuning(temperature=1.5), Tuning("")):
-        await begin(store, a_run(), "Hi", tuning=tuning)
-        assert (await store.conversation("c", "anna")).tuning == tuning
+    assert (await store.conversation(await store.create("anna"), "anna")).options == TurnOptions()
+    for options in (TurnOptions("Be kind.", 0.0, 1), TurnOptions(temperature=1.5), TurnOptions("")):
+        await begin(store, a_run(), "Hi", options=options)
+        assert (await store.conversation("c", "anna")).options == options
 
 
 async def test_turns_begun_together_all_find_their_place(store: Store) -> None:
@@ -218,8 +218,8 @@ async def test_a_turn_in_a_deleted_conversation_does_not_bring_it_back(store: St
 async def test_what_is_idle_is_deleted_and_what_is_spared_stays(store: Store) -> None:
     made = [await store.create("anna", [("user", str(n))]) for n in range(3)]
     begun = (await store.conversation(made[1], "anna")).updated
-    assert await store.forget_idle(begun, [made[0]]) == 0
-    assert await store.forget_idle(begun + 60, made[:1]) == 2
+    assert await store.delete_idle(begun, [made[0]]) == 0
+    assert await store.delete_idle(begun + 60, made[:1]) == 2
     assert await texts(store, made[0]) == ["0"]
     with pytest.raises(ChatError):
         await store.conversation(made[2], "anna")

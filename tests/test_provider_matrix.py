@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent import attempts
+from agent import retries
 from agent.tools import Toolbox
 from backends import reply_reader
 from settings import ToolSettings
 from tests.providers import OpenAIServer, Request, Stream
 from tests.remote import CANARY, House, Told, housed, of, text_of
-from tests.strict import StrictServer
+from tests.strict_server import StrictServer
 from tests.test_backends_openai import TestOpenAI as Contract
 from tests.test_backends_tool_deltas import ARGUMENTS, IDS, INDEXES, NAMES, Calling, whole_call
 from tests.test_provider_streams import delta, usage
@@ -33,7 +33,7 @@ FAULTS = ("none", "none", "none", "error", "error event", "garbage", "cut", "eof
 FAILURES = {
     "error": "failed",
     "error event": "failed",
-    "garbage": "sent something that is no reply",
+    "garbage": "sent an unreadable reply",
     "cut": "broke off",
     "eof": "broke off",
 }
@@ -278,7 +278,7 @@ class Rig:
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     contract = Contract()
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner, contract.server() as server:
-        patch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+        patch.setattr(retries, "_BACKOFF", lambda state: 0.0)
         patch.setattr(reply_reader, "USAGE_S", 0.1)
         opening = housed(Path(tmp_path_factory.mktemp("matrix")), contract.entry(server), TEST_KEY=CANARY)
         house = runner.run(opening.__aenter__())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent import attempts
+from agent import retries
 from agent.tools import Toolbox
 from settings import ToolSettings
 from tests.conftest import until
@@ -39,7 +39,7 @@ def usage(**more: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+    monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
 
 
 @asynccontextmanager
@@ -208,7 +208,7 @@ async def test_an_error_within_the_stream_is_no_reply(tmp_path: Path, error: Any
 async def test_a_stream_of_nothing_but_other_data_is_no_reply(tmp_path: Path, data_: str) -> None:
     told = await told_of(tmp_path, Stream([f"data: {data_}\n\n"] * 2))
     assert (told[-1]["type"], told[-1]["code"]) == ("error", "backend_unavailable")
-    assert "sent something that is no reply" in told[-1]["message"]
+    assert "sent an unreadable reply" in told[-1]["message"]
 
 
 async def test_an_error_in_a_list_is_told_by_its_own_names(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def clean(more: Mapping[str, str]) -> dict[str, str]:
     ],
 )
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
-def test_a_proxy_is_written_as_all_clients_take_it(name: str, given: str, expected: str) -> None:
+def test_proxy_is_rewritten_for_all_clients(name: str, given: str, expected: str) -> None:
     environ = {name: f" {given} ", "OTHER": "x"}
     assert use_proxies(environ, None, []) == []
     assert environ["OTHER"] == "x"
@@ -101,7 +101,7 @@ def test_a_proxy_is_written_as_all_clients_take_it(name: str, given: str, expect
         ("http://the secret:9", "not the address of a proxy"),
     ],
 )
-def test_an_unusable_proxy_is_told_without_its_value_and_never_bypassed(given: str, told: str) -> None:
+def test_unusable_proxy_is_reported_and_never_bypassed(given: str, told: str) -> None:
     environ = {"HTTPS_PROXY": given}
     (problem,) = use_proxies(environ, None, [])
     assert problem.startswith("HTTPS_PROXY: ") and told in problem and "secret" not in problem
@@ -136,7 +136,7 @@ def test_an_empty_variable_is_not_set(value: str) -> None:
         ("https://example.org/x", "example.org"),
     ],
 )
-def test_no_proxy_is_written_as_all_clients_take_it(given: str, kept: str) -> None:
+def test_no_proxy_is_rewritten_for_all_clients(given: str, kept: str) -> None:
     environ = {"HTTP_PROXY": PROXY, "NO_PROXY": given}
     assert use_proxies(environ, None, []) == []
     assert environ["no_proxy"] == environ["NO_PROXY"] == ",".join(filter(None, ["localhost,127.0.0.1,::1", kept]))
@@ -146,7 +146,7 @@ def test_no_proxy_is_written_as_all_clients_take_it(given: str, kept: str) -> No
 @pytest.mark.parametrize(
     "entry", ["a:b", "http://x:y", "[::1", "http://[::1", "http://[abc]:3", ";", "::ffff::1", "fd00::/8", "1.2.3.4/99"]
 )
-def test_an_odd_entry_of_no_proxy_is_left_out_and_told(entry: str) -> None:
+def test_invalid_entry_of_no_proxy_is_reported(entry: str) -> None:
     environ = {"HTTP_PROXY": PROXY, "NO_PROXY": f"{entry}, example.org"}
     problems = use_proxies(environ, None, [])
     assert problems and all(problem.startswith("NO_PROXY: ") for problem in problems)
@@ -160,7 +160,7 @@ def test_a_star_turns_every_proxy_off() -> None:
     assert environ["NO_PROXY"] == "*"
 
 
-def test_own_addresses_and_excepted_networks_are_named_one_by_one() -> None:
+def test_own_addresses_and_excepted_hosts_are_added() -> None:
     environ = {"HTTP_PROXY": PROXY, "NO_PROXY": "10.0.0.0/8"}
     urls = [
         "http://10.1.2.3:8000/v1",

@@ -13,13 +13,13 @@ import pytest
 
 import backends
 from agent.tools import Toolbox
-from agent.tools.library import Library
-from agent.turns import Ask, Turns
+from agent.turns import TurnRequest, Turns
 from backends import Backends
-from memory.linear import Mirror
+from documents.library import Library
+from memory.langchain_history import Mirror
 from memory.modes import MODES
 from memory.store import Store
-from runs.registry import Runs
+from runs.registry import RunRegistry
 from settings import BackendSettings, MemorySettings, Settings, load_settings
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -44,8 +44,8 @@ async def test_a_backend_is_added_in_three_steps(
     chosen = settings.model_copy(update={"tools": shipped.tools, "memory": shipped.memory, "limits": shipped.limits})
     toolbox = Toolbox(chosen.tools, Library(tmp_path / "library.db"))
     assert toolbox.names, "tools are on as shipped"
-    turns = Turns(chosen, Backends([BackendSettings(**entry)]), store, Runs(), toolbox)
-    run = await turns.start(Ask("Polly wants a cracker"))
+    turns = Turns(chosen, Backends([BackendSettings(**entry)]), store, RunRegistry(), toolbox)
+    run = await turns.start(TurnRequest("Polly wants a cracker"))
     assert run.task
     await asyncio.wait({run.task})
 

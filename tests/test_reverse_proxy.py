@@ -16,9 +16,9 @@ from websockets.asyncio.client import connect
 
 from app import App
 from bench.ports import free_port
+from hosting.identity import COOKIE
+from tests.live_app import events_of, events_until_end, live_app
 from tests.nginx import HOST, Certificate, documented, documented_nginx, make_certificate, nginx
-from tests.serving import events_of, serving, told_until_end
-from transports.identity import COOKIE
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class House:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("house")
     certificate, port = make_certificate(folder), free_port()
-    with serving(folder / "data", **tomllib.loads(documented("toml"))) as app:
+    with live_app(folder / "data", **tomllib.loads(documented("toml"))) as app:
         with nginx(folder / "nginx", documented_nginx(app.demo.server_port, port, certificate)):
             yield House(app, port, certificate)
 
@@ -107,7 +107,7 @@ async def test_a_web_socket_works_through_nginx(house: House) -> None:
         proxy=None,
     ) as socket:
         await socket.send(json.dumps({"message": "tour"}))
-        assert (await told_until_end(socket))[-1]["type"] == "complete"
+        assert (await events_until_end(socket))[-1]["type"] == "complete"
 
 
 async def test_documents_and_other_protocols_work_through_nginx(house: House) -> None:
@@ -159,7 +159,7 @@ STANDARD = Setup(more='proxy_set_header Forwarded "for=192.0.2.7;proto=https;hos
 def behind(folder: Path, setup: Setup, **settings: Any) -> Iterator[str]:
     """The address at which nginx serves the app."""
     port = free_port()
-    with serving(folder / "data", **settings) as app:
+    with live_app(folder / "data", **settings) as app:
         block = PLAIN.format(
             port=port, app=app.demo.server_port, **{k: v for k, v in vars(setup).items() if k != "page"}
         )
@@ -236,7 +236,7 @@ def test_the_python_client_works_below_a_prefix(tmp_path: Path) -> None:
 def test_a_wrong_setup_is_explained_in_the_answer_and_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, setup: Setup, status: int, code: str, told: str
 ) -> None:
-    caplog.set_level(logging.INFO, "transports.refusals")
+    caplog.set_level(logging.INFO, "hosting.error_responses")
     with behind(tmp_path, setup) as url, visit(url, setup) as client:
         for _ in range(5):
             answer = join(client)

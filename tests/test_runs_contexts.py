@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runs.contexts import abbreviate, complete
+from runs.contexts import abbreviate_context, complete_context
 from runs.events import Context, Entry, Run, Token, memory_bytes
 from runs.record import decode
 from runs.state import AgentState, apply
@@ -19,7 +19,7 @@ CONTEXTS = st.lists(
 
 
 def abbreviated(contexts: list[Context]) -> list[Context]:
-    return [abbreviate(one, before) for one, before in zip(contexts, [None, *contexts], strict=False)]
+    return [abbreviate_context(one, before) for one, before in zip(contexts, [None, *contexts], strict=False)]
 
 
 @given(CONTEXTS)
@@ -34,19 +34,19 @@ def test_only_what_is_new_is_told_in_full() -> None:
     old = [{"role": "user", "content": str(n), "tokens": 1} for n in range(3)]
     new = {"role": "tool", "content": "391", "tokens": 1}
     first = Context(old, old, 3, 10)
-    second = abbreviate(Context([*old, new], old, 4, 10), first)
+    second = abbreviate_context(Context([*old, new], old, 4, 10), first)
     assert second.messages == [{"same_as": 0}, {"same_as": 1}, {"same_as": 2}, new]
     assert second.left_out == [{"same_as": 0}, {"same_as": 1}, {"same_as": 2}]
-    assert abbreviate(first, None) is first
+    assert abbreviate_context(first, None) is first
 
 
 @pytest.mark.parametrize("index", [5, "0", None, 1.5])
 def test_a_context_that_names_no_message_is_refused(index: object) -> None:
     message = {"role": "user", "content": "x", "tokens": 1}
     with pytest.raises(ValueError):
-        complete(Context([{"same_as": index}], [], 1, 10), Context([message], [], 1, 10))
+        complete_context(Context([{"same_as": index}], [], 1, 10), Context([message], [], 1, 10))
     with pytest.raises(ValueError):
-        complete(Context([{"same_as": 0}], [], 1, 10), None)
+        complete_context(Context([{"same_as": 0}], [], 1, 10), None)
 
 
 def test_long_json_is_not_kept_beside_its_event() -> None:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from runs import events
 from runs.events import WIRE_TYPES, Entry
-from runs.record import decode, fold
-from runs.tokens import guess_piece
+from runs.record import decode, fold_record
+from runs.tokens import estimate_chunk_tokens
 from tests.grammar import FIELDS
 
 EXAMPLES = [
@@ -78,7 +78,7 @@ def test_any_text_stays_one_line_and_comes_back(text: str) -> None:
 @given(st.lists(st.text().map(lambda text: events.Token(text, 1)), max_size=5))
 def test_a_record_is_folded_whatever_its_texts_hold(tokens: list[events.Token]) -> None:
     lines = [entry(e, seq).json for seq, e in enumerate([events.Run("c", "b", "m"), *tokens], 1)]
-    assert fold("\n".join(lines)).tokens == sum(guess_piece(token.content) for token in tokens)
+    assert fold_record("\n".join(lines)).tokens == sum(estimate_chunk_tokens(token.content) for token in tokens)
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "3", '{"type":"token"}', '{"type":"nothing","seq":1}', "null"])

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runs import events
-from runs.asker import Asker
 from runs.errors import INTERNAL, ChatError
 from runs.events import Entry, Event
 from runs.live import Lifetime, LiveRun
-from runs.record import fold
+from runs.record import fold_record
+from runs.requester import Requester
 from tests.grammar import check, check_run
 
 Work = Callable[[LiveRun], Awaitable[None]]
@@ -25,8 +25,8 @@ def a_run(owner: str | None = "anna", **lifetime: float) -> LiveRun:
 
 def asked_by(visitor: str, **lifetime: float) -> LiveRun:
     """In a conversation that has no owner."""
-    life, asker = Lifetime(**lifetime), Asker(visitor)  # type: ignore[arg-type]
-    return LiveRun(conversation_id="c", backend="b", memory="m", owner=None, lifetime=life, asker=asker)
+    life, requester = Lifetime(**lifetime), Requester(visitor)  # type: ignore[arg-type]
+    return LiveRun(conversation_id="c", backend="b", memory="m", owner=None, lifetime=life, requester=requester)
 
 
 async def done(run: LiveRun, work: Work, save: Any = None) -> list[dict[str, Any]]:
@@ -239,7 +239,7 @@ async def test_a_stalled_backend_that_gives_a_sign_of_life_is_said_to_work() -> 
         write(run, "word ")
         await until(run, "status", "stalled")
         for _ in range(30):
-            run.hear()
+            run.note_activity()
             await asyncio.sleep(0.03)
         write(run, "word ", "word")
 
@@ -312,7 +312,7 @@ def _event(run: LiveRun, move: str, value: Any, place: int) -> Event | None:
     tools = [step for step in steps if step.kind == "tool"]
     match move:
         case "token":
-            return events.Token(value, run.state.pieces + 1_000 * place)
+            return events.Token(value, run.state.open_tokens + 1_000 * place)
         case "reasoning":
             return events.Reasoning(value)
         case "model":
@@ -369,4 +369,4 @@ def test_whatever_the_work_does_the_grammar_holds(moves: list[tuple[str, Any]], 
     check(told := [entry.wire() for entry in run.log.entries])
     expected = {"returns": "complete", "is stopped": "stopped"}.get(ending, "error")
     assert told[-1]["type"] == expected
-    assert fold("\n".join(entry.json for entry in run.log.entries)).phase == run.state.phase == expected
+    assert fold_record("\n".join(entry.json for entry in run.log.entries)).phase == run.state.phase == expected

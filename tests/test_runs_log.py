@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from runs import events
 from runs.log import RunLog
-from runs.record import fold
+from runs.record import fold_record
 from runs.state import AgentState, apply
 
 
@@ -139,4 +139,4 @@ def test_a_record_gives_the_figures_that_the_server_tells(begun: float, gaps: li
     for event in (events.Run("c", "b", "m"), events.ModelStart("m", None, "model"), *map(token, range(len(gaps)))):
         for entry in log.append(event):
             state = apply(state, entry)
-    assert fold("\n".join(entry.json for entry in log.entries)) == state
+    assert fold_record("\n".join(entry.json for entry in log.entries)) == state

@@ -5,7 +5,7 @@ import pytest
 from runs import events
 from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun
-from runs.registry import Runs
+from runs.registry import RunRegistry
 from tests.grammar import check_run
 
 
@@ -30,7 +30,7 @@ async def ended_run(conversation: str) -> LiveRun:
 
 
 async def test_one_live_run_to_a_conversation() -> None:
-    runs, first = Runs(), a_run("c")
+    runs, first = RunRegistry(), a_run("c")
     runs.add(first)
     with pytest.raises(ChatError) as refused:
         runs.add(a_run("c"))
@@ -42,7 +42,7 @@ async def test_one_live_run_to_a_conversation() -> None:
 
 
 async def test_a_run_that_is_not_stored_yet_is_kept() -> None:
-    runs, unsaved = Runs(kept=0), await ended_run("c")
+    runs, unsaved = RunRegistry(kept=0), await ended_run("c")
     unsaved.unsaved = "The database is locked."
     runs.add(unsaved)
     runs.add(a_run("another"))
@@ -53,7 +53,7 @@ async def test_a_run_that_is_not_stored_yet_is_kept() -> None:
 
 
 async def test_no_more_live_runs_than_there_are_places() -> None:
-    runs = Runs(most=2)
+    runs = RunRegistry(most=2)
     runs.add(a_run("1"))
     runs.add(a_run("2"))
     with pytest.raises(ChatError) as refused:
@@ -62,7 +62,7 @@ async def test_no_more_live_runs_than_there_are_places() -> None:
 
 
 async def test_only_the_newest_ended_runs_are_kept() -> None:
-    runs = Runs(kept=3)
+    runs = RunRegistry(kept=3)
     ended = [await ended_run(str(n)) for n in range(6)]
     live = a_run("live")
     for run in [live, *ended]:
@@ -77,7 +77,7 @@ async def test_only_the_newest_ended_runs_are_kept() -> None:
 
 
 async def test_ended_runs_are_kept_by_their_bytes_the_last_to_end_longest() -> None:
-    runs = Runs(kept_bytes=1_000_000)
+    runs = RunRegistry(kept_bytes=1_000_000)
 
     async def long(run: LiveRun) -> None:
         run.emit(events.Context([{"role": "user", "content": "x" * 300_000, "tokens": 1}], [], 1, 10))
@@ -101,7 +101,7 @@ async def test_ended_runs_are_kept_by_their_bytes_the_last_to_end_longest() -> N
 
 
 async def test_a_run_is_its_owners_and_one_without_owner_everybodys() -> None:
-    runs, owned, free = Runs(), a_run("1", owner="anna"), a_run("2")
+    runs, owned, free = RunRegistry(), a_run("1", owner="anna"), a_run("2")
     runs.add(owned)
     runs.add(free)
     assert runs.get(owned.id, "anna") is owned
@@ -113,16 +113,16 @@ async def test_a_run_is_its_owners_and_one_without_owner_everybodys() -> None:
 
 
 async def test_a_discarded_run_frees_its_conversation() -> None:
-    runs, run = Runs(), a_run("c")
+    runs, run = RunRegistry(), a_run("c")
     runs.add(run)
-    assert runs.of("c") is run
+    assert runs.live_run("c") is run
     runs.discard(run)
-    assert runs.of("c") is None
+    assert runs.live_run("c") is None
     runs.add(a_run("c"))
 
 
 async def test_shutdown_ends_every_live_run() -> None:
-    runs = Runs()
+    runs = RunRegistry()
     started = [a_run(str(n)) for n in range(5)]
     for run in started:
         runs.add(run)

@@ -29,10 +29,10 @@ def test_any_moment_in_any_order_is_the_fold_of_what_had_come_until_then() -> No
     moments = [0.0, replay.length_s, *(luck.uniform(-1, replay.length_s + 1) for _ in range(60))]
     for moment in moments:
         come = [entry for entry in entries if entry.at - entries[0].at <= moment] or entries[:1]
-        state, text = replay.at(moment)
+        state, text = replay.state_at(moment)
         assert state == reduce(apply, come, AgentState())
         assert text == "".join(entry.event.content for entry in come if isinstance(entry.event, events.Token))
-    assert replay.at(replay.length_s)[0].phase == "complete"
+    assert replay.state_at(replay.length_s)[0].phase == "complete"
 
 
 def test_a_record_without_events_is_none() -> None:
@@ -44,14 +44,14 @@ def test_a_player_stands_or_goes_on_at_its_speed_and_ends_at_the_end(monkeypatch
     now = 50.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     player = Player(Replay(recorded(900)))
-    assert (player.moment_s, player.playing) == (0.0, False)
-    player.go(2.0, 5.0, playing=True)
+    assert (player.position_s, player.playing) == (0.0, False)
+    player.seek(2.0, 5.0, playing=True)
     now += 1
-    assert player.moment_s == 7.0
-    player.go(3.0, 5.0, playing=False)
+    assert player.position_s == 7.0
+    player.seek(3.0, 5.0, playing=False)
     now += 1
-    assert player.moment_s == 3.0
-    player.go(-4.0, 1.0, playing=True)
-    assert player.moment_s == 0.0
+    assert player.position_s == 3.0
+    player.seek(-4.0, 1.0, playing=True)
+    assert player.position_s == 0.0
     now += 1000
-    assert player.moment_s == player.replay.length_s
+    assert player.position_s == player.replay.length_s

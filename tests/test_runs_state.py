@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from runs import events
 from runs.events import Entry, Event
-from runs.reply import ReplyText
+from runs.reply_text import ReplyText
 from runs.state import AgentState, apply, digest
 
 RUN = events.Run("c", "b", "m")
@@ -138,8 +138,8 @@ def test_stretches_say_when_each_phase_began() -> None:
         (3.0, events.Status("waiting", "b")),
     ]
     state = fold_at((0.5, RUN), *timed, (4.0, events.Complete("", {}, {})))
-    assert [(s.phase, s.start) for s in state.stretches] == [("queued", 0.5), ("waiting", 2.0), ("complete", 4.0)]
-    assert (state.since, state.ended, state.current_step) == (4.0, 4.0, None)
+    assert [(s.phase, s.start) for s in state.phase_spans] == [("queued", 0.5), ("waiting", 2.0), ("complete", 4.0)]
+    assert (state.phase_started, state.ended, state.current_step) == (4.0, 4.0, None)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_stretches_say_when_each_phase_began() -> None:
 def test_the_last_event_sets_the_phase(last: Event, phase: str) -> None:
     state = fold_at((0.0, RUN), (2.0, last))
     assert (state.phase, state.ended) == (phase, 2.0)
-    assert state.said
+    assert state.status_text
 
 
 def test_digests_are_ignored_by_the_fold() -> None:

@@ -73,8 +73,8 @@ def test_the_end_of_the_process_waits_for_no_thread(tmp_path: Path) -> None:
     code = """
 import asyncio, sys, time
 from pathlib import Path
-from agent.tools.index import Index
-from agent.tools.library import Library
+from documents.database import Index
+from documents.library import Library
 from runs.threads import Threads, separate_threads
 
 def stuck(*_):

@@ -351,7 +351,7 @@ def test_an_address_that_cannot_be_read_is_told_without_its_password(file: Path)
 def test_an_entry_may_offer_several_models(file: Path, values: dict[str, str], models: Any, default: str) -> None:
     (found,) = load(file, entry(name='"G"', kind='"gemini"', **values)).backends
     assert (found.models, found.default_model) == (models, default)
-    assert Backends([found]).first.name == "G"
+    assert Backends([found]).default.name == "G"
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_no_module_names_a_hosted_model() -> None:
     """They come and go within months: `glassbox.toml` is their place."""
     root = Path(__file__).parents[1]
     named = re.compile(r"gemini-\d|gpt-\d|gpt-oss|claude-\d|qwen\d|llama-?\d|mistral-(large|small)", re.IGNORECASE)
-    folders = ("agent", "backends", "components", "memory", "runs", "transports", "web")
+    folders = ("agent", "backends", "documents", "components", "hosting", "memory", "runs", "transports", "web")
     kinds = ("py", "js", "html")
     files = [file for folder in folders for kind in kinds for file in (root / folder).rglob(f"*.{kind}")]
     assert len(files) > 100

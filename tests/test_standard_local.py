@@ -29,8 +29,8 @@ from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from backends.llama import LocalChat
 from backends.local import LocalBackend
+from backends.local_chat import LocalChat
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from agent import attempts
+from agent import retries
 from agent.tool_results import text_of_result
 from agent.tools import Toolbox
 from backends.openai_request import REASONING, RequestShape, shaped
@@ -21,7 +21,7 @@ from memory.modes import MODES
 from settings import BackendSettings, ToolSettings
 from tests.providers import GeminiServer, OpenAIServer, Reply, Tool
 from tests.remote import House, asked_for_replies, housed, of
-from tests.strict import StrictServer
+from tests.strict_server import StrictServer
 
 
 class Place(BaseModel):
@@ -75,7 +75,7 @@ def with_artifact(text: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+    monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
 
 
 def entry(server: Any, kind: str = "openai", **more: Any) -> BackendSettings:

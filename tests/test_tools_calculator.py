@@ -13,7 +13,7 @@ def answer(expression: str) -> str:
     return _shown(_compute(expression))
 
 
-async def test_it_is_a_tool_of_one_text() -> None:
+async def test_calculator_takes_one_string() -> None:
     assert (calculator.name, list(calculator.args)) == ("calculator", ["expression"])
     assert await calculator.ainvoke({"expression": "17*23"}) == "391"
     with pytest.raises(ValueError, match="divides by zero"):
@@ -54,7 +54,7 @@ async def test_it_is_a_tool_of_one_text() -> None:
         ("-factorial(449)" + "*1" * 10, "-" + str(_compute("factorial(449)"))),
     ],
 )
-def test_it_computes(expression: str, result: str) -> None:
+def test_calculator_computes(expression: str, result: str) -> None:
     assert answer(expression) == result
 
 
@@ -119,7 +119,7 @@ def test_it_computes(expression: str, result: str) -> None:
         ("\0", "cannot be computed"),
     ],
 )
-def test_it_refuses_at_once_and_says_why(expression: str, why: str) -> None:
+def test_calculator_refuses_quickly_with_a_reason(expression: str, why: str) -> None:
     begun = time.monotonic()
     with pytest.raises(ValueError, match=why) as refused:
         answer(expression)
@@ -146,7 +146,7 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 @given(st.recursive(NUMBERS, _grown, max_leaves=40) | st.text())
-def test_whatever_is_typed_has_a_short_answer_soon(expression: str) -> None:
+def test_any_input_has_a_short_answer_quickly(expression: str) -> None:
     begun = time.monotonic()
     try:
         said = answer(expression)

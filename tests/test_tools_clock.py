@@ -23,7 +23,7 @@ from agent.tools.clock import _zone, clock
         ("Buenos Aires", "America/Argentina/Buenos_Aires"),
     ],
 )
-async def test_it_tells_the_time_there(wanted: str, zone: str) -> None:
+async def test_clock_returns_the_time_of_a_zone(wanted: str, zone: str) -> None:
     told = await clock.ainvoke({"time_zone": wanted})
     time, _, rest = told.partition(", ")
     then, now = datetime.fromisoformat(time), datetime.now(ZoneInfo(zone))
@@ -32,7 +32,7 @@ async def test_it_tells_the_time_there(wanted: str, zone: str) -> None:
     assert rest == f"{then:%A} ({zone})"
 
 
-async def test_without_a_zone_it_is_utc() -> None:
+async def test_default_zone_is_utc() -> None:
     assert (await clock.ainvoke({})).endswith("(UTC)")
 
 

@@ -6,27 +6,27 @@ from typing import Any
 import pytest
 
 from agent.tools.count import count
-from agent.tools.streaming import told_to
+from agent.tools.streaming import output_listener
 
 
-async def test_it_tells_each_number() -> None:
+async def test_count_yields_each_number() -> None:
     told: list[str] = []
 
     async def tell(text: str) -> None:
         told.append(text)
 
-    with told_to(tell):
+    with output_listener(tell):
         result = await count.ainvoke({"upto": 3, "pause_s": 0})
     assert result == "".join(told) == "1 of 3\n2 of 3\n3 of 3\n"
 
 
-async def test_the_first_number_does_not_wait_and_a_cancel_ends_the_rest() -> None:
+async def test_first_number_comes_at_once_and_cancellation_ends_the_rest() -> None:
     first = asyncio.Event()
 
     async def tell(_: str) -> None:
         first.set()
 
-    with told_to(tell):
+    with output_listener(tell):
         counting = asyncio.create_task(count.ainvoke({"upto": 1000, "pause_s": 5}))
     await asyncio.wait_for(first.wait(), 4)
     counting.cancel()
@@ -44,6 +44,6 @@ async def test_the_first_number_does_not_wait_and_a_cancel_ends_the_rest() -> No
         ({"upto": 1, "pause_s": float("nan")}, "pause_s: found nan, allowed: 0 to 5"),
     ],
 )
-async def test_what_is_not_allowed_is_said(arguments: dict[str, Any], allowed: str) -> None:
+async def test_invalid_arguments_are_refused_with_the_allowed_range(arguments: dict[str, Any], allowed: str) -> None:
     with pytest.raises(ValueError, match=allowed):
         await count.ainvoke(arguments)

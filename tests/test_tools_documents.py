@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from agent.tools.documents import search_tool
-from agent.tools.library import Library
-from agent.tools.streaming import told_to
+from agent.tools.streaming import output_listener
+from documents.library import Library
 
 
 @pytest.fixture
@@ -20,14 +20,14 @@ async def library(tmp_path: Path) -> AsyncIterator[Library]:
     await library.close()
 
 
-async def test_each_hit_is_told_with_its_place(library: Library) -> None:
+async def test_each_hit_has_its_place(library: Library) -> None:
     tool = search_tool(library, "anna")
     told: list[str] = []
 
     async def tell(text: str) -> None:
         told.append(text)
 
-    with told_to(tell):
+    with output_listener(tell):
         result = await tool.ainvoke({"query": "parrots talk"})
     assert result == "".join(told)
     first, second, end = result.split("\n\n")
@@ -37,19 +37,19 @@ async def test_each_hit_is_told_with_its_place(library: Library) -> None:
     assert text == ("The parrots of Anna. " + "They are green. " * 45).strip()
 
 
-async def test_another_visitor_finds_the_guide_alone(library: Library) -> None:
+async def test_other_visitors_find_only_the_guide(library: Library) -> None:
     for owner in ("ben", None):
         result = await search_tool(library, owner).ainvoke({"query": "parrots"})
         assert result == "[1] GUIDE.md, Parrots\nThey talk.\n\n"
 
 
-async def test_nothing_found_is_said_with_how_much_was_searched(library: Library) -> None:
+async def test_no_results_reports_how_much_was_searched(library: Library) -> None:
     for owner, searched in (("anna", "2 documents searched"), ("ben", "1 document searched"), (None, "1 document ")):
         result = await search_tool(library, owner).ainvoke({"query": "submarine"})
         assert result.startswith(f"Nothing found: {searched}")
 
 
-def test_a_model_is_told_what_it_is_for(library: Library) -> None:
+def test_search_has_a_description(library: Library) -> None:
     tool = search_tool(library, None)
     assert (tool.name, list(tool.args)) == ("search", ["query"])
     assert tool.description == "Searches the visitor's uploaded documents and this project's own guide."

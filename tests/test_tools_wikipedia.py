@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from agent.tools import wikipedia as module
-from agent.tools.streaming import told_to
+from agent.tools.streaming import output_listener
 from agent.tools.wikipedia import wikipedia
 from bench.ports import free_port
 
@@ -97,7 +97,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.close()
 
 
-async def test_it_tells_each_page_as_it_is_found(server: Server) -> None:
+async def test_pages_are_yielded_as_they_are_found(server: Server) -> None:
     told: list[str] = []
 
     async def tell(text: str) -> None:
@@ -111,7 +111,7 @@ async def test_it_tells_each_page_as_it_is_found(server: Server) -> None:
         return api(asked)
 
     server.answer = answer
-    with told_to(tell), warnings.catch_warnings():
+    with output_listener(tell), warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # of the parser that the package lets be guessed
         looking = asyncio.create_task(wikipedia.ainvoke({"query": "programs"}))
         while not told:  # noqa: ASYNC110
@@ -124,37 +124,37 @@ async def test_it_tells_each_page_as_it_is_found(server: Server) -> None:
     assert result.endswith("…\n\n") and len(result) < 1700
 
 
-async def test_each_search_is_asked_anew(server: Server) -> None:
+async def test_searches_are_not_cached(server: Server) -> None:
     for _ in range(2):
         await wikipedia.ainvoke({"query": "programs"})
     searched = [asked for asked in server.asked if "srsearch" in asked]
     assert [(asked["srsearch"], asked["srlimit"]) for asked in searched] == [("programs", "3")] * 2
 
 
-async def test_nothing_found_is_said(server: Server) -> None:
+async def test_no_results_is_a_sentence(server: Server) -> None:
     assert await wikipedia.ainvoke({"query": "nothing"}) == "Wikipedia has no page about this."
 
 
 @pytest.mark.parametrize("query", ["refused", "strange"])
-async def test_an_answer_of_another_form_is_a_sentence(server: Server, query: str) -> None:
+async def test_malformed_response_is_a_sentence(server: Server, query: str) -> None:
     with pytest.raises(ValueError, match=r"^Wikipedia's answer cannot be understood\. Try other words\.$"):
         await wikipedia.ainvoke({"query": query})
 
 
 @pytest.mark.parametrize("status", [403, 429, 500])
-async def test_a_refusal_names_the_status(server: Server, status: int) -> None:
+async def test_http_error_names_the_status(server: Server, status: int) -> None:
     server.answer = lambda asked: status
     with pytest.raises(OSError, match=rf"^Wikipedia has answered HTTP {status}\. Try again later\.$"):
         await wikipedia.ainvoke({"query": "programs"})
 
 
-async def test_without_a_network_it_says_so(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_network_is_a_sentence(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ADDRESS", f"http://127.0.0.1:{free_port()}/w/api.php")
     with pytest.raises(OSError, match=r"^Wikipedia cannot be reached from here\.$"):
         await wikipedia.ainvoke({"query": "programs"})
 
 
-async def test_a_server_that_never_answers_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hanging_server_times_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     await wikipedia.ainvoke({"query": "programs"})  # all is imported
     monkeypatch.setattr(module, "_SECONDS", 0.3)
     server.answer = lambda asked: None

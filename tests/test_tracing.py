@@ -13,7 +13,7 @@ from langchain_core.tracers.langchain import wait_for_all_tracers
 from langsmith.utils import get_env_var
 
 from settings import BackendSettings, Settings, SettingsError, TracingSettings, load_settings
-from tests.serving import serving
+from tests.live_app import live_app
 from tracing import NOTE, use_langsmith
 
 VARIABLES = ["LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING"]
@@ -55,7 +55,7 @@ def smith(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("on", [False, True])
 def test_langsmith_gets_something_only_if_the_settings_say_so(tmp_path: Path, smith: list[str], on: bool) -> None:
-    with serving(tmp_path, tracing=TracingSettings(langsmith=on)) as app:
+    with live_app(tmp_path, tracing=TracingSettings(langsmith=on)) as app:
         answer = httpx.post(f"{app.url}stream", json={"message": "an echo of xylophagous"}, timeout=30)
         assert "event: done" in answer.text
         pages = [httpx.get(f"{app.url}{path}").text for path in ("", "example")]

@@ -20,8 +20,8 @@ from runs.live import LiveRun
 from settings import LimitSettings, ToolSettings
 from tests.agui import Told, verify
 from tests.conftest import until
+from tests.live_app import launch_app
 from tests.node import NODE, NPM
-from tests.serving import launched
 
 _CLIENT = "@ag-ui/client@1.0.0"
 THREAD = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -30,7 +30,7 @@ THREAD = "0f8fad5b-d9cb-469f-a165-70867728950e"
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     tools = ToolSettings(enabled=["calculator", "clock", "count"])
-    app = launched(tmp_path_factory.mktemp("agui"), limits=LimitSettings(abandoned_seconds=1), tools=tools)
+    app = launch_app(tmp_path_factory.mktemp("agui"), limits=LimitSettings(abandoned_seconds=1), tools=tools)
     yield app
     app.close()
 
@@ -124,26 +124,26 @@ _WRONG: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("body", "names"), _WRONG)
-def test_what_is_no_input_is_refused(http: httpx.Client, body: Any, names: str) -> None:
+def test_invalid_input_is_refused(http: httpx.Client, body: Any, names: str) -> None:
     sent = json.dumps(body).encode()
     assert names in refused(http.post("/agui", content=sent, headers={"content-type": "application/json"}))
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b"5"])
-def test_what_is_no_json_object_is_refused(http: httpx.Client, body: bytes) -> None:
+def test_other_bodies_than_json_objects_are_refused(http: httpx.Client, body: bytes) -> None:
     refused(http.post("/agui", content=body, headers={"content-type": "application/json"}))
 
 
 @pytest.mark.parametrize("chosen", [{"backend": "No such"}, {"memory": "No such"}])
-def test_what_there_is_not_cannot_be_chosen(http: httpx.Client, chosen: dict[str, str]) -> None:
+def test_unknown_choices_are_refused(http: httpx.Client, chosen: dict[str, str]) -> None:
     assert "No such" in refused(http.post("/agui", json=says("x", forwardedProps=chosen)), 404, "not_found")
 
 
-def test_a_message_that_is_too_long_is_refused(http: httpx.Client) -> None:
+def test_too_long_message_is_refused(http: httpx.Client) -> None:
     refused(http.post("/agui", json=says("x" * 33_000)), 413, "too_large")
 
 
-def test_what_is_refused_leaves_nothing_behind(anna: httpx.Client) -> None:
+def test_refused_request_stores_nothing(anna: httpx.Client) -> None:
     earlier = {"id": "0", "role": "user", "content": "before"}
     wrong = says("hello", forwardedProps={"backend": "No such"})
     refused(anna.post("/agui", json={**wrong, "messages": [earlier, *wrong["messages"]]}), 404, "not_found")
@@ -151,7 +151,7 @@ def test_what_is_refused_leaves_nothing_behind(anna: httpx.Client) -> None:
     assert [role for role, _ in given_to_the_model(found)].count("user") == 1
 
 
-def test_what_a_client_sends_besides_is_left_alone(http: httpx.Client) -> None:
+def test_unused_fields_of_a_client_are_ignored(http: httpx.Client) -> None:
     tool = {"name": "confetti", "description": "Throws it.", "parameters": {"type": "object"}}
     body = says(
         "hello",
@@ -172,20 +172,20 @@ def test_what_a_client_sends_besides_is_left_alone(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "accept", [AGUI_MEDIA_TYPE, f"{AGUI_MEDIA_TYPE}, text/event-stream", "*/*", "application/json"]
 )
-def test_the_answer_is_sse_whatever_would_be_accepted(http: httpx.Client, accept: str) -> None:
+def test_response_is_sse_for_any_accept_header(http: httpx.Client, accept: str) -> None:
     answer = http.post("/agui", json=says("hello"), headers={"accept": accept})
     assert told(answer)[-1]["type"] == "RUN_FINISHED"
     assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-cache", "no")
 
 
-def test_the_ids_of_the_client_come_back(http: httpx.Client) -> None:
+def test_ids_of_the_client_are_echoed(http: httpx.Client) -> None:
     thread, run = "Fäden\n\u2028" * 5, "run\x00 😀"
     found = told(http.post("/agui", json=says("hello", thread, runId=run)))
     for one in (found[0], found[-1]):
         assert (one["threadId"], one["runId"]) == (thread, run)
 
 
-def test_a_thread_of_the_same_name_is_anothers_conversation(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+def test_same_thread_id_of_two_visitors_is_two_conversations(app: App, anna: httpx.Client, http: httpx.Client) -> None:
     with visitor(app) as ben:
         for thread in ("t1", THREAD):
             first = anna.post("/agui", json=says("annas secret", thread))
@@ -202,7 +202,7 @@ def test_a_thread_of_the_same_name_is_anothers_conversation(app: App, anna: http
 
 
 @pytest.mark.parametrize("thread", ["customer-support-thread-1", "01JD7Z9QW0000000000000TEST", THREAD, "\x00" * 22])
-def test_clients_without_a_cookie_never_share_a_thread_by_its_name(app: App, http: httpx.Client, thread: str) -> None:
+def test_clients_without_cookie_never_share_a_thread_id(app: App, http: httpx.Client, thread: str) -> None:
     first = http.post("/agui", json=says("a secret", thread))
     assert told(first)[0]["threadId"] == thread
     with httpx.Client(base_url=app.url, timeout=20) as other:
@@ -211,7 +211,7 @@ def test_clients_without_a_cookie_never_share_a_thread_by_its_name(app: App, htt
     assert first.headers["x-conversation-id"] != second.headers["x-conversation-id"]
 
 
-def test_without_a_cookie_the_conversation_id_continues_a_thread(app: App, http: httpx.Client) -> None:
+def test_conversation_id_continues_a_thread_without_cookie(app: App, http: httpx.Client) -> None:
     first = http.post("/agui", json=says("remember me"))
     told(first)
     thread = first.headers["x-conversation-id"]
@@ -222,26 +222,26 @@ def test_without_a_cookie_the_conversation_id_continues_a_thread(app: App, http:
     assert (found[0]["threadId"], second.headers["x-conversation-id"]) == (thread, thread)
 
 
-def test_a_visitors_conversation_id_opens_nothing_without_the_cookie(anna: httpx.Client, http: httpx.Client) -> None:
+def test_conversation_id_of_a_visitor_needs_the_cookie(anna: httpx.Client, http: httpx.Client) -> None:
     first = anna.post("/agui", json=says("annas secret"))
     told(first)
     second = http.post("/agui", json=says("again", first.headers["x-conversation-id"]))
     assert ("user", "annas secret") not in given_to_the_model(told(second))
 
 
-def test_without_a_cookie_an_interrupt_is_answered_by_its_id(http: httpx.Client) -> None:
+def test_interrupt_is_answered_by_its_id_without_cookie(http: httpx.Client) -> None:
     found = told(http.post("/agui", json=resumed(interrupted(http))))
     assert found[-1]["outcome"] == {"type": "success"}
 
 
-def test_a_new_thread_takes_a_bounded_number_of_messages(http: httpx.Client) -> None:
+def test_messages_of_a_new_thread_are_bounded(http: httpx.Client) -> None:
     body = says("hello")
     earlier = [{"id": str(n), "role": "user", "content": "x"} for n in range(10_001)]
     answer = http.post("/agui", json={**body, "messages": [*earlier, *body["messages"]]})
     assert "10,001" in refused(answer, 413, "too_large")
 
 
-def test_a_guessable_thread_without_a_cookie_stands_by_itself(http: httpx.Client) -> None:
+def test_guessed_thread_id_without_cookie_is_a_new_conversation(http: httpx.Client) -> None:
     first = http.post("/agui", json=says("a secret", "t1"))
     body = says("again", "t1")
     second = http.post("/agui", json=body)
@@ -255,7 +255,7 @@ def test_a_guessable_thread_without_a_cookie_stands_by_itself(http: httpx.Client
 def test_a_thread_is_found_again_after_a_restart(tmp_path: Path) -> None:
     cookies, ids = httpx.Cookies(), []
     for text in ("before", "after"):
-        app = launched(tmp_path)
+        app = launch_app(tmp_path)
         try:
             with httpx.Client(base_url=app.url, timeout=20, cookies=cookies) as client:
                 client.get("/").raise_for_status()
@@ -269,7 +269,7 @@ def test_a_thread_is_found_again_after_a_restart(tmp_path: Path) -> None:
     assert ("user", "before") in given_to_the_model(found)
 
 
-def test_two_that_make_a_thread_together_make_one(app: App, anna: httpx.Client) -> None:
+def test_parallel_requests_create_one_thread(app: App, anna: httpx.Client) -> None:
     async def both() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=app.url, cookies=anna.cookies, timeout=20) as client:
             body = says("hello", forwardedProps={"backend": "Slow script"})
@@ -280,7 +280,7 @@ def test_two_that_make_a_thread_together_make_one(app: App, anna: httpx.Client) 
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"busy"}
 
 
-def test_what_a_model_is_not_given_is_no_part_of_a_new_thread(anna: httpx.Client) -> None:
+def test_other_roles_are_not_imported_into_a_new_thread(anna: httpx.Client) -> None:
     earlier = [
         {"id": "a", "role": "reasoning", "content": "hm"},
         {"id": "b", "role": "activity", "activityType": "plan", "content": {"a": 1}},
@@ -294,7 +294,7 @@ def test_what_a_model_is_not_given_is_no_part_of_a_new_thread(anna: httpx.Client
     assert [(one["role"], one["content"]) for one in kept[:-1]] == [("tool", "42␀"), ("user", "hello")]
 
 
-def test_an_image_in_what_a_known_thread_has_kept_does_no_harm(anna: httpx.Client) -> None:
+def test_images_in_earlier_messages_of_a_known_thread_are_ignored(anna: httpx.Client) -> None:
     told(anna.post("/agui", json=says("hello")))
     body, picture = says("again"), {"type": "image", "source": {"type": "url", "value": "u"}}
     earlier = {"id": "0", "role": "user", "content": [picture]}
@@ -302,7 +302,7 @@ def test_an_image_in_what_a_known_thread_has_kept_does_no_harm(anna: httpx.Clien
     refused(anna.post("/agui", json={**body, "threadId": "new", "messages": [earlier, *body["messages"]]}))
 
 
-def test_an_answer_is_checked_before_it_is_given(anna: httpx.Client) -> None:
+def test_resume_payload_is_validated(anna: httpx.Client) -> None:
     asked = interrupted(anna)
     for payload in (None, {}, {"approved": "yes"}, {"approved": 1}, {"approved": True, "input": "x"}, [True], "yes"):
         assert "resume.payload" in refused(anna.post("/agui", json=resumed(asked, payload=payload)))
@@ -321,7 +321,7 @@ def test_an_answer_is_checked_before_it_is_given(anna: httpx.Client) -> None:
     assert status["edited"] == {"text": "Bye"}
 
 
-def test_an_answer_that_nothing_waits_for_is_refused(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+def test_resume_without_a_waiting_run_is_refused(app: App, anna: httpx.Client, http: httpx.Client) -> None:
     asked = interrupted(anna)
     wrong = [
         http.post("/agui", json=resumed(asked)),
@@ -338,14 +338,14 @@ def test_an_answer_that_nothing_waits_for_is_refused(app: App, anna: httpx.Clien
     refused(anna.post("/agui", json=resumed(asked)), 409, "busy")
 
 
-def test_what_has_been_answered_on_the_page_goes_on_there(anna: httpx.Client) -> None:
+def test_approval_given_elsewhere_is_kept(anna: httpx.Client) -> None:
     asked = interrupted(anna)
     approval = {"tool_call_id": asked["toolCallId"], "approved": True}
     assert anna.post(f"/runs/{asked['run']}/approve", json=approval).status_code == 200
     refused(anna.post("/agui", json=resumed(asked)), 409, "busy")
 
 
-def test_a_cancelled_answer_and_a_new_message_stop_what_waits(app: App, anna: httpx.Client) -> None:
+def test_cancelled_interrupts_and_a_new_message_stop_the_run(app: App, anna: httpx.Client) -> None:
     asked = interrupted(anna)
     body = {**resumed(asked, status="cancelled", payload=None), "messages": says("hello")["messages"]}
     answer = anna.post("/agui", json=body)
@@ -357,7 +357,7 @@ def test_a_cancelled_answer_and_a_new_message_stop_what_waits(app: App, anna: ht
     assert told(again)[-1]["outcome"] == {"type": "success"}
 
 
-def test_the_message_that_asked_may_come_again_with_the_answer(anna: httpx.Client) -> None:
+def test_resume_may_repeat_the_last_message(anna: httpx.Client) -> None:
     asked = interrupted(anna)
     body = {**resumed(asked, status="cancelled", payload=None), "messages": says("approval")["messages"]}
     answer = anna.post("/agui", json=body)
@@ -365,9 +365,9 @@ def test_the_message_that_asked_may_come_again_with_the_answer(anna: httpx.Clien
     assert told(answer)[-1]["outcome"] == {"type": "success"}
 
 
-def test_several_that_wait_are_answered_together(tmp_path: Path) -> None:
+def test_several_interrupts_are_answered_together(tmp_path: Path) -> None:
     tools = ToolSettings(enabled=["calculator", "clock", "count"], approval=["calculator", "clock", "count"])
-    app = launched(tmp_path, tools=tools)
+    app = launch_app(tmp_path, tools=tools)
     try:
         with visitor(app) as client:
             found = told(client.post("/agui", json=says("tools")))
@@ -396,7 +396,7 @@ def left(app: App, client: httpx.Client, thread: str) -> LiveRun:
     return run
 
 
-def test_a_run_goes_on_without_its_client_if_it_has_an_owner(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+def test_run_with_an_owner_continues_without_its_client(app: App, anna: httpx.Client, http: httpx.Client) -> None:
     owned, loose = left(app, anna, "t1"), left(app, http, THREAD + "x")
     asyncio.run(until(lambda: loose.ended))
     last = loose.log.entries[-1].event
@@ -405,7 +405,7 @@ def test_a_run_goes_on_without_its_client_if_it_has_an_owner(app: App, anna: htt
     assert anna.post(f"/runs/{owned.id}/stop").json() == {"status": "stopped"}
 
 
-def test_a_stop_from_elsewhere_is_told(app: App, anna: httpx.Client) -> None:
+def test_stop_from_another_client_is_an_event(app: App, anna: httpx.Client) -> None:
     body = says("endless", forwardedProps={"backend": "Slow script"})
     with anna.stream("POST", "/agui", json=body) as answer, visitor(app) as other:
         other.cookies = anna.cookies
@@ -415,7 +415,7 @@ def test_a_stop_from_elsewhere_is_told(app: App, anna: httpx.Client) -> None:
     assert (end["outcome"], end["result"]["reason"]) == ({"type": "cancelled"}, "user")
 
 
-def test_silence_is_filled(app: App, anna: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_stream_has_heartbeats(app: App, anna: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     from transports import streams
 
     monkeypatch.setattr(streams, "HEARTBEAT_S", 0.2)

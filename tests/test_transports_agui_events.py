@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.tools import Toolbox
-from agent.turns import Ask, Turns
+from agent.turns import TurnRequest, Turns
 from runs import events
-from runs.calls import Answer
 from runs.events import Entry
 from runs.live import LiveRun
+from runs.tool_calls import ApprovalAnswer
 from settings import ToolSettings
 from tests.agui import Told, verify
-from transports.agui_events import Translation
-from transports.agui_resume import Place
+from transports.agui_events import EventTranslation
+from transports.agui_resume import InterruptId
 
 
 def translated(entries: Sequence[Entry], cuts: Sequence[int] = ()) -> list[Told]:
@@ -24,7 +24,7 @@ def translated(entries: Sequence[Entry], cuts: Sequence[int] = ()) -> list[Told]
     runs: list[Told] = []
     done = 0
     for cut in [*sorted(set(cuts)), len(entries)]:
-        view = Translation("thread", f"run {len(runs)}")
+        view = EventTranslation("thread", f"run {len(runs)}")
         told = view.begin(entries[:done])
         told += [event for entry in entries[done:cut] for event in view.take(entry)]
         if not view.ended:
@@ -120,22 +120,22 @@ def logs(draw: st.DrawFn) -> list[Entry]:
 
 
 @given(logs(), st.data())
-def test_any_run_cut_anywhere_is_a_sequence_of_sound_runs(entries: list[Entry], data: st.DataObject) -> None:
+def test_any_run_split_anywhere_gives_valid_agui_runs(entries: list[Entry], data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(1, len(entries) - 1), max_size=3))
     check_runs(entries, translated(entries, cuts))
 
 
 async def followed(turns: Turns, message: str, approved: bool = True) -> LiveRun:
-    run = await turns.start(Ask(message))
+    run = await turns.start(TurnRequest(message))
     async with asyncio.timeout(30):
         async for _ in run.log.follow(wake_s=lambda: 0.01):
-            for call_id in run.calls.asked:
-                run.calls.answer(call_id, Answer(approved))
+            for call_id in run.tool_calls.awaiting_approval:
+                run.tool_calls.answer(call_id, ApprovalAnswer(approved))
     return run
 
 
 @pytest.mark.parametrize("message", ["hello", "tour", "approval", "tools", "tool failure", "cut", "/count 3", "busy"])
-async def test_scripted_runs_are_sound_wherever_they_are_cut(turns: Turns, message: str) -> None:
+async def test_scripted_runs_split_anywhere_give_valid_agui_runs(turns: Turns, message: str) -> None:
     turns.toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock", "count"]))
     run = await followed(turns, message)
     entries = run.log.entries
@@ -148,8 +148,8 @@ def entries_of(*told: events.Event) -> list[Entry]:
     return [Entry(seq, "r" * 22, 1.7e9 + seq, event) for seq, event in enumerate(told, 1)]
 
 
-def test_a_run_pauses_only_when_nothing_goes_on() -> None:
-    view = Translation("t", "r")
+def test_run_pauses_only_while_all_open_calls_wait() -> None:
+    view = EventTranslation("t", "r")
     log = entries_of(
         events.Run("c", "Script", "full"),
         events.ToolStart("quick", "call_1", {}),
@@ -165,7 +165,7 @@ def test_a_run_pauses_only_when_nothing_goes_on() -> None:
     assert [view.take(entry) and view.paused for entry in log] == [False] * 4 + [[]] * 2 + [False] * 2 + [True]
     end = view.pause(600)[-1].model_dump(mode="json", by_alias=True)
     [asked] = end["outcome"]["interrupts"]
-    assert Place.read(asked["id"]) == Place("r" * 22, 9, "call_2")
+    assert InterruptId.read(asked["id"]) == InterruptId("r" * 22, 9, "call_2")
     assert asked["toolCallId"] == f"{'r' * 22}-call_2"
     assert asked["metadata"] == {"tool": "careful", "input": {"text": "x" * 1000}}
     assert len(asked["message"]) < 400
@@ -173,7 +173,7 @@ def test_a_run_pauses_only_when_nothing_goes_on() -> None:
     assert view.ended
 
 
-def test_what_was_used_is_told_for_each_run_alone() -> None:
+def test_usage_counts_each_agui_run_alone() -> None:
     log = entries_of(
         events.Run("c", "Script", "full"),
         events.ModelEnd("a", {"input_tokens": 10, "output_tokens": 4}, 0.1),
@@ -193,7 +193,7 @@ def test_what_was_used_is_told_for_each_run_alone() -> None:
         events.ModelEnd("b", None, 0.1, "cancelled"),
     ],
 )
-def test_usage_that_was_not_all_counted_by_the_provider_is_not_told(last: events.ModelEnd) -> None:
+def test_incomplete_usage_is_not_reported(last: events.ModelEnd) -> None:
     log = entries_of(
         events.Run("c", "Script", "full"),
         events.ModelEnd("a", {"input_tokens": 350, "output_tokens": 20}, 0.1),
@@ -206,10 +206,10 @@ def test_usage_that_was_not_all_counted_by_the_provider_is_not_told(last: events
 
 
 @pytest.mark.parametrize("text", ["", "x", "a:b:c", "a::c", "a:-1:c", "a:1e3:c", "a:٣:c", "a:99999999999:c", "a:1"])
-def test_what_is_no_place_is_not_read_as_one(text: str) -> None:
-    place = Place.read(text)
+def test_invalid_interrupt_id_is_not_parsed(text: str) -> None:
+    place = InterruptId.read(text)
     assert place is None or str(place) == "a:1:"
 
 
-def test_a_place_survives_any_id_of_a_call() -> None:
-    assert Place.read(str(Place("run", 12, "call:1:2"))) == Place("run", 12, "call:1:2")
+def test_interrupt_id_round_trips_any_call_id() -> None:
+    assert InterruptId.read(str(InterruptId("run", 12, "call:1:2"))) == InterruptId("run", 12, "call:1:2")

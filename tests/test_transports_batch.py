@@ -11,7 +11,7 @@ from app import App
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
-from tests.serving import Events, client_of, events_of, refused, serving
+from tests.live_app import Events, client_of, events_of, live_app, refused
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     keyed = BackendSettings(name="Keyed", kind="openai", model="m", key="NO_SUCH_KEY")
     backends = [scripted("Script"), scripted("Slow script", speed=5), gone, keyed]
     limits = LimitSettings(runs=6)
-    with serving(tmp_path_factory.mktemp("batch"), backends=backends, limits=limits) as app:
+    with live_app(tmp_path_factory.mktemp("batch"), backends=backends, limits=limits) as app:
         yield app
 
 
@@ -58,13 +58,13 @@ async def test_every_combination_is_a_cell_with_its_index(anna: httpx.AsyncClien
         assert events[-1]["type"] == ("error" if prompts[p] == "cut" else "complete")
 
 
-async def test_one_cells_failure_is_its_error_alone(anna: httpx.AsyncClient) -> None:
+async def test_failed_cell_does_not_affect_the_others(anna: httpx.AsyncClient) -> None:
     found = await run_batch(anna, prompts=["Hi"], backends=["Gone", "Script", "Keyed"])
     assert [found[index][-1]["type"] for index in range(3)] == ["error", "complete", "error"]
     assert (found[0][-1]["code"], found[2][-1]["code"]) == ("backend_unavailable", "missing_key")
 
 
-async def test_cells_are_streamed_at_once_but_not_all(app: App, anna: httpx.AsyncClient) -> None:
+async def test_cells_run_in_parallel_up_to_a_limit(app: App, anna: httpx.AsyncClient) -> None:
     """More than this app has places for: those that wait do not fail."""
     most, done = 0, asyncio.Event()
 
@@ -82,7 +82,7 @@ async def test_cells_are_streamed_at_once_but_not_all(app: App, anna: httpx.Asyn
     assert 2 <= most <= 4
 
 
-async def test_nothing_of_it_is_kept(app: App, anna: httpx.AsyncClient) -> None:
+async def test_batch_stores_nothing(app: App, anna: httpx.AsyncClient) -> None:
     found = await run_batch(anna, prompts=["tell nobody"], system_prompt="Be kind.", max_tokens=50)
     run, context = found[0][0], next(event for event in found[0] if event["type"] == "context")
     assert context["messages"][0]["content"] == "Be kind."
@@ -93,12 +93,14 @@ async def test_nothing_of_it_is_kept(app: App, anna: httpx.AsyncClient) -> None:
     assert b"tell nobody" not in kept
 
 
-async def test_a_cell_is_answered_and_stopped_by_its_run(app: App, anna: httpx.AsyncClient) -> None:
+async def test_cell_is_approved_and_stopped_by_its_run_id(app: App, anna: httpx.AsyncClient) -> None:
     batch = asyncio.create_task(run_batch(anna, prompts=["approval", "endless"], backends=["Slow script"]))
-    await until(lambda: len(list(app.runs.live())) == 2 and any(run.calls.asked for run in app.runs.live()))
-    asked = next(run for run in app.runs.live() if run.calls.asked)
+    await until(
+        lambda: len(list(app.runs.live())) == 2 and any(run.tool_calls.awaiting_approval for run in app.runs.live())
+    )
+    asked = next(run for run in app.runs.live() if run.tool_calls.awaiting_approval)
     other = next(run for run in app.runs.live() if run is not asked)
-    given = {"tool_call_id": asked.calls.asked[0], "approved": True}
+    given = {"tool_call_id": asked.tool_calls.awaiting_approval[0], "approved": True}
     async with client_of(app) as ben:
         await refused(await ben.post(f"/runs/{asked.id}/approve", json=given), 404, "not_found")
         await refused(await ben.post(f"/runs/{other.id}/stop"), 404, "not_found")
@@ -108,7 +110,7 @@ async def test_a_cell_is_answered_and_stopped_by_its_run(app: App, anna: httpx.A
     assert [found[index][-1]["type"] for index in (0, 1)] == ["complete", "stopped"]
 
 
-async def test_runs_end_with_their_reader(app: App, anna: httpx.AsyncClient) -> None:
+async def test_runs_end_when_their_reader_leaves(app: App, anna: httpx.AsyncClient) -> None:
     told = await events_of(
         anna, "POST", "/batch", most=30, json={"prompts": ["endless"] * 3, "backends": ["Slow script"]}
     )
@@ -134,7 +136,7 @@ async def test_runs_end_with_their_reader(app: App, anna: httpx.AsyncClient) -> 
         ({"prompts": ["x"], "conversation_id": "x"}, 400, "invalid_request", "conversation_id"),
     ],
 )
-async def test_what_no_cell_could_answer_is_refused(
+async def test_batch_that_no_cell_could_answer_is_refused(
     app: App, anna: httpx.AsyncClient, given: Any, status: int, code: str, says: str
 ) -> None:
     assert says in await refused(await anna.post("/batch", json=given), status, code)

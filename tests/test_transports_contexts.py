@@ -10,7 +10,7 @@ import pytest
 from app import App
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted
-from tests.serving import client_of, events_of, refused, serving
+from tests.live_app import client_of, events_of, live_app, refused
 
 TALK = [{"role": ("user", "assistant")[n % 2], "content": f"{n} whale " + "words " * 20} for n in range(20)]
 
@@ -21,7 +21,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder: Path = tmp_path_factory.mktemp("contexts")
     gone: Any = {"name": "Gone", "kind": "langchain", "fallback": "Script", "class": "no_such_package:Model"}
     backends = [scripted(), priced, BackendSettings(**gone)]
-    with serving(folder, backends=backends, limits=LimitSettings(reply_tokens=1000)) as app:
+    with live_app(folder, backends=backends, limits=LimitSettings(reply_tokens=1000)) as app:
         yield app
 
 
@@ -37,7 +37,7 @@ async def looked(client: httpx.AsyncClient, **wanted: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("memory", ["none", "full", "window", "tokens", "summary", "recall"])
-async def test_what_is_looked_at_is_what_is_then_given(app: App, memory: str) -> None:
+async def test_preview_equals_the_context_of_the_run(app: App, memory: str) -> None:
     async with client_of(app) as client:
         this = await imported(client)
         wanted = {"message": "whale 7", "conversation_id": this, "memory": memory, "window_turns": 2, "recall_turns": 1}
@@ -63,7 +63,7 @@ async def test_what_is_looked_at_is_what_is_then_given(app: App, memory: str) ->
 
 
 @pytest.mark.parametrize("message", ["/calculator 17*23", "/calculator 1/0"])
-async def test_the_preview_of_a_command_is_what_its_run_gives(app: App, message: str) -> None:
+async def test_preview_of_a_command_equals_the_context_of_its_run(app: App, message: str) -> None:
     async with client_of(app) as client:
         told = await looked(client, message=message)
         events = await events_of(client, "POST", "/stream", json={"message": message})
@@ -73,7 +73,7 @@ async def test_the_preview_of_a_command_is_what_its_run_gives(app: App, message:
         assert "Here is what the tool calculator found" in told["messages"][-1]["content"]
 
 
-async def test_the_preview_of_a_command_runs_no_tool_that_does_more_than_compute(app: App) -> None:
+async def test_preview_of_a_command_runs_only_pure_tools(app: App) -> None:
     async with client_of(app) as client:
         told = await looked(client, message="/clock UTC")
     assert told["messages"][-1]["content"].startswith("Here is what the tool clock found:\n\n[the result of clock]")
@@ -92,7 +92,7 @@ async def test_the_backend_that_answered_is_named_in_the_context_the_export_and_
         assert [(m["backend"], m["model"]) for m in told] == [(None, None), ("Script", None)]
 
 
-async def test_parameters_and_cost_are_told(app: App) -> None:
+async def test_preview_has_parameters_and_cost(app: App) -> None:
     async with client_of(app) as client:
         this = await imported(client)
         told = await looked(client, conversation_id=this, message="Hi", backend="Priced", memory="window")
@@ -109,7 +109,7 @@ async def test_parameters_and_cost_are_told(app: App) -> None:
         assert less["cost"] == {"input_tokens": read, "output_tokens": 10, "money": money}
 
 
-async def test_what_does_not_fit_is_shown_all_the_same(app: App) -> None:
+async def test_preview_shows_a_message_that_does_not_fit(app: App) -> None:
     async with client_of(app) as client:
         talk = [{"role": "user", "content": "word " * 6000}, {"role": "assistant", "content": "word " * 6000}]
         this = (await client.post("/conversations", json={"messages": talk})).json()["conversation_id"]
@@ -118,13 +118,13 @@ async def test_what_does_not_fit_is_shown_all_the_same(app: App) -> None:
         assert told["tokens"] > told["limit"]
 
 
-async def test_a_new_conversation_has_a_context_too(app: App) -> None:
+async def test_new_conversation_has_a_preview(app: App) -> None:
     async with client_of(app, cookie=False) as client:
         told = await looked(client, message="Hi")
         assert [(m["role"], m["part"]) for m in told["messages"]] == [("system", "system"), ("user", "message")]
 
 
-async def test_bad_wishes_are_refused(app: App) -> None:
+async def test_invalid_preview_requests_are_refused(app: App) -> None:
     async with client_of(app) as client, client_of(app) as other:
         this = await imported(client)
         theirs = (await client.get(f"/conversations/{this}")).json()["messages"]

@@ -14,14 +14,14 @@ from settings import LimitSettings
 from tests.conftest import until
 from tests.exports import chatgpt, letter, node, tour, zipped
 from tests.exports import said as spoken
-from tests.serving import client_of, events_of, refused, serving
+from tests.live_app import client_of, events_of, live_app, refused
 from tests.test_memory_exports import children_first
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder: Path = tmp_path_factory.mktemp("conversations")
-    with serving(folder) as app:
+    with live_app(folder) as app:
         yield app
 
 
@@ -53,7 +53,7 @@ async def test_the_list_is_the_visitors_own(app: App) -> None:
         await refused(await anna.get("/conversations", params={"before": "x"}), 400, "invalid_request")
 
 
-async def test_markdown_is_a_file_that_nothing_in_it_can_break(app: App) -> None:
+async def test_markdown_export_escapes_its_content(app: App) -> None:
     async with client_of(app) as client:
         talk = [
             {"role": "user", "content": "<b>Hi</b> \u05e9\u05dc\u05d5\u05dd/../\"'\n# not a title"},
@@ -80,7 +80,7 @@ async def test_markdown_is_a_file_that_nothing_in_it_can_break(app: App) -> None
         assert text.rstrip().endswith("```\ncode\n```\n\n*Stopped by you*")
 
 
-async def test_branches_go_out_and_come_in(app: App) -> None:
+async def test_branches_are_exported_and_imported(app: App) -> None:
     async with client_of(app) as client:
         this = (await said(client, "one"))["conversation_id"]
         await said(client, "two", conversation_id=this)
@@ -124,12 +124,12 @@ async def test_branches_go_out_and_come_in(app: App) -> None:
         [],
     ],
 )
-async def test_what_is_no_conversation_is_refused(app: App, bad: Any) -> None:
+async def test_invalid_conversation_is_refused(app: App, bad: Any) -> None:
     async with client_of(app) as client:
         await refused(await client.post("/conversations", json=bad), 400, "invalid_request")
 
 
-async def test_the_exports_of_others_come_in_each_conversation(app: App) -> None:
+async def test_export_files_of_other_services_are_imported(app: App) -> None:
     async with client_of(app) as client:
         for body in (json.dumps([tour(), letter()]).encode(), zipped(conversations=[tour(), letter()], user={})):
             told = (await client.post("/conversations", content=body)).json()
@@ -153,8 +153,8 @@ async def test_the_exports_of_others_come_in_each_conversation(app: App) -> None
         await said(client, "goes on", conversation_id=told["conversation_id"])
 
 
-async def test_what_could_not_be_imported_of_a_file_is_said(tmp_path: Path) -> None:
-    with serving(tmp_path, limits=LimitSettings(conversations_per_visitor=3)) as app:
+async def test_import_reports_what_it_left_out(tmp_path: Path) -> None:
+    with live_app(tmp_path, limits=LimitSettings(conversations_per_visitor=3)) as app:
         async with client_of(app) as client:
             await said(client, "one")
             many = [chatgpt(f"t{n}", [node("q", None, spoken("user", "hi"))], "q", at=1.7e9 + n) for n in range(5)]
@@ -169,8 +169,8 @@ async def test_what_could_not_be_imported_of_a_file_is_said(tmp_path: Path) -> N
             assert told["skipped"] == [{"title": "empty", "reason": "It has no messages that could be shown."}]
 
 
-async def test_parallel_imports_do_not_exceed_what_is_kept(tmp_path: Path) -> None:
-    with serving(tmp_path, limits=LimitSettings(conversations_per_visitor=3, messages_per_minute=100)) as app:
+async def test_parallel_imports_respect_the_conversation_limit(tmp_path: Path) -> None:
+    with live_app(tmp_path, limits=LimitSettings(conversations_per_visitor=3, messages_per_minute=100)) as app:
         async with client_of(app) as client:
             many = [chatgpt(f"t{n}", [node("q", None, spoken("user", "hi"))], "q", at=1.7e9 + n) for n in range(2)]
             await client.get("/conversations")
@@ -182,13 +182,13 @@ async def test_parallel_imports_do_not_exceed_what_is_kept(tmp_path: Path) -> No
                     assert "3 conversations" in await refused(answer, 429, "rate_limited")
 
 
-async def test_only_an_import_may_be_large_and_others_go_on_meanwhile(tmp_path: Path) -> None:
+async def test_only_imports_may_be_large_and_do_not_block_others(tmp_path: Path) -> None:
     words = ["whale", "ship", "\u9cb8\u9c7c", "caf\u00e9"] * 750
     messages = [
         {"role": ("user", "assistant")[n % 2], "content": " ".join(words), "id": f"m{n}", "parts": []}
         for n in range(1064)
     ]
-    with serving(tmp_path, limits=LimitSettings(import_bytes=30_000_000)) as app:
+    with live_app(tmp_path, limits=LimitSettings(import_bytes=30_000_000)) as app:
         async with client_of(app) as anna, client_of(app) as ben:
             body = json.dumps({"title": "Large", "messages": messages})
             assert 20_000_000 < len(body) < 30_000_000
@@ -208,7 +208,7 @@ async def test_only_an_import_may_be_large_and_others_go_on_meanwhile(tmp_path: 
                 assert "4,000,000" in await refused(answer, 413, "too_large")
 
 
-async def test_few_large_files_may_arrive_at_once(tmp_path: Path) -> None:
+async def test_number_of_large_bodies_is_bounded(tmp_path: Path) -> None:
     go_on, begun = asyncio.Event(), list[int]()
 
     async def body() -> AsyncIterator[bytes]:
@@ -217,7 +217,7 @@ async def test_few_large_files_may_arrive_at_once(tmp_path: Path) -> None:
         await go_on.wait()
         yield b"x"
 
-    with serving(tmp_path, limits=LimitSettings(body_bytes=4000)) as app:
+    with live_app(tmp_path, limits=LimitSettings(body_bytes=4000)) as app:
         async with client_of(app) as client:
             sending = [asyncio.create_task(client.post("/conversations", content=body())) for _ in range(8)]
             await until(lambda: len(begun) == 8)

@@ -15,7 +15,7 @@ from tests.conftest import scripted
 MOST = 20_000
 
 
-def launched(data: Path, *tools: str, **limits: int) -> App:
+def launch_app(data: Path, *tools: str, **limits: int) -> App:
     app = App(
         Settings(
             backends=[scripted("Script")],
@@ -34,7 +34,7 @@ def launched(data: Path, *tools: str, **limits: int) -> App:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    app = launched(tmp_path_factory.mktemp("documents"), "calculator", "search")
+    app = launch_app(tmp_path_factory.mktemp("documents"), "calculator", "search")
     yield app
     app.close()
 
@@ -79,7 +79,7 @@ def test_a_document_may_be_larger_than_other_requests_and_not_too_large(anna: ht
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "shift_jis", "utf-16", "windows-1251"])
-def test_the_answer_and_the_list_say_how_a_text_was_encoded(anna: httpx.Client, encoding: str) -> None:
+def test_encoding_of_a_document_is_reported(anna: httpx.Client, encoding: str) -> None:
     text = {"gb18030": "灯塔守卫者看见了鲸鱼。", "shift_jis": "灯台守は鯨を見た。"}.get(
         encoding, "Смотритель увидел китов."
     )
@@ -89,7 +89,7 @@ def test_the_answer_and_the_list_say_how_a_text_was_encoded(anna: httpx.Client, 
     assert added.json() in anna.get("/documents").json()
 
 
-def test_nobody_sees_or_removes_anothers_documents(app: App, anna: httpx.Client) -> None:
+def test_documents_of_another_visitor_are_not_found(app: App, anna: httpx.Client) -> None:
     mine = anna.post("/documents", params={"name": "diary.txt"}, content="secret thoughts").json()
     with visitor(app) as ben:
         assert ben.get("/documents").json() == []
@@ -97,14 +97,14 @@ def test_nobody_sees_or_removes_anothers_documents(app: App, anna: httpx.Client)
     assert mine in anna.get("/documents").json()
 
 
-def test_without_a_cookie_nothing_is_taken(app: App) -> None:
+def test_documents_need_a_cookie(app: App) -> None:
     with httpx.Client(base_url=app.url, timeout=20) as nobody:
         assert nobody.get("/documents").json() == []
         refused = nobody.post("/documents", params={"name": "a.txt"}, content="word")
         assert (refused.status_code, refused.json()["code"]) == (401, "authentication")
 
 
-def test_another_sites_page_cannot_add_one(anna: httpx.Client) -> None:
+def test_page_of_another_site_cannot_add_a_document(anna: httpx.Client) -> None:
     refused = anna.post("/documents", params={"name": "a.txt"}, content="w", headers={"Origin": "https://evil.test"})
     assert refused.status_code == 403
 
@@ -120,22 +120,20 @@ def test_another_sites_page_cannot_add_one(anna: httpx.Client) -> None:
         ("a" * 500 + ".txt", b"word", "name"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_by_a_sentence(
-    anna: httpx.Client, name: str, content: bytes, told: str
-) -> None:
+def test_unsearchable_file_is_refused(anna: httpx.Client, name: str, content: bytes, told: str) -> None:
     refused = anna.post("/documents", params={"name": name}, content=content)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
     assert told in refused.json()["message"]
 
 
-def test_a_path_is_no_name(anna: httpx.Client, app: App) -> None:
+def test_path_in_a_document_name_is_removed(anna: httpx.Client, app: App) -> None:
     added = anna.post("/documents", params={"name": "../../x.txt"}, content="word")
     assert added.json()["name"] == "x.txt"
     assert not list(app.settings.data.rglob("x.txt"))
 
 
-def test_without_the_search_no_documents_are_taken(tmp_path: Path) -> None:
-    app = launched(tmp_path, "calculator")
+def test_documents_need_the_tool_search(tmp_path: Path) -> None:
+    app = launch_app(tmp_path, "calculator")
     try:
         with visitor(app) as client:
             refused = client.post("/documents", params={"name": "a.txt"}, content="word")
@@ -148,7 +146,7 @@ def test_without_the_search_no_documents_are_taken(tmp_path: Path) -> None:
 def test_one_address_does_not_fill_the_library_for_others(tmp_path: Path) -> None:
     """Each time with a new cookie, as somebody does who wants to take all the room."""
     limits = {"document_characters_per_visitor": 6_000, "document_bytes_per_day": 9_000, "visitors_per_address": 2}
-    app = launched(tmp_path, "search", **limits)
+    app = launch_app(tmp_path, "search", **limits)
     try:
         told = list[tuple[int, str]]()
         for _ in range(5):

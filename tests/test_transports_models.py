@@ -13,9 +13,9 @@ from app import App
 from runs.live import new_id
 from settings import BackendSettings
 from tests.conftest import scripted, until
+from tests.live_app import client_of, events_of, events_until_end, live_app, refused, socket_of
 from tests.providers import OpenAIServer
 from tests.remote import asked_for_replies
-from tests.serving import client_of, events_of, refused, serving, socket_of, told_until_end
 
 MODELS = ["first", "second"]
 
@@ -36,7 +36,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with OpenAIServer() as server:
         server.models = [{"id": name, "context_length": 4096 * n} for n, name in enumerate(MODELS, 1)]
         many = BackendSettings(name="Many", kind="openai", base_url=server.base_url, models=MODELS)
-        with serving(tmp_path_factory.mktemp("models"), backends=[many, scripted("Script")]) as app:
+        with live_app(tmp_path_factory.mktemp("models"), backends=[many, scripted("Script")]) as app:
             yield House(app, server)
 
 
@@ -63,7 +63,7 @@ async def by_get(house: House, client: httpx.AsyncClient, **more: Any) -> Any:
 async def by_socket(house: House, client: httpx.AsyncClient, **more: Any) -> Any:
     async with socket_of(house.app, client) as socket:
         await socket.send(json.dumps({"message": "Hi", **more}))
-        return await told_until_end(socket)
+        return await events_until_end(socket)
 
 
 async def by_batch(house: House, client: httpx.AsyncClient, **more: Any) -> Any:
@@ -85,7 +85,7 @@ TRANSPORTS = [by_post, by_get, by_socket, by_batch, by_agui]
 
 
 @pytest.mark.parametrize("ask", TRANSPORTS)
-async def test_a_message_brings_its_model(house: House, anna: httpx.AsyncClient, ask: Any) -> None:
+async def test_message_chooses_its_model(house: House, anna: httpx.AsyncClient, ask: Any) -> None:
     told = [await ask(house, anna), await ask(house, anna, model="second"), await ask(house, anna, model="first")]
     assert house.asked == ["first", "second", "first"]
     assert [one[0]["model"] for one in told] == ["first", "second", "first"]

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agent.turns import Ask
+from agent.turns import TurnRequest
 from app import App
 from bench.ports import free_port
 from runs.events import Entry, Status
@@ -18,13 +18,13 @@ from runs.live import LiveRun
 from settings import Settings
 from tests.conftest import scripted
 from tests.grammar import check
-from transports.pieces import _EVENTS, in_pieces
+from transports.chunks import _EVENTS, in_chunks
 
 ODD = "one\u2028two\u0085three\nfour"
 """Holds what some programs take for the end of a line."""
 
 
-def launched(data: Path, **more: Any) -> App:
+def launch_app(data: Path, **more: Any) -> App:
     app = App(
         Settings(
             backends=[scripted("Script"), scripted("Slow script", speed=5)],
@@ -41,7 +41,7 @@ def launched(data: Path, **more: Any) -> App:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    app = launched(tmp_path_factory.mktemp("records"))
+    app = launch_app(tmp_path_factory.mktemp("records"))
     yield app
     app.close()
 
@@ -69,7 +69,7 @@ def ben(app: App) -> Iterator[httpx.Client]:
 
 def started(app: App, client: httpx.Client, message: str, backend: str = "Slow script") -> LiveRun:
     assert app._loop
-    ask = Ask(message, app.identity.visitor(client.cookies), backend=backend)
+    ask = TurnRequest(message, app.identity.visitor(client.cookies), backend=backend)
     return asyncio.run_coroutine_threadsafe(app.turns.start(ask), app._loop).result(timeout=10)
 
 
@@ -137,7 +137,7 @@ def test_a_live_run_grows_to_its_whole_record(app: App, anna: httpx.Client) -> N
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_only_what_comes_after_is_told(app: App, anna: httpx.Client, stored: bool) -> None:
+def test_record_starts_after_the_given_event(app: App, anna: httpx.Client, stored: bool) -> None:
     run = ended(app, anna)
     most = len(run.log.entries)
     if stored:
@@ -148,12 +148,12 @@ def test_only_what_comes_after_is_told(app: App, anna: httpx.Client, stored: boo
 
 
 @pytest.mark.parametrize("after", ["-1", "1.5", "x", ""])
-def test_a_wrong_place_is_refused(app: App, anna: httpx.Client, after: str) -> None:
+def test_invalid_after_is_refused(app: App, anna: httpx.Client, after: str) -> None:
     run = ended(app, anna)
     assert "after" in refused(anna.get(f"/runs/{run.id}", params={"after": after}), 400, "invalid_request")
 
 
-def test_a_run_of_another_is_not_found_like_one_that_never_was(
+def test_run_of_another_visitor_is_not_found(
     app: App, anna: httpx.Client, ben: httpx.Client, http: httpx.Client
 ) -> None:
     live, done, stored = started(app, anna, "endless"), ended(app, anna), ended(app, anna)
@@ -169,11 +169,11 @@ def test_a_run_of_another_is_not_found_like_one_that_never_was(
 
 
 @pytest.mark.parametrize("run_id", ["x", "%00", "%ff", "%2e%2e", "a" * 2000, "' OR 1=1 --"])
-def test_what_is_no_run_is_not_found(http: httpx.Client, run_id: str) -> None:
+def test_unknown_run_is_not_found(http: httpx.Client, run_id: str) -> None:
     refused(http.get(f"/runs/{run_id}"), 404, "not_found")
 
 
-def test_a_run_without_owner_is_for_whoever_has_its_id(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+def test_run_without_owner_is_open_to_all_who_have_its_id(app: App, anna: httpx.Client, http: httpx.Client) -> None:
     run = ended(app, http)
     assert told(anna.get(f"/runs/{run.id}"))
     forget(app, run)
@@ -181,7 +181,7 @@ def test_a_run_without_owner_is_for_whoever_has_its_id(app: App, anna: httpx.Cli
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_a_record_goes_with_its_conversation(app: App, anna: httpx.Client, stored: bool) -> None:
+def test_record_is_deleted_with_its_conversation(app: App, anna: httpx.Client, stored: bool) -> None:
     run = ended(app, anna)
     if stored:
         forget(app, run)
@@ -189,7 +189,7 @@ def test_a_record_goes_with_its_conversation(app: App, anna: httpx.Client, store
     refused(anna.get(f"/runs/{run.id}"), 404, "not_found")
 
 
-async def test_a_long_record_lets_others_have_their_turn() -> None:
+async def test_long_record_yields_to_other_tasks() -> None:
     entries = [Entry(seq, "r", 0.0, Status("streaming", "x")) for seq in range(1, 5001)]
     turns = 0
 
@@ -200,16 +200,16 @@ async def test_a_long_record_lets_others_have_their_turn() -> None:
             await asyncio.sleep(0)
 
     working = asyncio.create_task(work())
-    text = b"".join([piece async for piece in in_pieces(("", entry.json, "\n") for entry in entries)]).decode()
+    text = b"".join([piece async for piece in in_chunks(("", entry.json, "\n") for entry in entries)]).decode()
     working.cancel()
     assert text == "".join(f"{entry.json}\n" for entry in entries)
     assert turns >= len(entries) / _EVENTS - 1
 
 
-def test_other_sites_and_those_without_a_login_are_kept_out(app: App, anna: httpx.Client, tmp_path: Path) -> None:
+def test_record_is_refused_to_other_sites_and_without_login(app: App, anna: httpx.Client, tmp_path: Path) -> None:
     run = ended(app, anna)
     refused(anna.get(f"/runs/{run.id}", headers={"origin": "http://evil.example"}), 403, "authentication")
-    closed = launched(tmp_path, auth=("ann", "one"))
+    closed = launch_app(tmp_path, auth=("ann", "one"))
     try:
         with httpx.Client(base_url=closed.url, timeout=20) as client:
             refused(client.get("/runs/x"), 401, "authentication")

@@ -10,18 +10,18 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from agent.turns import Ask
+from agent.turns import TurnRequest
 from app import App
 from bench.ports import free_port
+from hosting.identity import COOKIE
 from runs.errors import ChatError
 from settings import BackendSettings, LimitSettings, Settings
 from tests.conftest import scripted
-from transports.identity import COOKIE
 
 SECRET, VISITORS = "sk-of-the-operator", "sk-of-a-visitor"
 
 
-def launched(data: Path, **more: Any) -> App:
+def launch_app(data: Path, **more: Any) -> App:
     broken = BackendSettings(name="Gone", kind="langchain", **{"class": "no_such_package:Model"})
     away: Any = {"kind": "openai", "model": "m", "base_url": f"http://127.0.0.1:{free_port()}/v1"}
     keyed = BackendSettings(name="Keyed", key="KEYED_KEY", fallback="Script", context=1000, **away)
@@ -44,14 +44,14 @@ def launched(data: Path, **more: Any) -> App:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    app = launched(tmp_path_factory.mktemp("open"))
+    app = launch_app(tmp_path_factory.mktemp("open"))
     yield app
     app.close()
 
 
 @pytest.fixture(scope="module")
 def closed_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    app = launched(tmp_path_factory.mktemp("closed"), auth=("ann", "one"), on_space=True)
+    app = launch_app(tmp_path_factory.mktemp("closed"), auth=("ann", "one"), on_space=True)
     yield app
     app.close()
 
@@ -93,13 +93,13 @@ def test_the_page_and_its_health_are_served(http: httpx.Client) -> None:
     assert "Glassbox" in page.text
 
 
-def test_a_defect_is_told_in_the_same_shape_and_logged(
+def test_unexpected_exception_is_an_internal_error_and_logged(
     http: httpx.Client, app: App, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(visitor: str | None) -> None:
         raise KeyError("/home/somebody")
 
-    monkeypatch.setattr(app.backends, "listed", broken)
+    monkeypatch.setattr(app.backends, "describe", broken)
     assert "somebody" not in refused(http.get("/backends"), 500, "internal")
     assert [record.message for record in caplog.records if record.exc_info] == ["GET /backends failed"]
 
@@ -122,7 +122,7 @@ def settled(client: httpx.Client) -> dict[str, dict[str, Any]]:
     raise AssertionError(found)
 
 
-def test_backends_are_listed_in_order_with_what_they_take(http: httpx.Client) -> None:
+def test_backends_are_listed_in_order_with_their_fields(http: httpx.Client) -> None:
     found = listed(http)
     assert list(found) == ["Script", "Gone", "Keyed", "Bring"]
     fields = {"name", "kind", "ready", "state", "reason", "progress", "until", "ttft_s", "key", "takes", "fallback"}
@@ -151,16 +151,16 @@ def test_a_backend_that_is_not_ready_says_why(http: httpx.Client) -> None:
 def test_a_rate_limit_says_until_when(app: App, http: httpx.Client) -> None:
     settled(http)
     backend = app.backends.get("Keyed")
-    backend.learn(backend.key, ChatError("rate_limited", "Too many.", retryable=True, retry_after=30))
+    backend.record_outcome(backend.key, ChatError("rate_limited", "Too many.", retryable=True, retry_after=30))
     told = listed(http)["Keyed"]
     assert (told["state"], told["ready"]) == ("rate_limited", False)
     assert told["until"] == pytest.approx(time.time() + 30, abs=5)
-    backend.learn(backend.key, None, 0.25)
+    backend.record_outcome(backend.key, None, 0.25)
     told = listed(http)["Keyed"]
     assert (told["state"], told["ttft_s"]) == ("ready", 0.25)
 
 
-def test_whose_key_is_used_is_told_to_each_visitor(app: App, http: httpx.Client, browser: httpx.Client) -> None:
+def test_each_visitor_sees_whose_key_is_used(app: App, http: httpx.Client, browser: httpx.Client) -> None:
     def keys(client: httpx.Client) -> list[Any]:
         return [told["key"] for told in listed(client).values()]
 
@@ -187,7 +187,7 @@ def test_memory_modes_are_listed_with_their_parameters(http: httpx.Client) -> No
     assert [name for name, mode in modes.items() if mode["default"]] == ["tokens"]
 
 
-def test_a_conversation_goes_in_and_comes_out_and_is_deleted(http: httpx.Client) -> None:
+def test_conversation_is_imported_exported_and_deleted(http: httpx.Client) -> None:
     conversation_id = imported(http)
     assert len(conversation_id) >= 22
     told = http.get(f"/conversations/{conversation_id}").json()
@@ -198,7 +198,7 @@ def test_a_conversation_goes_in_and_comes_out_and_is_deleted(http: httpx.Client)
     refused(http.delete(f"/conversations/{conversation_id}"), 404, "not_found")
 
 
-def test_every_role_and_odd_characters_are_taken(http: httpx.Client) -> None:
+def test_import_accepts_all_roles_and_odd_characters(http: httpx.Client) -> None:
     messages = [
         {"role": role, "content": "a\x00\r\n\u05e9\u05dc\u05d5\u05dd\u202e"}
         for role in ("system", "user", "assistant", "tool")
@@ -218,7 +218,7 @@ def test_the_texts_of_a_message_in_parts_are_joined(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "part", [{"type": "image_url", "image_url": {"url": "data:,sk"}}, {"type": "text"}, "sk", 3, None]
 )
-def test_a_part_that_is_no_text_is_refused_by_its_kind(http: httpx.Client, part: Any) -> None:
+def test_message_part_that_is_not_text_is_refused_with_its_type(http: httpx.Client, part: Any) -> None:
     parts = [{"type": "text", "text": "look"}, part]
     answer = http.post("/conversations", json={"messages": [{"role": "user", "content": parts}]})
     told = refused(answer, 400, "invalid_request")
@@ -243,7 +243,7 @@ def test_a_conversation_belongs_to_its_cookie(app: App, browser: httpx.Client, h
 
 def test_deleting_a_conversation_ends_its_run(app: App, http: httpx.Client) -> None:
     assert app._loop
-    starting = asyncio.run_coroutine_threadsafe(app.turns.start(Ask("endless")), app._loop)
+    starting = asyncio.run_coroutine_threadsafe(app.turns.start(TurnRequest("endless")), app._loop)
     run = starting.result(timeout=10)
     assert http.get(f"/conversations/{run.conversation_id}").json()["messages"][0]["content"] == "endless"
     assert not run.ended
@@ -252,7 +252,7 @@ def test_deleting_a_conversation_ends_its_run(app: App, http: httpx.Client) -> N
     refused(http.get(f"/conversations/{run.conversation_id}"), 404, "not_found")
 
 
-def test_half_a_character_is_replaced_or_refused(http: httpx.Client) -> None:
+def test_lone_surrogate_is_replaced_or_refused(http: httpx.Client) -> None:
     body = b'{"messages": [{"role": "user", "content": "a\\ud83d"}]}'
     answer = http.post("/conversations", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (200, 400)
@@ -287,7 +287,7 @@ def test_no_other_origin_is_allowed_to_read(http: httpx.Client, app: App) -> Non
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_too_large_a_body_is_refused(http: httpx.Client) -> None:
+def test_too_large_body_is_refused(http: httpx.Client) -> None:
     told = refused(http.post("/stream", json={"message": "x" * 60_000}), 413, "too_large")
     assert "50,000" in told
 
@@ -306,26 +306,26 @@ def test_too_large_a_body_is_refused(http: httpx.Client) -> None:
         (b"\xff\xfe", ""),
     ],
 )
-def test_a_body_that_cannot_be_read_is_told_where(http: httpx.Client, body: bytes, where: str) -> None:
+def test_error_names_the_invalid_field_of_a_body(http: httpx.Client, body: bytes, where: str) -> None:
     answer = http.post("/conversations", content=body, headers={"content-type": "application/json"})
     assert where in refused(answer, 400, "invalid_request")
 
 
-def test_what_was_exported_can_be_imported(http: httpx.Client) -> None:
+def test_export_can_be_imported(http: httpx.Client) -> None:
     exported = http.get(f"/conversations/{imported(http)}").json()
     again = http.post("/conversations", json=exported).json()["conversation_id"]
     told = http.get(f"/conversations/{again}").json()["messages"]
     assert [m["content"] for m in told] == [m["content"] for m in exported["messages"]]
 
 
-def test_nobody_publishes_a_page_or_uploads_a_file(http: httpx.Client) -> None:
+def test_uploads_and_deep_links_are_not_found(http: httpx.Client) -> None:
     assert http.get("/gradio_api/deep_link", params={"session_hash": "x"}).status_code == 404
     assert http.post("/gradio_api/upload", files={"files": b"x"}).status_code == 404
     described = http.get("/openapi.json").json()["paths"]
     assert "/stream" in described and not [path for path in described if "gradio" in path]
 
 
-def test_a_login_closes_all_our_routes_but_the_health(closed_app: App) -> None:
+def test_login_is_required_for_all_routes_but_health(closed_app: App) -> None:
     with httpx.Client(base_url=closed_app.url, timeout=20) as http:
         assert http.get("/healthz").status_code == 200
         for path in ("/backends", "/memory-modes", "/conversations/x"):

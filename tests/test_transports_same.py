@@ -18,13 +18,13 @@ from pydantic import TypeAdapter
 from app import App
 from components.handlers import Handlers
 from components.reply import reply_html
+from hosting.identity import COOKIE
 from runs.live import LiveRun, new_id
 from settings import ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
+from tests.live_app import Events, client_of, events_of, events_until_end, live_app, run_on_loop, socket_of, told
 from tests.pages import PARAMETERS, Page, shown_text
-from tests.serving import Events, client_of, events_of, on_loop, serving, socket_of, told, told_until_end
-from transports.identity import COOKIE
 
 _AGUI_EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 _UNTOLD = {"state", "status", "model_start", "model_end"}
@@ -35,7 +35,7 @@ _UNTOLD = {"state", "status", "model_start", "model_end"}
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     backends = [scripted("Script"), scripted("Slow script", speed=5)]
     tools = ToolSettings(enabled=["calculator", "clock", "count"])
-    with serving(tmp_path_factory.mktemp("same"), backends=backends, tools=tools) as app:
+    with live_app(tmp_path_factory.mktemp("same"), backends=backends, tools=tools) as app:
         yield app
 
 
@@ -85,8 +85,8 @@ def seen(events: Events) -> Seen:
 
 async def asked_of(run: LiveRun) -> str | None:
     """The call that waits for an answer, once one does; None if the run ends without asking."""
-    await until(lambda: run.calls.asked or run.ended)
-    return next(iter(run.calls.asked), None)
+    await until(lambda: run.tool_calls.awaiting_approval or run.ended)
+    return next(iter(run.tool_calls.awaiting_approval), None)
 
 
 async def approve(client: httpx.AsyncClient, run_id: str, call_id: str) -> None:
@@ -100,7 +100,7 @@ async def record(client: httpx.AsyncClient, run_id: str) -> Events:
 
 
 def on_apps_loop(app: App, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-    return asyncio.to_thread(on_loop, app, work)
+    return asyncio.to_thread(run_on_loop, app, work)
 
 
 # A message over each transport; what waits is approved over the same one, where it can be
@@ -228,8 +228,8 @@ async def over_gradio(app: App, client: httpx.AsyncClient, message: str) -> Seen
         gradio = await asyncio.to_thread(Client, app.url, verbose=False)
         try:
             job = await asyncio.to_thread(gradio.submit, message, **here, api_name="/chat")
-            await until(lambda: app.runs.of(here["conversation_id"]))
-            run = app.runs.of(here["conversation_id"])
+            await until(lambda: app.runs.live_run(here["conversation_id"]))
+            run = app.runs.live_run(here["conversation_id"])
             assert run
             if call_id := await asked_of(run):
                 await approve(nobody, run.id, call_id)
@@ -247,7 +247,7 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
     """What its handlers draw; the order of events is that of its table, which loads the record."""
     handlers = Handlers(app.turns, app.identity)
     page = Page(handlers, client.cookies[COOKIE])
-    page.tuning = (None, None, None, None, *PARAMETERS)  # all tools are on
+    page.options = (None, None, None, None, *PARAMETERS)  # all tools are on
     run_id = ""
 
     async def talk() -> None:
@@ -258,9 +258,9 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
         assert run
         while page.state.run_id:
             await page.follow()
-            for call_id in run.calls.asked:
+            for call_id in run.tool_calls.awaiting_approval:
                 await say_yes(page, call_id)
-            await until(lambda: not run.calls.asked)
+            await until(lambda: not run.tool_calls.awaiting_approval)
 
     await on_apps_loop(app, talk())
     reply = await on_apps_loop(app, app.store.message(str(page.state.conversation_id), page.state.drawn[-1].id))
@@ -278,7 +278,7 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
 
 async def say_yes(page: Page, call_id: str) -> None:
     event: Any = SimpleNamespace(_data={"call": call_id, "approved": True})
-    await page.handlers.approving.on_answer(page.state, page.request, event)
+    await page.handlers.approval.on_answer(page.state, page.request, event)
 
 
 Transport = Callable[[App, httpx.AsyncClient, str], Awaitable[Seen]]
@@ -354,14 +354,14 @@ async def opened(app: App, client: httpx.AsyncClient, run_id: str) -> Page:
 
 
 @pytest.mark.parametrize("start", STARTS)
-async def test_a_run_is_told_alike_to_all_who_follow_it(app: App, anna: httpx.AsyncClient, start: Start) -> None:
+async def test_all_followers_get_the_same_events(app: App, anna: httpx.AsyncClient, start: Start) -> None:
     run_id = await start(app, anna, "tour")
     path = f"/runs/{run_id}/events"
     page = await opened(app, anna, run_id)
     async with socket_of(app, anna) as socket:
         await socket.send(json.dumps({"type": "resume", "run_id": run_id}))
         by_socket, by_stream, by_id, _ = await asyncio.gather(
-            told_until_end(socket),
+            events_until_end(socket),
             events_of(anna, "GET", path),
             events_of(anna, "GET", path, headers={"Last-Event-ID": "5"}),
             on_apps_loop(app, page.follow()),
@@ -380,7 +380,7 @@ async def answer_by_socket(app: App, client: httpx.AsyncClient, run_id: str, cal
     async with socket_of(app, client) as socket:
         await socket.send(json.dumps({"type": "resume", "run_id": run_id}))
         await socket.send(json.dumps({"type": "approve", "tool_call_id": call_id, "approved": True}))
-        assert (await told_until_end(socket))[-1]["type"] == "complete"
+        assert (await events_until_end(socket))[-1]["type"] == "complete"
 
 
 async def answer_by_page(app: App, client: httpx.AsyncClient, run_id: str, call_id: str) -> None:
@@ -389,7 +389,7 @@ async def answer_by_page(app: App, client: httpx.AsyncClient, run_id: str, call_
 
 
 @pytest.mark.parametrize(("start", "answer"), zip(STARTS, cycle((answer_by_http, answer_by_socket, answer_by_page))))
-async def test_what_waits_is_answered_from_anywhere(
+async def test_approval_is_answered_over_any_transport(
     app: App, anna: httpx.AsyncClient, start: Start, answer: Callable[..., Awaitable[None]]
 ) -> None:
     run_id = await start(app, anna, "approval")
@@ -410,7 +410,7 @@ async def stop_by_socket(app: App, client: httpx.AsyncClient, run_id: str) -> No
     async with socket_of(app, client) as socket:
         await socket.send(json.dumps({"type": "resume", "run_id": run_id}))
         await socket.send('{"type": "stop"}')
-        assert (await told_until_end(socket))[-1]["type"] == "stopped"
+        assert (await events_until_end(socket))[-1]["type"] == "stopped"
 
 
 async def stop_by_page(app: App, client: httpx.AsyncClient, run_id: str) -> None:
@@ -419,7 +419,7 @@ async def stop_by_page(app: App, client: httpx.AsyncClient, run_id: str) -> None
 
 
 @pytest.mark.parametrize(("start", "stop"), zip(STARTS, cycle((stop_by_http, stop_by_socket, stop_by_page))))
-async def test_a_run_is_stopped_from_anywhere_for_all_who_follow(
+async def test_stop_over_any_transport_ends_all_followers(
     app: App, anna: httpx.AsyncClient, start: Start, stop: Callable[..., Awaitable[None]]
 ) -> None:
     run_id = await start(app, anna, "endless")

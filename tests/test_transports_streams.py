@@ -17,9 +17,9 @@ from runs.live import LiveRun
 from settings import LimitSettings, ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
-from tests.serving import client_of, events_of, refused, serving, socket_of, told_until_end
+from tests.live_app import client_of, events_of, events_until_end, live_app, refused, socket_of
 from transports import streams
-from transports.pieces import in_pieces
+from transports.chunks import in_chunks
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     backends = [scripted("Script"), scripted("Slow script", speed=5), scripted("Quick", speed=200)]
     limits = LimitSettings(abandoned_seconds=1, body_bytes=100_000, reply_tokens=4000)
     tools = ToolSettings(enabled=["calculator", "clock"], approval=["clock"])
-    with serving(tmp_path_factory.mktemp("streams"), backends=backends, limits=limits, tools=tools) as app:
+    with live_app(tmp_path_factory.mktemp("streams"), backends=backends, limits=limits, tools=tools) as app:
         yield app
 
 
@@ -71,7 +71,7 @@ async def test_a_message_is_answered_by_its_runs_events(anna: httpx.AsyncClient,
     assert {"reasoning", "tool_start", "tool_output", "tool_end"} <= {event["type"] for event in told}
 
 
-async def test_the_answer_names_its_run_and_is_held_back_by_nobody(app: App, anna: httpx.AsyncClient) -> None:
+async def test_response_names_its_run_and_is_not_buffered(app: App, anna: httpx.AsyncClient) -> None:
     async with anna.stream("POST", "/stream", json={"message": "Hi"}) as answer:
         told = "".join([text async for text in answer.aiter_text()])
     headers = answer.headers
@@ -87,7 +87,7 @@ async def test_the_answer_names_its_run_and_is_held_back_by_nobody(app: App, ann
 
 
 @pytest.mark.parametrize("kept", ["live", "in memory", "stored"])
-async def test_from_any_place_a_run_is_told_exactly_once(app: App, anna: httpx.AsyncClient, kept: str) -> None:
+async def test_run_is_followed_from_any_event_exactly_once(app: App, anna: httpx.AsyncClient, kept: str) -> None:
     backend = "Slow script" if kept == "live" else "Script"
     run_id = await started(anna, "tour", backend)
     run = app.runs.find(run_id)
@@ -112,7 +112,7 @@ async def test_from_any_place_a_run_is_told_exactly_once(app: App, anna: httpx.A
     assert (await anna.get(f"/runs/{run_id}")).text.count("\n") == len(whole)
 
 
-async def test_memory_and_store_write_the_same_bytes(app: App, anna: httpx.AsyncClient) -> None:
+async def test_stream_from_memory_equals_stream_from_store(app: App, anna: httpx.AsyncClient) -> None:
     first = await anna.post("/stream", json={"message": "tour"})
     run_id = first.headers["x-run-id"]
     from_memory = await anna.get(f"/runs/{run_id}/events")
@@ -124,10 +124,10 @@ async def test_memory_and_store_write_the_same_bytes(app: App, anna: httpx.Async
     assert from_store.headers["x-conversation-id"] == run.conversation_id
     async with socket_of(app, anna) as socket:
         await socket.send(json.dumps({"type": "resume", "run_id": run_id, "after": 2}))
-        assert (await told_until_end(socket))[-1]["content"] == run.text
+        assert (await events_until_end(socket))[-1]["content"] == run.text
 
 
-async def test_an_eventsource_that_comes_back_resumes_and_starts_nothing(
+async def test_reconnected_eventsource_resumes_and_starts_no_run(
     app: App, anna: httpx.AsyncClient, ben: httpx.AsyncClient, nobody: httpx.AsyncClient
 ) -> None:
     params = {"query": "  tour\n", "backend": "Slow script"}
@@ -155,14 +155,14 @@ async def test_an_eventsource_that_comes_back_resumes_and_starts_nothing(
     assert len(app.runs._runs) == before - 1
 
 
-async def test_of_two_runs_of_one_query_the_newest_is_resumed(anna: httpx.AsyncClient) -> None:
+async def test_newest_run_of_a_query_is_resumed(anna: httpx.AsyncClient) -> None:
     older = await events_of(anna, "GET", "/stream", params={"query": "Hello twice"})
     newer = await events_of(anna, "GET", "/stream", params={"query": "Hello twice"})
     rest = await events_of(anna, "GET", "/stream", params={"query": "Hello twice"}, headers={"Last-Event-ID": "4"})
     assert rest == newer[4:] != older[4:]
 
 
-async def test_stop_answers_when_the_run_has_ended_as_often_as_you_like(
+async def test_stop_is_idempotent_and_answers_after_the_end(
     app: App, anna: httpx.AsyncClient, ben: httpx.AsyncClient
 ) -> None:
     run_id = await started(anna, "endless")
@@ -190,14 +190,14 @@ async def test_stop_answers_when_the_run_has_ended_as_often_as_you_like(
         ({"approved": False}, "refused"),
     ],
 )
-async def test_a_call_that_waits_is_answered_once(
+async def test_approval_is_answered_once(
     app: App, anna: httpx.AsyncClient, ben: httpx.AsyncClient, answer: dict[str, Any], expected: str
 ) -> None:
     run_id = await started(anna, "/clock Europe/Paris", "Script")
     run = app.runs.find(run_id)
     assert run
-    await until(lambda: run.calls.asked)
-    given = {"tool_call_id": run.calls.asked[0], **answer}
+    await until(lambda: run.tool_calls.awaiting_approval)
+    given = {"tool_call_id": run.tool_calls.awaiting_approval[0], **answer}
     path = f"/runs/{run_id}/approve"
     await refused(await ben.post(path, json=given), 404, "not_found")
     await refused(await anna.post(path, json={**given, "tool_call_id": "x"}), 409, "busy")
@@ -212,7 +212,7 @@ async def test_a_call_that_waits_is_answered_once(
     await refused(await anna.post(path, json=given), 409, "busy")
 
 
-async def test_a_conversation_goes_on_with_what_it_had(anna: httpx.AsyncClient) -> None:
+async def test_conversation_keeps_its_options(anna: httpx.AsyncClient) -> None:
     first = {"message": "One", "backend": "Quick", "memory": "full", "system_prompt": "Be kind.", "tools": []}
     told = await events_of(anna, "POST", "/stream", json=first)
     conversation_id = told[0]["conversation_id"]
@@ -226,12 +226,12 @@ async def test_a_conversation_goes_on_with_what_it_had(anna: httpx.AsyncClient) 
     assert [m["content"] for m in given] == ["Be kind.", "Three"]
 
 
-async def test_an_empty_conversation_id_is_none(anna: httpx.AsyncClient) -> None:
+async def test_empty_conversation_id_is_ignored(anna: httpx.AsyncClient) -> None:
     told = await events_of(anna, "GET", "/stream", params={"query": "Hi", "conversation_id": "", "backend": ""})
     check(told)
 
 
-async def test_two_at_once_in_a_conversation_are_one_too_many(anna: httpx.AsyncClient) -> None:
+async def test_second_run_in_a_conversation_is_busy(anna: httpx.AsyncClient) -> None:
     told = await events_of(anna, "POST", "/stream", most=1, json={"message": "endless", "backend": "Slow script"})
     here = {"message": "Hi", "conversation_id": told[0]["conversation_id"]}
     await refused(await anna.post("/stream", json=here), 409, "busy")
@@ -270,7 +270,7 @@ JSON = {"content-type": "application/json"}
         ({"json": {"message": "x", "conversation_id": "x" * 1000}}, 400, "invalid_request", "conversation_id"),
     ],
 )
-async def test_what_cannot_be_answered_is_refused_and_starts_nothing(
+async def test_invalid_request_is_refused_and_starts_no_run(
     app: App, nobody: httpx.AsyncClient, sent: Any, status: int, code: str, says: str
 ) -> None:
     before = set(app.runs._runs)
@@ -298,7 +298,7 @@ async def test_what_cannot_be_answered_is_refused_and_starts_nothing(
         ("GET", "/ws/chat", 404, "/docs"),
     ],
 )
-async def test_a_wrong_address_or_method_is_refused_in_our_shape(
+async def test_unknown_path_or_method_is_an_error_response(
     nobody: httpx.AsyncClient, method: str, path: str, status: int, says: str
 ) -> None:
     answer = await nobody.request(method, path)
@@ -309,14 +309,14 @@ async def test_a_wrong_address_or_method_is_refused_in_our_shape(
 
 
 @pytest.mark.parametrize("last", ["-1", "x", "1e5", "9" * 30, "5\t6", "5; x", "٣"])
-async def test_an_id_that_was_never_sent_is_refused(app: App, anna: httpx.AsyncClient, last: str) -> None:
+async def test_invalid_last_event_id_is_refused(app: App, anna: httpx.AsyncClient, last: str) -> None:
     run_id = await started(anna, "Hi", "Script")
     sent: Any = {"headers": {"Last-Event-ID": last.encode()}}
     for path in (f"/runs/{run_id}/events", "/stream?query=Hi"):
         assert "Last-Event-ID" in await refused(await anna.get(path, **sent), 400, "invalid_request")
 
 
-async def test_a_header_cannot_be_smuggled_in(app: App) -> None:
+async def test_query_cannot_inject_a_header(app: App) -> None:
     url = urlsplit(app.url)
     assert url.hostname and url.port
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
@@ -326,7 +326,7 @@ async def test_a_header_cannot_be_smuggled_in(app: App) -> None:
     assert answer.startswith(b"HTTP/1.1 4")
 
 
-async def test_another_sites_page_starts_nothing(app: App, anna: httpx.AsyncClient) -> None:
+async def test_page_of_another_site_starts_no_run(app: App, anna: httpx.AsyncClient) -> None:
     before = set(app.runs._runs)
     for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
         for method, sent in (("GET", {"params": {"query": "Hi"}}), ("POST", {"json": {"message": "Hi"}})):
@@ -348,7 +348,7 @@ async def test_a_run_without_owner_ends_soon_after_its_last_follower(app: App, n
     check(told)
 
 
-async def test_a_run_with_owner_goes_on_without_followers(app: App, anna: httpx.AsyncClient) -> None:
+async def test_run_with_owner_continues_without_followers(app: App, anna: httpx.AsyncClient) -> None:
     run = app.runs.find(await started(anna, "endless"))
     assert run
     await until(lambda: run.log.followers == 0)
@@ -368,7 +368,7 @@ async def test_a_silent_run_has_a_heartbeat(anna: httpx.AsyncClient, monkeypatch
     await anna.post(f"/runs/{answer.headers['x-run-id']}/stop")
 
 
-async def test_heartbeats_go_out_between_events_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeats_are_sent_only_between_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each write is slower than the heartbeat, and so are the pauses between events."""
     monkeypatch.setattr(streams, "HEARTBEAT_S", 0.01)
     bodies = [f'{{"text":"{letter * 200_000}"}}' for letter in "xä"]
@@ -376,7 +376,7 @@ async def test_heartbeats_go_out_between_events_alone(monkeypatch: pytest.Monkey
 
     async def written() -> AsyncIterator[bytes]:
         for seq, body in enumerate(bodies, 1):
-            async for piece in in_pieces([(f"id: {seq}\nevent: token\ndata: ", body, "\n\n")]):
+            async for piece in in_chunks([(f"id: {seq}\nevent: token\ndata: ", body, "\n\n")]):
                 yield piece
             before = len(sent)
             await until(lambda: len(sent) > before)  # noqa: B023 - awaited here
@@ -395,12 +395,12 @@ async def test_heartbeats_go_out_between_events_alone(monkeypatch: pytest.Monkey
     assert [event.partition("data: ")[2] for event in events if event and event not in comments] == bodies
 
 
-async def test_a_follower_that_does_not_read_holds_nobody_up_and_is_let_go(
+async def test_follower_that_does_not_read_is_disconnected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(streams, "_SEND_S", 0.5)
     endless = scripted("Endless", speed=50, context=100_000)
-    with serving(tmp_path, backends=[endless], limits=LimitSettings(reply_tokens=40_000)) as app:
+    with live_app(tmp_path, backends=[endless], limits=LimitSettings(reply_tokens=40_000)) as app:
         server: Any = app.demo.server
         for listening in server.servers[0].sockets:  # what the system would hold is more than a reply
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

@@ -17,18 +17,18 @@ from ag_ui.encoder import EventEncoder
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from agent.checks import checked_message
 from agent.turns import Turns
+from agent.validation import validate_message
+from hosting.identity import Identity
 from memory.messages import Role
-from memory.text import clean, whole
-from runs.asker import Asker
 from runs.errors import ChatError
 from runs.events import escape_line_ends
 from runs.live import LiveRun
-from transports.agui_events import Translation
+from runs.requester import Requester
+from runs.text import clean_text, valid_text
+from transports.agui_events import EventTranslation
 from transports.agui_resume import resume
-from transports.asking import Wanted, first_problem
-from transports.identity import Identity
+from transports.schemas import RequestFields, validation_error
 from transports.streams import HEARTBEAT_S, Stream
 
 _LONGEST_ID = 1000
@@ -86,24 +86,24 @@ def add_agui(router: APIRouter, turns: Turns, identity: Identity) -> None:
     async def run_agent(given: AgentInput, request: Request) -> Response:
         """Starts a run in a thread with the last user message, or goes on with one that waits, by `resume`."""
         _check_ids(given)
-        asker = identity.asker(request)
-        visitor = asker.visitor
+        requester = identity.requester(request)
+        visitor = requester.visitor
         conversation_id = identity.derive("agui thread", visitor, given.thread_id) if visitor else None
-        view, seq = Translation(given.thread_id, given.run_id, given.messages), 0
+        view, seq = EventTranslation(given.thread_id, given.run_id, given.messages), 0
         resumed = None
         if given.resume:
             last = given.messages[-1] if given.messages else None
-            text = checked_message(_text(last), turns.settings.limits) if last and last.role == "user" else None
+            text = validate_message(_text(last), turns.settings.limits) if last and last.role == "user" else None
             resumed = await resume(turns, given.resume, visitor, conversation_id, text)
         if resumed:
             run, seq = resumed.run, resumed.seq
         else:
-            run = await _started(turns, given, asker, conversation_id)
+            run = await _started(turns, given, requester, conversation_id)
         headers = {"X-Run-Id": run.id, "X-Conversation-Id": run.conversation_id}
         return Stream(_written(run, view, seq), headers)
 
 
-async def _started(turns: Turns, given: RunAgentInput, asker: Asker, conversation_id: str | None) -> LiveRun:
+async def _started(turns: Turns, given: RunAgentInput, requester: Requester, conversation_id: str | None) -> LiveRun:
     """A turn with the last user message; a thread that is new to us begins with those before it."""
     chosen = _chosen(given.forwarded_props)
     place = next((i for i in reversed(range(len(given.messages))) if given.messages[i].role == "user"), None)
@@ -111,9 +111,9 @@ async def _started(turns: Turns, given: RunAgentInput, asker: Asker, conversatio
         raise ChatError("invalid_request", "messages: there is none of the user's to answer.")
     text, earlier = _text(given.messages[place]), given.messages[:place]
     existing = conversation_id or given.thread_id
-    known = existing if await _is_known(turns, existing, asker.visitor) else None
-    wanted = Wanted(backend=chosen.backend, memory=chosen.memory, model=chosen.model, conversation_id=known)
-    ask = await wanted.ask(turns, text, asker)
+    known = existing if await _is_known(turns, existing, requester.visitor) else None
+    wanted = RequestFields(backend=chosen.backend, memory=chosen.memory, model=chosen.model, conversation_id=known)
+    ask = await wanted.turn_request(turns, text, requester)
     if known is None:
         if len(earlier) > _MOST_IMPORTED:
             raise _too_many(len(earlier))
@@ -136,7 +136,7 @@ async def _is_known(turns: Turns, conversation_id: str, visitor: str | None) -> 
     return True
 
 
-async def _written(run: LiveRun, view: Translation, seq: int) -> AsyncGenerator[bytes, None]:
+async def _written(run: LiveRun, view: EventTranslation, seq: int) -> AsyncGenerator[bytes, None]:
     """The run as the client sees it, from where an earlier AG-UI run of its left off, up to its end or a pause."""
     told = view.begin(run.log.entries[:seq])
     if len(run.log.entries) <= seq:  # nothing to go with it yet
@@ -164,7 +164,7 @@ def _encoded(told: Sequence[BaseEvent]) -> bytes:
 
 def _check_ids(given: RunAgentInput) -> None:
     for name, value in (("threadId", given.thread_id), ("runId", given.run_id)):
-        if len(value) > _LONGEST_ID or whole(value) != value:
+        if len(value) > _LONGEST_ID or valid_text(value) != value:
             raise ChatError("invalid_request", f"{name}: at most {_LONGEST_ID:,} characters of text.")
 
 
@@ -172,11 +172,11 @@ def _chosen(props: Any) -> _Chosen:
     try:
         return _Chosen.model_validate({} if props is None else props)
     except ValidationError as e:
-        raise ChatError("invalid_request", f"forwardedProps: {first_problem(e).message}") from None
+        raise ChatError("invalid_request", f"forwardedProps: {validation_error(e).message}") from None
 
 
 def _imported(messages: Sequence[Message]) -> list[tuple[Role, str]]:
-    pairs = [(_ROLES[m.role], clean(_text(m))) for m in messages if m.role in _ROLES]
+    pairs = [(_ROLES[m.role], clean_text(_text(m))) for m in messages if m.role in _ROLES]
     return [(role, text) for role, text in pairs if text]
 
 

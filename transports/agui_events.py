@@ -15,7 +15,7 @@ from ag_ui.core import BaseEvent, Message, TokenUsage
 from runs import events
 from runs.events import JSON, Entry
 from runs.state import AgentState, digest
-from transports.agui_resume import Place, interrupt
+from transports.agui_resume import InterruptId, interrupt
 
 _LONG_ID = 16
 """Characters from which on an id of a call is taken for one that no other run of the thread has."""
@@ -33,7 +33,7 @@ class _Made:
         return agui.AssistantMessage(id=message_id, content="".join(self.text), tool_calls=self.calls or None)
 
 
-class Translation:
+class EventTranslation:
     """A fold over a run's entries. `begin` comes first; after `pause`, or the run's last entry, it has `ended`.
 
     What was open at a pause is ended for the client, and begun again by the next AG-UI run, which goes on there.
@@ -90,7 +90,7 @@ class Translation:
         """Ends the AG-UI run with an interrupt for each waiting call. `seconds` is how long a run may take."""
         until = self._started + seconds
         asked = [
-            interrupt(Place(self._of, self._seq, call_id), self._call(call_id), one, until)
+            interrupt(InterruptId(self._of, self._seq, call_id), self._call(call_id), one, until)
             for call_id, one in self.waiting.items()
         ]
         return self._finished(agui.RunFinishedInterruptOutcome(interrupts=asked))

@@ -9,12 +9,12 @@ from ag_ui.core import Interrupt, ResumeEntry
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.turns import Turns
-from runs.calls import Answer
 from runs.errors import ChatError
 from runs.events import JSON, Approval
 from runs.live import LiveRun
-from transports.asking import first_problem
-from transports.finding import Known, know_run
+from runs.tool_calls import ApprovalAnswer
+from transports.run_lookup import RunHandle, get_run
+from transports.schemas import validation_error
 
 _SHOWN = 300
 """Characters of a call's input that the question shows."""
@@ -39,7 +39,7 @@ class _Payload(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class InterruptId:
     """A call that waits, and where its AG-UI run ended: written out, an interrupt's id is all that a resume needs."""
 
     run_id: str
@@ -50,7 +50,7 @@ class Place:
         return f"{self.run_id}:{self.seq}:{self.call_id}"
 
     @classmethod
-    def read(cls, interrupt_id: str) -> "Place | None":
+    def read(cls, interrupt_id: str) -> "InterruptId | None":
         run_id, _, rest = interrupt_id.partition(":")
         seq, _, call_id = rest.partition(":")
         return cls(run_id, int(seq), call_id) if seq.isascii() and seq.isdigit() and len(seq) < 10 else None
@@ -64,7 +64,7 @@ class Resumed:
     seq: int
 
 
-def interrupt(place: Place, tool_call_id: str, asked: Approval, until: float) -> Interrupt:
+def interrupt(place: InterruptId, tool_call_id: str, asked: Approval, until: float) -> Interrupt:
     """The question of an approval; it can be answered until an epoch second."""
     shown = json.dumps(asked.input, ensure_ascii=False)
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]} …"
@@ -88,10 +88,10 @@ async def resume(
     `last` is the text of the user's message that came last. One that is new, with all interrupts cancelled, goes before
     what still waits: the run is stopped, and None says that a turn may begin.
     """
-    places = [place for entry in given if (place := Place.read(entry.interrupt_id))]
+    places = [place for entry in given if (place := InterruptId.read(entry.interrupt_id))]
     found = await _found(turns, places, visitor, conversation_id)
     run = found.live if found else None
-    asked = run.calls.asked if run else []
+    asked = run.tool_calls.awaiting_approval if run else []
     waiting = [place for place in places if place.call_id in asked]
     abandoned = all(entry.status == "cancelled" for entry in given)
     new = last is not None and last != (await _asked(turns, found) if found else None)
@@ -108,13 +108,13 @@ async def resume(
 
 
 async def _found(
-    turns: Turns, places: Sequence[Place], visitor: str | None, conversation_id: str | None
-) -> Known | None:
+    turns: Turns, places: Sequence[InterruptId], visitor: str | None, conversation_id: str | None
+) -> RunHandle | None:
     """The run of the interrupts: they are of one, at one place, on this thread, and the visitor's; else None."""
     if len({(place.run_id, place.seq) for place in places}) != 1:
         return None
     try:
-        found = await know_run(turns, places[0].run_id, visitor)
+        found = await get_run(turns, places[0].run_id, visitor)
     except ChatError as e:
         if e.code != "not_found":
             raise
@@ -122,7 +122,7 @@ async def _found(
     return found if conversation_id in (None, found.conversation_id) else None
 
 
-async def _asked(turns: Turns, found: Known) -> str | None:
+async def _asked(turns: Turns, found: RunHandle) -> str | None:
     """The message that the run answers."""
     history = await turns.store.history(found.conversation_id)
     return next((m.text for m in history if m.role == "user" and m.run_id == found.run_id), None)
@@ -136,21 +136,21 @@ def _told(run: LiveRun, seq: int) -> set[str]:
 
 def _answer(run: LiveRun, given: Sequence[ResumeEntry], told: set[str]) -> None:
     """All of the answers or none of them; what has been answered elsewhere meanwhile stays so."""
-    answers = {place.call_id: _read(entry) for entry in given if (place := Place.read(entry.interrupt_id))}
+    answers = {place.call_id: _read(entry) for entry in given if (place := InterruptId.read(entry.interrupt_id))}
     if len(answers) < len(given) or not answers.keys() <= told:
         raise ChatError("invalid_request", "resume: an interrupt that is not open, or one that is answered twice.")
-    waiting = told.intersection(run.calls.asked)
+    waiting = told.intersection(run.tool_calls.awaiting_approval)
     if missing := waiting - answers.keys():
         raise ChatError("invalid_request", f"resume: all open interrupts must be answered; {len(missing)} are not.")
     for call_id in waiting:
-        run.calls.answer(call_id, answers[call_id])
+        run.tool_calls.answer(call_id, answers[call_id])
 
 
-def _read(entry: ResumeEntry) -> Answer:
+def _read(entry: ResumeEntry) -> ApprovalAnswer:
     if entry.status == "cancelled":
-        return Answer(False)
+        return ApprovalAnswer(False)
     try:
         payload = _Payload.model_validate(entry.payload)
     except ValidationError as e:
-        raise ChatError("invalid_request", f"resume.payload: {first_problem(e).message}") from None
-    return Answer(payload.approved, payload.edited if payload.input is None else payload.input)
+        raise ChatError("invalid_request", f"resume.payload: {validation_error(e).message}") from None
+    return ApprovalAnswer(payload.approved, payload.edited if payload.input is None else payload.input)

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.turns import Ask, Prepared, Turns
-from memory.messages import Tuning
-from runs.asker import Asker
+from agent.turns import Turn, TurnRequest, Turns
+from hosting.identity import Identity
+from memory.messages import TurnOptions
 from runs.errors import ChatError
 from runs.events import encode_json
-from transports.asking import Wanted
-from transports.identity import Identity
+from runs.requester import Requester
+from transports.schemas import RequestFields
 from transports.streams import Stream, encode, events_of
 
 _AT_ONCE = 4
@@ -50,43 +50,47 @@ def add_batch(router: APIRouter, turns: Turns, identity: Identity) -> None:
     )
     async def batch(given: Batch, request: Request) -> Response:
         """Streams the replies to every combination; one cell's failure is that cell's `error` alone."""
-        asker = identity.asker(request)
-        cells = await _cells(turns, given, asker)
-        turns.quota.check(asker, len(cells))
-        turns.quota.count(asker, len(cells))
+        requester = identity.requester(request)
+        cells = await _cells(turns, given, requester)
+        turns.quota.check(requester, len(cells))
+        turns.quota.count(requester, len(cells))
         return Stream(_written(turns, cells))
 
 
-async def _cells(turns: Turns, given: Batch, asker: Asker) -> list[Prepared]:
+async def _cells(turns: Turns, given: Batch, requester: Requester) -> list[Turn]:
     """The cells in the order of their index. Raises ChatError for what no cell could answer."""
-    backends = given.backends or [turns.backends.first.name]
+    backends = given.backends or [turns.backends.default.name]
     modes = given.memory or [turns.settings.memory.default]
     if (size := len(given.prompts) * len(backends) * len(modes)) > _MOST_CELLS:
         raise ChatError("too_large", f"These are {size:,} combinations; at most {_MOST_CELLS} can be run at once.")
-    wanted = Wanted(**given.model_dump(include={"model", "system_prompt", "temperature", "max_tokens", "tools"}))
-    tuning = wanted.tuning(Tuning())
+    wanted = RequestFields(**given.model_dump(include={"model", "system_prompt", "temperature", "max_tokens", "tools"}))
+    options = wanted.options(TurnOptions())
     combinations = product(given.prompts, backends, modes)
-    cells: list[Prepared] = []
+    cells: list[Turn] = []
     for prompt, backend, mode in combinations:
-        cells.append(turns.prepare(Ask(prompt, asker.visitor, None, backend, mode, tuning, address=asker.address)))
+        cells.append(
+            turns.prepare(
+                TurnRequest(prompt, requester.visitor, None, backend, mode, options, address=requester.address)
+            )
+        )
         await asyncio.sleep(0)  # a cell takes some milliseconds, as a message does
     return cells
 
 
-async def _written(turns: Turns, cells: Sequence[Prepared]) -> AsyncGenerator[bytes, None]:
+async def _written(turns: Turns, cells: Sequence[Turn]) -> AsyncGenerator[bytes, None]:
     """All cells' events as they come; runs that are still live when the reader leaves end with it."""
     waiting: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
     places = asyncio.Semaphore(turns.quota.runs_at_once(_AT_ONCE))
 
-    async def answer(index: int, cell: Prepared) -> None:
+    async def answer(index: int, cell: Turn) -> None:
         async with places:
-            run = turns.try_out(cell)
+            run = turns.start_ephemeral(cell)
             try:
                 async with aclosing(events_of(run)) as batches:
                     async for batch in batches:
                         await waiting.put(b"".join(_encoded({**entry.wire(), "index": index}) for entry in batch))
             finally:
-                run.end_soon("abandoned")  # where the reader has left
+                run.request_stop("abandoned")  # where the reader has left
                 if run.task:
                     run.task.add_done_callback(lambda _: turns.runs.discard(run))
 

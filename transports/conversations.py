@@ -8,15 +8,15 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from agent.turns import Turns
-from memory.imports import Imported, Imports
-from memory.listing import listed, rename
+from hosting.identity import Identity
+from memory.conversation_list import find_conversations, set_title
+from memory.imports import ConversationImporter, ImportResult
 from memory.messages import Message
 from memory.store import Conversation
 from runs.events import JSON, json_texts, text_bytes
 from runs.threads import Threads
-from transports.held import Answer, Held
-from transports.identity import Identity
-from transports.markdown import download, markdown_of
+from transports.markdown_export import download, markdown_of
+from transports.send_budget import Answer, SendBudget
 
 _THREADS = Threads("exports", 2)
 _FIXED = 500
@@ -39,9 +39,9 @@ class Renamed(BaseModel):
     title: str
 
 
-def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held: Held) -> None:
+def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held: SendBudget) -> None:
     """Adds `GET|POST /conversations` and `GET|PATCH|DELETE /conversations/{conversation_id}`."""
-    store, imports = turns.store, Imports(turns.store, turns.settings.limits.import_bytes)
+    store, imports = turns.store, ConversationImporter(turns.store, turns.settings.limits.import_bytes)
 
     async def theirs(conversation_id: str, request: Request) -> Conversation:
         return await store.conversation(conversation_id, identity.visitor(request.cookies))
@@ -55,7 +55,7 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held:
     ) -> dict[str, Any]:
         """The visitor's own, the newest first; none without a cookie."""
         visitor = identity.visitor(request.cookies)
-        found, following = await listed(store, visitor, search, limit, before) if visitor else ([], None)
+        found, following = await find_conversations(store, visitor, search, limit, before) if visitor else ([], None)
         told = [
             {
                 "id": one.id,
@@ -63,7 +63,7 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held:
                 "updated": datetime.fromtimestamp(one.updated, UTC).isoformat(timespec="milliseconds"),
                 "backend": one.backend,
                 "memory": one.memory,
-                "live": turns.runs.of(one.id) is not None,
+                "live": turns.runs.live_run(one.id) is not None,
                 "found": one.found,
                 "mark": one.mark,
             }
@@ -74,16 +74,16 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held:
     @router.post("/conversations", tags=["conversations"], openapi_extra=_BODY)
     async def import_conversations(request: Request) -> dict[str, Any]:
         """Of one conversation {conversation_id}; of a file with several also all of them, and what was left out."""
-        asker = identity.asker(request)
-        await turns.check_room(asker.visitor)
-        turns.quota.check(asker)
-        turns.quota.count(asker)
+        requester = identity.requester(request)
+        await turns.check_conversation_limit(requester.visitor)
+        turns.quota.check(requester)
+        turns.quota.count(requester)
 
         async def room() -> int | None:
-            await turns.check_room(asker.visitor)
-            return await turns.room(asker.visitor)
+            await turns.check_conversation_limit(requester.visitor)
+            return await turns.conversations_left(requester.visitor)
 
-        return _answer(await imports.take(asker.visitor, await request.body(), room))
+        return _answer(await imports.import_file(requester.visitor, await request.body(), room))
 
     @router.get(
         "/conversations/{conversation_id}",
@@ -95,10 +95,10 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held:
     ) -> Response:
         """The current branch as `messages`, and those of the other branches as `other_messages`."""
         found = await theirs(conversation_id, request)
-        branch, asker = await store.history(found.id), identity.asker(request)
+        branch, requester = await store.history(found.id), identity.requester(request)
         if format == "markdown":
             size, headers = await _THREADS.run(_size, branch), download(found.title, "md")
-            return Answer(markdown_of(found, branch), held.hold(asker, size), "text/markdown", headers)
+            return Answer(markdown_of(found, branch), held.hold(requester, size), "text/markdown", headers)
         here, tree = {message.id for message in branch}, await store.tree(found.id)
         del branch
         told = {
@@ -107,12 +107,12 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held:
             "messages": (_told(message) for message in tree if message.id in here),
             "other_messages": (_told(message) for message in tree if message.id not in here),
         }
-        return Answer(json_texts(told, 2), held.hold(asker, await _THREADS.run(_size, tree)))
+        return Answer(json_texts(told, 2), held.hold(requester, await _THREADS.run(_size, tree)))
 
     @router.patch("/conversations/{conversation_id}", tags=["conversations"])
     async def rename_conversation(conversation_id: str, given: Renamed, request: Request) -> dict[str, str]:
         found = await theirs(conversation_id, request)
-        return {"id": found.id, "title": await rename(store, found.id, given.title)}
+        return {"id": found.id, "title": await set_title(store, found.id, given.title)}
 
     @router.delete("/conversations/{conversation_id}", status_code=204, tags=["conversations"])
     async def delete_conversation(conversation_id: str, request: Request) -> None:
@@ -141,7 +141,7 @@ def _told(message: Message) -> JSON:
     }
 
 
-def _answer(imported: Imported) -> JSON:
+def _answer(imported: ImportResult) -> JSON:
     first = imported.conversations[0][0]
     if len(imported.conversations) == 1 and not (imported.skipped or imported.left_out):
         return {"conversation_id": first}

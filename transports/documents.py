@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from agent.tools import Toolbox
-from agent.tools.library import Library
 from agent.turns import Turns
+from documents.library import Library
+from hosting.identity import Identity
 from runs.errors import ChatError
-from transports.identity import Identity
 
 
 def add_documents(router: APIRouter, turns: Turns, identity: Identity) -> None:
@@ -28,12 +28,12 @@ def add_documents(router: APIRouter, turns: Turns, identity: Identity) -> None:
     @router.post("/documents", status_code=201)
     async def add_document(name: Annotated[str, Query(max_length=400)], request: Request) -> dict[str, Any]:
         """The body is the file as it is."""
-        asker, owner = identity.asker(request), _owner(identity, request)
-        turns.quota.check(asker)
-        turns.quota.count(asker)
+        requester, owner = identity.requester(request), _owner(identity, request)
+        turns.quota.check(requester)
+        turns.quota.count(requester)
         library, data = _library(toolbox), await request.body()
-        turns.quota.take_document(asker, len(data))
-        return asdict(await library.add(owner, name, data, asker.network))
+        turns.quota.take_document(requester, len(data))
+        return asdict(await library.add(owner, name, data, requester.network))
 
     @router.delete("/documents/{document_id}", status_code=204)
     async def remove_document(document_id: str, request: Request) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from agent.turns import Turns
-from transports.identity import Identity
+from hosting.identity import Identity
 
 
 def add_limits(router: APIRouter, turns: Turns, identity: Identity) -> None:
@@ -14,4 +14,4 @@ def add_limits(router: APIRouter, turns: Turns, identity: Identity) -> None:
     @router.get("/limits", tags=["what there is"])
     async def limits(request: Request) -> dict[str, Any]:
         """`limits` by the names of the settings; `left`: the messages of this minute and day, null without a limit."""
-        return turns.quota.listed(identity.asker(request))
+        return turns.quota.listed(identity.requester(request))

@@ -18,7 +18,7 @@ _FRESH = {"Cache-Control": "no-cache"}
 _SWAGGER = {"swagger-ui-bundle.js", "swagger-ui.css"}
 _ABOUT = """Start a run over any of these routes and follow it over any other: each is a view of the same events.
 
-Not described here: the WebSocket `/ws/chat`, and Gradio's endpoint `/chat` for its own clients. The README shows both.
+Not described here: the WebSocket `/ws/chat`, and Gradio's endpoint `/chat` for its own clients. docs/api.md shows both.
 """
 
 

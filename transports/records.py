@@ -7,9 +7,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from agent.turns import Turns
-from transports.finding import Found, find_run
-from transports.identity import Identity
-from transports.pieces import in_pieces
+from hosting.identity import Identity
+from transports.chunks import in_chunks
+from transports.run_lookup import RunEvents, load_run
 
 
 def add_records(router: APIRouter, turns: Turns, identity: Identity) -> None:
@@ -23,12 +23,12 @@ def add_records(router: APIRouter, turns: Turns, identity: Identity) -> None:
     )
     async def record(run_id: str, request: Request, after: Annotated[int, Query(ge=0)] = 0) -> StreamingResponse:
         """A run's events so far; `X-Run-Live: 0` says that nothing follows these."""
-        found = await find_run(turns, run_id, identity.asker(request))
+        found = await load_run(turns, run_id, identity.requester(request))
         headers = {"Cache-Control": "no-cache", "X-Run-Live": str(int(not found.ended))}
         return StreamingResponse(_written(found, after), headers=headers, media_type="application/x-ndjson")
 
 
-async def _written(found: Found, after: int) -> AsyncGenerator[bytes, None]:
+async def _written(found: RunEvents, after: int) -> AsyncGenerator[bytes, None]:
     lines = found.lines[after:]
-    async for data in in_pieces(("", line.json, "\n") for line in lines):
+    async for data in in_chunks(("", line.json, "\n") for line in lines):
         yield data

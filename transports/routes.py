@@ -13,29 +13,29 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from agent.turns import Turns
+from hosting.error_responses import error_response
+from hosting.guard import first_segment
+from hosting.identity import Identity
 from memory.modes import MODES
 from runs.errors import INTERNAL, ChatError
 from transports.agui import add_agui
-from transports.asking import first_problem
 from transports.batch import add_batch
 from transports.contexts import add_contexts
 from transports.conversations import add_conversations
 from transports.documents import add_documents
-from transports.guard import first_segment
-from transports.held import Held
-from transports.identity import Identity
 from transports.limits import add_limits
 from transports.operations import add_operations
 from transports.pages import add_pages
 from transports.records import add_records
-from transports.refusals import problem
-from transports.sharing import Link, add_sharing
-from transports.socket import add_socket
+from transports.schemas import validation_error
+from transports.send_budget import SendBudget
+from transports.share_link import ShareLink, add_sharing
 from transports.streams import add_streams
+from transports.websocket import add_socket
 
 logger = logging.getLogger(__name__)
 
-OURS = frozenset(
+OWN_PATHS = frozenset(
     f"/{name}"
     for name in (
         *("healthz", "readyz", "metrics", "backends", "memory-modes", "conversations", "context", "tools", "documents"),
@@ -63,29 +63,33 @@ class _Route(APIRoute):
             try:
                 return await handle(request)
             except ChatError as e:
-                return problem(e)
+                return error_response(e)
             except RequestValidationError as e:
-                return problem(first_problem(e))
+                return error_response(validation_error(e))
             except HTTPException as e:
-                return problem(ChatError("invalid_request", f"The request cannot be read: {e.detail}"), e.status_code)
+                return error_response(
+                    ChatError("invalid_request", f"The request cannot be read: {e.detail}"), e.status_code
+                )
             except Exception:
                 logger.exception("%s %s failed", request.method, first_segment(request.scope))
-                return problem(ChatError("internal", INTERNAL, retryable=True))
+                return error_response(ChatError("internal", INTERNAL, retryable=True))
 
         return handle_ours
 
 
-async def answer_unrouted(request: Request, error: Exception) -> Response:
+async def unrouted_response(request: Request, error: Exception) -> Response:
     """The app's handler of 404 and 405: in our shape on our paths, as Gradio's clients expect it on all others."""
     assert isinstance(error, HTTPException)
-    if first_segment(request.scope) not in OURS:
+    if first_segment(request.scope) not in OWN_PATHS:
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
     if error.status_code == 405:
         allowed = ", ".join(_methods(request))
-        answer = problem(ChatError("invalid_request", f"{request.method} cannot be used here; use {allowed}."), 405)
+        answer = error_response(
+            ChatError("invalid_request", f"{request.method} cannot be used here; use {allowed}."), 405
+        )
         answer.headers["Allow"] = allowed
         return answer
-    return problem(ChatError("not_found", "There is nothing here: GET /docs shows what there is."))
+    return error_response(ChatError("not_found", "There is nothing here: GET /docs shows what there is."))
 
 
 def _methods(request: Request) -> list[str]:
@@ -95,17 +99,17 @@ def _methods(request: Request) -> list[str]:
     return sorted(set().union(*here))
 
 
-def build_router(turns: Turns, identity: Identity, link: Link | None = None) -> APIRouter:
+def build_router(turns: Turns, identity: Identity, link: ShareLink | None = None) -> APIRouter:
     """The routes, over the same pieces that the page uses."""
     refusals: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem}, "5XX": {"model": Problem}}
-    router, held = APIRouter(route_class=_Route, responses=refusals), Held()
+    router, held = APIRouter(route_class=_Route, responses=refusals), SendBudget()
 
     add_operations(router, turns)
 
     @router.get("/backends", tags=["what there is"])
     async def backends(request: Request) -> list[dict[str, Any]]:
         """The backends that can be chosen, whether each is ready, and if not why."""
-        return turns.backends.listed(identity.visitor(request.cookies))
+        return turns.backends.describe(identity.visitor(request.cookies))
 
     @router.get("/memory-modes", tags=["what there is"])
     async def memory_modes() -> list[dict[str, Any]]:
@@ -130,6 +134,6 @@ def build_router(turns: Turns, identity: Identity, link: Link | None = None) -> 
     add_contexts(router, turns, identity, held)
     add_documents(router, turns, identity)
     add_limits(router, turns, identity)
-    add_sharing(router, link or Link())
+    add_sharing(router, link or ShareLink())
     add_pages(router, traced=turns.settings.tracing.langsmith)
     return router

@@ -16,16 +16,16 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message as Written
 from starlette.types import Receive, Scope, Send
 
-from agent.checks import checked_message
 from agent.turns import Turns
-from memory.records import Line
+from agent.validation import validate_message
+from hosting.identity import Identity
+from memory.record_cache import StoredEvent
 from runs.errors import ChatError
 from runs.events import Entry
 from runs.live import LiveRun
-from transports.asking import Approved, Message, Query, Wanted
-from transports.finding import Found, Known, know_run, read_run
-from transports.identity import Identity
-from transports.pieces import Parts, in_pieces
+from transports.chunks import Parts, in_chunks
+from transports.run_lookup import RunEvents, RunHandle, get_run, load_run_events
+from transports.schemas import Approved, Message, Query, RequestFields
 
 logger = logging.getLogger(__name__)
 
@@ -89,15 +89,15 @@ class Stream(EventSourceResponse):
 def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
     """Adds `GET|POST /stream` and, below `/runs/{run_id}`, `GET /events`, `POST /stop` and `POST /approve`."""
 
-    async def start(wanted: Wanted, message: str, request: Request) -> Response:
-        run = await turns.start(await wanted.ask(turns, message, identity.asker(request)))
-        return _stream(Found.of(run), after=0)
+    async def start(wanted: RequestFields, message: str, request: Request) -> Response:
+        run = await turns.start(await wanted.turn_request(turns, message, identity.requester(request)))
+        return _stream(RunEvents.of(run), after=0)
 
-    async def answer(known: Known, after: int, request: Request) -> Response:
+    async def answer(known: RunHandle, after: int, request: Request) -> Response:
         """The events after a place; 204 where nothing follows, which needs no reading of a record."""
         if known.ended and after and after >= (await known.end(turns)).events:
             return Response(status_code=204)
-        return _stream(await read_run(turns, known, identity.asker(request)), after)
+        return _stream(await load_run_events(turns, known, identity.requester(request)), after)
 
     @router.post("/stream", response_class=Response, responses=_STREAM, tags=["runs"])
     async def post_stream(message: Message, request: Request) -> Response:
@@ -116,12 +116,12 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
         same = query.model_dump(include={"backend", "memory", "conversation_id"}, exclude_none=True)
         run_id = None
         if visitor:
-            asked = checked_message(query.query, turns.settings.limits)
+            asked = validate_message(query.query, turns.settings.limits)
             run_id = await turns.store.newest_run(visitor, asked, **same)
         if run_id is None:
             return Response(status_code=204)
         try:
-            return await answer(await know_run(turns, run_id, visitor), after, request)
+            return await answer(await get_run(turns, run_id, visitor), after, request)
         except ChatError as e:
             if e.code != "not_found":
                 raise
@@ -130,13 +130,13 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
     @router.get("/runs/{run_id}/events", response_class=Response, responses=_STREAM, tags=["runs"])
     async def follow(run_id: str, request: Request, after: _After = 0, last_event_id: _LastEventId = None) -> Response:
         """Follows a run, live or ended, from the start or from any place."""
-        known = await know_run(turns, run_id, identity.visitor(request.cookies))
+        known = await get_run(turns, run_id, identity.visitor(request.cookies))
         return await answer(known, _place(last_event_id) if last_event_id else after, request)
 
     @router.post("/runs/{run_id}/stop", tags=["runs"])
     async def stop(run_id: str, request: Request) -> dict[str, str]:
         """Ends a run and answers when it has ended; may be called as often as you like."""
-        known = await know_run(turns, run_id, identity.visitor(request.cookies))
+        known = await get_run(turns, run_id, identity.visitor(request.cookies))
         if known.live:
             await known.live.stop("user")
         return {"status": (await known.end(turns)).type}
@@ -144,10 +144,10 @@ def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
     @router.post("/runs/{run_id}/approve", tags=["runs"])
     async def approve(run_id: str, given: Approved, request: Request) -> dict[str, str]:
         """Answers a tool call that waits for a person; 409 if it does not."""
-        known = await know_run(turns, run_id, identity.visitor(request.cookies))
+        known = await get_run(turns, run_id, identity.visitor(request.cookies))
         if known.live is None:
             raise ChatError("busy", "This run has ended: nothing in it waits for an approval.")
-        known.live.calls.answer(given.tool_call_id, given.answer())
+        known.live.tool_calls.answer(given.tool_call_id, given.answer())
         return {"status": known.live.state.phase}
 
 
@@ -161,22 +161,22 @@ async def events_of(run: LiveRun, after: int = 0) -> AsyncGenerator[Sequence[Ent
                     await asyncio.sleep(0)
 
 
-def _stream(found: Found, after: int) -> Response:
+def _stream(found: RunEvents, after: int) -> Response:
     return Stream(_written(found, after), {"X-Run-Id": found.run_id, "X-Conversation-Id": found.conversation_id})
 
 
-async def _written(found: Found, after: int) -> AsyncGenerator[bytes, None]:
+async def _written(found: RunEvents, after: int) -> AsyncGenerator[bytes, None]:
     if found.live is None:
-        async for data in in_pieces(_parts(line) for line in found.lines[after:]):
+        async for data in in_chunks(_parts(line) for line in found.lines[after:]):
             yield data
         return
     async with aclosing(events_of(found.live, after)) as batches:
         async for batch in batches:
-            async for data in in_pieces(_parts(entry) for entry in batch):
+            async for data in in_chunks(_parts(entry) for entry in batch):
                 yield data
 
 
-def _parts(line: Entry | Line) -> Parts:
+def _parts(line: Entry | StoredEvent) -> Parts:
     return _head(line.type, line.seq), line.json, "\n\n"
 
 

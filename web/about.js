@@ -108,7 +108,7 @@ const looking = setInterval(() => {
   was = now;
   tell();
 }, 200);
-// Whoever opens the dropdown wants to know how things are now; it may be drawn later than this, and anew.
+// An open dropdown shows the current health; it may be drawn later than this, and again.
 function opened({ target }) {
   if (!element.isConnected) return document.removeEventListener('focusin', opened);
   if (target.closest('#backend, #model') && performance.now() - asked > 3000) ask();

@@ -1,4 +1,4 @@
-// Shows the calls that wait for an answer, as the panel is told of them. Inputs are text, never markup.
+// Shows the calls that wait for an answer, as the panel receives them. Inputs are text, never markup.
 const box = element.querySelector('.asked');
 const WAKE_MS = 5000;
 let timer = null, asked = [];

@@ -256,7 +256,7 @@ class Run {
 
   /**
    * The run's last event, also if that is `error`; null after close(), or if nothing more was to come. Rejected with a
-   * ChatError if the run is refused or the line cannot be had again.
+   * ChatError if the run is refused or the connection cannot be restored.
    */
   get done() { return this.#following.done; }
 
@@ -420,7 +420,7 @@ class Chat {
     const watchdog = watch(silence, (why) => this.#drop(why));
     const pinging = setInterval(() => this.ping().catch(() => {}), ping);
     this.#unwatch = () => { watchdog.stop(); clearInterval(pinging); };
-    /** Nothing is heard of a socket that was given up. @param {(what: any) => void} act */
+    /** Events of an abandoned socket are ignored. @param {(what: any) => void} act */
     const mine = (act) => (/** @type {any} */ what) => { if (socket === this.#socket) act(what); };
     socket.onopen = mine(() => { tell(this.#handlers, 'connected'); this.#greet(); });
     socket.onmessage = mine(({ data }) => { watchdog.feed(); this.#hear(JSON.parse(data)); });

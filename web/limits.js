@@ -11,7 +11,7 @@ const ROWS = [
   ['document_bytes_per_day', 'Documents added in a day', size], ['document_characters_per_visitor', 'Text of all documents, characters', n],
   ['conversations_per_visitor', 'Conversations kept', n],
 ];
-const KEY = 'After the messages of the day you can go on with a key of your own, for a model that takes one.';
+const KEY = 'After the messages of the day you can continue with your own key, for a model that takes one.';
 let timer = null;
 
 function word({ limits, left }) {

@@ -19,16 +19,16 @@ async function load(more) {
     shown = more ? [...shown, ...page] : [...page, ...older];
     if (!older.length) next = told.next;
     asked = words;
-    tell(notice || (shown.length ? '' : words ? 'Nothing has these words.' : 'What you say here is kept in this list.'));
+    tell(notice || (shown.length ? '' : words ? 'No results.' : 'Your conversations appear here.'));
     draw();
     if (next && list.clientHeight && list.scrollHeight <= list.clientHeight) load(true);
   } catch (e) {
     if (more) next = cursor;
-    if (e.name !== 'AbortError') tell(`The list cannot be had: ${e.message}`, true);
+    if (e.name !== 'AbortError') tell(`Could not load your conversations: ${e.message}`, true);
   }
 }
 
-// Everything is drawn anew, but for a title that is being written. `focus` is the key of what then has it; otherwise
+// Everything is drawn again, except a title that is being edited. `focus` is the key of what then has it; otherwise
 // what had it keeps it.
 function draw(focus = element.contains(document.activeElement) && document.activeElement.dataset.key) {
   if (renaming) return;

@@ -25,7 +25,7 @@ function follow(column) {
   new MutationObserver(watchChildren).observe(column, { childList: true });
   watchChildren();
   grown.observe(column);
-  document.addEventListener('click', (e) => { if (e.target.closest('#send, [data-prompt], #drawer a, #drawer .new')) following = true; }, true);
+  document.addEventListener('click', (e) => { if (e.target.closest('#send, [data-prompt], #sidebar a, #sidebar .new')) following = true; }, true);
   document.addEventListener('keydown', (e) => { if (e.key === 'Enter' && e.target.closest?.('#prompt')) following = true; }, true);
 }
 
@@ -101,7 +101,7 @@ window.glassboxLost = async () => {
   answered = !answer?.ok ? 0 : answered || Date.now();
 };
 
-// The server forgets a page that it has not heard of for two minutes. Gradio's own line is not mended once it broke: so
+// The server forgets a page that was silent for two minutes. Gradio never reopens its own stream after an error: so
 // the page says itself that it is there, and opens itself anew where that comes too late, as after a sleep.
 const ask = window.fetch;
 let here;

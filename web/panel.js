@@ -163,7 +163,7 @@ element.addEventListener('click', (event) => {
 });
 watch('value', draw);
 draw();
-// A live run is heard of at least once a second; silence means that the line is down, not that the model is slow.
+// A live run sends something every second; silence means a lost connection, not a slow model.
 const SILENT_MS = 4000;
 const ticking = setInterval(() => {
   if (!element.isConnected) clearInterval(ticking);

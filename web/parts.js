@@ -1,4 +1,4 @@
-// The thinking and the tool calls of the live reply, as the panel is told of them; components/parts.py builds the ended
+// The thinking and the tool calls of the live reply, as the panel receives them; components/parts.py builds the ended
 // ones alike. Texts are text, never markup.
 const box = element.querySelector('.parts');
 let drawn = null;

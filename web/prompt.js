@@ -100,7 +100,7 @@ document.addEventListener('click', (e) => {
   setTimeout(() => $('#send')?.click(), 60);
 });
 
-// What was typed and not sent is there again after a reload, whoever has asked for it.
+// Text that was typed and not sent is restored after a reload.
 const DRAFT = 'glassbox draft';
 addEventListener('pagehide', () => {
   const text = [box()?.value, aside].filter(Boolean).join('\n');

@@ -1,4 +1,4 @@
-// The controls of a replay, in the place of the prompt; the panel is told where it is, components/replaying.py plays it.
+// The controls of a replay, in the place of the prompt; the panel is told where it is, components/replay.py plays it.
 const bar = element.querySelector('.replay');
 const [play, moment, told, speed, link] = ['.play', 'input', '.moment', 'select', 'a'].map((s) => bar.querySelector(s));
 const AGAIN_MS = 100; // between two places while the slider is drawn along

@@ -62,7 +62,7 @@ function restore() {
 document.addEventListener('selectionchange', () => {
   const now = read();
   if (now) kept = now;
-  else if (kept && kept.anchor.box.isConnected && kept.focus.box.isConnected) kept = null; // the reader let go of it
+  else if (kept && kept.anchor.box.isConnected && kept.focus.box.isConnected) kept = null; // the reader released it
 });
 document.addEventListener('pointerdown', () => { kept = null; }, true);
 

@@ -1,6 +1,6 @@
 // The public link: asked for while it is being made, then shown as text, as a QR code and to be copied.
 const $ = (selector) => element.querySelector(selector), AGAIN_MS = 1500;
-const READY = 'Whoever has it can talk to this app, for a week at most and while it runs. What you say stays yours.';
+const READY = 'Everyone with this link can use this app, for a week at most and while it runs. Nobody else sees your conversations.';
 let code = '';
 
 function draw({ state, url, message }) {

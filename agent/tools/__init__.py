@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.tools import BaseTool
 
 from agent.tools.documents import search_tool
-from agent.tools.library import Library
+from documents.library import Library
 from runs.errors import ChatError
 from runs.events import JSON
 from settings import SettingsError, ToolSettings

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 
 from langchain_core.tools import StructuredTool
 
-from agent.tools.library import Library
 from agent.tools.streaming import streaming_tool
+from documents.library import Library
 
 
 def search_tool(library: Library, owner: str | None) -> StructuredTool:

@@ -1,7 +1,7 @@
 """Tools that show their work: an async generator becomes a LangChain tool whose yields are told while it runs.
 
 LangChain's own `@tool` on an async generator returns the generator object, unrun. Here the joined yields are the
-result, and each of them is also told to whoever listens to the call (`told_to`), many at a time where they come fast.
+result, and each of them also goes to the `output_listener` of the call, many at a time where they come fast.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _listener: ContextVar[Tell | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
-def told_to(listener: Tell) -> Iterator[None]:
+def output_listener(listener: Tell) -> Iterator[None]:
     """What streaming tools yield within this block goes to the listener."""
     token = _listener.set(listener)
     try:

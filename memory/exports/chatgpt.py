@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from memory.exports.conversation import FoundConversation, FoundMessage, input_of, text_of, time_of, title_of
-from runs.parts import Part
+from runs.reply import ReplyPart
 
 _HIDDEN = "user_editable_context", "model_editable_context", "reasoning_recap"
 """Kinds of content that hold settings, or a line such as "Thought for 5 seconds"."""
@@ -84,7 +84,7 @@ class _Tree:
         self._below = below
         self.messages: list[FoundMessage] = []
         self.at: dict[str, str | None] = {}
-        self._parts: dict[str, list[Part]] = {}
+        self._parts: dict[str, list[ReplyPart]] = {}
         """By node: the thoughts and calls up to it that no answer has taken. The first node that follows takes them."""
 
     def read(self, nodes: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ class _Tree:
         parent = self.at.get(before) if before is not None else None
         parts = self._parts.pop(before, []) if before is not None else []
         content = _read(message) if isinstance(message, dict) else None
-        if isinstance(content, Part):
+        if isinstance(content, ReplyPart):
             _add(parts, content)
         ends = not self._below.get(name)
         said = content if isinstance(content, _Said) else None
@@ -110,7 +110,7 @@ class _Tree:
         if parts:
             self._parts[name] = parts
 
-    def _say(self, said: "_Said", parent: str | None, parts: list[Part]) -> str:
+    def _say(self, said: "_Said", parent: str | None, parts: list[ReplyPart]) -> str:
         made = FoundMessage(said.role, said.text, parent, tuple(parts), said.standing)
         self.messages.append(made)
         return made.id
@@ -123,7 +123,7 @@ class _Said:
     standing: str = "whole"
 
 
-def _add(parts: list[Part], part: Part) -> None:
+def _add(parts: list[ReplyPart], part: ReplyPart) -> None:
     """Adds a part; a tool's result goes to the call that waits for it."""
     if part.kind == "tool" and part.input is None:
         for at in range(len(parts) - 1, max(-1, len(parts) - 9), -1):
@@ -139,7 +139,7 @@ def _same_tool(call: str, result: str) -> bool:
     return call.split(".")[0] == result.split(".")[0]
 
 
-def _read(message: dict[str, Any]) -> _Said | Part | None:
+def _read(message: dict[str, Any]) -> _Said | ReplyPart | None:
     """What a message is; None for one that ChatGPT does not show."""
     metadata = message["metadata"] if isinstance(message.get("metadata"), dict) else {}
     author = message["author"] if isinstance(message.get("author"), dict) else {}
@@ -149,13 +149,13 @@ def _read(message: dict[str, Any]) -> _Said | Part | None:
         return None
     text = _text(content, metadata)
     if kind == "thoughts":
-        return Part("thinking", text, at, at) if text else None
+        return ReplyPart("thinking", text, at, at) if text else None
     if role == "tool":
         error = text[:2000] if kind == "system_error" else None
-        return Part("tool", text, at, at, text_of(author.get("name"))[:200], error=error) if text else None
+        return ReplyPart("tool", text, at, at, text_of(author.get("name"))[:200], error=error) if text else None
     recipient = text_of(message.get("recipient")) or "all"
     if role == "assistant" and recipient != "all":
-        return Part("tool", "", at, at, recipient[:200], input_of({"input": text}))
+        return ReplyPart("tool", "", at, at, recipient[:200], input_of({"input": text}))
     if role == "user":
         text = "\n".join([*_attached(metadata), text] if text else _attached(metadata))
     if role not in ("user", "assistant", "system") or not text.strip():

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from memory.exports.conversation import FoundConversation, FoundMessage, input_of, text_of, time_of, title_of
-from runs.parts import Part
+from runs.reply import ReplyPart
 
 _ROLES = {"human": "user", "assistant": "assistant", "system": "system"}
 
@@ -69,8 +69,8 @@ def _files(one: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _parts(blocks: list[dict[str, Any]]) -> list[Part]:
-    parts: list[Part] = []
+def _parts(blocks: list[dict[str, Any]]) -> list[ReplyPart]:
+    parts: list[ReplyPart] = []
     calls: dict[str, int] = {}
     """Where the calls are, by id."""
     for block in blocks:
@@ -79,17 +79,17 @@ def _parts(blocks: list[dict[str, Any]]) -> list[Part]:
         match block.get("type"):
             case "thinking":
                 if thought := text_of(block.get("thinking")):
-                    parts.append(Part("thinking", thought, start, end))
+                    parts.append(ReplyPart("thinking", thought, start, end))
             case "tool_use":
                 calls[str(block.get("id"))] = len(parts)
                 name, given = text_of(block.get("name"))[:200], input_of(block.get("input"))
-                parts.append(Part("tool", "", start, end, name, given))
+                parts.append(ReplyPart("tool", "", start, end, name, given))
             case "tool_result":
                 _answer(parts, calls, block)
     return parts
 
 
-def _answer(parts: list[Part], calls: dict[str, int], block: dict[str, Any]) -> None:
+def _answer(parts: list[ReplyPart], calls: dict[str, int], block: dict[str, Any]) -> None:
     """Gives a tool's result to its call; files without ids have it right after it."""
     content = block.get("content")
     listed = content if isinstance(content, list) else [{"text": content}]
@@ -99,7 +99,7 @@ def _answer(parts: list[Part], calls: dict[str, int], block: dict[str, Any]) -> 
     if at >= 0 and parts[at].kind == "tool" and not parts[at].text:
         parts[at] = replace(parts[at], text=text, error=error)
     elif text:
-        parts.append(Part("tool", text, 0.0, 0.0, text_of(block.get("name"))[:200], error=error))
+        parts.append(ReplyPart("tool", text, 0.0, 0.0, text_of(block.get("name"))[:200], error=error))
 
 
 def _list(one: dict[str, Any], name: str) -> list[Any]:

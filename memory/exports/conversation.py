@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from memory.folding import fold
-from memory.text import clean, whole
-from runs.parts import Part, bounded
+from memory.folded_text import fold_text
+from runs.reply import ReplyPart, bounded_parts
+from runs.text import clean_text, valid_text
 
 ROLES = "user", "assistant", "system", "tool"
 _TITLE, _LONGEST_TITLE = 200, 10_000
@@ -30,7 +30,7 @@ class FoundMessage:
     role: str
     text: str
     parent_id: str | None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ReplyPart, ...] = ()
     standing: str = "whole"
     note: str | None = None
     backend: str | None = None
@@ -57,15 +57,15 @@ class FoundConversation:
         room = _PARTS
         for message in self.messages:
             places[message.id] = places[message.parent_id] + 1
-            parts = bounded(message.parts, room)
+            parts = bounded_parts(message.parts, room)
             room -= len(parts)
             row = asdict(replace(message, parts=parts))
-            yield {"row": row | {"place": places[message.id], "folded": fold(message.text)}}
+            yield {"row": row | {"place": places[message.id], "folded": fold_text(message.text)}}
 
 
 def text_of(value: Any) -> str:
     """Text from a file as it is stored; empty for what is no text."""
-    return clean(value) if isinstance(value, str) else ""
+    return clean_text(value) if isinstance(value, str) else ""
 
 
 def title_of(value: Any) -> str:
@@ -87,7 +87,7 @@ def time_of(value: Any) -> float:
 def input_of(arguments: Any) -> Any:
     """A tool call's input; the beginning of its JSON as text where it is too long or nested too deeply."""
     try:
-        text = whole(json.dumps(arguments, ensure_ascii=False, default=str))
+        text = valid_text(json.dumps(arguments, ensure_ascii=False, default=str))
     except RecursionError:
         return {"input": "[nested too deeply]"}
     if len(text) > _MOST_INPUT:

@@ -12,7 +12,7 @@ from memory.exports.conversation import (
     input_of,
     text_of,
 )
-from runs.parts import Part
+from runs.reply import ReplyPart
 
 _STANDINGS = "whole", "growing", "interrupted", "stopped", "failed"
 _TITLE, _NAME, _NOTE, _ERROR = 200, 200, 1000, 2000
@@ -113,7 +113,7 @@ def _content(content: Any, where: str) -> str:
     return text_of("".join(part["text"] for part in content))
 
 
-def _part(given: Any) -> Part | None:
+def _part(given: Any) -> ReplyPart | None:
     if not isinstance(given, dict) or given.get("kind") not in ("thinking", "tool"):
         return None
     start, end, error = given.get("start"), given.get("end"), given.get("error")
@@ -125,7 +125,9 @@ def _part(given: Any) -> Part | None:
     if error is not None and not (isinstance(error, str) and len(error) <= _ERROR):
         return None
     error = None if error is None else text_of(error)
-    return Part(given["kind"], text_of(text), float(start), end, text_of(name), input_of(given.get("input")), error)
+    return ReplyPart(
+        given["kind"], text_of(text), float(start), end, text_of(name), input_of(given.get("input")), error
+    )
 
 
 def _is_time(value: Any) -> TypeGuard[float]:

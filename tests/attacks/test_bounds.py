@@ -27,39 +27,40 @@ from starlette.routing import Route
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Frame, Opcode
 
-import memory.records
+import memory.record_cache
 from agent import summaries
 from agent import turns as turns_module
 from agent.quota import Quota
-from agent.turns import Ask, Turns
+from agent.turns import TurnRequest, Turns
 from app import App
-from backends import Backends, provider_events
+from backends import Backends, sse_reader
 from backends.openai import OpenAIBackend
-from backends.provider_events import ProviderEvents, Unreadable
+from backends.sse_reader import SSEReader, UnreadableResponse
 from components.handlers import Handlers
 from components.page import build_page
-from memory import folding, segments
-from memory.records import End, Records
+from hosting import guard, timeouts
+from hosting.guard import GuardConfig, GuardMiddleware
+from hosting.identity import Identity
+from hosting.sessions import Sessions
+from hosting.timeouts import BoundedWebSocketProtocol
+from memory import folded_text, search_terms
+from memory.record_cache import RecordCache, RecordEnd
 from memory.store import Store
-from runs.asker import Asker
 from runs.errors import ChatError
 from runs.events import Context, Entry, encode_json, json_texts
 from runs.live import LiveRun
-from runs.registry import Runs
+from runs.registry import RunRegistry
+from runs.requester import Requester
 from settings import BackendSettings, LimitSettings, MemorySettings, Settings
 from tests.conftest import until
-from tests.serving import client_of, events_of, on_loop, refused, serving, socket_of
-from transports import batch, guard, held, patience, routes
-from transports.guard import GuardMiddleware, Rules
-from transports.identity import Identity
-from transports.patience import BoundedSocketProtocol
-from transports.pieces import in_pieces
-from transports.sessions import Sessions
+from tests.live_app import client_of, events_of, live_app, refused, run_on_loop, socket_of
+from transports import batch, routes, send_budget
+from transports.chunks import in_chunks
 
 pytest_plugins = ["tests.pages"]
 SIZES = {"one": 2000, "two": 2000, "three": 2000, "short": 100, "alone": 9000}
 """Characters of runs' records."""
-ZOE = Asker("zoe", "192.0.2.1")
+ZOE = Requester("zoe", "192.0.2.1")
 
 
 async def test_bodies_of_one_address_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +77,7 @@ async def test_bodies_of_one_address_are_bounded_together(monkeypatch: pytest.Mo
 
     app: Any = Starlette(routes=[Route("/ours", slow, methods=["POST"])])
     guarded = GuardMiddleware(
-        app, Rules(frozenset({"/ours"}), 5000, Identity("s").asker, Quota(LimitSettings(), Runs()))
+        app, GuardConfig(frozenset({"/ours"}), 5000, Identity("s").requester, Quota(LimitSettings(), RunRegistry()))
     )
 
     def client(address: str) -> httpx.AsyncClient:
@@ -100,15 +101,15 @@ async def test_bodies_of_one_address_are_bounded_together(monkeypatch: pytest.Mo
 async def test_unfinished_socket_messages_are_bounded_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr(patience, "_SMALL", 1000)
-    monkeypatch.setattr(patience, "_UNFINISHED", 90_000)
+    monkeypatch.setattr(timeouts, "_SMALL", 1000)
+    monkeypatch.setattr(timeouts, "_UNFINISHED", 90_000)
     unfinished = Frame(Opcode.TEXT, b"x" * piece, fin=False).serialize(mask=True)
     unfinished += Frame(Opcode.CONT, b"x" * piece, fin=False).serialize(mask=True) * (1 if piece > 1 else 500)
-    with serving(tmp_path, limits=LimitSettings(body_bytes=100_000)) as app:
+    with live_app(tmp_path, limits=LimitSettings(body_bytes=100_000)) as app:
         async with socket_of(app) as first, socket_of(app) as second, socket_of(app) as third:
             for socket in (first, second):
                 socket.transport.write(unfinished)
-            await until(lambda: len(BoundedSocketProtocol.unfinished) == 2)
+            await until(lambda: len(BoundedWebSocketProtocol.unfinished) == 2)
             third.transport.write(unfinished)
             with pytest.raises(ConnectionClosedError) as closed:
                 await asyncio.wait_for(third.recv(), 10)
@@ -118,16 +119,16 @@ async def test_unfinished_socket_messages_are_bounded_together(
                 assert await asyncio.wait_for(fourth.recv(), 10) == '{"type":"pong"}', "a short one is not held up"
             first.transport.write(Frame(Opcode.CONT, b"").serialize(mask=True))
             assert "no JSON" in str(await asyncio.wait_for(first.recv(), 10))
-            await until(lambda: len(BoundedSocketProtocol.unfinished) == 1)
-        await until(lambda: not BoundedSocketProtocol.unfinished)
+            await until(lambda: len(BoundedWebSocketProtocol.unfinished) == 1)
+        await until(lambda: not BoundedWebSocketProtocol.unfinished)
 
 
-async def test_readers_of_a_long_event_share_it_and_are_sent_pieces() -> None:
+async def test_readers_of_a_long_event_share_it_and_get_chunks() -> None:
     event = Context([{"role": "user", "content": "ä" * 300_000, "tokens": 1}], [], 1, None)
     entry = Entry(1, "run", 0.0, event)
     first = entry.json
     assert entry.json is first, "encoded once for all who read it at the same time"
-    pieces = [piece async for piece in in_pieces(("", entry.json, "\n") for _ in range(3))]
+    pieces = [piece async for piece in in_chunks(("", entry.json, "\n") for _ in range(3))]
     assert b"".join(pieces) == 3 * f"{first}\n".encode()
     assert max(map(len, pieces)) <= 128_000
     shared = ref(first)
@@ -136,16 +137,16 @@ async def test_readers_of_a_long_event_share_it_and_are_sent_pieces() -> None:
 
 
 async def test_long_records_in_memory_are_shared_and_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.records, "_LONG", 1000)
-    monkeypatch.setattr(memory.records, "_LOADS", 1)
+    monkeypatch.setattr(memory.record_cache, "_LONG", 1000)
+    monkeypatch.setattr(memory.record_cache, "_LOADS", 1)
     texts = {name: json.dumps({"type": "status", "content": "x" * size}) for name, size in SIZES.items()}
 
-    async def packed_record(run_id: str) -> bytes:
+    async def compressed_record(run_id: str) -> bytes:
         await asyncio.sleep(0)
         return zlib.compress(texts[run_id].encode())
 
-    monkeypatch.setattr(store, "packed_record", packed_record)
-    records = Records(store, most=5000, of_address=3000)
+    monkeypatch.setattr(store, "compressed_record", compressed_record)
+    records = RecordCache(store, most=5000, of_address=3000)
     first, again = await asyncio.gather(*(records.read("one", address) for address in ("192.0.2.1", "192.0.2.2")))
     assert first.record is again.record and [line.type for line in first.record] == ["status"]
     with pytest.raises(ChatError, match="Your address is reading") as refusal:
@@ -155,26 +156,26 @@ async def test_long_records_in_memory_are_shared_and_few(store: Store, monkeypat
     with pytest.raises(ChatError, match="Others are reading") as refusal:
         await records.read("three", "192.0.2.4")
     assert len((await records.read("short", "192.0.2.1")).record) == 1
-    assert await records.end("alone") == End(1, "status")
+    assert await records.end("alone") == RecordEnd(1, "status")
     del first, again, second, refusal
     await until(lambda: not records._here)
     assert (await records.read("alone", "192.0.2.1")).record.characters > 5000
 
 
-async def test_what_needs_no_record_is_answered_while_records_are_full(
+async def test_requests_without_a_record_work_while_records_are_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory.records, "_LONG", 10)
-    with serving(tmp_path) as app:
+    monkeypatch.setattr(memory.record_cache, "_LONG", 10)
+    with live_app(tmp_path) as app:
         app.turns.records._of_address = 10
         async with client_of(app) as anna:
             told = [await events_of(anna, "POST", "/stream", json={"message": text}) for text in ("Hi", "tour")]
             for events in told:
                 run = app.runs.find(events[0]["run_id"])
                 assert run
-                await until(lambda run=run: run.kept)  # type: ignore[misc]
+                await until(lambda run=run: run.stored)  # type: ignore[misc]
                 app.runs.discard(run)
-            reading = on_loop(app, app.turns.records.read(told[0][0]["run_id"], "127.0.0.1"))
+            reading = run_on_loop(app, app.turns.records.read(told[0][0]["run_id"], "127.0.0.1"))
             assert len(reading.record) == len(told[0])
             for events in told:
                 path = f"/runs/{events[0]['run_id']}"
@@ -196,24 +197,24 @@ async def test_what_needs_no_record_is_answered_while_records_are_full(
 
 
 @pytest.mark.parametrize("size", [1, 64_000, 1_000_000])
-def test_the_end_of_a_record_is_found_without_unpacking_it(size: int) -> None:
+def test_end_of_a_record_is_read_without_decompressing_it(size: int) -> None:
     lines = [*(f'{{"type":"token","content":"{n}"}}' for n in range(size // 30)), '{"type":"complete","content":"']
     lines[-1] += "x" * size + '"}'
     record = zlib.compress("\n".join(lines).encode(), 1)
-    assert memory.records._end(record) == End(len(lines), "complete")
+    assert memory.record_cache._end(record) == RecordEnd(len(lines), "complete")
     older = zlib.compress(json.dumps({"seq": 1, "type": "stopped", "content": "x" * size}).encode())
-    assert memory.records._end(older) == End(1, "stopped")
+    assert memory.record_cache._end(older) == RecordEnd(1, "stopped")
     with pytest.raises(ValueError, match="whole"):
-        memory.records._end(record[: len(record) // 2])
+        memory.record_cache._end(record[: len(record) // 2])
 
 
-async def test_long_answers_to_one_address_are_bounded_together(
+async def test_long_responses_to_one_address_are_bounded_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held, "_MOST", 3_000_000)
-    ours = held.Held()
-    monkeypatch.setattr(routes, "Held", lambda: ours)
-    with serving(tmp_path) as app:
+    monkeypatch.setattr(send_budget, "_MOST", 3_000_000)
+    ours = send_budget.SendBudget()
+    monkeypatch.setattr(routes, "SendBudget", lambda: ours)
+    with live_app(tmp_path) as app:
         server: Any = app.demo.server
         for listening in server.servers[0].sockets:  # what the system would hold is less than an answer
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -261,7 +262,7 @@ def deaf_client(app: App, path: str, cookie: str) -> Iterator[socket.socket]:
         yield one
 
 
-def test_json_is_made_in_texts_of_one_entry_each() -> None:
+def test_json_is_encoded_entry_by_entry() -> None:
     message = {"content": 'ä"\u2028', "parts": [1, {"a": None}]}
     value = {"id": "x", "none": [], "empty": {}, "messages": [message, message], "deep": [{"messages": [message]}]}
     for levels in range(6):
@@ -297,24 +298,24 @@ async def test_long_session_names_are_not_kept(tmp_path: Path) -> None:
     sessions = Sessions()
     assert not sessions.admit("x" * 101, ZOE) and not sessions._owners
     assert sessions.admit("x" * 100, ZOE)
-    with serving(tmp_path) as app:
+    with live_app(tmp_path) as app:
         async with client_of(app) as client:
             body = {"data": [], "fn_index": 0, "session_hash": "x" * 100_000}
             await refused(await client.post("/gradio_api/queue/join", json=body), 404, "not_found")
             assert not app.sessions._owners
 
 
-def test_visitors_of_whom_nothing_counts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = Quota(LimitSettings(messages_per_minute=3, messages_per_day=9), Runs())
+def test_counters_of_idle_visitors_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Quota(LimitSettings(messages_per_minute=3, messages_per_day=9), RunRegistry())
     for n in range(50):
-        counted.count(Asker(f"visitor {n}", f"192.0.2.{n}"))
+        counted.count(Requester(f"visitor {n}", f"192.0.2.{n}"))
     counted.forget_idle()
     assert len(counted._storage.events) == 200
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 61)
     counted.forget_idle()
     assert len(counted._storage.events) == 100
-    assert counted.left(Asker("visitor 1", "192.0.2.1")).day == 8
+    assert counted.left(Requester("visitor 1", "192.0.2.1")).day == 8
     monkeypatch.setattr(time, "time", lambda: now + 90_000)
     counted.forget_idle()
     assert not counted._storage.events
@@ -337,10 +338,10 @@ async def test_turns_that_wait_for_a_slow_mirror_are_bounded(
 ) -> None:
     monkeypatch.setattr(turns_module, "_MIRRORED", 2)
     remembering = MemorySettings(mirror=f"{__name__}:SlowHistory")
-    slow = Turns(settings.model_copy(update={"memory": remembering}), Backends(settings.backends), store, Runs())
+    slow = Turns(settings.model_copy(update={"memory": remembering}), Backends(settings.backends), store, RunRegistry())
     FREE.clear()
     for n in range(4):
-        run = await slow.start(Ask(f"message {n}", "zoe"))
+        run = await slow.start(TurnRequest(f"message {n}", "zoe"))
         await until(lambda run=run: run.task.done())  # type: ignore[misc]
         await asyncio.sleep(0)
     assert len(slow._mirroring) == 2
@@ -349,7 +350,7 @@ async def test_turns_that_wait_for_a_slow_mirror_are_bounded(
     await slow.close()
 
 
-def test_sentences_about_summaries_are_kept_for_few_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summary_failures_are_kept_for_few_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summaries, "_REMEMBERED", 3)
     kept = OrderedDict[str, str]()
     for n in range(9):
@@ -357,26 +358,26 @@ def test_sentences_about_summaries_are_kept_for_few_conversations(monkeypatch: p
     assert list(kept) == ["conversation 6", "conversation 7", "conversation 8"]
 
 
-def test_few_chosen_models_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_cached_models_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = BackendSettings(name="Many", kind="openai", models=[f"model-{n}" for n in range(70)], base_url="http://x")
     backend = OpenAIBackend(entry)
     made = [backend.with_model(f"model-{n}") for n in range(70)]
     assert len(backend._chosen) == 64 and backend.with_model("model-69") is made[-1]
 
 
-def test_an_event_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider_events, "_LONGEST", 1000)
-    events = ProviderEvents()
-    with pytest.raises(Unreadable, match="1,000"):
+def test_endless_event_of_a_provider_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse_reader, "_LONGEST", 1000)
+    events = SSEReader()
+    with pytest.raises(UnreadableResponse, match="1,000"):
         for _ in range(12):
             list(events.feed(b"x" * 100))
 
 
-def test_caches_of_words_take_short_ones_alone() -> None:
-    folding._fold_short.cache_clear()
-    folding.fold("é" * 33)
-    assert folding._fold_short.cache_info().currsize == 0
-    assert [len(word) for word in segments._terms("x" * 500)] == [segments._LONGEST]
+def test_caches_of_words_hold_only_short_ones() -> None:
+    folded_text._fold_short.cache_clear()
+    folded_text.fold_text("é" * 33)
+    assert folded_text._fold_short.cache_info().currsize == 0
+    assert [len(word) for word in search_terms._terms("x" * 500)] == [search_terms._LONGEST]
 
 
 async def test_calls_that_wait_for_the_page_are_bounded(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:

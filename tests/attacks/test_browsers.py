@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.serving import client_of, events_of, refused, serving, socket_of
+from tests.live_app import client_of, events_of, live_app, refused, socket_of
 
 FRIEND, FOE = "https://friend.example", "https://evil.example"
 
 
-async def test_pages_and_answers_say_what_a_browser_may_do(tmp_path: Path) -> None:
-    with serving(tmp_path) as app:
+async def test_responses_have_security_headers(tmp_path: Path) -> None:
+    with live_app(tmp_path) as app:
         async with client_of(app) as client:
             seen = set()
             for path in ("/", "/example", "/docs", "/?conversation=%22%3E%3Cscript%3E"):
@@ -31,8 +31,8 @@ async def test_pages_and_answers_say_what_a_browser_may_do(tmp_path: Path) -> No
                 assert headers["x-frame-options"] == "SAMEORIGIN"
 
 
-async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(tmp_path: Path) -> None:
-    with serving(tmp_path / "home", trusted_proxies=["127.0.0.1"]) as app:
+async def test_cookie_is_httponly_and_samesite(tmp_path: Path) -> None:
+    with live_app(tmp_path / "home", trusted_proxies=["127.0.0.1"]) as app:
         async with client_of(app, cookie=False) as client:
             plain = (await client.get("/")).headers["set-cookie"]
             assert "HttpOnly" in plain and "SameSite=Lax" in plain and "Secure" not in plain
@@ -42,7 +42,7 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(tmp_path
             client.cookies.clear()
             for path in ("/backends", "/conversations", "/gradio_api/info"):
                 assert "set-cookie" not in (await client.get(path)).headers
-    with serving(tmp_path / "space", on_space=True) as app:
+    with live_app(tmp_path / "space", on_space=True) as app:
         async with client_of(app, cookie=False) as client:
             page = await client.get("/")
             assert "SameSite=None; Secure; Partitioned" in page.headers["set-cookie"]
@@ -51,7 +51,7 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(tmp_path
 
 
 async def test_only_configured_origins_may_call_and_never_with_cookies(tmp_path: Path) -> None:
-    with serving(tmp_path, allowed_origins=[FRIEND]) as app:
+    with live_app(tmp_path, allowed_origins=[FRIEND]) as app:
         async with client_of(app) as visitor:
             cookies = dict(visitor.cookies)
         asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
@@ -73,8 +73,8 @@ async def test_only_configured_origins_may_call_and_never_with_cookies(tmp_path:
 
 
 @pytest.mark.parametrize("origin", [FOE, "null", "http://127.0.0.1:1"])
-async def test_a_foreign_page_opens_no_socket(tmp_path: Path, origin: str) -> None:
-    with serving(tmp_path) as app:
+async def test_page_of_another_site_opens_no_socket(tmp_path: Path, origin: str) -> None:
+    with live_app(tmp_path) as app:
         with pytest.raises(InvalidStatus) as refusal:
             async with socket_of(app, headers={"Origin": origin}):
                 pass
@@ -83,7 +83,7 @@ async def test_a_foreign_page_opens_no_socket(tmp_path: Path, origin: str) -> No
 
 async def test_a_form_on_another_site_changes_nothing(tmp_path: Path) -> None:
     """A form can send without asking first: as text, and with a cookie where that is not SameSite."""
-    with serving(tmp_path, on_space=True) as app:
+    with live_app(tmp_path, on_space=True) as app:
         async with client_of(app) as visitor:
             made = (await visitor.post("/conversations", json={"messages": []})).json()["conversation_id"]
             crossed = {"Origin": FOE, "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"}
@@ -99,8 +99,8 @@ async def test_a_form_on_another_site_changes_nothing(tmp_path: Path) -> None:
             assert (await visitor.get(f"/conversations/{made}")).status_code == 200
 
 
-async def test_auth_closes_everything_but_the_login(tmp_path: Path) -> None:
-    with serving(tmp_path, auth=("zoe", "secret")) as app:
+async def test_auth_covers_everything_but_the_login(tmp_path: Path) -> None:
+    with live_app(tmp_path, auth=("zoe", "secret")) as app:
         async with client_of(app, cookie=False) as client:
             assert (await client.get("/healthz")).status_code == 200
             assert "auth_required" in (await client.get("/")).text
@@ -129,9 +129,9 @@ async def test_auth_closes_everything_but_the_login(tmp_path: Path) -> None:
             assert (await client.get("/backends")).status_code == 200
 
 
-async def test_no_answer_shows_a_path_or_a_trace(tmp_path: Path) -> None:
+async def test_no_response_shows_a_path_or_a_trace(tmp_path: Path) -> None:
     root = str(Path(__file__).parents[2])
-    with serving(tmp_path) as app:
+    with live_app(tmp_path) as app:
         async with client_of(app) as client:
             for method, path, body in (
                 ("POST", "/stream", b"{"), ("POST", "/stream", b"\xff\xfe"), ("POST", "/agui", b"[]"),
@@ -149,9 +149,9 @@ async def test_no_answer_shows_a_path_or_a_trace(tmp_path: Path) -> None:
                 assert "site-packages" not in answer.text and answer.status_code < 500, (path, answer.text)
 
 
-async def test_another_name_for_this_machine_is_not_served(tmp_path: Path) -> None:
+async def test_unknown_host_is_refused(tmp_path: Path) -> None:
     """DNS rebinding: the page of evil.example has its name resolve to this machine, and is then of the same origin."""
-    with serving(tmp_path) as app:
+    with live_app(tmp_path) as app:
         port = app.settings.port
         async with client_of(app) as visitor:
             for host in (

@@ -16,21 +16,21 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from app import App
+from hosting import guard, timeouts
 from settings import LimitSettings
-from tests.serving import client_of, refused, serving, socket_of
-from transports import guard, patience
+from tests.live_app import client_of, live_app, refused, socket_of
 
 MOST = 12
 
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    monkeypatch.setattr(patience, "_HEAD_S", 1.0)
+    monkeypatch.setattr(timeouts, "_HEAD_S", 1.0)
     monkeypatch.setattr(guard, "_BODY_S", 1.0)
-    monkeypatch.setattr(patience, "_MESSAGE_S", 1.0)
+    monkeypatch.setattr(timeouts, "_MESSAGE_S", 1.0)
     bounds = {"body_bytes": 100_000, "document_bytes": 200_000, "import_bytes": 200_000}
     limits = LimitSettings(connections_per_address=MOST, **bounds)
-    with serving(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
+    with live_app(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
         yield app
 
 
@@ -40,7 +40,7 @@ async def alive(app: App) -> None:
 
 
 @pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"POST /stream HTTP/1.1\r\nX-"])
-async def test_a_head_that_comes_in_drops_is_given_up(app: App, first: bytes) -> None:
+async def test_slow_request_head_times_out(app: App, first: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
     begun = time.monotonic()
     writer.write(first)
@@ -53,7 +53,7 @@ async def test_a_head_that_comes_in_drops_is_given_up(app: App, first: bytes) ->
     await alive(app)
 
 
-async def test_a_second_request_on_the_line_has_its_time_too(app: App) -> None:
+async def test_second_request_of_a_connection_has_its_own_timeout(app: App) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /heal")
     async with asyncio.timeout(10):
@@ -62,7 +62,7 @@ async def test_a_second_request_on_the_line_has_its_time_too(app: App) -> None:
     writer.close()
 
 
-async def test_a_body_that_never_comes_whole_is_refused(app: App) -> None:
+async def test_slow_body_times_out(app: App) -> None:
     async def drops() -> object:
         while True:
             yield b" "
@@ -85,7 +85,7 @@ def unfinished(fragmented: bool) -> Frame:
 
 
 @pytest.mark.parametrize("fragmented", [True, False])
-async def test_a_socket_message_that_never_comes_whole_is_given_up(app: App, fragmented: bool) -> None:
+async def test_slow_socket_message_times_out(app: App, fragmented: bool) -> None:
     async with AsyncExitStack() as stack:
         sockets = [await stack.enter_async_context(socket_of(app)) for _ in range(MOST)]
         sent = unfinished(fragmented).serialize(mask=True)
@@ -118,7 +118,7 @@ async def alive_beside(app: App, socket: ClientConnection) -> None:
     assert socket.close_code is None
 
 
-async def test_a_flood_of_connections_is_bounded_and_goes_away(app: App) -> None:
+async def test_connections_of_an_address_are_bounded(app: App) -> None:
     async with AsyncExitStack() as stack:
         opened = refusals = 0
         for _ in range(3 * MOST):
@@ -138,7 +138,7 @@ async def test_a_flood_of_connections_is_bounded_and_goes_away(app: App) -> None
     await alive(app)
 
 
-async def test_oversize_everything_is_refused_with_what_may_be_sent(app: App) -> None:
+async def test_oversized_requests_are_refused_with_the_limit(app: App) -> None:
     big = "x" * 300_000
     async with client_of(app) as client:
         for answer in (
@@ -166,8 +166,8 @@ async def test_oversize_everything_is_refused_with_what_may_be_sent(app: App) ->
     await alive(app)
 
 
-async def test_a_batch_of_all_there_is_counts_as_many_messages(tmp_path: Path) -> None:
-    with serving(tmp_path, limits=LimitSettings(messages_per_minute=10)) as app:
+async def test_batch_counts_as_many_messages(tmp_path: Path) -> None:
+    with live_app(tmp_path, limits=LimitSettings(messages_per_minute=10)) as app:
         async with client_of(app) as client:
             await refused(await client.post("/batch", json={"prompts": ["a"] * 11}), 413, "too_large")
             await client.post("/batch", json={"prompts": ["a"] * 6})
@@ -175,8 +175,8 @@ async def test_a_batch_of_all_there_is_counts_as_many_messages(tmp_path: Path) -
             assert (await client.get("/limits")).json()["left"]["minute"] == 4
 
 
-async def test_passwords_are_not_guessed_at_speed(tmp_path: Path) -> None:
-    with serving(tmp_path, auth=("zoe", "secret"), trusted_proxies=["127.0.0.1"]) as app:
+async def test_login_attempts_are_bounded(tmp_path: Path) -> None:
+    with live_app(tmp_path, auth=("zoe", "secret"), trusted_proxies=["127.0.0.1"]) as app:
         async with client_of(app, cookie=False) as client:
             statuses = []
             for n in range(14):
@@ -197,11 +197,11 @@ async def test_passwords_are_not_guessed_at_speed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("proxies", "believed"), [(None, False), ([], False), (["192.0.2.0/24"], False), (["127.0.0.1"], True)]
 )
-async def test_an_address_is_believed_from_trusted_proxies_alone(
+async def test_forwarded_address_counts_only_from_trusted_proxies(
     tmp_path: Path, proxies: list[str] | None, believed: bool
 ) -> None:
     limits = LimitSettings(messages_per_minute=1, visitors_per_address=1)
-    with serving(tmp_path, limits=limits, trusted_proxies=proxies) as app:
+    with live_app(tmp_path, limits=limits, trusted_proxies=proxies) as app:
         async with client_of(app, cookie=False) as client:
             statuses = []
             for n in range(3):
@@ -210,10 +210,10 @@ async def test_an_address_is_believed_from_trusted_proxies_alone(
     assert statuses == ([200, 200, 200] if believed else [200, 429, 429])
 
 
-async def test_a_client_cannot_say_that_it_is_elsewhere_behind_a_proxy(tmp_path: Path) -> None:
+async def test_client_behind_a_proxy_cannot_forge_its_address(tmp_path: Path) -> None:
     """The proxy adds the address that it sees; what a client wrote stands before it."""
     limits = LimitSettings(messages_per_minute=1, visitors_per_address=1)
-    with serving(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
+    with live_app(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
         async with client_of(app, cookie=False) as client:
             statuses = []
             for n in range(3):
@@ -231,8 +231,8 @@ def bomb() -> bytes:
     return folded.getvalue()
 
 
-async def test_a_file_is_what_it_holds_not_what_it_is_called(tmp_path: Path) -> None:
-    with serving(tmp_path) as app:
+async def test_type_of_a_file_is_decided_by_its_content(tmp_path: Path) -> None:
+    with live_app(tmp_path) as app:
         process = psutil.Process()
         async with client_of(app) as client:
             packed, before = bomb(), process.memory_info().rss
@@ -248,9 +248,9 @@ async def test_a_file_is_what_it_holds_not_what_it_is_called(tmp_path: Path) -> 
         assert not found, "no file of a visitor's name is made"
 
 
-async def test_a_flood_of_previews_is_refused_and_messages_are_not(tmp_path: Path) -> None:
+async def test_previews_are_bounded_apart_from_messages(tmp_path: Path) -> None:
     limits = LimitSettings(previews_per_minute=3, visitors_per_address=2)
-    with serving(tmp_path, limits=limits) as app:
+    with live_app(tmp_path, limits=limits) as app:
         async with client_of(app) as client, client_of(app) as other, client_of(app) as third:
             for one in (client, other):
                 for _ in range(3):

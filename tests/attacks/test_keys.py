@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from agent.turns import Ask
+from agent.turns import TurnRequest
 from app import App
 from components.handlers import Handlers
+from hosting.identity import COOKIE
 from runs.errors import ChatError
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted, until
+from tests.live_app import client_of, events_of, live_app, refused, run_on_loop
 from tests.pages import Request, cookie
 from tests.providers import BAD_KEY, Hang, OpenAIServer, Reply
-from tests.serving import client_of, events_of, on_loop, refused, serving
-from transports.identity import COOKIE
 
 MOST = 5
 GOOD = "sk-good"
@@ -49,7 +49,7 @@ def provider() -> Iterator[Provider]:
 def app(tmp_path: Path, provider: Provider) -> Iterator[App]:
     keyed = BackendSettings(name="Keyed", kind="openai", model="test-model", base_url=f"{provider.url}/v1", key="A_KEY")
     limits = LimitSettings(refused_keys_per_minute=MOST)
-    with serving(tmp_path, backends=[scripted(), keyed], limits=limits) as app:
+    with live_app(tmp_path, backends=[scripted(), keyed], limits=limits) as app:
         yield app
 
 
@@ -57,11 +57,11 @@ def tried(app: App, key: str, address: str, visitor: str | None = None) -> None:
     """A key that is pasted on a page, by a new visitor unless one is named by their cookie."""
     handlers = Handlers(app.turns, app.identity)
     request: Any = Request({COOKIE: visitor or cookie(app.identity)}, SimpleNamespace(host=address))
-    on_loop(app, handlers.choosing.on_key(key, "Keyed", request))
+    run_on_loop(app, handlers.header.on_key(key, "Keyed", request))
 
 
 @pytest.mark.filterwarnings("ignore:Keyed refused this key", "ignore:Too many keys")
-def test_a_page_tries_few_keys_that_are_refused(app: App, provider: Provider) -> None:
+def test_refused_keys_of_a_page_are_bounded(app: App, provider: Provider) -> None:
     good = cookie(app.identity)
     tried(app, GOOD, "203.0.113.1", good)
     for n in range(4 * MOST):
@@ -80,7 +80,7 @@ def test_a_page_tries_few_keys_that_are_refused(app: App, provider: Provider) ->
 
 
 @pytest.mark.filterwarnings("ignore:Keyed refused this key", "ignore:Too many keys")
-async def test_keys_that_are_tried_at_once_are_bounded_too(app: App, provider: Provider) -> None:
+async def test_parallel_key_trials_are_bounded(app: App, provider: Provider) -> None:
     await asyncio.gather(*(asyncio.to_thread(tried, app, f"sk-guess-{n}", "203.0.113.1") for n in range(4 * MOST)))
     assert provider.refusals == MOST
 
@@ -96,7 +96,7 @@ async def test_cancelled_trials_count_as_refused_keys_and_leave_no_key(app: App,
 
     async def cancelled(key: str) -> None:
         asked = guessed()
-        trial = asyncio.create_task(handlers.choosing.on_key(key, "Keyed", request))
+        trial = asyncio.create_task(handlers.header.on_key(key, "Keyed", request))
         await until(lambda: trial.done() or guessed() > asked)
         trial.cancel()
         await asyncio.wait({trial})
@@ -105,7 +105,7 @@ async def test_cancelled_trials_count_as_refused_keys_and_leave_no_key(app: App,
     app.backends.keys.put(owner, "Keyed", "sk-earlier")
     earlier = app.backends.keys.get(owner, "Keyed")
     for n in range(2 * MOST):
-        await asyncio.to_thread(on_loop, app, cancelled(f"sk-guess-{n}"))
+        await asyncio.to_thread(run_on_loop, app, cancelled(f"sk-guess-{n}"))
         assert app.backends.keys.get(owner, "Keyed") is earlier
     assert guessed() == MOST
 
@@ -120,14 +120,14 @@ async def test_stopped_messages_with_a_refused_key_count_as_refused_keys(app: Ap
     async def sent(*, stops: bool) -> None:
         asked = asked_for_replies()
         with suppress(ChatError):
-            run = await app.turns.start(Ask("hello", visitor, backend="Keyed"))
+            run = await app.turns.start(TurnRequest("hello", visitor, backend="Keyed"))
             await until(lambda: run.ended or (stops and asked_for_replies() > asked))
             await run.stop("user")
 
-    await asyncio.to_thread(on_loop, app, sent(stops=False))  # from now on the key is known to be refused
+    await asyncio.to_thread(run_on_loop, app, sent(stops=False))  # from now on the key is known to be refused
     provider.answers, asked = [Hang()], asked_for_replies()
     for _ in range(2 * MOST):
-        await asyncio.to_thread(on_loop, app, sent(stops=True))
+        await asyncio.to_thread(run_on_loop, app, sent(stops=True))
     assert asked_for_replies() - asked == MOST - 1
 
 

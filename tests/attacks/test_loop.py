@@ -15,7 +15,7 @@ import pytest
 from app import App
 from settings import LimitSettings
 from tests.attacks.test_pages import opened
-from tests.serving import client_of, serving, socket_of, told
+from tests.live_app import client_of, live_app, socket_of, told
 
 HELD_S, LATE_S = 0.5, 4.0
 """Seconds for which the loop's thread may compute without a pause: quiet, the longest is 0.2 s, most of it in C code
@@ -30,7 +30,7 @@ TEXT = "x <y> *z* "
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder: Path = tmp_path_factory.mktemp("loop")
-    with serving(folder, limits=LIMITS.for_strangers()) as app:
+    with live_app(folder, limits=LIMITS.with_public_limits()) as app:
         httpx.post(
             f"{app.url}stream", json={"message": "hello"}, timeout=60
         ).raise_for_status()  # imports what turns need
@@ -99,7 +99,7 @@ IMPORTS: dict[str, Body] = {
 
 
 @pytest.mark.parametrize("name", IMPORTS)
-async def test_a_huge_conversation_holds_nobody_up(app: App, name: str) -> None:
+async def test_huge_conversation_does_not_block_the_loop(app: App, name: str) -> None:
     body = json.dumps(IMPORTS[name]())
     async with client_of(app) as client:
         client.timeout = httpx.Timeout(120)
@@ -166,7 +166,7 @@ ATTACKS: dict[str, tuple[str, Body]] = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_the_worst_input_holds_nobody_up(app: App, name: str) -> None:
+async def test_worst_input_does_not_block_the_loop(app: App, name: str) -> None:
     path, make = ATTACKS[name]
     made = make()
     body = made if isinstance(made, str) else json.dumps(made)

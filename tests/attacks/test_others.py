@@ -10,8 +10,8 @@ import pytest
 from itsdangerous import Signer
 
 from app import App
-from tests.serving import client_of, events_of, serving, socket_of, told
-from transports.identity import COOKIE
+from hosting.identity import COOKIE
+from tests.live_app import client_of, events_of, live_app, socket_of, told
 
 WORDS = "the victim's own words"
 
@@ -28,7 +28,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    with serving(tmp_path_factory.mktemp("attacked"), secret="of the tests") as app:
+    with live_app(tmp_path_factory.mktemp("attacked"), secret="of the tests") as app:
         yield app
 
 
@@ -68,9 +68,7 @@ def filled(template: Any, scene: Scene) -> Any:
 
 @pytest.mark.parametrize(("method", "path", "body"), PATHS)
 @pytest.mark.parametrize("who", ["another", "nobody", "forged", "other secret", "stretched"])
-async def test_nothing_of_anothers_is_found_by_its_id(
-    scene: Scene, method: str, path: str, body: Any, who: str
-) -> None:
+async def test_ids_of_another_visitor_are_not_found(scene: Scene, method: str, path: str, body: Any, who: str) -> None:
     mine = scene.victim.cookies[COOKIE]
     visitor, _, signature = mine.rpartition(".")
     cookies = {
@@ -91,7 +89,7 @@ async def test_nothing_of_anothers_is_found_by_its_id(
     assert len((await scene.victim.get("/documents")).json()) == 1
 
 
-async def test_nothing_of_anothers_is_listed_or_found(scene: Scene) -> None:
+async def test_lists_and_search_exclude_other_visitors(scene: Scene) -> None:
     for path in ("/conversations", "/conversations?search=victim", "/documents"):
         answer = await scene.attacker.get(path)
         assert "mine.txt" not in answer.text and scene.conversation_id not in answer.text and WORDS not in answer.text
@@ -99,7 +97,7 @@ async def test_nothing_of_anothers_is_listed_or_found(scene: Scene) -> None:
     assert WORDS not in json.dumps([e for e in events if e["type"] == "tool_end"])
 
 
-async def test_a_socket_resumes_nothing_of_anothers(scene: Scene) -> None:
+async def test_socket_does_not_resume_a_run_of_another_visitor(scene: Scene) -> None:
     async with socket_of(scene.app, scene.attacker) as socket:
         await socket.send(json.dumps({"type": "resume", "run_id": scene.run_id, "after": 0}))
         assert (await told(socket))["code"] == "not_found"
@@ -107,7 +105,7 @@ async def test_a_socket_resumes_nothing_of_anothers(scene: Scene) -> None:
         assert (await told(socket))["code"] == "not_found"
 
 
-async def test_an_event_stream_resumes_nothing_of_anothers(scene: Scene) -> None:
+async def test_event_stream_does_not_resume_a_run_of_another_visitor(scene: Scene) -> None:
     answer = await scene.attacker.get("/stream", params={"query": WORDS}, headers={"Last-Event-ID": "1"})
     assert answer.status_code == 204
 
@@ -125,7 +123,7 @@ async def joined(client: httpx.AsyncClient, app: App, session: str, **more: Any)
     return await client.post("/gradio_api/queue/join", json=body)
 
 
-async def test_anothers_session_is_neither_heard_nor_fed_nor_ended(scene: Scene) -> None:
+async def test_session_of_another_visitor_is_not_found(scene: Scene) -> None:
     session = "ofthevictim"
     assert (await joined(scene.victim, scene.app, session)).status_code == 200
     body = {"session_hash": session, "event_id": "any", "fn_index": 0}
@@ -150,7 +148,7 @@ async def test_anothers_session_is_neither_heard_nor_fed_nor_ended(scene: Scene)
                 break
 
 
-async def test_only_what_needs_no_line_runs_outside_of_gradios_own(scene: Scene) -> None:
+async def test_only_quick_handlers_bypass_the_queue_of_gradio(scene: Scene) -> None:
     """Stop, which the page must be able to say at any moment."""
     direct = [one["id"] for one in config_of(scene.app)["dependencies"] if not one["queue"]]
     assert direct
@@ -160,7 +158,7 @@ async def test_only_what_needs_no_line_runs_outside_of_gradios_own(scene: Scene)
         assert answer.status_code == (200 if one["id"] in direct else 404), one
 
 
-async def test_an_unknown_session_is_told_so_and_fills_no_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unknown_session_is_an_error_that_fills_no_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     answer = await scene.attacker.get("/gradio_api/queue/data", params={"session_hash": "guessed"})
     assert '"session_not_found":true' in answer.text.replace(" ", "")
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
@@ -192,7 +190,7 @@ CLOSED = [
 
 
 @pytest.mark.parametrize("path", CLOSED)
-async def test_gradios_other_routes_are_closed(scene: Scene, path: str) -> None:
+async def test_other_routes_of_gradio_are_not_found(scene: Scene, path: str) -> None:
     answer = await scene.attacker.get(path, follow_redirects=True)
     assert answer.status_code == 404 and "root:" not in answer.text
 
@@ -201,7 +199,7 @@ POSTS = ["upload", "run/chat", "api/chat", "api/predict", "process_recording", "
 
 
 @pytest.mark.parametrize("name", [*POSTS, "stream/x", "run-history/connect", "start_job"])
-async def test_gradios_other_actions_are_closed(scene: Scene, name: str) -> None:
+async def test_other_actions_of_gradio_are_not_found(scene: Scene, name: str) -> None:
     for sent in ({"json": {"data": ["x"]}}, {"files": {"files": ("a.txt", b"x")}}):
         assert (await scene.attacker.post(f"/gradio_api/{name}", **sent)).status_code == 404
 
@@ -222,7 +220,7 @@ async def test_gradios_other_actions_are_closed(scene: Scene, name: str) -> None
         "/static//etc/passwd",
     ],
 )
-async def test_no_path_leads_out_of_its_folder(app: App, path: str) -> None:
+async def test_paths_do_not_leave_their_folder(app: App, path: str) -> None:
     async with httpx.AsyncClient() as client:
         url = httpx.URL(app.url.rstrip("/")).copy_with(raw_path=path.encode())
         answer = await client.send(httpx.Request("GET", url))
@@ -230,6 +228,6 @@ async def test_no_path_leads_out_of_its_folder(app: App, path: str) -> None:
     assert "import " not in answer.text and "[[backends]]" not in answer.text and "root:" not in answer.text
 
 
-async def test_private_listeners_are_in_nobodys_description(scene: Scene) -> None:
+async def test_private_listeners_are_not_in_the_api_description(scene: Scene) -> None:
     info = (await scene.attacker.get("/gradio_api/info")).json()
     assert list(info["named_endpoints"]) == ["/chat"] and not info["unnamed_endpoints"]

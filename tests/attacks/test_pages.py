@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from app import App
-from components.replaying import Players
+from components.replay import PlayerCache
 from runs.live import new_id
 from runs.replay import Player, Replay
-from tests.serving import client_of, serving
+from tests.live_app import client_of, live_app
 from tests.test_runs_replay import recorded
 
 KEPT = 100_000
@@ -20,7 +20,7 @@ KEPT = 100_000
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    with serving(tmp_path_factory.mktemp("pages")) as app:
+    with live_app(tmp_path_factory.mktemp("pages")) as app:
         yield app
 
 
@@ -56,9 +56,7 @@ async def opened(app: App, client: httpx.AsyncClient, conversation_id: str) -> t
 
 
 @pytest.mark.parametrize(("count", "size", "least"), [(30, 130_000, 3), (1, 3_900_000, 1)])
-async def test_a_page_on_a_huge_conversation_keeps_and_sends_little(
-    app: App, count: int, size: int, least: int
-) -> None:
+async def test_page_of_a_huge_conversation_keeps_and_sends_little(app: App, count: int, size: int, least: int) -> None:
     roles = ("user", "assistant")
     talk = [{"role": roles[n % 2], "content": f"message {n} " + "x <y> " * (size // 6)} for n in range(count)]
     async with client_of(app) as client:
@@ -72,8 +70,8 @@ async def test_a_page_on_a_huge_conversation_keeps_and_sends_little(
 
 def test_players_are_kept_by_bytes() -> None:
     one = Player(Replay(recorded(900)))
-    players = Players(3 * one.replay.memory_bytes)
+    players = PlayerCache(3 * one.replay.memory_bytes)
     ids = [players.keep(Player(one.replay)) for _ in range(20)]
     assert [players.get(each) is not None for each in ids] == [False] * 17 + [True] * 3
-    small = Players(1)
+    small = PlayerCache(1)
     assert small.get(small.keep(one)) is one, "the newest stays"

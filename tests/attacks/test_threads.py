@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 
-from agent import calls
+from agent import tool_middleware
 from app import App
 from runs.threads import Threads
 from settings import ToolSettings
 from tests.conftest import until
-from tests.serving import client_of, events_of, on_loop, serving
+from tests.live_app import client_of, events_of, live_app, run_on_loop
 
 STUCK = 7
 """More than the threads of asyncio's default executor on two processors."""
@@ -31,13 +31,13 @@ def stuck() -> str:
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     go.clear()
-    monkeypatch.setattr(calls, "_THREADS", Threads("tools", STUCK, refusal=calls._BUSY))
-    with serving(tmp_path, tools=ToolSettings(enabled=["clock", f"{__name__}:stuck"], seconds=0.3)) as app:
+    monkeypatch.setattr(tool_middleware, "_THREADS", Threads("tools", STUCK, refusal=tool_middleware._BUSY))
+    with live_app(tmp_path, tools=ToolSettings(enabled=["clock", f"{__name__}:stuck"], seconds=0.3)) as app:
         yield app
         go.set()
 
 
-async def test_tools_that_never_return_hold_nothing_else_up(app: App) -> None:
+async def test_tools_that_never_return_do_not_block_others(app: App) -> None:
     async def errors(client: Any, message: str) -> list[str]:
         told = await events_of(client, "POST", "/stream", json={"message": message})
         return [event.get("error") for event in told if event["type"] == "tool_end"]
@@ -45,16 +45,16 @@ async def test_tools_that_never_return_hold_nothing_else_up(app: App) -> None:
     async with client_of(app) as client, client_of(app) as other:
         for found in await asyncio.gather(*(errors(client, "/stuck") for _ in range(STUCK))):
             assert found == ["it took longer than 0.3 s"]
-        assert calls._THREADS._busy == STUCK
+        assert tool_middleware._THREADS._busy == STUCK
         async with asyncio.timeout(20):
             assert await errors(other, "/clock UTC") == [None]
             assert (
                 await other.post("/conversations", json={"messages": [{"role": "user", "content": "a"}]})
             ).is_success
             loop = app._loop
-            assert loop and on_loop(app, loop.getaddrinfo("localhost", 80))
-            assert await errors(other, "/stuck") == [calls._BUSY]
+            assert loop and run_on_loop(app, loop.getaddrinfo("localhost", 80))
+            assert await errors(other, "/stuck") == [tool_middleware._BUSY]
         go.set()
-        await until(lambda: not calls._THREADS._busy)
+        await until(lambda: not tool_middleware._THREADS._busy)
         go.clear()
         assert await errors(other, "/stuck") == ["it took longer than 0.3 s"], "there are threads again"

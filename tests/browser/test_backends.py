@@ -224,7 +224,7 @@ def test_a_key_is_nowhere_but_in_the_request(chat: Chat, house: House, browser: 
     use_key(chat, CANARY)
     about(chat, "It uses your key.")
     ask(chat, "First")
-    assert "refused the key" in (chat.page.text_content("#chat") or "")
+    assert "rejected the key" in (chat.page.text_content("#chat") or "")
     use_key(chat, CANARY)
     assert ask(chat, "Second") == "Hello there!"
     assert house.openai.requests[-1].headers["authorization"] == f"Bearer {CANARY}"
@@ -284,9 +284,9 @@ def test_an_impossible_option_is_refused_and_the_message_kept(chat: Chat) -> Non
     [
         ("cut", "broke off"),
         ("busy", "this is the second"),
-        ("wrong key", "refused the key"),
+        ("wrong key", "rejected the key"),
         ("tool failure", "that is an observation"),
-        ("hang", "sent nothing of a reply"),
+        ("hang", "sent nothing"),
         ("endless", "Cut at the longest reply, 60 tokens"),
     ],
 )
@@ -320,4 +320,4 @@ def test_an_image_is_refused_by_its_name(chat: Chat) -> None:
                 new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }));
         }"""
     )
-    chat.page.get_by_text("'photo.png' cannot be taken").wait_for()
+    chat.page.get_by_text("'photo.png' cannot be added").wait_for()

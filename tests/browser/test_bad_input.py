@@ -72,7 +72,7 @@ def test_message_beyond_the_context_is_told_with_the_numbers(chat: Chat) -> None
 
 @pytest.mark.parametrize(
     ("fault", "told"),
-    [("cut", "broke off"), ("rate limit", "wait 60 s"), ("wrong key", "refused the key")],
+    [("cut", "broke off"), ("rate limit", "wait 60 s"), ("wrong key", "rejected the key")],
 )
 def test_faults_are_told_and_what_was_written_stays(scripted: Chat, fault: str, told: str) -> None:
     scripted.send(fault)

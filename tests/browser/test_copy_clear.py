@@ -5,7 +5,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import Chat, RunningApp
-from tests.browser.test_drawer import menu
+from tests.browser.test_sidebar import menu
 
 _MARKDOWN = "A **bold** `List<String>` & <b>, `$5`:\n\n```html\n<p>\n```\n\n1. \\(x^2\\)\n2. __init__  \nend"
 
@@ -126,8 +126,8 @@ def test_clear_is_confirmed_by_the_keyboard_and_asks_as_delete_does(chat: Chat) 
     chat.send("hello")
     chat.wait_end()
     menu(chat, 0).get_by_text("Delete").click()
-    asked = page.locator("#drawer .menu").inner_text().split("\n")
-    page.locator("#drawer .menu").get_by_text("Keep").click()
+    asked = page.locator("#sidebar .menu").inner_text().split("\n")
+    page.locator("#sidebar .menu").get_by_text("Keep").click()
     page.focus("#clear")
     page.keyboard.press("Enter")
     assert sure.inner_text().split("\n") == asked
@@ -146,7 +146,7 @@ def test_question_about_one_conversation_is_not_asked_of_another(chat: Chat) -> 
     chat.send("hello")
     chat.wait_end()
     page.click("#clear")
-    page.click("#drawer .new")
+    page.click("#sidebar .new")
     page.wait_for_selector("#intro", state="visible")
     expect(page.locator(".sure")).to_be_hidden()
     page.click("#clear")

@@ -115,7 +115,7 @@ def test_a_file_that_is_refused_among_several_is_still_told_at_the_end(scripted:
     wait_listed(scripted, "whales.md")
     told = scripted.page.inner_text("#documents p")
     assert "whales.md can be searched" in told
-    assert "'setup.exe' cannot be taken: allowed are files that end in .txt, .md, .pdf." in told
+    assert "'setup.exe' cannot be added: allowed are files that end in .txt, .md, .pdf." in told
     assert "book.txt" in told and "too large" in told
     assert scripted.page.locator("#documents p.bad").count() == 1
     assert scripted.errors == []
@@ -163,7 +163,7 @@ def test_a_file_dropped_on_the_page_becomes_a_document(scripted: Chat) -> None:
 
 def test_a_pasted_picture_is_refused_by_its_name_and_one_beside_text_is_ignored(scripted: Chat) -> None:
     assert scripted.page.evaluate(PASTE, ""), "the picture alone is taken note of"
-    wait_told(scripted, "'image.png' cannot be taken", bad=True)
+    wait_told(scripted, "'image.png' cannot be added", bad=True)
     # spreadsheets and word processors put a picture of the copied text beside it
     assert not scripted.page.evaluate(PASTE, "cell 1\tcell 2"), "the browser pastes the text"
     wait_listed(scripted)

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Chat, RunningApp
-from tests.browser.test_drawer import entries
+from tests.browser.test_sidebar import entries
 
 _PROMPT, _EVENTS = "#prompt textarea", "**/gradio_api/queue/join*"
 _SHOWN = "[data-testid=user]"
@@ -258,7 +258,7 @@ def test_backend_and_key_chosen_while_a_page_loads_stay(chat: Chat, made: str) -
 
 def test_choices_made_while_a_conversation_opens_stay(chat: Chat, made: str) -> None:
     page = chat.page
-    page.click("#drawer .new")
+    page.click("#sidebar .new")
     page.wait_for_selector("#intro", state="visible")
     chat.choose("memory", "summary")
     with held(page):

@@ -57,7 +57,7 @@ def visited(
         yield chat, openai, HOSTILE.format(elsewhere=elsewhere[0])
         assert chat.page.evaluate("window.hacked") is None
         assert (
-            chat.page.locator(":is(#chat, #live-reply, #agent-state, #drawer) :is(script, iframe, form, base)").count()
+            chat.page.locator(":is(#chat, #live-reply, #agent-state, #sidebar) :is(script, iframe, form, base)").count()
             == 0
         )
         assert chat.page.locator("a[href^=javascript]").count() == 0
@@ -73,13 +73,13 @@ def test_hostile_words_stay_words_wherever_they_are_shown(visited: tuple[Chat, O
     chat.send(hostile)
     chat.wait_end()
     assert "and the end" in chat.reply()
-    page.locator("#drawer .one .more").first.click()
-    page.locator("#drawer .menu").get_by_text("Rename").click()
+    page.locator("#sidebar .one .more").first.click()
+    page.locator("#sidebar .menu").get_by_text("Rename").click()
     page.keyboard.insert_text(hostile.replace("\n", " ")[:190])
     page.keyboard.press("Enter")
-    expect(page.locator("#drawer .one b").first).to_contain_text("onerror")
-    page.fill("#drawer input[type=search]", "<img src=x onerror")
-    expect(page.locator("#drawer mark").first).to_be_visible()
+    expect(page.locator("#sidebar .one b").first).to_contain_text("onerror")
+    page.fill("#sidebar input[type=search]", "<img src=x onerror")
+    expect(page.locator("#sidebar mark").first).to_be_visible()
     for part in page.locator("#chat details summary").all():
         part.click()
     page.click("#chat [data-context]")

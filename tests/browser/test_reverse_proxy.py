@@ -121,7 +121,7 @@ def test_the_page_says_why_its_requests_are_refused(browser: Browser, tmp_path: 
                 expect(reason).to_be_visible()
                 expect(page.get_by_text("An error occurred")).to_have_count(0)
         log = app.log.read_text()
-        assert "WARNING transports.refusals: refused (origin)" in log and f"add {HOST} to allowed_hosts" in log
+        assert "WARNING hosting.error_responses: refused (origin)" in log and f"add {HOST} to allowed_hosts" in log
 
 
 def test_an_unknown_host_is_shown_a_page_that_says_why(browser: Browser, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, CDPSession, expect
 
 from tests.browser.conftest import Chat, RunningApp
-from tests.browser.test_drawer import entries, imported, menu
+from tests.browser.test_sidebar import entries, imported, menu
 
 _PROMPT = "#prompt textarea"
 _HALF = "にほんg"
@@ -90,14 +90,14 @@ def test_enter_of_an_input_method_ends_no_title_and_does_nothing_else(chat: Chat
     imported(chat, [("ships", "x")])
     menu(chat, 0).get_by_text("Rename").click()
     page.keyboard.type("half")
-    dispatch(chat, "#drawer .list input", **event)
+    dispatch(chat, "#sidebar .list input", **event)
     page.wait_for_timeout(300)
     page.keyboard.type(" and whole")
     page.keyboard.press("Enter")
     expect(entries(chat).locator("b")).to_have_text(["half and whole"])
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
-    for selector in ("#system-prompt textarea", "#temperature input", "#drawer input[type=search]"):
+    for selector in ("#system-prompt textarea", "#temperature input", "#sidebar input[type=search]"):
         dispatch(chat, selector, **event)
     page.wait_for_timeout(300)
     assert [url for url in requests if "queue/join" in url] == []

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from components.panel import render_panel
-from runs.contexts import complete
+from runs.contexts import complete_context
 from runs.events import Context
 from tests.truth.bounds import between, estimated, near
 from tests.truth.scripts import TELLS
@@ -103,7 +103,7 @@ def contexts(run: Played) -> None:
     whole: list[Context] = []
     for _, event in run.of("context"):
         fields = {name: event.get(name) for name in ("messages", "left_out", "tokens", "limit", "parts", "tools")}
-        whole.append(complete(Context(**fields), whole[-1] if whole else None))
+        whole.append(complete_context(Context(**fields), whole[-1] if whole else None))
     assert len(whole) == len(run.sent) or (run.last["type"] == "stopped" and len(whole) == len(run.sent) + 1)
     for context, sent in zip(whole, run.sent, strict=False):
         assert [_said(m) for m in context.messages] == [_received(m) for m in sent.request.body["messages"]]

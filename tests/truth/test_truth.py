@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from agent import attempts
+from agent import retries
 from settings import BackendSettings, MemorySettings, ToolSettings
-from tests.serving import serving
+from tests.live_app import live_app
 from tests.truth.bounds import between
 from tests.truth.figures import FIGURES, contexts
 from tests.truth.provider import BROKEN, Provider
@@ -29,7 +29,7 @@ def _backend(provider: Provider, name: str, model: str, **more: str) -> BackendS
 @pytest.fixture(scope="module")
 def visitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
     with pytest.MonkeyPatch.context() as patch, Provider() as provider:
-        patch.setattr(attempts, "_BACKOFF", lambda state: 0.02)
+        patch.setattr(retries, "_BACKOFF", lambda state: 0.02)
         backends = [
             _backend(provider, "Direct", provider.model),
             _backend(provider, "First", BROKEN, fallback="Second"),
@@ -37,7 +37,7 @@ def visitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
         ]
         tools = ToolSettings(enabled=["tests.truth.tools:nap", "tests.truth.tools:ask"], approval=["ask"])
         more = {"memory": MemorySettings(default="full"), "metrics_token": SecretStr(OPERATOR)}
-        with serving(tmp_path_factory.mktemp("truth"), backends=backends, tools=tools, **more) as app:
+        with live_app(tmp_path_factory.mktemp("truth"), backends=backends, tools=tools, **more) as app:
             yield Visitor(app, provider)
 
 

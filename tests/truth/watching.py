@@ -15,7 +15,7 @@ from app import App
 from runs.record import decode
 from runs.state import AgentState, apply
 from tests.grammar import check
-from tests.serving import NAMES
+from tests.live_app import NAMES
 from tests.truth.provider import VISIBLE, Piece, Provider, Sent
 from tests.truth.scripts import Script
 

@@ -1,0 +1,111 @@
+"""The chat of a local model's process as a LangChain model.
+
+The server speaks OpenAI's protocol; what it adds to it (progress of reading the prompt, thinking) is kept here.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
+from pydantic import SecretStr
+
+from backends.llama_stream import stream_chunks
+from backends.model_events import PROGRESS, dispatch
+from backends.openai_chat import CompatibleChat, own_clients, readable
+from backends.reply_reader import read_reply
+from backends.tokenizer import THINK
+
+
+class LocalChat(CompatibleChat):
+    """llama.cpp's chat, with its progress as a custom event."""
+
+    thinks: bool = False
+    """Whether the template opens each reply's thinking: what llama.cpp leaves of the tag depends on the template."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "llama.cpp"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params: LangSmithParams = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = "llama.cpp"
+        return params
+
+    def _convert_chunk_to_generation_chunk(
+        self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
+    ) -> ChatGenerationChunk | None:
+        made = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
+        if made is None:
+            return None
+        if progress := chunk.get("prompt_progress"):
+            made.generation_info = {**(made.generation_info or {}), PROGRESS: progress}
+        return made
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        chunks = super()._stream(*args, **kwargs)
+        return (chunk for chunk in chunks if chunk.text or not (chunk.generation_info or {}).get(PROGRESS))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        if "response_format" in kwargs:  # the SDK knows how to ask for a class
+            source = super()._astream(messages, stop, run_manager, **kwargs)
+        else:
+            source = self._pieces(messages, stop, **kwargs)
+        async with aclosing(source) as pieces, aclosing(readable(pieces)) as chunks:  # type: ignore[type-var]
+            async for chunk in chunks:
+                progress = (chunk.generation_info or {}).get(PROGRESS)
+                if progress:
+                    await dispatch(PROGRESS, {"read": progress["processed"], "total": progress["total"]})
+                if not progress or chunk.text:  # a tag that the template opens may come with it
+                    yield chunk
+
+    async def _pieces(
+        self, messages: list[BaseMessage], stop: list[str] | None, **kwargs: Any
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        asked = kwargs | {"stream": True, "stream_options": {"include_usage": True}}
+        payload = self._get_request_payload(messages, stop=stop, **asked)
+        extra, opened = payload.pop("extra_body", {}), not self.thinks
+        body = {**payload, **extra}
+        async with aclosing(read_reply(stream_chunks(str(self.openai_api_base), self._key(), body))) as chunks:
+            async for chunk in chunks:
+                made = self._convert_chunk_to_generation_chunk(chunk, AIMessageChunk, {})
+                if made is None:
+                    continue
+                if not opened and made.text:
+                    opened = True
+                    if not made.text.lstrip().startswith(THINK):
+                        made = ChatGenerationChunk(
+                            message=AIMessageChunk(content=THINK + made.text, id=made.message.id)
+                        )
+                yield made
+
+    def _key(self) -> str:
+        key = self.openai_api_key
+        return key.get_secret_value() if isinstance(key, SecretStr) else str(key() if callable(key) else "")
+
+
+def local_chat(address: str, key: str, *, thinks: bool = False) -> LocalChat:
+    """The chat model of a process; `max_tokens` and `temperature` are set on copies of it."""
+    # only where the template opens it: then the tags stay in the text, in every form, and are read with the others'
+    thinking = {"reasoning_format": "none"} if thinks else {}
+    return LocalChat(
+        thinks=thinks,
+        model="local",
+        base_url=f"{address}/v1",
+        api_key=lambda: key,
+        stream_usage=True,
+        max_retries=0,
+        # langchain-openai's own guard loses cancels on Python 3.11: the model would run on
+        stream_chunk_timeout=None,
+        extra_body={"return_progress": True, **thinking},
+        **own_clients(),
+    )

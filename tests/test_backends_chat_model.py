@@ -1,0 +1,392 @@
+"""What is known of a key: looked up in the background, learned from turns, gone with the key."""
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+
+from backends import Key, ModelOptions
+from backends import chat_model as module
+from backends.base import Health
+from backends.chat_model import ChatModelBackend, ModelBuildError, probed
+from runs.errors import ChatError
+from settings import BackendSettings
+from tests.conftest import until
+from tests.models import Talker
+
+Probe = Callable[[Key | None], Awaitable[Health]]
+
+
+class Remote(ChatModelBackend):
+    """Takes a key; builds a `Talker` and asks nobody, unless a test says otherwise."""
+
+    kind = "openai"
+
+    def __init__(self, **entry: Any) -> None:
+        super().__init__(BackendSettings(name="X", kind="openai", **(entry or {"key": "X_KEY"})))
+        self.asked: list[Key | None] = []
+        self.built = 0
+        self.answer: Probe | None = None
+        self.fails: Exception | None = None
+
+    async def probe(self, key: Key | None) -> Health:
+        self.asked.append(key)
+        return await self.answer(key) if self.answer else Health("ready")
+
+    def build(self, key: Key | None) -> BaseChatModel:
+        self.built += 1
+        if self.fails:
+            raise self.fails
+        return Talker(text=key.reveal() if key else "")
+
+
+def says(state: Any, reason: str = "", **more: Any) -> Probe:
+    async def answer(key: Key | None) -> Health:
+        return Health(state, reason, **more)
+
+    return answer
+
+
+async def hangs(key: Key | None) -> Health:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.fixture
+def key() -> Key:
+    return Key("sk-of-the-tests", from_visitor=True)
+
+
+@pytest.fixture
+async def remote() -> AsyncIterator[Remote]:
+    backend = Remote()
+    yield backend
+    await backend.close()
+
+
+async def refusal(backend: ChatModelBackend, key: Key | None) -> ChatError:
+    with pytest.raises(ChatError) as refused:
+        await backend.wait_ready(key)
+    return refused.value
+
+
+def error(code: Any, retry_after: float | None = None) -> ChatError:
+    return ChatError(code, "X cannot be reached: is its server running?", retryable=True, retry_after=retry_after)
+
+
+async def test_looking_happens_in_the_background_and_builds_the_model(remote: Remote, key: Key) -> None:
+    begun = asyncio.Event()
+
+    async def answer(key: Key | None) -> Health:
+        await begun.wait()
+        return Health("ready")
+
+    remote.answer = answer
+    remote.refresh_health(key)
+    await asyncio.sleep(0)
+    assert (remote.health(key).state, remote.built) == ("loading", 0)
+    begun.set()
+    await until(lambda: remote.built)
+    assert remote.health(key).ready
+    await remote.wait_ready(key)
+    assert remote.built == 1, "the first turn need not wait for it"
+
+
+async def test_an_operators_key_is_looked_at_from_the_start(key: Key) -> None:
+    backend = Remote()
+    backend.key = key
+    await backend.open()
+    await until(lambda: backend.built)
+    assert backend.asked == [key]
+    await backend.close()
+
+
+async def test_a_fresh_answer_is_not_asked_for_again(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        remote.refresh_health(key)
+        await asyncio.sleep(0.005)
+    assert remote.asked == [key]
+    monkeypatch.setitem(module._OLD_S, "ready", 0.0)
+    remote.refresh_health(key)
+    await asyncio.sleep(0.005)
+    assert remote.asked == [key, key]
+
+
+async def test_bad_news_is_asked_for_again_sooner(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote.answer = says("unreachable", "it is away")
+    assert (await remote.check_health(key)).reason == "it is away"
+    remote.refresh_health(key)
+    await asyncio.sleep(0.005)
+    assert len(remote.asked) == 1
+    monkeypatch.setattr(module, "_SOON_S", 0.0)
+    remote.answer = says("ready")
+    remote.refresh_health(key)
+    await until(lambda: remote.health(key).ready)
+    assert len(remote.asked) == 2
+
+
+async def test_looking_now_asks_though_the_answer_is_fresh(remote: Remote, key: Key) -> None:
+    await remote.check_health(key)
+    remote.answer = says("key_refused", "no")
+    assert (await remote.check_health(key)).state == "key_refused"
+    assert len(remote.asked) == 2
+
+
+async def test_a_probe_ends_after_its_time(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROBE_TIMEOUT_S", 0.02)
+    remote.answer = hangs
+    health = await asyncio.wait_for(remote.check_health(key), 1)
+    assert (health.state, health.ready) == ("unreachable", False)
+    assert "did not answer" in health.reason
+
+
+async def test_one_slow_account_does_not_hold_up_another(remote: Remote, key: Key) -> None:
+    slow = Key("sk-slow")
+
+    async def answer(key: Key | None) -> Health:
+        return await hangs(key) if key is slow else Health("ready")
+
+    remote.answer = answer
+    remote.refresh_health(slow)
+    assert (await asyncio.wait_for(remote.check_health(key), 1)).ready
+    assert remote.health(slow).state == "loading"
+    await asyncio.wait_for(remote.wait_ready(slow), 1)
+
+
+async def test_what_a_probe_raises_is_told_without_its_text(remote: Remote, key: Key) -> None:
+    async def refused(key: Key | None) -> Health:
+        raise ConnectionRefusedError("sk-secret")
+
+    async def broken(key: Key | None) -> Health:
+        raise KeyError("sk-secret")
+
+    remote.answer = refused
+    assert "it cannot be reached" in (await remote.check_health(key)).reason
+    remote.answer = broken
+    health = await remote.check_health(key)
+    assert (health.state, health.reason) == ("unreachable", "it cannot be asked (KeyError)")
+    assert remote.built == 0
+
+
+async def test_each_key_has_its_own_model_and_its_own_health(remote: Remote, key: Key) -> None:
+    other = Key("sk-other")
+    await remote.wait_ready(key)
+    await remote.wait_ready(other)
+    texts = [getattr(remote.chat_model(ModelOptions(max_tokens=5), k), "text", "") for k in (key, other)]
+    assert texts == ["sk-of-the-tests", "sk-other"]
+    remote.record_outcome(other, error("authentication"))
+    assert (remote.health(key).state, remote.health(other).state) == ("ready", "key_refused")
+
+
+@pytest.mark.parametrize("probe_fails", [False, True])
+async def test_what_is_known_of_a_key_goes_with_it(remote: Remote, probe_fails: bool) -> None:
+    key = Key("sk-for-a-moment", from_visitor=True)
+    if probe_fails:
+        remote.fails = ModelBuildError("no")
+
+        async def answer(key: Key | None) -> Health:
+            raise ConnectionRefusedError(111, key)
+
+        remote.answer = answer
+    await remote.check_health(key)
+    if not probe_fails:
+        await remote.wait_ready(key)
+    remote.record_outcome(key, error("timeout"))
+    account = remote._account(key)
+    kept = [weakref.ref(account), weakref.ref(key)]
+    if account.model:
+        kept.append(weakref.ref(account.model))
+    remote.asked.clear()
+    del key, account
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * len(kept)
+    assert not list(remote._accounts)
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        ("rate_limited", "rate_limited"),
+        ("authentication", "key_refused"),
+        ("backend_unavailable", "unreachable"),
+        ("timeout", "unreachable"),
+        ("context_too_long", "ready"),
+        ("invalid_request", "ready"),
+        ("busy", "ready"),
+        ("internal", "ready"),
+    ],
+)
+async def test_a_turns_error_shows_how_the_backend_is(remote: Remote, key: Key, code: str, state: str) -> None:
+    await remote.wait_ready(key)
+    remote.record_outcome(key, error(code))
+    health = remote.health(key)
+    assert (health.state, health.ready) == (state, state == "ready")
+    assert bool(health.reason) is not health.ready
+    remote.record_outcome(key, None, 0.5)
+    assert remote.health(key).ready
+    assert remote.ttft_s == 0.5
+
+
+async def test_a_turns_error_is_told_as_a_part_of_a_sentence(remote: Remote, key: Key) -> None:
+    remote.record_outcome(key, error("backend_unavailable"))
+    assert remote.health(key).reason == "it cannot be reached: is its server running?"
+
+
+@pytest.mark.parametrize(("own", "told"), [(True, "your key"), (False, "the server's key")])
+async def test_a_refused_key_says_whose_it_is(remote: Remote, own: bool, told: str) -> None:
+    key = Key("sk-of-the-tests", from_visitor=own)
+    remote.record_outcome(key, error("authentication"))
+    assert told in remote.health(key).reason
+
+
+async def test_a_rate_limit_passes_by_itself(remote: Remote, key: Key) -> None:
+    await remote.wait_ready(key)
+    remote.record_outcome(key, error("rate_limited", 0.3))
+    health = remote.health(key)
+    assert health.state == "rate_limited"
+    assert health.until == pytest.approx(time.time() + 0.3, abs=0.1)
+    refused = await refusal(remote, key)
+    assert (refused.code, refused.retryable) == ("rate_limited", True)
+    assert refused.retry_after is not None
+    assert 0 < refused.retry_after <= 0.3
+    await asyncio.sleep(0.31)
+    assert remote.health(key).ready
+    await remote.wait_ready(key)
+
+
+async def test_a_rate_limit_is_not_forgotten_for_a_probe_that_went_well(remote: Remote, key: Key) -> None:
+    remote.record_outcome(key, error("rate_limited", 30))
+    assert (await remote.check_health(key)).state == "rate_limited"
+    remote.record_outcome(key, error("rate_limited", 0.001))
+    await asyncio.sleep(0.002)
+    remote.answer = says("key_refused", "no")
+    assert (await remote.check_health(key)).state == "key_refused"
+
+
+async def test_a_rate_limit_without_a_time_refuses_no_second_attempt(remote: Remote, key: Key) -> None:
+    await remote.wait_ready(key)
+    remote.record_outcome(key, error("rate_limited"))
+    await remote.wait_ready(key)
+
+
+async def test_without_a_key_it_says_what_is_missing(remote: Remote) -> None:
+    health = remote.health()
+    assert health.state == "key_missing"
+    assert "X_KEY" in health.reason
+    remote.refresh_health()
+    await remote.check_health()
+    remote.record_outcome(None, error("authentication"))
+    assert remote.health() == health
+    refused = await refusal(remote, None)
+    assert refused.code == "missing_key"
+    assert refused.message.startswith("X is not ready: it needs a key")
+    assert (remote.asked, remote.built) == ([], 0)
+
+
+async def test_one_that_needs_no_key_has_one_account_for_all() -> None:
+    backend = Remote(base_url="http://127.0.0.1:9/v1")
+    await backend.open()
+    await until(lambda: backend.health().ready)
+    await backend.wait_ready()
+    assert (backend.asked, backend.built) == ([None], 1)
+    await backend.close()
+
+
+async def test_a_model_that_cannot_be_built_is_unavailable_until_it_can(remote: Remote, key: Key) -> None:
+    remote.fails = ModelBuildError("a package is missing")
+    assert (await remote.check_health(key)).state == "unavailable"
+    refused = await refusal(remote, key)
+    assert (refused.code, refused.retryable) == ("backend_unavailable", False)
+    assert refused.message == "X is not available: a package is missing"
+    remote.fails = None
+    await remote.wait_ready(key)
+    assert remote.health(key).ready
+
+
+async def test_whatever_a_build_raises_makes_it_unavailable(remote: Remote, key: Key) -> None:
+    remote.fails = KeyError("sk-secret")
+    health = await remote.check_health(key)
+    assert health.state == "unavailable"
+    assert "KeyError" in health.reason
+    refused = await refusal(remote, key)
+    assert refused.code == "backend_unavailable"
+    assert "secret" not in f"{health}{refused.message}"
+
+
+async def test_turns_that_begin_together_build_once_and_none_takes_it_from_another(remote: Remote, key: Key) -> None:
+    begin = threading.Event()
+
+    def build(key: Key | None) -> BaseChatModel:
+        remote.built += 1
+        assert begin.wait(5)
+        return Talker()
+
+    remote.build = build  # type: ignore[method-assign]
+    waiting = [asyncio.create_task(remote.wait_ready(key)) for _ in range(3)]
+    await until(lambda: remote.built)
+    waiting[0].cancel()
+    await asyncio.wait({waiting[0]})
+    begin.set()
+    await asyncio.gather(*waiting[1:])
+    assert (remote.built, waiting[0].cancelled()) == (1, True)
+    assert remote.health(key).ready
+
+
+async def test_a_provider_that_has_no_such_model_is_unavailable(remote: Remote, key: Key) -> None:
+    remote.answer = says("unavailable", "it has no such model")
+    await remote.check_health(key)
+    for _ in range(2):
+        assert "it has no such model" in (await refusal(remote, key)).message
+
+
+@pytest.mark.parametrize("state", ["key_refused", "unreachable"])
+async def test_a_turn_may_try_what_a_probe_doubted(remote: Remote, key: Key, state: str) -> None:
+    remote.answer = says(state, "no")
+    await remote.check_health(key)
+    await remote.wait_ready(key)
+    assert remote.health(key).state == state
+
+
+async def test_closing_it_ends_its_probes(key: Key) -> None:
+    backend, ended = Remote(), list[str]()
+
+    async def answer(key: Key | None) -> Health:
+        try:
+            return await hangs(key)
+        finally:
+            ended.append("ended")
+
+    backend.answer = answer
+    backend.refresh_health(key)
+    await asyncio.sleep(0)
+    await asyncio.wait_for(backend.close(), 1)
+    assert ended == ["ended"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        (200, "ready"),
+        (204, "ready"),
+        (401, "key_refused"),
+        (403, "key_refused"),
+        (404, "ready"),
+        (405, "ready"),
+        (429, "rate_limited"),
+        (500, "unreachable"),
+        (503, "unreachable"),
+    ],
+)
+def test_a_probes_status_tells_how_it_is(status: int, state: str) -> None:
+    found = probed("X", None, status, 5.0)
+    assert found.state == state
+    assert (found.until or 0) == (pytest.approx(time.time() + 5, abs=1) if state == "rate_limited" else 0)
+    assert bool(found.reason) is (state != "ready")
