@@ -126,13 +126,24 @@ class LocalBackend(Backend):
         return self._chat.model_copy(update=chosen)
 
     async def count_tokens(self, texts: Sequence[str], key: Key | None = None) -> list[CountedText]:
+        """As `Backend.count_tokens`, a long conversation in small steps with as long a rest after each.
+
+        Texts of other visitors are counted between the steps, and replies keep half of the processor.
+        """
         assert self._tokenizer is not None
+        counted: dict[str, CountedText] = {}
+        unique = list(dict.fromkeys(texts))
         try:
-            return await self._blocking.run(self._tokenizer.count_tokens, texts)
+            for batch in self._tokenizer.batches(unique):
+                begun = time.monotonic()
+                counted |= zip(batch, await self._blocking.run(self._tokenizer.count_tokens, batch), strict=True)
+                if len(counted) < len(unique):
+                    await asyncio.sleep(time.monotonic() - begun)
         except OSError:
             raise ChatError(
                 "backend_unavailable", f"{self.name} has stopped working: try again.", retryable=True
             ) from None
+        return [counted[text] for text in texts]
 
     async def count_prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
         assert self._tokenizer is not None

@@ -63,7 +63,7 @@ class HeaderHandlers:
         backends = gr.update(choices=render_backends(self.backends, visitor))
         return backends, self.backends.describe(visitor), self.model(backend, visitor, model)
 
-    async def on_key(self, text: str, backend: str, request: gr.Request, model: str | None = None) -> Updates:
+    async def on_key(self, text: str, backend: str, request: gr.Request, model: str | None = None) -> Any:
         """Takes a visitor's key, and tries it. -> backend, about, model, options"""
         visitor = self._visitor(request)
         try:
@@ -79,6 +79,7 @@ class HeaderHandlers:
                 warn(f"Your key is kept, but {chosen.name} is not ready: {health.reason.rstrip('.?')}.")
         except ChatError as e:
             warn(e.message)
+            return gr.skip()  # nothing has changed, and a guesser of keys costs as little as can be
         return *await self.on_backends_changed(request, backend, model), *self.options(backend, visitor, model=model)
 
     async def _tried(self, text: str, backend: Backend, requester: Requester) -> Health:

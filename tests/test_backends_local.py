@@ -437,3 +437,12 @@ async def test_closing_while_it_loads_leaves_no_process() -> None:
     children = set(psutil.Process().children()) - before
     await backend.close()
     assert not any(process.is_running() for process in children)
+
+
+@on_session_loop
+async def test_short_text_is_counted_between_the_steps_of_a_long_conversation(local: LocalBackend) -> None:
+    long = asyncio.create_task(local.count_tokens([f"{n} " + "of a long conversation " * 500 for n in range(300)]))
+    await asyncio.sleep(0)
+    await local.count_tokens(["a short text"])
+    assert not long.done()
+    assert len(await long) == 300
