@@ -26,12 +26,13 @@ from agent.tools import Toolbox
 from agent.validation import validate_message, validate_options
 from backends import Backend, Backends
 from backends.keys import redact_keys
+from memory.conversations import Conversation
 from memory.history_cache import History, HistoryCache
 from memory.langchain_history import Mirror
 from memory.messages import Message, Role, Summary, TurnOptions
 from memory.modes import Mode, get_mode
 from memory.record_cache import RecordCache
-from memory.store import Conversation, Store
+from memory.store import Store
 from runs import events
 from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun, new_id

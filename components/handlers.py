@@ -27,8 +27,8 @@ from components.render import (
 )
 from components.replay import PlayerCache, ReplayHandlers
 from hosting.identity import Identity
+from memory.message_tree import NO_MESSAGE
 from memory.messages import TurnOptions
-from memory.store import NO_MESSAGE
 from runs.errors import ChatError
 
 Updates = tuple[Any, ...]

@@ -1,1 +1,1 @@
-"""What a conversation keeps (the store), and what the model is given of it (the modes)."""
+"""The store of conversations, and the memory modes that select the model's input from them."""

@@ -1,4 +1,4 @@
-"""A conversation's messages as a tree: the line that leads to a message, and where a branch ends."""
+"""Queries on the tree of a conversation's messages: the branch up to a message, and the newest end of a branch."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,33 +9,32 @@ from memory.tables import messages
 
 
 def branch_to(rows: Iterable[Row[Any]], last: str) -> list[Row[Any]]:
-    """Of all rows of a conversation those that lead to the message `last`, it included, in order."""
+    """The rows that lead to the message `last`, in order and including it, among all rows of a conversation."""
     known = {row.id: row for row in rows}
-    found, at = [], known.get(last)
-    while at is not None:
-        found.append(at)
-        at = known.get(at.parent_id)
-    found.reverse()
-    return found
+    branch, row = [], known.get(last)
+    while row is not None:
+        branch.append(row)
+        row = known.get(row.parent_id)
+    return branch[::-1]
 
 
 def path_to(conversation_id: str, last: str, most: int) -> Select[Any]:
-    """The message `last` and those before it, at most so many, backwards. Costs nothing for the others."""
+    """A query for the message `last` and those before it, at most `most`, in reverse order."""
     steps = literal(1).label("steps")
-    path = select(messages, steps).where(messages.c.id == last, messages.c.conversation_id == conversation_id)
-    back = path.cte("path", recursive=True)
-    before = select(messages, back.c.steps + 1).where(messages.c.id == back.c.parent_id, back.c.steps < most)
-    walked = back.union_all(before)
-    return select(walked).order_by(walked.c.steps)
+    newest = select(messages, steps).where(messages.c.id == last, messages.c.conversation_id == conversation_id)
+    path = newest.cte("path", recursive=True)
+    before = select(messages, path.c.steps + 1).where(messages.c.id == path.c.parent_id, path.c.steps < most)
+    found = path.union_all(before)
+    return select(found).order_by(found.c.steps)
 
 
 def newest_below(conversation_id: str, message_id: str) -> Select[Any]:
-    """The id of the newest message that comes after this one on any branch; its own where none does.
+    """A query for the id of the newest message at or below this one, on any branch.
 
-    What follows a message was written after it, so the newest is the end of a branch.
+    A message is newer than its parent, so the newest one ends a branch.
     """
     first = select(messages.c.id, messages.c.created, messages.c.place)
     below = first.where(messages.c.id == message_id).cte("below", recursive=True)
     after = first.where(messages.c.parent_id == below.c.id, messages.c.conversation_id == conversation_id)
-    walked = below.union_all(after)
-    return select(walked.c.id).order_by(walked.c.created.desc(), walked.c.place.desc()).limit(1)
+    found = below.union_all(after)
+    return select(found.c.id).order_by(found.c.created.desc(), found.c.place.desc()).limit(1)

@@ -1,6 +1,6 @@
-"""The database behind the store: its engine, transactions, and what it refuses as sentences for people.
+"""The database behind the store: its engine and transactions; its errors become sentences for people.
 
-SQLite (write-ahead log) or PostgreSQL, by the URL. Nothing here knows a conversation.
+The URL chooses SQLite (with a write-ahead log) or PostgreSQL. Nothing here knows a conversation.
 """
 
 import asyncio
@@ -21,20 +21,21 @@ from runs.errors import ChatError
 logger = logging.getLogger(__name__)
 
 _BUSY_MS = 1200
-"""How long a locked database is waited for: by replies that grow and then by one that ends, less than its run waits."""
+"""Milliseconds to wait for a locked database. Saving a growing and then an ended reply takes less than a run waits."""
 _CONNECT_S = 3
 _TURN_S = 15.0
-"""For a write to wait until those before it are done."""
+"""Seconds that a write waits for its turn."""
 _WRITERS = 10
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
 class Database:
-    """Open it on the loop that uses it. Its tables are made, or brought to the newest version, before the first use."""
+    """An asynchronous database. Open it on the loop that uses it; its tables are migrated before the first use."""
 
     def __init__(self, url: str) -> None:
-        """`url` begins with sqlite: or postgresql:; the driver is ours to add. Raises ValueError, which does not repeat
-        it: there may be a password in it.
+        """`url` begins with sqlite: or postgresql:, without a driver.
+
+        Raises ValueError for another one, without repeating it, since it may hold a password.
         """
         scheme, _, rest = url.partition("://")
         try:
@@ -45,17 +46,17 @@ class Database:
             ) from None
         self._engine: AsyncEngine | None = None
         self._ready = False
-        self._making = asyncio.Lock()
+        self._migrating = asyncio.Lock()
         self._writers = asyncio.Semaphore(1 if self.alone else _WRITERS)
-        """SQLite takes one at a time, and lets a second try again and again until somebody is quicker for too long."""
+        """SQLite allows one writer; a second one only polls, and may never get its turn."""
 
     @property
     def alone(self) -> bool:
-        """Whether no other process uses the database."""
+        """True if no other process uses the database."""
         return self._url.get_backend_name() == "sqlite"
 
     async def open(self) -> None:
-        """A database that cannot be used does not stop the start: each use then tries again, and says so."""
+        """Opens the database. A failure is logged and does not stop the start: each use tries again."""
         if self.alone:
             with suppress(OSError):
                 Path(self._url.database or "").parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,7 @@ class Database:
             async with self.writing():
                 pass
         except ChatError as e:
-            logger.error("the store at the start: %s", e)
+            logger.error("the store at start: %s", e)
 
     async def check(self) -> None:
         """Raises ChatError if the database does not answer."""
@@ -76,25 +77,26 @@ class Database:
             await db.execute(text("SELECT 1"))
 
     async def close(self) -> None:
+        """Closes all connections."""
         if self._engine:
             await self._engine.dispose()
 
     async def prepare(self, db: AsyncConnection) -> None:
-        """Once, in a transaction of its own, after the tables are there and before anything else happens."""
+        """Runs once, in a transaction of its own, after the migration and before anything else."""
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: all of it, or nothing. Raises ChatError `internal`."""
+        """A transaction. Raises ChatError `internal`."""
         with _explained("saved"):
-            await self._make()
-            await self._write_turn()
+            await self._migrate()
+            await self._acquire_writer()
             try:
                 async with self._opened().begin() as db:
                     yield db
             finally:
                 self._writers.release()
 
-    async def _write_turn(self) -> None:
+    async def _acquire_writer(self) -> None:
         try:
             async with asyncio.timeout(_TURN_S):
                 await self._writers.acquire()
@@ -104,9 +106,9 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read with. Raises ChatError `internal`."""
+        """A connection for reading. Raises ChatError `internal`."""
         with _explained("read"):
-            await self._make()
+            await self._migrate()
             async with self._opened().connect() as db:
                 yield db
 
@@ -114,10 +116,10 @@ class Database:
         assert self._engine is not None, "open it first"
         return self._engine
 
-    async def _make(self) -> None:
+    async def _migrate(self) -> None:
         if self._ready:
             return
-        async with self._making:
+        async with self._migrating:
             if self._ready:
                 return
             async with self._opened().begin() as db:
@@ -128,8 +130,8 @@ class Database:
 
 
 def _configure(connection: Any, _: Any) -> None:
-    """Write-ahead log: readers do not wait for the writer, and a killed process leaves a sound file."""
-    # SQLite's own knows the letters from A to Z only: a search would tell Cyrillic capitals from small letters
+    """Sets up a connection. With a write-ahead log readers do not wait, and a killed process leaves a valid file."""
+    # SQLite's own `lower` handles only A to Z: a search would distinguish the case of Cyrillic letters
     connection.create_function("lower", 1, _lower, deterministic=True)
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
@@ -137,7 +139,7 @@ def _configure(connection: Any, _: Any) -> None:
     try:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")
-    except Exception as e:  # the driver's own kinds; a read-only file is still good to read
+    except Exception as e:  # the driver's own types; a read-only file can still be read
         if "readonly" not in str(e) and "locked" not in str(e):
             raise
     cursor.close()
@@ -164,7 +166,7 @@ _CAUSES = {
 
 
 class _explained:
-    """Turns what the database or its driver raises into a ChatError; `done` is what could not be done."""
+    """Maps exceptions of the database or its driver to a ChatError; `done` is the action that failed."""
 
     def __init__(self, done: str) -> None:
         self._done = done
@@ -175,6 +177,6 @@ class _explained:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, SQLAlchemyError | OSError):
             text = str(error).lower()
-            cause = next((cause for sign, cause in _CAUSES.items() if sign in text), "the database failed")
-            message = f"This could not be {self._done}: {cause}. Tell whoever runs this app."
+            cause = next((cause for words, cause in _CAUSES.items() if words in text), "the database failed")
+            message = f"This could not be {self._done}: {cause}. Tell the operator."
             raise ChatError("internal", message, retryable=True) from error

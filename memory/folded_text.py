@@ -1,7 +1,7 @@
-"""Text in a form in which spellings that a reader takes for the same are equal, and places in it found again.
+"""Folded text, in which equivalent spellings are equal, and positions in the original text.
 
-NFKC and full case folding (Unicode 17, sections 3.11 and 3.13); accents of Latin and Greek, vowel signs of Arabic and
-Hebrew, and the tatweel are dropped. Marks of all other scripts stay: in Thai or Hindi they are part of the letter.
+Folding is NFKC and full case folding (Unicode 17, sections 3.11 and 3.13). It drops the accents of Latin and Greek, the
+vowel signs of Arabic and Hebrew, and the tatweel. Marks of other scripts stay: in Thai or Hindi they are letters.
 """
 
 import re
@@ -17,9 +17,9 @@ _DROPPED = regex.compile(
 _ACCENTS = regex.compile(
     r"([\p{Latin}\p{Greek}])\p{Mn}+|([\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f\u0456\u0454])[\u0300\u0301]+|(\u0435)\u0308"
 )
-"""Of decomposed text in small letters. In Cyrillic only the stress goes, and the dots of the letter yo."""
+"""Accents in decomposed lower-case text. In Cyrillic only the stress is dropped, and the dots of the letter yo."""
 _MOST_MARKS = regex.compile(r"(\p{M}{30})\p{M}+")
-"""More marks on a letter than any language has (UAX 15, section 13). To put them in order takes quadratic time."""
+"""More marks on a letter than any language has (UAX 15, section 13). Normalizing them takes quadratic time."""
 _ALIKE = str.maketrans(
     {
         "\u00e6": "ae",
@@ -37,20 +37,20 @@ _ALIKE = str.maketrans(
         "\u0629": "\u0647",
     }
 )
-"""Letters that do not decompose, and Arabic letters that are written one for the other."""
+"""Letters that do not decompose, and interchangeable Arabic letters."""
 _DIGIT = re.compile(r"[^\D0-9]")
-"""Of the standard library: `regex` may know digits of a later Unicode than `unicodedata`."""
+"""A digit as the standard library defines it: `regex` may know a later Unicode than `unicodedata`."""
 _BLANKS = re.compile(r"\s\s+|[^\S ]")
 _SPECIAL = re.compile(r"[!-~]?[^\x00-\x7f]+")
-"""What is not ASCII, with the character before it, which it may combine with. All else is only made small."""
+"""Non-ASCII text with the character before it, which it may combine with. Other text is only lower-cased."""
 _SHORT = 32
 _CONTINUES = regex.compile(rf"[\p{{M}}{_JOINERS}\u1160-\u11ff\ud7b0-\ud7ff\uff9e\uff9f]")
-"""What may combine with the character before it."""
+"""A character that may combine with the one before it."""
 _NEAR = 64
 
 
 def fold_text(text: str) -> str:
-    """The text as it is compared; each run of blanks is one blank. A text that is folded already stays as it is."""
+    """The folded text, in which white space is one space. Folding is idempotent."""
     if not text.isascii():
         text = _SPECIAL.sub(lambda found: (_fold_short if len(found[0]) <= _SHORT else _fold_special)(found[0]), text)
     return _BLANKS.sub(" ", text.lower())
@@ -64,24 +64,24 @@ def _fold_special(text: str) -> str:
 
 
 _fold_short = lru_cache(20_000)(_fold_special)
-"""The same words come again and again."""
+"""A cache, since words repeat."""
 
 
 def find_folded(text: str, folded: str) -> tuple[int, int] | None:
-    """Start and end of the first place in a text whose folded form is `folded`; None if there is none."""
+    """Start and end of the first passage of a text whose folded form is `folded`; None without one."""
     at = fold_text(text).find(folded)
     if at < 0 or not folded:
         return None
-    start = _place(text, at)
-    return start, max(start + 1, _place(text, at + len(folded), after=True))
+    start = _position(text, at)
+    return start, max(start + 1, _position(text, at + len(folded), after=True))
 
 
-def _place(text: str, at: int, *, after: bool = False) -> int:
-    """The place in a text that folds to the place `at` of its folded form; `after` the characters that fold to nothing.
+def _position(text: str, at: int, *, after: bool = False) -> int:
+    """The position in a text of the position `at` in its folded form; `after` any characters that fold to nothing.
 
-    Folds one half after the other, so that all of it costs as much as to fold the text twice. Where the second half
-    cannot be divided, the text is divided at the last boundary before it: two steps at least halve the text that is
-    left, or leave a piece that cannot be divided at all.
+    A binary search that folds one half at a time, so that it costs as much as folding the text twice. Where the second
+    half has no boundary, the text is divided at the last boundary before it: two steps at least halve the rest, or
+    leave a piece without boundaries.
     """
     low, high, left = 0, len(text), at
     while high - low > _NEAR:
@@ -96,32 +96,32 @@ def _place(text: str, at: int, *, after: bool = False) -> int:
             low, left = middle, left - size
         else:
             high = middle
-    place = low
-    while place < high:
-        following = _boundary(text, place + 1, len(text))
+    position = low
+    while position < high:
+        following = _boundary(text, position + 1, len(text))
         size = len(fold_text(text[low:following]))
         if size > left or (after and size == left):
-            return following if after else place
-        place = following
-    return place
+            return following if after else position
+        position = following
+    return position
 
 
 def _boundary(text: str, at: int, most: int) -> int:
-    """The first place from `at` on where what stands before does not combine with what follows."""
+    """The first boundary from `at` on: a position whose character does not combine with the one before."""
     while at < most and _is_joined(text, at):
         at += 1
     return at
 
 
 def _boundary_before(text: str, at: int, least: int) -> int:
-    """The last place up to `at` where what stands before does not combine with what follows; at least `least`."""
+    """The last boundary up to `at`, at least `least`."""
     while at > least and _is_joined(text, at):
         at -= 1
     return at
 
 
 def _is_joined(text: str, at: int) -> bool:
-    """Whether the character at `at` may combine with the one before it; dropped characters do not part two blanks."""
+    """Whether the character at `at` may combine with the one before it; dropped characters do not separate spaces."""
     if _CONTINUES.match(text[at]):
         return True
     if not text[at].isspace():

@@ -1,6 +1,6 @@
-"""Imports of conversations from files: read by a process of their own, written in batches.
+"""Imports of conversations from files: read in a child process, written in batches.
 
-What is parsed, folded or inserted at once is small, so that the event loop goes on with everybody else's replies.
+Each step of parsing, folding and inserting is small, so that the event loop keeps serving other replies.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 2
 """Files that are imported at once; further ones wait."""
 _SMALL = 100_000
-"""Bytes of a file that a thread may parse: to start a process takes longer."""
+"""Bytes of a file that is parsed in a thread, since starting a process takes longer."""
 _SECONDS = 180.0
 _ROWS, _CHARACTERS = 200, 500_000
-"""The most of one batch."""
+"""The limits of one batch."""
 _UNLIMITED = 10_000_000
 _THREADS = Threads("imports", _AT_ONCE)
 _ROOT = Path(__file__).parent.parent
@@ -39,8 +39,8 @@ _ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What has come of a file. `conversations` are ids and titles, the newest first; `skipped` are those that could not
-    be read, each with a title and a reason, at most 20 of `skipped_in_all`; there was no room for `left_out` others.
+    """The result of an import. `conversations` are ids and titles, the newest first; `skipped` are those that could not
+    be read, each with a title and a reason, at most 20 of `skipped_in_all`; `left_out` others exceeded the limit.
     """
 
     conversations: list[tuple[str, str]] = field(default_factory=list)
@@ -53,40 +53,39 @@ class ConversationImporter:
     """Imports files into a store."""
 
     def __init__(self, store: Store, most_bytes: int) -> None:
-        """`most_bytes` bounds what a ZIP file may unpack to."""
+        """`most_bytes` limits the unpacked size of a ZIP file."""
         self._store, self._most_bytes = store, most_bytes
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._owners = WeakValueDictionary[str, asyncio.Lock]()
-        """One for each owner whose imports run or wait, so that they do not share the same room."""
+        """A lock for each owner with imports, so that two of them cannot exceed the owner's limit together."""
 
     async def import_file(
-        self, owner: str | None, data: bytes, room: Callable[[], Awaitable[int | None]]
+        self, owner: str | None, data: bytes, capacity: Callable[[], Awaitable[int | None]]
     ) -> ImportResult:
-        """Imports the conversations of a file, at most as many as there is `room` for when its turn has come.
+        """Imports the conversations of a file, at most `capacity()` of them, which is called when the import begins.
 
-        `room` returns None where there is no limit. Raises ChatError for what cannot be imported, and where there is no
-        room.
+        A capacity of None is unlimited. Raises ChatError for a file that cannot be imported, and without capacity.
         """
         alone = asyncio.Lock()
         if owner is not None:
             alone = self._owners.setdefault(owner, alone)
         async with alone, self._slots:
-            most = await room()
+            most = await capacity()
             if most == 0:
                 raise ChatError(
                     "rate_limited", "There is no room for more conversations: delete some in the list first."
                 )
             with TemporaryFile() as file:
                 try:
-                    lines = await self._lines(data, _UNLIMITED if most is None else most, file)
-                    return await self._written(owner, _Lines(lines))
+                    lines = await self._parse(data, _UNLIMITED if most is None else most, file)
+                    return await self._write(owner, _Lines(lines))
                 except ExportError as e:
                     raise ChatError("invalid_request", str(e)) from None
 
-    async def _lines(self, data: bytes, room: int, file: IO[bytes]) -> Iterator[JSON]:
+    async def _parse(self, data: bytes, most: int, file: IO[bytes]) -> Iterator[JSON]:
         if len(data) <= _SMALL and not data.startswith(b"PK"):
-            return iter(await _THREADS.run(lambda: list(read_export(data, room, self._most_bytes))))
-        command = [sys.executable, "-m", "memory.exports.child", str(room), str(self._most_bytes)]
+            return iter(await _THREADS.run(lambda: list(read_export(data, most, self._most_bytes))))
+        command = [sys.executable, "-m", "memory.exports.child", str(most), str(self._most_bytes)]
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.PIPE, stdout=file, stderr=asyncio.subprocess.DEVNULL, cwd=_ROOT
         )
@@ -105,32 +104,32 @@ class ConversationImporter:
         file.seek(0)
         return (json.loads(line) for line in file)
 
-    async def _written(self, owner: str | None, lines: "_Lines") -> ImportResult:
-        made: list[tuple[str, str]] = []
+    async def _write(self, owner: str | None, lines: "_Lines") -> ImportResult:
+        imported: list[tuple[str, str]] = []
         now = time.time()
         while "head" in (line := await _THREADS.run(lines.next)):
-            updated = now - len(made) / 1000  # in the list they stand in their order
+            updated = now - len(imported) / 1000  # keeps their order in the list
             rows = lines.batches()
-            made.append(await self._store.import_messages(owner, line["title"], line["head"], updated, rows))
+            imported.append(await self._store.import_messages(owner, line["title"], line["head"], updated, rows))
         if "error" in line:
             raise ExportError(line["error"])
-        return ImportResult(made, **line)
+        return ImportResult(imported, **line)
 
 
 class _Lines:
-    """The lines of a file that was read, some rows at a time. Its methods may block: each runs in a thread."""
+    """The lines of a parsed file. Its methods may block: each runs in a thread."""
 
     def __init__(self, lines: Iterator[JSON]) -> None:
         self._lines = lines
         self._ahead: JSON | None = None
 
     def next(self) -> JSON:
-        """The next line that is no row; at the end {"error"} or what was left out."""
+        """The next line that is not a row; the last one is {"error"}, or what was skipped."""
         line, self._ahead = self._ahead or next(self._lines), None
         return line
 
     async def batches(self) -> AsyncIterator[list[JSON]]:
-        """The rows up to the next line that is none."""
+        """The rows up to the next line that is not one."""
         while rows := await _THREADS.run(self._rows):
             yield rows
 

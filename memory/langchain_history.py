@@ -1,7 +1,6 @@
-"""A conversation as LangChain's own message history, and LangChain's other histories as source and mirror of one.
+"""A conversation as a LangChain message history; and other LangChain histories as source or mirror of conversations.
 
-The view is linear: the current branch. `RunnableWithMessageHistory`, which used such histories, is deprecated; what it
-did, turns do.
+A history is linear: it is the current branch. Turns replace the deprecated `RunnableWithMessageHistory`.
 """
 
 import asyncio
@@ -23,46 +22,49 @@ logger = logging.getLogger(__name__)
 _ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 _THREADS = Threads("histories", 4)
 _MIRROR = Threads("mirror", 1)
-"""One thread, since a history may read and write all of a conversation to add to it: turns go one after another."""
+"""One thread, so that turns are written in order: a history may rewrite a whole conversation to add to it."""
 
 
 class ConversationHistory(BaseChatMessageHistory):
-    """One conversation of a store. The caller has checked whose it is.
+    """One conversation of a store. The caller checks the owner.
 
-    The store belongs to the loop that opened it: from other threads the sync methods work, on that loop the async ones
-    do.
+    The asynchronous methods work on the loop that opened the store, the synchronous ones in other threads.
     """
 
     def __init__(self, store: Store, conversation_id: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """`loop` is the store's own; None for the one that runs now."""
+        """`loop` is the store's own; None for the running one."""
         self._store, self._id = store, conversation_id
         self._loop = loop or asyncio.get_running_loop()
 
     async def aget_messages(self) -> list[BaseMessage]:
+        """The messages of the current branch."""
         return [to_langchain(message) for message in await self._store.history(self._id) if message.text]
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """After the current branch's end. Raises ValueError for a message whose role is not known here."""
+        """Adds messages at the end of the current branch. Raises ValueError for an unknown role."""
         await self._store.append(self._id, [from_langchain(message) for message in messages])
 
     async def aclear(self) -> None:
-        """The current branch begins anew; what was said stays, as another one."""
+        """Begins a new branch; the current one stays."""
         first = await self._store.history(self._id)
         if first:
             await self._store.rewind(self._id, first[0].id)
 
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]
-        found: list[BaseMessage] = self._here(self.aget_messages())
+        """The messages of the current branch."""
+        found: list[BaseMessage] = self._run(self.aget_messages())
         return found
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
-        self._here(self.aadd_messages(messages))
+        """Adds messages at the end of the current branch. Raises ValueError for an unknown role."""
+        self._run(self.aadd_messages(messages))
 
     def clear(self) -> None:
-        self._here(self.aclear())
+        """Begins a new branch; the current one stays."""
+        self._run(self.aclear())
 
-    def _here(self, work: Any) -> Any:
+    def _run(self, work: Any) -> Any:
         try:
             running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
@@ -74,22 +76,22 @@ class ConversationHistory(BaseChatMessageHistory):
 
 
 async def import_history(store: Store, history: BaseChatMessageHistory, owner: str | None = None) -> str:
-    """A new conversation with the messages of another history (SQL, Redis, a file …); returns its id.
+    """Creates a conversation from another history (SQL, Redis, a file …) and returns its id.
 
-    It is used by its sync methods, in a thread: not all that are named async are there.
+    The history is read in a thread by its synchronous methods: few histories have all asynchronous ones.
     """
     found = await _THREADS.run(lambda: history.messages)
     return await store.create(owner, [from_langchain(message) for message in found])
 
 
 def to_langchain(message: Message) -> BaseMessage:
-    """A stored message as LangChain has it, with its id; an unfinished reply tells so in `additional_kwargs`."""
-    told: dict[str, Any] = {} if message.standing == "whole" else {"standing": message.standing}
+    """A stored message as a LangChain message; an incomplete reply has its standing in `additional_kwargs`."""
+    more: dict[str, Any] = {} if message.standing == "whole" else {"standing": message.standing}
     match message.role:
         case "user":
             return HumanMessage(message.text, id=message.id)
         case "assistant":
-            return AIMessage(message.text, id=message.id, additional_kwargs=told)
+            return AIMessage(message.text, id=message.id, additional_kwargs=more)
         case "system":
             return SystemMessage(message.text, id=message.id)
         case "tool":
@@ -97,38 +99,35 @@ def to_langchain(message: Message) -> BaseMessage:
 
 
 def from_langchain(message: BaseMessage) -> tuple[Role, str]:
-    """Role and text of LangChain's message. Raises ValueError for a role that is not known here."""
+    """The role and text of a LangChain message. Raises ValueError for an unknown role."""
     kind = message.type.removesuffix("MessageChunk").lower()
     if kind not in _ROLES:
-        raise ValueError(f"a message of the type {message.type!r} cannot be taken; allowed: {', '.join(_ROLES)}")
+        raise ValueError(f"a message of the type {message.type!r} cannot be stored; allowed: {', '.join(_ROLES)}")
     return _ROLES[kind], clean_text(message.text)
 
 
 class Mirror:
-    """Writes each finished turn into another history as well, for whatever else reads that one.
-
-    What goes wrong there is logged and costs the conversation nothing.
-    """
+    """Writes each finished turn into another history as well. Its failures are logged and harm no conversation."""
 
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         """`path` is `package.module:ClassName`; in `options` {conversation_id} is replaced. Raises ValueError."""
         module, _, name = path.partition(":")
         try:
-            made = getattr(import_module(module), name)
+            found = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as e:
             raise ValueError(f"{path!r} cannot be imported: {e}") from None
-        if not (isinstance(made, type) and issubclass(made, BaseChatMessageHistory)):
+        if not (isinstance(found, type) and issubclass(found, BaseChatMessageHistory)):
             raise ValueError(f"{path!r} is no BaseChatMessageHistory")
-        self._class, self._options = made, options
+        self._class, self._options = found, options
 
     async def write(self, conversation_id: str, turn: Sequence[Message]) -> None:
-        """The messages of a turn."""
+        """Writes the messages of a turn."""
         try:
             options = {
                 name: value.replace("{conversation_id}", conversation_id) if isinstance(value, str) else value
                 for name, value in self._options.items()
             }
-            said = [to_langchain(message) for message in turn if message.text]
-            await _MIRROR.run(lambda: self._class(**options).add_messages(said))
-        except Exception as e:  # whatever the other library raises
+            messages = [to_langchain(message) for message in turn if message.text]
+            await _MIRROR.run(lambda: self._class(**options).add_messages(messages))
+        except Exception as e:  # any exception of the other library
             logger.warning("the mirror of a conversation: %s", type(e).__name__)

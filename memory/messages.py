@@ -1,4 +1,4 @@
-"""A stored message, and how it is read by a model."""
+"""The values of the store: messages, summaries, and the options of a conversation."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,16 +6,16 @@ from typing import Literal
 from runs.reply import ReplyPart
 
 MESSAGE = 300
-"""What a message takes besides its text and its parts, in characters."""
+"""The size of a message without its text and its parts, in characters."""
 
 Role = Literal["user", "assistant", "system", "tool"]
 Standing = Literal["whole", "growing", "interrupted", "stopped", "failed"]
-"""How a message ended: `growing` while a reply is written, `interrupted` if the process died meanwhile."""
+"""The completeness of a message: `growing` while a reply is written, `interrupted` if the process died meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation. `text` is what a person sees; `tokens` is set for a turn that reads it."""
+    """One message of a conversation. `tokens` is set when a turn reads it."""
 
     id: str
     role: Role
@@ -23,47 +23,47 @@ class Message:
     standing: Standing = "whole"
     run_id: str | None = None
     note: str | None = None
-    """Why a reply is not whole, for people."""
+    """Why a reply is incomplete, for people."""
     tokens: int = 0
     estimated: bool = False
-    """Whether the tokens are only a guess by its length: no backend has counted them."""
+    """Whether `tokens` is an estimate by its length, which no backend has counted."""
     parts: tuple[ReplyPart, ...] = ()
     """A reply's thinking and tool calls."""
     parent_id: str | None = None
-    """The message before it, None for a first one. More than one message after the same begin branches."""
+    """The message before it, None for a first one. Several messages with the same parent begin branches."""
     backend: str | None = None
-    """The backend that wrote a reply; None where that is not known."""
+    """The backend that wrote a reply; None where it is unknown."""
     model: str | None = None
-    """Its model, where it offers a choice."""
+    """Its model, where the backend offers a choice."""
 
     @property
     def size(self) -> int:
-        """About how many characters it takes with its parts."""
+        """The size with its parts, in characters."""
         return MESSAGE + len(self.text) + sum(part.size for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the messages of a branch up to `message_id`, that one included, come to."""
+    """A summary of the messages of a branch up to and including `message_id`."""
 
     message_id: str
     text: str
     backend: str
-    """The one that wrote it."""
+    """The backend that wrote it."""
     tokens: int = 0
-    """Set when a backend has read it."""
+    """Set when a backend has counted it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnOptions:
-    """What a visitor sets for a conversation beside backend and memory mode; None leaves it to settings and backend."""
+    """The options of a conversation besides backend and memory mode; None uses the default of settings and backend."""
 
     system_prompt: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
     """The longest reply."""
     tools: tuple[str, ...] | None = None
-    """Names of the tools that are on."""
+    """The names of the enabled tools."""
     window_turns: int | None = None
     """This and the next ones are parameters of memory modes: see `MemorySettings`."""
     token_limit: int | None = None

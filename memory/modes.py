@@ -1,7 +1,7 @@
-"""The memory modes: pure views of a conversation. Each says what the model is given, and what not and why.
+"""The memory modes: pure functions that select what the model gets of a conversation, with reasons for the rest.
 
-A mode only ever leaves out whole messages of the history, keeps their order, and never changes what is stored. Every
-message comes with its tokens already counted. Add a mode: one function here and one line in `MODES`.
+A mode leaves out whole messages, keeps their order, and never changes the stored conversation. Every message comes with
+its tokens counted. To add a mode, write one function and add one line to `MODES`.
 """
 
 import math
@@ -17,7 +17,7 @@ from runs.errors import ChatError
 
 @dataclass(frozen=True, slots=True)
 class ModeLimits:
-    """`input_budget` is the most tokens that may be given in all; `spent` of it go to all that is no history.
+    """`input_budget` is the most tokens of the whole input, `spent` those of everything but the history.
 
     The others are the modes' parameters: see `MemorySettings`.
     """
@@ -31,40 +31,42 @@ class ModeLimits:
 
     @property
     def history(self) -> int:
-        """Tokens that the history may take."""
+        """The most tokens of the history."""
         return max(0, self.input_budget - self.spent)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a mode selects from: the history, and what was made of it for the modes that ask for it."""
+    """The input of a mode: the history, and its summary and matches for the modes that request them."""
 
     messages: Sequence[Message]
     summary: Summary | None = None
-    """Of a part of the history, from its beginning on."""
+    """A summary of the beginning of the history."""
     failed: str | None = None
     """Why there is no newer summary, for people."""
     matches: Sequence[Match] = ()
-    """Messages that match the new one, the best first."""
+    """The messages that match the new one, the best first."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
+    """A message that the model does not get, and the reason."""
+
     message: Message
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of the history goes to the model, in order, and what does not."""
+    """The result of a mode: the messages that the model gets, in order, and those that it does not."""
 
     kept: tuple[Message, ...]
     left_out: tuple[LeftOut, ...]
     why: Mapping[str, str] = field(default_factory=dict)
-    """Why an older message is there all the same, by its id."""
+    """Why an older message is included, by its id."""
     summary: Summary | None = None
     note: str | None = None
-    """What a person should know of this view."""
+    """A remark for people."""
 
 
 Select = Callable[[Candidates, ModeLimits], Selection]
@@ -77,36 +79,36 @@ class Mode:
     name: str
     about: str
     select: Select
-    first: Callable[[Candidates, ModeLimits], int]
-    """The place of the earliest message that it may keep, but for matches; what is before need not be counted."""
     parameters: tuple[str, ...] = ()
     """The settings of `[memory]` that it reads."""
+    first: Callable[[Candidates, ModeLimits], int] = lambda candidates, limits: 0
+    """The position of the earliest message that it may keep, except matches; earlier ones need no exact count."""
     bounded: bool = True
-    """Whether it keeps within the model's context."""
+    """Whether its selection always fits the model's context."""
     summarizes: bool = False
-    """Whether it wants the `summary` of a `Candidates`."""
+    """Whether it reads `Candidates.summary`."""
     searches: bool = False
-    """Whether it wants the `matches` of a `Candidates`."""
+    """Whether it reads `Candidates.matches`."""
 
     def budget(self, limits: ModeLimits) -> float:
-        """Tokens that it gives at most besides what is no history."""
+        """The most tokens of the selection."""
         if not self.bounded:
             return math.inf
         return _token_budget(limits) if "token_limit" in self.parameters else limits.history
 
 
 def none(past: Candidates, limits: ModeLimits) -> Selection:
-    """Every message stands alone."""
+    """Nothing."""
     return _split(past.messages, len(past.messages), "the mode none gives no history")
 
 
 def full(past: Candidates, limits: ModeLimits) -> Selection:
-    """Everything, whether it fits or not; what does not fit is refused before the model is called."""
+    """Everything; input that does not fit is rejected before the model is called."""
     return Selection(tuple(past.messages), ())
 
 
 def window(past: Candidates, limits: ModeLimits) -> Selection:
-    """The last k turns, and of these only what fits."""
+    """The last turns, as far as they fit."""
     older = _split(
         past.messages, recent_start(past.messages, limits), f"older than the last {limits.window_turns} turns"
     )
@@ -115,7 +117,7 @@ def window(past: Candidates, limits: ModeLimits) -> Selection:
 
 
 def tokens(past: Candidates, limits: ModeLimits) -> Selection:
-    """As many of the latest messages as fit, from a user's message on."""
+    """The latest messages that fit, from a user's message on."""
     budget = _token_budget(limits)
     if limits.token_limit < limits.input_budget:
         return _fitting(past.messages, budget, f"beyond the limit of {limits.token_limit:,} tokens")
@@ -127,7 +129,7 @@ def _token_budget(limits: ModeLimits) -> int:
 
 
 def summary(past: Candidates, limits: ModeLimits) -> Selection:
-    """The last k turns and whatever no summary covers yet, as far as they fit, after a summary of what is older.
+    """A summary of the older turns, and the last turns and those that it does not cover yet, as far as they fit.
 
     Without a summary, the same as `tokens`.
     """
@@ -137,7 +139,7 @@ def summary(past: Candidates, limits: ModeLimits) -> Selection:
         return window(past, limits)
     if made is None or made.tokens > limits.history:
         instead = tokens(past, limits)
-        why = past.failed or ("There is no summary yet." if made is None else "The summary has no room.")
+        why = past.failed or ("There is no summary yet." if made is None else "The summary does not fit.")
         return Selection(instead.kept, instead.left_out, note=f"{why} The latest messages that fit are given instead.")
     older = _split(history, _uncovered(past, limits), "in the summary")
     fitting = _fitting(older.kept, limits.history - made.tokens, f"not in the summary yet, and {_no_room(limits)}")
@@ -145,15 +147,11 @@ def summary(past: Candidates, limits: ModeLimits) -> Selection:
 
 
 def _uncovered(past: Candidates, limits: ModeLimits) -> int:
-    """The place of the first message that is not in the summary, or recent all the same."""
+    """The position of the first message that is recent or not in the summary."""
     covered, last = 0, past.summary and past.summary.message_id
     if last:
         covered = 1 + next(i for i, message in enumerate(past.messages) if message.id == last)
     return min(covered, recent_start(past.messages, limits))
-
-
-def _anything(past: Candidates, limits: ModeLimits) -> int:
-    return 0
 
 
 def _nothing(past: Candidates, limits: ModeLimits) -> int:
@@ -165,37 +163,37 @@ def _latest(past: Candidates, limits: ModeLimits) -> int:
 
 
 def recall(past: Candidates, limits: ModeLimits) -> Selection:
-    """The last k turns, and of the older ones those that best match the message, all as far as they fit."""
+    """The last turns, and of the older ones those that best match the message, as far as they fit."""
     history = past.messages
     first = recent_start(history, limits)
     recent = _fitting(history[first:], limits.history, _no_room(limits))
-    older, room = history[:first], limits.history - sum(m.tokens for m in recent.kept)
+    older, budget = history[:first], limits.history - sum(m.tokens for m in recent.kept)
     starts = _turns(older)
     turn_of = {m.id: turn for turn, m in _with_turns(older, starts)}
-    taken: dict[int, str] = {}
-    crowded: dict[int, str] = {}
+    recalled: dict[int, str] = {}
+    rejected: dict[int, str] = {}
     for match in past.matches:
         turn = turn_of.get(match.message_id)
-        if turn is None or turn in taken or turn in crowded:
+        if turn is None or turn in recalled or turn in rejected:
             continue
-        size, told = sum(m.tokens for m in _turn(older, starts, turn)), f"matches {', '.join(match.words)}"
-        if len(taken) < limits.recall_turns and size <= room:
-            taken[turn], room = told, room - size
+        size, why_matched = sum(m.tokens for m in _turn(older, starts, turn)), f"matches {', '.join(match.words)}"
+        if len(recalled) < limits.recall_turns and size <= budget:
+            recalled[turn], budget = why_matched, budget - size
         else:
-            crowded[turn] = told
-    why = {m.id: taken[turn] for m in older if (turn := turn_of.get(m.id)) in taken and turn is not None}
-    left = [LeftOut(m, _not_recalled(crowded.get(turn_of.get(m.id, -1)), limits)) for m in older if m.id not in why]
+            rejected[turn] = why_matched
+    why = {m.id: recalled[turn] for m in older if (turn := turn_of.get(m.id)) in recalled and turn is not None}
+    left = [LeftOut(m, _not_recalled(rejected.get(turn_of.get(m.id, -1)), limits)) for m in older if m.id not in why]
     kept = (*(m for m in older if m.id in why), *recent.kept)
     return Selection(kept, (*left, *recent.left_out), why)
 
 
 def matching_positions(past: Candidates, limits: ModeLimits) -> list[int]:
-    """The places of all messages of the older turns that match."""
+    """The positions of all messages of the older turns that match."""
     older = past.messages[: recent_start(past.messages, limits)]
     matches, starts = {match.message_id for match in past.matches}, _turns(older)
     ends = [*starts[1:], len(older)]
     turns = [range(start, end) for start, end in zip(starts, ends, strict=False)]
-    return [place for turn in turns if any(older[i].id in matches for i in turn) for place in turn]
+    return [position for turn in turns if any(older[i].id in matches for i in turn) for position in turn]
 
 
 def _not_recalled(match: str | None, limits: ModeLimits) -> str:
@@ -214,7 +212,7 @@ def _no_room(limits: ModeLimits) -> str:
 
 
 def _turns(history: Sequence[Message]) -> list[int]:
-    """The places where turns begin: each user's message."""
+    """The positions where turns begin: each user's message."""
     return [i for i, message in enumerate(history) if message.role == "user"]
 
 
@@ -224,22 +222,22 @@ def _turn(history: Sequence[Message], starts: Sequence[int], turn: int) -> Seque
 
 
 def _with_turns(history: Sequence[Message], starts: Sequence[int]) -> list[tuple[int, Message]]:
-    """Each message with its turn's number; without those before the first turn."""
+    """Each message with the number of its turn, without those before the first turn."""
     return [(turn, m) for turn in range(len(starts)) for m in _turn(history, starts, turn)]
 
 
 def recent_start(history: Sequence[Message], limits: ModeLimits) -> int:
-    """The place where the last k turns begin; 0 where there are no more."""
+    """The position where the last `window_turns` turns begin; 0 if there are no older ones."""
     turns = _turns(history)
     return turns[-limits.window_turns] if len(turns) >= limits.window_turns else 0
 
 
 def _fitting(history: Sequence[Message], budget: int, reason: str) -> Selection:
-    """The longest end of the history that begins with a user's message and has at most `budget` tokens."""
+    """The longest end of the history that begins with a user's message and fits the budget."""
     first, size = len(history), 0
     while first and size + history[first - 1].tokens <= budget:
         first, size = first - 1, size + history[first - 1].tokens
-    latest = history[first:]  # all that can fit: trimming costs with what it is given
+    latest = history[first:]  # all that can fit: trimming takes time in proportion
     sizes = {message.id: message.tokens for message in latest}
 
     def count(messages: list[BaseMessage]) -> int:
@@ -254,33 +252,34 @@ def _fitting(history: Sequence[Message], budget: int, reason: str) -> Selection:
     return _split(history, len(history) - len(kept), reason)
 
 
-MODES: dict[str, Mode] = {
-    "none": Mode("none", "only your message", none, _nothing),
-    "full": Mode("full", "the whole conversation", full, _anything, bounded=False),
-    "window": Mode("window", "the last few turns", window, _latest, ("window_turns",)),
-    "tokens": Mode("tokens", "the latest messages that fit", tokens, _anything, ("token_limit",)),
-    "summary": Mode(
+_MODES = (
+    Mode("none", "only your message", none, first=_nothing),
+    Mode("full", "the whole conversation", full, bounded=False),
+    Mode("window", "the last few turns", window, ("window_turns",), _latest),
+    Mode("tokens", "the latest messages that fit", tokens, ("token_limit",)),
+    Mode(
         "summary",
         "the last few turns, and a summary of the rest",
         summary,
-        _uncovered,
         ("window_turns", "summary_tokens"),
+        _uncovered,
         summarizes=True,
     ),
-    "recall": Mode(
+    Mode(
         "recall",
         "the last few turns, and older ones that match",
         recall,
-        _latest,
         ("window_turns", "recall_turns"),
+        _latest,
         searches=True,
     ),
-}
-"""What the dropdown offers, in its order."""
+)
+MODES = {mode.name: mode for mode in _MODES}
+"""The modes in the order of the page's dropdown."""
 
 
 def get_mode(name: str) -> Mode:
-    """Raises ChatError `not_found`, naming what there is."""
+    """A mode by its name. Raises ChatError `not_found`, which lists the modes."""
     try:
         return MODES[name]
     except KeyError:

@@ -1,4 +1,4 @@
-"""Rows of the tables as the store's values, and back."""
+"""Conversion between rows of the tables and the store's values."""
 
 from dataclasses import fields
 from typing import Any, cast
@@ -15,6 +15,7 @@ _NAMES = tuple(field.name for field in fields(TurnOptions))
 
 
 def message_row(message: Message, conversation_id: str, place: int, now: float) -> dict[str, Any]:
+    """The row of a new message at a depth of `place`."""
     text = storable(message.text)
     return {
         "id": message.id,
@@ -35,6 +36,7 @@ def message_row(message: Message, conversation_id: str, place: int, now: float) 
 
 
 def message_of(row: Row[Any]) -> Message:
+    """The message of a row."""
     return Message(
         row.id,
         cast(Role, row.role),
@@ -50,19 +52,21 @@ def message_of(row: Row[Any]) -> Message:
 
 
 def parts_column(message: Message) -> list[JSON] | None:
+    """The column `parts` of a message."""
     return [part.wire() for part in message.parts] or None
 
 
 def options_of(row: Row[Any]) -> TurnOptions:
+    """The options of a conversation's row."""
     values = {name: getattr(row, name) for name in _NAMES}
     return TurnOptions(**values | {"tools": None if row.tools is None else tuple(row.tools)})
 
 
 def storable(text: str) -> str:
-    """PostgreSQL takes no NUL; its visible picture is stored."""
+    """The text with a visible picture in place of each NUL, which PostgreSQL cannot store."""
     return text.replace("\x00", "\u2400") if "\x00" in text else text
 
 
 def title_of(first: str) -> str:
-    """A conversation's title, of the first message of the user's."""
+    """A conversation's title: the beginning of the user's first message."""
     return storable(" ".join(first.split(maxsplit=_TITLE))[:_TITLE])

@@ -1,11 +1,11 @@
-"""How a text is cut into the terms of a full-text index, the same for what is indexed and for what is searched.
+"""The terms of a full-text index, for indexed texts and for searches alike.
 
-Scripts that put no blanks between words (and Hangul, whose words end in particles) become pairs of characters, so that
-a word is found in the middle of a sentence: https://unicode.org/reports/tr29/ leaves them to dictionaries. The words of
-other scripts are whole, with their marks. English endings of number and tense are cut off, and no others: Porter's
-algorithm finds "universe" for "university".
+Scripts without spaces between words (and Hangul, whose words end in particles) become pairs of characters, so that a
+word is found within a sentence: https://unicode.org/reports/tr29/ leaves them to dictionaries. Words of other scripts
+are terms with their marks. Only English endings of number and tense are removed: Porter's algorithm finds "universe"
+for "university".
 
-The terms hold nothing but letters, marks and digits, so SQLite's tokenizer `ascii` splits at the blanks alone.
+Terms contain only letters, marks and digits, so SQLite's tokenizer `ascii` splits at spaces alone.
 """
 
 import re
@@ -31,32 +31,32 @@ _RUN = regex.compile(
 _ASCII_RUN = re.compile("[a-z0-9]+")
 _FIRST_WIDE = regex.compile(rf"[{_WIDE}]")
 _WORD = regex.compile(r"[\p{L}\p{N}_][\p{L}\p{M}\p{N}_\u00ad\u200b-\u200d\u2060]*")
-"""A word of a query, before it is folded."""
+"""A word of a query before folding."""
 _LONGEST = 100
-"""Characters of a word that count."""
+"""Characters of a word that are indexed."""
 _VOWEL = regex.compile("[aeiouy]")
 _DOUBLE = regex.compile(r"([bdfgmnprt])\1$")
 
 
 def index_text(text: str) -> str:
-    """The terms of a text, with blanks between them, for an FTS5 table."""
+    """The terms of a text, separated by spaces, for an FTS5 table."""
     return " ".join(term for run in _runs(text) for term in _terms(run))
 
 
 def phrase(word: str) -> str:
-    """What `index_text` has next to each other where a text has this word; empty if the word has no letter or digit.
+    """The adjacent terms that `index_text` gives for a word; empty if the word has no letter or digit.
 
-    A single character of a script without blanks is only the beginning of a term.
+    A single character of a script without spaces is only the beginning of a term.
     """
     runs = _runs(word)
     terms = [term for run in runs for term in _terms(run)]
     if len(terms) > 1 and len(runs[-1]) > 1 and _is_wide(runs[-1]):
-        terms.pop()  # the last character alone is in the index only where the run of characters ends
+        terms.pop()  # the last character is a term of its own only at the end of a run of characters
     return " ".join(terms)
 
 
 def match(word: str, *, beginning: bool = False) -> str:
-    """A word as an FTS5 query; with `beginning`, it may be the beginning of one. Empty if nothing can be searched."""
+    """A word as an FTS5 query, with `beginning` as a prefix query. Empty if the word has no letter or digit."""
     exact = phrase(word)
     if not exact:
         return ""
@@ -70,7 +70,7 @@ def match(word: str, *, beginning: bool = False) -> str:
 
 
 def pairs(word: str) -> list[str]:
-    """The pairs of characters of a word in a script without blanks, and what else is in it; any other word as it is."""
+    """A word in a script without spaces as pairs of characters; any other word as it is."""
     runs = _runs(word)
     if not any(len(run) > 1 and _is_wide(run) for run in runs):
         return [word]
@@ -78,7 +78,7 @@ def pairs(word: str) -> list[str]:
 
 
 def words(text: str) -> Iterator[str]:
-    """The words of a query as they are written."""
+    """The words of a query, unchanged."""
     return (found[0] for found in _WORD.finditer(text))
 
 
@@ -92,7 +92,7 @@ def _is_wide(run: str) -> bool:
 
 
 def _terms(run: str) -> list[str]:
-    """Each character of a run with the one after it, the last one alone; of any other script the word's stem."""
+    """The pairs of characters of a run and its last character; for other scripts the word's stem."""
     if not _is_wide(run):
         return [_stem(run[:_LONGEST])]
     return [*_pairs(run), run[-1]]
@@ -104,7 +104,7 @@ def _pairs(run: str) -> list[str]:
 
 @lru_cache(10_000)
 def _stem(word: str) -> str:
-    """An English word without its ending of number or tense: "whales" and "whale", "tries" and "try" are one."""
+    """An English word without its ending of number or tense: "whales" equals "whale", "tries" equals "try"."""
     if len(word) < 3 or not (word.isascii() and word.isalpha()):
         return word
     if word.endswith(("ies", "sses", "xes", "ches", "shes", "zes")):

@@ -1,4 +1,4 @@
-"""Where the summaries of conversations are kept: each covers a branch up to one message."""
+"""Summaries in the database: each covers a branch up to one message."""
 
 import time
 from collections.abc import Sequence
@@ -12,18 +12,16 @@ from memory.tables import conversations, summaries
 
 
 async def newest_summary(store: Store, conversation_id: str, history: Sequence[Message]) -> Summary | None:
-    """The summary that covers most of this history; those of other branches do not count."""
+    """The summary that covers most of this history, which is one branch."""
     async with store.reading() as db:
         wanted = select(summaries).where(summaries.c.conversation_id == conversation_id)
-        made = {row.message_id: row for row in (await db.execute(wanted)).all()}
-    if not made:
-        return None
-    last = next((message.id for message in reversed(history) if message.id in made), None)
-    return Summary(last, made[last].text, made[last].backend) if last else None
+        found = {row.message_id: row for row in (await db.execute(wanted)).all()}
+    last = next((message.id for message in reversed(history) if message.id in found), None) if found else None
+    return Summary(last, found[last].text, found[last].backend) if last else None
 
 
 async def save_summary(store: Store, conversation_id: str, summary: Summary) -> None:
-    """Keeps one; an earlier one up to the same message gives way. A conversation that has gone keeps none."""
+    """Saves a summary, replacing one up to the same message. A deleted conversation gets none."""
     row = {
         "message_id": summary.message_id,
         "conversation_id": conversation_id,
@@ -33,6 +31,5 @@ async def save_summary(store: Store, conversation_id: str, summary: Summary) -> 
     }
     async with store.writing() as db:
         await db.execute(delete(summaries).where(summaries.c.message_id == summary.message_id))
-        there = select(conversations.c.id).where(conversations.c.id == conversation_id)
-        if (await db.execute(there)).first():
+        if (await db.execute(select(conversations.c.id).where(conversations.c.id == conversation_id))).first():
             await db.execute(insert(summaries).values(row))

@@ -1,6 +1,6 @@
-"""The tables. Ids are unguessable; `owner` is a visitor's id, or null for what whoever has the id may use.
+"""The tables. Ids are unguessable; `owner` is a visitor's id, or null if everyone with the id has access.
 
-`backend`, `memory` and the tuning are the ones that the conversation used last. A change here needs a migration, too.
+`backend`, `memory` and the options are the ones that the conversation used last. A change here needs a migration, too.
 """
 
 from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
@@ -30,8 +30,8 @@ conversations = Table(
     Column("updated", Float, nullable=False, index=True),
     Index("conversations_of_owner", "owner", "updated"),
 )
-"""`head` is the message that the current branch ends with, null where there is none. `folded` is the title as it is
-searched (`memory/folded_text.py`), and null where an earlier version has written it; so it is in `messages`.
+"""`head` is the last message of the current branch, null without messages. `folded` is the title in the form that is
+searched (`memory/folded_text.py`), null in rows of an earlier version; likewise in `messages`.
 """
 
 messages = Table(
@@ -55,9 +55,9 @@ messages = Table(
     Index("messages_of_parent", "conversation_id", "parent_id"),
     Index("messages_growing", "standing"),
 )
-"""A tree: `parent_id` is the message before, null for a first one; `place` is its depth, from 1.
+"""A tree: `parent_id` is the previous message, null for a first one; `place` is the depth, from 1.
 
-`backend` and `model` wrote a reply; they are null in other messages, and where an earlier version has written it.
+`backend` and `model` wrote a reply; they are null in other messages and in rows of an earlier version.
 """
 
 runs = Table(
@@ -79,4 +79,4 @@ summaries = Table(
     Column("backend", Text, nullable=False),
     Column("created", Float, nullable=False),
 )
-"""What the messages of a branch up to `message_id`, that one included, come to."""
+"""Summaries of a branch up to and including `message_id`."""

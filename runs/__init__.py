@@ -1,1 +1,1 @@
-"""One run: its events, its log, the state derived from it. Knows neither gradio nor langchain."""
+"""One run: its events, its log, the state derived from them. Imports neither gradio nor langchain."""

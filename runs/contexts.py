@@ -1,7 +1,7 @@
-"""Contexts as a run's log holds them: what has not changed since the run's previous context is named, not repeated.
+"""Contexts as a run's log holds them: an unchanged message is a reference to the run's previous context.
 
-An agent calls its model once for each round of tools, each time with the same conversation and a little more. Told in
-full each time, a run's record would grow with the conversation times the rounds.
+An agent calls its model once for each round of tools, each time with the same conversation and a little more. Without
+references a run's record would grow with the conversation times the rounds.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def abbreviate_context(context: Context, previous: Context | None) -> Context:
 
 
 def complete_context(context: Context, previous: Context | None) -> Context:
-    """The context with each `{same_as: index}` replaced by the message of the previous context that it names.
+    """The context with each `{same_as: index}` replaced by that message of the previous context.
 
     The previous one is complete. Raises ValueError for an index that it does not have.
     """
@@ -37,14 +37,15 @@ def complete_context(context: Context, previous: Context | None) -> Context:
 
 
 def _abbreviate(messages: Sequence[JSON], previous: Sequence[JSON]) -> list[JSON]:
-    known = len(previous)
-    return [{SAME: i} if i < known and previous[i] == one else one for i, one in enumerate(messages)]
+    return [
+        {SAME: i} if i < len(previous) and previous[i] == message else message for i, message in enumerate(messages)
+    ]
 
 
 def _complete(messages: list[JSON], previous: Sequence[JSON]) -> list[JSON]:
-    if not any(SAME in one for one in messages):
+    if not any(SAME in message for message in messages):
         return messages
     try:
-        return [previous[one[SAME]] if SAME in one else one for one in messages]
+        return [previous[message[SAME]] if SAME in message else message for message in messages]
     except (IndexError, TypeError) as e:
-        raise ValueError("a context names a message that the one before does not have") from e
+        raise ValueError("a context refers to a message that the previous context does not have") from e

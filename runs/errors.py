@@ -1,7 +1,7 @@
 """The one error that a visitor may read.
 
-Everything that can go wrong in a way a person can act on is a `ChatError`; its `code` is part of the wire contract.
-Whatever else is raised is a defect: it is logged once with its traceback and told as `internal`.
+A problem that a person can act on is a `ChatError`; its `code` is part of the wire contract. Any other exception is a
+defect: it is logged once with its traceback and sent as `internal`.
 """
 
 from typing import Literal
@@ -35,14 +35,14 @@ STATUS: dict[Code, int] = {
     "tool_failed": 500,
     "internal": 500,
 }
-"""The HTTP status of each code, for answers given before a stream has started."""
+"""The HTTP status of each code, for responses before a stream has started."""
 
 NO_RUN = "There is no such run, or it is not yours. Its reply may be in its conversation."
 INTERNAL = "Something went wrong on our side. Try again; if it happens again, the server's log says why."
 
 
 class ChatError(Exception):
-    """`message` is shown to the visitor: it says what to do and holds no stack trace, key or path.
+    """An error whose `message` is shown to the visitor: it says what to do and holds no stack trace, key or path.
 
     `retry_after` is in seconds, where the backend named a time.
     """

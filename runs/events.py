@@ -1,9 +1,9 @@
-"""The events of a run, and how they look on the wire.
+"""The events of a run and their JSON.
 
-The grammar: `run` first, then `status`; content events; whatever was started is ended; then exactly one of `complete`,
-`stopped` and `error`, and nothing after it. Texts are increments, never cumulative. `tests/grammar.py` checks it.
+The grammar: `run` first, then `status`; content events; an end for every start; then exactly one of `complete`,
+`stopped` and `error`, as the last event. Texts are increments, never cumulative. `tests/grammar.py` checks it.
 
-Wire `type` strings are the snake_case of the class name. This module knows nothing of who makes or reads the events.
+The wire's `type` is the class name in snake_case.
 """
 
 import json
@@ -25,7 +25,7 @@ JSON = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The first event: what this run is and where it belongs. `backend` is the one that was asked for."""
+    """The first event: the run's conversation, backend and memory mode. `backend` is the requested one."""
 
     conversation_id: str
     backend: str
@@ -36,10 +36,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The phase changed, or there is something to say about it; `content` is a sentence for people.
+    """A new phase, or news about the phase; `content` is a sentence for people.
 
-    `tool_call_id` names the call whose approval has been given, `edited` what it is called with instead. `backend`,
-    with `model`, names the backend that answers from here on, where that is not the one named so far.
+    `tool_call_id` names a call that was approved, `edited` the input that replaces the model's. `backend` and `model`
+    name the backend that answers from here on, if it is another one than before.
     """
 
     phase: Phase
@@ -52,11 +52,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the model is given, before each call: `messages` of {role, content, tokens, part, why}, `left_out` with a
-    `reason`.
+    """The model's input before each call: `messages` of {role, content, tokens, part, why}, `left_out` with a `reason`.
 
-    `tokens` is the size of all that is given, `limit` the most that may be given, both in the backend's tokens.
-    A `part` is one of system, summary, recalled, recent, message and tools; `why` says why an older one is there.
+    `tokens` is the size of the input, `limit` its maximum, both in the backend's tokens. `part` names the section of
+    the context: system, summary, recalled, recent, message or tools; `why` explains why an older message is included.
     In a log a message may be `{same_as: index}` instead: see `runs/contexts.py`.
     """
 
@@ -66,16 +65,16 @@ class Context:
     limit: int
     estimated: bool = False
     parts: JSON | None = None
-    """Tokens by part."""
+    """Tokens by section."""
     note: str | None = None
-    """What a person should know of it."""
+    """A remark for people."""
     tools: list[JSON] | None = None
-    """What the model is told of the tools that it may choose: {name, content, tokens}."""
+    """The descriptions of the offered tools: {name, content, tokens}."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStart:
-    """One call of the model begins."""
+    """A model call begins."""
 
     id: str
     parent_id: str | None
@@ -84,10 +83,10 @@ class ModelStart:
 
 @dataclass(frozen=True, slots=True)
 class ModelEnd:
-    """One call of the model ended.
+    """A model call ended.
 
-    `usage` is {input_tokens, output_tokens}, with `estimated` where the provider did not tell both; None for a call
-    that did not come to its end.
+    `usage` is {input_tokens, output_tokens}, with `estimated` where the provider did not report both; None for an
+    unfinished call.
     """
 
     id: str
@@ -95,20 +94,20 @@ class ModelEnd:
     duration_s: float
     error: str | None = None
     cut: bool | None = None
-    """Whether it ended at the longest reply that the provider gives, or was asked for."""
+    """Whether it ended at the maximum length, the provider's or the requested one."""
     timings: JSON | None = None
     """{prompt_s, prompt_tokens, cached_tokens, generated_s, generated_tokens}, each where it is known.
 
-    `generated_s` is how long the model was writing, in seconds: thinking, text and arguments of tool calls.
+    `generated_s` is the time of writing, in seconds: thinking, text and arguments of tool calls.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """A piece of the model's visible thinking.
+    """A chunk of the model's visible thinking.
 
-    With `retracts` all `token`s since the latest `model_start` have turned out to be thinking, and are no part of the
-    reply; `content` is that whole thought.
+    With `retracts` all `token`s since the latest `model_start` were thinking, and are not part of the reply; `content`
+    is that whole thought.
     """
 
     content: str
@@ -117,7 +116,7 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the reply; `total_tokens` counts the run's output tokens up to and with this one, and only grows."""
+    """A chunk of the reply; `total_tokens` counts the run's output tokens up to and including it, and only grows."""
 
     content: str
     total_tokens: int
@@ -125,7 +124,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class ChainStart:
-    """A step of the agent begins; `input` is only what is new to the run."""
+    """A step of the agent begins; `input` holds only what is new to the run."""
 
     name: str
     id: str
@@ -136,7 +135,7 @@ class ChainStart:
 
 @dataclass(frozen=True, slots=True)
 class ChainEnd:
-    """A step of the agent ended; `output` is only what is new to the run."""
+    """A step of the agent ended; `output` holds only what is new to the run."""
 
     id: str
     output: Any
@@ -146,7 +145,7 @@ class ChainEnd:
 
 @dataclass(frozen=True, slots=True)
 class ToolInput:
-    """The model is writing a tool call's arguments; `delta` is the next piece of them, for display only."""
+    """A chunk of a tool call's arguments while the model writes them, for display only."""
 
     tool: str
     tool_call_id: str
@@ -155,7 +154,7 @@ class ToolInput:
 
 @dataclass(frozen=True, slots=True)
 class ToolStart:
-    """A tool begins; `parent_id` is the step that it belongs to."""
+    """A tool call begins; `parent_id` is its step."""
 
     tool: str
     tool_call_id: str
@@ -165,7 +164,7 @@ class ToolStart:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """A partial result, while the tool runs."""
+    """A partial result of a running tool call."""
 
     tool: str
     tool_call_id: str
@@ -174,7 +173,7 @@ class ToolOutput:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnd:
-    """A tool ended; `error` says why it failed or that it was cancelled."""
+    """A tool call ended; `error` says why it failed, or that it was cancelled."""
 
     tool: str
     tool_call_id: str
@@ -185,7 +184,7 @@ class ToolEnd:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The run waits for a person to allow this call."""
+    """The run waits for a person's approval of this call."""
 
     tool: str
     tool_call_id: str
@@ -194,7 +193,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A digest of the derived state, for clients that do not fold events themselves; the fold ignores it."""
+    """A digest of the derived state, for clients that do not fold events; the fold ignores it."""
 
     status: Phase
     current_step: str | None
@@ -208,7 +207,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The reply is whole. `content` is all `token` contents joined, without retracted ones."""
+    """The reply is complete. `content` is all `token` contents joined, without retracted ones."""
 
     content: str
     usage: JSON
@@ -218,7 +217,7 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The run was ended from outside; `content` is what there is of the reply."""
+    """The run was stopped; `content` is the reply so far."""
 
     content: str
     reason: StopReason
@@ -228,7 +227,7 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """The run failed; `content` is what there is of the reply, `message` says what to do."""
+    """The run failed; `content` is the reply so far, `message` says what to do."""
 
     code: Code
     message: str
@@ -246,12 +245,12 @@ _OPTIONAL = {
     *("error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note"),
     *("tools", "backend", "model", "timings"),
 }
-"""Fields that are left out where they are None."""
+"""Fields that are omitted where they are None."""
 
 
 def _leaves(union: object) -> Iterator[type[Any]]:
-    for part in get_args(union):
-        yield from [part] if isinstance(part, type) else _leaves(part)
+    for member in get_args(union):
+        yield from [member] if isinstance(member, type) else _leaves(member)
 
 
 def _snake(name: str) -> str:
@@ -259,22 +258,22 @@ def _snake(name: str) -> str:
 
 
 WIRE_TYPES: dict[type[Any], str] = {kind: _snake(kind.__name__) for kind in _leaves(Event)}
-"""`ChainStart` -> `chain_start`, for every event."""
+"""The wire's type of each event, such as `chain_start` of `ChainStart`."""
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in WIRE_TYPES}
 _CACHED_JSON = 32_768
-"""Characters of the longest JSON that is kept beside its event; a longer one is encoded again for each reader."""
+"""Characters of the longest JSON that is cached with its entry; a longer one is encoded again for each reader."""
 _FIXED_BYTES = 300
-"""Memory of an event and its entry besides what its texts take."""
+"""Memory of an event and its entry without its texts."""
 
 
 def memory_bytes(event: Event) -> int:
-    """About how many bytes of memory an event takes with its cached JSON, told by its texts alone."""
+    """An estimate of the memory of an event with its cached JSON, by the length of its texts."""
     size = sum(text_bytes(getattr(event, name)) for name in _FIELDS[type(event)])
     return _FIXED_BYTES + size + min(size, _CACHED_JSON)
 
 
 def text_bytes(value: Any) -> int:
-    """About how many bytes of memory a value of JSON takes."""
+    """An estimate of the memory of a JSON value."""
     match value:
         case str():
             return len(value)
@@ -287,18 +286,18 @@ def text_bytes(value: Any) -> int:
 
 
 class LongText(str):
-    """A text that can be referred to weakly."""
+    """A string that allows weak references."""
 
 
 def encode_json(value: Any) -> str:
-    """A value as one line of JSON, also for readers that take U+0085, U+2028 and U+2029 for line ends."""
+    """A value as one line of JSON, also for readers that treat U+0085, U+2028 and U+2029 as line ends."""
     return escape_line_ends(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def json_texts(value: Any, levels: int) -> Iterator[str]:
-    """The same in texts that are made one at a time: of so many levels of objects and lists, each entry by itself.
+    """The same JSON as a sequence of texts: the outer `levels` of objects and lists are encoded entry by entry.
 
-    Iterators are lists.
+    An iterator is encoded as a list.
     """
     if levels and isinstance(value, dict):
         before = "{"
@@ -319,13 +318,13 @@ def json_texts(value: Any, levels: int) -> Iterator[str]:
 
 
 def escape_line_ends(text: str) -> str:
-    """JSON with the characters escaped that naive readers (Python's `splitlines`, for one) split lines at."""
+    """JSON with those characters escaped that naive readers, such as Python's `splitlines`, treat as line ends."""
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
 
 
 @dataclass(slots=True)
 class Entry:
-    """One line of a run's log: an event with its place (`seq`, from 1, no gaps) and time (`at`, epoch seconds)."""
+    """An event of a run's log with its sequence number (from 1, no gaps) and time (`at`, epoch seconds)."""
 
     seq: int
     run_id: str
@@ -336,11 +335,12 @@ class Entry:
 
     @property
     def type(self) -> str:
+        """The wire's type of the event."""
         return WIRE_TYPES[type(self.event)]
 
     @property
     def timestamp(self) -> str:
-        """ISO 8601, UTC, milliseconds."""
+        """The time in ISO 8601, UTC, with milliseconds."""
         return datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def wire(self) -> JSON:
@@ -354,9 +354,7 @@ class Entry:
 
     @property
     def json(self) -> str:
-        """`wire()` as one line of JSON; encoded once, however many follow. A long one is shared by those who hold it at
-        the same time, and encoded again after that.
-        """
+        """`wire()` as one line of JSON, encoded once. A long one is shared only while it is in use."""
         if self._json is not None:
             return self._json
         if self._long and (shared := self._long()) is not None:

@@ -1,4 +1,4 @@
-"""A run's record: its events as JSON lines, and back. What reads a record folds it just as it would a live run."""
+"""A run's record: its events as JSON lines, and back. A record folds into a state just as a live run does."""
 
 import json
 from dataclasses import fields
@@ -7,14 +7,14 @@ from datetime import datetime
 from runs.events import WIRE_TYPES, Entry
 from runs.state import AgentState, apply
 
-_KINDS = {name: kind for kind, name in WIRE_TYPES.items()}
+_EVENTS = {name: kind for kind, name in WIRE_TYPES.items()}
 
 
 def decode(line: str) -> Entry:
-    """One line of a record. Raises ValueError for what is none."""
+    """The entry of one line of a record. Raises ValueError for any other text."""
     try:
         body = json.loads(line)
-        kind = _KINDS[body["type"]]
+        kind = _EVENTS[body["type"]]
         event = kind(**{f.name: body[f.name] for f in fields(kind) if f.name in body})
         at = datetime.fromisoformat(body["timestamp"]).timestamp()
         return Entry(int(body["seq"]), str(body["run_id"]), at, event)

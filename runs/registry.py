@@ -12,7 +12,7 @@ class RunRegistry:
     """`most` runs may be live at once. Ended ones stay in memory for late followers, the last to end longest.
 
     At most `kept` ended runs stay, with at most `kept_bytes` bytes of memory together; the others are read from the
-    store. A run that the store does not have yet stays until it does.
+    store. A run that is not stored yet stays until it is.
     """
 
     def __init__(self, most: int = 64, kept: int = 64, kept_bytes: int = 32_000_000) -> None:
@@ -21,10 +21,11 @@ class RunRegistry:
         self._most, self._kept, self._kept_bytes = most, kept, kept_bytes
 
     def live(self) -> Iterator[LiveRun]:
+        """The runs that have not ended."""
         return (run for run in self._runs.values() if not run.ended)
 
     def add(self, run: LiveRun) -> None:
-        """Takes a run in, at once, so that two sent together cannot both start; drops those that ended first.
+        """Adds a run at once, so that of two sent together only one can start; drops the oldest ended runs.
 
         Raises ChatError `busy` if a run in this conversation may not start now.
         """
@@ -51,7 +52,7 @@ class RunRegistry:
 
     @contextmanager
     def hold(self, conversation_id: str) -> Iterator[None]:
-        """Lets no run begin in a conversation while its messages are taken away; ChatError `busy` if one goes on."""
+        """Prevents new runs in a conversation within the block. Raises ChatError `busy` if one is live."""
         self._check_free(conversation_id)
         self._held.add(conversation_id)
         try:
@@ -60,18 +61,18 @@ class RunRegistry:
             self._held.discard(conversation_id)
 
     def discard(self, run: LiveRun) -> None:
-        """Forgets a run that could not be started."""
+        """Removes a run that could not be started."""
         self._runs.pop(run.id, None)
 
     def get(self, run_id: str, visitor: str | None) -> LiveRun:
-        """A run that this visitor may see; raises ChatError `not_found` for all others."""
+        """A run that this visitor may see. Raises ChatError `not_found` for all others."""
         run = self.find(run_id)
         if run is None or run.owner not in (None, visitor):
             raise ChatError("not_found", NO_RUN)
         return run
 
     def find(self, run_id: str | None) -> LiveRun | None:
-        """A run by its id, whosever it is: for our own use only."""
+        """A run by its id, regardless of its owner: for internal use only."""
         return self._runs.get(run_id) if run_id else None
 
     def live_run(self, conversation_id: str) -> LiveRun | None:
@@ -79,5 +80,5 @@ class RunRegistry:
         return next((run for run in self.live() if run.conversation_id == conversation_id), None)
 
     async def stop_all(self) -> None:
-        """Ends every live run because the process goes down."""
+        """Stops every live run because the process shuts down."""
         await asyncio.gather(*(run.stop("shutdown") for run in list(self.live())))

@@ -1,24 +1,45 @@
-"""What stands in a reply beside its text: the model's thinking and its tools' calls, oldest first."""
+"""A reply: its text, and its parts, which are the model's thinking and the tool calls, oldest first."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from runs.events import JSON
+from runs import events
+from runs.events import JSON, Event
 from runs.state import MAX_THOUGHT, AgentState, shorten_output
 
 _MOST, _CHARACTERS = 1000, 2_000_000
-"""Parts of one message that are imported, and how much they take together: a run streams no more than that."""
+"""Parts of one imported message, and their characters together: a run streams no more than that."""
 _PART = 200
-"""What a part takes besides its texts, in characters."""
+"""Characters that a part takes besides its texts."""
+
+
+class ReplyText:
+    """The text of the `token` events so far, without text that turned out to be thinking."""
+
+    def __init__(self) -> None:
+        self._chunks: list[str] = []
+        self._before_call = 0
+        """The number of chunks before the latest call of the model."""
+
+    def add(self, event: Event) -> None:
+        """Applies one event of the run."""
+        match event:
+            case events.Token():
+                self._chunks.append(event.content)
+            case events.ModelStart():
+                self._before_call = len(self._chunks)
+            case events.Reasoning(retracts=True):
+                del self._chunks[self._before_call :]
+
+    def __str__(self) -> str:
+        return "".join(self._chunks)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyPart:
-    """A thought (`text` is what was thought), or a tool's call (`text` is its output). Times are epoch seconds, `end`
-    None while it goes on.
-    """
+    """A thought, or a tool call whose output is `text`. Times are epoch seconds; `end` is None while it is open."""
 
     kind: Literal["thinking", "tool"]
     text: str
@@ -30,41 +51,40 @@ class ReplyPart:
 
     @property
     def seconds(self) -> float | None:
+        """The duration; None while it is open."""
         return None if self.end is None else max(0.0, self.end - self.start)
 
     @property
     def size(self) -> int:
-        """About how many characters it takes."""
-        given = 0 if self.input is None else len(json.dumps(self.input, ensure_ascii=False, default=str))
-        return _PART + len(self.name) + len(self.text) + len(self.error or "") + given
+        """The size in characters."""
+        arguments = 0 if self.input is None else len(json.dumps(self.input, ensure_ascii=False, default=str))
+        return _PART + len(self.name) + len(self.text) + len(self.error or "") + arguments
 
     def wire(self) -> JSON:
-        """As JSON can hold it; `ReplyPart(**wire)` is the way back."""
+        """The part as JSON; `ReplyPart(**wire)` is the way back."""
         return asdict(self)
 
 
 def reply_parts(state: AgentState) -> tuple[ReplyPart, ...]:
     """The parts of a run's reply so far."""
-    found = [ReplyPart("thinking", one.text, one.start, one.end) for one in state.thoughts]
+    found = [ReplyPart("thinking", thought.text, thought.start, thought.end) for thought in state.thoughts]
     found += [
-        ReplyPart("tool", one.output, one.start, one.end, one.name, one.input, one.error)
-        for one in state.steps
-        if one.kind == "tool"
+        ReplyPart("tool", step.output, step.start, step.end, step.name, step.input, step.error)
+        for step in state.steps
+        if step.kind == "tool"
     ]
     return tuple(sorted(found, key=lambda part: part.start))
 
 
 def bounded_parts(parts: Sequence[ReplyPart], most: int) -> tuple[ReplyPart, ...]:
-    """The first of a message's parts, at most `most` of them, each as long as in a run's state and not more together
-    than a run may have.
-    """
+    """The first parts of a message, at most `most`, shortened and together no longer than those of a run."""
     kept: list[ReplyPart] = []
-    room = _CHARACTERS
+    characters = _CHARACTERS
     for part in parts[: min(most, _MOST)]:
         text = part.text[:MAX_THOUGHT] if part.kind == "thinking" else shorten_output(part.text)
         part = part if text == part.text else replace(part, text=text)
-        if part.size > room:
+        characters -= part.size
+        if characters < 0:
             break
         kept.append(part)
-        room -= part.size
     return tuple(kept)

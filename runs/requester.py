@@ -1,4 +1,4 @@
-"""Who asks: what runs and messages are counted by. Never logged, stored or told."""
+"""The requester of a run or message: the identity that limits are counted by. It is never logged, stored or sent."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who asks: the visitor's id, None without cookie, and the address, None where it is not known."""
+    """A visitor's id, None without a cookie, and an address, None where it is unknown."""
 
     visitor: str | None = None
     address: str | None = None
 
     @property
     def name(self) -> str | None:
-        """What their runs are counted by."""
+        """The key that runs are counted by."""
         return self.visitor or self.network
 
     @property
     def network(self) -> str | None:
-        """The address, of IPv6 the network that one subscriber has: 64 bits."""
+        """The IPv4 address, or the IPv6 network of one subscriber: 64 bits."""
         try:
             found = ipaddress.ip_address(self.address or "")
         except ValueError:

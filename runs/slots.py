@@ -1,4 +1,4 @@
-"""A line: some may be at work at once, whoever comes later waits, first come, first served."""
+"""A bounded number of slots with a queue in front: first come, first served."""
 
 import asyncio
 from collections import deque
@@ -7,66 +7,66 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 PositionListener = Callable[[int], None]
-"""Told the place in line, 1 for the next, each time that it changes."""
+"""A callback that gets the position in the queue, 1 for the next, each time that it changes."""
 
 
 @dataclass(eq=False, slots=True)
-class _Waiting:
+class _Waiter:
     turn: "asyncio.Future[None]"
-    tell: PositionListener
+    on_position: PositionListener
 
 
 class Slots:
-    """`places` for those at work; None for as many as come. Belongs to one event loop."""
+    """`count` slots; None is unbounded. An instance belongs to one event loop."""
 
-    def __init__(self, places: int | None = None) -> None:
-        self._free = places
-        self._waiting: deque[_Waiting] = deque()
+    def __init__(self, count: int | None = None) -> None:
+        self._free = count
+        self._queue: deque[_Waiter] = deque()
 
     def __len__(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
+        """The length of the queue."""
+        return len(self._queue)
 
     @asynccontextmanager
-    async def acquire(self, tell: PositionListener) -> AsyncGenerator[None, None]:
-        """Holds a place while the work in it lasts; waits for one before."""
+    async def acquire(self, on_position: PositionListener) -> AsyncGenerator[None, None]:
+        """Holds a slot within the block; waits for one first."""
         if self._free is None:
             yield
             return
-        await self._enter(tell)
+        await self._wait(on_position)
         try:
             yield
         finally:
-            self._leave()
+            self._release()
 
-    async def _enter(self, tell: PositionListener) -> None:
-        if self._free and not self._waiting:
+    async def _wait(self, on_position: PositionListener) -> None:
+        if self._free and not self._queue:
             self._free -= 1
             return
-        one = _Waiting(asyncio.get_running_loop().create_future(), tell)
-        self._waiting.append(one)
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), on_position)
+        self._queue.append(waiter)
         try:
-            tell(len(self._waiting))
-            await one.turn
+            on_position(len(self._queue))
+            await waiter.turn
         except BaseException:
-            if one.turn.done() and not one.turn.cancelled():
-                self._leave()  # it was called up, and cancelled before it could come
-            elif one in self._waiting:
-                self._waiting.remove(one)
-                self._tell_all()
+            if waiter.turn.done() and not waiter.turn.cancelled():
+                self._release()  # it got a slot, and was cancelled before it could use it
+            elif waiter in self._queue:
+                self._queue.remove(waiter)
+                self._report_positions()
             raise
 
-    def _leave(self) -> None:
-        """Gives the place to the next in line."""
-        while self._waiting:
-            one = self._waiting.popleft()
-            if not one.turn.done():
-                one.turn.set_result(None)
-                self._tell_all()
+    def _release(self) -> None:
+        """Passes the slot to the next waiter, or frees it."""
+        while self._queue:
+            waiter = self._queue.popleft()
+            if not waiter.turn.done():
+                waiter.turn.set_result(None)
+                self._report_positions()
                 return
         assert self._free is not None
         self._free += 1
 
-    def _tell_all(self) -> None:
-        for place, one in enumerate(self._waiting, 1):
-            one.tell(place)
+    def _report_positions(self) -> None:
+        for position, waiter in enumerate(self._queue, 1):
+            waiter.on_position(position)

@@ -1,7 +1,7 @@
-"""`AgentState`: what is known of a run, as a pure fold over its events.
+"""`AgentState`: the state of a run, as a pure fold over its events.
 
-The panel, the `state` events and a replay are all this fold: `state = apply(state, entry)`. It reads no clock; what
-depends on the time of looking (rates, ages) takes `now` as an argument.
+The panel, the `state` events and a replay all use this fold: `state = apply(state, entry)`. It reads no clock; figures
+that depend on the current time (rates, ages) take `now` as an argument.
 """
 
 import math
@@ -15,13 +15,13 @@ from runs.generation_rate import GenerationRate
 from runs.tokens import estimate_chunk_tokens
 
 _WINDOW_S = 1.5
-"""Time constant of the rate called "now": a token counts e times less after this long."""
+"""Time constant of the current rate: a token counts e times less after so many seconds."""
 
 _OUTPUT = 4000
-"""Characters of a tool's output that the state holds: half from its beginning, half from its end."""
+"""Characters of a tool's output in the state: half from its beginning, half from its end."""
 _GAP = "\n[… cut here …]\n"
 MAX_THOUGHT = 20_000
-"""Characters of a thought that the state holds."""
+"""Characters of a thought in the state."""
 
 StepKind = Literal["chain", "model", "tool"]
 
@@ -38,14 +38,14 @@ class Step:
     end: float | None = None
     error: str | None = None
     input: Any = None
-    """What a tool was called with, or what was new to a chain; None for a call of the model."""
+    """A tool's arguments, or a chain's new messages; None for a model call."""
     output: Any = ""
-    """A tool's output so far or as it ended, a long one without its middle. What a chain added; what a model used."""
+    """A tool's output so far, shortened; a chain's new messages; a model's usage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A stretch of visible thinking, the beginning of a long one; times as in `Step`."""
+    """A span of visible thinking, shortened; times as in `Step`."""
 
     text: str
     start: float
@@ -54,7 +54,7 @@ class Thought:
 
 @dataclass(frozen=True, slots=True)
 class PhaseSpan:
-    """How long the run stayed in one phase, from `start` (epoch seconds) to the next stretch's."""
+    """A phase from `start` (epoch seconds) to the start of the next span."""
 
     phase: Phase
     start: float
@@ -62,10 +62,12 @@ class PhaseSpan:
 
 @dataclass(frozen=True, slots=True)
 class AgentState:
+    """The state of one run after some of its events."""
+
     run_id: str = ""
     conversation_id: str = ""
     backend: str = ""
-    """The backend that answers: the one that was asked for, or its fallback."""
+    """The backend that answers: the requested one, or its fallback."""
     memory: str = ""
     model: str | None = None
     """Its model, where it offers a choice."""
@@ -75,54 +77,55 @@ class AgentState:
     started: float = 0.0
     ended: float | None = None
     first_token: float | None = None
-    """When the first visible piece of the reply or of the thinking came."""
+    """When the first visible chunk of the reply or the thinking came."""
     first_output: float | None = None
     last_output: float | None = None
-    """The same of all that the model writes, arguments of tool calls included."""
-    counted: int = 0
-    """Output tokens of the run's ended model calls: the provider's own count, or an estimate where marked."""
+    """When the first and the latest output came, arguments of tool calls included."""
+    ended_tokens: int = 0
+    """Output tokens of the ended model calls: the provider's count, or estimates if `output_estimated`."""
     open_tokens: int = 0
-    """Estimated tokens of the open call's reply, visible thinking and arguments of tool calls so far."""
+    """Estimated output tokens of the open call so far."""
     output_estimated: bool = False
-    """Whether an ended call's output tokens are estimated."""
+    """Whether the output tokens of an ended call are estimated."""
     generation: GenerationRate = field(default_factory=GenerationRate)
     input_tokens: int | None = None
-    """Of the run's ended model calls, None before the first; estimated in part where `input_estimated`."""
+    """Input tokens of the ended model calls, None before the first; partly estimates if `input_estimated`."""
     input_estimated: bool = False
-    unread: int = 0
-    """Estimated input tokens of calls that ended before any output: they count if the run was stopped."""
+    cancelled_input: int = 0
+    """Estimated input tokens of calls that were cancelled before any output: they count if the run is stopped."""
     level: float = 0.0
-    """The leaky count behind the rate called "now"."""
+    """The decaying token count behind the current rate."""
     tools: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     thoughts: tuple[Thought, ...] = ()
     phase_spans: tuple[PhaseSpan, ...] = ()
     context: events.Context | None = None
     approvals: tuple[events.Approval, ...] = ()
-    """The calls that wait for a person."""
+    """The calls that wait for approval."""
 
     @property
     def tokens(self) -> int:
-        """Tokens received: the provider's count where there is one, else an estimate."""
-        return self.counted + self.open_tokens
+        """Output tokens so far: the provider's counts where they are known, else estimates."""
+        return self.ended_tokens + self.open_tokens
 
     @property
     def estimated(self) -> bool:
-        """Whether `tokens` is an estimate in part."""
+        """True if `tokens` is partly an estimate."""
         return self.open_tokens > 0 or self.output_estimated
 
     @property
     def phase_started(self) -> float:
-        """When the current phase began, epoch seconds."""
+        """When the current phase began, in epoch seconds."""
         return self.phase_spans[-1].start if self.phase_spans else self.started
 
     @property
     def ttft_s(self) -> float | None:
+        """Seconds from the run's start to the first visible chunk."""
         return None if self.first_token is None else round(self.first_token - self.started, 3)
 
     @property
     def current_step(self) -> str | None:
-        """What the run does at the moment, in words."""
+        """The run's current activity, for people."""
         if self.ended is not None:
             return None
         open_tools = [s.name for s in self.steps if s.kind == "tool" and s.end is None]
@@ -130,11 +133,11 @@ class AgentState:
 
     @property
     def open_steps(self) -> tuple[Step, ...]:
-        """Started and not ended, innermost last."""
+        """The steps that have started and not ended, innermost last."""
         return tuple(s for s in self.steps if s.end is None)
 
     def rate(self, now: float) -> float:
-        """Tokens per second over about the last two seconds, at epoch second `now`."""
+        """The current rate at epoch second `now`: tokens per second over about the last two seconds."""
         if self.first_output is None or self.last_output is None:
             return 0.0
         age = now - self.first_output
@@ -142,20 +145,21 @@ class AgentState:
         return self.level * math.exp(-max(0.0, now - self.last_output) / _WINDOW_S) / (_WINDOW_S * seen)
 
     def average(self) -> float | None:
-        """Output tokens of the model's calls a second, over the time in which the model was writing them."""
+        """The average rate: output tokens per second of writing."""
         return self.generation.rate()
 
     def usage(self) -> events.JSON:
         """{input_tokens, output_tokens} over all model calls, with `estimated` where a provider did not count.
 
-        An open call's input is what the context of the call counts.
+        The input of an open call is the size of its context.
         """
-        asked = any(step.kind == "model" and step.end is None for step in self.steps)
-        given = (self.input_tokens or 0) + (self.context.tokens if asked and self.context else 0)
-        marked = {"estimated": True} if asked or self.estimated or self.input_estimated else {}
-        return {"input_tokens": given, "output_tokens": self.tokens, **marked}
+        calling = any(step.kind == "model" and step.end is None for step in self.steps)
+        input_tokens = (self.input_tokens or 0) + (self.context.tokens if calling and self.context else 0)
+        marked = {"estimated": True} if calling or self.estimated or self.input_estimated else {}
+        return {"input_tokens": input_tokens, "output_tokens": self.tokens, **marked}
 
     def timing(self, now: float) -> events.JSON:
+        """{ttft_s, duration_s, tokens_per_s} at epoch second `now`."""
         average = self.average()
         return {
             "ttft_s": self.ttft_s,
@@ -165,7 +169,7 @@ class AgentState:
 
 
 def digest(state: AgentState, now: float) -> events.State:
-    """The `state` event of a moment; at most 2 KB on the wire."""
+    """The `state` event at epoch second `now`; at most 2 KB of JSON."""
     step = state.current_step
     return events.State(
         status=state.phase,
@@ -184,14 +188,14 @@ def _enter(state: AgentState, phase: Phase, at: float, status_text: str) -> Agen
     return replace(state, phase=phase, status_text=status_text, phase_spans=(*state.phase_spans, PhaseSpan(phase, at)))
 
 
-_Piece = events.Token | events.Reasoning | events.ToolInput
+_Output = events.Token | events.Reasoning | events.ToolInput
 
 
-def _piece(state: AgentState, piece: _Piece, at: float) -> AgentState:
-    """The state after something that the model wrote."""
-    visible = not isinstance(piece, events.ToolInput)
+def _add_output(state: AgentState, output: _Output, at: float) -> AgentState:
+    """The state after a chunk of the model's output."""
+    visible = not isinstance(output, events.ToolInput)
     writes = not state.steps or any(step.kind == "model" and step.end is None for step in state.steps)
-    text = piece.delta if isinstance(piece, events.ToolInput) else piece.content
+    text = output.delta if isinstance(output, events.ToolInput) else output.content
     size = estimate_chunk_tokens(text) if writes else 0  # a tool's result may be the reply
     gap = max(0.0, at - (at if state.last_output is None else state.last_output))
     return replace(
@@ -200,29 +204,29 @@ def _piece(state: AgentState, piece: _Piece, at: float) -> AgentState:
         first_output=at if state.first_output is None else state.first_output,
         last_output=at,
         open_tokens=state.open_tokens + size,
-        # the first piece starts the clock: nobody knows how long it took to write
+        # the first chunk starts the clock: its own duration is unknown
         level=0.0 if state.first_output is None else state.level * math.exp(-gap / _WINDOW_S) + size,
-        generation=state.generation.grew(at, size) if size else state.generation,
+        generation=state.generation.add(at, size) if size else state.generation,
     )
 
 
-def _think(state: AgentState, piece: _Piece, at: float) -> AgentState:
-    if not isinstance(piece, events.Reasoning):
-        return _thought(state, at)
+def _add_thought(state: AgentState, output: _Output, at: float) -> AgentState:
+    if not isinstance(output, events.Reasoning):
+        return _end_thought(state, at)
     *before, last = state.thoughts or (Thought("", at, at),)
     if last.end is not None:
-        return replace(state, thoughts=(*state.thoughts, Thought(piece.content[:MAX_THOUGHT], at)))
-    return replace(state, thoughts=(*before, replace(last, text=(last.text + piece.content)[:MAX_THOUGHT])))
+        return replace(state, thoughts=(*state.thoughts, Thought(output.content[:MAX_THOUGHT], at)))
+    return replace(state, thoughts=(*before, replace(last, text=(last.text + output.content)[:MAX_THOUGHT])))
 
 
-def _retract(state: AgentState, whole: str, at: float) -> AgentState:
-    """The state after the text of the latest model call has turned out to be thinking."""
-    begun = next((step.start for step in reversed(state.steps) if step.kind == "model"), at)
-    return replace(state, thoughts=(*state.thoughts, Thought(whole[:MAX_THOUGHT], begun)))
+def _retract(state: AgentState, thought: str, at: float) -> AgentState:
+    """The state after the text of the latest model call turned out to be a thought."""
+    start = next((step.start for step in reversed(state.steps) if step.kind == "model"), at)
+    return replace(state, thoughts=(*state.thoughts, Thought(thought[:MAX_THOUGHT], start)))
 
 
-def _thought(state: AgentState, at: float) -> AgentState:
-    """The state after what ends a thought, if there is one."""
+def _end_thought(state: AgentState, at: float) -> AgentState:
+    """The state with its open thought ended, if there is one."""
     if not state.thoughts or state.thoughts[-1].end is not None:
         return state
     *before, last = state.thoughts
@@ -233,17 +237,17 @@ def _begin(state: AgentState, start: events.Start, at: float) -> AgentState:
     match start:
         case events.ModelStart():
             step = Step(start.id, start.parent_id, "model", start.name, at)
-            state = replace(state, generation=state.generation.began())
+            state = replace(state, generation=state.generation.start_call())
         case events.ChainStart():
             step = Step(start.id, start.parent_id, "chain", start.name, at, input=start.input)
         case events.ToolStart():
             step = Step(start.tool_call_id, start.parent_id, "tool", start.tool, at, input=start.input)
-            state = replace(_thought(state, at), tools=(*state.tools, start.tool))
+            state = replace(_end_thought(state, at), tools=(*state.tools, start.tool))
     return replace(state, steps=(*state.steps, step))
 
 
 def _end(state: AgentState, step_id: str, at: float, error: str | None, output: Any = "") -> AgentState:
-    """The step ended; its whole output counts only where none of it has come before."""
+    """The state after a step's end; its complete output counts only if no part of it came before."""
     if isinstance(output, str):
         output = shorten_output(output)
 
@@ -255,15 +259,16 @@ def _end(state: AgentState, step_id: str, at: float, error: str | None, output: 
 
 
 def shorten_output(output: str) -> str:
-    """A tool's output as a state holds it: a long one without its middle.
+    """A tool's output as in the state: a long one without its middle.
 
-    Held again and again as it grows, it is the same as if held once."""
+    Shortening each time that the output grows gives the same as shortening it once.
+    """
     half = _OUTPUT // 2
     return output if len(output) <= _OUTPUT else f"{output[:half]}{_GAP}{output[-half:]}"
 
 
-def _output(state: AgentState, step_id: str, text: str) -> AgentState:
-    """The open step with more of its output."""
+def _add_tool_output(state: AgentState, step_id: str, text: str) -> AgentState:
+    """The state with more output of an open step."""
     steps = tuple(
         replace(s, output=shorten_output(s.output + text)) if s.id == step_id and s.end is None else s
         for s in state.steps
@@ -271,8 +276,8 @@ def _output(state: AgentState, step_id: str, text: str) -> AgentState:
     return replace(state, steps=steps)
 
 
-def _answered(state: AgentState, call_id: str | None, edited: Any = None) -> AgentState:
-    """The state after an answer, which may have put another input in the place of the first."""
+def _end_approval(state: AgentState, call_id: str | None, edited: Any = None) -> AgentState:
+    """The state after an approval was answered, which may have edited the input."""
     if not any(e.tool_call_id == call_id for e in state.approvals):
         return state
     if edited is not None:
@@ -281,74 +286,78 @@ def _answered(state: AgentState, call_id: str | None, edited: Any = None) -> Age
     return replace(state, approvals=tuple(e for e in state.approvals if e.tool_call_id != call_id))
 
 
-def _named(state: AgentState, told: events.Status) -> AgentState:
-    """The state with the backend and the model that answer from here on, if the status names them."""
-    return state if told.backend is None else replace(state, backend=told.backend, model=told.model)
+def _set_backend(state: AgentState, status: events.Status) -> AgentState:
+    """The state with the backend and the model that a status names, if it does."""
+    return state if status.backend is None else replace(state, backend=status.backend, model=status.model)
 
 
-def _used(state: AgentState, end: events.ModelEnd) -> AgentState:
-    """The state after a call's end: with its usage, or with an estimate of that."""
+def _add_usage(state: AgentState, end: events.ModelEnd) -> AgentState:
+    """The state after a call's end, with its usage or an estimate of it."""
     usage, generated_s = end.usage, (end.timings or {}).get("generated_s")
     if usage is None:
-        given = state.context.tokens if state.context else 0
+        context = state.context.tokens if state.context else 0
         if end.error is not None and not state.open_tokens:
-            return replace(state, unread=state.unread + given) if end.error == "cancelled" else state
-        usage = {"input_tokens": given, "output_tokens": state.open_tokens, "estimated": True}
+            return (
+                replace(state, cancelled_input=state.cancelled_input + context) if end.error == "cancelled" else state
+            )
+        usage = {"input_tokens": context, "output_tokens": state.open_tokens, "estimated": True}
     marked = bool(usage.get("estimated"))
     return replace(
         state,
-        counted=state.counted + int(usage.get("output_tokens") or 0),
+        ended_tokens=state.ended_tokens + int(usage.get("output_tokens") or 0),
         open_tokens=0,
         output_estimated=state.output_estimated or marked,
-        generation=state.generation.ended(usage.get("output_tokens"), generated_s),
+        generation=state.generation.end_call(usage.get("output_tokens"), generated_s),
         input_tokens=(state.input_tokens or 0) + int(usage.get("input_tokens") or 0),
         input_estimated=state.input_estimated or marked,
     )
 
 
-def _stopped(state: AgentState) -> AgentState:
-    """The state after a stop: the calls that it ended were given their context, whatever came of them."""
-    if not state.unread:
+def _count_cancelled(state: AgentState) -> AgentState:
+    """The state after a stop: the input of cancelled calls counts."""
+    if not state.cancelled_input:
         return state
-    return replace(state, input_tokens=(state.input_tokens or 0) + state.unread, input_estimated=True, unread=0)
+    return replace(
+        state, input_tokens=(state.input_tokens or 0) + state.cancelled_input, input_estimated=True, cancelled_input=0
+    )
 
 
 def apply(state: AgentState, entry: Entry) -> AgentState:
     """The state after one more event."""
     at = entry.at
     match entry.event:
-        case events.Reasoning(content, retracts=True):  # its pieces have been counted
+        case events.Reasoning(content, retracts=True):  # its tokens are counted already
             return _retract(state, content, at)
         case events.Token() | events.Reasoning() | events.ToolInput() as e:
-            return _piece(_think(state, e, at), e, at)
+            return _add_output(_add_thought(state, e, at), e, at)
         case events.State():
             return state
         case events.ToolOutput() as e:
-            return _output(state, e.tool_call_id, e.chunk)
+            return _add_tool_output(state, e.tool_call_id, e.chunk)
         case events.Run() as e:
             first = AgentState(
                 entry.run_id, e.conversation_id, backend=e.backend, memory=e.memory, model=e.model, started=at
             )
             return _enter(first, "queued", at, "")
         case events.Status() as e:
-            named = _named(_answered(state, e.tool_call_id, e.edited), e)
-            return _enter(named, e.phase, at, e.content)
+            state = _set_backend(_end_approval(state, e.tool_call_id, e.edited), e)
+            return _enter(state, e.phase, at, e.content)
         case events.Context() as e:
             return replace(state, context=complete_context(e, state.context))
         case events.ModelStart() | events.ChainStart() | events.ToolStart() as e:
             return _begin(state, e, at)
         case events.ModelEnd() as e:
-            return _used(_end(_thought(state, at), e.id, at, e.error, e.usage), e)
+            return _add_usage(_end(_end_thought(state, at), e.id, at, e.error, e.usage), e)
         case events.ChainEnd() as e:
             return _end(state, e.id, at, e.error, e.output)
         case events.ToolEnd() as e:
-            return _end(_answered(state, e.tool_call_id), e.tool_call_id, at, e.error, e.output)
+            return _end(_end_approval(state, e.tool_call_id), e.tool_call_id, at, e.error, e.output)
         case events.Approval() as e:
             return replace(state, approvals=(*state.approvals, e))
         case events.Complete():
             return replace(_enter(state, "complete", at, "The reply is complete"), ended=at)
         case events.Stopped() as e:
-            return replace(_enter(_stopped(state), "stopped", at, STOP_TEXTS[e.reason]), ended=at)
+            return replace(_enter(_count_cancelled(state), "stopped", at, STOP_TEXTS[e.reason]), ended=at)
         case events.Error() as e:
             return replace(_enter(state, "error", at, e.message), ended=at)
 

@@ -1,6 +1,6 @@
-"""Threads for work that blocks: a bounded number for each use, so that one use never waits for another.
+"""Threads for blocking work: a bounded number for each use, so that one use never waits for another.
 
-All of them are daemons: the end of the process waits for none.
+All are daemon threads: the end of the process waits for none.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ _NAMES_AT_ONCE, _OTHERS_AT_ONCE = 32, 32
 
 
 class Threads(Executor):
-    """An executor of at most `most` threads, each of which ends when there is nothing to do.
+    """An executor of at most `most` threads, each of which ends when it has no work.
 
-    Further functions wait in their order; or, with a `refusal`, `submit` raises RuntimeError with that text for them.
+    Further functions wait in order; with a `refusal`, `submit` raises RuntimeError with that text instead.
     """
 
     def __init__(self, name: str, most: int, refusal: str | None = None) -> None:
@@ -30,9 +30,10 @@ class Threads(Executor):
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         self._busy = 0
-        """The threads that run a function now."""
+        """The number of threads that run a function."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Schedules a function."""
         future: Future[Any] = Future()
         work = partial(_settle, future, partial(function, *args, **kwargs))
         with self._lock:
@@ -46,7 +47,7 @@ class Threads(Executor):
         return future
 
     async def run(self, function: Callable[..., T], /, *args: Any) -> T:
-        """The function's result, as `asyncio.to_thread` gives it. A cancel does not end a function that has begun."""
+        """The function's result, as with `asyncio.to_thread`. A cancel does not end a function that has begun."""
         work = partial(copy_context().run, function, *args)
         return await asyncio.get_running_loop().run_in_executor(self, work)
 
@@ -62,7 +63,7 @@ _WORK = Threads("work on long conversations", 2)
 
 
 async def in_thread(long: bool, function: Callable[..., T], /, *args: Any) -> T:
-    """The result of a pure function, which runs in a thread where it would hold the event loop for `long`."""
+    """The result of a pure function, which runs in a thread where it is `long` enough to block the event loop."""
     return await _WORK.run(function, *args) if long else function(*args)
 
 
@@ -82,15 +83,13 @@ _separated: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 
 def use_threads(threads: Threads) -> None:
-    """From now on, what libraries run in the default executor for this task runs in these threads."""
+    """Makes these threads the default executor of the current task."""
     separate_threads()
     _chosen.set(threads)
 
 
 def separate_threads() -> None:
-    """Gives the running loop a default executor with threads for name lookups alone, and others for what no task has
-    chosen threads for.
-    """
+    """Gives the running loop a default executor that looks up names in threads of their own."""
     loop = asyncio.get_running_loop()
     if loop not in _separated:
         _separated.add(loop)
@@ -98,7 +97,7 @@ def separate_threads() -> None:
 
 
 class _Separated(ThreadPoolExecutor):
-    """A ThreadPoolExecutor since asyncio accepts no other kind; it starts no thread itself."""
+    """A default executor that delegates to `Threads`. asyncio accepts only a ThreadPoolExecutor here."""
 
     def __init__(self) -> None:
         super().__init__(1)

@@ -1,4 +1,4 @@
-"""Files as ChatGPT and Claude export them, in the shapes that public issues describe, for tests of the import."""
+"""Export files of ChatGPT and Claude for tests of imports, in the shapes that public issues describe."""
 
 import io
 import json
@@ -12,13 +12,13 @@ def node(name: str, parent: str | None, message: JSON | None = None, children: l
     return {"id": name, "parent": parent, "message": message} | ({} if children is None else {"children": children})
 
 
-def said(role: str, *parts: Any, kind: str = "text", at: float = 1.7e9, **more: Any) -> JSON:
-    """A message of ChatGPT's with `parts`."""
+def text_message(role: str, *parts: Any, kind: str = "text", at: float = 1.7e9, **more: Any) -> JSON:
+    """A message of ChatGPT with `parts`."""
     content = {"content_type": kind, "parts": list(parts)}
-    return written(role, content, at, **more)
+    return raw_message(role, content, at, **more)
 
 
-def written(role: str, content: JSON, at: float = 1.7e9, name: str | None = None, **more: Any) -> JSON:
+def raw_message(role: str, content: JSON, at: float = 1.7e9, name: str | None = None, **more: Any) -> JSON:
     author = {"role": role, "name": name, "metadata": {}}
     return {
         "id": f"{role}-{at}",
@@ -44,7 +44,7 @@ def chatgpt(title: str | None, nodes: list[JSON], current: str | None = None, at
 
 
 def tour() -> JSON:
-    """With all that a reply of ChatGPT's is made of, and a question that was asked again."""
+    """A conversation with all kinds of content of ChatGPT, and two answers to a question."""
     hidden = {"is_visually_hidden_from_conversation": True}
     profile = {"content_type": "user_editable_context", "user_profile": "SECRET", "user_instructions": "SECRET"}
     thoughts = {
@@ -62,19 +62,22 @@ def tour() -> JSON:
     files = {"attachments": [{"id": "f", "name": "sums.csv"}]}
     nodes = [
         node("root", None, None, ["sys"]),
-        node("sys", "root", said("system", "", metadata=hidden), ["profile"]),
-        node("profile", "sys", written("user", profile), ["q"]),
+        node("sys", "root", text_message("system", "", metadata=hidden), ["profile"]),
+        node("profile", "sys", raw_message("user", profile), ["q"]),
         node(
-            "q", "profile", said("user", image, "What is 17 * 23?", kind="multimodal_text", metadata=files), ["t", "a2"]
+            "q",
+            "profile",
+            text_message("user", image, "What is 17 * 23?", kind="multimodal_text", metadata=files),
+            ["t", "a2"],
         ),
-        node("t", "q", written("assistant", thoughts), ["c"]),
-        node("c", "t", written("assistant", code, recipient="python"), ["o"]),
-        node("o", "c", written("tool", output, name="python"), ["r"]),
-        node("r", "o", written("assistant", recap), ["a"]),
-        node("a", "r", said("assistant", cited, metadata=references), ["q2"]),
-        node("a2", "q", said("assistant", "Another answer", at=1.8e9), []),
-        node("q2", "a", said("user", "Thanks"), ["a3"]),
-        node("a3", "q2", said("assistant", "You are welcome"), []),
+        node("t", "q", raw_message("assistant", thoughts), ["c"]),
+        node("c", "t", raw_message("assistant", code, recipient="python"), ["o"]),
+        node("o", "c", raw_message("tool", output, name="python"), ["r"]),
+        node("r", "o", raw_message("assistant", recap), ["a"]),
+        node("a", "r", text_message("assistant", cited, metadata=references), ["q2"]),
+        node("a2", "q", text_message("assistant", "Another answer", at=1.8e9), []),
+        node("q2", "a", text_message("user", "Thanks"), ["a3"]),
+        node("a3", "q2", text_message("assistant", "You are welcome"), []),
     ]
     return chatgpt("Sums", nodes, "a3")
 
@@ -93,7 +96,7 @@ def claude(name: str, *messages: JSON, at: str = "2026-01-02T03:04:05.678901Z") 
 
 
 def letter() -> JSON:
-    """With all that a message of Claude's is made of."""
+    """A conversation with all kinds of content of Claude."""
     blocks = [
         {
             "type": "thinking",

@@ -1,4 +1,4 @@
-"""The run grammar, as a checker of a finished run's events in their wire shape, from whatever transport they came."""
+"""A checker of the run grammar, for the JSON events of an ended run from any transport."""
 
 import json
 import re
@@ -40,38 +40,38 @@ FIELDS: dict[str, set[str]] = {
     "stopped": {"content", "reason", "usage", "timing"},
     "error": {"code", "message", "retryable", "content"},
 }
-"""What each type must carry, besides type, seq, run_id and timestamp."""
+"""The required fields of each type besides type, seq, run_id and timestamp."""
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _STATES_A_SECOND, _STATE_BYTES, _STEP_BYTES = 10, 2048, 8192
 
 
 def check_run(run: LiveRun) -> list[dict[str, Any]]:
-    """Checks an ended run's log, as it goes over the wire; returns its events."""
+    """Checks an ended run's log; returns its events as JSON."""
     assert run.ended
-    told = [json.loads(entry.json) for entry in run.log.entries]
-    check(told)
-    return told
+    sent = [json.loads(entry.json) for entry in run.log.entries]
+    check(sent)
+    return sent
 
 
-def check(told: list[dict[str, Any]]) -> None:
-    """Raises AssertionError where the events of a finished run break the grammar."""
-    _check_envelopes(told)
-    assert told[0]["type"] == "run"
-    assert (told[1]["type"], told[1].get("content")) == ("status", "Processing...")
-    assert [e["type"] for e in told].count("run") == 1
-    ends = [i for i, e in enumerate(told) if e["type"] in LAST]
-    assert ends == [len(told) - 1], "exactly one last event, and nothing after it"
-    assert told[-1]["content"] == written(told)
-    _check_values(told)
-    _check_brackets(told)
-    _check_states([e for e in told if e["type"] == "state"])
+def check(sent: list[dict[str, Any]]) -> None:
+    """Raises AssertionError if the events of an ended run violate the grammar."""
+    _check_envelopes(sent)
+    assert sent[0]["type"] == "run"
+    assert (sent[1]["type"], sent[1].get("content")) == ("status", "Processing...")
+    assert [e["type"] for e in sent].count("run") == 1
+    ends = [i for i, e in enumerate(sent) if e["type"] in LAST]
+    assert ends == [len(sent) - 1], "exactly one last event, and nothing after it"
+    assert sent[-1]["content"] == written(sent)
+    _check_values(sent)
+    _check_brackets(sent)
+    _check_states([e for e in sent if e["type"] == "state"])
 
 
-def written(told: Iterable[dict[str, Any]]) -> str:
-    """The reply that the events tell: a `reasoning` that retracts takes the tokens since the latest model call back."""
+def written(sent: Iterable[dict[str, Any]]) -> str:
+    """The reply by its events: a retracting `reasoning` removes the tokens since the latest model call."""
     tokens, call = list[str](), 0
-    for e in told:
+    for e in sent:
         match e["type"]:
             case "token":
                 tokens.append(e["content"])
@@ -83,20 +83,20 @@ def written(told: Iterable[dict[str, Any]]) -> str:
     return "".join(tokens)
 
 
-def _check_envelopes(told: list[dict[str, Any]]) -> None:
-    assert [e["seq"] for e in told] == list(range(1, len(told) + 1))
-    assert len({e["run_id"] for e in told}) == 1
-    times = [e["timestamp"] for e in told]
+def _check_envelopes(sent: list[dict[str, Any]]) -> None:
+    assert [e["seq"] for e in sent] == list(range(1, len(sent) + 1))
+    assert len({e["run_id"] for e in sent}) == 1
+    times = [e["timestamp"] for e in sent]
     assert all(_TIMESTAMP.fullmatch(t) for t in times)
     assert times == sorted(times)
-    for e in told:
+    for e in sent:
         missing = FIELDS[e["type"]] - e.keys()
         assert not missing, f"{e['type']} lacks {missing}"
 
 
-def _check_values(told: Iterable[dict[str, Any]]) -> None:
+def _check_values(sent: Iterable[dict[str, Any]]) -> None:
     counted = 0
-    for e in told:
+    for e in sent:
         match e["type"]:
             case "status":
                 assert e["phase"] in get_args(Phase)
@@ -120,11 +120,11 @@ def _check_values(told: Iterable[dict[str, Any]]) -> None:
             assert e["timing"].keys() == {"ttft_s", "duration_s", "tokens_per_s"}
 
 
-def _check_brackets(told: Iterable[dict[str, Any]]) -> None:
-    """Every start has one end, after it; a tool's output and approval lie between."""
+def _check_brackets(sent: Iterable[dict[str, Any]]) -> None:
+    """Checks that every start has one end after it, and that a tool's output and approval are between them."""
     started: set[tuple[str, str]] = set()
     open_now: set[tuple[str, str]] = set()
-    for e in told:
+    for e in sent:
         kind, _, edge = e["type"].partition("_")
         step = kind, e.get("id") or e.get("tool_call_id", "")
         if edge == "start":

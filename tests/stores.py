@@ -1,4 +1,4 @@
-"""What tests of the store share: turns, and what is in it."""
+"""Helpers for tests of the store."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ async def texts(store: Store, conversation_id: str = "c") -> list[str]:
 
 
 async def begin(store: Store, run: LiveRun, text: str, **more: Any) -> tuple[Message, Message]:
-    """A turn; the conversation is made with its first."""
+    """Begins a turn; the first one creates the conversation."""
     try:
         await store.conversation(run.conversation_id, run.owner)
     except ChatError as e:

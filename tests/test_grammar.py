@@ -1,4 +1,4 @@
-"""The checker itself: a sound run passes, and each way of breaking the grammar is noticed."""
+"""The grammar's checker: a valid run passes, and each violation is found."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from runs import events
 from runs.events import Entry
 from tests.grammar import check
 
-Told = list[dict[str, Any]]
+Sent = list[dict[str, Any]]
 
 SOUND: list[events.Event] = [
     events.Run("c", "b", "m"),
@@ -25,38 +25,38 @@ SOUND: list[events.Event] = [
 ]
 
 
-def sound() -> Told:
+def sound() -> Sent:
     return [Entry(seq, "r", 1000.0 + seq, event).wire() for seq, event in enumerate(SOUND, 1)]
 
 
-def renumbered(told: Told) -> Told:
-    return [{**e, "seq": seq} for seq, e in enumerate(told, 1)]
+def renumbered(sent: Sent) -> Sent:
+    return [{**e, "seq": seq} for seq, e in enumerate(sent, 1)]
 
 
-def states(count: int) -> Told:
-    told = sound()
-    return renumbered([*told[:2], *[{**told[6], "timestamp": told[1]["timestamp"]}] * count, *told[2:]])
+def states(count: int) -> Sent:
+    sent = sound()
+    return renumbered([*sent[:2], *[{**sent[6], "timestamp": sent[1]["timestamp"]}] * count, *sent[2:]])
 
 
-def with_state(step: str) -> Told:
+def with_state(step: str) -> Sent:
     return [{**e, "current_step": step} if e["type"] == "state" else e for e in sound()]
 
 
-BROKEN: dict[str, Callable[[Told], Told]] = {
-    "no run": lambda told: renumbered(told[1:]),
-    "no first status": lambda told: renumbered([told[0], *told[2:]]),
-    "a gap": lambda told: [*told[:3], *told[4:]],
-    "an open start": lambda told: renumbered([*told[:5], *told[6:]]),
-    "an end without start": lambda told: renumbered([*told[:2], *told[3:]]),
-    "no last event": lambda told: told[:-1],
-    "two last events": lambda told: renumbered([*told, told[-1]]),
-    "something after the last": lambda told: renumbered([*told, told[3]]),
-    "another content": lambda told: [*told[:-1], {**told[-1], "content": "Hell"}],
-    "an unknown phase": lambda told: [*told[:1], {**told[1], "phase": "musing"}, *told[2:]],
-    "a missing field": lambda told: [{k: v for k, v in e.items() if k != "total_tokens"} for e in told],
-    "time that runs back": lambda told: [*told[:-1], {**told[-1], "timestamp": told[0]["timestamp"]}],
-    "too many states": lambda told: states(11),
-    "too large a state": lambda told: with_state("x" * 2048),
+BROKEN: dict[str, Callable[[Sent], Sent]] = {
+    "no run": lambda sent: renumbered(sent[1:]),
+    "no first status": lambda sent: renumbered([sent[0], *sent[2:]]),
+    "a gap": lambda sent: [*sent[:3], *sent[4:]],
+    "an open start": lambda sent: renumbered([*sent[:5], *sent[6:]]),
+    "an end without start": lambda sent: renumbered([*sent[:2], *sent[3:]]),
+    "no last event": lambda sent: sent[:-1],
+    "two last events": lambda sent: renumbered([*sent, sent[-1]]),
+    "something after the last": lambda sent: renumbered([*sent, sent[3]]),
+    "another content": lambda sent: [*sent[:-1], {**sent[-1], "content": "Hell"}],
+    "an unknown phase": lambda sent: [*sent[:1], {**sent[1], "phase": "musing"}, *sent[2:]],
+    "a missing field": lambda sent: [{k: v for k, v in e.items() if k != "total_tokens"} for e in sent],
+    "time that runs back": lambda sent: [*sent[:-1], {**sent[-1], "timestamp": sent[0]["timestamp"]}],
+    "too many states": lambda sent: states(11),
+    "too large a state": lambda sent: with_state("x" * 2048),
 }
 
 

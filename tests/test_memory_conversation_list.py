@@ -17,8 +17,8 @@ from tests.stores import a_run, begin
 pytestmark = ON_BOTH
 
 
-async def made(store: Store, count: int, owner: str = "anna") -> list[str]:
-    """Conversations, the newest first; some were used at the very same time."""
+async def created(store: Store, count: int, owner: str = "anna") -> list[str]:
+    """Ids of new conversations, the newest first; some have the same time."""
     ids = [await store.create(owner, [("user", f"Title {n}"), ("assistant", f"reply {n}")]) for n in range(count)]
     async with store.writing() as db:
         for n, conversation_id in enumerate(ids):
@@ -31,9 +31,9 @@ def ids(found: Sequence[ListedConversation]) -> list[str]:
     return [one.id for one in found]
 
 
-async def test_all_are_listed_once_in_pages_the_newest_first(store: Store) -> None:
-    there = await made(store, 10)
-    await made(store, 2, owner="ben")
+async def test_pages_list_every_conversation_once_newest_first(store: Store) -> None:
+    there = await created(store, 10)
+    await created(store, 2, owner="ben")
     seen, cursor = list[str](), None
     for _ in range(4):
         found, cursor = await find_conversations(store, "anna", limit=3, before=cursor)
@@ -59,7 +59,7 @@ async def test_titles_and_messages_are_searched_as_text(store: Store) -> None:
     assert (await find_conversations(store, "anna", "a\x00b"))[0] == []
 
 
-async def test_capitals_do_not_matter_in_any_script(store: Store) -> None:
+async def test_search_ignores_case_in_any_script(store: Store) -> None:
     hello = "\u041f\u0420\u0418\u0412\u0415\u0422, \u00c5SE"
     there = await store.create("anna", [("user", "x"), ("assistant", "\u0130" * 80 + hello)])
     for search in hello.lower().split(", "):
@@ -67,7 +67,7 @@ async def test_capitals_do_not_matter_in_any_script(store: Store) -> None:
         assert one.id == there and one.found and one.found.startswith("\u2026") and one.found.endswith(hello)
 
 
-async def test_every_script_is_found_and_the_place_is_marked(store: Store) -> None:
+async def test_matches_in_every_script_are_marked(store: Store) -> None:
     for text, word in HELD.values():
         this = await store.create("anna", [("user", "x"), ("assistant", f"{'y ' * 90}{text}\n\n{'z ' * 90}")])
         (one,) = (await find_conversations(store, "anna", word))[0]
@@ -80,13 +80,13 @@ async def test_every_script_is_found_and_the_place_is_marked(store: Store) -> No
         await store.delete(titled)
 
 
-async def test_what_only_looks_alike_is_not_found(store: Store) -> None:
+async def test_similar_words_do_not_match(store: Store) -> None:
     for text, word in UNLIKE.values():
         await store.create("anna", [("user", text)])
         assert (await find_conversations(store, "anna", word))[0] == []
 
 
-async def test_replies_are_found_while_they_grow_and_when_they_have_ended(store: Store) -> None:
+async def test_growing_and_ended_replies_are_found(store: Store) -> None:
     run = a_run()
     _, reply = await begin(store, run, "hello")
     await store.save_growing([replace(reply, text="the cafe\u0301 half")])
@@ -96,7 +96,7 @@ async def test_replies_are_found_while_they_grow_and_when_they_have_ended(store:
     assert len((await find_conversations(store, "anna", "half"))[0]) == 0
 
 
-async def test_what_an_earlier_version_has_written_is_found_as_before_and_then_in_every_script(store: Store) -> None:
+async def test_texts_of_an_earlier_version_are_found_before_and_after_folding(store: Store) -> None:
     there = [await store.create("anna", [("user", f"Title {n}"), ("user", "Le cafe\u0301 là-bas")]) for n in range(250)]
     async with store.writing() as db:
         await db.execute(update(messages).values(folded=None))
@@ -109,16 +109,16 @@ async def test_what_an_earlier_version_has_written_is_found_as_before_and_then_i
 
 
 @pytest.mark.parametrize("cursor", ["x", "_", "1.0.0_x", "nan", "'; --"])
-async def test_a_cursor_that_is_none_is_refused(store: Store, cursor: str) -> None:
+async def test_invalid_cursor_is_rejected(store: Store, cursor: str) -> None:
     if cursor == "nan":
         assert await find_conversations(store, "anna", before="nan_x") == ([], None)
         return
-    with pytest.raises(ChatError, match="no cursor"):
+    with pytest.raises(ChatError, match="not a cursor"):
         await find_conversations(store, "anna", before=cursor)
 
 
 async def test_a_title_is_changed(store: Store) -> None:
-    (this,) = await made(store, 1)
+    (this,) = await created(store, 1)
     assert await set_title(store, this, " A\x00 \n new  title ") == "A\u2400 new title"
     assert (await store.conversation(this, "anna")).title == "A\u2400 new title"
     bad: list[Any] = [(this, " \n"), (this, "x" * 201), ("no such", "x")]

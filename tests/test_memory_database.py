@@ -1,4 +1,4 @@
-"""What a SQLite file can refuse, and how that is told."""
+"""Failures of a SQLite file and their messages."""
 
 import asyncio
 import sqlite3
@@ -15,10 +15,10 @@ from settings import Settings
 from tests.stores import a_run, begin, database, texts
 
 
-async def test_a_locked_database_says_so_and_heals(
+async def test_locked_database_is_reported_and_recovers(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BUSY_MS", 50)  # the wait, for connections made from here on
+    monkeypatch.setattr(module, "_BUSY_MS", 50)  # of connections that are opened from here on
     await store.close()
     await store.open()
     with closing(sqlite3.connect(database(settings), isolation_level=None)) as other:
@@ -31,7 +31,7 @@ async def test_a_locked_database_says_so_and_heals(
     assert await texts(store) == ["Hi", ""]
 
 
-async def test_a_read_only_database_can_be_read_and_says_why_not_written(
+async def test_read_only_database_can_be_read_and_reports_failed_writes(
     store: Store, settings: Settings, reopened: Any
 ) -> None:
     await begin(store, a_run(), "Hi")
@@ -47,7 +47,7 @@ async def test_a_read_only_database_can_be_read_and_says_why_not_written(
     assert str(database(settings)) not in refused.value.message
 
 
-async def test_a_full_disk_says_so(store: Store) -> None:
+async def test_full_disk_is_reported(store: Store) -> None:
     assert store._engine
     event.listen(
         store._engine.sync_engine,
@@ -59,10 +59,10 @@ async def test_a_full_disk_says_so(store: Store) -> None:
     assert "full" in refused.value.message
 
 
-# SQLAlchemy closes the broken connection in the background, which a test's loop may not live to see
+# SQLAlchemy closes the broken connection in the background, perhaps after the end of the test's loop
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("damage", ["garbage", "a folder", "torn"])
-async def test_a_file_that_is_no_database_says_so(store: Store, settings: Settings, reopened: Any, damage: str) -> None:
+async def test_damaged_file_is_reported(store: Store, settings: Settings, reopened: Any, damage: str) -> None:
     conversation_id = await store.create("anna", [("user", "x" * 100_000)])
     await store.close()
     file = database(settings)
@@ -82,13 +82,13 @@ async def test_a_file_that_is_no_database_says_so(store: Store, settings: Settin
         await begin(broken, a_run(), "Hi")
 
 
-async def test_many_writers_at_once_all_get_their_turn(store: Store) -> None:
-    """SQLite lets a writer that finds another try again; with many, one could be unlucky until its time was over."""
+async def test_many_concurrent_writers_all_succeed(store: Store) -> None:
+    """SQLite makes a second writer poll; with many writers, one of them could miss every turn until its timeout."""
 
     async def write(n: int) -> None:
         async with store.writing() as db:
             await db.execute(text("UPDATE conversations SET title = :n"), {"n": str(n)})
-            await asyncio.sleep(0.03)  # 120 of them take longer than SQLite's own patience
+            await asyncio.sleep(0.03)  # 120 of them take longer than SQLite's own timeout
 
     async with asyncio.timeout(15), asyncio.TaskGroup() as group:
         for n in range(120):

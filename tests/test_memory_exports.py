@@ -1,4 +1,4 @@
-"""Exports: what each origin's file becomes, and files that are broken, huge or made to do harm."""
+"""Reading of export files: all origins, and broken, huge or malicious files."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from memory.exports import conversation
 from memory.exports.conversation import ExportError
 from memory.exports.reader import read_export
 from runs.state import shorten_output
-from tests.exports import chatgpt, claude, letter, node, said, tour, written, zipped
+from tests.exports import chatgpt, claude, letter, node, raw_message, text_message, tour, zipped
 
 MOST = 1_000_000
 Lines = list[dict[str, Any]]
@@ -48,7 +48,7 @@ def refused(value: Any, **more: Any) -> str:
     return str(error.value)
 
 
-def test_a_chatgpt_conversation_keeps_what_was_seen_of_it() -> None:
+def test_chatgpt_conversation_keeps_its_visible_content() -> None:
     found = lines([tour()])
     assert found[0]["title"] == "Sums"
     path = branch([tour()])
@@ -87,12 +87,12 @@ def _without(value: dict[str, Any], name: str) -> dict[str, Any]:
         json.dumps([tour()]).encode("utf-16"),
     ],
 )
-def test_other_shapes_of_the_file_are_the_same(value: Any) -> None:
+def test_other_shapes_of_the_file_give_the_same_conversation(value: Any) -> None:
     assert [row["text"] for row in branch(value)] == [row["text"] for row in branch([tour()])]
     assert len(rows(value)) == len(rows([tour()]))
 
 
-def test_without_a_current_node_the_newest_one_is_the_end() -> None:
+def test_without_a_current_node_the_newest_node_is_the_head() -> None:
     assert branch([tour() | {"current_node": None}])[-1]["text"] == "Another answer"
     assert branch([tour() | {"current_node": "gone"}])[-1]["text"] == "Another answer"
 
@@ -110,7 +110,7 @@ def test_a_conversation_without_a_usable_current_node_and_times_keeps_its_branch
     current: str | None, roots: list[str]
 ) -> None:
     first = "root" if "root" in roots else None
-    nodes = [node("q", first, said("user", "one")), node("a", "q", said("assistant", "two"))]
+    nodes = [node("q", first, text_message("user", "one")), node("a", "q", text_message("assistant", "two"))]
     value = _timeless(*(node(name, None) for name in roots), *nodes, current=current)
     assert [row["text"] for row in branch(value)] == ["one", "two"]
 
@@ -118,10 +118,10 @@ def test_a_conversation_without_a_usable_current_node_and_times_keeps_its_branch
 @pytest.mark.parametrize("order", [1, -1])
 def test_messages_whose_parents_form_a_cycle_are_kept(order: int) -> None:
     names = ["a", "b", "c"]
-    nodes = [node(name, names[n - 1], said("user", name)) for n, name in enumerate(names)]
-    thoughts = written("assistant", {"content_type": "thoughts", "thoughts": [{"content": "Hm"}]})
-    nodes += [node("d", "c", said("assistant", "d")), node("e", "f", thoughts), node("f", "e", thoughts)]
-    nodes += [node("other", None, said("user", "other"))]
+    nodes = [node(name, names[n - 1], text_message("user", name)) for n, name in enumerate(names)]
+    thoughts = raw_message("assistant", {"content_type": "thoughts", "thoughts": [{"content": "Hm"}]})
+    nodes += [node("d", "c", text_message("assistant", "d")), node("e", "f", thoughts), node("f", "e", thoughts)]
+    nodes += [node("other", None, text_message("user", "other"))]
     value = chatgpt("x", nodes[::order], "d")
     found = rows(value)
     assert sorted(row["text"] for row in found) == ["", "a", "b", "c", "d", "other"]
@@ -141,18 +141,18 @@ def test_messages_whose_parents_form_a_cycle_are_kept(order: int) -> None:
     ],
 )
 def test_every_kind_of_content_becomes_text(content: Any, text: str) -> None:
-    nodes = [node("q", None, said("user", "?")), node("a", "q", written("assistant", content))]
+    nodes = [node("q", None, text_message("user", "?")), node("a", "q", raw_message("assistant", content))]
     assert branch([chatgpt("x", nodes, "a")])[-1]["text"] == text
 
 
-def test_thoughts_that_nothing_was_answered_after_are_kept() -> None:
+def test_thoughts_without_an_answer_are_kept() -> None:
     thoughts = {"content_type": "thoughts", "thoughts": [{"summary": "", "content": "Hm"}]}
-    nodes = [node("q", None, said("user", "?")), node("t", "q", written("assistant", thoughts))]
+    nodes = [node("q", None, text_message("user", "?")), node("t", "q", raw_message("assistant", thoughts))]
     _, reply = branch([chatgpt("x", nodes, "t")])
     assert (reply["standing"], reply["text"], reply["parts"][0]["text"]) == ("interrupted", "", "Hm")
 
 
-def test_a_claude_conversation_keeps_what_was_seen_of_it() -> None:
+def test_claude_conversation_keeps_its_visible_content() -> None:
     assert lines([letter()])[0]["title"] == "Whales"
     first, reply, last = branch([letter()])
     assert (
@@ -172,11 +172,11 @@ def test_a_claude_conversation_keeps_what_was_seen_of_it() -> None:
     assert branch(zipped(conversations=[letter()], users=[], projects=[]))[1]["text"] == reply["text"]
 
 
-def test_a_claude_question_that_was_asked_again_is_a_branch() -> None:
-    nobody = "00000000-0000-4000-8000-000000000000"
+def test_claude_question_with_two_answers_has_two_branches() -> None:
+    unknown = "00000000-0000-4000-8000-000000000000"
     value = claude(
         "x",
-        {"sender": "human", "text": "one", "parent_message_uuid": nobody},
+        {"sender": "human", "text": "one", "parent_message_uuid": unknown},
         {"sender": "assistant", "text": "first", "parent_message_uuid": "m0"},
         {"sender": "assistant", "text": "second", "parent_message_uuid": "m0"},
     )
@@ -184,8 +184,11 @@ def test_a_claude_question_that_was_asked_again_is_a_branch() -> None:
     assert [row["place"] for row in rows([value])] == [1, 2, 2]
 
 
-def test_several_conversations_come_the_newest_first_and_as_many_as_there_is_room_for() -> None:
-    many = [chatgpt(f"t{n}", [node("q", None, said("user", "hi"))], "q", at=1.7e9 + n % 3 * 10 + n) for n in range(9)]
+def test_conversations_are_read_newest_first_up_to_the_limit() -> None:
+    many = [
+        chatgpt(f"t{n}", [node("q", None, text_message("user", "hi"))], "q", at=1.7e9 + n % 3 * 10 + n)
+        for n in range(9)
+    ]
     found = lines([*many, letter(), {"odd": 1}, 7, {"mapping": {}, "title": "empty"}])
     titles = [line["title"] for line in found if "head" in line]
     assert titles == ["Whales", "t8", "t5", "t2", "t7", "t4", "t1", "t6", "t3", "t0"]
@@ -195,14 +198,14 @@ def test_several_conversations_come_the_newest_first_and_as_many_as_there_is_roo
     assert ([line["title"] for line in few if "head" in line], few[-1]["left_out"]) == (["t8", "t5", "t2", "t7"], 5)
 
 
-def test_ours_and_a_bare_list_of_messages_are_read() -> None:
+def test_own_export_and_bare_message_list_are_read() -> None:
     talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     for value in ({"messages": talk}, talk, [{"messages": talk}]):
         assert [row["text"] for row in branch(value)] == ["Hi", "Hello"]
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         (b"", "The body is empty"),
         (b"{no", "not valid JSON"),
@@ -225,8 +228,8 @@ def test_ours_and_a_bare_list_of_messages_are_read() -> None:
         (zipped(conversations=b"[" + b" " * 5_000_000 + b"]"), "Unpacked, the file is too large: at most 1 MB"),
     ],
 )
-def test_what_cannot_be_imported_is_refused_in_words(value: Any, told: str) -> None:
-    assert told in refused(value)
+def test_invalid_file_is_rejected_with_a_sentence(value: Any, expected: str) -> None:
+    assert expected in refused(value)
 
 
 def nested(depth: int) -> Any:
@@ -250,22 +253,22 @@ def test_the_input_of_a_tool_call_is_kept_at_any_depth(depth: int) -> None:
 
 
 def of_any_origin(parts: Lines) -> list[Any]:
-    """A reply with these parts, as each kind of file has it."""
+    """Files of each origin with a reply that has these parts."""
     kinds = {"thinking": {"content_type": "thoughts"}, "tool": {"content_type": "text"}}
     blocks: Lines = []
-    nodes = [node("q", None, said("user", "Hi"))]
+    nodes = [node("q", None, text_message("user", "Hi"))]
     for n, part in enumerate(parts):
         text, thinking = part["text"], part["kind"] == "thinking"
         blocks.append({"type": "thinking", "thinking": text} if thinking else {"type": "tool_use", "id": str(n)})
         if not thinking:
             blocks.append({"type": "tool_result", "tool_use_id": str(n), "content": [{"type": "text", "text": text}]})
         content = {"thoughts": [{"content": text}]} if thinking else {"parts": [text]}
-        message = written("assistant" if thinking else "tool", kinds[part["kind"]] | content)
+        message = raw_message("assistant" if thinking else "tool", kinds[part["kind"]] | content)
         nodes.append(node(f"p{n}", nodes[-1]["id"], message))
     ours = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "x", "parts": parts}]}
     return [
         ours,
-        [chatgpt("x", [*nodes, node("a", nodes[-1]["id"], said("assistant", "x"))], "a")],
+        [chatgpt("x", [*nodes, node("a", nodes[-1]["id"], text_message("assistant", "x"))], "a")],
         [claude("x", {"sender": "human", "text": "Hi"}, {"sender": "assistant", "text": "x", "content": blocks})],
     ]
 
@@ -274,7 +277,7 @@ def part(kind: str, text: str) -> dict[str, Any]:
     return {"kind": kind, "text": text, "start": 1.0, "end": 1.0}
 
 
-def test_parts_are_as_long_as_those_of_a_run() -> None:
+def test_imported_parts_are_shortened_as_in_a_run() -> None:
     output = f"begin {'x' * 9000} end"
     for value in of_any_origin([part("thinking", "y" * 30_000), part("tool", output)]):
         thought, call = branch(value)[-1]["parts"]
@@ -298,7 +301,7 @@ def test_parts_of_a_conversation_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("name", ["sender", "role", "id"])
-def test_no_field_of_any_depth_breaks_the_import(name: str) -> None:
+def test_invalid_nested_field_never_crashes_the_import(name: str) -> None:
     deep = nested(800)
     one = {"sender": "human", "role": "user", "text": "x", "content": "x", name: deep}
     for value in (claude("x", one), {"messages": [one]}):
@@ -309,7 +312,7 @@ def test_no_field_of_any_depth_breaks_the_import(name: str) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_damaged_zip_is_refused_in_words(method: int) -> None:
+def test_damaged_zip_is_rejected_with_a_sentence(method: int) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         archive.writestr("conversations.json", json.dumps([tour()]))
@@ -326,7 +329,7 @@ def test_a_zip_of_zips_and_a_bomb_in_parts_are_bounded() -> None:
     assert "no conversation" in refused(zipped(inner=zipped(conversations=[tour()])))
 
 
-def test_numbers_of_any_size_do_no_harm() -> None:
+def test_huge_numbers_are_harmless() -> None:
     huge = b"9" * 1_000_000
     message = b'{"author": {"role": "user"}, "create_time": %b, "content": {"parts": ["hi"]}}' % huge
     body = b'{"mapping": {"q": {"message": %b}}, "update_time": 1e999, "x": NaN, "y": -Infinity}' % message
@@ -345,28 +348,29 @@ def worst() -> Iterator[tuple[str, Any, int]]:
     yield "children first", children_first(20_000), 20_001
     yield (
         "a long line",
-        chatgpt("x", [node(f"n{i}", f"n{i - 1}" if i else None, said("user", "x")) for i in range(20_000)]),
+        chatgpt("x", [node(f"n{i}", f"n{i - 1}" if i else None, text_message("user", "x")) for i in range(20_000)]),
         20_000,
     )
     thought = {"content_type": "thoughts", "thoughts": [{"content": "y"}]}
-    chain = [node(f"n{i}", f"n{i - 1}" if i else None, written("assistant", thought)) for i in range(10_000)]
-    fan = [node(f"m{i}", "n9999", said("assistant", "x")) for i in range(10_000)]
+    chain = [node(f"n{i}", f"n{i - 1}" if i else None, raw_message("assistant", thought)) for i in range(10_000)]
+    fan = [node(f"m{i}", "n9999", text_message("assistant", "x")) for i in range(10_000)]
     yield "thoughts and a fan", chatgpt("x", chain + fan), 10_000
     calls = [
-        node(f"n{i}", f"n{i - 1}" if i else None, said("assistant", "x", recipient="python")) for i in range(20_000)
+        node(f"n{i}", f"n{i - 1}" if i else None, text_message("assistant", "x", recipient="python"))
+        for i in range(20_000)
     ]
-    yield "calls without end", chatgpt("x", [*calls, node("a", "n19999", said("assistant", "x"))]), 1
+    yield "calls without end", chatgpt("x", [*calls, node("a", "n19999", text_message("assistant", "x"))]), 1
     marks = "\ue200" * 300_000
-    yield "references", chatgpt("x", [node("q", None, said("assistant", marks))]), 1
+    yield "references", chatgpt("x", [node("q", None, text_message("assistant", marks))]), 1
     yield "empty ones", claude("x", *[{"sender": "human", "text": ""}] * 20_000, {"sender": "human", "text": "x"}), 1
 
 
 @pytest.mark.parametrize("case", [name for name, _, _ in worst()])
-def test_the_worst_trees_take_time_in_proportion(case: str) -> None:
+def test_worst_case_trees_take_linear_time(case: str) -> None:
     value, count = next((value, count) for name, value, count in worst() if name == case)
-    begun = time.process_time()
+    started = time.process_time()
     assert len(rows(value)) == count
-    assert time.process_time() - begun < 20
+    assert time.process_time() - started < 20
 
 
 NAMES = [
@@ -394,7 +398,7 @@ ANY = st.recursive(
 
 
 @given(ANY)
-def test_no_json_does_harm(value: Any) -> None:
+def test_arbitrary_json_is_harmless(value: Any) -> None:
     for one in (
         value,
         [value],

@@ -1,4 +1,4 @@
-"""Folding: what is equal for a search, and the place in the original text."""
+"""Folded text: equal spellings, and positions in the original text."""
 
 import pytest
 from hypothesis import example, given
@@ -10,7 +10,7 @@ from tests.scripts import HELD, UNLIKE, decomposed
 
 
 @pytest.mark.parametrize("case", HELD)
-def test_a_word_is_found_where_it_stands_however_it_is_written(case: str) -> None:
+def test_word_is_found_in_every_spelling(case: str) -> None:
     text, word = HELD[case]
     for around in ("", "\U0001f40b 鲸 ", "e\u0301 \n\t é " * 500):
         place = find_folded(around + text + around, fold_text(word))
@@ -19,7 +19,7 @@ def test_a_word_is_found_where_it_stands_however_it_is_written(case: str) -> Non
 
 
 @pytest.mark.parametrize("case", UNLIKE)
-def test_letters_that_differ_stay_different(case: str) -> None:
+def test_different_letters_stay_different(case: str) -> None:
     text, word = UNLIKE[case]
     assert find_folded(text, fold_text(word)) is None
 
@@ -36,7 +36,7 @@ def test_letters_that_differ_stay_different(case: str) -> None:
         ("①②", "2", "②"),
     ],
 )
-def test_what_is_marked_is_whole_characters_of_the_original(text: str, word: str, found: str) -> None:
+def test_match_has_complete_characters_of_the_original(text: str, word: str, found: str) -> None:
     place = find_folded(text, fold_text(word))
     assert place and text[slice(*place)] == found
 
@@ -44,9 +44,9 @@ def test_what_is_marked_is_whole_characters_of_the_original(text: str, word: str
 @given(st.text())
 @example("\u0345")
 @example("\ud800")
-@example("\U00010d40\U0001ccf0\U00016130\u0660")  # digits, some of them new
+@example("\U00010d40\U0001ccf0\U00016130\u0660")  # digits, some of a recent Unicode
 @example("\u1e9e\u0130\ufb01\u0f73\u0344")
-def test_a_folded_text_stays_as_it_is_in_every_normal_form(text: str) -> None:
+def test_folding_is_idempotent_in_every_normal_form(text: str) -> None:
     assert fold_text(fold_text(text)) == fold_text(text)
     assert fold_text(decomposed(text)) == fold_text(text)
 
@@ -54,7 +54,7 @@ def test_a_folded_text_stays_as_it_is_in_every_normal_form(text: str) -> None:
 @given(st.text(), st.text(min_size=1, max_size=5), st.text())
 @example("\u0301", "a", "\u0301")
 @example("", "\u1100", "\u1161")
-def test_a_place_is_found_in_any_text(before: str, word: str, after: str) -> None:
+def test_match_is_found_in_any_text(before: str, word: str, after: str) -> None:
     text = before + word + after
     place = find_folded(text, fold_text(word))
     if place is not None:
@@ -62,7 +62,7 @@ def test_a_place_is_found_in_any_text(before: str, word: str, after: str) -> Non
         assert fold_text(word) in fold_text(text[slice(*place)])
 
 
-def test_marks_without_end_are_folded_soon() -> None:
+def test_endless_marks_are_folded_quickly() -> None:
     text = "a" + "\u0301" * 300_000 + "b" * 300_000 + "whale"
     assert find_folded(text, "whale") == (600_001, 600_006)
     assert find_folded(text, "a") == (0, 300_001)
@@ -70,9 +70,7 @@ def test_marks_without_end_are_folded_soon() -> None:
 
 @pytest.mark.parametrize("end", [" ", "\n\t", "\u200b", "\u0301", "\u200b ", "\u00a0", "\u00ad\n"])
 @pytest.mark.parametrize("before", ["ab ", "\u0437\u0430 ", "x"])
-def test_the_work_of_a_search_is_in_proportion_to_the_text(
-    monkeypatch: pytest.MonkeyPatch, before: str, end: str
-) -> None:
+def test_search_takes_linear_time(monkeypatch: pytest.MonkeyPatch, before: str, end: str) -> None:
     folded = list[int]()
 
     def counted(text: str) -> str:
@@ -89,7 +87,7 @@ def test_the_work_of_a_search_is_in_proportion_to_the_text(
 
 
 @pytest.mark.parametrize("blank", [" \u200b ", " \u00ad\u00ad\n", "\n\ufeff\t\u2060 "])
-def test_a_place_after_blanks_with_joiners_between_them_is_exact(blank: str) -> None:
+def test_match_after_spaces_with_joiners_is_exact(blank: str) -> None:
     text = ("ab" + blank) * 300 + "needle" + blank * 300
     place = find_folded(text, "needle")
     assert place is not None

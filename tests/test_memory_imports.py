@@ -1,4 +1,4 @@
-"""Imports into a store: in this process and in one of its own, on both databases, and what stops them."""
+"""Imports into a store: in this process and in a child process, on both databases, and their failures."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from memory import imports as module
 from memory.conversation_list import find_conversations
-from memory.exports.conversation import ExportError, FoundConversation, FoundMessage
+from memory.exports.conversation import ExportError, ParsedConversation, ParsedMessage
 from memory.exports.reader import read_export
 from memory.imports import ConversationImporter, _Lines
 from memory.store import Store
@@ -55,58 +55,58 @@ async def test_each_conversation_of_a_file_is_stored_with_its_branches(
         await store.conversation(sums, "ben")
 
 
-async def test_a_broken_file_is_refused_by_either_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_broken_file_is_rejected_in_both_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for small in (0, 1_000_000):
         monkeypatch.setattr(module, "_SMALL", small)
-        for data, told in (
+        for data, problem in (
             (b"{no", "not valid JSON"),
             (b"[" * 90_000, "nested too deeply"),
             (b"[1, 2]", "None of the 2"),
         ):
-            with pytest.raises(ChatError, match=told) as error:
+            with pytest.raises(ChatError, match=problem) as error:
                 await ConversationImporter(store, 1_000_000).import_file("anna", data, unlimited)
             assert error.value.code == "invalid_request"
     assert await store.count("anna") == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this system bounds no process's memory")
-async def test_a_file_that_takes_too_much_memory_is_refused(store: Store) -> None:
+async def test_file_that_needs_too_much_memory_is_rejected(store: Store) -> None:
     bomb = b'{"messages": [' + b"[]," * 7_000_000 + b"[]]}"
     with pytest.raises(ChatError, match=r"too much|messages\.0"):
         await ConversationImporter(store, 1_000_000).import_file("anna", bomb, unlimited)
 
 
-async def test_an_import_that_is_given_up_leaves_no_process(
+async def test_cancelled_import_leaves_no_process(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "memory" / "exports").mkdir(parents=True)
-    (tmp_path / "memory" / "exports" / "child.py").write_text("import time\nopen('begun', 'w')\ntime.sleep(600)\n")
+    (tmp_path / "memory" / "exports" / "child.py").write_text("import time\nopen('started', 'w')\ntime.sleep(600)\n")
     monkeypatch.setattr(module, "_ROOT", tmp_path)
     monkeypatch.setattr(module, "_SMALL", 0)
-    made = list[asyncio.subprocess.Process]()
+    processes = list[asyncio.subprocess.Process]()
     start = asyncio.create_subprocess_exec
 
     async def noted(*args: str, **more: object) -> asyncio.subprocess.Process:
-        made.append(await start(*args, **more))  # type: ignore[arg-type]
-        return made[-1]
+        processes.append(await start(*args, **more))  # type: ignore[arg-type]
+        return processes[-1]
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
-    taking = asyncio.create_task(ConversationImporter(store, 1_000_000).import_file("anna", FILE, unlimited))
+    importing = asyncio.create_task(ConversationImporter(store, 1_000_000).import_file("anna", FILE, unlimited))
     async with asyncio.timeout(30):
-        while not (tmp_path / "begun").exists():  # noqa: ASYNC110
+        while not (tmp_path / "started").exists():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    taking.cancel()
+    importing.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await taking
-    assert made[0].returncode is not None
+        await importing
+    assert processes[0].returncode is not None
     monkeypatch.setattr(module, "_SECONDS", 0.5)
     with pytest.raises(ChatError, match="too much time"):
         await ConversationImporter(store, 1_000_000).import_file("anna", FILE, unlimited)
-    assert made[1].returncode is not None
+    assert processes[1].returncode is not None
 
 
 @pytest.mark.parametrize("small", [0, 1_000_000])
-async def test_parallel_imports_of_one_owner_share_the_room(
+async def test_parallel_imports_of_one_owner_share_the_limit(
     store: Store, monkeypatch: pytest.MonkeyPatch, small: int
 ) -> None:
     monkeypatch.setattr(module, "_SMALL", small)
@@ -126,13 +126,13 @@ async def test_parallel_imports_of_one_owner_share_the_room(
     refused = [one for one in found if isinstance(one, ChatError)]
     assert [error.code for error in refused] == ["rate_limited"] * 3
     assert len(found) - len(refused) == 3
-    del found, refused, works  # the errors hold what their functions held
+    del found, refused, works  # the errors refer to local variables of their functions
     gc.collect()
-    assert not imports._owners  # no lock is kept of an owner who waits no more
+    assert not imports._owners  # the locks of owners without imports are gone
 
 
 def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
-    found = FoundConversation("", [FoundMessage("user", f"{start + n}", None) for n in range(count)], None)
+    found = ParsedConversation("", [ParsedMessage("user", f"{start + n}", None) for n in range(count)], None)
     return [line["row"] for line in found.lines() if "row" in line]
 
 
@@ -141,7 +141,7 @@ def with_parts(count: int) -> dict[str, Any]:
     return {"row": {"text": "", "parts": [asdict(part)] * count}}
 
 
-async def test_a_batch_counts_what_stands_beside_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_size_of_a_batch_includes_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHARACTERS", 10_000)
     lines = _Lines(iter([{"head": None}, *[with_parts(3) for _ in range(20)], {"skipped": []}]))
     lines.next()
@@ -150,7 +150,7 @@ async def test_a_batch_counts_what_stands_beside_the_texts(monkeypatch: pytest.M
 
 
 @ON_BOTH
-async def test_others_write_while_an_import_goes_on_and_find_nothing_of_it(store: Store) -> None:
+async def test_running_import_is_invisible_and_blocks_no_writer(store: Store) -> None:
     at, go = asyncio.Event(), asyncio.Event()
 
     async def batches() -> AsyncIterator[list[dict[str, Any]]]:
@@ -159,19 +159,19 @@ async def test_others_write_while_an_import_goes_on_and_find_nothing_of_it(store
         await go.wait()
         yield rows(3, 3)
 
-    taking = asyncio.create_task(store.import_messages("anna", "Title", None, time.time(), batches()))
+    importing = asyncio.create_task(store.import_messages("anna", "Title", None, time.time(), batches()))
     await at.wait()
     async with asyncio.timeout(10):
         own = await store.create("anna", [("user", "hello")])
     assert [one.id for one in (await find_conversations(store, "anna"))[0]] == [own] and await store.count("anna") == 1
     go.set()
-    new, _ = await taking
+    new, _ = await importing
     assert {one.id for one in (await find_conversations(store, "anna"))[0]} == {own, new}
     assert [message.text for message in await store.tree(new)] == [str(n) for n in range(6)]
 
 
 @pytest.mark.parametrize("killed", [False, True])
-async def test_an_import_that_ends_before_its_time_leaves_nothing(
+async def test_interrupted_import_leaves_nothing(
     store: Store, reopened: Callable[[], Awaitable[Store]], killed: bool
 ) -> None:
     at = asyncio.Event()
@@ -185,15 +185,15 @@ async def test_an_import_that_ends_before_its_time_leaves_nothing(
         async with kept.reading() as db:
             return len((await db.execute(select(messages.c.id))).all())
 
-    taking = asyncio.create_task(store.import_messages("anna", "Title", None, time.time(), batches()))
+    importing = asyncio.create_task(store.import_messages("anna", "Title", None, time.time(), batches()))
     await at.wait()
     if killed:
         assert await left(store) == 3
-        store = await reopened()  # as a start after a kill
+        store = await reopened()  # like a start after a kill
         assert await left(store) == 0
-    taking.cancel()
-    await asyncio.wait({taking})
-    assert taking.cancelled() and await left(store) == 0
+    importing.cancel()
+    await asyncio.wait({importing})
+    assert importing.cancelled() and await left(store) == 0
 
 
 async def test_a_conversation_that_has_grown_can_be_imported_again() -> None:

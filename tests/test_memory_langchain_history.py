@@ -58,7 +58,7 @@ async def test_other_threads_may_use_it_synchronously(store: Store) -> None:
         _ = history.messages
 
 
-async def test_a_reply_that_was_cut_says_so(store: Store) -> None:
+async def test_incomplete_reply_has_its_standing(store: Store) -> None:
     _, reply = await begin(store, a_run(), "Hi")
     await store.save_growing([replace(reply, text="Hel")])
     found = (await ConversationHistory(store, "c").aget_messages())[-1]
@@ -66,7 +66,7 @@ async def test_a_reply_that_was_cut_says_so(store: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "sql"])
-async def test_histories_of_langchain_community_are_read_in(store: Store, tmp_path: Path, kind: str) -> None:
+async def test_histories_of_langchain_community_are_imported(store: Store, tmp_path: Path, kind: str) -> None:
     from langchain_community.chat_message_histories import FileChatMessageHistory, SQLChatMessageHistory
 
     if kind == "file":
@@ -104,23 +104,21 @@ async def test_finished_turns_are_mirrored(
     again = await turns.start(TurnRequest("", "anna", run.conversation_id, regenerate=first.id))
     await until(lambda: again.task and again.task.done())
     await turns.close()
-    made = Mirror(path, options)
-    history = made._class(**{k: v.replace("{conversation_id}", run.conversation_id) for k, v in options.items()})
+    mirror = Mirror(path, options)
+    history = mirror._class(**{k: v.replace("{conversation_id}", run.conversation_id) for k, v in options.items()})
     assert [(m.type, m.text) for m in history.messages] == [("human", "one"), ("ai", run.text), ("ai", again.text)]
 
 
-async def test_turns_that_end_together_are_all_mirrored_in_order(database_url: str, tmp_path: Path) -> None:
+async def test_concurrent_turns_are_all_mirrored_in_order(database_url: str, tmp_path: Path) -> None:
     path = "langchain_community.chat_message_histories:FileChatMessageHistory"
     mirror = Mirror(path, {"file_path": str(tmp_path / "mirror.json")})
-    said = [Message(str(n), "user", f"message {n}") for n in range(40)]
-    await asyncio.gather(*(mirror.write("c", [one]) for one in said))
+    messages = [Message(str(n), "user", f"message {n}") for n in range(40)]
+    await asyncio.gather(*(mirror.write("c", [one]) for one in messages))
     history = mirror._class(file_path=str(tmp_path / "mirror.json"))
-    assert [m.text for m in history.messages] == [one.text for one in said]
+    assert [m.text for m in history.messages] == [one.text for one in messages]
 
 
-async def test_a_mirror_that_fails_costs_nothing(
-    store: Store, settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_failing_mirror_is_harmless(store: Store, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     path = "langchain_community.chat_message_histories:FileChatMessageHistory"
     memory = MemorySettings(mirror=path, mirror_options={"file_path": "/proc/no/such/folder/x.json"})
     turns = Turns(settings.model_copy(update={"memory": memory}), Backends(settings.backends), store, RunRegistry())
@@ -134,6 +132,6 @@ async def test_a_mirror_that_fails_costs_nothing(
 @pytest.mark.parametrize(
     "path", ["no_such:Thing", "json:loads", "memory.langchain_history", "memory.langchain_history:Mirror"]
 )
-def test_a_mirror_that_is_none_is_refused(database_url: str, path: str) -> None:
+def test_invalid_mirror_is_rejected(database_url: str, path: str) -> None:
     with pytest.raises(ValueError, match=path.partition(":")[0]):
         Mirror(path, {})

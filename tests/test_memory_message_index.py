@@ -17,7 +17,7 @@ def found(texts: list[str], query: str, most: int = 10) -> list[Match]:
     return MessageIndex().search(talk(*texts), query, most)
 
 
-def test_what_has_more_and_rarer_words_comes_first_and_names_them() -> None:
+def test_messages_with_more_and_rarer_words_come_first() -> None:
     texts = ["The keeper saw a whale.", "A ship passed.", "Whales sing; the keeper kept a light.", "The light was out."]
     matches = found(texts, "What did the keeper think of whales and ships?")
     assert matches[0] == Match("m0", ("keeper", "whales"))
@@ -48,21 +48,21 @@ def test_every_script_is_matched(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", UNLIKE)
-def test_what_only_looks_alike_is_not_matched(case: str) -> None:
+def test_similar_words_do_not_match(case: str) -> None:
     text, word = UNLIKE[case]
     assert found(["something else", text], word) == []
 
 
-def test_a_match_names_the_words_as_they_were_written() -> None:
+def test_match_names_the_words_as_written() -> None:
     (match,) = found(["The cafe in Strasse 5"], "CAFÉ Straße")
     assert set(match.words) == {"café", "straße"}
 
 
-def test_a_question_of_common_words_alone_still_finds_what_has_them() -> None:
+def test_query_of_stop_words_alone_still_matches() -> None:
     assert found(["To be or not to be", "A ship"], "to be?")[0].message_id == "m0"
 
 
-def test_the_index_grows_with_the_conversation_and_finds_only_what_it_is_given() -> None:
+def test_index_grows_and_finds_only_the_given_messages() -> None:
     index, messages = MessageIndex(), talk("a whale", "a ship", "another whale")
     assert {m.message_id for m in index.search(messages[:1], "whale", 5)} == {"m0"}
     assert {m.message_id for m in index.search(messages, "whale", 5)} == {"m0", "m2"}
@@ -89,18 +89,18 @@ HOSTILE = [
 
 
 @given(st.lists(st.text(max_size=40) | st.sampled_from(HOSTILE), max_size=6), st.text(max_size=60))
-def test_no_text_is_read_as_a_query_language(texts: list[str], query: str) -> None:
+def test_text_is_never_a_query_language(texts: list[str], query: str) -> None:
     for one in (query, *HOSTILE):
         matches = found(texts, one)
         assert len({match.message_id for match in matches}) == len(matches)
 
 
-def test_a_huge_message_is_looked_for_by_its_beginning() -> None:
+def test_huge_query_is_cut_to_its_beginning() -> None:
     words = " ".join(f"word{n}" for n in range(100_000))
     assert found(["word3 and word5", "word99999"], words)[0].message_id == "m0"
 
 
-def test_the_same_again_is_the_same() -> None:
+def test_repeated_search_gives_the_same_matches() -> None:
     luck = random.Random(1)
     texts = [" ".join(luck.choices(["whale", "ship", "sea", "light", "net"], k=5)) for _ in range(200)]
     assert found(texts, "whale light", 20) == found(texts, "whale light", 20)

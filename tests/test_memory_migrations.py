@@ -21,7 +21,7 @@ from settings import Settings
 from tests.databases import ON_BOTH
 from tests.stores import a_run, begin, database, texts
 
-BEFORE_TUNING = """
+BEFORE_OPTIONS = """
 CREATE TABLE conversations (
     id VARCHAR(32) NOT NULL PRIMARY KEY, owner VARCHAR(64), title TEXT NOT NULL, backend TEXT, memory TEXT,
     created FLOAT NOT NULL, updated FLOAT NOT NULL
@@ -42,12 +42,12 @@ INSERT INTO conversations VALUES ('c', 'anna', 'Hi', 'B', 'full', 1.0, 1.0);
 INSERT INTO messages VALUES ('m1', 'c', 1, 'user', 'Hi', 'whole', 'r', NULL, 1.0);
 INSERT INTO messages VALUES ('m2', 'c', 2, 'assistant', 'Hel', 'growing', 'r', NULL, 1.0);
 """
-"""A database as the version before tuning made it."""
+"""A database of the version before options."""
 
 
 async def test_a_database_of_an_earlier_version_opens_and_works(settings: Settings, reopened: Any) -> None:
     with closing(sqlite3.connect(database(settings))) as earlier:
-        earlier.executescript(BEFORE_TUNING)
+        earlier.executescript(BEFORE_OPTIONS)
     for store in (await reopened(), await reopened()):
         found = await store.conversation("c", "anna")
         assert (found.title, found.memory, found.options) == ("Hi", "full", TurnOptions())
@@ -63,7 +63,7 @@ async def test_a_database_of_an_earlier_version_opens_and_works(settings: Settin
     assert await texts(store) == []
 
 
-def test_the_newest_version_is_the_one_that_a_new_database_gets() -> None:
+def test_new_database_has_the_newest_version() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
@@ -76,7 +76,7 @@ async def on(store: Store, work: Any) -> Any:
 
 def differences(db: Connection) -> list[Any]:
     found = compare_metadata(MigrationContext.configure(db), metadata)
-    return [one for one in found if one[0] not in ("add_fk", "remove_fk")]  # SQLite's have no names
+    return [one for one in found if one[0] not in ("add_fk", "remove_fk")]  # those of SQLite have no names
 
 
 def columns(db: Connection) -> dict[str, list[tuple[str, str, bool]]]:
@@ -95,7 +95,7 @@ async def test_an_upgraded_database_is_like_a_new_one(store: Store, database_url
 
     def make_old(db: Connection) -> None:
         metadata.drop_all(db)
-        for statement in ["DROP TABLE alembic_version", *BEFORE_TUNING.replace("BLOB", _binary(db)).split(";\n")]:
+        for statement in ["DROP TABLE alembic_version", *BEFORE_OPTIONS.replace("BLOB", _binary(db)).split(";\n")]:
             if statement.strip():
                 db.exec_driver_sql(statement)
 
@@ -113,7 +113,7 @@ def _binary(db: Connection) -> str:
 
 
 @ON_BOTH
-async def test_an_upgrade_that_fails_changes_nothing_and_is_tried_again(
+async def test_failed_upgrade_changes_nothing_and_is_retried(
     store: Store,
     database_url: str,
     reopened: Any,
@@ -121,7 +121,7 @@ async def test_an_upgrade_that_fails_changes_nothing_and_is_tried_again(
 ) -> None:
     def make_old(db: Connection) -> None:
         metadata.drop_all(db)
-        for statement in ["DROP TABLE alembic_version", *BEFORE_TUNING.replace("BLOB", _binary(db)).split(";\n")]:
+        for statement in ["DROP TABLE alembic_version", *BEFORE_OPTIONS.replace("BLOB", _binary(db)).split(";\n")]:
             if statement.strip():
                 db.exec_driver_sql(statement)
 

@@ -24,19 +24,19 @@ BOUNDED = [name for name in MODES if name != "full"]
 
 @st.composite
 def pasts(draw: st.DrawFn) -> Candidates:
-    """Any history, with a summary of any of its beginnings or none, and any of its messages as matches."""
+    """A strategy for histories with or without a summary of a beginning, and with any messages as matches."""
     history = draw(HISTORIES)
     if not history:
         return Candidates(history)
     covered = draw(st.none() | st.sampled_from(history))
-    made = Summary(covered.id, "In short.", "B", draw(st.integers(0, 600))) if covered else None
+    summary = Summary(covered.id, "In short.", "B", draw(st.integers(0, 600))) if covered else None
     matching = draw(st.lists(st.sampled_from(history), unique_by=lambda m: m.id, max_size=8))
     failed = draw(st.none() | st.just("The summary could not be written: no."))
-    return Candidates(history, made, failed, [Match(m.id, ("word",)) for m in matching])
+    return Candidates(history, summary, failed, [Match(m.id, ("word",)) for m in matching])
 
 
 def turns(*sizes: int) -> list[Message]:
-    """A history of questions and replies; each of a turn's two messages has its size."""
+    """A history of questions and replies; `sizes` are the tokens of each message of a turn."""
     roles = ("user", "assistant")
     return [Message(f"{role}{i}", role, "", tokens=size) for i, size in enumerate(sizes) for role in roles]
 
@@ -46,7 +46,7 @@ def seen(past: Candidates | list[Message], name: str, limits: ModeLimits) -> Sel
 
 
 def turns_of(history: list[Message]) -> list[set[str]]:
-    """The ids of each turn's messages: tool calls and results stay with the message that asked for them."""
+    """The ids of each turn's messages, with tool calls and results."""
     found: list[set[str]] = []
     for message in history:
         if message.role == "user":
@@ -63,7 +63,7 @@ def test_the_modes_are_those_that_the_settings_allow() -> None:
         assert mode.about
 
 
-def test_an_unknown_mode_is_refused_with_what_there_is() -> None:
+def test_unknown_mode_is_rejected_with_the_known_names() -> None:
     with pytest.raises(ChatError) as refused:
         get_mode("telepathy")
     assert refused.value.code == "not_found"
@@ -73,7 +73,7 @@ def test_an_unknown_mode_is_refused_with_what_there_is() -> None:
 
 @pytest.mark.parametrize("name", MODES)
 @given(past=pasts(), limits=LIMITS)
-def test_a_view_keeps_whole_messages_in_order_and_accounts_for_all(
+def test_selection_keeps_messages_in_order_and_accounts_for_all(
     name: str, past: Candidates, limits: ModeLimits
 ) -> None:
     history = list(past.messages)
@@ -92,7 +92,7 @@ def test_a_view_keeps_whole_messages_in_order_and_accounts_for_all(
 
 @pytest.mark.parametrize("name", BOUNDED)
 @given(past=pasts(), limits=LIMITS)
-def test_what_is_kept_fits_and_begins_with_a_user(name: str, past: Candidates, limits: ModeLimits) -> None:
+def test_selection_fits_and_begins_with_a_user_message(name: str, past: Candidates, limits: ModeLimits) -> None:
     view = seen(past, name, limits)
     summary = view.summary.tokens if view.summary else 0
     if view.kept or summary:
@@ -103,15 +103,15 @@ def test_what_is_kept_fits_and_begins_with_a_user(name: str, past: Candidates, l
 
 @pytest.mark.parametrize("name", MODES)
 @given(past=pasts(), limits=LIMITS)
-def test_a_turn_is_kept_whole_or_not_at_all(name: str, past: Candidates, limits: ModeLimits) -> None:
+def test_selection_has_only_complete_turns(name: str, past: Candidates, limits: ModeLimits) -> None:
     kept = {m.id for m in seen(past, name, limits).kept}
     for turn in turns_of(list(past.messages)):
-        # what a summary stops in the middle of goes on from the next user's message
+        # a turn that a summary covers in part is left out
         assert turn <= kept or not turn & kept
 
 
 @given(past=pasts(), limits=LIMITS)
-def test_recall_keeps_the_recent_and_the_best_matches(past: Candidates, limits: ModeLimits) -> None:
+def test_recall_selects_recent_turns_and_best_matches(past: Candidates, limits: ModeLimits) -> None:
     history = list(past.messages)
     view, first = seen(past, "recall", limits), recent_start(history, limits)
     recalled = [turn for turn in turns_of(history) if turn & set(view.why)]
@@ -122,12 +122,12 @@ def test_recall_keeps_the_recent_and_the_best_matches(past: Candidates, limits: 
 
 
 @given(past=pasts(), limits=LIMITS)
-def test_a_summary_stands_for_what_it_covers_or_tokens_takes_its_place(past: Candidates, limits: ModeLimits) -> None:
+def test_summary_replaces_covered_messages_or_falls_back_to_tokens(past: Candidates, limits: ModeLimits) -> None:
     history, view = list(past.messages), seen(past, "summary", limits)
     if view.summary:
         covered = [m.id for m in history].index(view.summary.message_id)
-        told = [item for item in view.left_out if item.reason == "in the summary"]
-        assert all(history.index(item.message) <= covered for item in told)
+        covered_items = [item for item in view.left_out if item.reason == "in the summary"]
+        assert all(history.index(item.message) <= covered for item in covered_items)
         assert view.note == past.failed
     elif recent_start(history, limits):
         assert (view.kept, view.left_out) == (seen(past, "tokens", limits).kept, seen(past, "tokens", limits).left_out)
@@ -136,7 +136,7 @@ def test_a_summary_stands_for_what_it_covers_or_tokens_takes_its_place(past: Can
         assert view == seen(past, "window", limits)
 
 
-def test_recall_names_the_words_and_what_was_crowded_out() -> None:
+def test_recall_names_matched_words_and_rejected_turns() -> None:
     matches = [Match("assistant1", ("whale",)), Match("user0", ("keeper", "whale")), Match("user2", ("sea",))]
     limits = ModeLimits(input_budget=1000, spent=0, window_turns=1, recall_turns=1)
     view = seen(Candidates(turns(10, 10, 10, 10), matches=matches), "recall", limits)
@@ -147,7 +147,7 @@ def test_recall_names_the_words_and_what_was_crowded_out() -> None:
 
 
 @given(history=HISTORIES, limits=LIMITS)
-def test_tokens_keeps_its_own_limit_and_drops_nothing_that_fits(history: list[Message], limits: ModeLimits) -> None:
+def test_tokens_respects_its_limit_and_selects_all_that_fits(history: list[Message], limits: ModeLimits) -> None:
     view = seen(history, "tokens", limits)
     budget = min(limits.input_budget, limits.token_limit) - limits.spent
     kept = sum(m.tokens for m in view.kept)
@@ -164,19 +164,19 @@ def test_window_keeps_the_last_turns(count: int, window: int) -> None:
     assert list(view.kept) == history[-2 * window :]
 
 
-def test_window_keeps_less_where_the_model_has_no_room() -> None:
+def test_window_selects_fewer_turns_in_a_small_context() -> None:
     view = seen(turns(100, 100, 100), "window", ModeLimits(input_budget=450, spent=50, window_turns=3))
     assert [m.id for m in view.kept] == ["user1", "assistant1", "user2", "assistant2"]
     assert "450" in view.left_out[0].reason
 
 
 @given(history=HISTORIES, limits=LIMITS)
-def test_none_keeps_nothing_and_full_everything(history: list[Message], limits: ModeLimits) -> None:
+def test_none_selects_nothing_and_full_everything(history: list[Message], limits: ModeLimits) -> None:
     assert seen(history, "none", limits).kept == ()
     assert list(seen(history, "full", limits).kept) == history
 
 
-def test_the_reason_names_what_set_the_limit() -> None:
+def test_reason_names_the_limit() -> None:
     by_setting = seen(turns(100, 100), "tokens", ModeLimits(input_budget=1000, spent=0, token_limit=250))
     by_model = seen(turns(100, 100), "tokens", ModeLimits(input_budget=250, spent=0, token_limit=1000))
     assert by_setting.kept == by_model.kept

@@ -1,4 +1,4 @@
-"""Segments: the terms of an index and of a query, in SQLite's own full-text index."""
+"""Search terms of texts and queries, in SQLite's full-text index."""
 
 import sqlite3
 from contextlib import closing
@@ -52,11 +52,11 @@ def test_english_words_are_found_in_other_numbers_and_tenses(alike: str) -> None
 @pytest.mark.parametrize(
     ("text", "word"), [("string", "str"), ("on", "one"), ("policy", "police"), ("universe", "university")]
 )
-def test_a_word_is_no_other_word(text: str, word: str) -> None:
+def test_different_words_do_not_match(text: str, word: str) -> None:
     assert not finds(text, match(word))
 
 
-def test_a_word_may_be_a_beginning() -> None:
+def test_word_may_be_a_prefix() -> None:
     assert finds("An extraordinary day", match("extraor", beginning=True))
     assert not finds("An extraordinary day", match("extraor"))
 

@@ -16,7 +16,7 @@ from tests.stores import a_run, begin, texts
 pytestmark = ON_BOTH
 
 
-async def test_a_created_conversation_holds_what_it_was_given(store: Store) -> None:
+async def test_created_conversation_has_its_messages(store: Store) -> None:
     given: list[Any] = [("system", "Be kind."), ("user", "  Hi\nthere  "), ("assistant", "Hello"), ("tool", "12:00")]
     conversation_id = await store.create("anna", given)
     found = await store.conversation(conversation_id, "anna")
@@ -28,22 +28,22 @@ async def test_a_created_conversation_holds_what_it_was_given(store: Store) -> N
     assert await store.history(conversation_id, latest=2) == history[-2:]
 
 
-async def test_messages_are_made_off_the_loop(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_are_created_off_the_event_loop(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     conversation_id, run = await store.create("anna", [("user", "Hi")]), a_run()
     _, reply = await begin(store, run, "Hi")
     parts = (ReplyPart("tool", "2", 0.0, 1.0, "calculator", {"expression": "1 + 1"}),) * 600
     await store.end_turn(run, replace(reply, standing="whole", parts=parts), "{}")
-    made: list[threading.Thread] = []
+    created: list[threading.Thread] = []
 
     def noted(row: Any) -> Message:
-        made.append(threading.current_thread())
+        created.append(threading.current_thread())
         return message_of(row)
 
-    monkeypatch.setattr("memory.store.message_of", noted)
+    monkeypatch.setattr("memory.message_tree.message_of", noted)
     for found in (await store.history("c"), await store.history("c", latest=4), await store.tree("c")):
         assert [len(message.parts) for message in found] == [0, 600]
     assert len(await store.history(conversation_id, latest=4)) == 1
-    assert len(made) == 7 and threading.main_thread() not in made
+    assert len(created) == 7 and threading.main_thread() not in created
 
 
 async def test_an_empty_conversation_can_be_created(store: Store) -> None:
@@ -54,9 +54,9 @@ async def test_an_empty_conversation_can_be_created(store: Store) -> None:
 
 async def test_a_conversation_is_not_found_by_others(store: Store) -> None:
     conversation_id = await store.create("anna")
-    for stranger in ("ben", None):
+    for other in ("ben", None):
         with pytest.raises(ChatError) as refused:
-            await store.conversation(conversation_id, stranger)
+            await store.conversation(conversation_id, other)
         assert refused.value.code == "not_found"
     with pytest.raises(ChatError):
         await store.conversation("no such id", "anna")
@@ -64,11 +64,11 @@ async def test_a_conversation_is_not_found_by_others(store: Store) -> None:
 
 async def test_a_turn_is_on_disk_before_its_run_starts(store: Store, reopened: Any) -> None:
     run = a_run()
-    asked, reply = await begin(store, run, "Hi")
+    question, reply = await begin(store, run, "Hi")
     other = await reopened()
     found = await other.history("c")
     assert [m.text for m in found] == ["Hi", ""]
-    assert found[0] == asked
+    assert found[0] == question
     assert found[1].run_id == reply.run_id == run.id
     assert (await other.conversation("c", "anna")).backend == "B"
 
@@ -92,7 +92,7 @@ async def test_a_reply_grows_and_ends_with_its_record(store: Store) -> None:
         await store.record("no such run")
 
 
-async def test_a_turn_instead_of_an_earlier_message_is_a_branch_beside_it(store: Store) -> None:
+async def test_edited_message_begins_a_branch(store: Store) -> None:
     first, reply = await begin(store, a_run(), "one")
     second, _ = await begin(store, a_run(), "two")
     await begin(store, a_run(), "three")
@@ -114,17 +114,17 @@ async def test_a_turn_instead_of_an_earlier_message_is_a_branch_beside_it(store:
     assert await texts(store, other) == ["elsewhere"]
 
 
-async def test_a_message_asked_again_gets_another_reply(store: Store) -> None:
+async def test_regenerated_reply_begins_a_branch(store: Store) -> None:
     first, reply = await begin(store, a_run(), "one")
     await begin(store, a_run(), "two")
-    asked, other = await begin(store, a_run(), "not read", regenerate=first.id)
-    assert (asked, other.parent_id) == (first, first.id)
+    question, other = await begin(store, a_run(), "not read", regenerate=first.id)
+    assert (question, other.parent_id) == (first, first.id)
     assert [m.id for m in await store.history("c")] == [first.id, other.id]
     assert await store.size("c") == 2
     assert (await store.siblings("c", [first.id]))[first.id] == [reply.id, other.id]
 
 
-async def test_walking_leads_to_the_newest_end_of_a_branch(store: Store) -> None:
+async def test_switching_leads_to_the_newest_end_of_a_branch(store: Store) -> None:
     first, reply = await begin(store, a_run(), "one")
     _, second = await begin(store, a_run(), "two")
     await begin(store, a_run(), "one again", edit_of=first.id)
@@ -139,7 +139,7 @@ async def test_walking_leads_to_the_newest_end_of_a_branch(store: Store) -> None
         await store.switch_branch(await store.create("anna"), first.id)
 
 
-async def test_stepping_back_keeps_what_it_leaves(store: Store) -> None:
+async def test_rewinding_keeps_the_messages(store: Store) -> None:
     first, _ = await begin(store, a_run(), "one")
     second, _ = await begin(store, a_run(), "two")
     await store.rewind("c", second.id)
@@ -152,7 +152,7 @@ async def test_stepping_back_keeps_what_it_leaves(store: Store) -> None:
     assert len(await store.tree("c")) == 6
 
 
-async def test_delete_takes_what_it_says(store: Store) -> None:
+async def test_delete_removes_one_conversation(store: Store) -> None:
     run = a_run()
     _, reply = await begin(store, run, "one")
     await store.end_turn(run, replace(reply, standing="whole"), "record")
@@ -166,7 +166,7 @@ async def test_delete_takes_what_it_says(store: Store) -> None:
     assert await texts(store, kept) == ["kept"]
 
 
-async def test_a_run_that_ends_after_its_conversation_was_deleted_leaves_nothing(store: Store) -> None:
+async def test_run_that_ends_after_its_conversation_was_deleted_stores_nothing(store: Store) -> None:
     run = a_run()
     _, reply = await begin(store, run, "one")
     await store.delete("c")
@@ -175,38 +175,38 @@ async def test_a_run_that_ends_after_its_conversation_was_deleted_leaves_nothing
         await store.record(run.id)
 
 
-async def test_what_a_dead_process_left_growing_is_interrupted(store: Store, reopened: Any) -> None:
+async def test_growing_reply_of_a_dead_process_is_interrupted(store: Store, reopened: Any) -> None:
     _, reply = await begin(store, a_run(), "Hi")
     await store.save_growing([replace(reply, text="Hel")])
     last: Message = (await (await reopened()).history("c"))[-1]
     assert (last.text, last.standing) == ("Hel", "interrupted")
 
 
-async def test_a_conversation_keeps_the_tuning_of_its_latest_turn(store: Store) -> None:
+async def test_conversation_keeps_the_options_of_its_latest_turn(store: Store) -> None:
     assert (await store.conversation(await store.create("anna"), "anna")).options == TurnOptions()
     for options in (TurnOptions("Be kind.", 0.0, 1), TurnOptions(temperature=1.5), TurnOptions("")):
         await begin(store, a_run(), "Hi", options=options)
         assert (await store.conversation("c", "anna")).options == options
 
 
-async def test_turns_begun_together_all_find_their_place(store: Store) -> None:
-    made = [await store.create(None) for _ in range(3)]
-    await asyncio.gather(*(store.begin_turn(a_run(made[n % 3]), str(n)) for n in range(12)))
-    for conversation_id in made:
+async def test_concurrent_turns_are_all_stored(store: Store) -> None:
+    created = [await store.create(None) for _ in range(3)]
+    await asyncio.gather(*(store.begin_turn(a_run(created[n % 3]), str(n)) for n in range(12)))
+    for conversation_id in created:
         found = await store.history(conversation_id)
         assert len(found) == 8
         assert [m.role for m in found] == ["user", "assistant"] * 4
 
 
-async def test_of_two_that_begin_the_same_conversation_one_is_told_to_come_again(store: Store) -> None:
-    asked = [store.begin_turn(a_run("new"), text, earlier=[("user", "Hi"), ("assistant", "Hello")]) for text in "ab"]
-    done = await asyncio.gather(*asked, return_exceptions=True)
+async def test_second_creator_of_a_conversation_is_told_to_retry(store: Store) -> None:
+    turns = [store.begin_turn(a_run("new"), text, earlier=[("user", "Hi"), ("assistant", "Hello")]) for text in "ab"]
+    done = await asyncio.gather(*turns, return_exceptions=True)
     refused = [one for one in done if isinstance(one, ChatError)]
     assert [(one.code, one.retryable) for one in refused] == [("busy", True)]
     assert len(await store.history("new")) == 4
 
 
-async def test_a_turn_in_a_deleted_conversation_does_not_bring_it_back(store: Store) -> None:
+async def test_turn_does_not_restore_a_deleted_conversation(store: Store) -> None:
     conversation_id = await store.create(None)
     await store.delete(conversation_id)
     with pytest.raises(ChatError) as refused:
@@ -215,11 +215,11 @@ async def test_a_turn_in_a_deleted_conversation_does_not_bring_it_back(store: St
     assert await store.size(conversation_id) == 0
 
 
-async def test_what_is_idle_is_deleted_and_what_is_spared_stays(store: Store) -> None:
-    made = [await store.create("anna", [("user", str(n))]) for n in range(3)]
-    begun = (await store.conversation(made[1], "anna")).updated
-    assert await store.delete_idle(begun, [made[0]]) == 0
-    assert await store.delete_idle(begun + 60, made[:1]) == 2
-    assert await texts(store, made[0]) == ["0"]
+async def test_idle_conversations_are_deleted_except_spared_ones(store: Store) -> None:
+    created = [await store.create("anna", [("user", str(n))]) for n in range(3)]
+    used = (await store.conversation(created[1], "anna")).updated
+    assert await store.delete_idle(used, [created[0]]) == 0
+    assert await store.delete_idle(used + 60, created[:1]) == 2
+    assert await texts(store, created[0]) == ["0"]
     with pytest.raises(ChatError):
-        await store.conversation(made[2], "anna")
+        await store.conversation(created[2], "anna")

@@ -1,4 +1,4 @@
-"""Contexts that name what has not changed, and what the log of a run takes of memory."""
+"""Contexts with references to unchanged messages, and the memory of a run's log."""
 
 import pytest
 from hypothesis import given
@@ -23,14 +23,14 @@ def abbreviated(contexts: list[Context]) -> list[Context]:
 
 
 @given(CONTEXTS)
-def test_an_abbreviated_context_completes_to_what_it_was(contexts: list[Context]) -> None:
+def test_abbreviated_context_can_be_completed(contexts: list[Context]) -> None:
     state = apply(AgentState(), Entry(1, "r", 0.0, Run("c", "b", "m")))
     for seq, (whole, short) in enumerate(zip(contexts, abbreviated(contexts), strict=True), 2):
         state = apply(state, decode(Entry(seq, "r", 1.0, short).json))
         assert state.context == whole
 
 
-def test_only_what_is_new_is_told_in_full() -> None:
+def test_only_new_messages_are_written_in_full() -> None:
     old = [{"role": "user", "content": str(n), "tokens": 1} for n in range(3)]
     new = {"role": "tool", "content": "391", "tokens": 1}
     first = Context(old, old, 3, 10)
@@ -41,7 +41,7 @@ def test_only_what_is_new_is_told_in_full() -> None:
 
 
 @pytest.mark.parametrize("index", [5, "0", None, 1.5])
-def test_a_context_that_names_no_message_is_refused(index: object) -> None:
+def test_invalid_reference_is_rejected(index: object) -> None:
     message = {"role": "user", "content": "x", "tokens": 1}
     with pytest.raises(ValueError):
         complete_context(Context([{"same_as": index}], [], 1, 10), Context([message], [], 1, 10))
@@ -49,14 +49,14 @@ def test_a_context_that_names_no_message_is_refused(index: object) -> None:
         complete_context(Context([{"same_as": 0}], [], 1, 10), None)
 
 
-def test_long_json_is_not_kept_beside_its_event() -> None:
+def test_long_json_is_not_cached() -> None:
     long = Entry(1, "r", 0.0, Context([{"role": "user", "content": "x" * 100_000, "tokens": 1}], [], 1, 10))
     assert len(long.json) > 100_000 and long._json is None
     short = Entry(1, "r", 0.0, Token("x", 1))
     assert short.json is short.json
 
 
-def test_the_memory_of_an_event_counts_its_texts() -> None:
+def test_memory_of_an_event_includes_its_texts() -> None:
     assert memory_bytes(Token("x" * 1000, 1)) >= 2000
     context = Context([{"role": "user", "content": "x" * 50_000, "tokens": 1}] * 4, [], 1, 10)
     assert 200_000 < memory_bytes(context) < 300_000

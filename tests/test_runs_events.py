@@ -48,40 +48,40 @@ def test_every_type_of_the_contract_has_a_class() -> None:
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda e: WIRE_TYPES[type(e)])
 def test_wire_shape_has_the_fields_of_the_contract(event: events.Event) -> None:
-    told = json.loads(entry(event, seq=7).json)
-    assert told == entry(event, seq=7).wire()
-    assert (told["type"], told["seq"], told["run_id"]) == (WIRE_TYPES[type(event)], 7, "run-1")
-    assert told["timestamp"] == "2023-11-14T22:13:20.250Z"
-    assert FIELDS[told["type"]] <= told.keys()
+    sent = json.loads(entry(event, seq=7).json)
+    assert sent == entry(event, seq=7).wire()
+    assert (sent["type"], sent["seq"], sent["run_id"]) == (WIRE_TYPES[type(event)], 7, "run-1")
+    assert sent["timestamp"] == "2023-11-14T22:13:20.250Z"
+    assert FIELDS[sent["type"]] <= sent.keys()
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda e: WIRE_TYPES[type(e)])
-def test_a_record_gives_the_same_entry_back(event: events.Event) -> None:
+def test_decoded_entry_equals_the_original(event: events.Event) -> None:
     assert decode(entry(event).json) == entry(event)
 
 
-def test_absent_errors_are_left_out_and_other_nothings_are_told() -> None:
-    told = entry(events.ModelEnd("m", None, 0.5)).wire()
-    assert "error" not in told
-    assert told["usage"] is None
+def test_only_optional_fields_are_omitted_if_none() -> None:
+    sent = entry(events.ModelEnd("m", None, 0.5)).wire()
+    assert "error" not in sent
+    assert sent["usage"] is None
     assert "truncated" not in entry(events.ChainEnd("c", None)).wire()
     assert "retry_after" not in entry(events.Error("internal", "oh", True, "")).wire()
 
 
 @given(st.text())
-def test_any_text_stays_one_line_and_comes_back(text: str) -> None:
+def test_any_text_is_one_line_and_decodes_to_itself(text: str) -> None:
     line = entry(events.Token(text, 1)).json
     assert "\n" not in line
     assert decode(line).event == events.Token(text, 1)
 
 
 @given(st.lists(st.text().map(lambda text: events.Token(text, 1)), max_size=5))
-def test_a_record_is_folded_whatever_its_texts_hold(tokens: list[events.Token]) -> None:
+def test_record_with_any_texts_can_be_folded(tokens: list[events.Token]) -> None:
     lines = [entry(e, seq).json for seq, e in enumerate([events.Run("c", "b", "m"), *tokens], 1)]
     assert fold_record("\n".join(lines)).tokens == sum(estimate_chunk_tokens(token.content) for token in tokens)
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "3", '{"type":"token"}', '{"type":"nothing","seq":1}', "null"])
-def test_a_line_that_is_no_event_is_refused(line: Any) -> None:
+def test_invalid_line_is_rejected(line: Any) -> None:
     with pytest.raises(ValueError):
         decode(line)

@@ -23,8 +23,8 @@ def a_run(owner: str | None = "anna", **lifetime: float) -> LiveRun:
     return LiveRun(conversation_id="c", backend="b", memory="m", owner=owner, lifetime=life)
 
 
-def asked_by(visitor: str, **lifetime: float) -> LiveRun:
-    """In a conversation that has no owner."""
+def run_of(visitor: str, **lifetime: float) -> LiveRun:
+    """A run of a visitor in a conversation without owner."""
     life, requester = Lifetime(**lifetime), Requester(visitor)  # type: ignore[arg-type]
     return LiveRun(conversation_id="c", backend="b", memory="m", owner=None, lifetime=life, requester=requester)
 
@@ -64,14 +64,14 @@ async def until(run: LiveRun, kind: str, phase: str = "") -> None:
 
 
 async def test_work_that_returns_is_complete() -> None:
-    told = await done(a_run(), writing)
-    last = told[-1]
+    sent = await done(a_run(), writing)
+    last = sent[-1]
     assert (last["type"], last["content"]) == ("complete", "Hello there")
     assert last["usage"] == {"input_tokens": 3, "output_tokens": 2}
-    assert [e["phase"] for e in told if e["type"] == "status"] == ["queued", "waiting", "streaming"]
+    assert [e["phase"] for e in sent if e["type"] == "status"] == ["queued", "waiting", "streaming"]
 
 
-async def test_a_chat_error_is_told_as_it_is() -> None:
+async def test_chat_error_is_the_last_event() -> None:
     async def failing(run: LiveRun) -> None:
         await writing(run)
         raise ChatError("rate_limited", "Wait a little.", retryable=True, retry_after=30)
@@ -81,26 +81,26 @@ async def test_a_chat_error_is_told_as_it_is() -> None:
     assert (last["retryable"], last["retry_after"], last["content"]) == (True, 30, "Hello there")
 
 
-async def test_a_defect_is_internal_and_its_text_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_defect_is_internal_and_hides_its_text(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(run: LiveRun) -> None:
         write(run, "so far")
         raise RuntimeError("/secret/path sk-key")
 
-    told = await done(a_run(), broken)
-    assert (told[-1]["code"], told[-1]["message"], told[-1]["content"]) == ("internal", INTERNAL, "so far")
-    assert "secret" not in str(told)
+    sent = await done(a_run(), broken)
+    assert (sent[-1]["code"], sent[-1]["message"], sent[-1]["content"]) == ("internal", INTERNAL, "so far")
+    assert "secret" not in str(sent)
     assert "/secret/path" in caplog.text, "it is logged, with its traceback"
 
 
-async def test_stop_ends_at_once_and_supplies_the_missing_ends() -> None:
+async def test_stop_ends_at_once_and_adds_missing_ends() -> None:
     run = a_run()
     run.start(endless)
     await until(run, "token")
     await asyncio.gather(run.stop("user"), run.stop("user"))
     await run.stop("user")
-    told = check_run(run)
-    assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "user")
-    ends = [e for e in told if e["type"].endswith("_end")]
+    sent = check_run(run)
+    assert (sent[-1]["type"], sent[-1]["reason"]) == ("stopped", "user")
+    ends = [e for e in sent if e["type"].endswith("_end")]
     assert [e["type"] for e in ends] == ["tool_end", "model_end", "chain_end"]
     assert {e["error"] for e in ends} == {"cancelled"}
 
@@ -114,7 +114,7 @@ async def test_stop_reaches_work_that_has_not_begun() -> None:
 
 
 @pytest.mark.parametrize("swallowed", [1, 3])
-async def test_stop_goes_on_while_cancels_are_swallowed(swallowed: int) -> None:
+async def test_stop_repeats_a_swallowed_cancel(swallowed: int) -> None:
     async def stubborn(run: LiveRun) -> None:
         write(run, "word")
         for _ in range(swallowed):
@@ -131,7 +131,7 @@ async def test_stop_goes_on_while_cancels_are_swallowed(swallowed: int) -> None:
     assert check_run(run)[-1]["reason"] == "user"
 
 
-async def test_a_cancel_that_comes_out_as_another_exception_is_a_stop() -> None:
+async def test_cancel_that_becomes_another_exception_is_a_stop() -> None:
     async def translating(run: LiveRun) -> None:
         write(run, "word")
         try:
@@ -152,19 +152,19 @@ async def test_a_run_ends_at_its_limit(lifetime: dict[str, float]) -> None:
     assert (last["type"], last["reason"]) == ("stopped", "limit")
 
 
-async def test_a_run_that_nobody_owns_or_follows_is_abandoned() -> None:
+async def test_run_without_owner_and_follower_is_abandoned() -> None:
     last = (await done(a_run(owner=None, abandoned_s=0.05), endless))[-1]
     assert (last["type"], last["reason"]) == ("stopped", "abandoned")
 
 
-async def test_an_owner_or_a_visitor_or_a_follower_or_an_open_approval_keeps_a_run() -> None:
+async def test_owner_visitor_follower_or_approval_keeps_a_run() -> None:
     async def waiting(run: LiveRun) -> None:
         run.emit(events.ToolStart("clock", "t", {}))
         run.emit(events.Approval("clock", "t", {}))
         await asyncio.Event().wait()
 
     owned, followed, asking = (a_run(owner, abandoned_s=0.01) for owner in ("anna", None, None))
-    visited = asked_by("anna", abandoned_s=0.01)
+    visited = run_of("anna", abandoned_s=0.01)
     owned.start(endless)
     visited.start(endless)
     followed.start(endless)
@@ -180,7 +180,7 @@ async def test_an_owner_or_a_visitor_or_a_follower_or_an_open_approval_keeps_a_r
         assert check_run(run)[-1]["reason"] == "shutdown"
 
 
-async def test_the_end_is_told_when_the_loop_goes_down() -> None:
+async def test_run_ends_with_its_event_loop() -> None:
     run = a_run()
     run.start(endless)
     await until(run, "token")
@@ -190,7 +190,7 @@ async def test_the_end_is_told_when_the_loop_goes_down() -> None:
     assert check_run(run)[-1]["reason"] == "shutdown"
 
 
-async def test_what_comes_after_the_end_is_dropped() -> None:
+async def test_events_after_the_end_are_dropped() -> None:
     run = a_run()
     await done(run, writing)
     before = len(run.log.entries)
@@ -210,31 +210,31 @@ async def test_save_gets_the_closing_entries_before_they_are_published() -> None
 
 
 @pytest.mark.parametrize(
-    ("problem", "said"),
+    ("problem", "text"),
     [(ChatError("internal", "The disk is full."), "The disk is full."), (RuntimeError("/secret"), "not saved")],
 )
-async def test_a_reply_that_cannot_be_saved_is_told_and_kept(problem: Exception, said: str) -> None:
+async def test_unsaved_reply_is_reported_and_complete(problem: Exception, text: str) -> None:
     async def save(run: LiveRun, closing: Sequence[Entry]) -> None:
         raise problem
 
-    told = await done(a_run(), writing, save)
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there")
-    assert any(said in e["content"] for e in told if e["type"] == "status")
-    assert "/secret" not in str(told)
+    sent = await done(a_run(), writing, save)
+    assert (sent[-1]["type"], sent[-1]["content"]) == ("complete", "Hello there")
+    assert any(text in e["content"] for e in sent if e["type"] == "status")
+    assert "/secret" not in str(sent)
 
 
-async def test_a_silent_backend_is_stalled_until_it_goes_on() -> None:
+async def test_silent_backend_is_stalled_until_it_continues() -> None:
     async def halting(run: LiveRun) -> None:
         write(run, "one ")
         await asyncio.sleep(0.6)
         write(run, "two")
 
-    told = await done(a_run(stall_s=0.05), halting)
-    phases = [e["phase"] for e in told if e["type"] == "status"]
+    sent = await done(a_run(stall_s=0.05), halting)
+    phases = [e["phase"] for e in sent if e["type"] == "status"]
     assert phases == ["queued", "streaming", "stalled", "streaming"]
 
 
-async def test_a_stalled_backend_that_gives_a_sign_of_life_is_said_to_work() -> None:
+async def test_stalled_backend_with_activity_is_reported_as_working() -> None:
     async def alive(run: LiveRun) -> None:
         write(run, "word ")
         await until(run, "status", "stalled")
@@ -243,17 +243,17 @@ async def test_a_stalled_backend_that_gives_a_sign_of_life_is_said_to_work() -> 
             await asyncio.sleep(0.03)
         write(run, "word ", "word")
 
-    told = await done(a_run(stall_s=0.1), alive)
-    said = [(e["phase"], e["content"]) for e in told if e["type"] == "status"]
-    assert said[-3][0] == "stalled"
-    assert said[-2] == ("streaming", "No token for a while; the server is still working")
-    assert said[-1] == ("streaming", "Writing the reply"), "it is no longer silent"
+    sent = await done(a_run(stall_s=0.1), alive)
+    statuses = [(e["phase"], e["content"]) for e in sent if e["type"] == "status"]
+    assert statuses[-3][0] == "stalled"
+    assert statuses[-2] == ("streaming", "No token for a while; the server is still working")
+    assert statuses[-1] == ("streaming", "Writing the reply"), "it is no longer silent"
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
-async def test_a_jump_of_the_wall_clock_changes_no_duration_and_ends_no_run(jump: float) -> None:
-    begun = 1_700_000_000.0
-    wall = [begun]
+async def test_wall_clock_jump_changes_no_duration_and_ends_no_run(jump: float) -> None:
+    started = 1_700_000_000.0
+    wall = [started]
 
     async def jumping(run: LiveRun) -> None:
         run.emit(events.ModelStart("m", None, "model"))
@@ -265,15 +265,15 @@ async def test_a_jump_of_the_wall_clock_changes_no_duration_and_ends_no_run(jump
 
     life = Lifetime(seconds=60, abandoned_s=60, stall_s=60)
     run = LiveRun(conversation_id="c", backend="b", memory="m", owner=None, lifetime=life, clock=lambda: wall[0])
-    told = await done(run, jumping)
-    last = told[-1]
+    sent = await done(run, jumping)
+    last = sent[-1]
     assert last["type"] == "complete"
-    assert run.log.entries[0].at == pytest.approx(begun, abs=0.5)
+    assert run.log.entries[0].at == pytest.approx(started, abs=0.5)
     assert 0.3 < last["timing"]["duration_s"] < 5
     assert 10 < last["timing"]["tokens_per_s"] < 40
-    assert all(0 <= e["duration_s"] < 5 for e in told if "duration_s" in e)
-    assert len([e for e in told if e["type"] == "state"]) >= 3
-    assert run.log.entries[-1].at - begun < 5
+    assert all(0 <= e["duration_s"] < 5 for e in sent if "duration_s" in e)
+    assert len([e for e in sent if e["type"] == "state"]) >= 3
+    assert run.log.entries[-1].at - started < 5
 
 
 async def test_digests_of_a_fast_stream_stay_within_their_rate() -> None:
@@ -282,8 +282,8 @@ async def test_digests_of_a_fast_stream_stay_within_their_rate() -> None:
             write(run, "word ")
             await asyncio.sleep(0.004)
 
-    told = await done(a_run(), fast)
-    digests = [e for e in told if e["type"] == "state"]
+    sent = await done(a_run(), fast)
+    digests = [e for e in sent if e["type"] == "state"]
     assert len(digests) > 4
     assert digests[-1]["tokens_received"] == 300
     assert digests[-1]["status"] == "complete"
@@ -306,21 +306,21 @@ ENDINGS: dict[str, Exception | None] = {
 }
 
 
-def _event(run: LiveRun, move: str, value: Any, place: int) -> Event | None:
-    """A legal event of some work; what is left open, or in what order things end, is arbitrary."""
+def _event(run: LiveRun, move: str, value: Any, number: int) -> Event | None:
+    """A valid event; steps may stay open, and end in any order."""
     steps = run.state.open_steps
     tools = [step for step in steps if step.kind == "tool"]
     match move:
         case "token":
-            return events.Token(value, run.state.open_tokens + 1_000 * place)
+            return events.Token(value, run.state.open_tokens + 1_000 * number)
         case "reasoning":
             return events.Reasoning(value)
         case "model":
-            return events.ModelStart(f"m{place}", steps[-1].id if steps else None, value)
+            return events.ModelStart(f"m{number}", steps[-1].id if steps else None, value)
         case "chain":
-            return events.ChainStart(value, f"c{place}", None, [])
+            return events.ChainStart(value, f"c{number}", None, [])
         case "tool":
-            return events.ToolStart(value, f"t{place}", {"q": value})
+            return events.ToolStart(value, f"t{number}", {"q": value})
         case "approve":
             return events.Approval(value, tools[-1].id, {}) if tools else None
         case "output":
@@ -343,12 +343,12 @@ def _event(run: LiveRun, move: str, value: Any, place: int) -> Event | None:
 
 @given(st.lists(MOVES, max_size=40), st.sampled_from([*ENDINGS, "is stopped"]))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_whatever_the_work_does_the_grammar_holds(moves: list[tuple[str, Any]], ending: str) -> None:
+def test_grammar_holds_for_any_work(moves: list[tuple[str, Any]], ending: str) -> None:
     async def moving(run: LiveRun) -> None:
-        for place, (move, value) in enumerate(moves, 1):
+        for number, (move, value) in enumerate(moves, 1):
             if move == "pause":
                 await asyncio.sleep(0)
-            elif event := _event(run, move, value, place):
+            elif event := _event(run, move, value, number):
                 run.emit(event)
         if ending == "is stopped":
             await asyncio.Event().wait()
@@ -366,7 +366,7 @@ def test_whatever_the_work_does_the_grammar_holds(moves: list[tuple[str, Any]], 
         return run
 
     run = asyncio.run(play())
-    check(told := [entry.wire() for entry in run.log.entries])
+    check(sent := [entry.wire() for entry in run.log.entries])
     expected = {"returns": "complete", "is stopped": "stopped"}.get(ending, "error")
-    assert told[-1]["type"] == expected
+    assert sent[-1]["type"] == expected
     assert fold_record("\n".join(entry.json for entry in run.log.entries)).phase == run.state.phase == expected

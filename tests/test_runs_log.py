@@ -17,7 +17,7 @@ def token(n: int) -> events.Token:
 
 
 async def followed(log: RunLog, after: int = 0, pause: float | None = None) -> list[int]:
-    """The seqs that a follower gets; with `pause` it is a slow one."""
+    """The sequence numbers that a follower gets; `pause` makes it slow."""
     seqs: list[int] = []
     async with aclosing(log.follow(after)) as batches:
         async for batch in batches:
@@ -47,7 +47,7 @@ async def test_any_number_of_followers_get_every_entry_once_in_order() -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 37, 99, 100, 5000, -3])
-async def test_a_follower_may_begin_anywhere(after: int) -> None:
+async def test_follower_may_begin_at_any_event(after: int) -> None:
     log = RunLog("r")
     live = asyncio.create_task(followed(log, after))
     await asyncio.sleep(0)
@@ -57,7 +57,7 @@ async def test_a_follower_may_begin_anywhere(after: int) -> None:
     assert await followed(log, after) == expected
 
 
-async def test_a_late_follower_gets_all_that_is_waiting_in_one_batch() -> None:
+async def test_late_follower_gets_all_entries_in_one_batch() -> None:
     log = RunLog("r")
     log.append(*(token(n) for n in range(50)))
     async with aclosing(log.follow()) as batches:
@@ -66,7 +66,7 @@ async def test_a_late_follower_gets_all_that_is_waiting_in_one_batch() -> None:
         assert [entry.seq for entry in await anext(batches)] == [51, 52]
 
 
-async def test_cancelled_followers_leave_the_others_alone() -> None:
+async def test_cancelled_followers_do_not_affect_others() -> None:
     log, choice = RunLog("r"), random.Random(3)
     doomed = [asyncio.create_task(followed(log)) for _ in range(20)]
     staying = [asyncio.create_task(followed(log)) for _ in range(20)]
@@ -86,7 +86,7 @@ async def test_cancelled_followers_leave_the_others_alone() -> None:
         assert seqs == list(range(1, 101))
 
 
-async def test_a_closed_generator_is_no_follower_any_more() -> None:
+async def test_closed_generator_no_longer_follows() -> None:
     now = [100.0]
     log = RunLog("r", clock=lambda: now[0])
     log.append(token(1))
@@ -97,7 +97,7 @@ async def test_a_closed_generator_is_no_follower_any_more() -> None:
     assert (log.followers, log.left_at) == (0, 107.0)
 
 
-async def test_wake_gives_empty_batches_while_nothing_comes() -> None:
+async def test_wake_gives_empty_batches_without_events() -> None:
     log = RunLog("r")
     async with aclosing(log.follow(wake_s=lambda: 0.01)) as batches:
         assert list(await anext(batches)) == []
@@ -106,7 +106,7 @@ async def test_wake_gives_empty_batches_while_nothing_comes() -> None:
         assert [entry.seq for entry in await anext(batches)] == [1]
 
 
-async def test_closing_ends_a_follower_that_waits() -> None:
+async def test_close_ends_a_waiting_follower() -> None:
     log = RunLog("r")
     waiting = asyncio.create_task(followed(log))
     await asyncio.sleep(0)
@@ -114,7 +114,7 @@ async def test_closing_ends_a_follower_that_waits() -> None:
     assert await asyncio.wait_for(waiting, 1) == []
 
 
-async def test_a_closed_log_takes_nothing() -> None:
+async def test_closed_log_rejects_events() -> None:
     log = RunLog("r")
     log.close()
     with pytest.raises(RuntimeError):
@@ -131,10 +131,10 @@ async def test_prepared_entries_must_still_fit() -> None:
 
 
 @given(st.floats(0.0, 2e9), st.lists(st.floats(0.0, 0.05), min_size=1, max_size=5))
-@example(begun=1_764_390_000.0004, gaps=[0.0, 0.0196])
-@example(begun=1_764_390_000.0002, gaps=[0.0001, 0.02])
-def test_a_record_gives_the_figures_that_the_server_tells(begun: float, gaps: list[float]) -> None:
-    moments = iter([begun, begun, begun, *(begun + sum(gaps[:n]) for n in range(1, len(gaps) + 1))])
+@example(start=1_764_390_000.0004, gaps=[0.0, 0.0196])
+@example(start=1_764_390_000.0002, gaps=[0.0001, 0.02])
+def test_record_gives_the_same_figures_as_the_live_run(start: float, gaps: list[float]) -> None:
+    moments = iter([start, start, start, *(start + sum(gaps[:n]) for n in range(1, len(gaps) + 1))])
     log, state = RunLog("r", lambda: next(moments)), AgentState()
     for event in (events.Run("c", "b", "m"), events.ModelStart("m", None, "model"), *map(token, range(len(gaps)))):
         for entry in log.append(event):

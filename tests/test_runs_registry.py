@@ -29,7 +29,7 @@ async def ended_run(conversation: str) -> LiveRun:
     return run
 
 
-async def test_one_live_run_to_a_conversation() -> None:
+async def test_one_live_run_per_conversation() -> None:
     runs, first = RunRegistry(), a_run("c")
     runs.add(first)
     with pytest.raises(ChatError) as refused:
@@ -41,7 +41,7 @@ async def test_one_live_run_to_a_conversation() -> None:
     runs.add(a_run("c"))
 
 
-async def test_a_run_that_is_not_stored_yet_is_kept() -> None:
+async def test_unsaved_run_is_kept() -> None:
     runs, unsaved = RunRegistry(kept=0), await ended_run("c")
     unsaved.unsaved = "The database is locked."
     runs.add(unsaved)
@@ -52,7 +52,7 @@ async def test_a_run_that_is_not_stored_yet_is_kept() -> None:
     assert runs.find(unsaved.id) is None
 
 
-async def test_no_more_live_runs_than_there_are_places() -> None:
+async def test_number_of_live_runs_is_limited() -> None:
     runs = RunRegistry(most=2)
     runs.add(a_run("1"))
     runs.add(a_run("2"))
@@ -76,7 +76,7 @@ async def test_only_the_newest_ended_runs_are_kept() -> None:
         assert runs.get(kept.id, None) is kept
 
 
-async def test_ended_runs_are_kept_by_their_bytes_the_last_to_end_longest() -> None:
+async def test_memory_of_ended_runs_is_limited_oldest_end_first() -> None:
     runs = RunRegistry(kept_bytes=1_000_000)
 
     async def long(run: LiveRun) -> None:
@@ -100,15 +100,15 @@ async def test_ended_runs_are_kept_by_their_bytes_the_last_to_end_longest() -> N
     assert [run.id for run in quick if runs.find(run.id)] == [run.id for run in quick[3:]]
 
 
-async def test_a_run_is_its_owners_and_one_without_owner_everybodys() -> None:
+async def test_only_the_owner_sees_a_run_unless_it_has_none() -> None:
     runs, owned, free = RunRegistry(), a_run("1", owner="anna"), a_run("2")
     runs.add(owned)
     runs.add(free)
     assert runs.get(owned.id, "anna") is owned
     assert runs.get(free.id, "ben") is runs.get(free.id, None) is free
-    for stranger in ("ben", None):
+    for other in ("ben", None):
         with pytest.raises(ChatError) as refused:
-            runs.get(owned.id, stranger)
+            runs.get(owned.id, other)
         assert refused.value.code == "not_found"
 
 

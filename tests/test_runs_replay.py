@@ -9,21 +9,21 @@ from runs.replay import Player, Replay
 from runs.state import AgentState, apply
 
 
-def recorded(pieces: int) -> list[Entry]:
-    """A run of so many pieces, of which some come in the same moment."""
-    told = [
+def recorded(chunks: int) -> list[Entry]:
+    """A run of so many chunks, some of them at the same time."""
+    log = [
         events.Run("c", "b", "m"),
         events.Status("queued", "Processing..."),
         events.Context([], [], 9, 10),
         events.ModelStart("1", None, "Model"),
-        *(events.Token(f"{n} ", n) for n in range(pieces)),
-        events.ModelEnd("1", {"output_tokens": pieces}, 1.0),
+        *(events.Token(f"{n} ", n) for n in range(chunks)),
+        events.ModelEnd("1", {"output_tokens": chunks}, 1.0),
         events.Complete("", {}, {}),
     ]
-    return [Entry(seq, "r", 100 + seq // 3 / 10, event) for seq, event in enumerate(told, 1)]
+    return [Entry(seq, "r", 100 + seq // 3 / 10, event) for seq, event in enumerate(log, 1)]
 
 
-def test_any_moment_in_any_order_is_the_fold_of_what_had_come_until_then() -> None:
+def test_state_at_any_moment_is_the_fold_of_earlier_events() -> None:
     entries, luck = recorded(900), random.Random(1)
     replay = Replay(entries)
     moments = [0.0, replay.length_s, *(luck.uniform(-1, replay.length_s + 1) for _ in range(60))]
@@ -35,12 +35,12 @@ def test_any_moment_in_any_order_is_the_fold_of_what_had_come_until_then() -> No
     assert replay.state_at(replay.length_s)[0].phase == "complete"
 
 
-def test_a_record_without_events_is_none() -> None:
+def test_record_without_events_is_rejected() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Replay([])
 
 
-def test_a_player_stands_or_goes_on_at_its_speed_and_ends_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_player_pauses_plays_at_its_speed_and_stops_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 50.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     player = Player(Replay(recorded(900)))

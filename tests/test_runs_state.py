@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from runs import events
 from runs.events import Entry, Event
-from runs.reply_text import ReplyText
+from runs.reply import ReplyText
 from runs.state import AgentState, apply, digest
 
 RUN = events.Run("c", "b", "m")
@@ -23,7 +23,7 @@ def tokens(times: Iterable[float]) -> list[tuple[float, Event]]:
     return [(at, events.Token("x", n)) for n, at in enumerate(times, 1)]
 
 
-def test_ttft_is_from_the_start_to_the_first_piece() -> None:
+def test_ttft_is_from_the_start_to_the_first_chunk() -> None:
     state = fold_at((10.0, RUN), (10.75, events.Reasoning("hm")), (11.5, events.Token("x", 2)))
     assert state.ttft_s == 0.75
     assert fold_at((10.0, RUN)).ttft_s is None
@@ -37,26 +37,26 @@ def test_a_steady_stream_shows_its_rate(per_s: float, count: int) -> None:
     assert state.rate(now) == pytest.approx(per_s, rel=0.25)
 
 
-def test_what_came_together_has_no_rate() -> None:
+def test_output_in_one_burst_has_no_rate() -> None:
     state = fold_at((0.0, RUN), (1.0, events.Reasoning("hm " * 400)), (1.00008, events.Token("x " * 400, 300)))
     assert state.average() is None
     assert fold_at((0.0, RUN), (1.0, events.Token("x" * 400, 100))).rate(1.01) == 0, "nobody knows how long it took"
 
 
-def test_the_rate_called_now_falls_when_nothing_comes() -> None:
+def test_current_rate_falls_without_output() -> None:
     state = fold_at((0.0, RUN), *tokens(i / 50 for i in range(200)))
     assert state.rate(4.0) > 40
     assert state.rate(8.0) < 5
     assert state.rate(60.0) < 0.01
 
 
-def test_rates_before_the_first_token_are_nothing() -> None:
+def test_rates_before_the_first_token_are_zero() -> None:
     state = fold_at((0.0, RUN))
     assert state.rate(3.0) == 0
     assert state.average() is None
 
 
-def test_pieces_are_estimates_until_the_provider_counts() -> None:
+def test_chunks_are_estimates_until_the_provider_counts() -> None:
     pieces = [*tokens([1.0, 2.0]), (2.5, events.Reasoning("hm"))]
     state = fold_at((0.0, RUN), *pieces)
     assert (state.tokens, state.estimated) == (3, True)
@@ -81,7 +81,7 @@ def test_a_call_without_usage_leaves_the_estimate() -> None:
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_a_stop_before_any_output_counts_what_was_given(ended: bool) -> None:
+def test_stop_before_any_output_counts_the_input(ended: bool) -> None:
     first = {"input_tokens": 350, "output_tokens": 20}
     timed: list[tuple[float, Event]] = [(0.0, RUN), (0.5, events.ModelEnd("a", first, 1.0))]
     timed += [(1.0, events.Context([], [], 374, 1000)), (1.1, events.ModelStart("b", None, "model"))]
@@ -91,13 +91,13 @@ def test_a_stop_before_any_output_counts_what_was_given(ended: bool) -> None:
     assert fold_at(*timed).usage() == {"input_tokens": 724, "output_tokens": 20, "estimated": True}
 
 
-def test_a_refused_call_counts_nothing() -> None:
+def test_rejected_call_counts_nothing() -> None:
     timed: list[tuple[float, Event]] = [(0.0, RUN), (1.0, events.Context([], [], 374, 1000))]
     timed += [(1.1, events.ModelStart("b", None, "model")), (2.0, events.ModelEnd("b", None, 1.0, "refused"))]
     assert fold_at(*timed).usage() == {"input_tokens": 0, "output_tokens": 0}
 
 
-def test_a_tool_result_that_is_the_reply_is_no_output_of_the_model() -> None:
+def test_direct_tool_result_is_not_model_output() -> None:
     usage = {"input_tokens": 10, "output_tokens": 3}
     timed: list[tuple[float, Event]] = [(0.0, RUN), (1.0, events.ModelStart("m", None, "model"))]
     timed += [(2.0, events.ModelEnd("m", usage, 1.0)), (3.0, events.Token("x" * 400, 103))]
@@ -131,7 +131,7 @@ def test_the_current_step_names_an_open_tool() -> None:
     assert fold_at((0.0, RUN), (1.0, events.Status("waiting", "Waiting"))).current_step == "Waiting"
 
 
-def test_stretches_say_when_each_phase_began() -> None:
+def test_phase_spans_have_their_start() -> None:
     timed = [
         (1.0, events.Status("queued", "…")),
         (2.0, events.Status("waiting", "a")),
@@ -161,22 +161,22 @@ def test_digests_are_ignored_by_the_fold() -> None:
     assert apply(state, Entry(9, "r", 2.0, digest(state, 2.0))) == state
 
 
-def test_a_digest_is_bounded_whatever_the_run_has_done() -> None:
+def test_digest_size_is_bounded() -> None:
     many = [(1.0, events.ToolStart(f"{'tool' * 40}{n}", str(n), {})) for n in range(50)]
     state = fold_at((0.0, RUN), *many, (2.0, events.Status("waiting", "ö" * 5000)))
     assert len(Entry(1, "r", 3.0, digest(state, 3.0)).json.encode()) <= 2048
 
 
 @pytest.mark.parametrize("size", [1, 7, 900, 5000])
-def test_of_a_long_output_the_beginning_and_the_end_are_held_however_it_came(size: int) -> None:
+def test_long_output_keeps_its_beginning_and_end(size: int) -> None:
     text = "".join(f"{n} " for n in range(4000))
     chunks = [text[at : at + size] for at in range(0, len(text), size)]
-    told = [(1.0, events.ToolStart("count", "t", {})), *((2.0, events.ToolOutput("count", "t", one)) for one in chunks)]
-    (step,) = fold_at((0.0, RUN), *told).steps
+    sent = [(1.0, events.ToolStart("count", "t", {})), *((2.0, events.ToolOutput("count", "t", one)) for one in chunks)]
+    (step,) = fold_at((0.0, RUN), *sent).steps
     assert step.output == f"{text[:2000]}\n[… cut here …]\n{text[-2000:]}"
 
 
-def test_tokens_that_were_thinking_are_a_thought_that_began_with_the_call() -> None:
+def test_retracted_tokens_are_a_thought_since_the_call_began() -> None:
     call = events.ModelStart("m", None, "Chat")
     before = [(10.0, RUN), (11.0, call), (12.0, events.Token("Hm", 1)), (13.0, events.Token(".", 2))]
     state = fold_at(*before, (13.0, events.Reasoning("Hm.", retracts=True)), (14.0, events.Token("Yes", 3)))
@@ -185,17 +185,17 @@ def test_tokens_that_were_thinking_are_a_thought_that_began_with_the_call() -> N
 
 
 @given(st.lists(st.sampled_from(["token", "call", "thought", "retracts"]), max_size=12))
-def test_a_reply_is_its_tokens_without_those_that_were_retracted(kinds: list[str]) -> None:
+def test_reply_text_excludes_retracted_tokens(kinds: list[str]) -> None:
     reply, expected, call = ReplyText(), list[str](), 0
     for number, kind in enumerate(kinds):
         match kind:
             case "token":
-                reply.take(events.Token(f"{number} ", number))
+                reply.add(events.Token(f"{number} ", number))
                 expected.append(f"{number} ")
             case "call":
-                reply.take(events.ModelStart(str(number), None, "Chat"))
+                reply.add(events.ModelStart(str(number), None, "Chat"))
                 call = len(expected)
             case _:
-                reply.take(events.Reasoning("hm", retracts=kind == "retracts" or None))
+                reply.add(events.Reasoning("hm", retracts=kind == "retracts" or None))
                 expected = expected[:call] if kind == "retracts" else expected
     assert str(reply) == "".join(expected)

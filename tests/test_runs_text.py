@@ -16,12 +16,12 @@ from runs.text import clean_text
         ("שלום \u202eevil", "שלום \u202eevil"),
     ],
 )
-def test_clean_shows_what_cannot_be_stored(given_text: str, shown: str) -> None:
+def test_clean_text_shows_control_characters(given_text: str, shown: str) -> None:
     assert clean_text(given_text) == shown
 
 
 @given(st.text(st.characters(exclude_categories=[]) | st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF)))
-def test_clean_text_can_be_stored_and_stays_as_it_is(text: str) -> None:
+def test_clean_text_is_valid_and_idempotent(text: str) -> None:
     once = clean_text(text)
     assert once.encode().decode() == once
     assert clean_text(once) == once

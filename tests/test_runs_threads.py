@@ -1,4 +1,4 @@
-"""Threads for blocking work: bounded, apart from each other, and waited for by nobody."""
+"""Threads for blocking work: limited, separate, and never awaited at exit."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from runs.threads import Threads, separate_threads, use_threads
 from tests.conftest import until
 
 
-async def test_no_more_threads_than_allowed_and_in_order() -> None:
+async def test_number_of_threads_is_limited_and_order_kept() -> None:
     threads, go, done = Threads("few", 2), threading.Event(), list[int]()
 
     def work(n: int) -> int:
@@ -40,7 +40,7 @@ async def test_an_exception_reaches_the_caller_and_frees_its_thread() -> None:
     assert await threads.run(lambda: 7) == 7
 
 
-async def test_threads_that_are_all_held_refuse_further_work() -> None:
+async def test_busy_threads_with_a_refusal_reject_work() -> None:
     threads, go = Threads("held", 1, refusal="all are held"), threading.Event()
     held = asyncio.create_task(threads.run(go.wait, 20))
     await until(lambda: threads._busy == 1)
@@ -52,7 +52,7 @@ async def test_threads_that_are_all_held_refuse_further_work() -> None:
     assert await threads.run(int) == 0
 
 
-async def test_names_are_looked_up_while_all_other_threads_are_held() -> None:
+async def test_name_lookups_have_their_own_threads() -> None:
     loop, go = asyncio.get_running_loop(), threading.Event()
     separate_threads()
     stuck = [asyncio.ensure_future(loop.run_in_executor(None, go.wait, 20)) for _ in range(40)]
@@ -69,11 +69,11 @@ async def test_names_are_looked_up_while_all_other_threads_are_held() -> None:
     assert all(await asyncio.gather(*stuck))
 
 
-def test_the_end_of_the_process_waits_for_no_thread(tmp_path: Path) -> None:
+def test_process_exit_waits_for_no_thread(tmp_path: Path) -> None:
     code = """
 import asyncio, sys, time
 from pathlib import Path
-from documents.database import Index
+from documents.database import Database
 from documents.library import Library
 from runs.threads import Threads, separate_threads
 
@@ -85,7 +85,7 @@ async def main():
     asyncio.get_running_loop().run_in_executor(None, stuck)
     Threads("stuck", 1).submit(stuck)
     Library(Path(sys.argv[1])/"a.db")._files.submit(stuck)
-    writing, reading = Index(Path(sys.argv[1])/"b.db", stuck), Index(Path(sys.argv[1])/"c.db", lambda db: None)
+    writing, reading = Database(Path(sys.argv[1])/"b.db", stuck), Database(Path(sys.argv[1])/"c.db", lambda db: None)
     tasks = [asyncio.create_task(writing.write(stuck)), asyncio.create_task(reading.read(stuck))]
     await asyncio.wait(tasks, timeout=0.5)
 

@@ -13,7 +13,7 @@ from app import App
 from settings import LimitSettings
 from tests.conftest import until
 from tests.exports import chatgpt, letter, node, tour, zipped
-from tests.exports import said as spoken
+from tests.exports import text_message as spoken
 from tests.live_app import client_of, events_of, live_app, refused
 from tests.test_memory_exports import children_first
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from agent.turns import Turns
 from hosting.identity import Identity
 from memory.conversation_list import find_conversations, set_title
+from memory.conversations import Conversation
 from memory.imports import ConversationImporter, ImportResult
 from memory.messages import Message
-from memory.store import Conversation
 from runs.events import JSON, json_texts, text_bytes
 from runs.threads import Threads
 from transports.markdown_export import download, markdown_of

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from html import escape
 from urllib.parse import quote
 
+from memory.conversations import Conversation
 from memory.messages import Message
-from memory.store import Conversation
 from runs.reply import ReplyPart
 
 _NAMES = {"user": "You", "assistant": "Model", "system": "Instruction", "tool": "Result of a tool"}

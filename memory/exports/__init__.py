@@ -1,4 +1,4 @@
-"""Files of conversations: our own export, ChatGPT's and Claude's, and how they are read.
+"""Readers of conversation files: Glassbox's own export, ChatGPT's and Claude's.
 
-Nothing here imports a database or a framework: a large file is read by a process of its own (`child.py`).
+Nothing here imports a database or a framework: a child process (`child.py`) reads large files.
 """

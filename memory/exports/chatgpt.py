@@ -1,9 +1,9 @@
 """ChatGPT's export: `conversations.json` (or `conversations-000.json` and so on) is a list of conversations.
 
-Each has a `mapping` of nodes {id, message, parent, children}, a tree, and a `current_node`. Nodes without a message,
-and messages that ChatGPT does not show, hold the tree together. What is between a question and its answer (thoughts,
-calls of tools and their results) are nodes of their own, which become parts of the answer. Some files lack `children`,
-`current_node` or the root. The shapes are those of public issues and descriptions of such files, from 2023 to 2026.
+Each has a `mapping` of nodes {id, message, parent, children}, a tree, and a `current_node`. Some nodes have no message,
+or one that ChatGPT does not show. Thoughts, tool calls and their results are nodes between a question and its answer,
+and become parts of the answer. Some files lack `children`, `current_node` or the root. The shapes are those of public
+issues and descriptions of such files, from 2023 to 2026.
 """
 
 import re
@@ -11,34 +11,36 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memory.exports.conversation import FoundConversation, FoundMessage, input_of, text_of, time_of, title_of
+from memory.exports.conversation import ParsedConversation, ParsedMessage, input_of, text_of, time_of, title_of
 from runs.reply import ReplyPart
 
 _HIDDEN = "user_editable_context", "model_editable_context", "reasoning_recap"
 """Kinds of content that hold settings, or a line such as "Thought for 5 seconds"."""
 _CITATION = re.compile("\ue200[^\ue200\ue201]{0,2000}\ue201")
-"""A reference as ChatGPT's page draws it; `metadata.content_references` has its text."""
+"""A reference in a text; `metadata.content_references` has its own text."""
 
 
 def is_chatgpt(value: Any) -> bool:
+    """True if a value is a conversation of ChatGPT's export."""
     return isinstance(value, dict) and isinstance(value.get("mapping"), dict)
 
 
 def updated(value: dict[str, Any]) -> float:
+    """The time of the last change, in epoch seconds; 0 if it is unknown."""
     return time_of(value.get("update_time")) or time_of(value.get("create_time"))
 
 
-def read_chatgpt(value: dict[str, Any]) -> FoundConversation:
-    """All branches of a conversation. What cannot be shown here, such as a picture, is named in brackets."""
+def read_chatgpt(value: dict[str, Any]) -> ParsedConversation:
+    """Parses all branches of a conversation. Content that cannot be shown, such as a picture, is named in brackets."""
     nodes = {str(name): node for name, node in value["mapping"].items() if isinstance(node, dict)}
     found = _Tree(_children(nodes))
     found.read(nodes)
     current = value.get("current_node")
     if not isinstance(current, str) or current not in found.at:
-        # where none has a time, the last one that was read, which is a deepest one
+        # without any time, the last one that was read, which is one of the deepest
         current = max(reversed(found.at), key=lambda name: _created(nodes[name]), default="")
     head = found.at.get(current) or (found.messages[-1].id if found.messages else None)
-    return FoundConversation(title_of(value.get("title")), found.messages, head)
+    return ParsedConversation(title_of(value.get("title")), found.messages, head)
 
 
 def _created(node: dict[str, Any]) -> float:
@@ -47,7 +49,7 @@ def _created(node: dict[str, Any]) -> float:
 
 
 def _children(nodes: dict[str, Any]) -> dict[str | None, list[str]]:
-    """The nodes that follow each node, by what nodes say of their parents, or else parents of their children."""
+    """The children of each node, by the `parent` of nodes, or else by the `children` of nodes."""
     parents: dict[str, str | None] = dict.fromkeys(nodes)
     for name, node in nodes.items():
         for child in node.get("children") or () if isinstance(node.get("children"), list) else ():
@@ -64,7 +66,7 @@ def _children(nodes: dict[str, Any]) -> dict[str | None, list[str]]:
 
 
 def _cut_cycles(parents: dict[str, str | None]) -> None:
-    """Makes one node of each cycle of parents a root: the first in the file's order that leads into the cycle."""
+    """Makes one node of each cycle of parents a root: the one where the first path in the file's order enters it."""
     done = set[str]()
     for name in parents:
         path = set[str]()
@@ -78,53 +80,54 @@ def _cut_cycles(parents: dict[str, str | None]) -> None:
 
 
 class _Tree:
-    """The messages so far, parents first. `at` is the message that each node belongs to."""
+    """The parsed messages so far, parents first. `at` is each node's message."""
 
     def __init__(self, below: dict[str | None, list[str]]) -> None:
         self._below = below
-        self.messages: list[FoundMessage] = []
+        self.messages: list[ParsedMessage] = []
         self.at: dict[str, str | None] = {}
         self._parts: dict[str, list[ReplyPart]] = {}
-        """By node: the thoughts and calls up to it that no answer has taken. The first node that follows takes them."""
+        """The thoughts and calls up to a node without an answer yet; the node's first child takes them over."""
 
     def read(self, nodes: dict[str, Any]) -> None:
+        """Parses all nodes."""
         waiting: deque[tuple[str, str | None]] = deque((name, None) for name in self._below.get(None, ()))
         while waiting:
             name, before = waiting.popleft()
-            self._take(name, nodes[name].get("message"), before)
+            self._read_node(name, nodes[name].get("message"), before)
             waiting.extend((child, name) for child in self._below.get(name, ()))
 
-    def _take(self, name: str, message: Any, before: str | None) -> None:
+    def _read_node(self, name: str, message: Any, before: str | None) -> None:
         parent = self.at.get(before) if before is not None else None
         parts = self._parts.pop(before, []) if before is not None else []
         content = _read(message) if isinstance(message, dict) else None
         if isinstance(content, ReplyPart):
-            _add(parts, content)
-        ends = not self._below.get(name)
-        said = content if isinstance(content, _Said) else None
-        if parts and (ends if said is None else said.role == "user"):  # nothing was answered after them
-            parent, parts = self._say(_Said("assistant", "", "interrupted"), parent, parts), []
-        if said:
-            parent, parts = self._say(said, parent, parts), []
+            _add_part(parts, content)
+        is_last = not self._below.get(name)
+        text = content if isinstance(content, _Text) else None
+        if parts and (is_last if text is None else text.role == "user"):  # no answer follows them
+            parent, parts = self._add(_Text("assistant", "", "interrupted"), parent, parts), []
+        if text:
+            parent, parts = self._add(text, parent, parts), []
         self.at[name] = parent
         if parts:
             self._parts[name] = parts
 
-    def _say(self, said: "_Said", parent: str | None, parts: list[ReplyPart]) -> str:
-        made = FoundMessage(said.role, said.text, parent, tuple(parts), said.standing)
-        self.messages.append(made)
-        return made.id
+    def _add(self, text: "_Text", parent: str | None, parts: list[ReplyPart]) -> str:
+        message = ParsedMessage(text.role, text.text, parent, tuple(parts), text.standing)
+        self.messages.append(message)
+        return message.id
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Text:
     role: str
     text: str
     standing: str = "whole"
 
 
-def _add(parts: list[ReplyPart], part: ReplyPart) -> None:
-    """Adds a part; a tool's result goes to the call that waits for it."""
+def _add_part(parts: list[ReplyPart], part: ReplyPart) -> None:
+    """Adds a part; a tool result is added to its call."""
     if part.kind == "tool" and part.input is None:
         for at in range(len(parts) - 1, max(-1, len(parts) - 9), -1):
             call = parts[at]
@@ -135,12 +138,12 @@ def _add(parts: list[ReplyPart], part: ReplyPart) -> None:
 
 
 def _same_tool(call: str, result: str) -> bool:
-    """A call of `python` is answered by `python`, one of `web` by `web.run`."""
+    """Whether a result belongs to a call by its name: `python` to `python`, `web.run` to `web`."""
     return call.split(".")[0] == result.split(".")[0]
 
 
-def _read(message: dict[str, Any]) -> _Said | ReplyPart | None:
-    """What a message is; None for one that ChatGPT does not show."""
+def _read(message: dict[str, Any]) -> _Text | ReplyPart | None:
+    """The content of a message; None for one that ChatGPT does not show."""
     metadata = message["metadata"] if isinstance(message.get("metadata"), dict) else {}
     author = message["author"] if isinstance(message.get("author"), dict) else {}
     content = message["content"] if isinstance(message.get("content"), dict) else {}
@@ -162,7 +165,7 @@ def _read(message: dict[str, Any]) -> _Said | ReplyPart | None:
         return None
     if kind == "code":
         text = _fenced(text, text_of(content.get("language")))
-    return _Said(str(role), text, "interrupted" if message.get("status") == "in_progress" else "whole")
+    return _Text(str(role), text, "interrupted" if message.get("status") == "in_progress" else "whole")
 
 
 def _fenced(code: str, language: str) -> str:
@@ -178,7 +181,7 @@ def _attached(metadata: dict[str, Any]) -> list[str]:
 
 
 def _text(content: dict[str, Any], metadata: dict[str, Any]) -> str:
-    """The text of a message's content, of whatever kind it is."""
+    """The text of a message's content of any kind."""
     kind = content.get("content_type")
     if kind == "thoughts":
         thoughts = content.get("thoughts")
@@ -197,10 +200,10 @@ def _part_text(part: Any) -> str:
     if not isinstance(part, dict):
         return text_of(part)
     kind = text_of(part.get("content_type"))
-    if isinstance(part.get("text"), str):  # of speech, too
+    if isinstance(part.get("text"), str):  # also a transcript of speech
         return text_of(part["text"])
     if "audio" in kind:
-        return ""  # which its transcript says
+        return ""  # its transcript has the text
     return "[image]" if "image" in kind else f"[{kind[:60]}]" if kind else ""
 
 

@@ -1,8 +1,8 @@
-"""The process that reads one large file of conversations: parsing holds the interpreter, and a file may be made to take
-all memory. Run as a module; reads the file from standard input.
+"""The child process that reads a large file of conversations: parsing blocks the interpreter, and a malicious file may
+take all memory. Run it as a module; it reads the file from standard input.
 
-Answers with the lines of `read_export` as JSON, or with a last line {"error": a sentence}. Arguments: how many
-conversations there is room for, and how many bytes the file may unpack to.
+It prints the lines of `read_export` as JSON, or a last line {"error": a sentence}. Its arguments are the most
+conversations and the most bytes of the unpacked file.
 """
 
 import json
@@ -14,26 +14,27 @@ from memory.exports.conversation import ExportError
 from memory.exports.reader import read_export
 
 _BYTES_OF_A_BYTE, _BYTES, _SECONDS = 30, 300_000_000, 60
-"""Memory: for each byte that may be read, since an empty list in JSON takes two and in memory 64, and for the rest."""
+"""Limits of memory, for each byte that may be read (an empty list takes two in JSON, 64 in memory) and for the rest."""
 
 
 def _limit(most_bytes: int) -> None:
-    """Bounds this process's memory and computing time, where the system can, and lets others go first."""
+    """Limits this process's memory and CPU time, if the system can, and lowers its priority."""
     with suppress(ImportError, ValueError, OSError):
         import os
         import resource
 
         os.nice(19)
         resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-        most = _BYTES + _BYTES_OF_A_BYTE * most_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        memory = _BYTES + _BYTES_OF_A_BYTE * most_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def main() -> None:
-    room, most_bytes = int(sys.argv[1]), int(sys.argv[2])
+    """Reads the file and prints its conversations."""
+    most, most_bytes = int(sys.argv[1]), int(sys.argv[2])
     _limit(most_bytes)
     try:
-        for line in read_export(sys.stdin.buffer.read(), room, most_bytes):
+        for line in read_export(sys.stdin.buffer.read(), most, most_bytes):
             _write(line)
     except ExportError as e:
         _write({"error": str(e)})

@@ -1,30 +1,32 @@
 """Claude's export: `conversations.json` is a list of conversations, each with `chat_messages` in order.
 
-A message has a `sender` (human or assistant), `text`, and in newer files `content`: blocks of text, thinking, calls of
-tools and their results. Long pasted texts are `attachments` with `extracted_content`; other files have only a name.
-Messages may name their `parent_message_uuid`, where a question was asked again.
+A message has a `sender` (human or assistant), `text`, and in newer files `content`: blocks of text, thinking, tool
+calls and their results. Long pasted texts are `attachments` with `extracted_content`; other files have only a name.
+Messages may name their `parent_message_uuid`, if a question was edited or answered again.
 """
 
 from dataclasses import replace
 from typing import Any
 
-from memory.exports.conversation import FoundConversation, FoundMessage, input_of, text_of, time_of, title_of
+from memory.exports.conversation import ParsedConversation, ParsedMessage, input_of, text_of, time_of, title_of
 from runs.reply import ReplyPart
 
 _ROLES = {"human": "user", "assistant": "assistant", "system": "system"}
 
 
 def is_claude(value: Any) -> bool:
+    """True if a value is a conversation of Claude's export."""
     return isinstance(value, dict) and isinstance(value.get("chat_messages"), list)
 
 
 def updated(value: dict[str, Any]) -> float:
+    """The time of the last change, in epoch seconds; 0 if it is unknown."""
     return time_of(value.get("updated_at")) or time_of(value.get("created_at"))
 
 
-def read_claude(value: dict[str, Any]) -> FoundConversation:
-    """All messages; one that names no known earlier message as its parent follows the one before it."""
-    made: list[FoundMessage] = []
+def read_claude(value: dict[str, Any]) -> ParsedConversation:
+    """Parses all messages; one without a known earlier parent follows the one before it."""
+    parsed: list[ParsedMessage] = []
     at: dict[str, str | None] = {}
     last: str | None = None
     for one in value["chat_messages"]:
@@ -33,17 +35,17 @@ def read_claude(value: dict[str, Any]) -> FoundConversation:
         parent = at.get(one["parent_message_uuid"], last) if isinstance(one.get("parent_message_uuid"), str) else last
         message = _message(one, parent)
         if message:
-            made.append(message)
+            parsed.append(message)
         last = message.id if message else parent
         if isinstance(one.get("uuid"), str):
             at[one["uuid"]] = last
     current = value.get("current_leaf_message_uuid")
     head = at.get(current, last) if isinstance(current, str) else last
-    return FoundConversation(title_of(value.get("name")), made, head)
+    return ParsedConversation(title_of(value.get("name")), parsed, head)
 
 
-def _message(one: dict[str, Any], parent_id: str | None) -> FoundMessage | None:
-    """None for one that says nothing."""
+def _message(one: dict[str, Any], parent_id: str | None) -> ParsedMessage | None:
+    """Parses a message; None for an empty one."""
     blocks = [block for block in _list(one, "content") if isinstance(block, dict)]
     texts = [text_of(block.get("text")) for block in blocks if block.get("type") in ("text", "voice_note")]
     text = "\n\n".join(filter(None, texts)) or (text_of(one.get("text")) if not _has_others(blocks) else "")
@@ -51,11 +53,11 @@ def _message(one: dict[str, Any], parent_id: str | None) -> FoundMessage | None:
     parts = _parts(blocks)
     if not (text.strip() or parts):
         return None
-    return FoundMessage(_ROLES.get(str(one.get("sender")), "assistant"), text, parent_id, tuple(parts))
+    return ParsedMessage(_ROLES.get(str(one.get("sender")), "assistant"), text, parent_id, tuple(parts))
 
 
 def _has_others(blocks: list[dict[str, Any]]) -> bool:
-    """Whether `text` only says that a block cannot be shown."""
+    """Whether there are other blocks than text: then `text` only says that they cannot be shown."""
     return any(block.get("type") in ("tool_use", "tool_result", "thinking") for block in blocks)
 
 
@@ -72,7 +74,7 @@ def _files(one: dict[str, Any]) -> list[str]:
 def _parts(blocks: list[dict[str, Any]]) -> list[ReplyPart]:
     parts: list[ReplyPart] = []
     calls: dict[str, int] = {}
-    """Where the calls are, by id."""
+    """The index of each call in `parts`, by id."""
     for block in blocks:
         start = time_of(block.get("start_timestamp"))
         end = max(start, time_of(block.get("stop_timestamp")))
@@ -82,15 +84,15 @@ def _parts(blocks: list[dict[str, Any]]) -> list[ReplyPart]:
                     parts.append(ReplyPart("thinking", thought, start, end))
             case "tool_use":
                 calls[str(block.get("id"))] = len(parts)
-                name, given = text_of(block.get("name"))[:200], input_of(block.get("input"))
-                parts.append(ReplyPart("tool", "", start, end, name, given))
+                name, arguments = text_of(block.get("name"))[:200], input_of(block.get("input"))
+                parts.append(ReplyPart("tool", "", start, end, name, arguments))
             case "tool_result":
-                _answer(parts, calls, block)
+                _add_result(parts, calls, block)
     return parts
 
 
-def _answer(parts: list[ReplyPart], calls: dict[str, int], block: dict[str, Any]) -> None:
-    """Gives a tool's result to its call; files without ids have it right after it."""
+def _add_result(parts: list[ReplyPart], calls: dict[str, int], block: dict[str, Any]) -> None:
+    """Adds a tool result to its call; in files without ids it follows the call."""
     content = block.get("content")
     listed = content if isinstance(content, list) else [{"text": content}]
     text = "\n".join(filter(None, (text_of(one.get("text")) for one in listed if isinstance(one, dict))))

@@ -1,4 +1,4 @@
-"""A conversation as a file gives it: a tree of messages, each after its parent."""
+"""A parsed conversation: a tree of messages, each after its parent."""
 
 import json
 import math
@@ -18,15 +18,17 @@ _MOST_INPUT = 20_000
 _PARTS = 40_000
 """Parts of one conversation that are kept."""
 _DEEPEST_INPUT = 50
-"""Levels of a tool call's input that are kept as they are: what copies or shows it does so by recursion."""
+"""Levels of a tool call's input that are kept: code that copies or shows it is recursive."""
 
 
 class ExportError(Exception):
-    """Why a file, or a conversation in it, cannot be imported; the message is for people."""
+    """A file, or a conversation in it, cannot be imported; the message is for people."""
 
 
 @dataclass(frozen=True, slots=True)
-class FoundMessage:
+class ParsedMessage:
+    """A message of a parsed conversation, with a new id."""
+
     role: str
     text: str
     parent_id: str | None
@@ -39,41 +41,39 @@ class FoundMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundConversation:
-    """`head` is the message that the current branch ends with; `messages` are in an order of parents first."""
+class ParsedConversation:
+    """A parsed conversation. `head` is the last message of the current branch; in `messages` parents come first."""
 
     title: str
-    messages: Sequence[FoundMessage]
+    messages: Sequence[ParsedMessage]
     head: str | None
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """What is stored of it: first the conversation, then a row for each message.
-
-        Parts that are too many are left out, since no reply is refused for what is beside it.
-        """
+        """The rows to store: first the conversation, then each message. Excess parts are omitted."""
         title = self.title or next((m.text for m in self.messages if m.role == "user"), "")
         yield {"title": title[:_LONGEST_TITLE], "head": self.head}
         places: dict[str | None, int] = {None: 0}
-        room = _PARTS
+        most = _PARTS
         for message in self.messages:
             places[message.id] = places[message.parent_id] + 1
-            parts = bounded_parts(message.parts, room)
-            room -= len(parts)
+            parts = bounded_parts(message.parts, most)
+            most -= len(parts)
             row = asdict(replace(message, parts=parts))
             yield {"row": row | {"place": places[message.id], "folded": fold_text(message.text)}}
 
 
 def text_of(value: Any) -> str:
-    """Text from a file as it is stored; empty for what is no text."""
+    """A text of a file in its stored form; empty for any other value."""
     return clean_text(value) if isinstance(value, str) else ""
 
 
 def title_of(value: Any) -> str:
+    """A title of a file in its stored form."""
     return " ".join(text_of(value).split())[:_TITLE]
 
 
 def time_of(value: Any) -> float:
-    """Epoch seconds of a number, or of an ISO 8601 text; 0 for what is neither."""
+    """The epoch seconds of a number or an ISO 8601 text; 0 for any other value."""
     if isinstance(value, str):
         from datetime import datetime
 
@@ -85,7 +85,7 @@ def time_of(value: Any) -> float:
 
 
 def input_of(arguments: Any) -> Any:
-    """A tool call's input; the beginning of its JSON as text where it is too long or nested too deeply."""
+    """A tool call's input; if it is too long or nested too deeply, the beginning of its JSON as text."""
     try:
         text = valid_text(json.dumps(arguments, ensure_ascii=False, default=str))
     except RecursionError:

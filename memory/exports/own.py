@@ -1,4 +1,4 @@
-"""Our own export: what `GET /conversations/{id}` answers, and any list of messages with `role` and `content`."""
+"""Glassbox's own export, as of `GET /conversations/{id}`, and any list of messages with `role` and `content`."""
 
 import math
 from collections import deque
@@ -7,8 +7,8 @@ from typing import Any, TypeGuard
 from memory.exports.conversation import (
     ROLES,
     ExportError,
-    FoundConversation,
-    FoundMessage,
+    ParsedConversation,
+    ParsedMessage,
     input_of,
     text_of,
 )
@@ -19,34 +19,36 @@ _TITLE, _NAME, _NOTE, _ERROR = 200, 200, 1000, 2000
 
 
 def is_own(value: Any) -> bool:
+    """True if a value has a list of messages."""
     return isinstance(value, dict) and "messages" in value
 
 
 def was_saved_here(value: Any) -> bool:
-    """Whether it is an export of a whole conversation, and no other list of messages."""
+    """True if a value is an export of Glassbox."""
     return is_own(value) and "conversation_id" in value
 
 
-def read_own(value: dict[str, Any]) -> FoundConversation:
-    """The messages under new ids. Raises ExportError, whose message names the place of what is wrong.
+def read_own(value: dict[str, Any]) -> ParsedConversation:
+    """Parses the messages, with new ids. Raises ExportError, whose message names the wrong field.
 
-    `messages` are one branch: one that names no known parent follows the message before it. `other_messages` hang where
-    their `parent_id` says; those whose parent is not there have no branch to be on, and are left out.
+    `messages` are one branch: each follows the one before it. `other_messages` follow the message that their
+    `parent_id` names; those without such a message are omitted.
     """
     title = value.get("title", "")
     if not isinstance(title, str) or len(title) > _TITLE:
         raise ExportError(f"title: a text of at most {_TITLE} characters is allowed.")
-    made: dict[str, str] = {}
-    order: list[FoundMessage] = []
+    ids: dict[str, str] = {}
+    """The new ids by the file's ids."""
+    order: list[ParsedMessage] = []
     last: str | None = None
     for n, one in enumerate(_listed(value, "messages")):
         message = _message(one, last, f"messages.{n}")
         if isinstance(one.get("id"), str):
-            made[one["id"]] = message.id
+            ids[one["id"]] = message.id
         order.append(message)
         last = message.id
-    _hang(_listed(value, "other_messages"), made, order)
-    return FoundConversation(text_of(title).strip(), order, last)
+    _add_others(_listed(value, "other_messages"), ids, order)
+    return ParsedConversation(text_of(title).strip(), order, last)
 
 
 def _listed(value: dict[str, Any], name: str) -> list[Any]:
@@ -56,20 +58,20 @@ def _listed(value: dict[str, Any], name: str) -> list[Any]:
     return found
 
 
-def _hang(others: list[Any], made: dict[str, str], order: list[FoundMessage]) -> None:
-    """Adds the messages of other branches, parents first, in one pass for each message however they are listed."""
+def _add_others(others: list[Any], ids: dict[str, str], order: list[ParsedMessage]) -> None:
+    """Adds the messages of other branches, parents first, in linear time whatever their order."""
     below: dict[str | None, list[int]] = {}
     for n, one in enumerate(others):
         _check(one, f"other_messages.{n}")
         below.setdefault(one.get("parent_id"), []).append(n)
-    waiting = deque(n for parent in [None, *made] for n in below.pop(parent, ()))
+    waiting = deque(n for parent in [None, *ids] for n in below.pop(parent, ()))
     while waiting:
         n = waiting.popleft()
         parent = others[n].get("parent_id")
-        message = _message(others[n], made[parent] if parent is not None else None, f"other_messages.{n}")
+        message = _message(others[n], ids[parent] if parent is not None else None, f"other_messages.{n}")
         order.append(message)
         if isinstance(own := others[n].get("id"), str):
-            made[own] = message.id
+            ids[own] = message.id
             waiting.extend(below.pop(own, ()))
 
 
@@ -81,7 +83,7 @@ def _check(one: Any, where: str) -> None:
             raise ExportError(f"{where}.{name}: a text is allowed.")
 
 
-def _message(one: Any, parent_id: str | None, where: str) -> FoundMessage:
+def _message(one: Any, parent_id: str | None, where: str) -> ParsedMessage:
     _check(one, where)
     role, standing, note = one.get("role"), one.get("standing", "whole"), one.get("note")
     if role not in ROLES:
@@ -94,14 +96,14 @@ def _message(one: Any, parent_id: str | None, where: str) -> FoundMessage:
     if not isinstance(parts, list):
         raise ExportError(f"{where}.parts: a list is allowed.")
     text = _content(one.get("content"), where)
-    kept = tuple(part for given in parts if (part := _part(given)))  # a reply is not refused for what is beside it
+    valid = tuple(part for value in parts if (part := _part(value)))  # an invalid part does not reject its reply
     standing = "interrupted" if standing == "growing" else standing
     backend, model = (text_of(one.get(name))[:_NAME] or None for name in ("backend", "model"))
-    return FoundMessage(role, text, parent_id, kept, standing, text_of(note) or None, backend, model)
+    return ParsedMessage(role, text, parent_id, valid, standing, text_of(note) or None, backend, model)
 
 
 def _content(content: Any, where: str) -> str:
-    """The text of a message, joined where it is in parts."""
+    """The text of a message's content, which may be a list of parts."""
     if isinstance(content, str):
         return text_of(content)
     if not isinstance(content, list):
@@ -113,11 +115,11 @@ def _content(content: Any, where: str) -> str:
     return text_of("".join(part["text"] for part in content))
 
 
-def _part(given: Any) -> ReplyPart | None:
-    if not isinstance(given, dict) or given.get("kind") not in ("thinking", "tool"):
+def _part(value: Any) -> ReplyPart | None:
+    if not isinstance(value, dict) or value.get("kind") not in ("thinking", "tool"):
         return None
-    start, end, error = given.get("start"), given.get("end"), given.get("error")
-    name, text = given.get("name", ""), given.get("text")
+    start, end, error = value.get("start"), value.get("end"), value.get("error")
+    name, text = value.get("name", ""), value.get("text")
     if not (isinstance(text, str) and _is_time(start) and (end is None or _is_time(end))):
         return None
     if not (isinstance(name, str) and len(name) <= _NAME):
@@ -126,7 +128,7 @@ def _part(given: Any) -> ReplyPart | None:
         return None
     error = None if error is None else text_of(error)
     return ReplyPart(
-        given["kind"], text_of(text), float(start), end, text_of(name), input_of(given.get("input")), error
+        value["kind"], text_of(text), float(start), end, text_of(name), input_of(value.get("input")), error
     )
 
 

@@ -1,4 +1,4 @@
-"""Reads a file of conversations, of whatever origin, and tells what was left out of it."""
+"""The reader of conversation files of all known origins."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from lzma import LZMAError
 from typing import Any
 
 from memory.exports import chatgpt, claude
-from memory.exports.conversation import ExportError, FoundConversation, title_of
+from memory.exports.conversation import ExportError, ParsedConversation, title_of
 from memory.exports.own import is_own, read_own, was_saved_here
 
 _KNOWN = (
@@ -21,29 +21,29 @@ _KNOWN = (
 _NAMES = re.compile(r"(?:.*/)?conversations(?:-\d+)?\.json", re.I)
 _MOST_FILES, _MOST_CONVERSATIONS, _MOST_MESSAGES = 100, 10_000, 200_000
 _LONGEST, _LONGEST_OURS = 25_000, 40_000
-"""Messages of one conversation: its export, contexts and turns take time in proportion to them. One that was saved here
-may have grown since it was imported.
+"""Messages of one conversation: its export, contexts and turns take time in proportion. One that was exported here may
+have grown since it was imported.
 """
 _MOST_SKIPPED = 20
-"""Conversations that could not be read and are named one by one."""
+"""Skipped conversations that are named."""
 _DIGITS = 15
-"""Digits of a whole number that is kept as one: what is longer is no time and no count."""
+"""Digits of the longest whole number that may be a time or a count."""
 
 
-def read_export(data: bytes, room: int, most_bytes: int) -> Iterator[dict[str, Any]]:
-    """The lines of each conversation in a file, the newest conversation first, at most `room` of them, and at last
-    {"skipped": [{"title", "reason"}, …], "left_out": how many there was no room for}.
+def read_export(data: bytes, most: int, most_bytes: int) -> Iterator[dict[str, Any]]:
+    """Yields the lines of at most `most` conversations of a file, the newest first, and then {"skipped": [{"title",
+    "reason"}, …], "skipped_in_all", "left_out"}, where `left_out` counts the conversations beyond `most`.
 
-    `most_bytes` bounds what a ZIP file may unpack to. Raises ExportError for a file with nothing to import.
+    `most_bytes` limits the unpacked size of a ZIP file. Raises ExportError for a file with nothing to import.
     """
     found = [one for value in _values(data, most_bytes) for one in _conversations(value)]
     if not found:
         raise ExportError(f"There is no conversation in the body. {_KNOWN}")
     found.sort(key=_updated, reverse=True)
-    room, skipped, messages, read = min(room, _MOST_CONVERSATIONS), list[dict[str, str]](), 0, 0
-    left_out = 0
+    most, skipped = min(most, _MOST_CONVERSATIONS), list[dict[str, str]]()
+    messages = read = left_out = 0
     for one in found:
-        if read == room or messages >= _MOST_MESSAGES:
+        if read == most or messages >= _MOST_MESSAGES:
             left_out += 1
             continue
         try:
@@ -61,7 +61,7 @@ def read_export(data: bytes, room: int, most_bytes: int) -> Iterator[dict[str, A
     yield {"skipped": skipped[:_MOST_SKIPPED], "skipped_in_all": len(skipped), "left_out": left_out}
 
 
-def _bounded(conversation: FoundConversation, most: int) -> FoundConversation:
+def _bounded(conversation: ParsedConversation, most: int) -> ParsedConversation:
     """Raises ExportError for a conversation of more than `most` messages."""
     count = len(conversation.messages)
     if count > most:
@@ -70,14 +70,14 @@ def _bounded(conversation: FoundConversation, most: int) -> FoundConversation:
 
 
 def _values(data: bytes, most_bytes: int) -> Iterator[Any]:
-    """What the JSON in a file says; of a ZIP file, what each of its files of conversations says."""
+    """The JSON values of a file: one, or those of the files of conversations in a ZIP file."""
     if not data.startswith(b"PK\x03\x04"):
         yield _parsed(data)
         return
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            there = [one for one in archive.infolist() if _NAMES.fullmatch(one.filename)][:_MOST_FILES]
-            for one in there:
+            members = [one for one in archive.infolist() if _NAMES.fullmatch(one.filename)][:_MOST_FILES]
+            for one in members:
                 with archive.open(one) as file:
                     unpacked = file.read(most_bytes + 1)
                 if len(unpacked) > most_bytes:
@@ -109,7 +109,7 @@ def _parsed(data: bytes) -> Any:
 
 
 def _number(text: str) -> int | float | None:
-    """None for what no database and no JSON of others could hold."""
+    """A number; None for one that a database or standard JSON cannot hold."""
     if len(text) <= _DIGITS and text.lstrip("-").isdigit():
         return int(text)
     number = float(text)
@@ -117,7 +117,7 @@ def _number(text: str) -> int | float | None:
 
 
 def _conversations(value: Any) -> list[Any]:
-    """The conversations in what a file says. Raises ExportError if it says something else."""
+    """The conversations in the JSON value of a file. Raises ExportError for any other value."""
     if isinstance(value, dict) and isinstance(value.get("conversations"), list) and not _reader(value):
         value = value["conversations"]
     if isinstance(value, list):
@@ -129,7 +129,7 @@ def _conversations(value: Any) -> list[Any]:
     return [value]
 
 
-def _reader(value: Any) -> Callable[[dict[str, Any]], FoundConversation] | None:
+def _reader(value: Any) -> Callable[[dict[str, Any]], ParsedConversation] | None:
     if chatgpt.is_chatgpt(value):
         return chatgpt.read_chatgpt
     if claude.is_claude(value):
@@ -137,7 +137,7 @@ def _reader(value: Any) -> Callable[[dict[str, Any]], FoundConversation] | None:
     return read_own if is_own(value) else None
 
 
-def _read(value: Any) -> FoundConversation:
+def _read(value: Any) -> ParsedConversation:
     reader = _reader(value)
     if reader is None:
         raise ExportError(f"It has no messages. {_KNOWN}")

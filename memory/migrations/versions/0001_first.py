@@ -1,4 +1,4 @@
-"""The tables from before there were migrations, whatever of them is there."""
+"""The tables of the versions before the first migration."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,13 +15,14 @@ _LATER = {
     ],
     "messages": [sa.Column("parts", sa.JSON)],
 }
-"""Columns that came one by one; all may be null."""
+"""Nullable columns that were added one by one."""
 
 
 def upgrade() -> None:
-    there = sa.inspect(op.get_bind())
+    """Adds the columns that came before migrations, if they are missing."""
+    inspector = sa.inspect(op.get_bind())
     for table, columns in _LATER.items():
-        known = {column["name"] for column in there.get_columns(table)}
+        known = {column["name"] for column in inspector.get_columns(table)}
         for column in columns:
             if column.name not in known:
                 op.add_column(table, column)

@@ -1,4 +1,4 @@
-"""Branches (a message knows the one before it), summaries, and the parameters of the memory modes."""
+"""Branches (each message has a parent), summaries, and the parameters of the memory modes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,6 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    """Adds branches, summaries and the parameters of the memory modes."""
     op.add_column("conversations", sa.Column("head", sa.String(32)))
     for name in ("window_turns", "token_limit", "summary_tokens", "recall_turns"):
         op.add_column("conversations", sa.Column(name, sa.Integer))
@@ -35,7 +36,7 @@ def upgrade() -> None:
 
 
 def _join() -> None:
-    """Until now a conversation was a line: each message follows the one before, and the last one is its head."""
+    """Makes each message the child of the one before it, and the last one the head: there were no branches."""
     op.execute(
         "UPDATE messages SET parent_id = (SELECT before.id FROM messages AS before "
         "WHERE before.conversation_id = messages.conversation_id AND before.place < messages.place "

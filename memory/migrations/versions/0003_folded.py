@@ -1,4 +1,4 @@
-"""Titles and messages in the form in which they are searched; what is null is filled in while the app runs."""
+"""Titles and messages in the form that is searched; the running app fills in older rows."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,6 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
+    """Adds the folded texts."""
     for table in ("conversations", "messages"):
         op.add_column(table, sa.Column("folded", sa.Text))

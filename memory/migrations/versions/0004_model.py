@@ -1,4 +1,4 @@
-"""The model that a conversation used last, of those that its backend offers."""
+"""The model that a conversation used last."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,4 +8,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
+    """Adds the model of a conversation."""
     op.add_column("conversations", sa.Column("model", sa.Text))

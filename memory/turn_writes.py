@@ -1,0 +1,101 @@
+"""Turns on their way into the database: the user's message, the growing reply, and the ended reply with its record."""
+
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sqlalchemy import bindparam, delete, insert, update
+
+from memory.conversations import first_text, insert_conversation, update_conversation
+from memory.database import Database
+from memory.folded_text import fold_text
+from memory.message_tree import insert_messages, linear_messages, message_row_of, set_head
+from memory.messages import Message, Role, TurnOptions
+from memory.rows import message_of, message_row, parts_column, storable
+from memory.tables import messages, runs
+from runs.live import LiveRun, new_id
+
+
+class TurnWrites(Database):
+    """The methods of the store that write turns."""
+
+    async def begin_turn(
+        self,
+        run: LiveRun,
+        text: str,
+        *,
+        earlier: Sequence[tuple[Role, str]] | None = None,
+        edit_of: str | None = None,
+        regenerate: str | None = None,
+        options: TurnOptions = TurnOptions(),  # noqa: B008 - frozen
+    ) -> tuple[Message, Message]:
+        """Writes the user's message and an empty growing reply in one transaction; returns both.
+
+        With `earlier`, which may be empty, the conversation is new and begins with these messages. The message comes
+        after the head; or beside the message `edit_of`, as another branch. With `regenerate`, that message gets
+        another reply, and `text` is not read. Raises ChatError `not_found` for a conversation or message that was
+        deleted meanwhile.
+        """
+        now, used = time.time(), {"backend": run.backend, "memory": run.memory, **asdict(options)}
+        this, place, rows = run.conversation_id, 1, []
+        async with self.writing() as db:
+            if earlier is not None:
+                linear = linear_messages(earlier)
+                head = linear[-1].id if linear else None
+                await insert_conversation(db, this, run.owner, linear, first_text(earlier, text), now, used)
+            else:
+                head = await update_conversation(db, this, text, {"updated": now, **used})
+            if regenerate:
+                row = await message_row_of(db, this, regenerate)
+                asked, place = message_of(row), row.place
+            else:
+                before = (await message_row_of(db, this, edit_of)).parent_id if edit_of else head
+                if before:
+                    place = (await message_row_of(db, this, before)).place + 1
+                asked = Message(new_id(), "user", text, run_id=run.id, parent_id=before)
+                rows.append(message_row(asked, this, place, now))
+            reply = Message(new_id(), "assistant", "", "growing", run.id, parent_id=asked.id, backend=run.backend)
+            await db.execute(insert(messages), [*rows, message_row(reply, this, place + 1, now)])
+            await set_head(db, this, reply.id)
+        return asked, reply
+
+    async def append(self, conversation_id: str, texts: Sequence[tuple[Role, str]]) -> None:
+        """Adds complete messages at the end of the current branch; none of them is answered."""
+        now = time.time()
+        async with self.writing() as db:
+            head = await update_conversation(db, conversation_id, first_text(texts), {"updated": now})
+            place = (await message_row_of(db, conversation_id, head)).place if head else 0
+            if linear := linear_messages(texts, head):
+                await insert_messages(db, conversation_id, linear, place + 1, now)
+                await set_head(db, conversation_id, linear[-1].id)
+
+    async def save_growing(self, replies: Sequence[Message]) -> None:
+        """Writes each reply so far in one transaction, except those that have ended meanwhile."""
+        growing = update(messages).where(messages.c.id == bindparam("reply"), messages.c.standing == "growing")
+        rows = [
+            {"reply": reply.id, "text": storable(reply.text), "parts": parts_column(reply)}
+            | {"backend": reply.backend, "model": reply.model}
+            for reply in replies
+        ]
+        async with self.writing() as db:
+            await db.execute(growing, rows)
+
+    async def end_turn(self, run: LiveRun, reply: Message, record: str) -> None:
+        """Writes the ended reply and the run's record (JSON lines) in one transaction."""
+        now, packed, text = time.time(), zlib.compress(record.encode(), 1), storable(reply.text)
+        ended = {
+            "text": text,
+            "folded": fold_text(text),
+            "standing": reply.standing,
+            "note": reply.note and storable(reply.note),
+            "parts": parts_column(reply),
+            "backend": reply.backend,
+            "model": reply.model,
+        }
+        row = {"id": run.id, "conversation_id": run.conversation_id, "created": now, "record": packed}
+        async with self.writing() as db:
+            known = await db.execute(update(messages).where(messages.c.id == reply.id).values(ended))
+            await db.execute(delete(runs).where(runs.c.id == run.id))  # an earlier attempt may have succeeded
+            if known.rowcount:  # the visitor may have deleted the conversation meanwhile
+                await db.execute(insert(runs).values(row))
