@@ -13,10 +13,11 @@ from memory.store import Store
 from runs import events
 from runs.errors import ChatError
 from runs.events import Entry, Event
+from runs.fold import apply
 from runs.live import LiveRun
 from runs.registry import RunRegistry
 from runs.reply import reply_parts
-from runs.state import STOP_TEXTS, AgentState, apply
+from runs.state import STOP_TEXTS, AgentState
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ import structlog
 
 from runs import events
 from runs.events import Entry, Event, Phase, StopReason
+from runs.fold import apply
 from runs.log import Clock, RunLog, steady_clock
 from runs.reply import ReplyText
 from runs.requester import Requester
-from runs.state import AgentState, Step, apply, digest
+from runs.state import AgentState, Step, digest
 from runs.supervisor import Save, Supervisor, Work
 from runs.tool_calls import ToolCalls
 

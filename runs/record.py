@@ -5,7 +5,8 @@ from dataclasses import fields
 from datetime import datetime
 
 from runs.events import WIRE_TYPES, Entry
-from runs.state import AgentState, apply
+from runs.fold import apply
+from runs.state import AgentState
 
 _EVENTS = {name: kind for kind, name in WIRE_TYPES.items()}
 

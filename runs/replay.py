@@ -7,7 +7,8 @@ from itertools import accumulate
 
 from runs import events
 from runs.events import Entry, memory_bytes
-from runs.state import AgentState, apply
+from runs.fold import apply
+from runs.state import AgentState
 
 _INTERVAL = 200
 """Entries between two cached states: the most that are folded to reach any moment."""

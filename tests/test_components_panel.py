@@ -3,7 +3,8 @@ from collections.abc import Iterable
 from components.panel import render_context, render_panel
 from runs import events
 from runs.events import Entry, Event
-from runs.state import AgentState, apply
+from runs.fold import apply
+from runs.state import AgentState
 
 BEGIN = [events.Run("c", "b", "m"), events.Status("queued", "Processing...")]
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from components.parts import part_value, parts_html
 from runs import events
 from runs.events import Entry
+from runs.fold import apply
 from runs.reply import ReplyPart, reply_parts
-from runs.state import AgentState, apply
+from runs.state import AgentState
 
 
 class Tags(HTMLParser):

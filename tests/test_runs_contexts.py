@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from runs.contexts import abbreviate_context, complete_context
 from runs.events import Context, Entry, Run, Token, memory_bytes
+from runs.fold import apply
 from runs.record import decode
-from runs.state import AgentState, apply
+from runs.state import AgentState
 
 MESSAGES = st.lists(
     st.builds(lambda role, content: {"role": role, "content": content, "tokens": 3}, st.sampled_from("ua"), st.text()),

@@ -7,9 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runs import events
+from runs.fold import apply
 from runs.log import RunLog
 from runs.record import fold_record
-from runs.state import AgentState, apply
+from runs.state import AgentState
 
 
 def token(n: int) -> events.Token:

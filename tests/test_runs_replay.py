@@ -5,8 +5,9 @@ import pytest
 
 from runs import events
 from runs.events import Entry
+from runs.fold import apply
 from runs.replay import Player, Replay
-from runs.state import AgentState, apply
+from runs.state import AgentState
 
 
 def recorded(chunks: int) -> list[Entry]:

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from runs import events
 from runs.events import Entry, Event
+from runs.fold import apply
 from runs.reply import ReplyText
-from runs.state import AgentState, apply, digest
+from runs.state import AgentState, digest
 
 RUN = events.Run("c", "b", "m")
 

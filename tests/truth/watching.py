@@ -12,8 +12,9 @@ import httpx
 import httpx_sse
 
 from app import App
+from runs.fold import apply
 from runs.record import decode
-from runs.state import AgentState, apply
+from runs.state import AgentState
 from tests.grammar import check
 from tests.live_app import NAMES
 from tests.truth.provider import VISIBLE, Piece, Provider, Sent
