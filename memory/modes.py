@@ -7,8 +7,7 @@ its tokens counted. To add a mode, write one function and add one line to `MODES
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, trim_messages
+from itertools import pairwise
 
 from memory.message_index import Match
 from memory.messages import Message, Summary
@@ -97,103 +96,98 @@ class Mode:
         return _token_budget(limits) if "token_limit" in self.parameters else limits.history
 
 
-def none(past: Candidates, limits: ModeLimits) -> Selection:
+def none(candidates: Candidates, limits: ModeLimits) -> Selection:
     """Nothing."""
-    return _split(past.messages, len(past.messages), "the mode none gives no history")
+    return _split(candidates.messages, len(candidates.messages), "the mode none gives no history")
 
 
-def full(past: Candidates, limits: ModeLimits) -> Selection:
+def full(candidates: Candidates, limits: ModeLimits) -> Selection:
     """Everything; input that does not fit is rejected before the model is called."""
-    return Selection(tuple(past.messages), ())
+    return Selection(tuple(candidates.messages), ())
 
 
-def window(past: Candidates, limits: ModeLimits) -> Selection:
+def window(candidates: Candidates, limits: ModeLimits) -> Selection:
     """The last turns, as far as they fit."""
-    older = _split(
-        past.messages, recent_start(past.messages, limits), f"older than the last {limits.window_turns} turns"
-    )
+    history, reason = candidates.messages, f"older than the last {limits.window_turns} turns"
+    older = _split(history, recent_start(history, limits), reason)
     fitting = _fitting(older.kept, limits.history, _no_room(limits))
     return Selection(fitting.kept, older.left_out + fitting.left_out)
 
 
-def tokens(past: Candidates, limits: ModeLimits) -> Selection:
+def tokens(candidates: Candidates, limits: ModeLimits) -> Selection:
     """The latest messages that fit, from a user's message on."""
     budget = _token_budget(limits)
     if limits.token_limit < limits.input_budget:
-        return _fitting(past.messages, budget, f"beyond the limit of {limits.token_limit:,} tokens")
-    return _fitting(past.messages, budget, _no_room(limits))
+        return _fitting(candidates.messages, budget, f"beyond the limit of {limits.token_limit:,} tokens")
+    return _fitting(candidates.messages, budget, _no_room(limits))
 
 
 def _token_budget(limits: ModeLimits) -> int:
     return max(0, min(limits.input_budget, limits.token_limit) - limits.spent)
 
 
-def summary(past: Candidates, limits: ModeLimits) -> Selection:
+def summary(candidates: Candidates, limits: ModeLimits) -> Selection:
     """A summary of the older turns, and the last turns and those that it does not cover yet, as far as they fit.
 
     Without a summary, the same as `tokens`.
     """
-    history, made = past.messages, past.summary
+    history, made = candidates.messages, candidates.summary
     first = recent_start(history, limits)
     if first == 0:
-        return window(past, limits)
+        return window(candidates, limits)
     if made is None or made.tokens > limits.history:
-        instead = tokens(past, limits)
-        why = past.failed or ("There is no summary yet." if made is None else "The summary does not fit.")
+        instead = tokens(candidates, limits)
+        why = candidates.failed or ("There is no summary yet." if made is None else "The summary does not fit.")
         return Selection(instead.kept, instead.left_out, note=f"{why} The latest messages that fit are given instead.")
-    older = _split(history, _uncovered(past, limits), "in the summary")
+    older = _split(history, _uncovered(candidates, limits), "in the summary")
     fitting = _fitting(older.kept, limits.history - made.tokens, f"not in the summary yet, and {_no_room(limits)}")
-    return Selection(fitting.kept, older.left_out + fitting.left_out, summary=made, note=past.failed)
+    return Selection(fitting.kept, older.left_out + fitting.left_out, summary=made, note=candidates.failed)
 
 
-def _uncovered(past: Candidates, limits: ModeLimits) -> int:
+def _uncovered(candidates: Candidates, limits: ModeLimits) -> int:
     """The position of the first message that is recent or not in the summary."""
-    covered, last = 0, past.summary and past.summary.message_id
+    covered, last = 0, candidates.summary and candidates.summary.message_id
     if last:
-        covered = 1 + next(i for i, message in enumerate(past.messages) if message.id == last)
-    return min(covered, recent_start(past.messages, limits))
+        covered = 1 + next(i for i, message in enumerate(candidates.messages) if message.id == last)
+    return min(covered, recent_start(candidates.messages, limits))
 
 
-def _nothing(past: Candidates, limits: ModeLimits) -> int:
-    return len(past.messages)
+def _nothing(candidates: Candidates, limits: ModeLimits) -> int:
+    return len(candidates.messages)
 
 
-def _latest(past: Candidates, limits: ModeLimits) -> int:
-    return recent_start(past.messages, limits)
+def _latest(candidates: Candidates, limits: ModeLimits) -> int:
+    return recent_start(candidates.messages, limits)
 
 
-def recall(past: Candidates, limits: ModeLimits) -> Selection:
+def recall(candidates: Candidates, limits: ModeLimits) -> Selection:
     """The last turns, and of the older ones those that best match the message, as far as they fit."""
-    history = past.messages
-    first = recent_start(history, limits)
-    recent = _fitting(history[first:], limits.history, _no_room(limits))
-    older, budget = history[:first], limits.history - sum(m.tokens for m in recent.kept)
-    starts = _turns(older)
-    turn_of = {m.id: turn for turn, m in _with_turns(older, starts)}
+    history, first = candidates.messages, recent_start(candidates.messages, limits)
+    older, recent = history[:first], _fitting(history[first:], limits.history, _no_room(limits))
+    turns, budget = _turns(older), limits.history - sum(m.tokens for m in recent.kept)
+    turn_of = {older[i].id: number for number, turn in enumerate(turns) for i in turn}
     recalled: dict[int, str] = {}
     rejected: dict[int, str] = {}
-    for match in past.matches:
-        turn = turn_of.get(match.message_id)
-        if turn is None or turn in recalled or turn in rejected:
+    for match in candidates.matches:
+        number = turn_of.get(match.message_id)
+        if number is None or number in recalled or number in rejected:
             continue
-        size, why_matched = sum(m.tokens for m in _turn(older, starts, turn)), f"matches {', '.join(match.words)}"
+        size, reason = sum(older[i].tokens for i in turns[number]), f"matches {', '.join(match.words)}"
         if len(recalled) < limits.recall_turns and size <= budget:
-            recalled[turn], budget = why_matched, budget - size
+            recalled[number], budget = reason, budget - size
         else:
-            rejected[turn] = why_matched
-    why = {m.id: recalled[turn] for m in older if (turn := turn_of.get(m.id)) in recalled and turn is not None}
+            rejected[number] = reason
+    why = {older[i].id: reason for number, reason in recalled.items() for i in turns[number]}
     left = [LeftOut(m, _not_recalled(rejected.get(turn_of.get(m.id, -1)), limits)) for m in older if m.id not in why]
     kept = (*(m for m in older if m.id in why), *recent.kept)
     return Selection(kept, (*left, *recent.left_out), why)
 
 
-def matching_positions(past: Candidates, limits: ModeLimits) -> list[int]:
+def matching_positions(candidates: Candidates, limits: ModeLimits) -> list[int]:
     """The positions of all messages of the older turns that match."""
-    older = past.messages[: recent_start(past.messages, limits)]
-    matches, starts = {match.message_id for match in past.matches}, _turns(older)
-    ends = [*starts[1:], len(older)]
-    turns = [range(start, end) for start, end in zip(starts, ends, strict=False)]
-    return [position for turn in turns if any(older[i].id in matches for i in turn) for position in turn]
+    older = candidates.messages[: recent_start(candidates.messages, limits)]
+    matches = {match.message_id for match in candidates.matches}
+    return [i for turn in _turns(older) if any(older[i].id in matches for i in turn) for i in turn]
 
 
 def _not_recalled(match: str | None, limits: ModeLimits) -> str:
@@ -203,6 +197,7 @@ def _not_recalled(match: str | None, limits: ModeLimits) -> str:
 
 
 def _split(history: Sequence[Message], first_kept: int, reason: str) -> Selection:
+    """The history from a position on; the earlier messages are left out."""
     left = tuple(LeftOut(message, reason) for message in history[:first_kept])
     return Selection(tuple(history[first_kept:]), left)
 
@@ -211,25 +206,16 @@ def _no_room(limits: ModeLimits) -> str:
     return f"the model has no more room than {limits.input_budget:,} tokens"
 
 
-def _turns(history: Sequence[Message]) -> list[int]:
-    """The positions where turns begin: each user's message."""
-    return [i for i, message in enumerate(history) if message.role == "user"]
-
-
-def _turn(history: Sequence[Message], starts: Sequence[int], turn: int) -> Sequence[Message]:
-    end = starts[turn + 1] if turn + 1 < len(starts) else len(history)
-    return history[starts[turn] : end]
-
-
-def _with_turns(history: Sequence[Message], starts: Sequence[int]) -> list[tuple[int, Message]]:
-    """Each message with the number of its turn, without those before the first turn."""
-    return [(turn, m) for turn in range(len(starts)) for m in _turn(history, starts, turn)]
+def _turns(history: Sequence[Message]) -> list[range]:
+    """The positions of each turn: from a user's message up to the next one."""
+    starts = [i for i, message in enumerate(history) if message.role == "user"]
+    return [range(start, end) for start, end in pairwise([*starts, len(history)])]
 
 
 def recent_start(history: Sequence[Message], limits: ModeLimits) -> int:
     """The position where the last `window_turns` turns begin; 0 if there are no older ones."""
     turns = _turns(history)
-    return turns[-limits.window_turns] if len(turns) >= limits.window_turns else 0
+    return turns[-limits.window_turns].start if len(turns) >= limits.window_turns else 0
 
 
 def _fitting(history: Sequence[Message], budget: int, reason: str) -> Selection:
@@ -237,19 +223,9 @@ def _fitting(history: Sequence[Message], budget: int, reason: str) -> Selection:
     first, size = len(history), 0
     while first and size + history[first - 1].tokens <= budget:
         first, size = first - 1, size + history[first - 1].tokens
-    latest = history[first:]  # all that can fit: trimming takes time in proportion
-    sizes = {message.id: message.tokens for message in latest}
-
-    def count(messages: list[BaseMessage]) -> int:
-        return sum(sizes[str(m.id)] for m in messages)
-
-    stand_ins: list[BaseMessage] = [
-        HumanMessage("", id=m.id) if m.role == "user" else AIMessage("", id=m.id) for m in latest
-    ]
-    kept = trim_messages(
-        stand_ins, max_tokens=budget, token_counter=count, strategy="last", start_on="human", allow_partial=False
-    )
-    return _split(history, len(history) - len(kept), reason)
+    while first < len(history) and history[first].role != "user":
+        first += 1
+    return _split(history, first, reason)
 
 
 _MODES = (

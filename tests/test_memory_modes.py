@@ -2,9 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.turns import TurnRequest, Turns
 from memory.message_index import Match
 from memory.messages import Message, Summary
-from memory.modes import MODES, Candidates, ModeLimits, Selection, get_mode, recent_start
+from memory.modes import MODES, Candidates, LeftOut, Mode, ModeLimits, Selection, get_mode, recent_start
+from runs import events
 from runs.errors import ChatError
 from settings import MemoryMode
 
@@ -182,3 +184,21 @@ def test_reason_names_the_limit() -> None:
     assert by_setting.kept == by_model.kept
     assert "the limit of 250" in by_setting.left_out[0].reason
     assert "no more room than 250" in by_model.left_out[0].reason
+
+
+async def test_new_mode_is_one_function_and_one_line(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    def questions(candidates: Candidates, limits: ModeLimits) -> Selection:
+        kept = tuple(message for message in candidates.messages if message.role == "user")
+        return Selection(kept, tuple(LeftOut(m, "a reply") for m in candidates.messages if m not in kept))
+
+    monkeypatch.setitem(MODES, "questions", Mode("questions", "your own messages", questions))
+    first = await turns.start(TurnRequest("one", "anna", memory="questions"))
+    assert first.task
+    await first.task
+    second = await turns.start(TurnRequest("two", "anna", first.conversation_id, memory="questions"))
+    assert second.task
+    await second.task
+    (context,) = (entry.event for entry in second.log.entries if isinstance(entry.event, events.Context))
+    assert [message["content"] for message in context.messages if message["role"] == "user"] == ["one\n\ntwo"]
+    assert [(message["role"], message["reason"]) for message in context.left_out] == [("assistant", "a reply")]
+    assert (await turns.store.conversation(first.conversation_id, "anna")).memory == "questions"
