@@ -1,4 +1,4 @@
-"""What a visitor does to single tool calls: approves, edits or refuses one that waits, ends one that runs."""
+"""Handlers for single tool calls: a visitor approves, edits or refuses a waiting one, or cancels a running one."""
 
 import gradio as gr
 
@@ -11,14 +11,14 @@ from runs.tool_calls import ApprovalAnswer
 
 
 class ApprovalHandlers:
-    """What the page does with an answer. One for all pages."""
+    """The handlers of approvals and cancellations. One instance serves all pages."""
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self._runs, self._identity = turns.runs, identity
 
     async def on_answer(self, page: PageState, request: gr.Request, event: gr.EventData) -> PageState:
-        """-> page; its run is followed again after that"""
-        page = page.of(self._identity.visitor(request.cookies or {}))
+        """Answers a waiting tool call, from the event's {call, approved, input}. -> page"""
+        page = page.for_request(self._identity, request)
         try:
             given = event._data if isinstance(event._data, dict) else {}
             edited = given.get("input")
@@ -31,8 +31,8 @@ class ApprovalHandlers:
         return page
 
     async def on_cancel(self, page: PageState, request: gr.Request, event: gr.EventData) -> None:
-        """Ends one tool call alone."""
-        page = page.of(self._identity.visitor(request.cookies or {}))
+        """Cancels one running tool call."""
+        page = page.for_request(self._identity, request)
         try:
             given = event._data if isinstance(event._data, dict) else {}
             self._runs.get(page.run_id or "", page.visitor).tool_calls.cancel(str(given.get("call")))
@@ -40,5 +40,5 @@ class ApprovalHandlers:
             warn(e.message)
 
     async def on_wake(self, page: PageState) -> PageState:
-        """A page that waits looks whether somebody else has answered. -> page"""
+        """Does nothing itself: its listener makes the page follow its run again. -> page"""
         return page

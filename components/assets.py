@@ -1,4 +1,4 @@
-"""The files of `web/`, which the browser loads as they are, and the components that they draw."""
+"""Loads the scripts, styles and templates of `web/` into the page, and builds the components that they draw."""
 
 import html
 import json
@@ -10,58 +10,56 @@ import gradio as gr
 
 WEB = Path(__file__).parent.parent / "web"
 QUIET: Any = {"postprocess": False, "show_progress": "hidden", "api_visibility": "private"}
-"""Options of the page's listeners."""
+"""The options of every listener of the page."""
 
 
-def script_component(
-    script: str, elem_id: str, template: str, *more: str, shared: str | None = None, style: str = ""
-) -> gr.HTML:
-    """A component whose value a script of `web/` draws into its template, which is built once.
+def read(name: str) -> str:
+    """Reads a file of `web/`."""
+    return (WEB / name).read_text()
 
-    `more` scripts draw other parts of it; each has its own names. They all know those of the script `shared`.js, whose
-    style is in `shared`.css. Nothing of a value is ever read as markup: Gradio
-    would evaluate a template with the value in it once more.
+
+def script_component(elem_id: str, *scripts: str, template: str = "", style: str = "") -> gr.HTML:
+    """Builds a component that scripts of `web/` draw into a static template.
+
+    Each script has a scope of its own. The template holds no `{{value}}`, because Gradio would evaluate the value as a
+    template.
     """
-    code = "\n".join(f"{{\n{(WEB / name).read_text()}\n}}" for name in (script, *more))
-    if shared:
-        code = f"{(WEB / f'{shared}.js').read_text()}\n{code}"
-        style = f"{(WEB / f'{shared}.css').read_text()}\n{style}"
     return gr.HTML(
         value=None,
         html_template=template,
         css_template=style,
-        js_on_load=code,
+        js_on_load="\n".join(f"{{\n{read(name)}\n}}" for name in scripts),
         apply_default_css=False,
         elem_id=elem_id,
     )
 
 
 def as_text(message: str) -> str:
-    """A notice that stays text: Gradio would read markup in it, and `<query>` would be gone."""
+    """Escapes a message for Gradio, which reads notices as markup."""
     return html.escape(message, quote=False)
 
 
 def warn(message: str) -> None:
+    """Shows a warning on the page of the current event."""
     gr.Warning(as_text(message))
 
 
 def page_head() -> str:
-    """What goes into the page's head: behaviour that no component has. It runs before any component is there, and each
-    script has names of its own.
+    """Builds the HTML of the page's head: the scripts that belong to no component, and the style for printing.
+
+    The scripts run before any component exists. Each has a scope of its own; `dom.js` is the first.
     """
     assets = f"const ASSETS = {json.dumps(_assets())};\n"
-    scripts = "".join(f"<script type='module'>{(WEB / f'{name}.js').read_text()}</script>" for name in _SCRIPTS)
-    print_style = (
-        f"<style media='print'>{(WEB / 'print.css').read_text()}</style>"  # Gradio would scope it to its own part
-    )
-    return f"<script type='module'>{assets}{(WEB / 'typeset.js').read_text()}</script>{scripts}{print_style}"
+    scripts = "".join(f"<script type='module'>{read(f'{name}.js')}</script>" for name in _SCRIPTS)
+    print_style = f"<style media='print'>{read('print.css')}</style>"  # Gradio would scope it to its container
+    return f"{scripts}<script type='module'>{assets}{read('typeset.js')}</script>{print_style}"
 
 
-_SCRIPTS = "prompt", "page", "editing", "copying", "selection", "printing"
+_SCRIPTS = "dom", "context", "prompt", "page", "edit", "copy", "selection", "print"
 
 
 def _assets() -> dict[str, Any]:
-    """The addresses of what Gradio ships to draw formulas, code and diagrams. The names end with hashes."""
+    """Returns the URLs of Gradio's libraries for formulas, code and diagrams. Their names end with hashes."""
     folder = Path(gradio.__file__).parent / "templates/frontend/assets"
 
     def address(pattern: str) -> str:
@@ -82,5 +80,5 @@ def _assets() -> dict[str, Any]:
 
 
 def early_script() -> str:
-    """A script that runs before any of Gradio's: the page's own address, and reasons of refusals."""
-    return f"<script>{(WEB / 'first.js').read_text()}</script>"
+    """Builds the script that runs before any of Gradio's: it fixes the page's URL and the messages of refusals."""
+    return f"<script>{read('early.js')}</script>"

@@ -1,7 +1,7 @@
-"""Markdown tokens as HTML: our own elements alone, so that nothing which a model wrote can be markup.
+"""Turns Markdown tokens into HTML. All elements are made here, so nothing in a model's text can become markup.
 
-Each top-level block is one line, which the Chatbot's own Markdown parser takes as a block of HTML and leaves as it is.
-There is no white space between the tags, since white space is kept in texts.
+Each top-level block is one line, which the Chatbot's own Markdown parser passes through as a block of HTML. There is no
+white space between tags, because the page preserves white space.
 """
 
 import html
@@ -23,41 +23,42 @@ _ALIGNED = {"text-align:left": "left", "text-align:center": "center", "text-alig
 
 
 @dataclass(frozen=True)
-class Line:
-    """The HTML of an inline token, and the direction of its first letter: "ltr", "rtl" or "" where it has none."""
+class InlineHtml:
+    """The HTML of an inline token, and the direction of its first letter: "ltr", "rtl", or "" without one."""
 
     html: str
     direction: str
 
 
-Inline = Callable[[str], Line]
+RenderInline = Callable[[str], InlineHtml]
 
 _LONGEST = 8000
-"""Characters that are parsed as one line of Markdown. A longer one is cut at white space, so that a paragraph costs no
-more the longer it grows."""
+"""Characters of Markdown that are parsed together. A longer text is cut at white space, so that the cost of a growing
+paragraph is bounded."""
 
 
-def line_of(source: str, inline: Inline) -> Line:
-    """A line of any length."""
+def long_inline_html(source: str, inline: RenderInline) -> InlineHtml:
+    """Renders inline Markdown of any length."""
     if len(source) <= _LONGEST:
         return inline(source)
-    lines, at = [], 0
+    pieces, at = [], 0
     while len(source) - at > _LONGEST:
         cut = max(source.rfind(end, at + 1, at + _LONGEST) for end in ("\n", " ")) + 1 or at + _LONGEST
-        lines.append(inline(source[at:cut]))
+        pieces.append(inline(source[at:cut]))
         at = cut
-    lines.append(inline(source[at:]))
-    return Line("".join(line.html for line in lines), next((line.direction for line in lines if line.direction), ""))
+    pieces.append(inline(source[at:]))
+    found = next((piece.direction for piece in pieces if piece.direction), "")
+    return InlineHtml("".join(piece.html for piece in pieces), found)
 
 
 def text_html(text: str) -> str:
-    """Text that stays text in one line. `%%%` would be part of a placeholder of the Chatbot's."""
+    """Escapes text to one line of HTML. `%%%` is escaped too, because the Chatbot uses it in placeholders."""
     escaped = html.escape(text).replace("%%%", "&#37;%%")
     return escaped.replace("\r", "&#13;").replace("\n", "&#10;")
 
 
 def direction(text: str) -> str:
-    """The direction of the first letter that has one (Unicode Standard Annex 9, rule P2)."""
+    """Returns the direction of the first letter that has one (Unicode Standard Annex 9, rule P2)."""
     for character in text:
         kind = unicodedata.bidirectional(character)
         if kind == "L":
@@ -67,18 +68,18 @@ def direction(text: str) -> str:
     return ""
 
 
-def line_html(source: str, environment: Environment) -> Line:
-    """An inline token's source as HTML."""
+def inline_html(source: str, environment: Environment) -> InlineHtml:
+    """Renders the source of an inline token."""
     tokens = parse_inline(source, environment)
     parts, letters, depth = [], "", 0
     for token in tokens:
         depth += token.nesting if token.type in ("link_open", "link_close") else 0
-        parts.append(_inline_html(token, within_link=depth > 0))
+        parts.append(_token_html(token, within_link=depth > 0))
         letters = letters or (direction(token.content) if token.type in ("text", "text_special") else "")
-    return Line("".join(parts), letters)
+    return InlineHtml("".join(parts), letters)
 
 
-def _inline_html(token: Token, *, within_link: bool) -> str:
+def _token_html(token: Token, *, within_link: bool) -> str:
     match token.type:
         case "text" | "text_special":
             return text_html(token.content)
@@ -98,7 +99,7 @@ def _inline_html(token: Token, *, within_link: bool) -> str:
 
 
 def formula_html(token: Token) -> str:
-    """The source of a formula with its delimiters; `web/typeset.js` typesets it."""
+    """Returns the source of a formula with its delimiters. `web/typeset.js` draws it."""
     kind = "math display" if token.meta["display"] else "math"
     return f"<{token.tag} class='{kind}' dir='ltr'>{text_html(token.content)}</{token.tag}>"
 
@@ -109,7 +110,7 @@ def _link_html(target: Any, title: Any = None) -> str:
 
 
 def _image_html(token: Token, *, within_link: bool) -> str:
-    """A link, since drawing an image would tell its server about the reader."""
+    """Returns a link to an image. Loading the image would tell its server about the reader."""
     target = token.attrGet("src")
     shown = text_html(_plain(token.children or []) or str(target))
     return shown if within_link else f"{_link_html(target, token.attrGet('title'))}{shown}</a>"
@@ -119,15 +120,15 @@ def _plain(tokens: Iterable[Token]) -> str:
     return "".join(_plain(token.children) if token.children else token.content for token in tokens)
 
 
-def blocks_html(tokens: Sequence[Token], inline: Inline) -> str:
-    """Block tokens as HTML; `inline` makes that of the inline ones."""
+def blocks_html(tokens: Sequence[Token], inline: RenderInline) -> str:
+    """Renders block tokens; `inline` renders the inline ones."""
     return "".join(_Blocks(tokens, inline).parts())
 
 
 class _Blocks:
-    def __init__(self, tokens: Sequence[Token], inline: Inline) -> None:
+    def __init__(self, tokens: Sequence[Token], inline: RenderInline) -> None:
         self.tokens = tokens
-        self.lines = {i: line_of(t.content, inline) for i, t in enumerate(tokens) if t.type == "inline"}
+        self.inlines = {i: long_inline_html(t.content, inline) for i, t in enumerate(tokens) if t.type == "inline"}
         self.directions = ["ltr"]
         self.containers = {
             i: self._direction(i) for i, t in enumerate(tokens) if t.nesting > 0 and t.type in _CONTAINERS
@@ -140,7 +141,7 @@ class _Blocks:
         token = self.tokens[at]
         match token.type:
             case "inline":
-                return self._line(at)
+                return self._inline(at)
             case "fence" | "code_block":
                 return _code_html(token)
             case "formula_block":
@@ -157,15 +158,15 @@ class _Blocks:
                 return f"{self._close(token)}</div>"
         return self._open(at) if token.nesting > 0 else self._close(token)
 
-    def _line(self, at: int) -> str:
-        shown = self.lines[at].html
-        box = self._box(at)
+    def _inline(self, at: int) -> str:
+        shown = self.inlines[at].html
+        box = self._checkbox(at)
         return shown[box.end() :] if box else shown
 
-    def _box(self, at: int) -> re.Match[str] | None:
-        """The box to tick that a list item's first line begins with. A link's or an escaped one is none."""
+    def _checkbox(self, at: int) -> re.Match[str] | None:
+        """Matches the checkbox at the start of a list item. A link's or an escaped one does not count."""
         item = at >= 2 and self.tokens[at - 1].type == "paragraph_open" and self.tokens[at - 2].type == "list_item_open"
-        return _TASK.match(self.lines[at].html) if item and _TASK.match(self.tokens[at].content) else None
+        return _TASK.match(self.inlines[at].html) if item and _TASK.match(self.tokens[at].content) else None
 
     def _open(self, at: int) -> str:
         token = self.tokens[at]
@@ -182,7 +183,7 @@ class _Blocks:
             attributes += " start='0'"
         if aligned := _ALIGNED.get(str(token.attrGet("style"))):
             attributes += f" class='{aligned}'"
-        if token.type == "list_item_open" and at + 2 < len(self.tokens) and (box := self._box(at + 2)):
+        if token.type == "list_item_open" and at + 2 < len(self.tokens) and (box := self._checkbox(at + 2)):
             attributes += f" class='task{' done' if box[1] != ' ' else ''}'"
         return f"<{token.tag}{attributes}>"
 
@@ -192,13 +193,13 @@ class _Blocks:
         return f"</{token.tag}>"
 
     def _direction(self, start: int) -> str:
-        """The direction of the first letter within a container."""
+        """Returns the direction of the first letter within a container."""
         level = self.tokens[start].level
         for at in range(start + 1, len(self.tokens)):
             if self.tokens[at].level <= level:
                 break
-            if at in self.lines and self.lines[at].direction:
-                return self.lines[at].direction
+            if at in self.inlines and self.inlines[at].direction:
+                return self.inlines[at].direction
         return ""
 
 
@@ -218,16 +219,16 @@ def _code_html(token: Token) -> str:
 
 
 def _is_closed(fence: Token) -> bool:
-    """Whether a fence has its closing line; the parser does not say."""
+    """Returns whether a fence has its closing line, which the parser does not tell."""
     lines = fence.content.count("\n") + bool(fence.content and not fence.content.endswith("\n"))
     return fence.map is not None and fence.map[1] - fence.map[0] == lines + 2
 
 
 def _definition_html(source: str) -> str:
-    return "<br>".join(_defined_html(line) for line in source.split("\n"))
+    return "<br>".join(_definition_line_html(line) for line in source.split("\n"))
 
 
-def _defined_html(line: str) -> str:
+def _definition_line_html(line: str) -> str:
     target = _TARGET.search(line)
     if not target or not is_safe_link(target[1]):
         return text_html(line)

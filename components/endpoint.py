@@ -1,4 +1,4 @@
-"""Gradio's public endpoint `/chat`, the only one: a message in, the growing reply out, for Gradio's own clients."""
+"""Gradio's only public endpoint, `/chat`, for Gradio's own clients: it streams the growing reply to a message."""
 
 import asyncio
 import math
@@ -15,11 +15,11 @@ from runs.errors import ChatError
 from transports.schemas import RequestFields
 
 _YIELDS_PER_S = 20
-"""To one client; fewer when more runs share the process."""
+"""Updates per second and client. The rate falls with the number of live runs."""
 
 
 class Endpoint:
-    """What `/chat` does."""
+    """The handler of `/chat`."""
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self._turns, self._identity = turns, identity
@@ -32,19 +32,19 @@ class Endpoint:
         conversation_id: str = "",
         request: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> AsyncIterator[str]:
-        """The reply to a message, as it grows. Other transports tell its events, too; see docs/api.md.
+        """Streams the reply to a message: each value is the whole text so far. The other transports send all events.
 
-        `conversation_id` is what `POST /conversations` answered; without it there are no earlier messages.
+        `conversation_id` comes from `POST /conversations`; without it the conversation is new.
         """
-        if not all(isinstance(given or "", str) for given in (message, backend, memory, conversation_id)):
-            raise gr.Error("message, backend, memory and conversation_id are texts.", print_exception=False)
+        if not all(isinstance(value or "", str) for value in (message, backend, memory, conversation_id)):
+            raise gr.Error("message, backend, memory and conversation_id must be strings.", print_exception=False)
         wanted = RequestFields(backend=backend or None, memory=memory or None, conversation_id=conversation_id or None)
         try:
             ask = await wanted.turn_request(self._turns, message or "", self._identity.requester(request))
             run = await self._turns.start(ask)
         except ChatError as e:
             raise gr.Error(as_text(e.message), print_exception=False) from e
-        async with aclosing(run.log.follow(wake_s=lambda: 1.0)) as batches:  # to notice a client that has gone
+        async with aclosing(run.log.follow(wake_s=lambda: 1.0)) as batches:  # to notice a disconnected client
             async for _ in batches:
                 yield run.text
                 if not run.ended:

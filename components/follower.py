@@ -1,6 +1,6 @@
-"""Following a run from a page: what streams into the live reply and the panel, and the hand-over at the end.
+"""Follows a run for a page: streams it into the live reply and the panel, and moves the reply to the conversation.
 
-The tail never owns the run: a page that leaves takes nothing with it.
+A follower does not own the run: the run goes on when the page leaves.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from typing import Any
 import gradio as gr
 
 from components.assets import warn
-from components.conversation_view import draw, ended_reply, state_of
-from components.page_state import PageState, drawn_of
+from components.conversation_view import ended_reply, load_view, recorded_state
+from components.page_state import PageState, Updates, shown_messages
 from components.panel import render_panel
-from components.render import render_buttons, render_live, render_messages, render_turns
+from components.render import render_live, render_messages, render_page, render_turns
 from components.reply import GrowingReply
 from hosting.identity import Identity
 from memory.store import Store
@@ -27,28 +27,26 @@ from runs.live import LiveRun
 from runs.registry import RunRegistry
 
 _YIELDS_PER_S = 20
-"""To one page; fewer when more runs share the process."""
+"""Updates per second and page. The rate falls with the number of live runs."""
 _COST, _CHARACTERS_PER_S = 8, 100_000
-"""A pause is at least so many times as long as the last drawing took, and so that a page is sent no more than that:
-a reply of unusual form or length costs no more than others."""
+"""Limits of the cost of a reply: a pause lasts at least `_COST` times the last rendering, and a page is sent at most
+`_CHARACTERS_PER_S`."""
 _PANEL_S = 0.12
-"""Between two drawings of the panel in one phase: figures that change faster cannot be read."""
-
-Updates = tuple[Any, ...]
+"""Seconds between two updates of the panel in one phase. Figures that change faster cannot be read."""
 
 
 class RunFollower:
-    """The second and third listener of a turn."""
+    """The second and third listener of a turn. One instance serves all pages."""
 
     def __init__(self, store: Store, runs: RunRegistry, identity: Identity) -> None:
         self.store, self.runs, self.identity = store, runs, identity
 
-    async def follow(self, page: PageState, request: gr.Request) -> AsyncIterator[Updates]:
+    async def follow(self, page: PageState, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
         """Follows the page's run: the first token at once, then a few times a second. -> live, panel"""
-        page = page.of(self.identity.visitor(request.cookies or {}))
-        run = self._run(page, request)
+        page = page.for_request(self.identity, request)
+        run = self._run(page)
         if run is None:
-            state = await state_of(self.store, page.run_id)  # a run that is no longer in memory has ended
+            state = await recorded_state(self.store, page.run_id)  # a run that is not in memory has ended
             # a generator without a yield would empty its outputs
             yield gr.skip(), render_panel(state, whole=True) if state.run_id else gr.skip()
             return
@@ -57,12 +55,12 @@ class RunFollower:
         growing = GrowingReply()
 
         def wake_s() -> float:
-            """Nothing that the panel has not drawn waits for something else to come."""
+            """Seconds to wait for the next event while the panel has something to draw."""
             return max(0.0, drawn + _PANEL_S - time.monotonic()) if owed else 1.0
 
         async with aclosing(run.log.follow(wake_s=wake_s)) as batches:
             async for batch in batches:
-                if run.conversation_deleted or page.left:  # the page shows something else: nothing of it may come back
+                if run.conversation_deleted or page.left:  # the page shows something else by now
                     yield gr.skip(), gr.skip()
                     return
                 fresh_context = any(isinstance(entry.event, events.Context) for entry in batch)
@@ -76,50 +74,48 @@ class RunFollower:
                 cost = time.monotonic() - begun
                 yield live, panel
                 if run.tool_calls.only_await_approval and run.state.phase == "approval" and not run.ended:
-                    return  # a page that waits for its visitor holds no listener; it is followed again by the answer
-                # the first token is never made to wait; what follows is gathered
+                    return  # a page that waits for its visitor holds no listener; after the answer it follows again
+                # the first token never waits; later ones are sent together
                 if run.state.first_token is not None and not run.ended:
                     pause = last + max(self._pause(), _COST * cost, growing.sent / _CHARACTERS_PER_S) - time.monotonic()
                     await asyncio.sleep(max(0.0, pause))
                 last = time.monotonic()
 
     async def finish(self, page: PageState, request: gr.Request) -> Updates:
-        """Hands the live reply over to the conversation, from the store if its run is no longer in memory.
+        """Moves the live reply into the conversation; from the store if its run is no longer in memory.
 
-        -> page, chat, live, parts, send, stop, turns
+        Updates page, chat, live, parts, send, stop and turns.
         """
-        page = page.of(self.identity.visitor(request.cookies or {}))
-        run = self._run(page, request)
+        page = page.for_request(self.identity, request)
+        run = self._run(page)
         if page.run_id is None or (run and not run.ended):
-            # a page's first listeners end with this one too, and a quick visitor has begun a run meanwhile
-            return (gr.skip(),) * 7
+            return {}  # the page follows nothing, or its visitor has already started the next run
         run_id, conversation_id = page.run_id, run.conversation_id if run else page.conversation_id or ""
         view = None
         try:
             if run is None:
                 await self.store.conversation(conversation_id, page.visitor)
-            latest = len(page.drawn) + 1
-            view = await draw(self.store, self.runs, page.visitor, conversation_id, latest, latest)
+            latest = len(page.shown) + 1
+            view = await load_view(self.store, self.runs, page.visitor, conversation_id, latest, latest)
         except ChatError as e:
             warn(e.message)
         if run and run.conversation_deleted:
-            page = PageState(page.visitor)
-            return page, [], [], run_id, *render_buttons(page), []
+            return render_page(PageState(page.visitor)) | {"chat": [], "live": [], "parts": run_id, "turns": []}
         if run and run.unsaved:
-            warn(f"{run.unsaved} The reply stays on this page, and saving is tried again.")
+            warn(f"{run.unsaved} The reply stays on this page, and saving is retried.")
         page = replace(page, run_id=None)
-        if view is None:  # what the page shows stays, the live reply included
-            return page, gr.skip(), gr.skip(), gr.skip(), *render_buttons(page), gr.skip()
+        if view is None:  # the page keeps what it shows, including the live reply
+            return render_page(page)
         last = view.messages[-1] if view.messages else None
-        there = last is not None and last.role == "assistant" and last.run_id == run_id
-        kept = [*view.messages, ended_reply(run)] if run and not there else list(view.messages)
-        page.drawn, page.earlier = drawn_of(kept), view.page.earlier
-        turns = render_turns(replace(view, messages=kept))
-        return page, render_messages(kept), [], run_id, *render_buttons(page), turns
+        stored = last is not None and last.role == "assistant" and last.run_id == run_id
+        messages = [*view.messages, ended_reply(run)] if run and not stored else list(view.messages)
+        page.shown, page.earlier = shown_messages(messages), view.page.earlier
+        turns = render_turns(replace(view, messages=messages))
+        return render_page(page) | {"chat": render_messages(messages), "live": [], "parts": run_id, "turns": turns}
 
-    def _run(self, page: PageState, request: gr.Request) -> LiveRun | None:
+    def _run(self, page: PageState) -> LiveRun | None:
         try:
-            return self.runs.get(page.run_id, self.identity.visitor(request.cookies or {})) if page.run_id else None
+            return self.runs.get(page.run_id, page.visitor) if page.run_id else None
         except ChatError:
             return None
 

@@ -1,7 +1,7 @@
-"""TeX formulas in Markdown, as rules of the parser: `\\( \\)`, `\\[ \\]`, `$$ $$`, and `$ $` where it is not money.
+"""Parser rules for TeX formulas in Markdown: `\\( \\)`, `\\[ \\]`, `$$ $$`, and `$ $` where it is not money.
 
-A formula's token holds its source with the delimiters. Nothing within it is Markdown. A formula holds no blank line,
-as in TeX: so that an opened one can never take in more of a growing reply than its own paragraph.
+A formula's token holds its source with the delimiters; the source is not parsed as Markdown. As in TeX, a formula
+contains no blank line, so an unclosed one never swallows more of a growing reply than its own paragraph.
 """
 
 import re
@@ -21,19 +21,19 @@ _DOLLARS = re.compile(
 )
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _FOREIGN = re.compile(r"[^\W\d_A-Za-z\u0370-\u03ff\U0001d400-\U0001d7ff]")
-"""Letters that are neither Latin nor Greek nor mathematical: of prose, unless it is in a command such as `\\text`."""
+"""Letters that are not Latin, Greek or mathematical. They mean prose, unless there is a command such as `\\text`."""
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
 def formulas_plugin(parser: MarkdownIt) -> None:
-    """Adds the rules to a parser. The tokens are `formula` (inline) and `formula_block`; `meta["display"]` says how."""
+    """Adds the rules to a parser. The tokens are `formula` (inline) and `formula_block`, with `meta["display"]`."""
     parser.inline.ruler.before("escape", "formula", _inline)
     interrupted = ["paragraph", "reference", "blockquote", "list"]
     parser.block.ruler.before("fence", "formula_block", _block, {"alt": interrupted})
 
 
 def is_formula(tex: str) -> bool:
-    """Whether what stands between single dollars is clearly a formula, and not an amount, a variable or prose."""
+    """Returns whether a text between single dollars is clearly a formula, not an amount, a variable or prose."""
     words = [word for word in _WORDS.findall(tex) if len(word) > 2 or tex[0].isdigit()]
     if "\\" not in tex and ((words and " " in tex) or _FOREIGN.search(tex)):
         return False
@@ -71,12 +71,12 @@ def _inline(state: StateInline, silent: bool) -> bool:
 
 
 def _within_word(before: str) -> bool:
-    """Whether a dollar after this character belongs to a word or an amount. In Chinese a formula follows a letter."""
+    """Returns whether a dollar after this character belongs to a word or an amount. In Chinese, formulas may follow."""
     return before.isascii() and (before.isalnum() or before in ("$", "\\", "_")) and before != ""
 
 
 def _block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """A line that begins with `\\[` or `$$` always begins a block: what follows decides only which."""
+    """Parses a block that begins with `\\[` or `$$`: a formula, or a paragraph where the formula is not closed."""
     if state.is_code_block(start):
         return False
     at = state.bMarks[start] + state.tShift[start]
@@ -88,7 +88,7 @@ def _block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     line, ended = start, _ENDS[opener].search(state.src, at + 2, state.eMarks[start])
     while not ended:
         line += 1
-        if line >= end:  # it may still be growing: its lines are a paragraph so far
+        if line >= end:  # it may still grow; until it is closed, its lines are a paragraph
             return _paragraph(state, start, line)
         if state.isEmpty(line) or state.sCount[line] < state.blkIndent:
             return False

@@ -1,13 +1,13 @@
-"""The header: the name of the place, and the dropdowns for backend, model and memory mode."""
+"""The header of the page: the name, and the dropdowns for backend, model and memory mode."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 
 from backends import Backends
-from components.assets import WEB, script_component
+from components.assets import read, script_component
 from components.hf_login import build_login_button
+from components.page_state import Updates
 from components.render import render_modes
 from memory.messages import TurnOptions
 from memory.modes import MODES
@@ -24,22 +24,24 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class HeaderPane:
+    """The components of the header, and the note below it."""
+
     backend: gr.Dropdown
     model: gr.Dropdown
-    """Shown where the chosen backend offers several models."""
+    """Visible if the chosen backend offers several models."""
     memory: gr.Dropdown
-    parameters: list[gr.Number]
-    """Of the memory modes, in the order of `PARAMETERS`; those of the chosen one are shown."""
+    parameters: dict[str, gr.Number]
+    """The parameters of the memory modes by name; those of the chosen mode are visible."""
     about: gr.HTML
-    """Says what there is to say about the backends, and asks `GET /backends` while one loads."""
+    """The note about the chosen backend. It polls `GET /backends` while one loads."""
 
 
 def build_header(
     backends: Backends, memory_settings: MemorySettings, *, shared: bool = False, sign_in: bool = False
 ) -> HeaderPane:
-    """`shared`: there is a public link, or will be; `sign_in`: visitors may sign in with Hugging Face."""
+    """Builds the header. `shared` adds the public link, `sign_in` the login with Hugging Face."""
     with gr.Row(elem_id="header"):
-        gr.HTML((WEB / "brand.html").read_text(), elem_id="brand")
+        gr.HTML(read("brand.html"), elem_id="brand")
         backend = gr.Dropdown(
             [backend.name for backend in backends],
             value=backends.default.name,
@@ -59,15 +61,13 @@ def build_header(
             scale=1,
             min_width=120,
         )
-        parameters = [_number(name, memory_settings) for name in PARAMETERS]
+        parameters = {name: _number(name, memory_settings) for name in PARAMETERS}
         if shared:
-            script_component(
-                "share.js", "share", (WEB / "share.html").read_text(), style=(WEB / "share.css").read_text()
-            )
+            script_component("share", "share.js", template=read("share.html"), style=read("share.css"))
         if sign_in:
             build_login_button()
         gr.Button("Options", elem_id="show-options", size="sm", scale=0, min_width=76)
-    about = script_component("about.js", "about", "<p role='status'></p><div class='menu'></div>")
+    about = script_component("about", "about.js", template="<p role='status'></p><div class='menu'></div>")
     return HeaderPane(backend, model, memory, parameters, about)
 
 
@@ -86,8 +86,10 @@ def _number(name: str, memory: MemorySettings) -> gr.Number:
     )
 
 
-def render_parameters(mode: str, memory: MemorySettings, options: TurnOptions | None = None) -> list[Any]:
-    """The parameters of a mode; with `options`, their values, too. -> Choices.parameters"""
-    shown = MODES[mode].parameters
-    values = {name: getattr(options, name) or getattr(memory, name) for name in PARAMETERS} if options else {}
-    return [gr.update(visible=name in shown, **({"value": values[name]} if values else {})) for name in PARAMETERS]
+def render_parameters(mode: str, memory: MemorySettings, options: TurnOptions | None = None) -> Updates:
+    """Renders the parameters of a mode; with `options`, their values too."""
+    updates = {name: gr.update(visible=name in MODES[mode].parameters) for name in PARAMETERS}
+    if options:
+        for name, update in updates.items():
+            update["value"] = getattr(options, name) or getattr(memory, name)
+    return updates

@@ -1,4 +1,4 @@
-"""What the page does when a visitor chooses a backend, sets its options or brings a key: more handlers."""
+"""Handlers for the header and the options: the visitor chooses a backend, a model or a mode, or brings a key."""
 
 import asyncio
 from dataclasses import replace
@@ -9,8 +9,9 @@ import gradio as gr
 from agent.turns import Turns
 from backends import Backend, Health
 from components.assets import as_text, warn
-from components.header import PARAMETERS, render_parameters
+from components.header import render_parameters
 from components.options import render_options
+from components.page_state import Updates
 from components.render import render_backends, render_models
 from hosting.identity import Identity
 from memory.messages import TurnOptions
@@ -18,11 +19,9 @@ from memory.modes import MODES
 from runs.errors import ChatError
 from runs.requester import Requester
 
-Updates = tuple[Any, ...]
-
 
 class HeaderHandlers:
-    """One for all pages. What the backends are like is different for each visitor, by the keys that they brought."""
+    """The handlers of the header and the options. One instance serves all pages; each visitor has keys of their own."""
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self.backends, self._identity, self._toolbox = turns.backends, identity, turns.toolbox
@@ -33,59 +32,65 @@ class HeaderHandlers:
         return self._identity.visitor(request.cookies or {})
 
     async def on_choose(self, backend: str, request: gr.Request, model: str | None = None) -> Updates:
-        """For a backend or a model that was chosen. -> model, options, but for their values"""
+        """Renders the model dropdown and the options after a choice of backend or model, without their values."""
         visitor = self._visitor(request)
-        return self.model(backend, visitor, model), *self.options(backend, visitor, model=model)
+        return {"model": self.model(backend, visitor, model), **self.options(backend, visitor, model=model)}
 
-    async def on_choose_mode(self, mode: str) -> list[Any]:
-        """-> parameters, but for their values"""
+    async def on_choose_mode(self, mode: str) -> Updates:
+        """Renders the parameters of a memory mode, without their values."""
         return render_parameters(mode if mode in MODES else self._memory.default, self._memory)
 
     async def on_keep(self, backend: str, mode: str, request: gr.Request, model: str | None = None) -> Updates:
-        """Draws what belongs to a choice that a late answer left as it was. -> model, options, parameters"""
-        return *await self.on_choose(backend, request, model), *await self.on_choose_mode(mode)
+        """Renders what depends on the visitor's choices, after a late answer for other choices was dropped."""
+        return await self.on_choose(backend, request, model) | await self.on_choose_mode(mode)
 
     async def on_use(self, data: gr.EventData) -> Updates:
-        """A mode with its parameters, as they were compared. -> memory, parameters"""
-        told = data._data if isinstance(data._data, dict) else {}
-        mode, given = told.get("memory"), told.get("parameters")
-        if mode not in MODES or not isinstance(given, dict):
-            return (gr.skip(),) * (1 + len(PARAMETERS))
-        own = {name: n for name in PARAMETERS if isinstance(n := given.get(name), int)}
-        drawn = render_parameters(mode, self._memory)
-        return mode, *(
-            one | ({"value": own[name]} if name in own else {}) for name, one in zip(PARAMETERS, drawn, strict=True)
-        )
+        """Chooses a compared memory mode with its parameters: the event is {memory, parameters}."""
+        sent = data._data if isinstance(data._data, dict) else {}
+        mode, parameters = sent.get("memory"), sent.get("parameters")
+        if mode not in MODES or not isinstance(parameters, dict):
+            return {}
+        updates = render_parameters(mode, self._memory)
+        for name, update in updates.items():
+            if isinstance(value := parameters.get(name), int):
+                updates[name] = update | {"value": value}
+        return {"memory": mode, **updates}
 
     async def on_backends_changed(self, request: gr.Request, backend: str = "", model: str | None = None) -> Updates:
-        """When there is news of a backend. -> backend, about, model"""
+        """Renders the backends' health, and the models of the chosen one."""
         visitor = self._visitor(request)
-        backends = gr.update(choices=render_backends(self.backends, visitor))
-        return backends, self.backends.describe(visitor), self.model(backend, visitor, model)
+        return {
+            "backend": gr.update(choices=render_backends(self.backends, visitor)),
+            "about": self.backends.describe(visitor),
+            "model": self.model(backend, visitor, model),
+        }
 
-    async def on_key(self, text: str, backend: str, request: gr.Request, model: str | None = None) -> Any:
-        """Takes a visitor's key, and tries it. -> backend, about, model, options"""
-        visitor = self._visitor(request)
+    async def on_key(self, text: str, backend: str, request: gr.Request, model: str | None = None) -> Updates:
+        """Tries a visitor's key at the provider, and keeps it unless the provider rejects it."""
         try:
             chosen = self.backends.get(backend)
             if chosen.settings.key_name is None:
                 raise ChatError("invalid_request", f"{chosen.name} takes no key.")
-            health = await self._tried(text or "", chosen, self._identity.requester(request))
+            health = await self._try_key(text or "", chosen, self._identity.requester(request))
             if health.state == "key_refused":
-                warn(f"{chosen.name} refused this key: check that all of it was pasted.")
+                warn(f"{chosen.name} rejected this key. Check that you pasted all of it.")
             elif health.ready:
                 gr.Info(as_text(f"{chosen.name} is ready with your key."))
             else:
-                warn(f"Your key is kept, but {chosen.name} is not ready: {health.reason.rstrip('.?')}.")
+                warn(f"Your key was saved, but {chosen.name} is not ready: {health.reason.rstrip('.?')}.")
         except ChatError as e:
             warn(e.message)
-            return gr.skip()  # nothing has changed, and a guesser of keys costs as little as can be
-        return *await self.on_backends_changed(request, backend, model), *self.options(backend, visitor, model=model)
+            return {}  # nothing has changed, and a rejected guess should cost little
+        return await self._changed_key(backend, request, model)
 
-    async def _tried(self, text: str, backend: Backend, requester: Requester) -> Health:
-        """How the backend is with a key, which is kept unless it is refused. Raises ChatError.
+    async def _changed_key(self, backend: str, request: gr.Request, model: str | None) -> Updates:
+        options = self.options(backend, self._visitor(request), model=model)
+        return await self.on_backends_changed(request, backend, model) | options
 
-        A trial that is cancelled counts as a refused key: the provider is asked all the same.
+    async def _try_key(self, text: str, backend: Backend, requester: Requester) -> Health:
+        """Returns the backend's health with a key, and keeps the key unless it is rejected. Raises ChatError.
+
+        A cancelled trial counts as a rejected key, because the provider is asked anyway.
         """
         keys, visitor = self.backends.keys, requester.visitor
         with self._quota.trying_key(requester):
@@ -102,13 +107,12 @@ class HeaderHandlers:
         return health
 
     async def on_forget_key(self, backend: str, request: gr.Request, model: str | None = None) -> Updates:
-        """-> backend, about, model, options"""
-        visitor = self._visitor(request)
-        self.backends.keys.forget(visitor, backend)
-        return *await self.on_backends_changed(request, backend, model), *self.options(backend, visitor, model=model)
+        """Forgets the visitor's key for a backend."""
+        self.backends.keys.forget(self._visitor(request), backend)
+        return await self._changed_key(backend, request, model)
 
     def model(self, backend: str, visitor: str | None, model: str | None, *, opened: bool = False) -> Any:
-        """The model dropdown for a backend."""
+        """Renders the model dropdown for a backend."""
         named = self._named(backend)
         return render_models(named, self.backends.key(named, visitor), model, opened=opened)
 
@@ -118,14 +122,15 @@ class HeaderHandlers:
     def options(
         self, backend: str, visitor: str | None, options: TurnOptions | None = None, model: str | None = None
     ) -> Updates:
-        """How the options are for a backend with a model; with `options`, their values too: the system prompt and the
-        tools in force, and its model.
+        """Renders the options for a backend with a model.
+
+        With `options`, its model counts, and the values are rendered too: the system prompt and the tools in force.
         """
         chosen = self._named(backend)
         key, model = self.backends.key(chosen, visitor), options.model if options else model
         try:
             chosen = chosen.with_model(model or None, key)
-        except ChatError:  # it is another backend's, or not offered any more
+        except ChatError:  # the model belongs to another backend, or is no longer offered
             chosen = chosen.with_model(None, key)
         if options:
             prompt = self._prompt if options.system_prompt is None else options.system_prompt

@@ -1,7 +1,7 @@
-"""Signing in with Hugging Face, on a Space: who does pays for Inference Providers themselves.
+"""Signing in with Hugging Face on a Space, so that visitors pay for Inference Providers themselves.
 
-Gradio does the signing in and keeps what comes of it in a signed cookie of the visitor's own; here it becomes their key
-for the backends whose key is the Hub's.
+Gradio performs the login and keeps the token in a signed cookie of the visitor. This module makes the token the
+visitor's key for the backends whose key is `HF_TOKEN`.
 """
 
 import time
@@ -17,17 +17,17 @@ _HUB_KEY = "HF_TOKEN"
 
 
 class HubLogin:
-    """One for all pages."""
+    """Gives visitors' tokens to the backends, and takes them away again. One instance serves all pages."""
 
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
         self._given: weakref.WeakSet[Key] = weakref.WeakSet()
-        """The keys that came of signing in: one that a visitor typed is not taken away when they sign out."""
+        """The keys that came from a login. A key that the visitor typed is kept when they sign out."""
 
-    def look(self, request: gr.Request, visitor: str | None) -> None:
-        """Whenever a page is opened: gives the visitor's backends their token, or takes it away."""
+    def sync_keys(self, request: gr.Request, visitor: str | None) -> None:
+        """Sets or removes the visitor's keys by the login of the request. It runs whenever a page is opened."""
         keys, token = self._backends.keys, _token(request)
-        for backend in self._served():
+        for backend in self._hub_backends():
             known = keys.get(visitor, backend.name)
             if token is None and known in self._given:
                 keys.forget(visitor, backend.name)
@@ -39,11 +39,12 @@ class HubLogin:
                 if made := keys.get(visitor, backend.name):
                     self._given.add(made)
 
-    def _served(self) -> list[Backend]:
+    def _hub_backends(self) -> list[Backend]:
         return [one for one in self._backends if one.settings.key_name == _HUB_KEY]
 
 
 def build_login_button() -> gr.LoginButton:
+    """Builds the button to sign in or out."""
     return gr.LoginButton(
         "Sign in",
         logout_value="Sign out ({})",
@@ -57,9 +58,9 @@ def build_login_button() -> gr.LoginButton:
 
 
 def _token(request: gr.Request) -> str | None:
-    """Of who has signed in, and whose signing in still counts."""
-    scope: dict[str, Any] = getattr(getattr(request, "request", None), "scope", {})  # Gradio's own is not always there
+    """Returns the token of the request's login; None without a login, or after it has expired."""
+    scope: dict[str, Any] = getattr(getattr(request, "request", None), "scope", {})  # Gradio may have no request
     session = scope.get("session") or {}
     info = session.get("oauth_info") or {}
-    ends = info.get("expires_at")
-    return None if ends is not None and ends < time.time() else info.get("access_token")
+    expires = info.get("expires_at")
+    return None if expires is not None and expires < time.time() else info.get("access_token")

@@ -1,4 +1,4 @@
-"""Showing a conversation on the page: as it is loaded, and as one is chosen from the list."""
+"""Opens a conversation on the page: when the page loads, and when the visitor chooses one from the list."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,13 +7,13 @@ import gradio as gr
 
 from agent.turns import Turns
 from components.assets import warn
-from components.conversation_view import draw, draw_until, last_state
+from components.conversation_view import last_state, load_view, messages_until
 from components.header import render_parameters
 from components.header_handlers import HeaderHandlers
 from components.hf_login import HubLogin
-from components.page_state import INITIAL_MESSAGES, PageState, View, drawn_of
+from components.page_state import INITIAL_MESSAGES, ConversationView, PageState, Updates, shown_messages
 from components.panel import render_panel
-from components.render import render_backends, render_buttons, render_frame, render_messages
+from components.render import render_backends, render_view
 from components.replay import PlayerCache, render_replay
 from hosting.identity import Identity
 from memory.messages import TurnOptions
@@ -24,107 +24,94 @@ from runs.requester import Requester
 from runs.threads import Threads
 from transports.run_lookup import RunEvents, load_run
 
-Updates = tuple[Any, ...]
 _THREADS = Threads("replays", 2)
-_CHOSEN = 15
-"""Outputs after `turns`: what is chosen above the conversation."""
 
 
 class ConversationLoader:
-    """One for all pages. Its handlers give values to page, chat, live, panel, send, stop, intro, earlier, turns; and to
-    backend, memory, about, model, options, parameters.
-    """
+    """The handlers that open a conversation or a replay. One instance serves all pages."""
 
-    def __init__(self, turns: Turns, identity: Identity, header_handlers: HeaderHandlers, players: PlayerCache) -> None:
-        self._turns, self._identity, self._header, self._players = turns, identity, header_handlers, players
-        self._memory, self._signing = turns.settings.memory, HubLogin(turns.backends)
+    def __init__(self, turns: Turns, identity: Identity, header: HeaderHandlers, players: PlayerCache) -> None:
+        self._turns, self._identity, self._header, self._players = turns, identity, header, players
+        self._memory, self._login = turns.settings.memory, HubLogin(turns.backends)
 
     async def on_load(self, request: gr.Request) -> Updates:
-        """The conversation or the run that the address names, or neither."""
+        """Opens the run or the conversation that the page's URL names, else an empty conversation."""
         query: Mapping[str, str] = request.query_params or {}
-        page = PageState(self._identity.visitor(request.cookies or {}))
-        self._signing.look(request, page.visitor)
+        page = PageState().for_request(self._identity, request)
+        self._login.sync_keys(request, page.visitor)
         try:
             if run_id := query.get("run"):
-                return await self._replayed(self._identity.requester(request), run_id)
+                return await self._replay(self._identity.requester(request), run_id)
             if conversation_id := query.get("conversation"):
-                return await self._opened(page.visitor, conversation_id)
+                return await self._conversation(page.visitor, conversation_id)
         except ChatError as e:
             warn(e.message)
-        return *self._drawn(View(page), None), *self._chosen(page.visitor, None, None, TurnOptions())
+        return self._view(ConversationView(page), None) | self._choices(page.visitor, None, None, TurnOptions())
 
     async def on_open(self, page: PageState, request: gr.Request, data: gr.EventData) -> Updates:
-        """The conversation that was chosen; a new one, with the choices of the moment, where that is None.
+        """Opens the conversation that the event names by {id}. With an id of None it opens a new one, which keeps the
+        visitor's choices.
 
         A run that the page followed goes on without it.
         """
-        visitor = self._identity.visitor(request.cookies or {})
-        wanted = data._data.get("id") if isinstance(data._data, dict) else None
-        page = page.of(visitor)
+        page = page.for_request(self._identity, request)
+        chosen = data._data.get("id") if isinstance(data._data, dict) else None
+        opened: Updates | None = None
         try:
-            opened = await self._opened(visitor, wanted) if isinstance(wanted, str) else None
+            opened = await self._conversation(page.visitor, chosen) if isinstance(chosen, str) else None
         except ChatError as e:
             warn(e.message)
-            opened = None
         page.left = True
-        if opened:
-            return opened
-        return *self._drawn(View(PageState(visitor)), {"cleared": True}), *(gr.skip(),) * _CHOSEN
+        return opened or self._view(ConversationView(PageState(page.visitor)), {"cleared": True})
 
-    async def _opened(self, visitor: str | None, conversation_id: str) -> Updates:
+    async def _conversation(self, visitor: str | None, conversation_id: str) -> Updates:
         turns = self._turns
         found = await turns.store.conversation(conversation_id, visitor)
-        view = await draw(turns.store, turns.runs, visitor, found.id, INITIAL_MESSAGES)
-        page = view.page
+        view = await load_view(turns.store, turns.runs, visitor, found.id, INITIAL_MESSAGES)
         run = turns.runs.live_run(found.id)
-        page.run_id = run.id if run else None
-        state = run.state if run else await last_state(turns.store, page)
+        view.page.run_id = run.id if run else None
+        state = run.state if run else await last_state(turns.store, view.page)
         panel = render_panel(state, whole=True, now=run.now() if run else None) if state.run_id else {"cleared": False}
-        return *self._drawn(view, panel), *self._chosen(visitor, found.backend, found.memory, found.options)
+        return self._view(view, panel) | self._choices(visitor, found.backend, found.memory, found.options)
 
-    async def _replayed(self, requester: Requester, run_id: str) -> Updates:
-        """A recorded run at its beginning, below what it answers; one that is live, in its conversation."""
+    async def _replay(self, requester: Requester, run_id: str) -> Updates:
+        """Opens a recorded run at its start, below the message that it answers; a live run in its conversation."""
         turns, visitor = self._turns, requester.visitor
         found = await load_run(turns, run_id, requester)
         if not found.ended:
-            return await self._opened(visitor, found.conversation_id)
+            return await self._conversation(visitor, found.conversation_id)
         try:
             player = await _THREADS.run(_player, found)
         except ValueError:
             raise ChatError("not_found", "This run's record cannot be read, so it cannot be replayed.") from None
-        asked = await turns.store.answered_message(run_id)
-        messages = await draw_until(turns.store, turns.runs, found.conversation_id, asked) if asked else []
-        page = PageState(visitor, drawn=drawn_of(messages), player=self._players.keep(player))
+        question = await turns.store.answered_message(run_id)
+        messages = await messages_until(turns.store, turns.runs, found.conversation_id, question) if question else []
+        page = PageState(visitor, shown=shown_messages(messages), player=self._players.keep(player))
         live, panel = render_replay(player)
-        chosen = self._chosen(visitor, panel["backend"], panel["memory"], TurnOptions())
-        return *self._drawn(View(page, messages), panel, live), *chosen
+        choices = self._choices(visitor, panel["backend"], panel["memory"], TurnOptions())
+        return self._view(ConversationView(page, messages), panel, live) | choices
 
-    def _drawn(self, view: View, panel: dict[str, Any] | None, live: Sequence[Any] = ()) -> Updates:
-        """-> page, chat, live, panel, send, stop, intro, earlier, turns"""
-        page, chat = view.page, render_messages(view.messages)
-        return page, chat, list(live), panel, *render_buttons(page), *render_frame(view)
+    def _view(self, view: ConversationView, panel: dict[str, Any] | None, live: Sequence[Any] = ()) -> Updates:
+        return render_view(view) | {"live": list(live), "panel": panel}
 
-    def _chosen(self, visitor: str | None, backend: str | None, memory: str | None, options: TurnOptions) -> Updates:
-        """What was used last, or the defaults where that is not there any more.
-
-        -> backend, memory, about, model, options, parameters
-        """
+    def _choices(self, visitor: str | None, backend: str | None, memory: str | None, options: TurnOptions) -> Updates:
+        """Renders the fields with a conversation's choices, or the defaults where those are no longer available."""
         backends = self._turns.backends
         if backend not in {one.name for one in backends}:
             backend = backends.default.name
         memory = str(memory if memory in MODES else self._memory.default)
-        return (
-            gr.update(choices=render_backends(backends, visitor), value=backend),
-            memory,
-            backends.describe(visitor),
-            self._header.model(backend, visitor, options.model, opened=True),
-            *self._header.options(backend, visitor, options),
-            *render_parameters(memory, self._memory, options),
-        )
+        return {
+            "backend": gr.update(choices=render_backends(backends, visitor), value=backend),
+            "memory": memory,
+            "about": backends.describe(visitor),
+            "model": self._header.model(backend, visitor, options.model, opened=True),
+            **self._header.options(backend, visitor, options),
+            **render_parameters(memory, self._memory, options),
+        }
 
 
 def _player(found: RunEvents) -> Player:
-    """Raises ValueError for a record that cannot be read. A long one takes seconds: not on the event loop."""
+    """Builds the player of a run, which takes seconds for a long record. Raises ValueError for an unreadable one."""
     replay = Replay(found.entries)
     replay.state_at(replay.length_s)
     return Player(replay)

@@ -1,6 +1,6 @@
-"""The one Markdown parser of the page: CommonMark with tables, `~~strikethrough~~`, bare links and formulas.
+"""The Markdown parser of the page: CommonMark with tables, `~~strikethrough~~`, bare links and formulas.
 
-HTML and character entities are text. `components/elements.py` makes elements of the tokens.
+HTML and character entities are text. `components/elements.py` renders the tokens.
 """
 
 import re
@@ -15,35 +15,36 @@ from markdown_it.token import Token
 from components.formulas import formulas_plugin
 
 Environment = dict[str, Any]
-"""What a text's blocks share, in the parser's own form: `references` holds the link definitions by label."""
+"""The state that the blocks of a text share, in the parser's format: `references` holds link definitions by label."""
 
 _DEEPEST = 40
-"""Levels of nested lists and quotes; deeper markers are text. Beyond its own limit the parser would drop the text."""
+"""Levels of nested lists and quotes. Deeper markers are text; beyond its own limit, the parser would drop the text."""
 _SCHEMES = {"http", "https", "mailto", "tel", "ftp", "xmpp", "irc", "sms"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _LONGEST_WWW = 2000
 _BEFORE_WWW = r"[^\w./@=&?#%+-]"
-"""What may stand before `www.`: white space, or a mark that is no part of the address before it."""
+"""A character that may precede `www.`: white space, or a mark that is not part of a preceding URL."""
 _WWW_BEGINS = re.compile(_BEFORE_WWW)
 _WWW_ENDS = re.compile(rf"\s|{_BEFORE_WWW}www\.", re.IGNORECASE)
 _FAILURES, _STEPS = 200, 50_000
-"""Brackets of a text that may open nothing, and addresses that may be none; tokens that may be read for brackets."""
+"""The limit of failed attempts to parse a bracket or a URL, and of tokens that are skipped in search of a bracket's
+end, in one text. Beyond them, brackets and URLs are text."""
 _BRACKETS, _ADDRESSES, _READ = -10, -11, -12
-"""The keys of their numbers in the parser's cache, whose own are positions."""
+"""The keys of the counters in the parser's cache. Its own keys are positions, so they are never negative."""
 _IGNORED = re.compile(r"[\x00-\x20\x7f-\x9f]")
 
 
 def is_safe_link(url: str) -> bool:
-    """Whether a link may lead there: a relative address or a scheme that only opens something.
+    """Returns whether a link to a URL is allowed: a relative one, or one with a known harmless scheme.
 
-    Browsers ignore control characters within a scheme (URL Standard, "basic URL parser"), and so does this.
+    Control characters within a scheme are ignored, as browsers do (URL Standard, "basic URL parser").
     """
     scheme = _SCHEME.match(_IGNORED.sub("", url))
     return scheme is None or scheme[1].lower() in _SCHEMES
 
 
 class _Links(LinkifyIt):  # type: ignore[misc]
-    """Bare addresses that are links, as in GitHub's Markdown: with `http:`, `https:`, `ftp:` or `www.`, and e-mail."""
+    """Bare links as in GitHub's Markdown: `http:`, `https:`, `ftp:`, `www.` and e-mail addresses."""
 
     def __init__(self) -> None:
         www = {"validate": self._www, "normalize": self._with_scheme}
@@ -51,9 +52,9 @@ class _Links(LinkifyIt):  # type: ignore[misc]
         super().__init__(schemas={"//": None, "www.": www}, options=options)
 
     def _www(self, text: str, at: int) -> int:
-        """The length of what follows `www.`: what may follow `http://www.`.
+        """Returns the length of the URL after `www.`.
 
-        It is read up to white space or the next `www.` at most, so that no character is read for many of them.
+        The text is read up to white space or the next `www.`, so that no character is read many times.
         """
         start = at - len("www.")
         if start and not _WWW_BEGINS.match(text, start - 1):
@@ -92,7 +93,7 @@ def _shallow(rule: Any) -> Any:
 
 
 def _bounded(rule: Any, mark: str, key: int) -> Any:
-    """A rule that reads the text before or after each mark: after many vain attempts, the next marks are text."""
+    """Limits the failed attempts of a rule, which may read much text each time. Beyond the limit, marks are text."""
 
     def bounded(state: StateInline, silent: bool) -> bool:
         failed = state.cache.get(key, 0)
@@ -107,7 +108,7 @@ def _bounded(rule: Any, mark: str, key: int) -> Any:
 
 
 def _counted(skip: Any) -> Any:
-    """The parser skips tokens only to find the end of a bracket: after many of them, there is none."""
+    """Limits the tokens that the parser skips to find the end of a bracket."""
 
     def counted(state: StateInline) -> None:
         read = state.cache[_READ] = state.cache.get(_READ, 0) + 1
@@ -120,7 +121,7 @@ def _counted(skip: Any) -> Any:
 
 
 def _definition(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """A link definition in one line. It works and is shown as text, too: what looks like one may be meant as text."""
+    """Parses a link definition of one line. It is also shown, since the author may have meant it as text."""
     last, state.lineMax = state.lineMax, start + 1
     try:
         if not reference(state, start, end, silent):
@@ -141,14 +142,14 @@ _PARSER = _build()
 
 
 def parse_blocks(text: str, environment: Environment) -> list[Token]:
-    """The block tokens of a text with line ends of `\\n`; inline tokens hold their source alone.
+    """Parses a text with line ends of `\\n` into block tokens; inline tokens hold only their source.
 
-    `environment["references"]` may hold link definitions, and gets those of the text.
+    `environment["references"]` may hold link definitions, and receives those of the text.
     """
     return _PARSER.block.parse(text, _PARSER, environment, []) or []
 
 
 def parse_inline(source: str, environment: Environment) -> list[Token]:
-    """The tokens of an inline token's source."""
+    """Parses the source of an inline token."""
     (token,) = _PARSER.parseInline(source, environment)
     return token.children or []

@@ -1,6 +1,4 @@
-"""What a visitor may set beside backend and memory mode: system prompt, temperature, longest reply, tools, documents
-to search, their own key.
-"""
+"""The options row: system prompt, temperature, longest reply, tools, documents to search, and the visitor's key."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,16 +6,19 @@ from typing import Any
 import gradio as gr
 
 from backends import OPTION_NAMES, Backend, Key
-from components.assets import WEB, script_component
+from components.assets import read, script_component
+from components.page_state import Updates
 from memory.messages import TurnOptions
 
 _NAMES = {"system_prompt": "System prompt", "temperature": "Temperature", "max_tokens": "Longest reply"}
 _TOOLS = "Tools"
-_BY_NAME = "this backend does not choose them by itself; type /name"
+_BY_NAME = "this backend does not call them itself; type /name"
 
 
 @dataclass(frozen=True)
 class OptionsPane:
+    """The components of the options row."""
+
     system_prompt: gr.Textbox
     temperature: gr.Number
     max_tokens: gr.Number
@@ -27,23 +28,14 @@ class OptionsPane:
     use_key: gr.Button
     forget_key: gr.Button
 
-    @property
-    def fields(self) -> list[Any]:
-        """The components of a `TurnOptions`, in its order."""
-        return [self.system_prompt, self.temperature, self.max_tokens, self.tools]
-
-    @property
-    def drawn(self) -> list[Any]:
-        """What `render_options` gives values to, in its order."""
-        return [*self.fields, self.key_row, self.key, self.forget_key]
-
 
 def build_options(system_prompt: str, reply_tokens: int, document_bytes: int, tools: list[str]) -> OptionsPane:
+    """Builds the options row with the settings' system prompt, limits and tools."""
     with gr.Row(elem_id="options"):  # shown and hidden by web/page.js
         prompt = gr.Textbox(
             system_prompt,
             label=_NAMES["system_prompt"],
-            placeholder="none: the model gets no instruction",
+            placeholder="none: the model gets no instructions",
             lines=1,
             max_lines=6,
             elem_id="system-prompt",
@@ -53,7 +45,7 @@ def build_options(system_prompt: str, reply_tokens: int, document_bytes: int, to
         temperature = gr.Number(
             None,
             label=_NAMES["temperature"],
-            placeholder="the model's own",
+            placeholder="model default",
             step=0.1,
             elem_id="temperature",
             scale=1,
@@ -71,10 +63,8 @@ def build_options(system_prompt: str, reply_tokens: int, document_bytes: int, to
         )
     with gr.Row(elem_id="tool-row"):
         offered = gr.CheckboxGroup(tools, value=tools, label=_TOOLS, elem_id="tools", visible=bool(tools), scale=1)
-        template = (WEB / "documents.html").read_text()
-        script_component(
-            "documents.js", "documents", template.replace('data-bytes=""', f'data-bytes="{document_bytes}"')
-        )
+        template = read("documents.html").replace('data-bytes=""', f'data-bytes="{document_bytes}"')
+        script_component("documents", "documents.js", template=template)
     with gr.Row(elem_id="key-row", visible=False) as key_row:
         key = gr.Textbox(
             label="Your key",
@@ -86,33 +76,32 @@ def build_options(system_prompt: str, reply_tokens: int, document_bytes: int, to
             html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False, autocapitalize="off"),
         )
         use_key = gr.Button("Use key", elem_id="use-key", size="sm", scale=0, min_width=80)
-        forget_key = gr.Button("Forget it", elem_id="forget-key", size="sm", scale=0, min_width=80, visible=False)
+        forget_key = gr.Button("Forget key", elem_id="forget-key", size="sm", scale=0, min_width=80, visible=False)
     return OptionsPane(prompt, temperature, longest, offered, key_row, key, use_key, forget_key)
 
 
-def render_options(backend: Backend, key: Key | None, options: TurnOptions | None = None) -> tuple[Any, ...]:
-    """How the options are for a backend; with `options`, their values too. -> OptionsPane.drawn"""
+def render_options(backend: Backend, key: Key | None, options: TurnOptions | None = None) -> Updates:
+    """Renders the options for a backend; with `options`, their values too."""
     values = {} if options is None else {name: getattr(options, name) for name in (*OPTION_NAMES, "tools")}
-    drawn = [_field(name, backend, values) for name in OPTION_NAMES]
     own = key is not None and key.from_visitor
     if own:
-        told = "your key is in use; another takes its place"
+        hint = "your key is in use; a new one replaces it"
     elif key:
-        told = "there is one for everybody; yours takes its place"
+        hint = "the server's key is in use; yours replaces it"
     else:
-        told = "paste it here"
+        hint = "paste it here"
     label = f"Your key for {backend.name} · kept in memory only, until you leave"
     tools: dict[str, Any] = {"value": list(values["tools"] or ())} if values else {}
-    return (
-        *drawn,
-        gr.update(label=_TOOLS if backend.offers_tools else f"{_TOOLS} · {_BY_NAME}", **tools),
-        gr.update(visible=backend.settings.key_name is not None),
-        gr.update(label=label, placeholder=told),
-        gr.update(visible=own),
-    )
+    return {
+        **{name: _field(name, backend, values) for name in OPTION_NAMES},
+        "tools": gr.update(label=_TOOLS if backend.offers_tools else f"{_TOOLS} · {_BY_NAME}", **tools),
+        "key_row": gr.update(visible=backend.settings.key_name is not None),
+        "key": gr.update(label=label, placeholder=hint),
+        "forget_key": gr.update(visible=own),
+    }
 
 
 def _field(name: str, backend: Backend, values: dict[str, Any]) -> Any:
-    taken = name in backend.supported_options
-    label = _NAMES[name] if taken else f"{_NAMES[name]} · not used here"
-    return gr.update(label=label, interactive=taken, **({"value": values[name]} if name in values else {}))
+    supported = name in backend.supported_options
+    label = _NAMES[name] if supported else f"{_NAMES[name]} · not used here"
+    return gr.update(label=label, interactive=supported, **({"value": values[name]} if name in values else {}))

@@ -1,5 +1,6 @@
-"""The agent state: phase, figures, timeline, what the model was given and the raw events, drawn in place by
-`web/panel.js` from a value that is made here.
+"""The panel of the agent state: phase, figures, timeline, model input and raw events.
+
+This module renders its value, and `web/panel.js` draws it.
 """
 
 import json
@@ -10,34 +11,34 @@ from typing import Any
 
 import gradio as gr
 
-from components.assets import WEB, script_component
+from components.assets import read, script_component
 from components.parts import SHOWN, as_json, part_value
 from runs import events
 from runs.reply import ReplyPart, reply_parts
 from runs.state import AgentState, Step
 
 _LISTED = 40
-"""Messages that the panel lists of what was given, and of what was left out."""
+"""Messages that the panel lists of the model input, and of what was left out."""
 _BEFORE_GAP = 2
-"""Of a long list of what was given: the system prompt and the first message, before those that the panel leaves out."""
+"""Messages listed before the gap in a long model input: the system prompt and the first message."""
 _THOUGHTS = 600
 """Characters of the latest thinking that the panel shows."""
 _FRESH_S = 3.0
-"""How long the details of what has ended go on being sent: a page may miss a value, but not for that long."""
+"""Seconds for which the details of an ended step or part are still sent, since a page may miss a value."""
 
 
 def build_panel() -> gr.HTML:
-    """Its value is what `render_panel` makes."""
-    template, style = (WEB / "panel.html").read_text(), (WEB / "panel.css").read_text()
-    return script_component("panel.js", "agent-state", template, "events.js", "given.js", shared="context", style=style)
+    """Builds the panel. `render_panel` renders its value."""
+    scripts = "panel.js", "events.js", "model_input.js"
+    style = read("context.css") + read("panel.css")
+    return script_component("agent-state", *scripts, template=read("panel.html"), style=style)
 
 
 def render_panel(state: AgentState, *, whole: bool, now: float | None = None) -> dict[str, Any]:
-    """What the panel draws of a run. Times are seconds since the run began; ages are as of `now`, epoch seconds, None
-    for this moment.
+    """Renders the panel's value for a run. Times are seconds since the run's start; `now` is in epoch seconds.
 
-    Only a `whole` value has the context and the details of all steps and parts: they grow with the run. What is not
-    sent again stays as it was drawn.
+    Only a `whole` value has the context and the details of all steps and parts, because they grow with the run. The
+    page keeps what a value leaves out.
     """
     now = time.time() if now is None else now
     until = now if state.ended is None else state.ended
@@ -82,7 +83,7 @@ def _fresh(one: Step | ReplyPart, now: float) -> bool:
 
 
 def _nested(steps: Sequence[Step]) -> list[tuple[int, Step]]:
-    """Each step with its depth, below the one that it belongs to."""
+    """Returns each step with its depth, in the order of the tree."""
     ids = {step.id for step in steps}
     below: dict[str | None, list[Step]] = {}
     for step in steps:
@@ -110,16 +111,16 @@ def _bar(state: AgentState, step: Step, depth: int, *, whole: bool) -> dict[str,
 
 
 def _shown(value: Any) -> str:
-    """A step's input or output as people read it; messages with their roles."""
+    """Formats a step's input or output for people; messages with their roles."""
     if value in (None, "", []):
         return ""
     if isinstance(value, list):
-        value = "\n\n".join(_told(message) for message in value)
+        value = "\n\n".join(_message_text(message) for message in value)
     text = value if isinstance(value, str) else as_json(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}\n…\n{text[-SHOWN // 2 :]}"
 
 
-def _told(message: events.JSON) -> str:
+def _message_text(message: events.JSON) -> str:
     calls = [
         f"{call['name']}({json.dumps(call['args'], ensure_ascii=False)})" for call in message.get("tool_calls", ())
     ]
@@ -127,7 +128,7 @@ def _told(message: events.JSON) -> str:
 
 
 def _part(part: ReplyPart, *, whole: bool) -> dict[str, Any]:
-    """As `part_value`, with the end of a long text; without `blocks` if it is not to be drawn again."""
+    """Renders a part with the ends of its texts; without `blocks` unless `whole`."""
     value = part_value(part)
     blocks = value.pop("blocks")
     return {**value, "blocks": [[label, _end(text)] for label, text in blocks]} if whole else value
@@ -138,7 +139,7 @@ def _end(text: str) -> str:
 
 
 def render_context(context: events.Context) -> dict[str, Any]:
-    """What the model was given, with long texts and long lists cut for the page; the viewer shows all of it."""
+    """Renders the model input with long texts and lists cut. The context viewer shows all of it."""
     given, left = context.messages, context.left_out
     skipped = given[_BEFORE_GAP : _BEFORE_GAP - _LISTED] if len(given) > _LISTED else []
     listed = [*given[:_BEFORE_GAP], *given[_BEFORE_GAP + len(skipped) :]]
@@ -159,12 +160,12 @@ def render_context(context: events.Context) -> dict[str, Any]:
 
 
 def _reasons(left: Sequence[events.JSON]) -> list[dict[str, Any]]:
-    """Of all that was left out: how much for each reason, in the order in which they come first."""
+    """Counts what was left out by reason, in the order of first appearance."""
     groups: dict[str, list[events.JSON]] = {}
     for message in left:
         groups.setdefault(message["reason"], []).append(message)
-    found = [{"reason": reason, "count": len(those), "tokens": _sum(those)} for reason, those in groups.items()]
-    return found[:_LISTED]
+    counts = [{"reason": reason, "count": len(group), "tokens": _sum(group)} for reason, group in groups.items()]
+    return counts[:_LISTED]
 
 
 def _sum(messages: Sequence[events.JSON]) -> int:

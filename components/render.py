@@ -1,7 +1,7 @@
-"""Domain data as values of Gradio components: pure functions.
+"""Pure functions that turn domain data into values of Gradio components.
 
-Chatbot values are in the shape that goes over the wire, since their listeners run with `postprocess=False`: Gradio's
-own conversion costs more the longer the conversation is.
+Chatbot values have the format that Gradio sends to the browser, because the listeners run with `postprocess=False`: the
+cost of Gradio's own conversion grows with the conversation.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import gradio as gr
 
 from backends import Backend, Backends, Health, Key, ModelChoice
 from components.elements import text_html
-from components.page_state import PageState, View
+from components.page_state import ConversationView, PageState, Updates
 from components.parts import parts_html
 from components.reply import GrowingReply, reply_html
 from memory.messages import Message
@@ -24,11 +24,11 @@ from runs.text import valid_text
 Wire = dict[str, Any]
 
 SHOWN_CHARACTERS = 200_000
-"""Characters of one message that are drawn, and copied by its button."""
+"""Characters of a message that the page shows, and that its Copy button copies."""
 _SHORTENED = f"[Only the first {SHOWN_CHARACTERS:,} characters are shown. Export the conversation to see all of it.]"
 _FILTERED = 8
-"""Models from which on the dropdown can be searched by typing."""
-_NOTED = {"interrupted": "Interrupted: the server went away while this was written"}
+"""The dropdown of models is searchable if it has more than this many."""
+_NOTES = {"interrupted": "Interrupted: the server stopped while writing this reply"}
 
 
 def _wire(role: str, *texts: str) -> Wire:
@@ -37,14 +37,14 @@ def _wire(role: str, *texts: str) -> Wire:
 
 
 def render_messages(messages: Sequence[Message]) -> list[Wire]:
-    """The Chatbot's value; a reply that is not whole says so in a part of its own."""
+    """Renders the Chatbot's value. An incomplete reply ends with a note that says why."""
     return [_wire_message(message) for message in messages]
 
 
 def _wire_message(message: Message) -> Wire:
     message = _shortened(message)
     if message.role == "user":
-        return _wire("user", said_html(message.text))
+        return _wire("user", user_html(message.text))
     note = _note(message)
     texts = [parts_html(message.parts)] if message.parts else []
     if _has_text(message):
@@ -53,43 +53,43 @@ def _wire_message(message: Message) -> Wire:
 
 
 def _shortened(message: Message) -> Message:
-    """A message whose text and parts are short enough to be drawn; a text that is cut says so."""
-    text, parts, room = message.text, list[ReplyPart](), SHOWN_CHARACTERS
+    """Cuts the text and the parts of a message to `SHOWN_CHARACTERS`. A cut text ends with a notice."""
+    text, parts, rest = message.text, list[ReplyPart](), SHOWN_CHARACTERS
     if len(text) > SHOWN_CHARACTERS:
         text = f"{text[:SHOWN_CHARACTERS]}\n\n{_SHORTENED}"
     for part in message.parts:
-        if room > 0:
-            parts.append(part if len(part.text) <= room else replace(part, text=f"{part.text[:room]}\n{_SHORTENED}"))
-            room -= part.size
+        if rest > 0:
+            parts.append(part if len(part.text) <= rest else replace(part, text=f"{part.text[:rest]}\n{_SHORTENED}"))
+            rest -= part.size
     return replace(message, text=text, parts=tuple(parts))
 
 
 def _note(message: Message) -> str | None:
-    return message.note or _NOTED.get(message.standing)
+    return message.note or _NOTES.get(message.standing)
 
 
 def _has_text(message: Message) -> bool:
-    """Whether a text is drawn: an empty one only where a reply would have nothing else."""
+    """Returns whether the text is drawn. An empty text is drawn only if the reply has nothing else."""
     return bool(message.text) or not (_note(message) or message.parts)
 
 
 def _rows(message: Message) -> int:
-    """How many texts a message has in the Chatbot, without making them."""
+    """Counts the texts of a message in the Chatbot without rendering them."""
     return 1 if message.role == "user" else bool(message.parts) + _has_text(message) + bool(_note(message))
 
 
-def said_html(text: str) -> str:
-    """A visitor's message exactly as typed: it is text, not Markdown. `web/reading.js` takes it back for editing."""
+def user_html(text: str) -> str:
+    """Renders a visitor's message exactly as typed, not as Markdown. `web/editing.js` reads it back for editing."""
     return f"<div class='said' dir='auto'>{text_html(text)}</div>"
 
 
 def render_live(text: str, growing: GrowingReply) -> list[Wire]:
-    """The value of the live reply: one message, or none while there is no text."""
+    """Renders the live reply: one message, or none while there is no text."""
     return [_wire("assistant", growing.html(text))] if text else []
 
 
 def render_backends(backends: Backends, visitor: str | None) -> list[tuple[str, str]]:
-    """The backend dropdown's choices for a visitor: label and name. The label begins with the name."""
+    """Renders the choices of the backend dropdown for a visitor, as (label, name). The label begins with the name."""
     return [(_backend_label(b, backends.health(b, visitor)), b.name) for b in backends]
 
 
@@ -102,15 +102,15 @@ def _backend_label(backend: Backend, health: Health) -> str:
 
 
 def render_models(backend: Backend, key: Key | None, model: str | None, *, opened: bool = False) -> Wire:
-    """The model dropdown for a backend: hidden where there is no choice; the default where a model is not offered.
+    """Renders the model dropdown for a backend. It is hidden if there is no choice.
 
-    `model` is what the dropdown shows. It is only replaced where it has to be, since a visitor may have chosen another
-    one meanwhile; a page that is `opened` is given its value.
+    `model` is the dropdown's value. It is replaced only if the backend does not offer it, because the visitor may have
+    chosen another one in the meantime. With `opened`, the value is always set.
     """
     offers = backend.model_choices(key)
     choices = [(_model_label(offer), offer.model_info.name) for offer in offers]
     if model and not offers and backend.settings.models:
-        choices = [(model, model)]  # a conversation's own, until the provider's list is there
+        choices = [(model, model)]  # the conversation's model, until the provider's list has arrived
     names = [name for _, name in choices]
     default = backend.with_model(None, key).model
     value = model if model in names else default if default in names else None
@@ -125,39 +125,47 @@ def _model_label(offer: ModelChoice) -> str:
 
 
 def render_modes() -> list[tuple[str, str]]:
-    """The memory dropdown's choices: label and name. The label begins with the name."""
+    """Renders the choices of the memory dropdown, as (label, name). The label begins with the name."""
     return [(f"{mode.name} · {mode.about}", mode.name) for mode in MODES.values()]
 
 
 def render_draft(*, accepted: str | None = None, back: str | None = None) -> Wire:
-    """What became of the prompt's text: the beginning that was `accepted` as a message is to be taken out, the text
-    `back` to be put back. The former is told by its length, as JavaScript counts it: it may have half a character,
-    which has no UTF-8. -> draft
+    """Renders a change of the prompt: its beginning, `accepted` as a message, is removed; the text `back` is restored.
+
+    `accepted` is sent as its length in UTF-16 code units, because it may end in half a character.
     """
     length = None if accepted is None else len(accepted.encode("utf-16-le", "surrogatepass")) // 2
     return {
         "accepted": length,
         "back": back and valid_text(back),
         "id": new_id(),
-    }  # the id: equal values are two events
+    }  # the id makes equal values two events
 
 
-def render_buttons(page: PageState) -> tuple[Wire, Wire]:
-    """Send between runs, Stop during one. -> send, stop"""
-    return gr.update(visible=page.run_id is None), gr.update(visible=page.run_id is not None)
+def render_page(page: PageState) -> Updates:
+    """Renders the state of a page, with Send between runs and Stop during one."""
+    running = page.run_id is not None
+    return {"page": page, "send": gr.update(visible=not running), "stop": gr.update(visible=running)}
 
 
-def render_frame(view: View) -> tuple[Wire, Wire, list[Wire]]:
-    """What stands around the messages of a page. -> intro, earlier, turns"""
+def render_conversation(view: ConversationView) -> Updates:
+    """Renders the messages of a page, and what stands around them."""
     label = f"Show earlier messages ({view.page.earlier:,})"
-    earlier = gr.update(visible=view.page.earlier > 0, value=label)
-    return gr.update(visible=not view.messages), earlier, render_turns(view)
+    return {
+        "chat": render_messages(view.messages),
+        "intro": gr.update(visible=not view.messages),
+        "earlier": gr.update(visible=view.page.earlier > 0, value=label),
+        "turns": render_turns(view),
+    }
 
 
-def render_turns(view: View) -> list[Wire]:
-    """What is offered below each drawn message, which has as many `rows` on the page as it has parts, and the text that
-    its Copy button copies.
-    """
+def render_view(view: ConversationView) -> Updates:
+    """Renders a conversation and its page."""
+    return render_page(view.page) | render_conversation(view)
+
+
+def render_turns(view: ConversationView) -> list[Wire]:
+    """Renders the controls below each message. `rows` counts the message's texts in the Chatbot; `text` is for Copy."""
     turns: list[Wire] = []
     asked: str | None = None
     for message in view.messages:

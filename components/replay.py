@@ -1,7 +1,4 @@
-"""Playing a recorded run again, on the same parts of the page that showed it live: `/?run=ID`.
-
-`web/replay.js` has the controls and says what is wanted; here it is shown.
-"""
+"""Replays a recorded run on the parts of the page that show a live one: `/?run=ID`. `web/replay.js` controls it."""
 
 import asyncio
 import math
@@ -25,13 +22,11 @@ _FRAME_S = 0.1
 _KEPT_BYTES = 32_000_000
 _SLOWEST, _FASTEST = 0.1, 100.0
 
-Updates = tuple[Any, ...]
-
 
 class PlayerCache:
-    """The players of open pages, with at most so many bytes together; the one least lately used goes first.
+    """The players of open pages, within a limit of bytes.
 
-    The newest stays however long it is.
+    The least recently used one is dropped first; the newest is kept whatever its size.
     """
 
     def __init__(self, most: int = _KEPT_BYTES) -> None:
@@ -39,16 +34,16 @@ class PlayerCache:
         self._most = most
 
     def keep(self, player: Player) -> str:
-        """Keeps a player, and returns its id."""
-        made = new_id()
-        self._players[made] = player
+        """Adds a player and returns its id."""
+        player_id = new_id()
+        self._players[player_id] = player
         size = sum(one.replay.memory_bytes for one in self._players.values())
         while size > self._most and len(self._players) > 1:
             size -= self._players.popitem(last=False)[1].replay.memory_bytes
-        return made
+        return player_id
 
     def get(self, player_id: str | None) -> Player | None:
-        """A player that is still kept."""
+        """Returns a player, or None if it was dropped."""
         if player_id is None or player_id not in self._players:
             return None
         self._players.move_to_end(player_id)
@@ -56,14 +51,14 @@ class PlayerCache:
 
 
 class ReplayHandlers:
-    """One for all pages."""
+    """The handlers of replays. One instance serves all pages."""
 
     def __init__(self, identity: Identity, players: PlayerCache) -> None:
         self._identity, self._players = identity, players
 
     async def on_play(self, page: PageState, request: gr.Request, event: gr.EventData) -> None:
-        """Goes to a moment, and stands there or plays from it: {at, speed, playing}."""
-        page, given = page.of(self._identity.visitor(request.cookies or {})), event._data
+        """Moves the replay to a moment, and pauses or plays from it: the event is {at, speed, playing}."""
+        page, given = page.for_request(self._identity, request), event._data
         if page.player is None or not isinstance(given, dict):
             return
         if (player := self._players.get(page.player)) is None:
@@ -72,9 +67,9 @@ class ReplayHandlers:
         at, speed = _number(given.get("at"), 0.0), _number(given.get("speed"), 1.0)
         player.seek(at, min(max(_SLOWEST, speed), _FASTEST), playing=given.get("playing") is True)
 
-    async def follow(self, page: PageState, request: gr.Request) -> AsyncIterator[Updates]:
-        """Shows the replay until it stands still, or something else is wanted of it. -> live, panel"""
-        page = page.of(self._identity.visitor(request.cookies or {}))
+    async def follow(self, page: PageState, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
+        """Shows the replay until it pauses, gets another command, or leaves the page. -> live, panel"""
+        page = page.for_request(self._identity, request)
         if (player := self._players.get(page.player)) is None:
             yield gr.skip(), gr.skip()
             return
@@ -86,29 +81,29 @@ class ReplayHandlers:
                 return
             await asyncio.sleep(_FRAME_S)
             if page.left or page.player != played or player.turn != turn:
-                # Gradio sends the last values once more, and others are shown by now
+                # Gradio sends the last values again, but the page already shows others
                 yield gr.skip(), gr.skip()
                 return
 
 
-def render_replay(player: Player) -> Updates:
-    """What the page shows of the moment that the replay is at. -> live, panel"""
+def render_replay(player: Player) -> tuple[Any, Any]:
+    """Renders the current moment of a replay. -> live, panel"""
     return _frame(player, None, GrowingReply())[:2]
 
 
 def _frame(player: Player, before: AgentState | None, growing: GrowingReply) -> tuple[Any, Any, AgentState]:
-    """As `render_replay`, and the state: the next frame leaves out what has been drawn `before`."""
+    """Renders a frame, and returns its state too: the next frame omits the context that `before` already showed."""
     moment, length = player.position_s, player.replay.length_s
     state, text = player.replay.state_at(moment)
     whole = before is None or state.context is not before.context
     panel = render_panel(state, whole=whole, now=player.replay.started + moment)
-    panel["approvals"] = []  # they have been answered
+    panel["approvals"] = []  # they were answered during the run
     if whole:
         panel.setdefault("context", None)
     playing = player.playing and moment < length
-    told = {"at_s": round(moment, 2), "length_s": round(length, 2), "speed": player.speed, "playing": playing}
-    return render_live(text, growing), panel | {"replay": told}, state
+    replay = {"at_s": round(moment, 2), "length_s": round(length, 2), "speed": player.speed, "playing": playing}
+    return render_live(text, growing), panel | {"replay": replay}, state
 
 
-def _number(value: Any, otherwise: float) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else otherwise
+def _number(value: Any, default: float) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else default

@@ -1,6 +1,6 @@
-"""A reply's Markdown as the HTML that the page shows: of a whole text, and of one that grows.
+"""Renders the Markdown of a reply as HTML, for a complete text and for a growing one.
 
-Both give the same HTML, so that a reply does not change when it ends.
+Both give the same HTML, so a reply does not change when it ends.
 """
 
 import re
@@ -11,32 +11,32 @@ from functools import partial
 from markdown_it.common.utils import normalizeReference
 from markdown_it.token import Token
 
-from components.elements import Line, blocks_html, line_html, text_html
+from components.elements import InlineHtml, blocks_html, inline_html, text_html
 from components.markdown import Environment, parse_blocks
 
 _BETWEEN = "\n\n"
-"""Ends a block of HTML for the Chatbot's parser, which then draws only the blocks anew that have changed."""
+"""The separator of blocks for the Chatbot's parser, which then redraws only the blocks that changed."""
 _LONGEST = 50_000
-"""Characters of a text that is formatted: formatting holds up all visitors for a time that grows with the text."""
-_TOO_LONG = "<p><em>This text is too long to be formatted. It is shown as it was written.</em></p>"
+"""Characters of a text that is formatted. Formatting blocks the event loop for a time that grows with the text."""
+_TOO_LONG = "<p><em>This text is too long to be formatted. It is shown as written.</em></p>"
 _KEPT_CHARACTERS = 2_000_000
-"""Characters of texts and their HTML that are kept. A character takes one to four bytes: 8 MB at most."""
+"""Characters of texts and their HTML in the cache. A character takes one to four bytes, so 8 MB at most."""
 _CLOSING = re.compile(r"(?:</[a-z0-9]+>)+$")
 
 
 def reply_html(text: str) -> str:
-    """The HTML of a whole text. That of formatted texts is kept, since a page draws its messages many times."""
+    """Renders a complete text. The HTML of formatted texts is cached, because a page draws its messages many times."""
     if len(text) > _LONGEST:
         return _plain_html(text)
-    kept = _CACHE.get(text)
-    if kept is None:
-        kept = _formatted_html(text)
-        _CACHE.put(text, kept)
-    return kept
+    cached = _CACHE.get(text)
+    if cached is None:
+        cached = _formatted_html(text)
+        _CACHE.put(text, cached)
+    return cached
 
 
 def _plain_html(text: str) -> str:
-    """A long text as it was written, with a note that says so."""
+    """Renders a long text without formatting, below a note."""
     return f"{_TOO_LONG}{_BETWEEN}<p dir='auto'>{text_html(_normal(text))}</p>"
 
 
@@ -44,12 +44,12 @@ def _formatted_html(text: str) -> str:
     environment: Environment = {}
     tokens = parse_blocks(_normal(text), environment)
     return _BETWEEN.join(
-        blocks_html(block, partial(line_html, environment=environment)) for block in _top_level(tokens)
+        blocks_html(block, partial(inline_html, environment=environment)) for block in _top_level(tokens)
     )
 
 
 class HtmlCache:
-    """The HTML of texts, as much of it as `characters` allow, texts included. The least recently used goes first."""
+    """A cache of the HTML of texts, limited in characters, texts included. The least recently used entry goes first."""
 
     def __init__(self, characters: int) -> None:
         self.characters = 0
@@ -57,13 +57,13 @@ class HtmlCache:
         self._html: OrderedDict[str, str] = OrderedDict()
 
     def get(self, text: str) -> str | None:
-        """The HTML of a text if it is kept."""
+        """Returns the cached HTML of a text, or None."""
         if text in self._html:
             self._html.move_to_end(text)
         return self._html.get(text)
 
     def put(self, text: str, html: str) -> None:
-        """Keeps the HTML of a text that has none here yet."""
+        """Adds the HTML of a text that is not cached."""
         self._html[text] = html
         self.characters += len(text) + len(html)
         while self.characters > self._most:
@@ -74,7 +74,7 @@ _CACHE = HtmlCache(_KEPT_CHARACTERS)
 
 
 def _normal(text: str) -> str:
-    """Line ends as the parser expects them; NUL has no place in HTML."""
+    """Normalizes line ends for the parser, and replaces NUL, which HTML does not allow."""
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
 
 
@@ -88,7 +88,7 @@ def _top_level(tokens: list[Token]) -> list[list[Token]]:
 
 
 def _lines_deciding(block: list[Token]) -> int:
-    """How many whole lines it takes to see that a block has begun."""
+    """Returns how many complete lines prove that a block has begun."""
     return 2 if block[0].type == "table_open" else 1
 
 
@@ -99,9 +99,9 @@ class _Block:
 
 
 class GrowingReply:
-    """The HTML of a text that grows at its end. Only its last block is parsed each time.
+    """Renders a text that grows at its end. Only the last block is parsed each time.
 
-    A block is finished once another one has begun in whole lines: no rule of the parser looks further back.
+    A block is finished once complete lines have begun another one: no rule of the parser looks further back.
     """
 
     def __init__(self) -> None:
@@ -115,12 +115,12 @@ class GrowingReply:
         self._source = ""
         self._definitions: dict[str, dict[str, str]] = {}
         self._applied: dict[str, tuple[str, str]] = {}
-        self._lines: dict[str, Line] = {}
+        self._inlines: dict[str, InlineHtml] = {}
 
     def html(self, text: str) -> str:
-        """The HTML of the text so far, without the last closing tags: so that it mostly grows at its end, too.
+        """Renders the text so far, without the last closing tags, so that the HTML mostly grows at its end.
 
-        `sent` is then the number of characters that a page has to be sent: Gradio sends what was appended, or it all.
+        It sets `sent` to the number of characters that Gradio sends: the appended ones, or all of them.
         """
         return self._grown(self._plain(text) if len(text) > _LONGEST else self._formatted(_normal(text)))
 
@@ -145,23 +145,23 @@ class GrowingReply:
         return _BETWEEN.join([block.html for block in self._finished] + drawn[len(drawn) - self._open_blocks :])
 
     def _draw(self, blocks: list[list[Token]], environment: Environment) -> list[str]:
-        """Lines that are the same as last time are not parsed again: a list may be long before it ends."""
-        used: dict[str, Line] = {}
+        """Renders blocks. An inline text of the last time is not parsed again, because a list may be long."""
+        used: dict[str, InlineHtml] = {}
 
-        def inline(source: str) -> Line:
-            line = used.get(source) or self._lines.get(source) or line_html(source, environment)
-            used[source] = line
-            return line
+        def inline(source: str) -> InlineHtml:
+            found = used.get(source) or self._inlines.get(source) or inline_html(source, environment)
+            used[source] = found
+            return found
 
         drawn = [blocks_html(block, inline) for block in blocks]
-        self._lines = used
+        self._inlines = used
         return drawn
 
     def _finish(self, tail: str, blocks: list[list[Token]], drawn: list[str], environment: Environment) -> None:
         starts = [block[0].map[0] if block[0].map else 0 for block in blocks]
         lines = tail.split("\n")
         if starts and starts[-1] + _lines_deciding(blocks[-1]) >= len(lines):
-            starts.pop()  # what begins it may still grow into something else
+            starts.pop()  # its first lines may still grow into something else
         count = max(0, len(starts) - 1)
         self._open_blocks = len(blocks) - count
         if not count:
@@ -175,16 +175,16 @@ class GrowingReply:
                 self._definitions.setdefault(label, found)
 
     def _apply(self, references: dict[str, dict[str, str]]) -> None:
-        """Draws finished blocks anew in which a link's definition that has come, changed or gone may be used."""
+        """Renders finished blocks again if they may use a link definition that was added, changed or removed."""
         now = {label: (found["href"], found["title"]) for label, found in references.items()}
         changed = {label for label in now.keys() | self._applied.keys() if now.get(label) != self._applied.get(label)}
         if not changed:
             return
-        self._applied, self._lines = now, {}
+        self._applied, self._inlines = now, {}
         for block in self._finished:
             source = normalizeReference(block.source) if "]" in block.source else ""
             if any(label in source for label in changed):
                 environment: Environment = {"references": dict(references)}
                 block.html = blocks_html(
-                    parse_blocks(block.source, environment), partial(line_html, environment=environment)
+                    parse_blocks(block.source, environment), partial(inline_html, environment=environment)
                 )

@@ -1,16 +1,15 @@
-"""The visitor's conversations: a list beside the page, drawn by `web/listing.js` from our own routes.
-
-`web/drawer.js` knows whether it is shown.
-"""
+"""The sidebar with the visitor's conversations. `web/conversation_list.js` draws the list."""
 
 import gradio as gr
 
-from components.assets import WEB, script_component
+from components.assets import read, script_component
 
 
 def build_sidebar(import_bytes: int) -> gr.HTML:
-    """Its event `open` names the conversation to be shown, by {id}; None for a new one. A file that is imported has at
-    most `import_bytes`.
+    """Builds the sidebar. Its event `open` has the {id} of the conversation to show, None for a new one.
+
+    An imported file may have at most `import_bytes`.
     """
-    template = (WEB / "conversations.html").read_text().replace('data-bytes=""', f'data-bytes="{import_bytes}"')
-    return script_component("listing.js", "sidebar", template, "drawer.js", shared="conversations")
+    template = read("conversations.html").replace('data-bytes=""', f'data-bytes="{import_bytes}"')
+    scripts = "conversation_list.js", "sidebar.js"
+    return script_component("sidebar", *scripts, template=template, style=read("conversations.css"))

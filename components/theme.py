@@ -1,4 +1,4 @@
-"""The look: one accent on quiet neutrals, fonts that need no network. The rest is `web/page.css`."""
+"""The theme: one accent on quiet neutrals, with fonts of the system. `web/page.css` has the other styles."""
 
 import gradio as gr
 from gradio.themes.utils import colors, sizes
@@ -8,6 +8,7 @@ _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mon
 
 
 def build_theme() -> gr.themes.Base:
+    """Builds Gradio's theme."""
     theme = gr.themes.Base(
         primary_hue=colors.teal,
         neutral_hue=colors.zinc,

@@ -1,13 +1,20 @@
-"""The context viewer: a dialog over the page that shows what the model was given in a turn, and what two memory modes
-would give it, side by side. `web/viewer.js` and `web/compare.js` draw it from the routes; Python gives it no value.
+"""The context viewer: a dialog that shows the model input of a turn, or compares those of two memory modes.
+
+`web/viewer.js` and `web/compare.js` fetch the data from the routes; the component has no value.
 """
+
+import html
+import json
 
 import gradio as gr
 
-from components.assets import WEB, script_component
+from components.assets import read, script_component
+from components.header import PARAMETERS
 
 
 def build_viewer() -> gr.HTML:
-    """Scripts of the page open it by `glassboxContext(run_id)` and `glassboxCompare()`."""
-    template, style = (WEB / "viewer.html").read_text(), (WEB / "viewer.css").read_text()
-    return script_component("viewer.js", "viewer", template, "compare.js", shared="context", style=style)
+    """Builds the dialog. Scripts open it by the events `context` and `compare` of `web/dom.js`."""
+    labels = html.escape(json.dumps(PARAMETERS))
+    template = read("viewer.html").replace('data-labels=""', f'data-labels="{labels}"')
+    style = read("context.css") + read("viewer.css")
+    return script_component("viewer", "viewer.js", "compare.js", template=template, style=style)

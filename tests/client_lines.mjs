@@ -251,7 +251,7 @@ test('a message that was refused is told as the server puts it', async (t) => {
   await assert.rejects(streamChat(options).done, refused('invalid_request', { status: 400, message: 'message: write one', retryAfter: null }));
   await assert.rejects(streamChat(options).done, refused('rate_limited', { status: 429, retryAfter: 12 }));
   await assert.rejects(streamChat(options).done, refused('backend_unavailable', { status: 503 }));
-  await assert.rejects(streamChat(options).done, refused('unexpected', { status: 500, message: 'The answer was 500.' }));
+  await assert.rejects(streamChat(options).done, refused('unexpected', { status: 500, message: 'The server answered with status 500.' }));
   await assert.rejects(streamChat(options).done, refused('unexpected', { status: 502 }));
   assert.equal(asked.length, 5); // none was sent twice
 });

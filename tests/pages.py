@@ -1,4 +1,4 @@
-"""A page without a browser: its callbacks, called and iterated as Gradio would, with a stand-in for its request."""
+"""A page without a browser: its handlers are called and iterated as Gradio does, with fake requests and events."""
 
 import html
 import re
@@ -6,33 +6,31 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-import gradio as gr
 import pytest
 
 from agent.turns import Turns
-from backends import OPTION_NAMES
 from components.handlers import Handlers
-from components.page_state import PageState
+from components.page_state import PageState, Updates
 from hosting.identity import COOKIE, Identity
 
 
 def shown_text(markup: str) -> str:
-    """The text of a drawn message."""
+    """Returns the text of a drawn message."""
     return html.unescape(re.sub(r"<[^>]*>", "", markup.replace("<br>", "\n")))
 
 
 def words(text: str) -> str:
-    """A text without the marks of Markdown, which go once they are closed."""
+    """Returns a text without the marks of Markdown, which disappear once they are closed."""
     return re.sub(r"[\W_]+", "", text)
 
 
 PARAMETERS = (4, 2000, 200, 3)
-"""What the fields of the memory modes' parameters hold."""
+"""The values of the memory parameters' fields."""
 
 
 @dataclass
 class Request:
-    """What the handlers read of a gr.Request."""
+    """The attributes of a gr.Request that the handlers read."""
 
     cookies: dict[str, str] = field(default_factory=dict)
     client: Any = None
@@ -41,7 +39,7 @@ class Request:
 
 @dataclass
 class Data:
-    """What the handlers read of the Chatbot's event data."""
+    """The attributes of the Chatbot's event data that the handlers read."""
 
     index: int
     value: Any = ""
@@ -49,13 +47,13 @@ class Data:
 
 @dataclass
 class Chosen:
-    """What the handlers read of a gr.EventData."""
+    """The attribute of a gr.EventData that the handlers read."""
 
     _data: Any
 
 
 class Page:
-    """One open page: calls the listeners in their order and keeps what they give to the components."""
+    """An open page. It calls the handlers in the order of the listeners, and keeps the values of the components."""
 
     def __init__(self, handlers: Handlers, cookie: str | None) -> None:
         self.handlers = handlers
@@ -63,43 +61,48 @@ class Page:
         self.state = PageState()
         self.chat: list[Any] = []
         self.prompt = ""
-        self.options: tuple[Any, ...] = (None, None, None, [], *PARAMETERS)
-        """What the fields of the options hold: system prompt, temperature, longest reply, tools, parameters."""
+        self.options: tuple[Any, ...] = (None, None, None, [], *PARAMETERS, None)
+        """The values of the fields: system prompt, temperature, longest reply, tools, parameters, model."""
         self.lives: list[str] = []
         self.panels: list[dict[str, Any]] = []
 
     @property
+    def visitor(self) -> str | None:
+        return self.handlers.identity.visitor(self.request.cookies)
+
+    @property
     def empty(self) -> PageState:
-        return PageState(self.handlers._visitor(self.request))
+        return PageState(self.visitor)
 
     @property
     def texts(self) -> list[str]:
-        """The texts of the drawn messages, without the parts that stand before a reply."""
+        """The texts of the drawn messages, without the parts before a reply."""
         drawn = ([part["text"] for part in m["content"]] for m in self.chat)
         return [shown_text(next(t for t in texts if not t.startswith("<div class='parts'>"))) for texts in drawn]
 
-    def takes(self, updates: tuple[Any, ...]) -> None:
-        self.state, draft, self.chat = updates[:3]
-        if draft.get("accepted") is not None:  # as web/prompt.js does
+    def apply(self, updates: Updates) -> None:
+        """Keeps the values of the components, and changes the prompt as web/prompt.js does."""
+        self.state, self.chat = updates["page"], updates.get("chat", self.chat)
+        draft = updates.get("draft", {})
+        if draft.get("accepted") is not None:
             self.prompt = self.prompt[draft["accepted"] :]
         elif draft.get("back") is not None:
             self.prompt = draft["back"] + self.prompt
 
-    async def load(self, **query: str) -> tuple[Any, ...]:
+    async def load(self, **query: str) -> Updates:
         self.request.query_params = query
         updates = await self.handlers.loader.on_load(self.request)
-        self.state, self.chat = updates[:2]
+        self.apply(updates)
         return updates
 
-    async def open(self, conversation_id: Any) -> tuple[Any, ...]:
+    async def open(self, conversation_id: Any) -> Updates:
         updates = await self.handlers.loader.on_open(self.state, self.request, Chosen({"id": conversation_id}))  # type: ignore[arg-type]
-        self.state, self.chat = updates[:2]
+        self.apply(updates)
         return updates
 
     async def begin(self, prompt: str, backend: str = "Script", memory: str = "tokens") -> None:
         self.prompt = prompt
-        send = self.handlers.on_send(prompt, self.state, self.request, backend, memory, *self.options)
-        self.takes(await send)
+        self.apply(await self.handlers.on_send(prompt, self.state, self.request, backend, memory, *self.options))
 
     async def follow(self) -> None:
         self.lives, self.panels = [], []
@@ -109,11 +112,8 @@ class Page:
                     drawn = live[0]["content"][0]["text"] if isinstance(live, list) and live else ""
                     self.lives.append(shown_text(drawn))
                     self.panels.append(panel)
-        updates = await self.handlers.follower.finish(self.state, self.request)
-        if updates[0] != gr.skip():
-            self.state = updates[0]
-        if self.lives:
-            self.chat = updates[1]
+        if finished := await self.handlers.follower.finish(self.state, self.request):
+            self.apply(finished)
 
     async def send(self, prompt: str, **more: str) -> None:
         await self.begin(prompt, **more)
@@ -137,17 +137,3 @@ def cookie(identity: Identity) -> str:
 @pytest.fixture
 def page(handlers: Handlers, identity: Identity) -> Page:
     return Page(handlers, cookie(identity))
-
-
-@dataclass
-class Named:
-    """What the handlers read of an event of `web/turns.js`."""
-
-    _data: Any
-
-
-def fields(updates: tuple[Any, ...]) -> dict[str, Any]:
-    """The options' updates by their place in `OptionsPane.drawn`; the parameters come after them where a page loads."""
-    loaded = isinstance(updates[0], PageState)
-    names = (*OPTION_NAMES, "tools", "key_row", "key", "forget_key")
-    return dict(zip(names, updates[-11:-4] if loaded else updates[-7:], strict=True))

@@ -1,4 +1,4 @@
-"""Gradio's public endpoint, on a real running app, through Gradio's own client."""
+"""Gradio's public endpoint `/chat`, on a running app, through Gradio's own client."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ def client(app: App) -> Iterator[Client]:
     client.close()
 
 
-def test_there_is_one_endpoint(client: Client) -> None:
+def test_chat_is_the_only_public_endpoint(client: Client) -> None:
     named = client.view_api(return_format="dict", print_info=False)
     assert isinstance(named, dict)
     assert list(named["named_endpoints"]) == ["/chat"]
@@ -41,7 +41,7 @@ def test_there_is_one_endpoint(client: Client) -> None:
     assert [one["parameter_name"] for one in parameters][:3] == ["message", "backend", "memory"]
 
 
-def test_the_reply_grows_to_its_whole(client: Client) -> None:
+def test_reply_grows_until_it_is_complete(client: Client) -> None:
     texts: list[Any] = list(client.submit("tour", "Slow script", "tokens", api_name="/chat"))
     assert len(texts) > 5
     assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
@@ -49,13 +49,13 @@ def test_the_reply_grows_to_its_whole(client: Client) -> None:
 
 
 @pytest.mark.parametrize("given", [["hello"], ["hello", "Script"], ["hello", "Script", "none"]])
-def test_over_plain_http_what_is_left_out_is_the_default(app: App, given: list[str]) -> None:
+def test_missing_inputs_over_plain_http_take_their_defaults(app: App, given: list[str]) -> None:
     begun = httpx.post(f"{app.url}gradio_api/call/chat", json={"data": given}, timeout=20).raise_for_status()
     told = httpx.get(f"{app.url}gradio_api/call/chat/{begun.json()['event_id']}", timeout=20).text
     assert "event: complete" in told and "error" not in told
 
 
-def test_a_conversation_goes_on(app: App, client: Client) -> None:
+def test_conversation_continues_by_its_id(app: App, client: Client) -> None:
     conversation_id = httpx.post(app.url + "conversations", json={"messages": []}).json()["conversation_id"]
     for message in ("One", "Two"):
         client.predict(message, conversation_id=conversation_id, api_name="/chat")
@@ -67,8 +67,8 @@ def test_a_conversation_goes_on(app: App, client: Client) -> None:
     ("given", "says"),
     [
         (("",), "empty"),
-        ((5,), "texts"),
-        (({"a": 1},), "texts"),
+        ((5,), "strings"),
+        (({"a": 1},), "strings"),
         ((None,), "empty"),
         (("x", "nope"), "'Script'"),
         (("x", "", "nope"), "window"),
@@ -77,13 +77,13 @@ def test_a_conversation_goes_on(app: App, client: Client) -> None:
         (("x" * 40_000,), "32,000"),
     ],
 )
-def test_bad_input_and_failures_are_told(client: Client, given: Any, says: str) -> None:
-    with pytest.raises(AppError) as told:
+def test_bad_input_and_failures_raise_with_the_reason(client: Client, given: Any, says: str) -> None:
+    with pytest.raises(AppError) as raised:
         client.predict(*given, api_name="/chat")
-    assert says in str(told.value)
+    assert says in str(raised.value)
 
 
-def test_a_client_that_goes_leaves_no_run(app: App) -> None:
+def test_disconnected_client_leaves_no_run(app: App) -> None:
     client = Client(app.url, verbose=False)
     job = client.submit("endless", "Slow script", api_name="/chat")
     while not job.outputs():

@@ -1,28 +1,26 @@
-"""What an answer says about the fields above the conversation."""
+"""How an answer of the server carries new values of the fields."""
+
+from typing import Any
 
 import gradio as gr
 
-from components.fields import split
-
-_PLACES = {0: 1, 1: 2, 2: 4}
-"""The places of three fields among five outputs."""
+from components.fields import FIELDS, split
 
 
 def test_answer_sets_no_field_itself() -> None:
-    updates = ("page", "tokens", gr.update(value=0.5, label="Temperature"), "about", gr.update(interactive=False))
-    answer, *kept = split(updates, _PLACES, ["window", None, "Be brief."])
-    assert kept == [
-        "page", gr.skip(), gr.update(label="Temperature"), "about", gr.update(interactive=False)
-    ]  # fmt: skip
-    assert answer["before"] == ["window", None, "Be brief."]
-    assert answer["set"] == {"0": "tokens", "1": 0.5}
+    updates = {"chat": [], "memory": "tokens", "temperature": gr.update(value=0.5, label="Temperature")}
+    before = ["window", None, "Be brief."]
+    kept = split(updates | {"tools": gr.update(interactive=False)}, before)
+    answer: Any = kept.pop("answer")
+    assert kept == {"chat": [], "temperature": gr.update(label="Temperature"), "tools": gr.update(interactive=False)}
+    assert answer["before"] == before
+    assert answer["set"] == {str(FIELDS.index("memory")): "tokens", str(FIELDS.index("temperature")): 0.5}
 
 
 def test_none_is_set_and_a_skipped_field_is_not() -> None:
-    answer, *_ = split(("page", gr.skip(), gr.update(value=None), "about", gr.skip()), _PLACES, [])
-    assert answer["set"] == {"1": None}
+    answer = split({"memory": gr.skip(), "model": gr.update(value=None)}, [])["answer"]
+    assert answer["set"] == {str(len(FIELDS) - 1): None}
 
 
 def test_equal_answers_have_different_ids() -> None:
-    updates = ("page", *(gr.skip(),) * 4)
-    assert split(updates, _PLACES, [])[0] != split(updates, _PLACES, [])[0]
+    assert split({"chat": []}, []) != split({"chat": []}, [])

@@ -1,4 +1,4 @@
-"""What is a formula, and what is money, a variable or code."""
+"""Formulas in Markdown, as opposed to money, variables and code."""
 
 import html
 import re

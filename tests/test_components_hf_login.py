@@ -1,4 +1,4 @@
-"""Signing in with Hugging Face, as on a Space: an OpenID provider and an Inference Provider on 127.0.0.1."""
+"""Sign-in with Hugging Face as on a Space, with an OpenID provider and an Inference Provider on 127.0.0.1."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ key = "HF_TOKEN"
 
 
 class Provider(Server):
-    """Hugging Face's side of OpenID Connect. Source: OpenID Connect Core 1.0; the Hub's "Sign-In with HF"."""
+    """A fake of Hugging Face's OpenID provider. Sources: OpenID Connect Core 1.0; the Hub's "Sign-In with HF"."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Provider(Server):
 
 
 class Visitor:
-    """Keeps cookies as a browser does that came over https, which is what the Space's proxy serves."""
+    """A client that keeps cookies like a browser on https, which the Space's proxy serves."""
 
     def __init__(self, url: str) -> None:
         self.cookies: dict[str, str] = {}
@@ -78,7 +78,7 @@ class Visitor:
         return answer
 
     async def open(self) -> str:
-        """The page and all its first events; returns what they said."""
+        """Opens the page with its load events, and returns their responses."""
         await self.ask("GET", "/")
         config = (await self.ask("GET", "/config")).json()
         loads = [one["id"] for one in config["dependencies"] if "load" in str(one["targets"]) and one["backend_fn"]]
@@ -91,7 +91,7 @@ class Visitor:
         assert said.count('"msg":"process_completed"') == len(loads)
         return said
 
-    async def says(self) -> httpx.Response:
+    async def send_hello(self) -> httpx.Response:
         return await self.ask("POST", "/stream", json={"message": "hello", "backend": "On the Hub"})
 
 
@@ -109,18 +109,18 @@ async def signed_in(visitor: Visitor, provider: Provider) -> None:
 async def used(url: str, provider: Provider, openai: OpenAIServer) -> None:
     zoe, tom = Visitor(url), Visitor(url)
     await tom.open()
-    assert "Sign in" in await zoe.open() and (await zoe.says()).json()["code"] == "missing_key"
+    assert "Sign in" in await zoe.open() and (await zoe.send_hello()).json()["code"] == "missing_key"
     await signed_in(zoe, provider)
     said = await zoe.open()
     assert "Sign out (zoe)" in said and TOKEN not in said
-    reply = await zoe.says()
+    reply = await zoe.send_hello()
     assert '"type":"complete"' in reply.text.replace(" ", "") and TOKEN not in reply.text
     assert openai.requests[-1].headers["authorization"] == f"Bearer {TOKEN}"
-    assert (await tom.says()).json()["code"] == "missing_key", "it is hers alone"
+    assert (await tom.send_hello()).json()["code"] == "missing_key", "only Zoe has her key"
     assert TOKEN not in json.dumps((await zoe.ask("GET", "/backends")).json())
     assert (await zoe.ask("GET", "/logout?_target_url=/")).status_code == 307
     await zoe.open()
-    assert (await zoe.says()).json()["code"] == "missing_key"
+    assert (await zoe.send_hello()).json()["code"] == "missing_key"
 
 
 def test_signed_in_visitor_uses_their_own_token_until_sign_out(tmp_path: Path) -> None:
@@ -154,6 +154,6 @@ def test_signed_in_visitor_uses_their_own_token_until_sign_out(tmp_path: Path) -
             process.terminate()
             process.wait(20)
         told = log.read_text()
-        assert TOKEN not in told, "a token stands in the log"
+        assert TOKEN not in told, "the log has a token"
         assert process.returncode == 0
-        assert told.count("Traceback") <= told.count("`spaces` package is required"), "which the Hub brings, not we"
+        assert told.count("Traceback") <= told.count("`spaces` package is required"), "only the Hub installs it"

@@ -1,23 +1,20 @@
-"""Choosing a model on the page: its callbacks, over a real provider's server."""
+"""The choice of a model on the page: the handlers, with a provider's HTTP server."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import pytest
 
 from components.handlers import Handlers
 from hosting.identity import COOKIE, Identity
 from settings import BackendSettings
 from tests.conftest import scripted
-from tests.pages import PARAMETERS, Page, cookie, fields
+from tests.pages import PARAMETERS, Page, cookie
 from tests.providers import OpenAIServer
 from tests.remote import House, asked_for_replies, housed
 
 pytest_plugins = ["tests.pages"]
-MODEL = 12
-"""The place of the model among the outputs of a page that is loaded."""
 
 
 @pytest.fixture
@@ -48,13 +45,13 @@ def chosen(model: str | None) -> tuple[Any, ...]:
 
 
 async def test_models_are_offered_if_there_are_several(page: Page) -> None:
-    shown = (await page.load())[MODEL]
+    shown = (await page.load())["model"]
     assert (shown["visible"], shown["value"]) == (True, "first")
     assert shown["choices"] == [("first", "first"), ("second", "second")]
-    model, *_ = await page.handlers.header.on_choose("Script", page.request, "first")
+    model = (await page.handlers.header.on_choose("Script", page.request, "first"))["model"]
     assert (model["visible"], model["value"], model["choices"]) == (False, None, [])
-    model, *_ = await page.handlers.header.on_choose("More", page.request, "second")
-    assert (model["visible"], model["value"]) == (True, "first"), "the other backend's model is none of this one's"
+    model = (await page.handlers.header.on_choose("More", page.request, "second"))["model"]
+    assert (model["visible"], model["value"]) == (True, "first"), "the backend does not offer the other one's model"
     assert model["choices"] == [("first", "first"), ("third · not available", "third")]
 
 
@@ -62,8 +59,8 @@ async def test_options_follow_the_model(page: Page) -> None:
     taken = {}
     for model in ("first", "second"):
         updates = await page.handlers.header.on_choose("Many", page.request, model)
-        assert "value" not in updates[0], "what is chosen meanwhile stays"
-        taken[model] = fields(updates)["temperature"]
+        assert "value" not in updates["model"], "a newer choice stays"
+        taken[model] = updates["temperature"]
     assert (taken["first"]["interactive"], taken["first"]["label"]) == (True, "Temperature")
     assert (taken["second"]["interactive"], taken["second"]["label"]) == (False, "Temperature · not used here")
 
@@ -77,10 +74,9 @@ async def test_chosen_model_answers_and_is_saved_in_the_conversation(
     assert page.panels[-1]["model"] == "second"
     again = Page(page.handlers, page.request.cookies[COOKIE])
     loaded = await again.load(conversation=str(page.state.conversation_id))
-    assert loaded[MODEL]["value"] == "second"
-    assert fields(loaded)["temperature"]["interactive"] is False
-    new = (await page.open(None))[MODEL]
-    assert new == gr.skip(), "a new conversation begins with the choices of the moment"
+    assert loaded["model"]["value"] == "second"
+    assert loaded["temperature"]["interactive"] is False
+    assert "model" not in await page.open(None), "a new conversation keeps the current choices"
 
 
 async def test_model_of_another_backend_is_rejected_and_the_prompt_kept(page: Page, server: OpenAIServer) -> None:
@@ -90,13 +86,14 @@ async def test_model_of_another_backend_is_rejected_and_the_prompt_kept(page: Pa
     assert page.prompt == "Hi"
     await page.send("Hi", backend="Script")
     assert asked_for_replies(server) == []
-    assert page.texts[-1], "a backend with one model takes a message that still names another's"
+    assert page.texts[-1], "a backend with one model ignores the name of another model"
 
 
 async def test_changed_list_of_models_is_rendered(page: Page, house: House, server: OpenAIServer) -> None:
     server.models = [{"id": "first"}]
     await house.backend.check_health()
-    _, listed, model = await page.handlers.header.on_backends_changed(page.request, "Many", "second")
+    updates = await page.handlers.header.on_backends_changed(page.request, "Many", "second")
+    listed, model = updates["about"], updates["model"]
     assert "value" not in model, "the choice stays"
     assert model["choices"] == [("first", "first"), ("second · not available", "second")]
     assert [one["ready"] for one in listed[0]["models"]] == [True, False]
@@ -113,10 +110,10 @@ async def test_conversation_keeps_its_model_until_the_list_arrives(
         await page.send("Hi", backend="All")
     async with housed(tmp_path, entry) as house:  # the next process
         again = Page(Handlers(house.turns, identity), page.request.cookies[COOKIE])
-        shown = (await again.load(conversation=str(page.state.conversation_id)))[MODEL]
+        shown = (await again.load(conversation=str(page.state.conversation_id)))["model"]
         assert (shown["value"], shown["choices"], shown["visible"]) == ("second", [("second", "second")], False)
         again.options = chosen(shown["value"])
         await again.send("Still?", backend="All")
-        *_, shown = await again.handlers.header.on_backends_changed(again.request, "All", "second")
+        shown = (await again.handlers.header.on_backends_changed(again.request, "All", "second"))["model"]
         assert ("value" in shown, len(shown["choices"]), shown["visible"]) == (False, 2, True)
     assert [request.body["model"] for request in asked_for_replies(server)] == ["second", "second"]

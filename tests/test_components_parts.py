@@ -13,7 +13,7 @@ from runs.state import AgentState
 
 
 class Tags(HTMLParser):
-    """The tags and the text of a page, as a browser would read them."""
+    """The tags and the text of HTML, as a browser parses it."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -3,7 +3,7 @@ import pytest
 from backends import Backends
 from components import render
 from components.conversation_view import _fitting
-from components.page_state import PageState, View
+from components.page_state import ConversationView, PageState
 from components.render import (
     render_backends,
     render_live,
@@ -52,7 +52,7 @@ def test_interrupted_reply_has_a_note() -> None:
 def test_live_reply_is_one_message_or_none() -> None:
     assert render_live("", GrowingReply()) == []
     drawn = [m["content"][0]["text"] for m in render_live("so <b>", GrowingReply())]
-    assert drawn == ["<p dir='auto'>so &lt;b&gt;"], "without its end, so that it can grow"
+    assert drawn == ["<p dir='auto'>so &lt;b&gt;"], "without its closing tags, so that it can grow"
 
 
 def test_thinking_and_tool_calls_are_before_the_reply() -> None:
@@ -95,9 +95,9 @@ def test_rows_are_counted_without_rendering(monkeypatch: pytest.MonkeyPatch) -> 
     ]
     drawn = [Message("0", "user", ""), Message("0", "user", "text"), *replies]
     rows = [len(message["content"]) for message in render_messages(drawn)]
-    for name in ("reply_html", "said_html", "parts_html"):
+    for name in ("reply_html", "user_html", "parts_html"):
         monkeypatch.delattr(f"components.render.{name}")
-    assert [turn["rows"] for turn in render_turns(View(PageState("anna"), drawn))] == rows
+    assert [turn["rows"] for turn in render_turns(ConversationView(PageState("anna"), drawn))] == rows
 
 
 def test_dropdowns_begin_with_the_configured_names() -> None:

@@ -1,4 +1,4 @@
-"""A page that replays a run: `/?run=ID`."""
+"""Replays of runs: `/?run=ID`."""
 
 import asyncio
 from contextlib import aclosing
@@ -21,10 +21,10 @@ pytest_plugins = ["tests.pages"]
 
 @pytest.fixture(params=["in memory", "stored"])
 async def run_id(page: Page, request: pytest.FixtureRequest) -> str:
-    """Of the second of three turns."""
+    """The id of the second of three runs."""
     await page.send("first")
     await page.send("tour")
-    run = page.handlers.runs.find(page.state.drawn[-1].run_id)
+    run = page.handlers.runs.find(page.state.shown[-1].run_id)
     await page.send("third")
     assert run
     if request.param == "stored":
@@ -43,7 +43,7 @@ async def play(page: Page, **wanted: Any) -> None:
 
 
 async def frames(page: Page) -> list[tuple[str, Any]]:
-    """The reply and the panel of each frame."""
+    """Returns the reply and the panel of each frame."""
     shown = []
     async with aclosing(page.handlers.replay.follow(page.state, page.request)) as updates:  # type: ignore[type-var]
         async for live, panel in updates:
@@ -55,12 +55,12 @@ async def frames(page: Page) -> list[tuple[str, Any]]:
 
 async def test_replay_begins_at_the_start_below_the_message(page: Page, run_id: str) -> None:
     updates = await page.load(run=run_id)
-    assert page.texts[::2] == ["first", "tour"] and page.state.drawn[-1].role == "user"
-    live, panel = updates[2:4]
+    assert page.texts[::2] == ["first", "tour"] and page.state.shown[-1].role == "user"
+    live, panel = updates["live"], updates["panel"]
     assert (live, panel["phase"], panel["live"]) == ([], "queued", True)
     assert panel["replay"] == {"at_s": 0, "length_s": panel["replay"]["length_s"], "speed": 1, "playing": False}
     assert panel["replay"]["length_s"] > 0
-    assert (page.state.conversation_id, page.state.run_id) == (None, None), "nothing on this page changes anything"
+    assert (page.state.conversation_id, page.state.run_id) == (None, None), "a replay can change nothing"
 
 
 async def test_replay_plays_to_the_end_and_shows_any_moment(page: Page, run_id: str) -> None:
@@ -101,7 +101,7 @@ async def test_replay_ends_when_the_page_shows_something_else(page: Page, run_id
     await asyncio.sleep(0.15)
     await play(page, at=0.01, speed=0.1, playing=False)
     earlier, [(_, there)] = await asyncio.wait_for(playing, 5), await frames(page)
-    assert earlier[-1] == ("", None), "the last values are shown once more, so they must be none"
+    assert earlier[-1] == ("", None), "Gradio sends the last values again, so they must be empty"
     assert there["replay"]["at_s"] == 0.01
     for leave in (page.begin("next"), page.open(None)):
         await page.load(run=run_id)
@@ -129,7 +129,7 @@ async def test_replay_is_only_for_the_owner_of_the_run(
     for unknown in (run_id, "no such run", "\0", "x" * 10_000):
         with pytest.warns(UserWarning, match="no such run"):
             updates = await other.load(run=unknown)
-        assert (other.state, other.chat, updates[3]) == (other.empty, [], None)
+        assert (other.state, other.chat, updates["panel"]) == (other.empty, [], None)
     await page.load(run=run_id)
     other.state = page.state
     await play(other, at=1, speed=1, playing=True)
@@ -147,10 +147,10 @@ async def test_live_run_is_shown_in_its_conversation(page: Page) -> None:
 @pytest.mark.parametrize("record", ["no JSON", '{"type": "later than this version"}'])
 async def test_unreadable_record_warns(page: Page, record: str) -> None:
     await page.send("first")
-    run = page.handlers.runs.find(page.state.drawn[-1].run_id)
+    run = page.handlers.runs.find(page.state.shown[-1].run_id)
     assert run
     page.handlers.runs.discard(run)
-    reply = await page.handlers.store.message(run.conversation_id, page.state.drawn[-1].id)
+    reply = await page.handlers.store.message(run.conversation_id, page.state.shown[-1].id)
     await page.handlers.store.end_turn(run, reply, record)
     run_id = run.id
     with pytest.warns(UserWarning, match="cannot be replayed"):

@@ -1,4 +1,4 @@
-"""Replies as HTML: agreement with CommonMark, safety, and that a growing reply is drawn like a whole one."""
+"""Replies as HTML: agreement with CommonMark, safety, and growing replies that equal complete ones."""
 
 import html
 import re
@@ -37,7 +37,7 @@ CLOSING = re.compile(r"(?:</[a-z0-9]+>)+$")
 
 
 def bare(text: str) -> str:
-    """The HTML of a reply without directions and without what code blocks have besides the code."""
+    """Returns the HTML of a reply without directions, and without the extras of code blocks."""
     shown = reply_html(text).replace("<div class='code' dir='ltr'>", "").replace("</pre></div>", "</pre>")
     shown = re.sub(r"<button [^>]*></button>| dir='\w+'|<div class='wide'>", "", shown)
     return shown.replace("</table></div>", "</table>").replace("&#10;", "\n")
@@ -49,7 +49,7 @@ def shown_text(markup: str) -> str:
 
 @pytest.mark.parametrize(
     ("source", "drawn"),
-    [  # of the CommonMark Spec 0.31 and the GitHub Flavored Markdown Spec, where HTML and entities are no matter
+    [  # from the CommonMark Spec 0.31 and the GitHub Flavored Markdown Spec, without HTML and entities
         ("\tfoo\tbaz\t\tbim", "<pre><code>foo\tbaz\t\tbim</code></pre>"),
         ("- foo\n\n\tbar", "<ul><li><p>foo</p><p>bar</p></li></ul>"),
         (">\t\tfoo", "<blockquote><pre><code>  foo</code></pre></blockquote>"),
@@ -264,7 +264,7 @@ def test_only_known_elements_appear(text: str) -> None:
 
 
 def test_cost_of_a_long_reply_is_that_of_its_last_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted in characters that are parsed, for one drawing per hundred of them."""
+    """The cost is the number of parsed characters, with one rendering per hundred characters."""
     parsed = 0
 
     def count(text: str, environment: object) -> object:
@@ -292,7 +292,7 @@ def test_bare_links_without_a_scheme_start_at_a_word() -> None:
 
 @pytest.mark.parametrize("piece", ["www.", ",www.a.b/", "a www.", "(www.", "-www.a.b/", "\u3002www.a.b/c"])
 def test_no_character_is_read_for_many_links(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted in characters that are given to the validation; each place is validated at most three times."""
+    """The cost is the number of characters that are validated; each position is validated at most three times."""
     from components.markdown import _Links
 
     given, real = [0], _Links._validate_http
@@ -312,7 +312,7 @@ def test_no_character_is_read_for_many_links(piece: str, monkeypatch: pytest.Mon
 def test_steps_for_brackets_are_bounded(
     piece: str, defined: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted in tokens that the parser skips while it looks for the end of a bracket."""
+    """The cost is the number of tokens that the parser skips in search of the end of a bracket."""
     from markdown_it.rules_inline import StateInline
 
     from components.markdown import _PARSER
@@ -340,7 +340,7 @@ def test_failed_attempts_at_links_are_bounded(monkeypatch: pytest.MonkeyPatch) -
     tried = [0]
 
     class Counted:
-        """The pattern of a scheme, which reads all of the text before it."""
+        """The pattern of a scheme, which reads all text before it."""
 
         def search(self, text: str) -> object:
             tried[0] += 1
@@ -397,7 +397,7 @@ def test_cache_is_bounded_in_characters() -> None:
     kept = HtmlCache(1000)
     for name in "abcdefghijk":
         kept.put(name * 50, name * 50)
-        assert kept.get("a" * 50), "it is used each time"
+        assert kept.get("a" * 50), "it was used last"
         assert kept.characters <= 1000
     assert kept.get("b" * 50) is None and kept.get("k" * 50) == "k" * 50
     kept.put("long", "x" * 2000)

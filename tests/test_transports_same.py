@@ -247,7 +247,7 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
     """What its handlers draw; the order of events is that of its table, which loads the record."""
     handlers = Handlers(app.turns, app.identity)
     page = Page(handlers, client.cookies[COOKIE])
-    page.options = (None, None, None, None, *PARAMETERS)  # all tools are on
+    page.options = (None, None, None, None, *PARAMETERS, None)  # all tools are on
     run_id = ""
 
     async def talk() -> None:
@@ -263,7 +263,7 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
             await until(lambda: not run.tool_calls.awaiting_approval)
 
     await on_apps_loop(app, talk())
-    reply = await on_apps_loop(app, app.store.message(str(page.state.conversation_id), page.state.drawn[-1].id))
+    reply = await on_apps_loop(app, app.store.message(str(page.state.conversation_id), page.state.shown[-1].id))
     events = await record(client, run_id)
     check(events)
     parts = [part for part in reply.parts if part.kind == "tool"]

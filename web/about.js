@@ -1,28 +1,29 @@
-// Says what there is to say about the chosen backend and offers what it can be asked at a click. Asks for news while one
-// loads, while the chosen one is not ready, and after each run; never while the page is hidden.
+// The note about the chosen backend, and its example prompts. It polls the backends while one loads, while the chosen one is
+// not ready, and after each run; never while the page is hidden.
+const { make, number, write } = window.glassbox;
 const line = element.querySelector('p'), menu = element.querySelector('.menu');
 const chosen = () => document.querySelector('#backend input')?.value ?? '';
 const chosenModel = () => document.querySelector('#model input')?.value ?? '';
 const phase = () => document.querySelector('#agent-state [data-phase]')?.dataset.phase ?? '';
 const ENDED = ['complete', 'stopped', 'error'];
-let backends = [], told = 0, timer = null, asked = 0, untold = false; // `told`: how often what is known was asked for or given
+let backends = [], version = 0, timer = null, loaded = 0, unseen = false; // `version` counts requests and values
 
 function current() {
   const name = chosen();
   return backends.filter((b) => name.startsWith(b.name)).sort((a, b) => b.name.length - a.name.length)[0];
 }
 
-// The model in use: the chosen one of several, or the backend's only one.
+// The model in use: the chosen one, or the backend's only one.
 function modelOf(one) {
   const offered = one.models ?? [], name = chosenModel();
   const found = offered.filter((m) => name.startsWith(m.name)).sort((a, b) => b.name.length - a.name.length)[0];
   return found ?? offered.find((m) => m.name === one.model) ?? { ...one, name: one.model, reason: null };
 }
 
-// What its provider says of it.
+// What the provider says about a model.
 function facts(model) {
   const able = [model.thinking && 'thinking', model.images && 'image input'].filter(Boolean);
-  return model.name ? ` Model ${[model.name, `context of ${model.context.toLocaleString('en')} tokens`, ...able].join(', ')}.` : '';
+  return model.name ? ` Model ${[model.name, `context of ${number(model.context)} tokens`, ...able].join(', ')}.` : '';
 }
 
 function sentence(one) {
@@ -36,81 +37,79 @@ function sentence(one) {
   switch (one.state) {
     case 'ready': return `${one.about || `${one.name} is ready.`}${key}${facts(model)}${first}`;
     case 'loading': return `${one.name}: ${one.reason || 'loading'}${share} …`;
-    case 'rate_limited': return `${one.name} is rate limited until ${until.toLocaleTimeString()}: wait, or pick another backend.`;
+    case 'rate_limited': return `${one.name} is rate limited until ${until.toLocaleTimeString()}. Wait, or choose another backend.`;
     default: return `${one.name} is not ready: ${one.reason}`;
   }
 }
 
 function draw() {
-  const one = current(), text = sentence(one);
-  if (line.textContent !== text) line.textContent = text;
+  const one = current();
+  write(line, sentence(one));
   line.dataset.state = one?.state ?? '';
   line.style.setProperty('--done', one?.state === 'loading' && one.progress != null ? `${100 * one.progress}%` : '0%');
   const prompts = Object.entries(one?.prompts ?? {});
   if (menu.dataset.of !== (one?.name ?? '')) {
     menu.dataset.of = one?.name ?? '';
     menu.replaceChildren(...prompts.map(([prompt, what]) => {
-      const button = document.createElement('button');
-      Object.assign(button, { type: 'button', textContent: prompt, title: what });
+      const button = make('button', { type: 'button', title: what }, prompt);
       button.dataset.prompt = prompt;
       return button;
     }));
   }
 }
 
-const known = (backends) => JSON.stringify(backends.map((b) => [b.name, b.state, b.ttft_s, b.models?.map((m) => [m.name, m.ready])]));
-const news = (before, after) => known(before) !== known(after);
+const digest = (backends) => JSON.stringify(backends.map((b) => [b.name, b.state, b.ttft_s, b.models?.map((m) => [m.name, m.ready])]));
 
-async function ask() {
+async function load() {
   clearTimeout(timer);
   timer = null;
-  asked = performance.now();
-  const before = backends, mine = ++told;
+  loaded = performance.now();
+  const before = digest(backends), mine = ++version;
   try {
     const answer = await (await fetch('backends')).json();
-    if (mine === told) backends = answer; // else something newer came first, such as what a key has changed
-  } catch { /* the next question may be answered */ }
+    if (mine === version) backends = answer; // else a newer value came first, as after a key was saved
+  } catch { /* the next request may succeed */ }
   draw();
-  untold ||= news(before, backends);
+  unseen ||= before !== digest(backends);
   tell();
   plan();
 }
 
-// The dropdowns' labels change only while nobody chooses from them: a list that is drawn anew under a pointer is lost.
+// Updates the dropdowns' labels, but not while one is open: a list that is redrawn under the pointer closes.
 function tell() {
-  if (!untold || [...document.querySelectorAll('#backend input, #model input')].some((input) => input.ariaExpanded === 'true')) return;
-  untold = false;
-  trigger('news');
+  if (!unseen || [...document.querySelectorAll('#backend input, #model input')].some((input) => input.ariaExpanded === 'true')) return;
+  unseen = false;
+  trigger('changed');
 }
 
-// A backend's server may come back by itself; a key that is missing or refused does not.
+// An unreachable server may come back by itself; a missing or rejected key does not.
 function plan() {
   if (timer || !element.isConnected) return;
   const waits = ['unreachable', 'rate_limited', 'unavailable'].includes(current()?.state);
   const pause = backends.some((b) => b.state === 'loading') ? 700 : waits ? 5000 : null;
-  if (pause) timer = setTimeout(() => document.hidden ? (timer = null, plan()) : ask(), pause);
+  if (pause) timer = setTimeout(() => document.hidden ? (timer = null, plan()) : load(), pause);
 }
 
 watch('value', () => {
-  told += 1;
+  version += 1;
   backends = props.value ?? [];
   draw();
   plan();
 });
-// the dropdown's own value and the panel's phase have no event to listen to from here, and looking costs next to nothing
+// the dropdowns' values and the panel's phase have no events for this script, and polling them costs little
 let seen = null, was = '';
 const selected = () => `${chosen()}\n${chosenModel()}`;
-const looking = setInterval(() => {
-  if (!element.isConnected) return clearInterval(looking);
+const polling = setInterval(() => {
+  if (!element.isConnected) return clearInterval(polling);
   if (selected() !== seen) { seen = selected(); draw(); plan(); }
   const now = phase();
-  if (now !== was && ENDED.includes(now) && was && !ENDED.includes(was)) setTimeout(ask, 400);
+  if (now !== was && ENDED.includes(now) && was && !ENDED.includes(was)) setTimeout(load, 400);
   was = now;
   tell();
 }, 200);
-// An open dropdown shows the current health; it may be drawn later than this, and again.
+// Opening a dropdown loads the current health. The dropdowns may be drawn later than this, so the document listens.
 function opened({ target }) {
   if (!element.isConnected) return document.removeEventListener('focusin', opened);
-  if (target.closest('#backend, #model') && performance.now() - asked > 3000) ask();
+  if (target.closest('#backend, #model') && performance.now() - loaded > 3000) load();
 }
 document.addEventListener('focusin', opened);

@@ -1,13 +1,13 @@
-// Clear deletes the conversation, so it asks first, in its place. Escape and leaving the conversation keep it.
-const ask = element.querySelector('.sure'), button = () => document.querySelector('#clear');
-let sure = false;
+// Clear deletes the conversation, so it asks first. Escape and opening another conversation cancel the question.
+const { confirmation, conversationId, on, promptBox } = window.glassbox;
+const question = element.querySelector('.sure'), button = () => document.querySelector('#clear');
+let confirmed = false;
 
-const isOpen = () => !ask.hidden;
-// A page without a conversation has nothing to lose.
-const isEmpty = () => !new URL(location.href).searchParams.has('conversation') && document.querySelector('#intro')?.offsetParent;
+// A page without a conversation has nothing to delete.
+const isEmpty = () => conversationId() === null && document.querySelector('#intro')?.offsetParent;
 
 function show(open) {
-  ask.hidden = !open;
+  question.hidden = !open;
   document.body.classList.toggle('clearing', open);
 }
 
@@ -18,25 +18,25 @@ function keep() {
 
 function remove() {
   show(false);
-  sure = true;
+  confirmed = true;
   button().click();
-  sure = false;
-  document.querySelector('#prompt textarea').focus();
+  confirmed = false;
+  promptBox().focus();
 }
 
-ask.replaceChildren(...window.glassboxSure(remove, keep));
-ask.addEventListener('keydown', (event) => {
+question.replaceChildren(...confirmation(remove, keep));
+question.addEventListener('keydown', (event) => {
   if (event.key !== 'Escape') return;
   event.preventDefault();
   keep();
 });
 document.addEventListener('click', (event) => {
-  if (!event.target.closest?.('#clear') || sure || isEmpty()) return;
+  if (!event.target.closest?.('#clear') || confirmed || isEmpty()) return;
   event.preventDefault();
   event.stopImmediatePropagation();
   show(true);
-  ask.lastElementChild.focus();
+  question.lastElementChild.focus();
 }, true);
 
-// Called when the page shows another conversation: the question was about the one before.
-window.glassboxKeep = () => { if (isOpen()) show(false); };
+// The question was about the previous conversation.
+for (const name of ['address', 'open']) on(name, () => { if (!question.hidden) show(false); }, element);

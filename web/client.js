@@ -1,6 +1,6 @@
-// A client of Glassbox for browsers and for Node 20 and later, without dependencies: a run over Server-Sent Events
-// (streamChat, followRun) or a WebSocket (connectChat). Both deliver every event of a run once and in order, and take
-// it up where it was when the line drops: a run is a numbered log, and the client knows the number it has come to.
+// A client of Glassbox for browsers and for Node 20 and later, without dependencies: it follows runs over Server-Sent Events
+// (streamChat, followRun) or a WebSocket (connectChat). Both deliver every event of a run once and in order, and resume after
+// a lost connection: a run is a numbered log, and the client knows the number of the last event.
 //
 //   import { streamChat } from './client.js';
 //   const run = streamChat('Hello', { token: (e) => console.log(e.content) });
@@ -10,32 +10,32 @@
  * An event of a run: `type`, `seq` (from 1, no gaps), `run_id`, `timestamp` and the fields of its type.
  * @typedef {{type: string, seq: number, run_id: string, timestamp: string, [field: string]: any}} RunEvent
  *
- * What is told: an event to the handler of its type (`token`, `state`, `complete` …), all else by these names. An
- * exception of a handler is reported and breaks nothing.
- * @typedef {object} Told
+ * Each event goes to the handler of its type (`token`, `state`, `complete` …); these handlers get everything else. An
+ * exception in a handler is reported and has no other effect.
+ * @typedef {object} ConnectionHandlers
  * @property {(event: RunEvent) => any} [event] every event, before the handler of its type
- * @property {() => any} [connected] the line is there, or there again
- * @property {(wait: {attempt: number, delay: number}) => any} [reconnecting] it dropped, and is tried again in `delay` ms
- * @property {() => any} [disconnected] a WebSocket dropped between runs: the next message opens another
- * @property {(event: any) => any} [refused] a stop or an approval over a WebSocket; `event` has `code` and `message`
- * @typedef {Told & {[type: string]: ((event: any) => any) | undefined}} Handlers
+ * @property {() => any} [connected] the connection is open, or open again
+ * @property {(wait: {attempt: number, delay: number}) => any} [reconnecting] the connection was lost; the next attempt is in `delay` ms
+ * @property {() => any} [disconnected] a WebSocket was lost between runs; the next message opens another
+ * @property {(event: any) => any} [refused] a stop or an approval over a WebSocket was refused; `event` has `code` and `message`
+ * @typedef {ConnectionHandlers & {[type: string]: ((event: any) => any) | undefined}} Handlers
  *
  * @typedef {object} Retry
- * @property {number} [attempts] in a row without a new event; 12
- * @property {number} [delay] ms before the first at most, doubled each time; a server's `retry:` goes before it; 1000
- * @property {number} [maxDelay] ms; 30000; a server's Retry-After goes before it, up to an hour
+ * @property {number} [attempts] attempts in a row without a new event; default 12
+ * @property {number} [delay] the longest pause before the first attempt, in ms, doubled each time; a server's `retry:` has precedence; default 1000
+ * @property {number} [maxDelay] the longest pause, in ms; a server's Retry-After has precedence, up to an hour; default 30000
  *
  * @typedef {object} Options
- * @property {string | URL} [url] where Glassbox is; by default where this file came from
- * @property {Record<string, string>} [headers] of every request, not of a WebSocket
+ * @property {string | URL} [url] the URL of Glassbox; default: the origin and folder of this file
+ * @property {Record<string, string>} [headers] the headers of every request, but not of a WebSocket
  * @property {typeof fetch} [fetch]
- * @property {new (url: string) => any} [WebSocket] for a Node without one of its own
- * @property {AbortSignal} [signal] leaves the run as close() does; `done` is rejected with its reason
+ * @property {new (url: string) => any} [WebSocket] for a Node without a global one
+ * @property {AbortSignal} [signal] leaves the run as close() does, and rejects `done` with its reason
  * @property {Retry} [retry]
- * @property {number} [silence] ms without a byte after which a line counts as dead; 35000
- * @property {number} [ping] ms between the pings on a WebSocket; 10000
+ * @property {number} [silence] ms without a byte after which a connection counts as lost; default 35000
+ * @property {number} [ping] ms between pings on a WebSocket; default 10000
  *
- * What is sent; only `message` has to be. The names are those of GET /backends, /memory-modes and /tools.
+ * A message to send; only `message` is required. The names are those of GET /backends, /memory-modes and /tools.
  * @typedef {{message: string, backend?: string | null, model?: string | null, memory?: string | null, conversation_id?: string | null,
  *   system_prompt?: string | null, temperature?: number | null, max_tokens?: number | null, tools?: string[] | null}} Message
  */
@@ -43,12 +43,12 @@
 const FIELDS = ['message', 'backend', 'model', 'memory', 'conversation_id', 'system_prompt', 'temperature', 'max_tokens', 'tools'];
 const LAST = ['complete', 'stopped', 'error'];
 const SILENCE_MS = 35_000, PING_MS = 10_000, OPEN = 1;
-const PASSING = [408, 425, 429]; // statuses below 500 that say: come back later
-const MOST_TOLD_MS = 3_600_000; // the longest that a server's Retry-After is waited for
+const TEMPORARY = [408, 425, 429]; // statuses below 500 after which a retry may succeed
+const MAX_RETRY_AFTER_MS = 3_600_000; // the longest Retry-After that is respected
 
 /**
- * What a server refuses (with its own `code`, and the `status` of its answer) or the line prevents: `lost` (a message may
- * have arrived), `unreachable`, `unexpected` (not the answer of a Glassbox), `closed`, and `busy` before a message is sent.
+ * A refusal of the server (with its `code` and the `status` of its answer) or a failure of the connection: `lost` (the
+ * message may have arrived), `unreachable`, `unexpected` (the answer is not from Glassbox), `closed`, or `busy` (a run is live).
  */
 export class ChatError extends Error {
   /**
@@ -65,14 +65,14 @@ export class ChatError extends Error {
 }
 
 /**
- * Reads text/event-stream as it comes, wherever its chunks are cut.
+ * Parses text/event-stream from chunks that may be cut anywhere.
  * https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
  * @typedef {{type: string, data: string, lastEventId: string}} StreamEvent
  */
 export class EventParser {
-  retry = /** @type {number | null} */ (null); // ms that the stream asks to wait before a reconnection
+  retry = /** @type {number | null} */ (null); // ms to wait before reconnecting, as the stream requests
   lastEventId = '';
-  #decoder = new TextDecoder('utf-8', { ignoreBOM: true }); // Node 24 takes away two byte order marks; one is right
+  #decoder = new TextDecoder('utf-8', { ignoreBOM: true }); // Node 24 would remove two byte order marks instead of one
   #begun = false;
   #afterReturn = false;
   #rest = '';
@@ -80,13 +80,13 @@ export class EventParser {
   #type = '';
   #data = /** @type {string[]} */ ([]);
 
-  /** The events that `bytes` complete. What has no blank line after it never is one. @param {Uint8Array} bytes */
+  /** Returns the events that `bytes` complete. An event ends with a blank line. @param {Uint8Array} bytes */
   push(bytes) {
     const ends = /\r\n?|\n/g, events = /** @type {StreamEvent[]} */ ([]);
     let text = this.#decoder.decode(bytes, { stream: true });
     if (text && !this.#begun) [this.#begun, text] = [true, text.replace(/^\ufeff/, '')];
     if (!text) return events;
-    // A CR ends its line at once, though whether an LF belongs to it is only seen in the next chunk.
+    // A CR ends its line at once, although the LF that belongs to it may be in the next chunk.
     let start = ends.lastIndex = this.#afterReturn && text[0] === '\n' ? 1 : 0;
     this.#afterReturn = text.endsWith('\r');
     for (let end; (end = ends.exec(text)); start = ends.lastIndex) {
@@ -122,8 +122,8 @@ const report = (error) => typeof reportError === 'function' ? reportError(error)
 /** @param {Handlers} handlers @param {string} name @param {any} [what] */
 function tell(handlers, name, what) {
   try {
-    const told = handlers[name]?.(what);
-    if (told instanceof Promise) told.catch(report);
+    const result = handlers[name]?.(what);
+    if (result instanceof Promise) result.catch(report);
   } catch (error) {
     report(error);
   }
@@ -137,13 +137,13 @@ function base({ url = './' }) {
   return found;
 }
 
-/** The fields of a message that are given. @param {string | Message} given */
+/** Returns the fields of a message that have values. @param {string | Message} given */
 function fields(given) {
   const all = /** @type {Record<string, unknown>} */ (typeof given === 'string' ? { message: given } : given);
   return Object.fromEntries(FIELDS.filter((name) => all[name] != null).map((name) => [name, all[name]]));
 }
 
-/** A Retry-After in seconds, also where it is a date. @param {string | null} value */
+/** Parses a Retry-After, which may be a date, into seconds. @param {string | null} value */
 function secondsOf(value) {
   const text = value?.trim() ?? '', seconds = /^[0-9.]+$/.test(text) ? parseFloat(text) : (Date.parse(text) - Date.now()) / 1000;
   return seconds > 0 ? seconds : null;
@@ -152,16 +152,16 @@ function secondsOf(value) {
 /** @param {string} id @param {boolean} approved @param {object} [input] */
 const answerTo = (id, approved, input) => ({ tool_call_id: id, approved, ...(input && { input }) });
 
-/** Calls `bark` when it is not fed for a while: a half-dead line says nothing. @param {number} ms @param {(why: Error) => void} bark */
+/** Calls `bark` when it was not fed for `ms`: a half-open connection stays silent. @param {number} ms @param {(why: Error) => void} bark */
 function watch(ms, bark) {
   let timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
   const stop = () => clearTimeout(timer);
-  const feed = () => { stop(); timer = setTimeout(() => bark(new Error(`Nothing was heard for ${ms / 1000} s.`)), ms); };
+  const feed = () => { stop(); timer = setTimeout(() => bark(new Error(`No data for ${ms / 1000} s.`)), ms); };
   feed();
   return { feed, stop };
 }
 
-/** How far a run has been followed, over whatever line: each event once and in order, and when to try again. */
+/** The progress of following a run over any transport: it delivers each event once and in order, and paces retries. */
 class Following {
   over = false;
   asked = /** @type {number | null} */ (null); // the server's `retry:`
@@ -184,7 +184,7 @@ class Following {
     if (signal?.aborted) this.fail(signal.reason);
   }
 
-  /** False if something is missing before the event. @param {RunEvent} event */
+  /** Delivers an event. Returns false if events before it are missing. @param {RunEvent} event */
   take(event) {
     if (this.over || event.seq <= this.last) return true;
     if (event.seq !== this.last + 1) return false;
@@ -200,11 +200,11 @@ class Following {
   /** @param {string} name @param {any} [what] */
   tell(name, what) { if (!this.over) tell(this.handlers, name, what); }
 
-  /** @param {RunEvent | null} event null: it was left, or nothing more was to come */
+  /** Resolves `done`. @param {RunEvent | null} event null: the run was left, or there were no more events */
   end(event) {
     this.over = true;
     this.#resolve(event);
-    if (!event) this.leave(); // after a last event the server ends the line
+    if (!event) this.leave(); // after the last event the server closes the connection
   }
 
   /** @param {unknown} why */
@@ -216,16 +216,16 @@ class Following {
 
   leave() { this.#leaving.abort(); }
 
-  /** Waits before the next attempt, as long as the server says; false if there is to be none. @param {any} why */
+  /** Waits before the next attempt, at least as long as the server requests. Returns false if there is none. @param {any} why */
   async pause(why) {
     const { attempts, delay: first, maxDelay } = this.limits;
     if (this.#attempt >= attempts) {
       this.fail(new ChatError('unreachable', `Glassbox could not be reached in ${attempts} attempts.`, { cause: why }));
       return false;
     }
-    // Anywhere below the bound: else all clients of a server that has restarted would come back in the same moment.
-    const drawn = Math.random() * (this.asked ?? first) * 2 ** this.#attempt++, told = 1000 * (why?.retryAfter ?? 0);
-    const delay = Math.max(Math.min(maxDelay, drawn), Math.min(MOST_TOLD_MS, told));
+    // A random pause: else all clients of a restarted server would reconnect in the same moment.
+    const drawn = Math.random() * (this.asked ?? first) * 2 ** this.#attempt++, asked = 1000 * (why?.retryAfter ?? 0);
+    const delay = Math.max(Math.min(maxDelay, drawn), Math.min(MAX_RETRY_AFTER_MS, asked));
     this.tell('reconnecting', { attempt: this.#attempt, delay });
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, delay);
@@ -250,23 +250,23 @@ class Run {
     void this.#follow(message);
   }
 
-  /** Both are known when the answer begins. */
+  /** Both ids are known when the response begins. */
   get runId() { return this.#following.runId; }
   get conversationId() { return this.#following.conversationId; }
 
   /**
-   * The run's last event, also if that is `error`; null after close(), or if nothing more was to come. Rejected with a
-   * ChatError if the run is refused or the connection cannot be restored.
+   * Resolves to the run's last event, even if that is `error`; to null after close(), or if there were no more events.
+   * Rejects with a ChatError if the run is refused or the connection cannot be restored.
    */
   get done() { return this.#following.done; }
 
-  /** Ends the run; it is followed on, to its `stopped`. @returns {Promise<{status: string}>} */
+  /** Stops the run. Its `stopped` event still arrives. @returns {Promise<{status: string}>} */
   stop() { return this.#post('stop', {}); }
 
-  /** Answers an `approval`. @param {string} id its tool_call_id @param {boolean} approved @param {object} [input] instead of the model's */
+  /** Answers an `approval`. @param {string} id its tool_call_id @param {boolean} approved @param {object} [input] replaces the model's */
   approve(id, approved, input) { return this.#post('approve', answerTo(id, approved, input)); }
 
-  /** Leaves the run, which may go on. */
+  /** Stops following the run, which may go on. */
   close() { this.#following.end(null); }
 
   /** @param {Record<string, unknown>} [message] */
@@ -274,7 +274,7 @@ class Run {
     for (const run = this.#following; !run.over; message = undefined) {
       const line = new AbortController(), watchdog = watch(this.#options.silence ?? SILENCE_MS, (why) => line.abort(why));
       run.left.addEventListener('abort', () => line.abort(), { signal: line.signal });
-      let why = /** @type {any} */ (new Error('The line ended before the run.'));
+      let why = /** @type {any} */ (new Error('The connection closed before the run ended.'));
       try {
         const answer = message
           ? await this.#ask('stream', { method: 'POST', body: JSON.stringify(message), signal: line.signal })
@@ -288,10 +288,10 @@ class Run {
         line.abort();
       }
       if (run.over) run.leave();
-      else if (why.status && (message || (why.status < 500 && !PASSING.includes(why.status)))) run.fail(why);
+      else if (why.status && (message || (why.status < 500 && !TEMPORARY.includes(why.status)))) run.fail(why);
       else if (run.runId) await run.pause(why);
-      // Sent again, a message could start a second run.
-      else run.fail(new ChatError('lost', `No answer came: the message may or may not have arrived. ${why.message}`, { cause: why }));
+      // Sending the message again could start a second run.
+      else run.fail(new ChatError('lost', `No answer: the message may or may not have arrived. ${why.message}`, { cause: why }));
     }
   }
 
@@ -299,7 +299,7 @@ class Run {
   async #read({ body, headers, status }, watchdog) {
     const run = this.#following, parser = new EventParser(), reader = body?.getReader();
     if (headers.get('Content-Type')?.split(';')[0].trim().toLowerCase() !== 'text/event-stream') {
-      throw new ChatError('unexpected', 'The answer is no event stream: is this the address of a Glassbox?', { status });
+      throw new ChatError('unexpected', 'The answer is not an event stream. Is this the URL of Glassbox?', { status });
     }
     run.runId ??= headers.get('X-Run-Id');
     run.conversationId ??= headers.get('X-Conversation-Id');
@@ -327,10 +327,10 @@ class Run {
     const { fetch: ask = globalThis.fetch, headers } = this.#options;
     const kind = /** @type {Record<string, string>} */ (init.body ? { 'Content-Type': 'application/json' } : {});
     const answer = await ask(new URL(path, this.#base), { ...init, headers: { ...kind, ...headers } }).catch((cause) => {
-      throw new ChatError('unreachable', `Glassbox cannot be reached: ${cause?.message}`, { cause });
+      throw new ChatError('unreachable', `Could not reach Glassbox: ${cause?.message}`, { cause });
     });
     if (answer.ok) return answer;
-    const { status } = answer, { code = 'unexpected', message = `The answer was ${status}.` } = (await answer.json().catch(() => null)) ?? {};
+    const { status } = answer, { code = 'unexpected', message = `The server answered with status ${status}.` } = (await answer.json().catch(() => null)) ?? {};
     throw new ChatError(code, message, { status, retryAfter: secondsOf(answer.headers.get('Retry-After')) });
   }
 }
@@ -344,15 +344,15 @@ class Chat {
   #pings = /** @type {{resolve: () => void, reject: (why: unknown) => void}[]} */ ([]);
   #run = /** @type {Following | null} */ (null);
   #message = /** @type {Record<string, unknown> | null} */ (null); // until it is sent
-  #held = /** @type {object[]} */ ([]); // a stop and approvals, until the server has the run on this socket
-  #ready = false; // it has
+  #held = /** @type {object[]} */ ([]); // a stop and approvals, until the server knows the run on this socket
+  #ready = false; // the server knows the run
   #stopping = false;
-  #alone = false; // nothing was sent after the message or the resume: a refusal can only mean that
+  #alone = false; // nothing was sent after the message or the resume, so a refusal refers to that
 
   /** @param {Options} options @param {Handlers} handlers */
   constructor(options, handlers) {
     const { signal, WebSocket = globalThis.WebSocket } = options, address = new URL('ws/chat', base(options));
-    if (!WebSocket) throw new TypeError('WebSocket: there is none here, give one as an option');
+    if (!WebSocket) throw new TypeError('There is no global WebSocket: pass one as an option');
     address.protocol = address.protocol.replace('http', 'ws');
     this.#options = options;
     this.#handlers = handlers;
@@ -365,23 +365,23 @@ class Chat {
   get runId() { return this.#run?.runId ?? null; }
   get conversationId() { return this.#run?.conversationId ?? null; }
 
-  /** Starts a run when there is a connection, and answers as a Run's `done`. @param {string | Message} message */
+  /** Starts a run once connected. Returns what a Run's `done` is. @param {string | Message} message */
   send(message) { return this.#start(this.#following(), fields(message)); }
 
-  /** Follows a run that there is. @param {string} runId @param {number} [after] the last event that is known */
+  /** Follows an existing run. @param {string} runId @param {number} [after] the number of the last known event */
   resume(runId, after) { return this.#start(this.#following(runId, after), null); }
 
-  /** Ends the run; answers with its last event. */
+  /** Stops the run. Returns its last event. */
   stop() {
     this.#stopping = true;
     this.#hold({ type: 'stop' });
     return this.#run?.done ?? Promise.resolve(null);
   }
 
-  /** Answers an `approval`. @param {string} id its tool_call_id @param {boolean} approved @param {object} [input] instead of the model's */
+  /** Answers an `approval`. @param {string} id its tool_call_id @param {boolean} approved @param {object} [input] replaces the model's */
   approve(id, approved, input) { this.#hold({ type: 'approve', ...answerTo(id, approved, input) }); }
 
-  /** How long an answer takes, in ms. @returns {Promise<number>} */
+  /** Measures the round trip in ms. @returns {Promise<number>} */
   ping() {
     const at = performance.now();
     return new Promise((resolve, reject) => {
@@ -391,7 +391,7 @@ class Chat {
     });
   }
 
-  /** Leaves for good; a run may go on. @param {unknown} [reason] */
+  /** Closes the connection for good; a run may go on. @param {unknown} [reason] */
   close(reason) {
     this.#closed = true;
     if (reason === undefined) this.#run?.end(null);
@@ -420,7 +420,7 @@ class Chat {
     const watchdog = watch(silence, (why) => this.#drop(why));
     const pinging = setInterval(() => this.ping().catch(() => {}), ping);
     this.#unwatch = () => { watchdog.stop(); clearInterval(pinging); };
-    /** Events of an abandoned socket are ignored. @param {(what: any) => void} act */
+    /** Ignores a socket that was abandoned. @param {(what: any) => void} act */
     const mine = (act) => (/** @type {any} */ what) => { if (socket === this.#socket) act(what); };
     socket.onopen = mine(() => { tell(this.#handlers, 'connected'); this.#greet(); });
     socket.onmessage = mine(({ data }) => { watchdog.feed(); this.#hear(JSON.parse(data)); });
@@ -434,7 +434,7 @@ class Chat {
     [this.#ready, this.#alone] = [false, true];
     this.#put(run.runId ? { type: 'resume', run_id: run.runId, after: run.last } : this.#message ?? {});
     this.#message = null;
-    // Its pong says that the run was not refused, where the run itself is silent.
+    // The pong proves that the run was not refused, even if the run is silent.
     this.ping().then(() => { if (run === this.#run) this.#settle(); }, () => {});
   }
 
@@ -476,13 +476,13 @@ class Chat {
     if (!socket) return;
     this.#socket = null;
     this.#unwatch();
-    socket.close(); // of a half-dead one the end may take long: it is not waited for
-    for (const { reject } of this.#pings.splice(0)) reject(new ChatError('lost', 'The connection dropped.'));
+    socket.close(); // closing a half-open one may take long, so nothing waits for it
+    for (const { reject } of this.#pings.splice(0)) reject(new ChatError('lost', 'The connection was lost.'));
     if (this.#stopping) this.#held = [{ type: 'stop' }]; // the one that was sent may be lost
     if (this.#closed) return;
     if (!run || run.over) tell(this.#handlers, 'disconnected');
     else if (run.runId || this.#message) void run.pause(why).then((again) => { if (again) this.#open(); });
-    else run.fail(new ChatError('lost', 'The connection dropped before the run began: the message may or may not have arrived.'));
+    else run.fail(new ChatError('lost', 'The connection was lost before the run began: the message may or may not have arrived.'));
   }
 
   /** @param {object} frame */
@@ -495,12 +495,12 @@ export function streamChat(given, handlers = {}) {
   return new Run(options, new Following(options, handlers), fields(given));
 }
 
-/** Follows a run that there is, from after a known event. @param {string} runId @param {Options & {after?: number}} [options] @param {Handlers} [handlers] */
+/** Follows an existing run, from after a known event. @param {string} runId @param {Options & {after?: number}} [options] @param {Handlers} [handlers] */
 export function followRun(runId, options = {}, handlers = {}) {
   return new Run(options, new Following(options, handlers, runId, options.after), undefined);
 }
 
-/** Opens a WebSocket for one run after the other. @param {Options} [options] @param {Handlers} [handlers] */
+/** Opens a WebSocket for runs, one after the other. @param {Options} [options] @param {Handlers} [handlers] */
 export function connectChat(options = {}, handlers = {}) {
   return new Chat(options, handlers);
 }

@@ -1,63 +1,57 @@
-// The commands that there are, while one is typed: a list above the prompt, by arrows, Tab, Enter or a click.
+// The list of commands above the prompt while one is typed. Arrows, Tab, Enter or a click choose one.
+const { emit, make, promptBox } = window.glassbox;
 const list = element.querySelector('ul');
 let tools = null, loading = null, shown = [], at = 0, dismissed = '';
 
-const box = () => document.querySelector('#prompt textarea');
 const inputOf = (tool) => Object.keys(tool.input).slice(0, 1).map((name) => `<${name}>`).join('');
 
-// Fetches the commands once. What counts is the text when they arrive, not the one for which they were fetched.
+// Fetches the commands once, and then shows those for the current text.
 function load() {
-  loading ??= fetch('tools').then((answer) => answer.json()).then((found) => { tools = found; look(); }).catch(() => { loading = null; });
+  loading ??= fetch('tools').then((response) => response.json()).then((found) => { tools = found; update(); }).catch(() => { loading = null; });
 }
 
 function find() {
-  const text = box()?.value ?? '', typed = text.match(/^\/([\w.-]*)$/)?.[1];
+  const text = promptBox()?.value ?? '', typed = text.match(/^\/([\w.-]*)$/)?.[1];
   if (typed == null) dismissed = '';
   else if (!tools) load();
-  shown = typed == null || text === dismissed || document.activeElement !== box() ? [] : (tools ?? []).filter((tool) => tool.name.startsWith(typed));
+  shown = typed == null || text === dismissed || document.activeElement !== promptBox() ? [] : (tools ?? []).filter((tool) => tool.name.startsWith(typed));
   at = Math.min(at, Math.max(0, shown.length - 1));
 }
 
-function look() {
+function update() {
   find();
   draw();
 }
 
 function draw() {
   element.toggleAttribute('data-open', shown.length > 0);
-  if (shown.length) box()?.setAttribute('aria-activedescendant', `command-${at}`); else box()?.removeAttribute('aria-activedescendant');
+  if (shown.length) promptBox()?.setAttribute('aria-activedescendant', `command-${at}`); else promptBox()?.removeAttribute('aria-activedescendant');
   list.replaceChildren(...shown.map((tool, i) => {
-    const item = document.createElement('li');
-    for (const [tag, text] of [['b', `/${tool.name}`], ['code', inputOf(tool)], ['span', tool.about]]) {
-      item.append(Object.assign(document.createElement(tag), { textContent: text }));
-    }
-    item.id = `command-${i}`;
-    item.setAttribute('role', 'option');
-    item.ariaSelected = String(i === at);
-    item.addEventListener('mousedown', (event) => { event.preventDefault(); take(tool); });
+    const texts = [make('b', {}, `/${tool.name}`), make('code', {}, inputOf(tool)), make('span', {}, tool.about)];
+    const item = make('li', { id: `command-${i}`, role: 'option', ariaSelected: String(i === at) }, ...texts);
+    item.addEventListener('mousedown', (event) => { event.preventDefault(); choose(tool); });
     return item;
   }));
   list.children[at]?.scrollIntoView({ block: 'nearest' });
 }
 
-// Types a command in full; one that needs nothing more is ready to be sent.
-function take(tool) {
-  window.glassboxType(`/${tool.name} `);
-  box().focus();
+function choose(tool) {
+  emit('type', `/${tool.name} `);
+  promptBox().focus();
 }
 
-document.addEventListener('input', (event) => { if (event.target === box()) look(); }, true);
-document.addEventListener('focusout', (event) => { if (event.target === box()) { shown = []; draw(); } }, true);
-document.addEventListener('focusin', (event) => { if (event.target === box()) look(); }, true);
-// before the prompt's own Enter: a whole name is sent as it is
+document.addEventListener('input', (event) => { if (event.target === promptBox()) update(); }, true);
+document.addEventListener('focusout', (event) => { if (event.target === promptBox()) { shown = []; draw(); } }, true);
+document.addEventListener('focusin', (event) => { if (event.target === promptBox()) update(); }, true);
+// this runs before the prompt's own Enter, which sends a complete name
 window.addEventListener('keydown', (event) => {
-  if (event.target !== box()) return;
-  find(); // a text that was sent is gone without an input event
+  if (event.target !== promptBox()) return;
+  find(); // a sent text disappears without an input event
   if (!shown.length) return;
-  const whole = box().value === `/${shown[at].name}`;
+  const complete = promptBox().value === `/${shown[at].name}`;
   if (event.key === 'ArrowDown' || event.key === 'ArrowUp') at = (at + (event.key === 'ArrowDown' ? 1 : shown.length - 1)) % shown.length;
-  else if (event.key === 'Tab' && !event.shiftKey || event.key === 'Enter' && !event.shiftKey && !whole) take(shown[at]);
-  else if (event.key === 'Escape') { dismissed = box().value; shown = []; }
+  else if (event.key === 'Tab' && !event.shiftKey || event.key === 'Enter' && !event.shiftKey && !complete) choose(shown[at]);
+  else if (event.key === 'Escape') { dismissed = promptBox().value; shown = []; }
   else return;
   event.preventDefault();
   event.stopImmediatePropagation();

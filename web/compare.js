@@ -1,22 +1,22 @@
-// The dialog's second view: what two memory modes would give the model for the same turn, and what it would cost.
+// The dialog's second view: the model inputs of two memory modes for the same turn, with their costs.
+const { asRow, byReason, conversationId, drawFill, drawList, drawLong, fillGroup, fillRow, make, makeGroup } = window.glassbox;
+const { makeRow, messages, number, on, promptBox, request, scaleOf, write } = window.glassbox;
 const dialog = element.querySelector('dialog'), view = element.querySelector('#viewer-compare');
 const [label, box, backends, difference, grid, foot] = ['.ask span', '.ask textarea', '.by select', '.difference', '.columns', '.uses'].map((s) => view.querySelector(s));
-const WAIT_MS = 300;
-const NAMES = { window_turns: 'Turns kept', token_limit: 'Token limit', summary_tokens: 'Summary tokens', recall_turns: 'Turns recalled' };
+const WAIT_MS = 300, LABELS = JSON.parse(dialog.dataset.labels);
 const page = (selector) => document.querySelector(selector);
 let modes = [], offered = [], turn = null, opened = 0;
 
 function makeColumn(place) {
-  const root = dialog.querySelector('template').content.firstElementChild.cloneNode(true), use = node('button', 'use');
+  const root = dialog.querySelector('template').content.firstElementChild.cloneNode(true), use = make('button', { type: 'button', className: 'use' });
   const at = (selector) => root.querySelector(selector);
   const column = { root, use, select: at('.mode select'), fields: at('.fields'), own: {}, answer: null, asking: null, at };
   root.ariaLabel = place ? 'Right column' : 'Left column';
-  use.type = 'button';
-  column.select.addEventListener('change', () => { showMode(column); look(column); });
+  column.select.addEventListener('change', () => { showMode(column); update(column); });
   column.fields.addEventListener('input', ({ target }) => {
     const { name, value } = target;
     column.own[column.select.value] = { ...column.own[column.select.value], [name]: value === '' ? undefined : Number(value) };
-    look(column, WAIT_MS);
+    update(column, WAIT_MS);
   });
   use.addEventListener('click', () => {
     trigger('use', { memory: column.answer.memory, parameters: column.answer.parameters });
@@ -28,7 +28,7 @@ function makeColumn(place) {
 }
 const columns = [0, 1].map(makeColumn);
 
-// A mode's parameters as they were set here, else as they stand on the page; what is left out is the conversation's own.
+// The mode's parameters as set here, else as set on the page. The conversation's own apply to missing ones.
 function parametersOf(column, mode = modes.find((one) => one.name === column.select.value)) {
   const set = {}, own = column.own[column.select.value] ?? {};
   for (const name of Object.keys(mode?.parameters ?? {})) {
@@ -44,10 +44,8 @@ function showMode(column) {
   write(column.at('.about'), mode?.about ?? '');
   write(column.use, `Use this: ${column.select.value}`);
   column.fields.replaceChildren(...Object.entries(mode?.parameters ?? {}).map(([name, value]) => {
-    const field = node('label'), input = node('input');
-    Object.assign(input, { type: 'number', name, min: 0, step: 1, value: set[name] ?? value, inputMode: 'numeric' });
-    field.append(node('span', '', NAMES[name] ?? name.replaceAll('_', ' ')), input);
-    return field;
+    const input = make('input', { type: 'number', name, min: 0, step: 1, value: set[name] ?? value, inputMode: 'numeric' });
+    return make('label', {}, make('span', {}, LABELS[name] ?? name.replaceAll('_', ' ')), input);
   }));
 }
 
@@ -56,13 +54,13 @@ function tell(column, text, bad) {
   write(column.at('.told'), text);
 }
 
-// The model that is chosen on the page, where this is the page's backend and it has several.
+// The model chosen on the page, if this is the page's backend and it offers several.
 function model() {
   const one = offered.find((backend) => backend.name === backends.value), names = one?.models?.map((each) => each.name) ?? [];
   return chosen('backend', offered.map((backend) => backend.name)) === one?.name ? chosen('model', names) : undefined;
 }
 
-// The turn as the page would send it now.
+// The turn as the page would send it.
 function query(column) {
   const longest = page('#max-tokens input')?.value, prompt = page('#system-prompt textarea')?.value;
   const tools = [...document.querySelectorAll('#tools label')];
@@ -79,7 +77,7 @@ function query(column) {
   };
 }
 
-function look(column, wait = 0) {
+function update(column, wait = 0) {
   column.asking?.abort();
   const mine = column.asking = new AbortController();
   column.root.ariaBusy = 'true';
@@ -93,8 +91,8 @@ async function read(column, mine) {
   let answer = null, wrong = '', hint = '';
   try {
     if (!turn || !column.select.value) return;
-    if (!box.value.trim() && !turn.id) hint = 'Write a message above, and see what this mode would give the model for it.';
-    else answer = await ask('context', { method: 'POST', signal: mine.signal, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(query(column)) });
+    if (!box.value.trim() && !turn.id) hint = 'Write a message above to see what this mode would give the model.';
+    else answer = await request('context', { method: 'POST', signal: mine.signal, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(query(column)) });
   } catch (error) {
     wrong = error.message;
   }
@@ -122,14 +120,14 @@ function draw() {
 
 function drawColumn(column, answer, scale, marks) {
   const { at } = column, sign = answer.estimated ? '≈ ' : '', rows = [...answer.messages, ...(answer.tools ?? []).map(asRow)];
-  write(at('.total strong'), `${sign}${many(answer.tokens)}`);
-  write(at('.total span'), `of ${many(answer.limit)} tokens · ${many(Math.round(100 * answer.tokens / Math.max(answer.limit, 1)))} %`);
+  write(at('.total strong'), `${sign}${number(answer.tokens)}`);
+  write(at('.total span'), `of ${number(answer.limit)} tokens · ${number(Math.round(100 * answer.tokens / Math.max(answer.limit, 1)))} %`);
   drawFill(at('.fill'), at('.key'), answer, scale);
   const { input_tokens: input, output_tokens: output, money } = answer.cost;
   const price = (sum) => new Intl.NumberFormat('en', { style: 'currency', currency: money.currency, maximumSignificantDigits: 3 }).format(sum);
   const sums = money ? ` · ${price(money.input)} + at most ${price(money.output)}` : '';
-  write(at('.cost'), `Costs ${sign}${many(input)} tokens in, at most ${many(output)} out${sums}`);
-  write(at('.over'), answer.fits ? '' : 'This does not fit: the turn would be refused. Choose another mode or a smaller limit.');
+  write(at('.cost'), `Costs ${sign}${number(input)} tokens in, at most ${number(output)} out${sums}`);
+  write(at('.over'), answer.fits ? '' : 'This does not fit: the turn would be rejected. Choose another mode or a smaller limit.');
   write(at('.note'), answer.note ?? '');
   write(at('.of-given'), `Given: ${messages(answer.messages.length)}${answer.tools?.length ? `, ${answer.tools.length} tools` : ''}`);
   drawLong(at('.rows-given'), rows, makeRow, (row, message, i) => {
@@ -137,13 +135,39 @@ function drawColumn(column, answer, scale, marks) {
     row.toggleAttribute('data-only', Boolean(marks[i]));
   });
   const left = answer.left_out, sum = left.reduce((all, m) => all + m.tokens, 0);
-  write(at('.of-left'), left.length ? `Left out: ${messages(left.length)}, ${many(sum)} tokens` : 'Nothing is left out');
+  write(at('.of-left'), left.length ? `Left out: ${messages(left.length)}, ${number(sum)} tokens` : 'Nothing is left out');
   drawList(at('.left-out'), byReason(left), makeGroup, fillGroup);
+}
+
+// Marks the messages that only the first answer has, by role and text. Of equal messages the last ones are matched, because
+// both inputs end alike.
+function only(answer, other) {
+  const keys = (one) => {
+    const seen = new Map();
+    return [...one.messages, ...(one.tools ?? []).map(asRow)].reverse().map((m) => {
+      const key = JSON.stringify([m.role, m.content]), n = seen.get(key) ?? 0;
+      seen.set(key, n + 1);
+      return `${n} ${key}`;
+    }).reverse();
+  };
+  const there = new Set(keys(other));
+  return keys(answer).map((key) => !there.has(key));
+}
+
+// Describes how two modes differ, from answers of POST /context.
+function sentence(one, other) {
+  const same = one.memory === other.memory, names = [one, other].map(({ memory }, i) => same ? `${memory} (${i ? 'right' : 'left'})` : memory);
+  const [less, more] = one.tokens <= other.tokens ? [0, 1] : [1, 0], sums = [one.tokens, other.tokens], by = sums[more] - sums[less];
+  const sign = one.estimated || other.estimated ? '≈ ' : '';
+  const said = by ? `${names[less]} sends ${sign}${number(by)} fewer tokens than ${names[more]} (${Math.min(99, Math.max(1, Math.round(100 * by / sums[more])))} %).` : `Both send ${sign}${number(sums[0])} tokens.`;
+  const alone = [only(one, other), only(other, one)].map((marks) => marks.filter(Boolean).length);
+  const marked = alone.map((n, i) => n && `${number(n)} only in ${names[i]}`).filter(Boolean).join(', ');
+  return marked ? `${said} Marked +: ${marked}.` : said;
 }
 
 element.compared = () => columns.some((column) => column.answer) ? columns.map((column) => column.answer) : null;
 
-// What is drawn from before is not to be chosen from while the page's own choices are read.
+// The previous comparison is inert while the page's choices are read.
 const hold = (held) => { grid.inert = foot.inert = backends.disabled = held; };
 
 // The dropdowns' inputs hold labels that begin with the name.
@@ -154,7 +178,7 @@ const chosen = (id, names) => {
 
 // The user's message that a run answers (`message`, if its id is known), else the last one of the branch.
 async function messageOf(conversation, run, message) {
-  const { messages: all, head } = await ask(`conversations/${encodeURIComponent(conversation)}`);
+  const { messages: all, head } = await request(`conversations/${encodeURIComponent(conversation)}`);
   if (message) return all.find((m) => m.id === message) ?? { id: message, content: '' };
   const last = (run && all.findLast((m) => m.run_id === run)) || all.find((m) => m.id === head) || all.at(-1);
   let at = all.indexOf(last);
@@ -163,24 +187,24 @@ async function messageOf(conversation, run, message) {
 }
 
 const options = (select, all, value, text) => {
-  select.replaceChildren(...all.map((one) => Object.assign(node('option', '', text(one)), { value: one.name })));
+  select.replaceChildren(...all.map((one) => make('option', { value: one.name }, text(one))));
   select.value = value;
 };
 
-window.glassboxCompare = async ({ run = null, message = null } = {}) => {
-  const mine = opened += 1, conversation = new URL(location.href).searchParams.get('conversation');
+on('compare', async ({ run = null, message = null }) => {
+  const mine = opened += 1, conversation = conversationId();
   element.show('compare');
-  box.value = run ? '' : page('#prompt textarea')?.value ?? '';
+  box.value = run ? '' : promptBox()?.value ?? '';
   turn = null;
   hold(true);
   try {
-    const [found, all, asked] = await Promise.all([ask('memory-modes'), ask('backends'), conversation && !box.value.trim() ? messageOf(conversation, run, message) : null]);
+    const [found, all, question] = await Promise.all([request('memory-modes'), request('backends'), conversation && !box.value.trim() ? messageOf(conversation, run, message) : null]);
     if (mine !== opened) return;
     modes = found;
     offered = all;
-    turn = { conversation, id: asked?.id ?? null, name: asked ? (run ? 'This turn again' : 'Last turn again') : 'Message' };
+    turn = { conversation, id: question?.id ?? null, name: question ? (run ? 'This turn again' : 'Last turn again') : 'Message' };
     write(label, turn.name);
-    box.placeholder = asked ? asked.content.slice(0, 300) : 'Write the next message';
+    box.placeholder = question ? question.content.slice(0, 300) : 'Write the next message';
     const names = modes.map((mode) => mode.name), now = chosen('memory', names) ?? modes.find((mode) => mode.default)?.name ?? names[0];
     const before = columns[1].select.value, other = [before, 'summary', 'full', ...names].find((name) => names.includes(name) && name !== now);
     options(backends, all, chosen('backend', all.map((one) => one.name)) ?? all[0]?.name, (one) => one.ready ? one.name : `${one.name} · not ready`);
@@ -188,18 +212,18 @@ window.glassboxCompare = async ({ run = null, message = null } = {}) => {
       column.own = {};
       options(column.select, modes, i ? other : now, (mode) => mode.name);
       showMode(column);
-      look(column);
+      update(column);
     });
   } catch (error) {
     if (mine === opened) for (const column of columns) tell(column, error.message, true);
   } finally {
     if (mine === opened) hold(false);
   }
-};
+}, element);
 
 box.addEventListener('input', () => {
   write(label, box.value.trim() ? 'Message' : turn?.name ?? 'Message');
-  columns.forEach((column) => look(column, WAIT_MS));
+  columns.forEach((column) => update(column, WAIT_MS));
 });
-backends.addEventListener('change', () => columns.forEach((column) => look(column)));
+backends.addEventListener('change', () => columns.forEach((column) => update(column)));
 dialog.addEventListener('close', () => { for (const column of columns) { clearTimeout(column.timer); column.asking?.abort(); } opened += 1; });

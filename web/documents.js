@@ -1,59 +1,49 @@
-// The documents that the tool `search` looks into: sent to the server as they are, listed, removed. Names are text.
+// The documents that the tool `search` reads: they are uploaded, listed and removed.
+const { make, number, on, request } = window.glassbox;
 const $ = (selector) => element.querySelector(selector);
-const [list, button, input, told] = ['ul', '.documents > button', 'input', 'p'].map($);
+const [list, button, input, status] = ['ul', '.documents > button', 'input', 'p'].map($);
 const most = Number($('.documents').dataset.bytes);
-let busy = 0;
+let pending = 0;
 
-const say = (text, bad = false) => { told.textContent = text; told.classList.toggle('bad', bad); };
+const tell = (text, bad = false) => { status.textContent = text; status.classList.toggle('bad', bad); };
 
-async function ask(path, options) {
-  const answer = await fetch(path, options).catch(() => { throw new Error('The server cannot be reached. Try again in a moment.'); });
-  if (answer.ok) return answer.status === 204 ? null : answer.json();
-  throw new Error((await answer.json().catch(() => ({}))).message ?? `The server answered ${answer.status}.`);
+function chip(one) {
+  const encoding = one.encoding && one.encoding !== 'utf-8' ? one.encoding : '', label = `Remove ${one.name}`;
+  const title = `${one.name}${encoding && `, read as ${encoding}`}: ${number(one.characters)} characters in ${number(one.passages)} passages`;
+  const remove = make('button', { type: 'button', title: label, ariaLabel: label }, '×');
+  remove.addEventListener('click', () => queue(() => request(`documents/${one.id}`, { method: 'DELETE' }), () => `${one.name} was removed.`));
+  return make('li', {}, make('span', { title }, one.name), ...encoding ? [make('small', {}, encoding)] : [], remove);
 }
-
-const chip = (one) => {
-  const item = document.createElement('li'), name = document.createElement('span'), remove = document.createElement('button');
-  name.textContent = one.name;
-  const read = one.encoding && one.encoding !== 'utf-8' ? one.encoding : '';
-  name.title = `${one.name}${read && `, read as ${read}`}: ${one.characters.toLocaleString('en')} characters in ${one.passages.toLocaleString('en')} passages`;
-  Object.assign(remove, { type: 'button', textContent: '×', title: `Remove ${one.name}`, ariaLabel: `Remove ${one.name}` });
-  remove.addEventListener('click', () => act(() => ask(`documents/${one.id}`, { method: 'DELETE' }), () => `${one.name} is removed.`));
-  item.append(name);
-  if (read) item.append(Object.assign(document.createElement('small'), { textContent: read }));
-  item.append(remove);
-  return item;
-};
 
 async function show() {
-  list.replaceChildren(...(await ask('documents')).map(chip));
+  list.replaceChildren(...(await request('documents')).map(chip));
 }
 
-// One at a time, in the order in which they were asked for.
-// What went wrong is still told when the last of them is done.
-let queue = Promise.resolve(), wrong = [];
-function act(work, done) {
-  if (!busy) wrong = [];
-  busy += 1;
+// Actions run one after the other. Errors are shown until the last one is done.
+let last = Promise.resolve(), errors = [];
+function queue(work, done) {
+  if (!pending) errors = [];
+  pending += 1;
   button.disabled = true;
-  queue = queue.then(work).then(done, (error) => { wrong.push(error.message); })
-    .then((good) => say([...wrong, good ?? ''].join(' ').trim(), wrong.length > 0)).then(() => show().catch(() => {})).finally(() => {
-    busy -= 1;
-    button.disabled = busy > 0;
-  });
+  last = last.then(work).then(done, (error) => { errors.push(error.message); })
+    .then((message) => tell([...errors, message ?? ''].join(' ').trim(), errors.length > 0)).then(() => show().catch(() => {})).finally(() => {
+      pending -= 1;
+      button.disabled = pending > 0;
+    });
 }
 
-window.glassboxDocuments = (files) => {
+function add(files) {
   for (const file of files) {
-    act(() => {
-      // the server would end the connection amid the upload, and the browser would only say "Failed to fetch"
+    queue(() => {
+      // the server would close the connection during the upload, and the browser would only say "Failed to fetch"
       if (file.size > most) throw new Error(`'${file.name}' is too large: at most ${most / 1e6} MB.`);
-      say(`Reading ${file.name} …`);
-      return ask(`documents?${new URLSearchParams({ name: file.name })}`, { method: 'POST', body: file, headers: { 'Content-Type': 'application/octet-stream' } });
-    }, ({ encoding }) => `${file.name} can be searched${encoding && encoding !== 'utf-8' ? ` (read as ${encoding})` : ''}: type /search and some of its words.`);
+      tell(`Reading ${file.name} …`);
+      return request(`documents?${new URLSearchParams({ name: file.name })}`, { method: 'POST', body: file, headers: { 'Content-Type': 'application/octet-stream' } });
+    }, ({ encoding }) => `${file.name} can be searched${encoding && encoding !== 'utf-8' ? ` (read as ${encoding})` : ''}: type /search and a few of its words.`);
   }
-};
+}
+on('documents', add, element);
 
 button.addEventListener('click', () => input.click());
-input.addEventListener('change', () => { window.glassboxDocuments([...input.files]); input.value = ''; });
-show().catch(() => { element.hidden = true; }); // there may be no search here
+input.addEventListener('change', () => { add([...input.files]); input.value = ''; });
+show().catch(() => { element.hidden = true; }); // the tool `search` may be disabled

@@ -1,2 +1,2 @@
-// Hands what the server says about the prompt's text to web/prompt.js.
-watch('value', () => window.glassboxDraft(props.value ?? {}));
+// Passes changes of the prompt's text from the server on to web/prompt.js.
+watch('value', () => window.glassbox.emit('draft', props.value ?? {}));

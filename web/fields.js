@@ -1,15 +1,16 @@
-// Sets the fields above the conversation from an answer of the server; what was changed meanwhile stays as it is.
+// Sets the fields above the conversation from an answer of the server. A field that the visitor changed since stays.
+const { on } = window.glassbox;
 const SKIP = { __type__: 'update' };
 const isSame = (a, b) => JSON.stringify(a ?? '') === JSON.stringify(b ?? '');
 
-// A key that is typed meanwhile is for the backend that is shown.
+// A key that is typed in the meantime is for the backend that is shown, so that backend stays.
 const key = () => document.querySelector('#key input')?.value ?? '';
 let keyBefore = '';
-window.glassboxOpens = () => { keyBefore = key(); };
-const isHeld = (number) => number === 0 && key() && key() !== keyBefore;
+on('open', () => { keyBefore = key(); }, element);
+const isHeld = (index) => index === 0 && key() && key() !== keyBefore;
 
-watch('value', () => { if (props.value) trigger('came'); });
-window.glassboxFields = ({ before, set }, ...now) => {
+watch('value', () => { if (props.value) trigger('arrived'); });
+function setFields({ before, set }, ...now) {
   let kept = false;
   const values = now.map((value, i) => {
     if (!(i in set) || isSame(value, set[i])) return SKIP;
@@ -17,14 +18,16 @@ window.glassboxFields = ({ before, set }, ...now) => {
     kept = true;
     return SKIP;
   });
-  // the last field is the model: it goes with the backend, the first one
-  const own = 0 in set && values[0] === SKIP && !isSame(now[0], set[0]);
-  if (own) values[values.length - 1] = SKIP;
+  // the last field is the model, which belongs to the backend, the first field
+  const keptBackend = 0 in set && values[0] === SKIP && !isSame(now[0], set[0]);
+  if (keptBackend) values[values.length - 1] = SKIP;
   if (kept) trigger('kept');
   return values;
-};
+}
 
-// A key is taken out of its field once it was tried, unless another one is typed there by then.
+// After a key was tried, its field is emptied, unless it holds another one by then.
 let tried = '';
-window.glassboxKeySent = (given, ...others) => { tried = given; return [given, ...others]; };
-window.glassboxKeyTried = (now) => now === tried ? '' : SKIP;
+const keySent = (text, ...others) => { tried = text; return [text, ...others]; };
+const keyTried = (now) => now === tried ? '' : SKIP;
+
+Object.assign(window.glassbox, { setFields, keySent, keyTried });

@@ -1,49 +1,46 @@
-// What a visitor may use here, before they meet it: a word in the foot of the page, all of it at a click.
+// The limits of a visitor: a word in the footer of the page, and all of them on a click.
+const { make, number, on } = window.glassbox;
 const $ = (selector) => element.querySelector(selector), button = $('button'), rows = $('dl');
-const n = (value) => value.toLocaleString('en');
-const time = (s) => s >= 120 ? `${n(Math.round(s / 60))} min` : `${n(s)} s`;
-const size = (bytes) => `${n(Math.round(bytes / 1e5) / 10)} MB`;
+const time = (s) => s >= 120 ? `${number(Math.round(s / 60))} min` : `${number(s)} s`;
+const size = (bytes) => `${number(Math.round(bytes / 1e5) / 10)} MB`;
 const ROWS = [
-  ['messages_per_minute', 'Messages in a minute', n], ['messages_per_day', 'Messages in a day', n],
-  ['runs_per_visitor', 'Replies at once', n], ['runs', 'Replies at once, all visitors', n], ['waiting', 'In line behind them', n],
-  ['reply_tokens', 'Longest reply, tokens', n], ['run_seconds', 'Time for one reply', time],
-  ['message_characters', 'Longest message, characters', n], ['document_bytes', 'Largest document', size],
-  ['document_bytes_per_day', 'Documents added in a day', size], ['document_characters_per_visitor', 'Text of all documents, characters', n],
-  ['conversations_per_visitor', 'Conversations kept', n],
+  ['messages_per_minute', 'Messages per minute', number], ['messages_per_day', 'Messages per day', number],
+  ['runs_per_visitor', 'Replies at once', number], ['runs', 'Replies at once, all visitors', number], ['waiting', 'Replies in the queue', number],
+  ['reply_tokens', 'Longest reply, tokens', number], ['run_seconds', 'Time for one reply', time],
+  ['message_characters', 'Longest message, characters', number], ['document_bytes', 'Largest document', size],
+  ['document_bytes_per_day', 'Documents added per day', size], ['document_characters_per_visitor', 'Text of all documents, characters', number],
+  ['conversations_per_visitor', 'Saved conversations', number],
 ];
-const KEY = 'After the messages of the day you can continue with your own key, for a model that takes one.';
+const KEY = 'After the daily limit you can continue with your own key, for a backend that takes one.';
 let timer = null;
 
-function word({ limits, left }) {
-  if (left.day != null && left.day <= Math.max(10, limits.messages_per_day / 5)) return `${n(left.day)} messages left today`;
-  if (left.minute != null && left.minute <= 3) return left.minute ? `${n(left.minute)} more this minute` : 'Wait a little';
+function summary({ limits, left }) {
+  if (left.day != null && left.day <= Math.max(10, limits.messages_per_day / 5)) return `${number(left.day)} messages left today`;
+  if (left.minute != null && left.minute <= 3) return left.minute ? `${number(left.minute)} more this minute` : 'Wait a moment';
   return 'Limits';
 }
 
-function draw(told) {
-  button.textContent = word(told);
+function draw(answer) {
+  button.textContent = summary(answer);
   button.classList.toggle('near', button.textContent !== 'Limits');
-  const nodes = [], left = { messages_per_minute: told.left.minute, messages_per_day: told.left.day };
-  for (const [name, label, write] of ROWS) {
-    if (told.limits[name] == null) continue;
-    const term = document.createElement('dt'), value = document.createElement('dd');
-    term.textContent = label;
-    value.textContent = left[name] == null ? write(told.limits[name]) : `${n(left[name])} left of ${write(told.limits[name])}`;
-    nodes.push(term, value);
+  const nodes = [], left = { messages_per_minute: answer.left.minute, messages_per_day: answer.left.day };
+  for (const [name, label, format] of ROWS) {
+    if (answer.limits[name] == null) continue;
+    const limit = format(answer.limits[name]);
+    nodes.push(make('dt', {}, label), make('dd', {}, left[name] == null ? limit : `${number(left[name])} left of ${limit}`));
   }
   rows.replaceChildren(...nodes);
-  $('p').textContent = told.left.day == null ? '' : KEY;
+  $('p').textContent = answer.left.day == null ? '' : KEY;
   button.hidden = false;
 }
 
 async function load() {
   try {
-    const answer = await fetch('limits');
-    if (answer.ok) draw(await answer.json());
-  } catch { /* the page says elsewhere that its line is gone */ }
+    const response = await fetch('limits');
+    if (response.ok) draw(await response.json());
+  } catch { /* the panel shows a lost connection */ }
 }
 
-// Called by the panel when a run begins or ends.
-window.glassboxLimits = () => { clearTimeout(timer); timer = setTimeout(load, 100); };
+on('run', () => { clearTimeout(timer); timer = setTimeout(load, 100); }, element);
 $('[popover]').addEventListener('toggle', (e) => { if (e.newState === 'open') load(); });
 load();

@@ -1,9 +1,10 @@
-// Behaviour of the page that no component has: following the reply, the address, the clipboard, a lost connection.
+// Behaviour of the page that belongs to no component: scrolling, the URL, dropped files, a lost connection.
+const { conversationId, emit, on } = window.glassbox;
 const $ = (selector) => document.querySelector(selector);
-const NEAR = 24; // pixels from the end that still count as being there
+const NEAR = 24; // pixels from the end that still count as the end
 
-// Follows the end only while the reader is there; an upward wheel or scroll lets go. Text may grow while a scroll is on
-// its way: the end that counts is the one that the reader could see, or aimed at with the wheel.
+// Follows the end while the reader is there; scrolling up stops that. Text may grow during a scroll, so the end that
+// counts is the one that the reader saw, or aimed at with the wheel.
 function follow(column) {
   let following = true, last = column.scrollTop, known = column.scrollHeight, aim = Infinity;
   const toEnd = () => { column.scrollTop = column.scrollHeight; last = column.scrollTop; };
@@ -29,13 +30,13 @@ function follow(column) {
   document.addEventListener('keydown', (e) => { if (e.key === 'Enter' && e.target.closest?.('#prompt')) following = true; }, true);
 }
 
-// The options are a row below the header, shown when asked for.
+// The options row below the header is shown on demand.
 document.addEventListener('click', (e) => {
   const button = e.target.closest('#show-options');
   if (button) button.setAttribute('aria-expanded', document.body.classList.toggle('options'));
 });
 
-// Files that are dropped or pasted become documents to search; images and the like are refused by their names there.
+// Dropped and pasted files become documents to search, which refuses images and the like by their names.
 for (const kind of ['paste', 'drop']) document.addEventListener(kind, (e) => {
   const files = [...(e.clipboardData ?? e.dataTransfer)?.files ?? []];
   if (!files.length || !e.target.closest?.('#main')) return;
@@ -43,90 +44,73 @@ for (const kind of ['paste', 'drop']) document.addEventListener(kind, (e) => {
   e.preventDefault();
   e.stopImmediatePropagation();
   document.body.classList.add('options');
-  window.glassboxDocuments?.(files);
+  emit('documents', files);
 }, true);
 document.addEventListener('dragover', (e) => { if (e.target.closest?.('#main')) e.preventDefault(); });
 
-// What the model was given for a reply, and what other memory modes would give it: components/viewer.py shows both.
+// Buttons that open the context viewer, or the comparison of memory modes.
 document.addEventListener('click', (e) => {
   const button = e.target.closest('[data-context], [data-compare]'), { context: run, message } = button?.dataset ?? {};
-  if (button?.hasAttribute('data-compare')) window.glassboxCompare?.();
-  else if (run) window.glassboxContext?.(run, message);
+  if (button?.hasAttribute('data-compare')) emit('compare', {});
+  else if (run) emit('context', { run, message });
 });
 
-// With the first message the address becomes the conversation's, so that a reload finds it.
-window.glassboxAddress = (id) => {
-  const address = new URL(location.href), now = address.searchParams.get('conversation');
-  if ((id || null) === now && !address.searchParams.has('run')) return;
-  window.glassboxKeep?.();
+// With the first message, the URL becomes the conversation's, so that a reload finds it.
+function setAddress(id) {
+  const address = new URL(location.href);
+  if ((id || null) === conversationId() && !address.searchParams.has('run')) return;
+  emit('address');
   address.searchParams.delete('run');
   if (id) address.searchParams.set('conversation', id); else address.searchParams.delete('conversation');
   history.replaceState(history.state, '', address);
-  window.glassboxConversations?.();
-};
+  emit('conversations');
+}
+on('panel', (value) => {
+  if (value?.cleared) setAddress(null);
+  if (value?.run && !value.replay) setAddress(value.conversation);
+});
 
-// Copies a text, also where a page has no clipboard of its own: over plain HTTP. Throws where the browser refuses.
-window.glassboxCopy = async (text) => {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  const focused = document.activeElement, box = Object.assign(document.createElement('textarea'), { value: text });
-  (document.querySelector('dialog[open]') ?? document.body).append(box);
-  box.select();
-  const done = document.execCommand('copy');
-  box.remove();
-  focused?.focus();
-  if (!done) throw new Error('The browser refused to copy.');
-};
-
-// Asks before a conversation is deleted: everywhere in these words, with the question, `Delete` and `Keep` as elements.
-window.glassboxSure = (remove, keep) => {
-  const make = (tag, text, more) => Object.assign(document.createElement(tag), { textContent: text, ...more });
-  const yes = make('button', 'Delete', { type: 'button', className: 'bad' }), no = make('button', 'Keep', { type: 'button' });
-  yes.addEventListener('click', remove);
-  no.addEventListener('click', keep);
-  return [make('span', 'Delete it for good?'), yes, no];
-};
-
-// A line that is dead without having been closed, as after a sleep, says nothing for ever: if the server answers another
-// one and this one stays silent, the page is opened anew, and finds its run. A closed one Gradio notices by itself.
+// A connection that died without being closed, as during sleep, stays silent. If the server answers a request and the
+// connection does not, the page reloads and finds its run. Gradio notices a closed connection by itself.
 const AGAIN_MS = 1000, ALIVE_MS = 2000;
 let asked = 0, answered = 0;
-window.glassboxLost = async () => {
+on('lost', async () => {
   const now = Date.now();
   if (now - asked < AGAIN_MS) return;
-  const silent = now - asked < 2 * AGAIN_MS; // since it was asked before, too
+  const silent = now - asked < 2 * AGAIN_MS; // it was silent at the previous check, too
   asked = now;
   if (silent && answered && now - answered >= ALIVE_MS) location.reload();
   if (!silent) answered = 0;
-  const answer = await fetch('healthz', { cache: 'no-store', signal: AbortSignal.timeout(AGAIN_MS) }).catch(() => null);
-  answered = !answer?.ok ? 0 : answered || Date.now();
-};
+  const response = await fetch('healthz', { cache: 'no-store', signal: AbortSignal.timeout(AGAIN_MS) }).catch(() => null);
+  answered = !response?.ok ? 0 : answered || Date.now();
+});
 
-// The server forgets a page that was silent for two minutes. Gradio never reopens its own stream after an error: so
-// the page says itself that it is there, and opens itself anew where that comes too late, as after a sleep.
-const ask = window.fetch;
+// The server forgets a page two minutes after its last request, and Gradio does not restore a broken connection. So the
+// page reports itself, and reloads if that comes too late, as after sleep.
+const request = window.fetch;
 let here;
 window.fetch = (what, ...more) => {
   const [, api, session] = String(what?.url ?? what).match(/(.*)queue\/data\?session_hash=(\w+)/) ?? [];
   if (session) here = `${api}app_id?session_hash=${session}`;
-  return ask(what, ...more);
+  return request(what, ...more);
 };
-async function sayHere() {
-  const answer = here && await ask(here, { cache: 'no-store' }).catch(() => null);
-  if (answer?.status === 404) location.reload();
+async function reportPresence() {
+  const response = here && await request(here, { cache: 'no-store' }).catch(() => null);
+  if (response?.status === 404) location.reload();
 }
-setInterval(sayHere, 30_000);
-addEventListener('online', sayHere);
-document.addEventListener('visibilitychange', sayHere);
-addEventListener('pageshow', sayHere); // it may have been kept while another page was shown
+setInterval(reportPresence, 30_000);
+addEventListener('online', reportPresence);
+document.addEventListener('visibilitychange', reportPresence);
+addEventListener('pageshow', reportPresence); // the browser may have kept the page while another one was shown
 
-// The Chatbot would have the HTML of its messages read aloud instead of their texts.
-function name(chat) {
-  const look = () => {
+// The Chatbot labels a message with its HTML, which screen readers would read instead of the text.
+function fixLabels(chat) {
+  const fix = () => {
     for (const node of chat.querySelectorAll("[data-testid][aria-label*='<']")) {
       if (node.ariaLabel.includes('<details')) node.ariaLabel = 'Thinking and tool calls'; else node.removeAttribute('aria-label');
     }
   };
-  new MutationObserver(look).observe(chat, { childList: true, subtree: true, attributes: true, attributeFilter: ['aria-label'] });
+  new MutationObserver(fix).observe(chat, { childList: true, subtree: true, attributes: true, attributeFilter: ['aria-label'] });
 }
 
 const begin = new MutationObserver(() => {
@@ -134,11 +118,11 @@ const begin = new MutationObserver(() => {
   if (!column || !chat) return;
   begin.disconnect();
   follow(column);
-  name(column);
+  fixLabels(chat);
 });
 begin.observe(document.documentElement, { childList: true, subtree: true });
 
-// The live reply's element holds its text and nothing else: not the style sheet inside a hidden icon of the Chatbot.
+// The live reply's element holds only its text: the style sheet in a hidden icon of the Chatbot would be text, too.
 new MutationObserver(() => {
   for (const style of document.querySelectorAll('#live-reply .top-panel svg style')) style.remove();
 }).observe(document.documentElement, { childList: true, subtree: true });

@@ -1,15 +1,15 @@
-// The controls of a replay, in the place of the prompt; the panel is told where it is, components/replay.py plays it.
+// The controls of a replay, in place of the prompt. components/replay.py plays it, and the panel's value has its position.
+const { on, write } = window.glassbox;
 const bar = element.querySelector('.replay');
-const [play, moment, told, speed, link] = ['.play', 'input', '.moment', 'select', 'a'].map((s) => bar.querySelector(s));
-const AGAIN_MS = 100; // between two places while the slider is drawn along
+const [play, moment, label, speed, link] = ['.play', 'input', '.moment', 'select', 'a'].map((s) => bar.querySelector(s));
+const AGAIN_MS = 100; // between two positions while the slider is dragged
 let run = null, shown = null, held = false, timer = null;
 
-const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const seconds = (s) => s < 100 ? s.toFixed(1) : String(Math.round(s));
 
 function draw(at, length, playing) {
-  put(told, `${seconds(at)} / ${seconds(length)} s`);
-  put(play, playing ? '❚❚' : '▶');
+  write(label, `${seconds(at)} / ${seconds(length)} s`);
+  write(play, playing ? '❚❚' : '▶');
   play.ariaLabel = playing ? 'Pause' : 'Play';
 }
 
@@ -21,20 +21,20 @@ function go(playing, at = Number(moment.value)) {
   trigger('play', { at, speed: Number(speed.value), playing });
 }
 
-// What the panel shows of a run that is replayed; null for anything else.
-window.glassboxReplay = (value) => {
-  document.body.classList.toggle('replaying', Boolean(value));
-  bar.hidden = !value;
-  if (!value) { run = shown = null; return; }
+on('panel', (value) => {
+  const isReplay = Boolean(value?.run && value.replay);
+  document.body.classList.toggle('replaying', isReplay);
+  bar.hidden = !isReplay;
+  if (!isReplay) { run = shown = null; return; }
   const first = value.run !== run;
   [run, shown] = [value.run, { ...value.replay }];
   moment.max = String(shown.length_s);
   link.href = `?conversation=${encodeURIComponent(value.conversation)}`;
   if (first) return setTimeout(() => { if (shown) go(true, 0); });
-  if (held || timer) return; // the slider is where the reader has it
+  if (held || timer) return; // the reader holds the slider
   moment.value = String(shown.at_s);
   draw(shown.at_s, shown.length_s, shown.playing);
-};
+}, element);
 
 play.addEventListener('click', () => {
   const ended = Number(moment.value) >= shown.length_s - 0.005;

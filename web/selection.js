@@ -1,11 +1,11 @@
-// A selection in a reply stays while the reply grows and after it has moved into the conversation: it is kept as places in
-// the texts of messages, and made again when the elements that it was in have been replaced.
+// A selection in a reply survives the growth of the reply and its move into the conversation: it is stored as positions in
+// the texts of messages, and restored when its elements have been replaced.
 const MESSAGE = ':is(#chat, #live-reply) [data-testid]';
 let kept = null;
 
 const closest = (node) => (node.nodeType === 1 ? node : node.parentElement)?.closest(MESSAGE) ?? null;
 
-function place(node, offset) {
+function position(node, offset) {
   const box = closest(node);
   if (!box) return null;
   const before = document.createRange();
@@ -17,11 +17,11 @@ function place(node, offset) {
 function read() {
   const selection = getSelection();
   if (!selection.rangeCount || selection.isCollapsed) return null;
-  const anchor = place(selection.anchorNode, selection.anchorOffset), focus = place(selection.focusNode, selection.focusOffset);
+  const anchor = position(selection.anchorNode, selection.anchorOffset), focus = position(selection.focusNode, selection.focusOffset);
   return anchor && focus ? { anchor, focus, text: selection.getRangeAt(0).toString() } : null;
 }
 
-// The message that a place is in now: the live reply's becomes the conversation's last one that is long enough.
+// The current message of a position. The live reply becomes the last message of the conversation that is long enough.
 function messageOf(one, length) {
   if (one.box.isConnected) return one.box;
   const all = [...document.querySelectorAll(MESSAGE)];
@@ -39,7 +39,7 @@ function point(box, at) {
   return null;
 }
 
-// Where the text before a place has changed, as when a word becomes bold, the selected text is looked for near by.
+// If the text before a position has changed, as when a word becomes bold, the selected text is searched nearby.
 function shift(box, { anchor, focus, text }) {
   const start = Math.min(anchor.at, focus.at), content = box.textContent;
   if (content.startsWith(text, start)) return 0;
@@ -62,7 +62,7 @@ function restore() {
 document.addEventListener('selectionchange', () => {
   const now = read();
   if (now) kept = now;
-  else if (kept && kept.anchor.box.isConnected && kept.focus.box.isConnected) kept = null; // the reader released it
+  else if (kept && kept.anchor.box.isConnected && kept.focus.box.isConnected) kept = null; // the reader removed it
 });
 document.addEventListener('pointerdown', () => { kept = null; }, true);
 

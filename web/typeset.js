@@ -1,5 +1,5 @@
-// Draws what the server leaves as its source in a reply: formulas, the colours of code, diagrams. KaTeX, Prism and Mermaid
-// are the files that Gradio ships; ASSETS has their addresses. What cannot be drawn stays as its source.
+// Draws the formulas, the code colours and the diagrams of replies with the KaTeX, Prism and Mermaid that Gradio ships;
+// ASSETS has their URLs. What cannot be drawn stays as its source.
 const loaded = {}, drawn = new Map();
 const MOST_KEPT = 400, MOST_CODE = 30_000;
 const LANGUAGES = { js: 'javascript', ts: 'javascript', py: 'python', sh: 'bash', shell: 'bash', yml: 'yaml', 'c++': 'cpp', tex: 'latex', html: 'markup', xml: 'markup', svg: 'markup' };
@@ -14,7 +14,7 @@ function keep(key, value) {
   drawn.set(key, value);
 }
 
-// KaTeX needs its style before it is shown.
+// KaTeX needs its style sheet first.
 let katex = null;
 async function loadKatex() {
   if (!document.querySelector('link[data-katex]')) {
@@ -68,7 +68,7 @@ async function diagram(figure) {
       mermaid.initialize({ startOnLoad: false, theme, securityLevel: 'strict', suppressErrorRendering: true });
       ({ svg } = await mermaid.render(`diagram-${++diagrams}`, source));
     } catch (error) {
-      wrong = `This diagram cannot be drawn. ${error?.message ?? error}`;
+      wrong = `Could not draw this diagram. ${error?.message ?? error}`;
     }
     keep(key, { svg, wrong });
   }
@@ -80,7 +80,7 @@ async function diagram(figure) {
   details.open = Boolean(wrong);
 }
 
-// A diagram has its colours in itself.
+// A diagram contains its colours, so it is drawn again for another theme.
 let dark = document.body.classList.contains('dark');
 new MutationObserver(() => {
   if (dark === (dark = document.body.classList.contains('dark'))) return;

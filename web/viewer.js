@@ -1,11 +1,13 @@
-// The dialog, and its first view: what the model was given in each call of a run, all of it.
+// The dialog, and its first view: the complete model input of each model call of a run.
+const { asRow, byReason, copy, drawFill, drawList, drawLong, emit, fillGroup, make, makeGroup, messages, number, on } = window.glassbox;
+const { promptBox, request, textOf, write } = window.glassbox;
 const dialog = element.querySelector('dialog'), view = element.querySelector('#viewer-context');
-const [close, copy] = ['.close', '.copy'].map((s) => dialog.querySelector(s));
-const [total, unit, calls, bar, legend, made, told, scroll, note, given, ofTools, tools, ofLeft, left] =
+const [close, copyButton] = ['.close', '.copy'].map((s) => dialog.querySelector(s));
+const [total, unit, calls, bar, legend, made, status, scroll, note, given, ofTools, tools, ofLeft, left] =
   ['.total strong', '.total span', '.calls', '.fill', '.key', '.made', '.told', '.scroll', '.note', '.given', '.of-tools', '.given-tools', '.of-left', '.left-out'].map((s) => view.querySelector(s));
-let run = null, asked = null, data = null, call = 0, reading = null, opener = null;
+let run = null, question = null, data = null, call = 0, reading = null, opener = null;
 
-// Shows a view of the dialog; what had the focus gets it back at the end.
+// Shows a view of the dialog. The focus returns to its element when the dialog closes.
 element.show = (name) => {
   const opens = !dialog.open;
   dialog.querySelector('[data-view=context]').hidden = !run;
@@ -21,10 +23,8 @@ element.show = (name) => {
 };
 
 function makeWhole() {
-  const item = node('li'), head = node('div', 'head');
-  head.append(node('b'), node('span', 'part'), node('small', 'why'), node('small', 'count'));
-  item.append(head, node('p', 'text'));
-  return item;
+  const [part, why, count] = [['span', 'part'], ['small', 'why'], ['small', 'count']].map(([tag, className]) => make(tag, { className }));
+  return make('li', {}, make('div', { className: 'head' }, make('b'), part, why, count), make('p', { className: 'text' }));
 }
 
 function fillWhole(item, message) {
@@ -33,7 +33,7 @@ function fillWhole(item, message) {
   write(role, message.role);
   write(part, message.part && message.part !== message.role ? message.part : '');
   write(why, message.why ?? '');
-  write(count, `${many(message.tokens)} tokens`);
+  write(count, `${number(message.tokens)} tokens`);
   write(item.lastElementChild, text || 'empty');
   item.lastElementChild.classList.toggle('nothing', !text);
 }
@@ -41,11 +41,11 @@ function fillWhole(item, message) {
 function draw() {
   const context = data?.contexts[call], several = (data?.contexts.length ?? 0) > 1;
   const share = context && Math.round(100 * context.tokens / Math.max(context.limit, 1));
-  write(total, context ? `${context.estimated ? '≈ ' : ''}${many(context.tokens)}` : '–');
-  write(unit, context ? `of ${many(context.limit)} tokens${context.estimated ? ', estimated' : ''} · ${many(share)} %` : '');
+  write(total, context ? `${context.estimated ? '≈ ' : ''}${number(context.tokens)}` : '–');
+  write(unit, context ? `of ${number(context.limit)} tokens${context.estimated ? ', estimated' : ''} · ${number(share)} %` : '');
   write(made, data ? `${data.backend}${data.model ? ` (${data.model})` : ''} · memory: ${data.memory}` : '');
   drawFill(bar, legend, context, undefined, true);
-  drawList(calls, several ? data.contexts : [], () => Object.assign(node('button'), { type: 'button', role: 'tab' }), (tab, _, i) => {
+  drawList(calls, several ? data.contexts : [], () => make('button', { type: 'button', role: 'tab' }), (tab, _, i) => {
     write(tab, i === call ? `Call ${i + 1} of ${data.contexts.length}` : `${i + 1}`);
     Object.assign(tab, { ariaSelected: String(i === call), tabIndex: i === call ? 0 : -1, ariaLabel: `Call ${i + 1} of ${data.contexts.length}` });
   });
@@ -55,7 +55,7 @@ function draw() {
   ofTools.hidden = !offered.length;
   drawLong(tools, offered.map(asRow), makeWhole, fillWhole, 'ol');
   ofLeft.hidden = !out.length;
-  write(ofLeft, out.length ? `Left out: ${messages(out.length)}, ${many(out.reduce((sum, m) => sum + m.tokens, 0))} tokens` : '');
+  write(ofLeft, out.length ? `Left out: ${messages(out.length)}, ${number(out.reduce((sum, m) => sum + m.tokens, 0))} tokens` : '');
   drawList(left, byReason(out), makeGroup, fillGroup);
 }
 
@@ -63,31 +63,31 @@ async function read(id) {
   reading?.abort();
   const mine = reading = new AbortController();
   [run, data, call] = [id, null, 0];
-  write(told, '');
-  told.classList.remove('bad');
+  write(status, '');
+  status.classList.remove('bad');
   draw();
   scroll.scrollTop = 0;
   try {
-    const answer = await ask(`runs/${encodeURIComponent(id)}/context`, { signal: mine.signal });
+    const answer = await request(`runs/${encodeURIComponent(id)}/context`, { signal: mine.signal });
     if (mine !== reading) return;
     [data, call] = [answer, Math.max(0, answer.contexts.length - 1)];
-    if (!answer.contexts.length) write(told, 'The model has not been called in this turn.');
+    if (!answer.contexts.length) write(status, 'The model was not called in this turn.');
     draw();
   } catch (error) {
     if (mine !== reading || error.name === 'AbortError') return;
-    told.classList.add('bad');
-    write(told, error.message);
+    status.classList.add('bad');
+    write(status, error.message);
   }
 }
 
 // `message`: the id of the user's message that the run answers, if it is known.
-window.glassboxContext = (id, message = null) => {
-  [run, asked] = [id, message];
+on('context', ({ run: id, message = null }) => {
+  [run, question] = [id, message];
   element.show('context');
   read(id);
-};
+}, element);
 
-// Arrow keys go from tab to tab.
+// Arrow keys move between tabs.
 function choose(list, step) {
   const tabs = [...list.children].filter((tab) => !tab.hidden), at = tabs.findIndex((tab) => tab.ariaSelected === 'true');
   const next = tabs[(at + step + tabs.length) % tabs.length];
@@ -103,9 +103,9 @@ dialog.addEventListener('keydown', (event) => {
 });
 dialog.querySelector('.views').addEventListener('click', ({ target }) => {
   const name = target.dataset.view;
-  if (name === 'compare') window.glassboxCompare({ run, message: asked });
+  if (name === 'compare') emit('compare', { run, message: question });
   else if (name && data) element.show(name);
-  else if (name) window.glassboxContext(run, asked);
+  else if (name) emit('context', { run, message: question });
 });
 calls.addEventListener('click', ({ target }) => {
   const place = [...calls.children].indexOf(target);
@@ -114,21 +114,21 @@ calls.addEventListener('click', ({ target }) => {
   draw();
 });
 
-copy.addEventListener('click', async () => {
+copyButton.addEventListener('click', async () => {
   const shown = view.hidden ? element.compared() : data?.contexts[call];
-  const said = !shown ? 'Nothing yet' : await window.glassboxCopy(JSON.stringify(shown, null, 2)).then(() => 'Copied', () => 'Not allowed');
-  write(copy, said);
-  clearTimeout(copy.timer);
-  copy.timer = setTimeout(() => write(copy, 'Copy as JSON'), 1600);
+  const said = !shown ? 'Nothing yet' : await copy(JSON.stringify(shown, null, 2)).then(() => 'Copied', () => 'Not allowed');
+  write(copyButton, said);
+  clearTimeout(copyButton.timer);
+  copyButton.timer = setTimeout(() => write(copyButton, 'Copy as JSON'), 1600);
 });
 
-// A click that began inside, as when text is selected, is not one on the backdrop.
+// A click on the backdrop closes the dialog, but not one that began inside it, as when text is selected.
 let outside = false;
 dialog.addEventListener('pointerdown', (event) => { outside = event.target === dialog; });
 dialog.addEventListener('click', (event) => { if (outside && event.target === dialog) dialog.close(); });
 close.addEventListener('click', () => dialog.close());
 dialog.addEventListener('close', () => {
   reading?.abort();
-  const back = opener?.isConnected && opener !== document.body ? opener : document.querySelector('#prompt textarea');
+  const back = opener?.isConnected && opener !== document.body ? opener : promptBox();
   back?.focus({ preventScroll: true });
 });

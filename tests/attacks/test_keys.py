@@ -60,7 +60,7 @@ def tried(app: App, key: str, address: str, visitor: str | None = None) -> None:
     run_on_loop(app, handlers.header.on_key(key, "Keyed", request))
 
 
-@pytest.mark.filterwarnings("ignore:Keyed refused this key", "ignore:Too many keys")
+@pytest.mark.filterwarnings("ignore:Keyed rejected this key", "ignore:Too many keys")
 def test_refused_keys_of_a_page_are_bounded(app: App, provider: Provider) -> None:
     good = cookie(app.identity)
     tried(app, GOOD, "203.0.113.1", good)
@@ -79,7 +79,7 @@ def test_refused_keys_of_a_page_are_bounded(app: App, provider: Provider) -> Non
     assert held and held.reveal() == GOOD
 
 
-@pytest.mark.filterwarnings("ignore:Keyed refused this key", "ignore:Too many keys")
+@pytest.mark.filterwarnings("ignore:Keyed rejected this key", "ignore:Too many keys")
 async def test_parallel_key_trials_are_bounded(app: App, provider: Provider) -> None:
     await asyncio.gather(*(asyncio.to_thread(tried, app, f"sk-guess-{n}", "203.0.113.1") for n in range(4 * MOST)))
     assert provider.refusals == MOST

@@ -166,7 +166,7 @@ def test_a_refused_key_is_forgotten_and_a_good_one_can_be_taken_back(chat: Chat,
     assert chat.page.input_value("#prompt textarea") == "Hello"
     house.openai.listing = BAD_KEY
     use_key(chat, "wrong")
-    chat.page.get_by_text("refused this key").wait_for()
+    chat.page.get_by_text("rejected this key").wait_for()
     about(chat, "it needs a key")
     house.openai.listing = None
     use_key(chat, "right")

@@ -108,7 +108,7 @@ def test_clear_asks_first_and_keeps(chat: Chat) -> None:
     chat.send("hello")
     chat.wait_end()
     page.click("#clear")
-    expect(sure).to_have_text("Delete it for good?DeleteKeep")
+    expect(sure).to_have_text("Delete permanently?DeleteKeep")
     expect(sure.get_by_text("Keep")).to_be_focused()
     page.wait_for_timeout(500)
     assert exported(chat).status_code == 200

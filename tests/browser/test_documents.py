@@ -78,7 +78,7 @@ def test_a_document_is_searched_by_its_visitor_alone_and_removed(scripted: Chat,
 
     scripted.page.click("#show-options")
     scripted.page.get_by_role("button", name="Remove whales.md").click()
-    wait_told(scripted, "whales.md is removed.")
+    wait_told(scripted, "whales.md was removed.")
     wait_listed(scripted)
     assert found(scripted, "narwhalish").startswith("Nothing found")
     assert scripted.errors == stranger.errors == []
@@ -186,7 +186,7 @@ def test_markup_in_a_document_is_text_everywhere(scripted: Chat) -> None:
     add(scripted, file(f"{MARKUP}.exe", b"no"))
     wait_told(scripted, MARKUP, bad=True)
     page.get_by_role("button", name=f"Remove {name}").click()
-    wait_told(scripted, f"{name} is removed.")
+    wait_told(scripted, f"{name} was removed.")
     wait_listed(scripted)
     assert page.locator("[onerror]").count() == 0
     assert page.evaluate("window.hacked") is None

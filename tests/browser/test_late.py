@@ -273,7 +273,7 @@ def test_choices_made_while_a_conversation_opens_stay(chat: Chat, made: str) -> 
 
 def test_mode_chosen_while_a_compared_one_is_taken_stays(chat: Chat, made: str) -> None:
     page = chat.page
-    page.evaluate("glassboxCompare()")
+    page.evaluate("window.glassbox.emit('compare', {})")
     use = page.locator("#viewer .uses button").last
     expect(use).to_be_enabled()
     with held(page):
@@ -290,7 +290,7 @@ def test_key_typed_while_another_is_tried_stays(chat: Chat) -> None:
     with held(page):
         page.click("#use-key")
         page.fill("#key input", "the-second-key-of-mine")
-    chat.wait_toast("Your key is kept")
+    chat.wait_toast("Your key was saved")
     page.wait_for_timeout(300)
     assert page.input_value("#key input") == "the-second-key-of-mine"
     page.click("#use-key")

@@ -151,5 +151,5 @@ def test_memory_modes_are_compared_for_the_chosen_model(chat: Chat) -> None:
     about(chat, "Model second")
     chat.type("Hello")
     with page.expect_request(lambda request: request.url.endswith("/context")) as asked:
-        page.evaluate("window.glassboxCompare()")
+        page.evaluate("window.glassbox.emit('compare', {})")
     assert (asked.value.post_data_json["backend"], asked.value.post_data_json["model"]) == ("Many", "second")

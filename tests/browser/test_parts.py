@@ -218,7 +218,7 @@ def test_an_approved_call_is_made_with_the_input_that_was_shown(asked: Chat) -> 
 def test_an_edited_call_is_made_with_the_new_input(asked: Chat) -> None:
     edit(asked, '{"text": "Good')
     answer(asked, "Approve")
-    asked.page.get_by_text("This is no JSON").wait_for()
+    asked.page.get_by_text("This is not valid JSON").wait_for()
     assert asked.phase == "approval", "nothing was sent"
     asked.page.fill(".asked textarea", '{"text": "<b>Good</b> bye"}')
     answer(asked, "Approve")

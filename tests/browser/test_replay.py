@@ -1,4 +1,4 @@
-"""Watching a reply being written again, with the mouse on its controls."""
+"""Replays on the page: the controls, used with the mouse."""
 
 from tests.browser.conftest import Chat
 

@@ -44,7 +44,7 @@ _IMPORT = """async (given) => {
     const body = JSON.stringify({ title, messages });
     await fetch('conversations', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
   }
-  window.glassboxConversations();
+  window.glassbox.emit('conversations');
 }"""
 
 
@@ -154,7 +154,7 @@ def test_exports_of_others_are_imported_and_what_was_not_is_said(visitor: Chat) 
     expect(told).to_have_text(
         "2 conversations imported. 1 conversation could not be read: <b>Empty: It has no messages that could be shown."
     )
-    page.evaluate("window.glassboxConversations()")
+    page.evaluate("window.glassbox.emit('conversations')")
     page.wait_for_timeout(400)
     expect(told).to_contain_text("2 conversations imported")
     entries(visitor).nth(1).locator("a").click()

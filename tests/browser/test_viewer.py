@@ -145,7 +145,7 @@ def test_it_fits_in_both_widths_and_texts_are_never_markup(talked: Chat, width: 
     page = talked.page
     page.set_viewport_size({"width": width, "height": 800})
     talked.type("<img src=x onerror='window.hit=1'> <b>bold</b>")
-    page.evaluate("window.glassboxCompare()")
+    page.evaluate("window.glassbox.emit('compare', {})")
     column(talked, 0)
     shown = column(talked, 1).locator(".rows-given .preview", has_text="<img src=x").count()
     assert shown == 1
