@@ -33,8 +33,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app.py deploy.py logs.py outlets.py proxies.py settings.py tracing.py \
-		agent backends documents components hosting memory runs transports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app.py deploy.py logs.py outlets.py proxies.py tracing.py \
+		agent backends documents components hosting memory runs settings transports
 	$(MAKE) test
 
 # make deploy SPACE=owner/name [SECRETS="GOOGLE_API_KEY …"] [PRIVATE=1] [SURE=1]

@@ -1,4 +1,4 @@
-"""Glassbox: reads the settings, builds the pieces, launches."""
+"""Glassbox: loads the settings, builds the parts of the app and serves them."""
 
 import argparse
 import asyncio
@@ -10,17 +10,16 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network at the start
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network access at the start
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 ENVIRON = dict(os.environ)
 
 from proxies import use_proxies
 
-PROXY_PROBLEMS = use_proxies(os.environ, None, [])  # some libraries make a client as they are imported
-os.environ.pop("GRADIO_SERVER_PORT", None)  # gradio reads it as it is imported, and fails over a wrong one
+PROXY_PROBLEMS = use_proxies(os.environ, None, [])  # some libraries create a client when they are imported
+os.environ.pop("GRADIO_SERVER_PORT", None)  # gradio reads it when it is imported, and fails if it is invalid
 
 from hosting.gradio_stubs import skip_stub_generation
 
@@ -39,7 +38,7 @@ from components.assets import WEB, early_script, page_head
 from components.handlers import Handlers
 from components.page import build_page
 from components.theme import build_theme
-from documents.library import DocumentLimits, Library
+from documents.library import GUIDE, DocumentLimits, Library
 from hosting.error_responses import LoggedCORSMiddleware, RefusalLog
 from hosting.forwarded_headers import ForwardedMiddleware
 from hosting.guard import GuardConfig, GuardMiddleware
@@ -49,7 +48,7 @@ from hosting.security_headers import SecurityHeadersMiddleware
 from hosting.sessions import Sessions
 from hosting.timeouts import set_connection_limits
 from hosting.tunnel import OpenTunnel, TunnelError, open_tunnel
-from logs import begin_log, take_over
+from logs import configure_logging, use_root_handler
 from memory.conversation_list import fold_older_texts
 from memory.store import Store
 from outlets import outlets
@@ -57,25 +56,24 @@ from runs.errors import ChatError
 from runs.registry import RunRegistry
 from runs.threads import Threads, separate_threads
 from settings import Settings, SettingsError, load_settings
-from tracing import use_langsmith
+from tracing import configure_langsmith
 from transports.routes import OWN_PATHS, build_router, unrouted_response
 from transports.share_link import ShareLink
 
 logger = logging.getLogger("glassbox")
-_TIDY_S, _SESSIONS_S = 3600.0, 20.0
+_CLEANUP_S, _SESSIONS_S = 3600.0, 20.0
+"""Intervals of the clean-up of the store, and of closed pages and keys, in seconds."""
 
 
 class App:
-    """The running app: the page and the routes on one port, and what they share."""
+    """The running app: the page and the routes on one port, and the parts that they share."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises SettingsError for settings that cannot work together."""
+        """Raises SettingsError for settings that contradict each other."""
         self.settings = settings
         if (first := "/".join(settings.root_path.split("/")[:2])) in OWN_PATHS:
-            found = f"root_path: found {settings.root_path!r}"
-            raise SettingsError(
-                f"{found}, allowed: a path that does not begin with {first}, which is one of the routes"
-            )
+            allowed = f"a path that does not begin with {first}, which is a route"
+            raise SettingsError(f"root_path: found {settings.root_path!r}, allowed: {allowed}")
         self.backends = Backends(settings.backends, settings.keys)
         try:
             self.store = Store(settings.database_url)
@@ -83,8 +81,8 @@ class App:
             raise SettingsError(f"GLASSBOX_DATABASE_URL: {e}") from None
         self.runs = RunRegistry(most=settings.limits.runs + settings.limits.waiting)
         secret = load_secret(settings.secret, settings.data)
-        guide, bounds = Path(__file__).parent / "README.md", DocumentLimits.of(settings.limits)
-        self.library = Library(settings.data / "library.db", guide, bounds, secret.encode())
+        limits = DocumentLimits.from_settings(settings.limits)
+        self.library = Library(settings.data / "library.db", GUIDE, limits, secret.encode())
         try:
             self.turns = Turns(settings, self.backends, self.store, self.runs, Toolbox(settings.tools, self.library))
         except ValueError as e:
@@ -98,18 +96,18 @@ class App:
         self.url = ""
 
     def launch(self) -> None:
-        """Serves in the background. Raises OSError if the port is taken."""
+        """Starts the server in the background. Raises OSError if the port is in use."""
         s = self.settings
         problems = use_proxies(os.environ, s.host, [b.base_url for b in s.backends if b.base_url])
-        for problem in (*PROXY_PROBLEMS, *problems, *use_langsmith(os.environ, s.tracing.langsmith)):
+        for problem in (*PROXY_PROBLEMS, *problems, *configure_langsmith(os.environ, s.tracing.langsmith)):
             logger.warning(problem)
-        # Gradio offers no other way to tell uvicorn that ForwardedMiddleware does this
+        # Gradio has no other way to tell uvicorn that ForwardedMiddleware does this
         os.environ["FORWARDED_ALLOW_IPS"] = ""
         _, local_url, _ = self.demo.launch(
             server_name=s.host,
             server_port=s.port,
             share=False,
-            root_path="",  # ForwardedMiddleware sets it, for each request
+            root_path="",  # ForwardedMiddleware sets it for each request
             auth=s.auth,
             quiet=True,
             prevent_thread_lock=True,
@@ -133,10 +131,10 @@ class App:
         )
         self.url = local_url
         set_connection_limits(self.demo.server, s.limits.body_bytes)
-        take_over("uvicorn")
+        use_root_handler("uvicorn")
 
     def share(self) -> None:
-        """Makes the public link, prints it or why there is none, and returns when it has ended."""
+        """Creates the public link and prints it, or why it failed; returns when the link has ended."""
         demo: Any = self.demo
         try:
             self._tunnel = open_tunnel(demo.server_port, demo.share_token, self.settings.data)
@@ -150,18 +148,21 @@ class App:
             segno.make(self.link.url).terminal(compact=True)
         self._tunnel.wait()
         if not self.turns.closing:
-            self.link.state, self.link.message = "failed", "The public link has ended: start the app again for another."
+            self.link.state, self.link.message = (
+                "failed",
+                "The public link has ended: start the app again to create another.",
+            )
             print(self.link.message, flush=True)
 
     def close(self) -> None:
-        """Ends the runs, then the server, then the backends."""
+        """Ends the runs, the backends and the server."""
         if self._loop:
             try:
                 asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=8)
             except TimeoutError:
-                logger.error("not everything ended in time: the process ends all the same")
+                logger.error("the app did not shut down in time and is ended now")
         if server := getattr(self.demo, "server", None):
-            server.config.timeout_graceful_shutdown = 1  # open pages hold their event streams
+            server.config.timeout_graceful_shutdown = 1  # open pages keep their event streams open
         self.demo.close(verbose=False)
         if self._tunnel:
             self._tunnel.close()
@@ -184,7 +185,6 @@ class App:
             hosts=hosts,
             log=self.refusals,
         )
-        told = ["X-Run-Id", "X-Conversation-Id", "Retry-After"]
         return [
             Middleware(
                 ForwardedMiddleware,
@@ -201,7 +201,7 @@ class App:
                 allow_origins=s.allowed_origins,
                 allow_methods=["*"],
                 allow_headers=["*"],
-                expose_headers=told,
+                expose_headers=["X-Run-Id", "X-Conversation-Id", "Retry-After"],
             ),
             Middleware(GuardMiddleware, rules=rules),
             Middleware(VisitorMiddleware, identity=self.identity),
@@ -214,7 +214,7 @@ class App:
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncGenerator[None, None]:
-        # Gradio's own CORS middleware reflects any origin with credentials; ours has none to allow
+        # Gradio's own CORS middleware allows credentials from any origin; ours never allows credentials
         app.user_middleware = [m for m in app.user_middleware if "CustomCORS" not in getattr(m.cls, "__name__", "")]
         app.middleware_stack = app.build_middleware_stack()
         self._loop = asyncio.get_running_loop()
@@ -223,32 +223,32 @@ class App:
         await self.backends.open()
         await self.library.open()
         warming = asyncio.create_task(Threads("warm up", 1).run(warm_up))
-        tidying = [asyncio.create_task(work()) for work in (self._tidy, self._forget_absent, self._fold_earlier)]
+        jobs = [asyncio.create_task(job()) for job in (self._clean_up, self._end_sessions, self._fold_earlier)]
         yield
-        for task in tidying:
-            task.cancel()
+        for job in jobs:
+            job.cancel()
         await warming
 
-    async def _tidy(self) -> None:
-        """Now and then lets go of what is kept only for a time."""
+    async def _clean_up(self) -> None:
+        """Periodically deletes expired data."""
         while True:
             try:
                 await self.turns.forget_idle()
             except ChatError as e:
-                logger.error("what is too old: %s", e)
-            await asyncio.sleep(_TIDY_S)
+                logger.error("clean-up: %s", e)
+            await asyncio.sleep(_CLEANUP_S)
 
     async def _fold_earlier(self) -> None:
-        """Makes what an earlier version has stored searchable as everything else is."""
+        """Makes conversations of earlier versions searchable."""
         try:
             await fold_older_texts(self.store)
         except ChatError as e:
             logger.error("search in earlier conversations: %s", e)
 
-    async def _forget_absent(self) -> None:
-        """Lets go of the pages and the keys of visitors who have gone.
+    async def _end_sessions(self) -> None:
+        """Periodically drops the sessions of closed pages, and the keys of visitors who have left.
 
-        One task does it for all: a timer that a page's event set would hold, by its context, all of that page.
+        One task does it for all: a timer set in a page's event would keep the whole page alive through its context.
         """
         while True:
             await asyncio.sleep(_SESSIONS_S)
@@ -263,62 +263,63 @@ class App:
         await self.store.close()
 
 
-def _refusal(settings: Settings) -> str:
-    """Why the address cannot be had."""
+def _bind_error(settings: Settings) -> str:
+    """Explains why the server cannot listen."""
     host = settings.host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
     try:
         with socket.socket() as probe:
             probe.bind((host, 0))
     except OSError:
-        return f"{host} is no address of this machine: choose another with --host or GRADIO_SERVER_NAME."
+        return f"{host} is not an address of this machine: choose another with --host or GRADIO_SERVER_NAME."
     port = settings.port or "7860-7959"
-    return f"Port {port} is taken: choose another with --port or GRADIO_SERVER_PORT."
+    return f"Port {port} is in use: choose another with --port or GRADIO_SERVER_PORT."
 
 
-def _end_signals() -> Callable[[], object]:
-    """From now on SIGTERM and SIGINT are noted; what is returned waits for the first.
+def _catch_signals() -> Callable[[], object]:
+    """Catches SIGTERM and SIGINT from now on; returns a function that waits for the first of them.
 
-    By the descriptor that the interpreter itself writes to: a `threading.Event` that is set in a handler locks up when
-    a second signal comes in the middle of it.
+    The interpreter writes signals to a socket: a `threading.Event` that a handler sets deadlocks if a second signal
+    interrupts it.
     """
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    return lambda kept=theirs: ours.recv(1)  # type: ignore[misc]
+    return lambda keep_open=theirs: ours.recv(1)  # type: ignore[misc]
 
 
 def _arguments(argv: list[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python app.py", description=__doc__)
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
-    parser.add_argument("--share", action="store_true", help="also make a public link")
-    parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for a login")
+    parser.add_argument("--share", action="store_true", help="also create a public link")
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="require a login")
     parser.add_argument("--config", metavar="FILE", help="settings file (default glassbox.toml)")
     return vars(parser.parse_args(argv))
 
 
 def main(argv: list[str] | None = None) -> int:
-    begin_log("text")
+    """Runs the app until a signal ends it; returns the exit code."""
+    configure_logging("text")
     try:
         settings = load_settings(_arguments(sys.argv[1:] if argv is None else argv), ENVIRON)
-        begin_log(settings.log)
+        configure_logging(settings.log)
         app = App(settings)
     except SettingsError as e:
         print(e, file=sys.stderr)
         return 2
-    wait_for_end = _end_signals()
+    wait_for_signal = _catch_signals()
     try:
         app.launch()
     except OSError:
-        print(_refusal(settings), file=sys.stderr)
+        print(_bind_error(settings), file=sys.stderr)
         return 1
     print(f"Glassbox is at {app.url}", flush=True)
     if settings.share:
         threading.Thread(target=app.share, name="share", daemon=True).start()
-    wait_for_end()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who asks again does not want to wait
+    wait_for_signal()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait
     app.close()
     return 0
 

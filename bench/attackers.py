@@ -1,12 +1,10 @@
-"""Attacks of one hostile visitor, each as a coroutine that does its worst once. The soak's hostile visitors and the
-measurement of attacks use the same ones.
+"""Attacks of a hostile visitor, which the measurement of attacks and the hostile visitors of the soak have in common.
 
-What is sent is made once: the attackers share the machine with the server, and must not wait for themselves.
+Payloads are built once: the attackers share the machine with the server, and must not wait for themselves.
 """
 
 import asyncio
 import json
-import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -15,48 +13,51 @@ from functools import cache
 from typing import Any
 
 import httpx
-from langchain_core.tools import tool
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 from websockets.frames import Frame, Opcode
 
-_GONE = (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError)
-"""A refusal may close the line before all was sent."""
-_FRAME_BYTES = 15_000_000
-_STUCK_S = 20.0
+from bench.http import send_request
 
-
-@tool
-def stuck() -> str:
-    """Blocks its thread for a long time. For the benchmark."""
-    time.sleep(_STUCK_S)
-    return "done"
+CLOSED = (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError)
+"""A refusal may close the connection before everything was sent."""
+_CONNECTIONS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Attacker:
-    """A hostile visitor with a cookie. `look` gets every answer; `local` is the name of the local model's backend."""
+    """A hostile visitor with a cookie. `check` gets every response; `local` names the local model's backend."""
 
     client: httpx.AsyncClient
-    look: Callable[[httpx.Response], object]
+    check: Callable[[httpx.Response], object]
     local: str | None = None
 
     async def post(self, path: str, body: bytes, **more: Any) -> httpx.Response | None:
-        """The answer; None if the server closed the line."""
-        with suppress(*_GONE):
-            answer = await self.client.post(path, content=body, headers={"Content-Type": "application/json"}, **more)
-            self.look(answer)
-            return answer
+        """Posts a body; returns None if the server closed the connection."""
+        with suppress(*CLOSED):
+            response = await self.client.post(path, content=body, headers={"Content-Type": "application/json"}, **more)
+            self.check(response)
+            return response
         return None
 
-    async def take_in(self, conversation: bytes) -> str | None:
-        """The id of an imported conversation; None if it was refused."""
-        answer = await self.post("/conversations", conversation)
-        return answer.json()["conversation_id"] if answer and answer.status_code == 200 else None
+    async def import_conversation(self, body: bytes) -> str | None:
+        """Imports a conversation; returns its id, or None if it was refused."""
+        response = await self.post("/conversations", body)
+        return response.json()["conversation_id"] if response and response.status_code == 200 else None
 
-    async def say(self, message: str, **more: Any) -> None:
-        """Sends a message and reads all that comes."""
-        await self.post("/stream", json.dumps({"message": message, "backend": "Bench", **more}).encode())
+    async def say(self, message: str, **more: Any) -> httpx.Response | None:
+        """Sends a message and reads the whole reply."""
+        return await self.post("/stream", json.dumps({"message": message, "backend": "Bench", **more}).encode())
+
+    @property
+    def counting(self) -> dict[str, str]:
+        """The fields of a preview that is counted by the local model's tokenizer."""
+        return {"backend": self.local} if self.local else {}
+
+    @property
+    def address(self) -> dict[str, str]:
+        """The header with the visitor's address."""
+        return {"X-Forwarded-For": self.client.headers.get("X-Forwarded-For", "")}
 
 
 def _conversation(messages: Iterable[str], **more: Any) -> bytes:
@@ -73,24 +74,15 @@ def _long_conversation() -> bytes:
 
 @cache
 def _branches() -> bytes:
-    """10,000 messages of one branch beside another, each listed before the one that it follows."""
-    others = [
-        {"role": "user", "content": "x", "id": f"{n}", "parent_id": f"{n - 1}" if n else None}
-        for n in reversed(range(10_000))
-    ]
+    """10,000 messages, each a branch of the one that is listed after it."""
+    parents = ((n, f"{n - 1}" if n else None) for n in reversed(range(10_000)))
+    others = [{"role": "user", "content": "x", "id": f"{n}", "parent_id": parent} for n, parent in parents]
     return _conversation(["begin", "go on"], other_messages=others)
 
 
 @cache
-def _signs(number: int) -> bytes:
-    """A message whose pieces all need a search for control words."""
-    text = " ".join(f"<{number}{n}" for n in range(5000))[:31_000]
-    return json.dumps({"message": text, "memory": "none"}).encode()
-
-
-@cache
 def _thread() -> bytes:
-    """60,000 earlier messages for AG-UI."""
+    """An AG-UI thread with 60,000 earlier messages."""
     earlier = [{"id": f"{n}", "role": ("user", "assistant")[n % 2], "content": "x"} for n in range(60_001)]
     body = {"threadId": "t", "runId": "r", "state": {}, "messages": earlier, "tools": [], "context": []}
     return json.dumps(body | {"forwardedProps": {"backend": "Bench"}}).encode()
@@ -98,14 +90,14 @@ def _thread() -> bytes:
 
 @cache
 def _document() -> bytes:
-    """Words that a wide search finds in every passage."""
+    """Words that a search finds in every passage."""
     return " ".join(f"whale ship sea captain harpoon {n}" for n in range(50_000)).encode()[:1_900_000]
 
 
 @cache
 def _frame() -> bytes:
-    """A message of many bytes without its last one, masked with zeros."""
-    bare = Frame(Opcode.TEXT, b"x" * _FRAME_BYTES).serialize(mask=False)
+    """A WebSocket message of 15 MB without its last byte, masked with zeros."""
+    bare = Frame(Opcode.TEXT, b"x" * 15_000_000).serialize(mask=False)
     return bytes([bare[0], bare[1] | 0x80]) + bare[2:10] + bytes(4) + bare[10:-1]
 
 
@@ -128,60 +120,58 @@ def _pdf() -> bytes:
 
 
 async def records(one: Attacker) -> None:
-    """A long conversation, and turns that call a model in six rounds: each call's context tells what is left out."""
-    if conversation_id := await one.take_in(_long_conversation()):
+    """A long conversation, and turns that call a model in six rounds: each call's context lists what is left out."""
+    if conversation_id := await one.import_conversation(_long_conversation()):
         for n in range(8):
             await one.say(f"C=6 {n}", conversation_id=conversation_id, memory="window")
 
 
 async def branches(one: Attacker) -> None:
-    """An import whose messages stand in the worst order."""
-    await one.take_in(_branches())
+    """An import whose messages are in the worst order."""
+    await one.import_conversation(_branches())
 
 
 async def previews(one: Attacker) -> None:
-    """Eight connections that have texts counted by the local model's tokenizer."""
-    more = {"backend": one.local} if one.local else {}
+    """Eight connections that have texts counted, all of whose chunks need a search for control words."""
 
-    async def look_ahead(number: int) -> None:
-        for n in range(4):
-            await one.post("/context", json.dumps(json.loads(_signs(10 * number + n)) | more).encode())
+    async def preview(number: int) -> None:
+        for n in range(10 * number, 10 * number + 4):
+            text = " ".join(f"<{n}{i}" for i in range(5000))[:31_000]
+            await one.post("/context", json.dumps({"message": text, "memory": "none", **one.counting}).encode())
 
-    await asyncio.gather(*(look_ahead(number) for number in range(8)))
+    await asyncio.gather(*map(preview, range(8)))
 
 
 async def summaries(one: Attacker) -> None:
-    """A long conversation, all of which a summary would read on the operator's account."""
-    if conversation_id := await one.take_in(_long_conversation()):
+    """A long conversation, all of which a summary would read at the operator's expense."""
+    if conversation_id := await one.import_conversation(_long_conversation()):
         await one.say("N=1", conversation_id=conversation_id, memory="summary")
 
 
 async def frames(one: Attacker) -> None:
-    """Forty WebSocket messages that are long and never whole."""
+    """WebSocket messages that are long and never complete."""
     url = str(one.client.base_url).replace("http://", "ws://").rstrip("/") + "/ws/chat"
-    here = one.client.headers.get("X-Forwarded-For", "")
-    lines = []
+    sockets = []
     with suppress(WebSocketException, OSError):
-        for _ in range(40):
-            lines.append(await connect(url, additional_headers={"X-Forwarded-For": here}, close_timeout=0.1))
-            lines[-1].transport.write(_frame())
+        for _ in range(_CONNECTIONS):
+            sockets.append(await connect(url, additional_headers=one.address, close_timeout=0.1))
+            sockets[-1].transport.write(_frame())
     await asyncio.sleep(3)
-    for line in lines:
-        line.transport.abort()
+    for socket in sockets:
+        socket.transport.abort()
 
 
 async def long_texts(one: Attacker) -> None:
     """Previews and exports of a long conversation, which caches of texts would keep."""
-    if conversation_id := await one.take_in(_long_conversation()):
-        more = {"backend": one.local} if one.local else {}
+    if conversation_id := await one.import_conversation(_long_conversation()):
         for memory in ("full", "tokens", "recall"):
-            body = {"message": "whale", "conversation_id": conversation_id, "memory": memory, **more}
+            body = {"message": "whale", "conversation_id": conversation_id, "memory": memory, **one.counting}
             await one.post("/context", json.dumps(body).encode())
-        one.look(await one.client.get(f"/conversations/{conversation_id}"))
+        one.check(await one.client.get(f"/conversations/{conversation_id}"))
 
 
 async def documents(one: Attacker) -> None:
-    """As many long documents as are taken, and wide searches in them."""
+    """Long documents until they are refused, and searches that find every passage."""
     for n in range(5):
         await one.post("/documents", _document(), params={"name": f"whales{n}.txt"})
     wide = "/search whale ship sea captain harpoon " + " ".join(map(str, range(27)))
@@ -190,36 +180,28 @@ async def documents(one: Attacker) -> None:
 
 async def pdfs(one: Attacker) -> None:
     """Small PDFs that take long to read."""
-    with suppress(httpx.ReadTimeout):  # they are read when nobody else needs the processor
+    with suppress(httpx.ReadTimeout):  # they are read at the lowest priority
         await asyncio.gather(*(one.post("/documents", _pdf(), params={"name": f"slow{n}.pdf"}) for n in range(4)))
 
 
 async def readers(one: Attacker) -> None:
-    """Many followers of a record of many megabytes, none of whom reads what it is sent."""
-    if not (conversation_id := await one.take_in(_long_conversation())):
+    """Many followers of a record of many megabytes, which read nothing."""
+    if not (conversation_id := await one.import_conversation(_long_conversation())):
         return
-    body = {"message": "N=1", "backend": "Bench", "conversation_id": conversation_id, "memory": "full"}
-    answer = await one.post("/stream", json.dumps(body).encode())
-    if answer is None or answer.status_code != 200:
+    response = await one.say("N=1", conversation_id=conversation_id, memory="full")
+    if response is None or response.status_code != 200:
         return
-    head = [f"GET /runs/{answer.headers['x-run-id']}/events HTTP/1.1", f"Host: {one.client.base_url.netloc.decode()}"]
-    head += [f"X-Forwarded-For: {one.client.headers.get('X-Forwarded-For', '')}"]
-    head += [f"Cookie: {'; '.join(f'{name}={value}' for name, value in one.client.cookies.items())}", "", ""]
-    lines = [await _connection(one.client.base_url) for _ in range(40)]
-    for line in lines:
-        line.write("\r\n".join(head).encode())
+    headers = {**one.address, "Cookie": "; ".join(f"{name}={value}" for name, value in one.client.cookies.items())}
+    path = f"/runs/{response.headers['x-run-id']}/events"
+    url = str(one.client.base_url)
+    writers = [(await send_request(url, "GET", path, None, headers, buffer=1024))[1] for _ in range(_CONNECTIONS)]
     await asyncio.sleep(3)
-    for line in lines:
-        line.transport.abort()
-
-
-async def _connection(url: httpx.URL) -> asyncio.StreamWriter:
-    """A line of which nobody reads more than a little."""
-    return (await asyncio.open_connection(url.host, url.port, limit=1024))[1]
+    for writer in writers:
+        writer.transport.abort()
 
 
 async def stuck_tools(one: Attacker) -> None:
-    """Calls of a tool that blocks its thread, each given up after its seconds."""
+    """Calls of a tool that blocks its thread, each until its timeout."""
     for _ in range(3):
         await asyncio.gather(*(one.say("/stuck") for _ in range(3)))
 
@@ -230,10 +212,10 @@ async def threads(one: Attacker) -> None:
 
 
 async def keys(one: Attacker) -> None:
-    """Keys that are guessed, by the page's own listener."""
+    """Guessed keys, with the page's own listener."""
     config = (await one.client.get("/config")).json()
-    named = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
-    listener = next(e["id"] for e in config["dependencies"] if any(named.get(t[0]) == "use-key" for t in e["targets"]))
+    ids = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
+    listener = next(e["id"] for e in config["dependencies"] if any(ids.get(t[0]) == "use-key" for t in e["targets"]))
     for n in range(60):
         data = [f"sk-guess-{n:04d}-guess", "Keyed", None]
         body = {"data": data, "fn_index": listener, "session_hash": f"keys{id(one)}", "trigger_id": None}

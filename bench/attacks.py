@@ -1,22 +1,24 @@
-"""What one hostile visitor's attack costs another visitor: how late the first token of a short reply is meanwhile, and
-how much memory is left taken.
+"""The effect of one hostile visitor's attacks on another visitor: how late the first token of a short reply is
+meanwhile, and how much memory stays in use.
 
-Each attack has an app of its own under the limits that strangers find, and is repeated by new visitors at new
-addresses, whom no limit knows yet. Another visitor sends a message at regular times, whatever has become of the
-earlier ones.
+Each attack has an app of its own with the limits of a public page, and is repeated by new visitors at new addresses,
+which no limit counts yet. Another visitor sends messages at regular times, without waiting for earlier ones.
 """
 
 import asyncio
 import http.client
 import json
+import math
 import signal
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -24,15 +26,15 @@ import psutil
 
 from backends.weights import bundled_weights
 from bench.attackers import ATTACKS, Attacker
-from bench.killable import Killable
 from bench.model import LOCAL, LOCAL_ENTRY, scripted_entry
+from bench.process import AppProcess
+from bench.tables import Row, print_problems, print_table
 from bench.visitors import LIMITS
 
-Row = dict[str, Any]
-_EACH_S = 0.4
-"""Between two messages of the other visitor, to one backend and the other in turn."""
+_EVERY_S = 0.4
+"""Interval of the other visitor's messages, which go to one backend and the other in turn."""
 _QUIET_S, _SETTLE_S = 6.0, 3.0
-_ASKED = {"Bench": "N=1 R=0", LOCAL: "Name a color."}
+_MESSAGES = {"Bench": "N=1 R=0", LOCAL: "Name a color."}
 _KEYED = """
 [[backends]]
 name = "Keyed"
@@ -41,28 +43,35 @@ model = "any"
 key = "BENCH_KEY"
 base_url = "http://127.0.0.1:{port}/v1"
 """
+MOST_GROWN = 1.10
+"""The most memory after the last repetition, compared with that after the second: the first two warm up."""
+_WARM = 2
+MOST_SLOWER, NOISE_S = 2.0, 0.1
+"""The latest first token during an attack, compared with the quiet one. Differences below the noise do not count, since
+the attacker shares the machine.
+"""
 Act = Callable[[int], Awaitable[None]]
 """One repetition of an attack, by its number."""
 
 
-class _Other:
+class _OtherVisitor:
     """Another visitor, each time at another address."""
 
-    def __init__(self, app: Killable, backends: list[str]) -> None:
+    def __init__(self, app: AppProcess, backends: list[str]) -> None:
         self._app, self._backends = app, backends
         self._threads = ThreadPoolExecutor(64)
         self.failed: list[str] = []
         self._sent = 0
 
-    async def watch(self, meanwhile: Awaitable[Any]) -> dict[str, list[float]]:
-        """Seconds to each first token, by backend, for as long as something goes on."""
+    async def measure(self, meanwhile: Awaitable[Any]) -> dict[str, list[float]]:
+        """Measures the seconds to each first token, by backend, until `meanwhile` is done."""
         loop, doing = asyncio.get_running_loop(), asyncio.ensure_future(meanwhile)
         waits: list[tuple[str, asyncio.Future[float]]] = []
         while not doing.done() or len(waits) < 2 * len(self._backends):
             backend = self._backends[self._sent % len(self._backends)]
             self._sent += 1
             waits.append((backend, loop.run_in_executor(self._threads, self._first_token, backend, self._sent)))
-            await asyncio.sleep(_EACH_S)
+            await asyncio.sleep(_EVERY_S)
         await doing
         found: dict[str, list[float]] = {name: [] for name in self._backends}
         for backend, wait in waits:
@@ -73,34 +82,39 @@ class _Other:
         return found
 
     def _first_token(self, backend: str, number: int) -> float:
-        """In a thread of its own, so that it waits for no attacker."""
-        line = http.client.HTTPConnection("127.0.0.1", self._app.port, timeout=120)
-        body = json.dumps({"message": _ASKED[backend], "backend": backend, "memory": "none", "max_tokens": 2})
-        here = f"203.0.{number // 250 % 250}.{number % 250 + 1}"
-        begun = time.monotonic()
+        """Returns the seconds to the first token. Runs in a thread of its own, so that it waits for no attacker."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._app.port, timeout=120)
+        body = json.dumps({"message": _MESSAGES[backend], "backend": backend, "memory": "none", "max_tokens": 2})
+        address = f"203.0.{number // 250 % 250}.{number % 250 + 1}"
+        begun, first = time.monotonic(), 0.0
         try:
-            line.request("POST", "/stream", body, {"Content-Type": "application/json", "X-Forwarded-For": here})
-            answer = line.getresponse()
-            if answer.status != 200:
-                raise RuntimeError(f"{answer.status} {answer.read().decode()}")
-            first = 0.0
-            for data in answer:
-                if data.startswith(b"event: token"):
+            headers = {"Content-Type": "application/json", "X-Forwarded-For": address}
+            connection.request("POST", "/stream", body, headers)
+            response = connection.getresponse()
+            if response.status != 200:
+                raise RuntimeError(f"{response.status} {response.read().decode()}")
+            for line in response:
+                if line.startswith(b"event: token"):
                     first = first or time.monotonic() - begun
-                elif data.startswith(b"event: failed"):
-                    raise RuntimeError(answer.readline().decode())
+                elif line.startswith(b"event: failed"):
+                    raise RuntimeError(response.readline().decode())
             if not first:
                 raise RuntimeError("a reply without a token")
             return first
         finally:
-            line.close()
+            connection.close()
+
+
+def measure(options: Namespace) -> list[Row]:
+    """Measures all attacks, by default five times each."""
+    return measure_attacks(options.reps or 5)
 
 
 def measure_attacks(times: int, only: Sequence[str] = ()) -> list[Row]:
-    """A row for each attack, or for those of these names, so many times repeated.
+    """Measures each attack, or those of some names, so many times.
 
-    `quiet_s` and `meanwhile_s` are seconds to first tokens, by backend; `memory` is bytes before and after each
-    repetition, of the app and what it has started; `wrong` tells errors of the other visitor and of the app.
+    `quiet_s` and `meanwhile_s` are seconds to first tokens, by backend; `memory` has the bytes of the app and its
+    children before and after each repetition; `wrong` has the errors of the other visitor and of the app.
     """
     names = [attack.__name__ for attack in ATTACKS] + (["hung_model"] if bundled_weights() else [])
     rows = []
@@ -115,54 +129,55 @@ def measure_attacks(times: int, only: Sequence[str] = ()) -> list[Row]:
 async def _measure(folder: Path, name: str, times: int) -> Row:
     local = bundled_weights() is not None
     async with _refusing_provider() as port:
-        config = LIMITS + scripted_entry() + (LOCAL_ENTRY if local else "") + _KEYED.format(port=port)
-        app = Killable(folder / "app", config, environment={"GLASSBOX_LOG": "json"})
+        app = AppProcess(
+            folder / "app", LIMITS + scripted_entry() + (LOCAL_ENTRY if local else "") + _KEYED.format(port=port)
+        )
         try:
-            await app.start()
-            await app.opened()
-            other = _Other(app, ["Bench", *([LOCAL] if local and name != "hung_model" else [])])
+            app.start()
+            app.wait_until_open()
+            other = _OtherVisitor(app, ["Bench", *([LOCAL] if local and name != "hung_model" else [])])
             act = _hang(app) if name == "hung_model" else _attack(app, name, LOCAL if local else None)
-            await other.watch(asyncio.sleep(0))  # the model has been loaded then
-            quiet = await other.watch(asyncio.sleep(_QUIET_S))
+            await other.measure(asyncio.sleep(0))  # the model is loaded then
+            quiet = await other.measure(asyncio.sleep(_QUIET_S))
             found: dict[str, list[float]] = {backend: [] for backend in quiet}
             memory, broken = [app.memory()], list[str]()
             try:
                 for n in range(times):
-                    for backend, waits in (await other.watch(act(n))).items():
+                    for backend, waits in (await other.measure(act(n))).items():
                         found[backend] += waits
                     await asyncio.sleep(_SETTLE_S)
                     memory.append(app.memory())
             except (httpx.HTTPError, psutil.Error) as e:  # the app may have ended
-                broken.append(f"{type(e).__name__}: {e}; the app said: {app.said()[-500:]}")
+                broken.append(f"{type(e).__name__}: {e}; the app's output: {app.output()[-500:]}")
             row = {"case": "attack", "attack": name, "quiet_s": quiet, "meanwhile_s": found, "memory": memory}
             return row | {"wrong": broken + other.failed + app.errors()}
         finally:
             app.close()
 
 
-def _attack(app: Killable, name: str, local: str | None) -> Act:
+def _attack(app: AppProcess, name: str, local: str | None) -> Act:
     attack = next(one for one in ATTACKS if one.__name__ == name)
 
     async def act(number: int) -> None:
-        here = {"X-Forwarded-For": f"198.51.100.{number + 1}"}
-        async with httpx.AsyncClient(base_url=app.url, headers=here, timeout=180) as client:
+        address = {"X-Forwarded-For": f"198.51.100.{number + 1}"}
+        async with httpx.AsyncClient(base_url=app.url, headers=address, timeout=180) as client:
             await client.get("/")
             with suppress(httpx.TimeoutException):
-                await attack(Attacker(client, lambda answer: None, local))
+                await attack(Attacker(client, lambda response: None, local))
 
     return act
 
 
-def _hang(app: Killable) -> Act:
-    """Stops the local model's process, which stays there; another one must take its place."""
+def _hang(app: AppProcess) -> Act:
+    """Stops the local model's process without ending it; another one must replace it."""
 
     async def act(number: int) -> None:
-        for child in psutil.Process(app.pid).children(recursive=True):
+        for child in app.processes()[1:]:
             with suppress(psutil.NoSuchProcess):
                 if any("llama_child" in word for word in child.cmdline()):
                     child.send_signal(signal.SIGSTOP)
         async with httpx.AsyncClient(base_url=app.url, timeout=60) as client:
-            body = {"message": _ASKED[LOCAL], "backend": LOCAL, "memory": "tokens", "max_tokens": 2}
+            body = {"message": _MESSAGES[LOCAL], "backend": LOCAL, "memory": "tokens", "max_tokens": 2}
             await asyncio.gather(*(client.post("/stream", json=body) for _ in range(3)))
             for _ in range(60):
                 if any(one["name"] == LOCAL and one["ready"] for one in (await client.get("/backends")).json()):
@@ -174,7 +189,7 @@ def _hang(app: Killable) -> Act:
 
 @asynccontextmanager
 async def _refusing_provider() -> AsyncGenerator[int, None]:
-    """The port of a server that refuses every key."""
+    """Serves a provider that refuses every key; gives its port."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, OSError):
@@ -188,3 +203,30 @@ async def _refusing_provider() -> AsyncGenerator[int, None]:
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+def report(rows: Sequence[Row], options: Namespace | None = None) -> bool:
+    """Prints the effect of attacks on another visitor; returns whether it is within the limits."""
+    lines, good = list[list[object]](), True
+    for row in rows:
+        grown = _grown(row["memory"])
+        good = good and (grown is None or grown <= MOST_GROWN)
+        for backend, waits in row["quiet_s"].items():
+            quiet, during = median(waits), row["meanwhile_s"][backend] or [math.inf]
+            late = median(during)
+            good = good and late <= max(MOST_SLOWER * quiet, quiet + NOISE_S)
+            times = [f"{1000 * seconds:.0f}" for seconds in (quiet, late, max(during))]
+            memory = " ".join(f"{size / 1e6:.0f}" for size in row["memory"])
+            lines.append([row["attack"], backend, *times, late / quiet, memory, grown, len(row["wrong"])])
+    header = ["attack", "backend", "first token, ms: quiet", "meanwhile", "worst", "ratio", "memory, MB", "grown"]
+    notes = (
+        f"Medians; at most {MOST_SLOWER:g} times the quiet one if that is more than {NOISE_S * 1000:.0f} ms later. "
+        f"Memory is compared from {_WARM + 1} repetitions on (at most {MOST_GROWN})."
+    )
+    print_table("One visitor attacks, another sends short messages", [*header, "wrong"], lines, notes)
+    return print_problems(rows) and good
+
+
+def _grown(memory: Sequence[int]) -> float | None:
+    """Returns the growth since the second repetition; None if there are no later ones to compare."""
+    return memory[-1] / memory[_WARM] if len(memory) > _WARM + 1 else None

@@ -1,167 +1,153 @@
-"""Whether anything is lost where lines drop: each run is followed by a client whose line is reset at random moments,
-and which comes back over any of the transports.
+"""Whether anything is lost if connections drop: each run is followed by a client whose connection is reset at random
+moments, and which reconnects by any of the transports.
 
-The app runs in this process, so that what it leaves behind can be counted.
+The app runs in this process, so that its leftovers can be counted.
 """
 
 import asyncio
+import inspect
 import json
+import math
 import random
-import socket
-import struct
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from argparse import Namespace
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 
 from app import App
+from bench.http import request, reset
+from bench.model import token
 from bench.ports import free_port
+from bench.process import ROOT
+from bench.tables import Row, print_problems, print_table
 from settings import BackendSettings, LimitSettings, Settings
 
 _TOKENS, _RATE = 200, 100
 _AT_ONCE = 10
 _ABANDONED_S = 2.0
-_LEFT = ("run ", "work of ", "grow ", "socket on ", "batch")
-"""How the names of our own tasks begin."""
 _LAST = ("complete", "stopped", "error")
 
-
-class Dropped(Exception):
-    """The client's line was reset."""
+Event = dict[str, Any]
 
 
-class Client:
-    """Follows one run, to its end, through `drops` resets. `seen` is every event that came, in its order."""
+async def _http(
+    url: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+) -> AsyncGenerator[Event, None]:
+    """Yields events of an event stream; resets its connection at the end."""
+    response = await request(url, method, path, body, headers)
+    try:
+        async for line in response.reader:
+            if line.startswith(b"data: "):
+                yield json.loads(line[6:])
+    finally:
+        reset(response.writer)
 
-    def __init__(self, url: str, drops: int, luck: random.Random) -> None:
-        self.url, self.left, self.luck = url, drops, luck
-        self.seen: list[dict[str, Any]] = []
-        self.most = _TOKENS // (drops + 1)
-        self.ways: list[Callable[[int], Awaitable[None]]] = [self._after, self._last_event_id, self._socket]
 
-    async def talk(self, message: str) -> None:
-        begin: list[Callable[[int], Awaitable[None]]] = [self._post(message), self._say(message)]
-        way = self.luck.choice(begin)
-        while not (self.seen and self.seen[-1]["type"] in _LAST):
-            until = self.luck.randrange(1, self.most) if self.left else 10**9
-            try:
-                await way(until)
-            except Dropped:
-                self.left -= 1
-            way = self.luck.choice(self.ways)
-
-    def _take(self, event: dict[str, Any], until: int) -> int:
-        self.seen.append(event)
-        if until <= 1 and event["type"] not in _LAST:
-            raise Dropped
-        return until - 1
-
-    def _post(self, message: str) -> Callable[[int], Awaitable[None]]:
-        return lambda until: self._events("POST", "/stream", {"message": message}, "", until)
-
-    async def _after(self, until: int) -> None:
-        await self._events("GET", f"/runs/{self._run}/events?after={len(self.seen)}", None, "", until)
-
-    async def _last_event_id(self, until: int) -> None:
-        header = f"Last-Event-ID: {len(self.seen)}\r\n"
-        await self._events("GET", f"/runs/{self._run}/events", None, header, until)
-
-    @property
-    def _run(self) -> str:
-        return str(self.seen[0]["run_id"])
-
-    async def _events(self, method: str, path: str, body: Any, header: str, until: int) -> None:
-        parts = urlsplit(self.url)
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+async def _websocket(url: str, message: Any) -> AsyncGenerator[Event, None]:
+    """Yields events of a WebSocket; aborts its connection at the end."""
+    async with connect(url.replace("http://", "ws://") + "ws/chat", max_size=None, close_timeout=0.1) as websocket:
+        await websocket.send(json.dumps(message))
         try:
-            sent = json.dumps(body).encode() if body else b""
-            head = f"{method} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(sent)}\r\n{header}"
-            writer.write(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode() + sent)
-            await reader.readuntil(b"\r\n\r\n")
-            async for line in reader:
-                if line.startswith(b"data: "):
-                    until = self._take(json.loads(line[6:]), until)
+            while True:
+                yield json.loads(await websocket.recv())
         finally:
-            _reset(writer)
-
-    def _say(self, message: str) -> Callable[[int], Awaitable[None]]:
-        return lambda until: self._talk({"message": message}, until)
-
-    async def _socket(self, until: int) -> None:
-        await self._talk({"type": "resume", "run_id": self._run, "after": len(self.seen)}, until)
-
-    async def _talk(self, said: Any, until: int) -> None:
-        url = self.url.replace("http://", "ws://") + "ws/chat"
-        async with connect(url, max_size=None, close_timeout=0.1) as websocket:
-            await websocket.send(json.dumps(said))
-            try:
-                while not (self.seen and self.seen[-1]["type"] in _LAST):
-                    until = self._take(json.loads(await websocket.recv()), until)
-            except Dropped:
-                websocket.transport.abort()
-                raise
+            websocket.transport.abort()
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """Closes with a reset, as a line does that breaks."""
-    sock = writer.get_extra_info("socket")
-    if sock is not None and sock.fileno() >= 0:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+def _connections(url: str, message: str, seen: Sequence[Event]) -> list[AsyncGenerator[Event, None]]:
+    """Returns all ways to start a run, or to resume it after the events that were seen."""
+    if not seen:
+        return [_http(url, "POST", "/stream", {"message": message}), _websocket(url, {"message": message})]
+    run, after = seen[0]["run_id"], len(seen)
+    return [
+        _http(url, "GET", f"/runs/{run}/events?after={after}"),
+        _http(url, "GET", f"/runs/{run}/events", None, {"Last-Event-ID": f"{after}"}),
+        _websocket(url, {"type": "resume", "run_id": run, "after": after}),
+    ]
 
 
-def measure_drops(runs: int, drops: int, seed: int = 1) -> dict[str, Any]:
-    """`drops` resets over `runs` runs, and as many runs more that nobody comes back to.
+async def _follow(url: str, message: str, drops: int, luck: random.Random) -> tuple[list[Event], int]:
+    """Follows a run to its end through so many drops; returns its events, and the number of drops."""
+    seen, dropped, most = list[Event](), 0, _TOKENS // (drops + 1)
+    while not (seen and seen[-1]["type"] in _LAST):
+        until = len(seen) + luck.randrange(1, most) if dropped < drops else math.inf
+        async with aclosing(luck.choice(_connections(url, message, seen))) as events:
+            async for event in events:
+                seen.append(event)
+                if event["type"] in _LAST:
+                    break
+                if len(seen) >= until:
+                    dropped += 1
+                    break
+    return seen, dropped
 
-    `whole` counts replies that came exactly once, `left` what the app still had after the runs' lifetime, by name.
+
+def measure(options: Namespace) -> list[Row]:
+    """Measures 500 drops over 50 runs, by default once."""
+    return [measure_drops(50, 500, seed) for seed in range(options.reps or 1)]
+
+
+def measure_drops(runs: int, drops: int, seed: int = 1) -> Row:
+    """Measures `drops` resets over `runs` runs, and as many runs more that are abandoned.
+
+    `whole` counts replies that came exactly once; `busy` and `left` count what the app has while they run, and after
+    the runs' lifetime, by name.
     """
     with tempfile.TemporaryDirectory() as folder:
         app = _launched(Path(folder))
         try:
-            row = asyncio.run(_all(app, runs, drops, seed))
-            assert app._loop
-            left = asyncio.run_coroutine_threadsafe(_left(app), app._loop).result(timeout=30)
-            return {"case": "drops", **row, "left": left}
+            return {"case": "drops", **asyncio.run(_measure(app, runs, drops, random.Random(seed)))}
         finally:
             app.close()
 
 
-async def _all(app: App, runs: int, drops: int, seed: int) -> dict[str, Any]:
-    luck, places, whole, begun = random.Random(seed), asyncio.Semaphore(_AT_ONCE), 0, time.monotonic()
-    clients = [Client(app.url, drops // runs + (n < drops % runs), random.Random(luck.random())) for n in range(runs)]
-    asked = sum(client.left for client in clients)
+async def _measure(app: App, runs: int, drops: int, luck: random.Random) -> Row:
+    places, before, begun = asyncio.Semaphore(_AT_ONCE), await _count(app), time.monotonic()
+    expected = "".join(map(token, range(_TOKENS)))
 
-    async def talk(client: Client) -> None:
-        nonlocal whole
-        async with places:
-            await asyncio.wait_for(client.talk(f"N={_TOKENS} R={_RATE}"), 120)
-        seqs, last = [event["seq"] for event in client.seen], client.seen[-1]
-        text = "".join(event["content"] for event in client.seen if event["type"] == "token")
-        expected = "".join(f" w{i:04d}" for i in range(_TOKENS))
-        whole += seqs == list(range(1, len(seqs) + 1)) and text == expected == last["content"]
+    async def follow(n: int) -> tuple[bool, int]:
+        own = random.Random(luck.random())
+        async with places, asyncio.timeout(120):
+            seen, dropped = await _follow(app.url, f"N={_TOKENS} R={_RATE}", drops // runs + (n < drops % runs), own)
+        text = "".join(event["content"] for event in seen if event["type"] == "token")
+        in_order = [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
+        return in_order and text == expected == seen[-1]["content"], dropped
 
     async def leave() -> None:
-        async with places:
-            client = Client(app.url, 1, luck)
-            await client._post("N=5000 R=50")(3) if luck.random() < 0.5 else await client._say("N=5000 R=50")(3)
+        async with places, aclosing(luck.choice(_connections(app.url, "N=5000 R=50", []))) as events:
+            for _ in range(3):
+                await anext(events)
 
-    await asyncio.gather(*(talk(client) for client in clients))
-    await asyncio.gather(*(leave() for _ in range(runs)), return_exceptions=True)
+    async def new() -> dict[str, int]:
+        return {name: count - before[name] for name, count in (await _count(app)).items()}
+
+    following = asyncio.gather(*map(follow, range(runs)))
+    await asyncio.sleep(_TOKENS / _RATE / 2)
+    busy, results = await new(), await following
+    await asyncio.gather(*(leave() for _ in range(runs)))
     await asyncio.sleep(_ABANDONED_S + 2)
-    dropped = asked - sum(client.left for client in clients)
-    return {"runs": runs, "dropped": dropped, "whole": whole, "seconds": round(time.monotonic() - begun, 1)}
+    row = {"runs": runs, "dropped": sum(dropped for _, dropped in results), "whole": sum(whole for whole, _ in results)}
+    return row | {"seconds": round(time.monotonic() - begun, 1), "busy": busy, "left": await new()}
 
 
-async def _left(app: App) -> dict[str, int]:
-    """What there still is of runs that have ended or been left: live runs, their followers and tasks of ours."""
-    runs = list(app.runs._runs.values())
-    ours = [task for task in asyncio.all_tasks() if task.get_name().startswith(_LEFT)]
-    followers = sum(run.log.followers for run in runs)
-    return {"live": sum(not run.ended for run in runs), "followers": followers, "tasks": len(ours)}
+async def _count(app: App) -> dict[str, int]:
+    """Counts live runs, their followers, and tasks of our own code."""
+
+    async def count() -> dict[str, int]:
+        runs = list(app.runs._runs.values())
+        coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+        files = [one.cr_code.co_filename for one in coroutines if inspect.iscoroutine(one)]
+        ours = [file for file in files if Path(file).is_relative_to(ROOT) and ".venv" not in file]
+        followers = sum(run.log.followers for run in runs)
+        return {"live": sum(not run.ended for run in runs), "followers": followers, "tasks": len(ours) - 1}
+
+    assert app._loop
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(count(), app._loop))
 
 
 def _launched(folder: Path) -> App:
@@ -178,3 +164,12 @@ def _launched(folder: Path) -> App:
     )
     app.launch()
     return app
+
+
+def report(rows: Sequence[Row], options: Namespace | None = None) -> bool:
+    """Prints the effect of drops; returns whether nothing was lost or left, and the counts of leftovers work."""
+    lines = [[row["runs"], row["dropped"], row["whole"], sum(row["left"].values())] for row in rows]
+    header = ["runs", "forced drops", "whole replies, once", "runs, followers and tasks left"]
+    print_table("Dropped connections", header, lines)
+    lossless = all(row["whole"] == row["runs"] and not any(row["left"].values()) for row in rows)
+    return print_problems(rows) and lossless and all(all(row["busy"].values()) for row in rows)

@@ -1,113 +1,118 @@
-"""How steadily many followers of a run are served, and what that costs the server, beside the least that can serve
-them: sse-starlette with one stream of the model for each.
+"""How steadily many followers of a run are served, and the server's CPU time for them, compared with a minimal server
+that has one stream of the model for each.
 
-A follower is a bare socket that notes when each token came: the clients share the machine with the server.
+A follower is a bare connection that notes when each token came: the clients share the machine with the server.
 """
 
 import asyncio
-import json
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
-from urllib.parse import urlsplit
 
+from bench.http import Response, request
 from bench.model import numbers
-from bench.server import MINIMAL, OURS, Server, Site
+from bench.server import MINIMAL, OURS, Server, Site, measured
+from bench.tables import Row, grouped, middle, percentile, print_problems, print_table
 
 FOLLOWERS, RATE, TOKENS = 100, 20, 300
 _WARM = 5
-ONE_RUN, RUN_EACH, PEER = "ours, one run", "ours, a run each", "minimal"
-_SIDES: Sequence[tuple[str, Site]] = ((ONE_RUN, OURS), (PEER, MINIMAL), (RUN_EACH, replace(OURS, runs=FOLLOWERS + 1)))
+_ONE_RUN, _RUN_EACH, _PEER = "ours, one run", "ours, a run each", "minimal"
+_SIDES: Sequence[tuple[str, Site]] = (
+    (_ONE_RUN, OURS),
+    (_PEER, MINIMAL),
+    (_RUN_EACH, replace(OURS, runs=FOLLOWERS + 1)),
+)
+MOST_GAP_MS = 250
+"""The most between two tokens, for the p99 of all gaps of all followers of a run."""
+MOST_COST = 1.5
+"""The most CPU time for followers of one run, compared with the minimal server."""
 
 
 @dataclass
 class _Follower:
-    """What one was sent."""
+    """What one follower received."""
 
     at: list[float] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
     bytes: int = 0
 
 
-async def _request(url: str, method: str, path: str, body: Any = None) -> tuple[asyncio.StreamReader, Any, str]:
-    parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    sent = json.dumps(body).encode() if body else b""
-    head = f"{method} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(sent)}\r\n"
-    writer.write(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode() + sent)
-    answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    if " 200 " not in answer.split("\r\n")[0]:
-        raise RuntimeError(f"{method} {path}: {answer.splitlines()[0]}")
-    return reader, writer, answer
+async def _open(url: str, method: str, path: str, message: str | None = None) -> Response:
+    response = await request(url, method, path, {"message": message} if message else None)
+    if response.status != 200:
+        raise RuntimeError(f"{method} {path}: {response.status}")
+    return response
 
 
-async def _read(reader: asyncio.StreamReader, follower: _Follower) -> None:
-    """To the end of the stream. An event is one line; the complete text at the end is none of the tokens."""
-    async for line in reader:
+async def _read(response: Response, follower: _Follower) -> None:
+    """Reads a stream to its end. An event is one line; the complete text at the end is not a token."""
+    async for line in response.reader:
         follower.bytes += len(line)
         if line.startswith(b"data: ") and (b'"type"' not in line or b'"type":"token"' in line):
             found = numbers(line.decode())
             follower.seen += found
             follower.at += [time.perf_counter()] * len(found)
-
-
-async def _start(url: str, message: str, follower: _Follower) -> None:
-    reader, writer, _ = await _request(url, "POST", "/stream", {"message": message})
-    await _read(reader, follower)
-    writer.close()
-
-
-async def _follow_one(url: str, message: str, followers: Sequence[_Follower]) -> None:
-    """The first starts the run, the others follow it."""
-    reader, writer, answer = await _request(url, "POST", "/stream", {"message": message})
-    run_id = next(line[10:].strip() for line in answer.split("\r\n") if line.lower().startswith("x-run-id: "))
-
-    async def follow(follower: _Follower) -> None:
-        reader, writer, _ = await _request(url, "GET", f"/runs/{run_id}/events")
-        await _read(reader, follower)
-        writer.close()
-
-    await asyncio.gather(_read(reader, followers[0]), *(follow(one) for one in followers[1:]))
-    writer.close()
+    response.writer.close()
 
 
 async def _serve(url: str, side: str, many: int, tokens: int) -> list[_Follower]:
+    """Lets so many followers read a reply each, or in `_ONE_RUN` one reply that the first of them requests."""
     followers, message = [_Follower() for _ in range(many)], f"N={tokens} R={RATE}"
-    if side == ONE_RUN:
-        await _follow_one(url, message, followers)
+
+    async def follow(method: str, path: str, follower: _Follower) -> None:
+        await _read(await _open(url, method, path, message if method == "POST" else None), follower)
+
+    if side == _ONE_RUN:
+        first = await _open(url, "POST", "/stream", message)
+        path = f"/runs/{first.headers['x-run-id']}/events"
+        await asyncio.gather(_read(first, followers[0]), *(follow("GET", path, one) for one in followers[1:]))
     else:
-        await asyncio.gather(*(_start(url, message, one) for one in followers))
+        await asyncio.gather(*(follow("POST", "/stream", one) for one in followers))
     return followers
 
 
-def measure_followers(repetitions: int) -> list[dict[str, Any]]:
-    """Rows of `side`, `repetition`, and `gaps_ms` p50, p99 and worst, `cpu_s`, `kb`, or `error`."""
-    rows = []
-    for repetition in range(repetitions):
+def measure(options: Namespace) -> list[Row]:
+    """Measures all sides in turn: the gaps' p50, p99 and worst, CPU time, and kB for each follower."""
+    rows: list[Row] = []
+    for repetition in range(options.reps or 3):
         for side, site in _SIDES if repetition % 2 == 0 else reversed(_SIDES):
-            row: dict[str, Any] = {"case": "followers", "side": side, "repetition": repetition}
-            try:
-                with Server(site, 0) as server:
-                    rows.append(row | asyncio.run(_measure(server, side)))
-            except Exception as e:
-                rows.append(row | {"error": f"{type(e).__name__}: {e}"})
+
+            def measure_server(server: Server, side: str = side) -> Row:
+                return asyncio.run(_measure(server, side))
+
+            row: Row = {"case": "followers", "side": side, "repetition": repetition}
+            rows.append(row | measured(site, 0, measure_server))
     return rows
 
 
-async def _measure(server: Server, side: str) -> dict[str, Any]:
+async def _measure(server: Server, side: str) -> Row:
     await _serve(server.url, side, _WARM, _WARM)
-    before = server.cpu_s()
+    before = server.process.cpu_s()
     followers = await asyncio.wait_for(_serve(server.url, side, FOLLOWERS, TOKENS), TOKENS / RATE + 60)
-    cpu_s = server.cpu_s() - before
+    cpu_s = server.process.cpu_s() - before
     if any(one.seen != list(range(TOKENS)) for one in followers):
-        raise RuntimeError("a follower was not sent every token once and in order")
-    gaps = sorted((later - earlier) * 1000 for one in followers for earlier, later in pairwise(one.at))
-    return {
-        "gap_p50_ms": gaps[len(gaps) // 2],
-        "gap_p99_ms": gaps[len(gaps) * 99 // 100],
-        "gap_worst_ms": gaps[-1],
-        "cpu_s": cpu_s,
-        "kb_each": sum(one.bytes for one in followers) / FOLLOWERS / 1000,
+        raise RuntimeError("a follower did not receive every token once and in order")
+    gaps = [(later - earlier) * 1000 for one in followers for earlier, later in pairwise(one.at)]
+    figures = {
+        f"gap_{name}_ms": percentile(gaps, percent) for name, percent in (("p50", 50), ("p99", 99), ("worst", 100))
     }
+    return figures | {"cpu_s": cpu_s, "kb_each": sum(one.bytes for one in followers) / FOLLOWERS / 1000}
+
+
+def report(rows: Sequence[Row], options: Namespace) -> bool:
+    """Prints how followers are served; returns whether those of one run are within the limits."""
+    names = {"gap_p50_ms": "gap p50, ms", "gap_p99_ms": "p99, ms", "gap_worst_ms": "worst, ms"}
+    names |= {"cpu_s": "server CPU, s", "kb_each": "kB to each"}
+    found = {side: {name: middle(mine, name) for name in names} for (side,), mine in grouped(rows, "side").items()}
+    title = f"{FOLLOWERS} followers over Server-Sent Events, {TOKENS} tokens at {RATE} a second"
+    notes = "Medians of the repetitions. `minimal` is sse-starlette with a stream of the model for each follower."
+    print_table(title, ["", *names.values()], [[side, *figures.values()] for side, figures in found.items()], notes)
+    if not print_problems(rows):
+        return False
+    ours, peer = found[_ONE_RUN], found[_PEER]
+    assert ours["cpu_s"] and peer["cpu_s"] and ours["gap_p99_ms"] is not None
+    cost = ours["cpu_s"] / peer["cpu_s"]
+    print(f"\nOne run's followers take {cost:.2f} of the minimal server's CPU time (at most {MOST_COST}).")
+    return cost <= MOST_COST and ours["gap_p99_ms"] <= MOST_GAP_MS

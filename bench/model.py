@@ -1,8 +1,8 @@
-"""A LangChain chat model that follows a script, and logs when each of its tokens left it.
+"""A LangChain chat model that follows a script, and logs when it emitted each of its tokens.
 
-The last message "N=300 R=50" asks for 300 tokens at 50 a second, without drift; R=0 is as fast as possible. Token 7
-reads " w0007", so that a reply's text alone shows whether it is complete and in order. "T=3 N=60" asks for three calls
-at once of the tool `marks`, for 60 marks each; "C=6" calls `calculator` in six rounds, one after another.
+The last message "N=300 R=50" requests 300 tokens at 50 a second, without drift; R=0 is as fast as possible. Token 7
+is " w0007", so that the text alone shows whether a reply is complete and in order. "T=3 N=60" requests three calls at
+once of the tool `marks`, for 60 marks each; "C=6" calls `calculator` in six rounds, one after another.
 """
 
 import asyncio
@@ -19,39 +19,35 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 LOCAL = "SmolLM2 135M"
 """The name of the bundled model's backend."""
-LOCAL_ENTRY = f"""
-[[backends]]
-name = "{LOCAL}"
-kind = "local"
-model = "bundled"
-"""
+LOCAL_ENTRY = f'\n[[backends]]\nname = "{LOCAL}"\nkind = "local"\nmodel = "bundled"\n'
 MOST_TOKENS = 9999
 """A token's number has four digits."""
 SERIES = ("", "a", "b")
-"""What follows the number in the marks of each of several tools: mark 7 of the second is " w0007a"."""
+"""The suffix of the marks of each of several tools: mark 7 of the second is " w0007a"."""
 _TEXT = "seven quiet engineers measure the same page again and print all of it for a friend in the next room "
 
 
 def token(i: int) -> str:
+    """Returns a token of the script."""
     return f" w{i:04d}"
 
 
 def numbers(text: str) -> list[int]:
-    """The numbers of the tokens in a text, in its order."""
+    """Returns the numbers of the tokens in a text, in order."""
     return [int(digits) for digits in re.findall(r"w(\d{4})", text)]
 
 
 def scripted_entry(log: str = "/dev/null") -> str:
-    """The settings of a backend "Bench" with this model."""
-    named = 'name = "Bench"\nkind = "langchain"\nclass = "bench.model:ScriptedModel"'
-    return f"\n[[backends]]\n{named}\noptions = {{ log = {json.dumps(log)} }}\n"
+    """Returns the settings of a backend "Bench" with this model."""
+    entry = 'name = "Bench"\nkind = "langchain"\nclass = "bench.model:ScriptedModel"'
+    return f"\n[[backends]]\n{entry}\noptions = {{ log = {json.dumps(log, ensure_ascii=False)} }}\n"
 
 
 class ScriptedModel(BaseChatModel):
-    """`log` is the file that gets one JSON line at the end of each reply:
+    """A model whose `log` file gets one JSON line at the end of each reply.
 
-    `asked`, the message; `how`, "done" or "cancelled"; and in milliseconds since 1970 `start_ms`, `end_ms` (when the
-    model's own work ended) and `emitted_ms`, a list with the moment of each token that was emitted.
+    It has `asked`, the message; `how`, "done" or "cancelled"; and in milliseconds since 1970 `start_ms`, `end_ms` (when
+    the model's own work ended) and `emitted_ms`, a list with the moment of each token.
     """
 
     log: Path
@@ -61,6 +57,7 @@ class ScriptedModel(BaseChatModel):
         return "bench"
 
     def bind_tools(self, tools: Any, **options: Any) -> Any:
+        """Returns the model itself: its script names the tools."""
         return self
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **options: Any) -> ChatResult:
@@ -71,7 +68,7 @@ class ScriptedModel(BaseChatModel):
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **options: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         asked = messages[-1].text
-        if calls := _calls(messages):
+        if calls := _tool_calls(messages):
             yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_calls=calls))
             return
         tokens, rate = _script(asked)
@@ -83,7 +80,7 @@ class ScriptedModel(BaseChatModel):
                 emitted.append(time.time())
                 yield ChatGenerationChunk(message=AIMessageChunk(content=token(i)))
         finally:
-            ended = {
+            record = {
                 "asked": asked,
                 "how": "done" if len(emitted) == tokens else "cancelled",
                 "start_ms": start * 1000,
@@ -91,19 +88,19 @@ class ScriptedModel(BaseChatModel):
                 "emitted_ms": [at * 1000 for at in emitted],
             }
             with self.log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(ended) + "\n")
+                file.write(json.dumps(record) + "\n")
 
 
 def _script(text: str) -> tuple[int, float]:
-    """How many tokens, and how many a second (0: no limit)."""
-    given = dict(re.findall(r"\b([NR])=([\d.]+)", text))
-    return min(MOST_TOKENS, int(given.get("N", 20))), float(given.get("R", 0))
+    """Returns how many tokens, and how many a second (0: no limit)."""
+    found = dict(re.findall(r"\b([NR])=([\d.]+)", text))
+    return min(MOST_TOKENS, int(found.get("N", 20))), float(found.get("R", 0))
 
 
-def _calls(messages: Sequence[BaseMessage]) -> list[ToolCall]:
-    """The tools that are to be called now."""
-    said = [n for n, message in enumerate(messages) if message.type == "human"]
-    text, rounds = messages[said[-1]].text if said else "", sum(m.type == "tool" for m in messages[said[-1] :])
+def _tool_calls(messages: Sequence[BaseMessage]) -> list[ToolCall]:
+    """Returns the next tool calls."""
+    users = [n for n, message in enumerate(messages) if message.type == "human"]
+    text, rounds = messages[users[-1]].text if users else "", sum(m.type == "tool" for m in messages[users[-1] :])
     if (wanted := re.search(r"\bC=(\d+)", text)) and rounds < int(wanted[1]):
         return [ToolCall(name="calculator", args={"expression": f"{rounds} + 1"}, id=f"call {rounds}")]
     asked = None if rounds else re.search(r"\bT=(\d+) N=(\d+)", text)
@@ -112,12 +109,11 @@ def _calls(messages: Sequence[BaseMessage]) -> list[ToolCall]:
 
 
 def wait_for_end(log: Path, asked: str, timeout_s: float) -> dict[str, Any] | None:
-    """The log's line about the latest reply to a message; None if there is none in time."""
+    """Returns the log's record of the latest reply to a message; None if there is none in time."""
     until = time.monotonic() + timeout_s
     while True:
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        ended = [json.loads(line) for line in lines if line.endswith("}")]
-        for record in reversed(ended):
+        for record in reversed([json.loads(line) for line in lines if line.endswith("}")]):
             if record["asked"] == asked:
                 return dict(record)
         if time.monotonic() > until:
@@ -126,7 +122,7 @@ def wait_for_end(log: Path, asked: str, timeout_s: float) -> dict[str, Any] | No
 
 
 def earlier_messages(count: int) -> list[dict[str, str]]:
-    """The beginning of a conversation, user and assistant in turn, about 600 characters each, replies in Markdown."""
+    """Returns the beginning of a conversation, about 600 characters a message, replies in Markdown."""
     found = []
     for i in range(count):
         text = (_TEXT * 8)[7 * i % len(_TEXT) :]

@@ -1,16 +1,15 @@
-"""A port for a server that is started by its number."""
+"""Ports for servers that are started with a port number."""
 
 import random
 import socket
 
 _PORTS = range(20_000, 32_000)
-"""Below those that a system gives out by itself, from 32768 (Linux) or 49152: between the choice and the server's start
-nothing that asks for just any port can be given this one."""
+"""Ports below those that the system assigns, from 32768 (Linux) or 49152, so that it assigns none of them meanwhile."""
 _TRIES = 50
 
 
 def free_port() -> int:
-    """One on which nothing listens at 127.0.0.1. Raises OSError where there is none."""
+    """Returns a port of 127.0.0.1 on which nothing listens. Raises OSError if there is none."""
     for port in random.sample(_PORTS, _TRIES):
         with socket.socket() as listening:
             try:

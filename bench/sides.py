@@ -1,7 +1,7 @@
-"""The two sides whose rates are compared, each a process of its own: `python -m bench.sides bare` or `… ours`.
+"""The two sides whose rates are compared, each a process of its own: `python -m bench.sides bare` or `ours`.
 
-Same model, slots and threads on both. A side reads lines of prompts from standard input, has a line's prompts all
-answered at once, and answers with a line of `Moments`. It ends with its input.
+Both have the same model, slots and threads. A side reads lines of prompts from standard input, has replies to all
+prompts of a line written at once, and prints a line of `Moments`. It ends with its input.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from backends import KINDS, Backends, Key, ModelOptions
 from backends.llama_child import BATCH
 from backends.local import BUNDLED_REPEAT, LocalBackend
 from backends.weights import BUNDLED, find_weights
-from logs import begin_log
+from logs import configure_logging
 from memory.messages import TurnOptions
 from memory.store import Store
 from runs.events import Token
@@ -29,26 +29,27 @@ from runs.registry import RunRegistry
 from settings import BackendSettings, LimitSettings, Settings
 
 SLOTS = 8
-"""The most replies that are written at once."""
+"""Concurrent replies."""
 TOKENS = 128
-"""Of each reply: neither side may end one earlier, so that both write equally many."""
+"""The length of each reply: no reply may end earlier, so that both sides write equally much."""
 _CONTEXT = 1024
 _THREADS = max(1, (os.cpu_count() or 2) // 2)
 
 Moments = list[list[float]]
-"""When each piece of each reply came, in seconds since 1970."""
+"""The moments of each chunk of each reply, in epoch seconds."""
 
 
 class Steady(LocalBackend):
-    """The local backend, whose replies have all the tokens that they may have."""
+    """The local backend with replies of the greatest length."""
 
     def chat_model(self, options: ModelOptions, key: Key | None = None) -> Any:
+        """Creates a model that ignores the end of a reply."""
         model: Any = super().chat_model(options, key)
         return model.model_copy(update={"extra_body": {**model.extra_body, "ignore_eos": True}})
 
 
 def _bare() -> None:
-    """Serves with the binding's own streaming call, a thread for each reply; pieces are looked into afterwards."""
+    """Serves with the binding's own streaming call, a thread for each reply; chunks are parsed afterwards."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()  # as in backends/llama_child.py
@@ -61,20 +62,17 @@ def _bare() -> None:
     server = xllamacpp.Server(params)
     system = {"role": "system", "content": Settings().system_prompt}
 
-    def reply(prompt: str, came: list[tuple[float, str]]) -> None:
+    def reply(prompt: str, chunks: list[tuple[float, str]]) -> None:
         messages = [system, {"role": "user", "content": prompt}]
-        wanted = {"messages": messages, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True, "stream": True}
-        wanted["repeat_penalty"] = BUNDLED_REPEAT
-        server.handle_chat_completions(json.dumps(wanted), lambda chunk: came.append((time.time(), chunk)))
+        request = {"messages": messages, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True, "stream": True}
+        request["repeat_penalty"] = BUNDLED_REPEAT
+        server.handle_chat_completions(json.dumps(request), lambda chunk: chunks.append((time.time(), chunk)))
 
     def replies(prompts: list[str]) -> Moments:
-        came: list[list[tuple[float, str]]] = [[] for _ in prompts]
-        threads = [threading.Thread(target=reply, args=each) for each in zip(prompts, came, strict=True)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return [[at for at, chunk in chunks if _has_text(json.loads(chunk))] for chunks in came]
+        received: list[list[tuple[float, str]]] = [[] for _ in prompts]
+        with ThreadPoolExecutor(SLOTS) as pool:
+            list(pool.map(reply, prompts, received))
+        return [[at for at, chunk in chunks if _has_text(json.loads(chunk))] for chunks in received]
 
     for line in sys.stdin:
         print(json.dumps(replies(json.loads(line))), flush=True)
@@ -85,8 +83,8 @@ def _has_text(chunk: dict[str, Any]) -> bool:
 
 
 async def _ours() -> None:
-    """Serves with turns as the page starts them, each run's log followed to its end."""
-    begin_log("text")  # to standard error: the answers go to standard output
+    """Serves with turns as the page starts them, and follows each run's log to its end."""
+    configure_logging("text")  # to standard error: the answers go to standard output
     KINDS["local"] = "bench.sides:Steady"
     folder = Path(tempfile.mkdtemp(prefix="rate-"))
     settings = Settings(

@@ -1,7 +1,7 @@
-"""The library's database: one connection that writes, and one of its own for each reader.
+"""The SQLite database of the documents: one connection for writes, and one for each read.
 
-It is in SQLite's WAL mode (https://www.sqlite.org/wal.html), so that readers wait neither for each other nor for a
-writer. Its threads are its own: a slow search holds up nothing but searches.
+In WAL mode (https://www.sqlite.org/wal.html) a read waits neither for a write nor for another read. The database has
+its own threads, so that a slow search delays only other searches.
 """
 
 import logging
@@ -21,53 +21,53 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 _BUSY_S = 2.5
 _READERS, _READ_S = 4, 2.0
-"""How many read at once, and the longest that one may read, in seconds."""
+"""Concurrent reads, and the read timeout in seconds."""
 _STEPS = 10_000
-"""Instructions of SQLite's virtual machine between two looks at the clock."""
+"""Instructions of SQLite's virtual machine between two checks of the timeout."""
 
-_FAILED = "The documents cannot be used at the moment. Try again; if it happens again, tell whoever runs this app."
-_NO_SEARCH = "This server's SQLite has no full-text search (FTS5). Tell whoever runs this app."
-_TOO_WIDE = "This search takes too long: search for fewer or rarer words, or remove documents that you do not need."
+_FAILED = "Your documents are not available right now. Try again; if it happens again, tell the operator of this app."
+_NO_SEARCH = "This server's SQLite has no full-text search (FTS5). Tell the operator of this app."
+_TIMEOUT = "This search takes too long: search for fewer or rarer words, or remove documents that you do not need."
 
 
 class Database:
-    """Safe on any loop and from many tasks. What the database refuses is a ChatError `internal`."""
+    """A SQLite file that any event loop and task may use. Database errors are raised as ChatError `internal`."""
 
     def __init__(self, path: Path, prepare: Work[None]) -> None:
-        """`prepare` makes the tables of a database that is used for the first time."""
+        """`prepare` creates the tables when the connection for writes is opened."""
         self._path, self._prepare = path, prepare
         self._db: sqlite3.Connection | None = None
         self._writer = Threads("library writes", 1)
         self._readers = Threads("library reads", _READERS)
 
     async def write(self, work: Work[T]) -> T:
-        """Does the work within a transaction, after all that was to be written before."""
-        return await self._writer.run(self._written, work)
+        """Runs `work` in a transaction, after all earlier writes."""
+        return await self._writer.run(self._run_write, work)
 
     async def read(self, work: Work[T]) -> T:
-        """Does the work on what is in the database now. Raises ChatError `timeout` if it takes too long."""
+        """Runs `work` on the current state of the database. Raises ChatError `timeout`."""
         if self._db is None:
             await self.write(lambda db: None)
-        return await self._readers.run(self._read, work)
+        return await self._readers.run(self._run_read, work)
 
     async def close(self) -> None:
-        """Waits for what is being written. A later use opens the database again."""
+        """Closes the connection for writes after the last write. A later use opens it again."""
         await self._writer.run(self._close)
 
-    def _written(self, work: Work[T]) -> T:
-        with _told():
+    def _run_write(self, work: Work[T]) -> T:
+        with _chat_errors():
             if self._db is None:
                 self._db = self._connect()
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 return work(self._db)
 
-    def _read(self, work: Work[T]) -> T:
-        until = time.monotonic() + _READ_S
-        with _told(), closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as db:
+    def _run_read(self, work: Work[T]) -> T:
+        deadline = time.monotonic() + _READ_S
+        with _chat_errors(), closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as db:
             db.execute("PRAGMA query_only = 1")
             db.execute("BEGIN")
-            db.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+            db.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
             return work(db)
 
     def _connect(self) -> sqlite3.Connection:
@@ -88,13 +88,12 @@ class Database:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _chat_errors() -> Iterator[None]:
     """Turns database errors into ChatError."""
     try:
         yield
     except (sqlite3.Error, OSError) as e:
         if getattr(e, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
-            raise ChatError("timeout", _TOO_WIDE) from None
-        logger.warning("the library: %s", e)
-        sentence = _NO_SEARCH if "no such module" in str(e) else _FAILED
-        raise ChatError("internal", sentence, retryable=True) from e
+            raise ChatError("timeout", _TIMEOUT) from None
+        logger.warning("documents database: %s", e)
+        raise ChatError("internal", _NO_SEARCH if "no such module" in str(e) else _FAILED, retryable=True) from e

@@ -1,6 +1,7 @@
-"""The tables of the library: documents, and their passages in SQLite's full-text index (https://www.sqlite.org/fts5.html).
+"""The tables of the library: documents, and a full-text index of their passages (https://www.sqlite.org/fts5.html).
 
-See `memory/search_terms.py` for terms. Every function works on an open connection, within the caller's transaction.
+Every function works on an open connection, within the caller's transaction. The terms of the index are those of
+`memory/search_terms.py`.
 """
 
 import math
@@ -9,12 +10,12 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import Any
 
-from documents.parsing import Row
+from documents.parsing import ParsedPassage
 from memory.search_terms import TOKENIZER, index_text, match, pairs, words
 from runs.live import new_id
 
 _WORDS, _QUERY, _PAIRS = 32, 2000, 64
-"""Words, characters, and pairs of characters of a query that count."""
+"""The words, characters and pairs of characters of a query that are used."""
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS documents (
     id TEXT PRIMARY KEY, owner TEXT, name TEXT NOT NULL, digest TEXT NOT NULL,
@@ -26,9 +27,9 @@ CREATE VIRTUAL TABLE IF NOT EXISTS segments USING fts5(
     terms, heading, text UNINDEXED, place UNINDEXED, document UNINDEXED, tokenize = '{TOKENIZER}'
 );
 """
-"""`origin` stands for the address that a document was added from.
+"""`origin` is a hash of the address that the document was uploaded from.
 
-`segments` has the passages of a document in the rows from `first` on: each as terms, and as it is shown."""
+`segments` holds the passages of a document in consecutive rows from `first` on, as terms and as the original text."""
 _INSERT_DOCUMENT = """
 INSERT INTO documents (id, owner, name, digest, first, size, characters, encoding, origin)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -40,44 +41,48 @@ _SHOW = """
 SELECT documents.name, segments.place, segments.text
 FROM segments JOIN documents ON documents.id = segments.document WHERE segments.rowid = ?
 """
-_BEGINNING = 3
-"""Characters of the shortest beginning of a word: FTS5 reads all words with it, in all documents."""
+_PREFIX = 3
+"""The shortest prefix of a word that is searched: FTS5 reads every word with this prefix, in all documents."""
 _CANDIDATES = 200
-"""Passages whose length is looked at."""
-_LONG, _OFTEN = 0.75, 1.2
-"""BM25's b and k1: how much less a word says in a long passage."""
-_EARLIER = "SELECT rowid, text, heading, place, document FROM passages ORDER BY rowid LIMIT 200"
-"""Of the table of earlier versions, whose words were cut at blanks alone."""
+"""The passages that are ranked by their length as well."""
+_B, _K1 = 0.75, 1.2
+"""The parameters of BM25: how much a word counts for less in a long passage."""
+_LEGACY = "SELECT rowid, text, heading, place, document FROM passages ORDER BY rowid LIMIT 200"
+"""Reads the table of earlier versions, which split text into words at blanks only."""
 
 
 Query = list[tuple[str, ...]]
-"""Words, any of which a passage may have: each as FTS5 asks for it, in forms that are tried in turn."""
+"""Words, one of which a passage must contain: each as a tuple of FTS5 expressions that are tried in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
+    """A document of the library."""
+
     id: str
     name: str
     passages: int
     characters: int
     encoding: str | None = None
-    """How the file's text was encoded; None for a PDF, and where an earlier version did not note it."""
+    """The encoding of the file; None for a PDF, and for documents of versions that did not store it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
+    """A passage that a search has found."""
+
     document: str
     """The document's name."""
     place: str
     """`page N` of a PDF, else the nearest heading, else `section N`."""
     text: str
     score: float
-    """The better the higher; comparable within one search."""
+    """The relevance; comparable within one search."""
 
 
 @dataclass(frozen=True, slots=True)
-class Indexed:
-    """A passage with its terms, which take longer to find than a search may wait for the database."""
+class IndexedPassage:
+    """A passage and its terms. Computing the terms takes too long to do within a transaction."""
 
     terms: str
     heading: str
@@ -85,8 +90,9 @@ class Indexed:
     place: str
 
 
-def indexed(rows: list[Row]) -> list[Indexed]:
-    return [Indexed(index_text(text), index_text(heading), text, place) for text, heading, place in rows]
+def index_passages(passages: list[ParsedPassage]) -> list[IndexedPassage]:
+    """Computes the terms of passages."""
+    return [IndexedPassage(index_text(text), index_text(heading), text, place) for text, heading, place in passages]
 
 
 def insert(
@@ -94,25 +100,27 @@ def insert(
     owner: str | None,
     name: str,
     digest: str,
-    rows: list[Indexed],
+    passages: list[IndexedPassage],
     encoding: str | None = None,
     origin: str | None = None,
 ) -> Document:
-    made = Document(new_id(), name, len(rows), characters_of(rows), encoding)
+    """Inserts a document with its passages."""
+    document = Document(new_id(), name, len(passages), count_characters(passages), encoding)
     first = db.execute("SELECT coalesce(max(first + size), 1) FROM documents").fetchone()[0]
-    values = made.id, owner, name, digest, first, made.passages, made.characters, encoding, origin
+    values = document.id, owner, name, digest, first, document.passages, document.characters, encoding, origin
     db.execute(_INSERT_DOCUMENT, values)
-    passages = [(first + i, row.terms, row.heading, row.text, row.place, made.id) for i, row in enumerate(rows)]
-    db.executemany(_INSERT, passages)
-    return made
+    rows = [(first + i, p.terms, p.heading, p.text, p.place, document.id) for i, p in enumerate(passages)]
+    db.executemany(_INSERT, rows)
+    return document
 
 
-def characters_of(rows: list[Indexed]) -> int:
-    return sum(len(row.text) for row in rows)
+def count_characters(passages: list[IndexedPassage]) -> int:
+    """Counts the characters of all passages."""
+    return sum(len(passage.text) for passage in passages)
 
 
 def delete(db: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> bool:
-    """Deletes documents with their passages; whether there were any."""
+    """Deletes documents with their passages; returns whether there were any."""
     found = db.execute(f"SELECT id, first, size FROM documents WHERE {where}", values).fetchall()  # nosec B608 # ours
     for document_id, first, size in found:
         db.execute("DELETE FROM segments WHERE rowid BETWEEN ? AND ?", (first, first + size - 1))
@@ -120,13 +128,14 @@ def delete(db: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> bool:
     return bool(found)
 
 
-def has_earlier(db: sqlite3.Connection) -> bool:
+def has_legacy_passages(db: sqlite3.Connection) -> bool:
+    """Checks for the table of earlier versions."""
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'passages'").fetchone() is not None
 
 
-def move_some(db: sqlite3.Connection) -> bool:
-    """Moves some passages of the earlier table into the index; false when there are none left, and no table."""
-    rows = db.execute(_EARLIER).fetchall()
+def migrate_legacy_passages(db: sqlite3.Connection) -> bool:
+    """Moves some passages of the legacy table into the index; drops the empty table and returns False at the end."""
+    rows = db.execute(_LEGACY).fetchall()
     if not rows:
         db.execute("DROP TABLE passages")
         return False
@@ -141,16 +150,16 @@ def move_some(db: sqlite3.Connection) -> bool:
     return True
 
 
-def queries_of(text: str) -> list[Query]:
-    """The full-text queries for a visitor's words, to be tried in turn until one finds something; none for no words.
+def build_queries(text: str) -> list[Query]:
+    """Builds the full-text queries for a search text; the first one that finds anything counts. Empty without words.
 
-    First the words; where the last one is nowhere, it may be the beginning of a word. Then their pairs of characters,
-    since in scripts without blanks what looks like a word may be a sentence.
+    The first query has the words; the last word may be a prefix where it is not found as it stands. The second query
+    has their pairs of characters, for scripts without blanks, where what looks like a word may be a sentence.
     """
     every = list(words(text[:_QUERY]))[:_WORDS]
     found = list(dict.fromkeys(every))
     exact: Query = [(match(word),) for word in found]
-    if every and len(every[-1]) >= _BEGINNING:
+    if every and len(every[-1]) >= _PREFIX:
         exact[found.index(every[-1])] += (match(every[-1], beginning=True),)
     parts = list(dict.fromkeys(part for word in found for part in pairs(word)))[:_PAIRS]
     queries: list[Query] = [exact] if parts == found else [exact, [(match(part),) for part in parts]]
@@ -158,27 +167,28 @@ def queries_of(text: str) -> list[Query]:
 
 
 def search(db: sqlite3.Connection, queries: list[Query], owner: str | None, most: int) -> list[Passage]:
-    """What the first query finds that finds anything, the best first.
+    """Returns the results of the first query that finds anything, best first.
 
-    Ranked by BM25 among the passages that the owner can find: FTS5's own ranking would read all owners' passages.
+    BM25 is computed over the passages that the owner can find: FTS5's own ranking would read all owners' passages.
     """
     documents = db.execute(_RANGES, (owner,)).fetchall()
-    ranges = _joined([(first, last) for first, last, _ in documents])
+    ranges = _merge_ranges([(first, last) for first, last, _ in documents])
     size = sum(last - first + 1 for first, last in ranges)
     mean = sum(characters for *_, characters in documents) / max(1, size)
     for query in queries:
         if weights := _weights(db, query, ranges, size):
             best = nlargest(max(most, _CANDIDATES), weights, key=lambda row: (weights[row], -row))
-            shown = [(row, *db.execute(_SHOW, (row,)).fetchone()) for row in best]
+            rows = [(row, *db.execute(_SHOW, (row,)).fetchone()) for row in best]
             found = [
-                Passage(name, place, text, weights[row] * _share(len(text) / mean)) for row, name, place, text in shown
+                Passage(name, place, text, weights[row] * _length_factor(len(text) / mean))
+                for row, name, place, text in rows
             ]
             return sorted(found, key=lambda passage: -passage.score)[:most]
     return []
 
 
 def _weights(db: sqlite3.Connection, query: Query, ranges: list[tuple[int, int]], size: int) -> dict[int, float]:
-    """How much the words that each passage has say; those in its heading twice as much."""
+    """Sums the inverse document frequencies of each passage's words; words in its heading count twice."""
     weights: dict[int, float] = {}
 
     def rows_of(word: str) -> list[int]:
@@ -196,16 +206,16 @@ def _weights(db: sqlite3.Connection, query: Query, ranges: list[tuple[int, int]]
     return weights
 
 
-def _share(length: float) -> float:
-    """What counts of a passage's words; `length` is a multiple of the mean."""
-    return (_OFTEN + 1) / (1 + _OFTEN * (1 - _LONG + _LONG * length))
+def _length_factor(length: float) -> float:
+    """The factor of BM25 for a passage's length, given as a multiple of the mean."""
+    return (_K1 + 1) / (1 + _K1 * (1 - _B + _B * length))
 
 
-def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ordered ranges, those that follow each other as one."""
-    joined: list[tuple[int, int]] = []
+def _merge_ranges(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Merges adjacent ranges of a sorted list."""
+    merged: list[tuple[int, int]] = []
     for first, last in ranges:
-        if joined and joined[-1][1] + 1 == first:
-            first = joined.pop()[0]
-        joined.append((first, last))
-    return joined
+        if merged and merged[-1][1] + 1 == first:
+            first = merged.pop()[0]
+        merged.append((first, last))
+    return merged

@@ -1,6 +1,6 @@
-"""The library: the documents that visitors have uploaded, and the project's own guide, searched by their words.
+"""The library: the documents that visitors have uploaded, and the project's own guide, with full-text search.
 
-SQLite's own full-text index, in a file of its own. A visitor finds their own documents and the guide.
+It has a SQLite database of its own. A visitor finds their own documents and the guide.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,48 +18,52 @@ from pathlib import Path
 from documents import index
 from documents.database import Database, T, Work
 from documents.index import Document, Passage
-from documents.parsing import name_and_kind, parse_file, text_rows
+from documents.parsing import name_and_kind, parse_file, split_passages
 from runs.errors import ChatError
 from runs.threads import Threads
 from settings import LimitSettings
 
 logger = logging.getLogger(__name__)
 
-_MOVING_S = 5.0
-"""How long a start waits until the documents of an earlier version are indexed anew; the rest follows meanwhile."""
+_ROOT = Path(__file__).parent.parent
+GUIDE = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+"""The project's own guide."""
+_MIGRATION_S = 5.0
+"""The time that a start waits for the migration of legacy passages, in seconds; the rest runs in the background."""
 _PDFS, _FILES = 2, 4
-"""How many PDFs are read at once, and how many files of any kind."""
-_NOTED = 1000
-"""Owners whose last use is in memory only."""
+"""Concurrent parses of PDFs, and of files of any kind."""
+_PENDING_USES = 1000
+"""Owners whose last use is not in the database yet."""
 _USED = "INSERT INTO uses VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET at = excluded.at"
-_UNTOLD = "INSERT OR IGNORE INTO uses SELECT DISTINCT owner, ? FROM documents WHERE owner IS NOT NULL"
-"""Owners from before uses were noted count from now on."""
+_ADD_MISSING_USES = "INSERT OR IGNORE INTO uses SELECT DISTINCT owner, ? FROM documents WHERE owner IS NOT NULL"
+"""Earlier versions stored no uses; those owners count from now on."""
 _IDLE = "owner IN (SELECT owner FROM uses WHERE at < ?)"
 _SUM = "SELECT count(*), coalesce(sum(characters), 0) FROM documents WHERE"
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentLimits:
-    """Bytes of a file, pages of a PDF, characters of a document's text, documents of an owner, characters in all.
-
-    Where 0 is the default it stands for no limit.
-    """
+    """Limits of the library. For those whose default is 0, 0 means no limit."""
 
     file_bytes: int = 5_000_000
     pages: int = 500
+    """Pages of a PDF."""
     characters: int = 2_000_000
+    """Characters of one document."""
     documents: int = 20
+    """Documents of one owner."""
     total_characters: int = 200_000_000
-    """Of all owners' documents; the guide is not counted."""
+    """Characters of all owners' documents together, without the guide."""
     owner_characters: int = 0
-    """Of all documents of an owner."""
+    """Characters of all documents of one owner."""
     address_documents: int = 0
+    """Documents uploaded from one address, of all owners."""
     address_characters: int = 0
-    """Of all documents that were added from one address, whosever they are."""
+    """Characters of all documents uploaded from one address."""
 
     @classmethod
-    def of(cls, settings: LimitSettings) -> "DocumentLimits":
-        """As the settings say."""
+    def from_settings(cls, settings: LimitSettings) -> "DocumentLimits":
+        """Takes the limits that can be configured from the settings."""
         own, shared = settings.document_characters_per_visitor or 0, settings.visitors_per_address
         return cls(
             file_bytes=settings.document_bytes,
@@ -69,171 +74,172 @@ class DocumentLimits:
 
 
 class Library:
-    """Safe on any loop and from many tasks. What the database refuses is a ChatError `internal`."""
+    """The documents of all owners. Any event loop and task may use it; database errors are ChatError `internal`."""
 
     def __init__(
-        self, path: Path, guide: Path | None = None, limits: DocumentLimits = DocumentLimits(), salt: bytes = b""
+        self, path: Path, guide: Sequence[Path] = (), limits: DocumentLimits = DocumentLimits(), salt: bytes = b""
     ) -> None:
-        """Addresses are kept as hashes with the `salt`: they are counted, and cannot be read."""
+        """`guide` has Markdown files. Addresses are stored as hashes with `salt`: they can be counted, not read."""
         self._guide, self.limits, self._salt = guide, limits, salt
-        self._index = Database(path, self._prepare)
+        self._database = Database(path, self._prepare)
         self._files = Threads("documents", _FILES)
         self._pdfs = asyncio.Semaphore(_PDFS)
         self._children = set["subprocess.Popen[bytes]"]()
-        """The processes that read a PDF now."""
-        self._used: dict[str, float] = {}
-        """Uses that are not in the database yet, in epoch seconds by owner."""
-        self._moving: asyncio.Task[None] | None = None
+        """The processes that are reading a PDF."""
+        self._uses: dict[str, float] = {}
+        """The last use of each owner, in epoch seconds, that is not in the database yet."""
+        self._migration: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Makes the tables, and indexes the guide anew if it has changed, and what an earlier version had indexed.
+        """Creates the tables, indexes the guide if it has changed, and migrates the index of an earlier version.
 
-        A database that cannot be used does not stop the start: each use tries again, and says so.
+        A broken database does not stop the start: each use tries again, and reports the error.
         """
         with suppress(ChatError):  # has been logged
-            if await self._write(index.has_earlier):
-                self._moving = asyncio.create_task(self._move())
-                await asyncio.wait({self._moving}, timeout=_MOVING_S)
+            if await self._write(index.has_legacy_passages):
+                self._migration = asyncio.create_task(self._migrate())
+                await asyncio.wait({self._migration}, timeout=_MIGRATION_S)
 
     async def close(self) -> None:
-        if self._moving:
-            self._moving.cancel()
-            await asyncio.wait({self._moving})
+        """Stores pending uses, ends the processes that read PDFs, and closes the database."""
+        if self._migration:
+            self._migration.cancel()
+            await asyncio.wait({self._migration})
         for child in list(self._children):
             child.kill()
-        if self._used:
+        if self._uses:
             with suppress(ChatError):  # has been logged
                 await self._write(lambda db: None)
-        await self._index.close()
+        await self._database.close()
 
     async def add(self, owner: str, name: str, data: bytes, address: str | None = None) -> Document:
-        """Takes a file in that comes from an address; an earlier one of the same name gives way.
+        """Adds a file that was uploaded from an address; it replaces the owner's document of the same name.
 
-        Raises ChatError for what cannot be searched, and for what there is no room for; the earlier one then stays.
+        Raises ChatError for a file that cannot be parsed or exceeds a limit; the earlier document then stays.
         """
         limits = self.limits
         name, kind = name_and_kind(name)
         if len(data) > limits.file_bytes:
             raise ChatError("too_large", f"{name!r} is too large: at most {limits.file_bytes / 1e6:g} MB.")
         async with self._pdfs if kind == "pdf" else nullcontext():
-            reading = await self._files.run(
+            parsed = await self._files.run(
                 parse_file, name, kind, data, limits.pages, limits.characters, self._children
             )
-        rows = await self._files.run(index.indexed, reading.rows)
+        passages = await self._files.run(index.index_passages, parsed.passages)
         digest, origin = hashlib.sha256(data).hexdigest(), self._origin(address)
 
         def insert(db: sqlite3.Connection) -> Document:
             others = "SELECT count(*) FROM documents WHERE owner = ? AND name != ?"
             if db.execute(others, (owner, name)).fetchone()[0] >= limits.documents:
-                most = f"at most {limits.documents} documents are kept for you"
+                most = f"you can have at most {limits.documents} documents"
                 raise ChatError("invalid_request", f"{name!r} was not added: {most}. Remove one first.")
             index.delete(db, "owner = ? AND name = ?", (owner, name))
-            if reason := self._no_room(db, owner, origin, index.characters_of(rows)):
+            if reason := self._exceeded_limit(db, owner, origin, index.count_characters(passages)):
                 raise ChatError("too_large", f"{name!r} was not added: {reason}.")
             db.execute(_USED, (owner, time.time()))
-            return index.insert(db, owner, name, digest, rows, reading.encoding, origin)
+            return index.insert(db, owner, name, digest, passages, parsed.encoding, origin)
 
         return await self._write(insert)
 
-    def _no_room(self, db: sqlite3.Connection, owner: str, origin: str | None, size: int) -> str | None:
-        """Why so many characters more cannot be kept."""
+    def _exceeded_limit(self, db: sqlite3.Connection, owner: str, origin: str | None, size: int) -> str | None:
+        """Explains which limit `size` more characters would exceed; None if they are within all limits."""
         limits = self.limits
         _, own = db.execute(f"{_SUM} owner = ?", (owner,)).fetchone()
         if limits.owner_characters and own + size > limits.owner_characters:
-            most = f"your documents may have {limits.owner_characters:,} characters of text together"
-            return f"{most}, and with this one they have {own + size:,}. Remove one first"
+            most = f"your documents can have {limits.owner_characters:,} characters of text together"
+            return f"{most}, and with this one they would have {own + size:,}. Remove one first"
         documents, near = db.execute(f"{_SUM} origin = ?", (origin,)).fetchone()
         full = limits.address_documents and documents >= limits.address_documents
         if full or (limits.address_characters and near + size > limits.address_characters):
-            return "no more documents are kept from your address. Remove some that were added from it first"
+            return "the limit for your address is reached. First remove documents that were added from it"
         _, total = db.execute(f"{_SUM} owner IS NOT NULL").fetchone()
         if total + size > limits.total_characters:
-            return "this server's library is full. Tell whoever runs this app"
+            return "this server's library is full. Tell the operator of this app"
         return None
 
     def _origin(self, address: str | None) -> str | None:
         return hmac.new(self._salt, address.encode(), "sha256").hexdigest()[:32] if address else None
 
     async def documents(self, owner: str | None) -> list[Document]:
-        """The owner's documents, the oldest first; of None, the guide."""
-        wanted = "SELECT id, name, size, characters, encoding FROM documents WHERE owner IS ? ORDER BY rowid"
-        return await self._index.read(lambda db: [Document(*row) for row in db.execute(wanted, (owner,))])
+        """Returns the owner's documents, oldest first; the guide for None."""
+        query = "SELECT id, name, size, characters, encoding FROM documents WHERE owner IS ? ORDER BY rowid"
+        return await self._database.read(lambda db: [Document(*row) for row in db.execute(query, (owner,))])
 
     async def remove(self, owner: str, document_id: str) -> None:
-        """Raises ChatError `not_found` for what is not the owner's."""
+        """Removes a document of the owner. Raises ChatError `not_found`."""
         if not await self._write(lambda db: index.delete(db, "owner = ? AND id = ?", (owner, document_id))):
             raise ChatError("not_found", "There is no such document, or it is not yours.")
 
     async def search(self, owner: str | None, text: str, most: int = 5) -> list[Passage]:
-        """The passages that have any of the words, the best first. The last word may be the beginning of one.
+        """Returns the passages that contain any of the words, best first. The last word may be a prefix.
 
-        In scripts without blanks, where what is between two blanks may be a sentence, also those that have parts of it.
+        In scripts without blanks, where the text between two blanks may be a sentence, its parts are searched as well.
         """
-        queries = index.queries_of(text)
+        queries = index.build_queries(text)
         if not queries:
             return []
-
-        found = await self._index.read(lambda db: index.search(db, queries, owner, most))
+        found = await self._database.read(lambda db: index.search(db, queries, owner, most))
         if owner:
-            self._used[owner] = time.time()
-        if len(self._used) > _NOTED:
+            self._uses[owner] = time.time()
+        if len(self._uses) > _PENDING_USES:
             with suppress(ChatError):  # has been logged; the search itself succeeded
                 await self._write(lambda db: None)
         return found
 
-    async def _move(self) -> None:
-        """Indexes anew what an earlier version had indexed, a little at a time."""
-        with suppress(ChatError):  # has been logged; the next start goes on with it
-            while await self._write(index.move_some):
+    async def _migrate(self) -> None:
+        """Migrates the index of an earlier version, some passages at a time."""
+        with suppress(ChatError):  # has been logged; the next start continues
+            while await self._write(index.migrate_legacy_passages):
                 pass
 
     async def forget_idle(self, before: float) -> None:
-        """Removes the documents of owners who have not used theirs since then, in epoch seconds."""
+        """Removes the documents of owners who have not used them since `before`, in epoch seconds."""
 
         def forget(db: sqlite3.Connection) -> None:
-            db.execute(_UNTOLD, (time.time(),))
+            db.execute(_ADD_MISSING_USES, (time.time(),))
             index.delete(db, _IDLE, (before,))
             db.execute("DELETE FROM uses WHERE owner NOT IN (SELECT owner FROM documents WHERE owner IS NOT NULL)")
 
         await self._write(forget)
 
     async def _write(self, work: Work[T]) -> T:
-        """Does the work, and notes the uses meanwhile, within one transaction.
+        """Runs `work` and stores the pending uses in one transaction.
 
-        Where that fails, the latest `_NOTED` uses wait for the next write.
+        If it fails, the latest `_PENDING_USES` uses wait for the next write.
         """
-        used, self._used = self._used, {}
+        uses, self._uses = self._uses, {}
 
         def write(db: sqlite3.Connection) -> T:
-            db.executemany("UPDATE uses SET at = max(at, ?) WHERE owner = ?", [(at, who) for who, at in used.items()])
+            db.executemany("UPDATE uses SET at = max(at, ?) WHERE owner = ?", [(at, who) for who, at in uses.items()])
             return work(db)
 
         try:
-            return await self._index.write(write)
+            return await self._database.write(write)
         except BaseException:
-            waiting = sorted((used | self._used).items(), key=lambda use: use[1])
-            self._used = dict(waiting[-_NOTED:])
+            waiting = sorted((uses | self._uses).items(), key=lambda use: use[1])
+            self._uses = dict(waiting[-_PENDING_USES:])
             raise
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.executescript(index.TABLES)
         with db:
             db.execute("BEGIN IMMEDIATE")
-            there = {column[1] for column in db.execute("PRAGMA table_info(documents)")}
-            for column in {"encoding", "origin"} - there:
+            existing = {column[1] for column in db.execute("PRAGMA table_info(documents)")}
+            for column in {"encoding", "origin"} - existing:
                 db.execute(f"ALTER TABLE documents ADD COLUMN {column} TEXT")
             db.execute("CREATE INDEX IF NOT EXISTS documents_origin ON documents (origin)")
             self._index_guide(db)
 
     def _index_guide(self, db: sqlite3.Connection) -> None:
         try:
-            data = self._guide.read_bytes() if self._guide else b""
+            files = [(path.name, path.read_bytes()) for path in self._guide]
         except OSError as e:
             logger.warning("the guide cannot be read: %s", e)
             return
-        digest = hashlib.sha256(data).hexdigest()
-        known = db.execute("SELECT digest FROM documents WHERE owner IS NULL").fetchone()
-        if self._guide and known != (digest,):
-            text = data.decode("utf-8", "replace")
+        digest = hashlib.sha256(repr(files).encode()).hexdigest()
+        indexed = {row[0] for row in db.execute("SELECT digest FROM documents WHERE owner IS NULL")}
+        if files and indexed != {digest}:
             index.delete(db, "owner IS NULL", ())
-            index.insert(db, None, self._guide.name, digest, index.indexed(list(text_rows("md", [text]))))
+            for name, data in files:
+                passages = list(split_passages("md", [data.decode("utf-8", "replace")]))
+                index.insert(db, None, name, digest, index.index_passages(passages))

@@ -1,6 +1,6 @@
-"""Reading: how a file's bytes become passages, each with its place in the file.
+"""Parses an uploaded file into passages, each with its place in the file.
 
-A name tells the kind, and the content must be of it. Where the passages are kept is not known here.
+The file's name tells its kind, and the content must match it.
 """
 
 import json
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, MutableSet
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from documents.encodings import UnknownEncodingError, decode
 from runs.errors import ChatError
@@ -18,17 +19,14 @@ from runs.text import clean_text
 
 logger = logging.getLogger(__name__)
 
-Row = tuple[str, str, str]
-"""A passage on its way into the index: text, heading, place."""
-
 Child = subprocess.Popen[bytes]
 KINDS = "txt", "md", "pdf"
 _PASSAGE = 800
-"""The most characters of a passage, but for the empty line before its last paragraph."""
+"""The longest passage in characters, without the blank line before its last paragraph."""
 _NAME = 100
-"""Characters of a name, and of a heading, that count."""
+"""The longest name of a document and the longest heading in characters."""
 _PDF_S = 60
-"""The longest that reading a PDF may take, in seconds: others go first. Its computing time has a bound of its own."""
+"""Timeout for reading a PDF in seconds, at the lowest priority. The child process limits its own CPU time as well."""
 _OTHER_KINDS = (
     b"%PDF-",
     b"PK\x03\x04",
@@ -39,70 +37,76 @@ _OTHER_KINDS = (
     b"\xd0\xcf\x11\xe0",
     b"\x1f\x8b",
 )
-"""How files begin that are named as text by mistake: PDF, ZIP and Office, pictures, programs, gzip."""
+"""Magic numbers of files that are not text: PDF, ZIP and Office, pictures, programs, gzip."""
 _CHILD = Path(__file__).with_name("pdf_child.py")
 
 
-def name_and_kind(name: str) -> tuple[str, str]:
-    """The name as it is kept, never a path, and the kind that it tells. Raises ChatError for a kind not in KINDS."""
-    last = re.split(r"[/\\]", name)[-1]
-    stem, dot, kind = "".join(c for c in last if c.isprintable()).strip().rpartition(".")
-    if not dot or kind.lower() not in KINDS:
-        shown = f"{stem}{dot}{kind}"
-        allowed = ", ".join(f".{kind}" for kind in KINDS)
-        raise ChatError(
-            "invalid_request", f"{shown[:_NAME]!r} cannot be added: allowed are files that end in {allowed}."
-        )
-    return f"{stem[: _NAME - len(kind) - 1]}.{kind}", kind.lower()
+class ParsedPassage(NamedTuple):
+    """A passage as it stands in the file."""
+
+    text: str
+    heading: str
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile:
-    """What a file holds."""
+    """The passages of a file."""
 
-    rows: list[Row]
+    passages: list[ParsedPassage]
     encoding: str | None
-    """How its text was encoded; None for a PDF, which says so itself."""
+    """The text encoding; None for a PDF, which declares its own."""
+
+
+def name_and_kind(name: str) -> tuple[str, str]:
+    """Returns a safe name without a path, and the kind. Raises ChatError for a kind that is not in KINDS."""
+    last = re.split(r"[/\\]", name)[-1]
+    stem, dot, kind = "".join(c for c in last if c.isprintable()).strip().rpartition(".")
+    if not dot or kind.lower() not in KINDS:
+        allowed = ", ".join(f".{kind}" for kind in KINDS)
+        shown = f"{stem}{dot}{kind}"[:_NAME]
+        raise ChatError("invalid_request", f"{shown!r} cannot be added: allowed are files that end in {allowed}.")
+    return f"{stem[: _NAME - len(kind) - 1]}.{kind}", kind.lower()
 
 
 def parse_file(
     name: str, kind: str, data: bytes, pages: int, characters: int, children: MutableSet[Child] | None = None
 ) -> ParsedFile:
-    """Reads a file of at most so many pages, if it is a PDF, and characters. Blocks: call it in a thread.
+    """Parses a file with at most `characters`, and at most `pages` if it is a PDF. Blocks: call it in a thread.
 
-    A process that reads a PDF is in `children` meanwhile; it may be killed, which ends the reading with an error.
-    Raises ChatError for a file that is too long, cannot be read, or has no text that could be searched.
+    The process that reads a PDF is in `children` while it runs; killing it makes this fail with a ChatError.
+    Raises ChatError for a file that is too long, cannot be read or contains no text.
     """
     encoding = None
     if kind == "pdf":
         texts = _pdf_texts(name, data, pages, characters, set() if children is None else children)
     else:
-        text, encoding = _decoded(name, data)
+        text, encoding = _decode(name, data)
         texts = [text]
     if sum(map(len, texts)) > characters:
         raise ChatError("too_large", f"{name!r} is too long: at most {characters:,} characters.")
-    rows = list(text_rows(kind, texts))
-    if not rows:
+    passages = list(split_passages(kind, texts))
+    if not passages:
         hint = " If it is a scan, make it searchable with text recognition first." if kind == "pdf" else ""
         raise ChatError("invalid_request", f"{name!r} has no text that could be searched.{hint}")
-    return ParsedFile(rows, encoding)
+    return ParsedFile(passages, encoding)
 
 
-def text_rows(kind: str, texts: Iterable[str]) -> Iterator[Row]:
-    """The passages of a document, whose texts are the pages of a PDF or the one text of another kind."""
+def split_passages(kind: str, texts: Iterable[str]) -> Iterator[ParsedPassage]:
+    """Splits a document into passages; `texts` are the pages of a PDF, or the whole text of another kind."""
     texts = map(clean_text, texts)
     if kind == "pdf":
         for number, page in enumerate(texts, 1):
-            yield from ((part, "", f"page {number}") for part in _split(page))
+            yield from (ParsedPassage(part, "", f"page {number}") for part in _split(page))
         return
     sections = [section for text in texts for section in (_sections(text) if kind == "md" else [("", text)])]
     parts = ((part, heading) for heading, body in sections for part in _split(body))
     for number, (part, heading) in enumerate(parts, 1):
-        yield part, heading, heading or f"section {number}"
+        yield ParsedPassage(part, heading, heading or f"section {number}")
 
 
-def _decoded(name: str, data: bytes) -> tuple[str, str]:
-    """Returns a file's text and its encoding. Raises ChatError for what is no text, or not clearly encoded."""
+def _decode(name: str, data: bytes) -> tuple[str, str]:
+    """Returns a file's text and its encoding. Raises ChatError for binary data and for an unknown encoding."""
     try:
         text, encoding = decode(data)
     except UnknownEncodingError:
@@ -110,8 +114,9 @@ def _decoded(name: str, data: bytes) -> tuple[str, str]:
     if data.startswith(_OTHER_KINDS) or _is_binary(text or data.decode("latin-1")):
         raise ChatError("invalid_request", f"{name!r} cannot be read: its name says text, but it holds something else.")
     if data and not encoding:
-        reason = "it is not clear in which encoding its text is. Save it as UTF-8 and add it again"
-        raise ChatError("invalid_request", f"{name!r} cannot be read: {reason}.")
+        raise ChatError(
+            "invalid_request", f"{name!r} cannot be read: its encoding is unknown. Save it as UTF-8 and add it again."
+        )
     return text, encoding
 
 
@@ -120,7 +125,7 @@ def _is_binary(text: str) -> bool:
 
 
 def _pdf_texts(name: str, data: bytes, pages: int, characters: int, children: MutableSet[Child]) -> list[str]:
-    """The texts of a PDF's pages, read by a process of its own that can be ended. Raises ChatError."""
+    """Reads the text of each page in a child process. Raises ChatError."""
     if b"%PDF-" not in data[:1024]:
         raise ChatError("invalid_request", f"{name!r} cannot be read: its name says PDF, but it holds something else.")
     command = [sys.executable, "-P", str(_CHILD), str(pages), str(characters)]
@@ -130,15 +135,15 @@ def _pdf_texts(name: str, data: bytes, pages: int, characters: int, children: Mu
     except subprocess.TimeoutExpired:
         answer = {"error": "it takes too much time"}
     except (OSError, ValueError) as e:
-        logger.warning("the process that reads PDFs: %s", e)
-        answer = {"error": "no PDF can be read here at the moment"}
+        logger.warning("the process that reads PDFs failed: %s", e)
+        answer = {"error": "this server cannot read PDFs at the moment"}
     if "error" in answer:
         raise ChatError("invalid_request", f"{name!r} cannot be read: {answer['error']}.")
     return list(answer["pages"])
 
 
 def _run(command: list[str], data: bytes, children: MutableSet[Child]) -> tuple[int, bytes]:
-    """The exit code and the output of a program that is given the data."""
+    """Runs a program with `data` as its input; returns its exit code and output."""
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
     # nosec B603 below: our own program, which reads the visitor's file from its input
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=none) as child:  # nosec B603
@@ -152,8 +157,8 @@ def _run(command: list[str], data: bytes, children: MutableSet[Child]) -> tuple[
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:
-    """The headings of a markdown text, each with what is below it; what has nothing below it is its own text."""
-    text = re.sub(r"\A---\n(?:(?:[\w-]+:| +-? ?).*\n)+---\n", "", text)  # settings of the file, not of its text
+    """Yields the headings of a Markdown text, each with the text below it, or with itself if there is none."""
+    text = re.sub(r"\A---\n(?:(?:[\w-]+:| +-? ?).*\n)+---\n", "", text)  # the front matter
     heading, body, code = "", list[str](), False
     for line in text.split("\n"):
         code ^= line.lstrip().startswith("```")
@@ -167,10 +172,10 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _split(text: str) -> Iterator[str]:
-    """Passages that end with a paragraph, or within one that is too long for a passage."""
+    """Splits a text at paragraphs; a paragraph that is too long for one passage is split as well."""
     passage = ""
     for paragraph in re.split(r"\n[ \t]*\n", text):
-        for part in _cut(paragraph):
+        for part in _split_paragraph(paragraph):
             if passage and len(passage) + len(part) > _PASSAGE:
                 yield passage
                 passage = ""
@@ -179,8 +184,8 @@ def _split(text: str) -> Iterator[str]:
         yield passage
 
 
-def _cut(paragraph: str) -> Iterator[str]:
-    """The paragraph in parts that end with a line, a sentence or a word, where one ends in a part's second half."""
+def _split_paragraph(paragraph: str) -> Iterator[str]:
+    """Splits after a line, a sentence or a word, if one ends in the second half of a passage; else anywhere."""
     start = 0
     while start < len(paragraph):
         end = start + _PASSAGE

@@ -1,8 +1,8 @@
-"""The process that reads one PDF: what is in it may be made to take all time and memory. Run as a script, imports
-nothing of ours.
+"""Reads one PDF in a process of its own, since a PDF can be made to take unlimited time and memory.
 
-Reads the file from standard input and answers with one line of JSON: `pages`, a text each, or `error`, the reason in
-words for people. Arguments: the most pages, the most characters of all of them.
+This is a script that imports no other module of the project. It reads the file from standard input and writes one line
+of JSON: `pages`, the text of each page, or `error`, a message for people. Arguments: the most pages, and the most
+characters of all pages.
 """
 
 import json
@@ -16,10 +16,10 @@ _SECONDS = 10
 
 
 def _limit() -> None:
-    """Bounds this process's memory and computing time, and lets all others go first, where the system can."""
+    """Limits this process's memory, CPU time and priority, as far as the system supports it."""
     with suppress(AttributeError, OSError):
         os.nice(19)
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # for its reading from disks, too
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # this includes reading from disks
     with suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -28,7 +28,7 @@ def _limit() -> None:
 
 
 def read(data: bytes, most_pages: int, most_characters: int) -> dict[str, object]:
-    """The texts of the pages, or why there are none."""
+    """Returns `pages`, the text of each page, or `error`."""
     from pypdf import PdfReader
     from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedError
 
@@ -44,13 +44,14 @@ def read(data: bytes, most_pages: int, most_characters: int) -> dict[str, object
     except (FileNotDecryptedError, DependencyError):
         return {"error": "it is protected by a password"}
     except (LimitReachedError, MemoryError):
-        return {"error": "unpacked, it is too large or leads in circles"}
-    except Exception:  # whatever a file can do to its reader
+        return {"error": "unpacked, it is too large or circular"}
+    except Exception:  # a broken file can raise anything
         return {"error": f"page {len(pages) + 1} is damaged" if pages else "it is damaged"}
     return {"pages": pages}
 
 
 def main() -> None:
+    """Reads standard input and writes the answer."""
     _limit()
     print(json.dumps(read(sys.stdin.buffer.read(), int(sys.argv[1]), int(sys.argv[2]))))
 

@@ -1,4 +1,4 @@
-"""The app as a process: how it ends."""
+"""The app as a process: how it starts and ends."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def running(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
         process.communicate()
 
 
-def test_a_wrong_setting_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+def test_invalid_setting_stops_the_start_with_a_message(tmp_path: Path) -> None:
     environment = {**os.environ, "GLASSBOX_DATA": str(tmp_path), "GRADIO_SERVER_PORT": "abc"}
     command = [sys.executable, str(ROOT / "app.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
@@ -46,15 +46,15 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("path", ["/docs", "/stream/x"])
-def test_a_root_path_that_is_a_routes_is_refused(path: str) -> None:
-    """Nobody could tell then whether a proxy has removed it."""
+def test_root_path_of_a_route_is_rejected(path: str) -> None:
+    """Otherwise nobody could tell whether a proxy has removed the prefix."""
     with pytest.raises(SettingsError, match="root_path: found"):
         App(Settings(root_path=path))
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 200)])
-def test_a_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Signals, times: int) -> None:
-    """Also many of them: a handler that takes a lock once held the app for ever."""
+def test_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Signals, times: int) -> None:
+    """Many signals end it too: a signal handler that took a lock once blocked the app forever."""
     with running(tmp_path) as (process, url):
         with httpx.stream("POST", f"{url}/stream", json={"message": "tour"}, timeout=30) as answer:
             told, asked = [], 0.0

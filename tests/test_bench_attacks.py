@@ -1,11 +1,10 @@
-"""The benchmark of attacks: one of them, once; and what is found good."""
+"""The benchmark of attacks: one attack, once; and the limits."""
 
 import pytest
 
 from bench import attacks
 from bench.attackers import ATTACKS
-from bench.attacks import measure_attacks
-from bench.report import print_attacks
+from bench.attacks import measure_attacks, report
 
 
 def test_another_visitor_is_answered_during_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,22 +22,24 @@ def test_another_visitor_is_answered_during_an_attack(monkeypatch: pytest.Monkey
         ({"meanwhile_s": {"Bench": [0.03, 0.12, 0.13]}}, True),
         ({"meanwhile_s": {"Bench": []}}, False),
         ({"memory": [90, 100, 200, 210, 220, 221]}, False),
+        ({"memory": [90, 100, 200]}, True),
         ({"wrong": ["Bench: 500"]}, False),
     ],
-    ids=["quiet", "late", "noise", "never", "memory", "error"],
+    ids=["quiet", "late", "noise", "never", "memory", "warm-up", "error"],
 )
-def test_late_tokens_memory_and_errors_are_found(
+def test_limits_of_tokens_memory_and_errors(
     more: dict[str, object], good: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = {
+        "case": "attack",
         "attack": "records",
         "quiet_s": {"Bench": [0.03]},
         "meanwhile_s": {"Bench": [0.04]},
         "memory": [90, 100, 200, 210],
     }
-    assert print_attacks([row | {"wrong": []} | more]) is good
+    assert report([row | {"wrong": []} | more]) is good
     assert "| records | Bench | 30 |" in capsys.readouterr().out
 
 
-def test_attacks_have_names_of_their_own() -> None:
+def test_attacks_have_unique_names() -> None:
     assert len({attack.__name__ for attack in ATTACKS}) == len(ATTACKS)

@@ -1,17 +1,19 @@
-"""The benchmark of kills, shorter than `make bench` runs it: one kill of each kind."""
+"""The benchmark of kills, shorter than `make bench` runs it: one kill at each moment."""
 
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
-from bench.kills import MOMENTS, measure_kills
-from bench.report import MOST_LOST_S
+from bench.kills import MOMENTS, MOST_LOST_S, find_damage, measure_kills, report
+from memory.store import Store
 
 
 @pytest.fixture(scope="module", autouse=True)
 def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where Python keeps none, all starts share it here: each would compile everything for seconds."""
+    """Shares bytecode between starts if Python writes none, since each would compile everything for seconds."""
     with pytest.MonkeyPatch.context() as patch:
         if sys.dont_write_bytecode:
             patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
@@ -29,3 +31,26 @@ def test_kills_lose_nothing_but_the_last_second(
         assert (row["wrong"], row["damage"]) == ([], [])
         assert max(row["lost_s"], default=0.0) <= MOST_LOST_S
     assert any(row["lost_s"] for row in rows), "no reply was cut, so this shows nothing"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "good"),
+    [
+        ({}, True),
+        ({"lost_s": [1.5]}, False),
+        ({"lost_s": []}, False),
+        ({"wrong": ["x"]}, False),
+        ({"damage": ["x"]}, False),
+    ],
+)
+def test_losses_are_reported(wrong: dict[str, object], good: bool) -> None:
+    row = {"case": "kill", "model": "scripted", "moment": "any", "acknowledged": 1, "lost_s": [0.5], "start_s": 1.0}
+    assert report([row | {"start_cpu_s": 1.0, "wrong": [], "damage": []} | wrong]) is good
+
+
+async def test_damage_is_found(store: Store, database_url: str) -> None:
+    await store.create("anna", [("user", "hello")])
+    assert find_damage(database_url) == []
+    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as db, db:
+        db.execute("UPDATE conversations SET head = 'nowhere'")
+    assert "1 conversations whose head is missing" in find_damage(database_url)

@@ -1,13 +1,35 @@
-"""The benchmark of many visitors, a minute of it; `make bench` takes half an hour."""
+"""The benchmark of many visitors, for a minute; `make bench` takes half an hour."""
+
+from typing import Any
+
+import pytest
 
 from bench.attackers import ATTACKS
-from bench.soak import measure_soak
+from bench.soak import MOST_WARMED, measure_soak, report
 
 
-def test_fifty_visitors_a_tenth_of_them_hostile_leave_nothing_behind() -> None:
+def test_visitors_leave_nothing_behind() -> None:
     row = measure_soak(1)
     assert row["wrong"] == []
     assert not any(row["left"].values()), row["left"]
-    acts = {"talk", "stop", "reload", "leave", "switch", "upload", "socket"}
-    assert acts <= set(row["done"]), "not everything was done"
+    actions = {"talk", "stop", "reload", "leave", "switch", "upload", "socket"}
+    assert actions <= set(row["done"]), "not everything was done"
     assert {attack.__name__ for attack in ATTACKS} & set(row["done"]), "nobody attacked"
+    assert report([row]), "it uses too much memory"
+
+
+@pytest.mark.parametrize(
+    ("row", "good"),
+    [
+        ({"warm_bytes": 200, "after_bytes": 219}, True),
+        ({"warm_bytes": 200, "after_bytes": 221}, False),
+        ({"after_bytes": 100 + MOST_WARMED}, True),
+        ({"after_bytes": 101 + MOST_WARMED}, False),
+        ({"after_bytes": 1, "left": {"runs": 1}}, False),
+        ({"after_bytes": 1, "wrong": ["an error"]}, False),
+    ],
+    ids=["steady", "grown", "warmed up", "grown at once", "left", "wrong"],
+)
+def test_growth_errors_and_leftovers_are_reported(row: dict[str, Any], good: bool) -> None:
+    common = {"minutes": 1, "visitors": 50, "done": {"talk": 1}, "tokens": 1, "start_bytes": 100, "late_bytes": 300}
+    assert report([common | {"wrong": [], "left": {"runs": 0}} | row]) is good

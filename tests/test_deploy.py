@@ -1,4 +1,4 @@
-"""Deploying to a Space, on a Hub of 127.0.0.1: what is shown, what arrives, and what stands in the way."""
+"""Deployment to a Space, on a fake Hub: which files are listed and uploaded, and which errors are reported."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ TOKEN = "hf_write"
 
 
 class SpaceHub(Server):
-    """Takes a Space in. Source: the requests that huggingface_hub 2.4 makes for them."""
+    """A Hub that accepts a Space. Source: the requests of huggingface_hub 2.4."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def deployed(home: Path, address: str, *arguments: str, **more: str) -> "subproc
     )
 
 
-def test_what_is_shown_is_what_arrives(hub: SpaceHub, tmp_path: Path) -> None:
+def test_listed_files_are_uploaded(hub: SpaceHub, tmp_path: Path) -> None:
     given = {"HF_TOKEN": TOKEN, "GOOGLE_API_KEY": "of-google"}
     done = deployed(tmp_path, hub.url, "zoe/glass", "--secrets", "GOOGLE_API_KEY", "--sure", **given)
     assert done.returncode == 0, done.stderr
@@ -97,7 +97,7 @@ def test_what_is_shown_is_what_arrives(hub: SpaceHub, tmp_path: Path) -> None:
     assert done.stdout.strip().endswith("https://huggingface.co/spaces/zoe/glass")
 
 
-def test_nothing_is_uploaded_without_a_word(hub: SpaceHub, tmp_path: Path) -> None:
+def test_errors_are_reported_and_nothing_is_uploaded(hub: SpaceHub, tmp_path: Path) -> None:
     for arguments, more, told in (
         (["zoe/glass"], {"HF_TOKEN": TOKEN}, "SURE=1"),
         (["glass", "--sure"], {"HF_TOKEN": TOKEN}, "allowed: owner/name"),
@@ -115,12 +115,12 @@ def test_nothing_is_uploaded_without_a_word(hub: SpaceHub, tmp_path: Path) -> No
     assert hub.files == {} and hub.secrets == {} and hub.created is None
 
 
-def test_without_a_network_it_says_so_soon(tmp_path: Path) -> None:
+def test_missing_network_is_reported_soon(tmp_path: Path) -> None:
     done = deployed(tmp_path, f"http://127.0.0.1:{free_port()}", "zoe/glass", "--sure", HF_TOKEN=TOKEN)
     assert done.returncode == 1 and "The Hub cannot be reached, or" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_card_is_one_that_the_hub_can_read() -> None:
+def test_space_card_is_valid() -> None:
     card = yaml.safe_load((ROOT / "README.md").read_text().split("---")[1])
     pins = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line)
     assert card["sdk"] == "gradio" and card["sdk_version"] == pins["gradio"] and card["app_file"] == "app.py"

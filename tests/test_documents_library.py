@@ -1,4 +1,4 @@
-"""The library: what is taken in, what is found, and by whom."""
+"""The library: which documents are stored, what a search finds, and who finds it."""
 
 import asyncio
 import os
@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from documents import database, index
 from documents import library as module
+from documents.library import GUIDE as OWN_GUIDE
 from documents.library import DocumentLimits, Library
-from documents.parsing import ParsedFile
+from documents.parsing import ParsedFile, ParsedPassage
 from runs.errors import ChatError
 from tests.conftest import until
 from tests.scripts import HELD, UNLIKE
 from tests.test_documents_parsing import packed, pdf, written
 
-README = Path(__file__).parent.parent / "README.md"
 GUIDE = (
     "# Title\n\nAbout parrots.\n\n## Install it\n\nType make.\n\n```\n# not a heading\n```\n\n## Empty\n## Last\nEnd.\n"
 )
@@ -31,25 +31,46 @@ GUIDE = (
 @pytest.fixture
 async def library(tmp_path: Path) -> AsyncIterator[Library]:
     (tmp_path / "GUIDE.md").write_text(GUIDE, encoding="utf-8")
-    library = Library(tmp_path / "folder" / "library.db", tmp_path / "GUIDE.md")
+    library = Library(tmp_path / "library.db", [tmp_path / "GUIDE.md"])
     await library.open()
     yield library
     await library.close()
+
+
+async def reopen(library: Library) -> None:
+    await library.close()
+    await library.open()
 
 
 async def places(library: Library, words: str, owner: str | None = "anna") -> list[tuple[str, str]]:
     return [(found.document, found.place) for found in await library.search(owner, words)]
 
 
-async def refused(library: Library, name: str, data: bytes, code: str = "invalid_request") -> str:
+async def texts(library: Library, words: str, owner: str | None = "anna") -> list[str]:
+    return [found.text for found in await library.search(owner, words)]
+
+
+async def names(library: Library, owner: str | None = "anna") -> list[str]:
+    return [document.name for document in await library.documents(owner)]
+
+
+async def refused(
+    library: Library, name: str, data: bytes, code: str, owner: str = "anna", address: str | None = None
+) -> str:
+    """The message of the error; what the owner has stays as it is."""
+    before = await library.documents(owner)
     with pytest.raises(ChatError) as error:
-        await library.add("anna", name, data)
+        await library.add(owner, name, data, address)
     assert error.value.code == code
-    assert await library.documents("anna") == []
+    assert await library.documents(owner) == before
     return error.value.message
 
 
-async def test_a_document_is_found_by_its_words(library: Library) -> None:
+def other_connection(tmp_path: Path) -> "closing[sqlite3.Connection]":
+    return closing(sqlite3.connect(tmp_path / "library.db"))
+
+
+async def test_document_is_found_by_its_words(library: Library) -> None:
     made = await library.add("anna", "notes.txt", b"The cats were sleeping.")
     assert (made.name, made.passages, made.characters) == ("notes.txt", 1, 23)
     assert await library.documents("anna") == [made]
@@ -59,37 +80,37 @@ async def test_a_document_is_found_by_its_words(library: Library) -> None:
     assert await library.search("anna", "dog") == []
 
 
-async def test_the_last_word_may_be_a_beginning(library: Library) -> None:
+async def test_last_word_can_be_a_prefix(library: Library) -> None:
     await library.add("anna", "notes.txt", b"An extraordinary day.")
-    assert await places(library, "extraor") == [("notes.txt", "section 1")]
-    assert await places(library, "extraor zebra") == []
-
-
-async def test_accents_and_case_make_no_difference(library: Library) -> None:
-    await library.add("anna", "notes.txt", "Ein CAFÉ in Zürich".encode())
-    assert await places(library, "cafe zurich") == [("notes.txt", "section 1")]
+    assert await texts(library, "extraor") == ["An extraordinary day."]
+    assert await texts(library, "extraor zebra") == []
 
 
 @pytest.mark.parametrize("case", HELD)
 async def test_every_script_is_found_by_its_words(library: Library, case: str) -> None:
     text, word = HELD[case]
     await library.add("anna", "notes.txt", text.encode())
-    (found,) = await library.search("anna", word)
-    assert found.text == text  # as it was written
+    assert await texts(library, word) == [text]  # as it was written
 
 
 @pytest.mark.parametrize("case", UNLIKE)
-async def test_what_only_looks_alike_is_not_found(library: Library, case: str) -> None:
+async def test_similar_words_are_not_found(library: Library, case: str) -> None:
     text, word = UNLIKE[case]
     await library.add("anna", "notes.txt", text.encode())
     assert await library.search("anna", word) == []
 
 
-async def test_a_sentence_without_blanks_finds_what_has_its_words(library: Library) -> None:
-    await library.add("anna", "a.txt", "灯塔守卫者看见了鲸鱼。".encode())
-    await library.add("anna", "b.txt", "\n\n".join(["京都 の寺", "東京都 の寺"]).encode())
-    assert await places(library, "鲸鱼在哪里唱歌") == [("a.txt", "section 1")]
-    assert [one.text for one in await library.search("anna", "東京都")] == ["京都 の寺\n\n東京都 の寺"]
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Ein CAFÉ in Zürich", "cafe zurich"),
+        ("灯塔守卫者看见了鲸鱼。", "鲸鱼在哪里唱歌"),  # a sentence without blanks
+        ("京都 の寺\n\n東京都 の寺", "東京都"),
+    ],
+)
+async def test_accents_case_and_blanks_make_no_difference(library: Library, text: str, words: str) -> None:
+    await library.add("anna", "notes.txt", text.encode())
+    assert await texts(library, words) == [text]
 
 
 EARLIER = """
@@ -102,191 +123,176 @@ CREATE VIRTUAL TABLE passages USING fts5(
     text, heading, place UNINDEXED, document UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2'
 );
 """
-"""The tables of the version before texts were cut into segments."""
+"""The tables of the version before texts were split into terms."""
 
 
 @pytest.mark.parametrize("waits", [True, False])
-async def test_documents_of_an_earlier_version_are_found_in_every_script(
+async def test_documents_of_an_earlier_version_are_migrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
-    with closing(sqlite3.connect(tmp_path / "library.db")) as db, db:
+    with other_connection(tmp_path) as db, db:
         db.executescript(EARLIER)
         for n in range(3):
-            rows = [(n * 300 + i + 1, f"灯塔守卫者看见了鲸鱼 {n}", "", "section 1", f"d{n}") for i in range(300)]
-            db.execute(
-                "INSERT INTO documents VALUES (?, 'anna', ?, 'x', ?, 300, 3000)", (f"d{n}", f"{n}.txt", n * 300 + 1)
-            )
+            first = n * 300 + 1
+            rows = [(first + i, f"灯塔守卫者看见了鲸鱼 {n}", "", "section 1", f"d{n}") for i in range(300)]
+            db.execute("INSERT INTO documents VALUES (?, 'anna', ?, 'x', ?, 300, 3000)", (f"d{n}", f"{n}.txt", first))
             db.executemany("INSERT INTO passages (rowid, text, heading, place, document) VALUES (?, ?, ?, ?, ?)", rows)
         db.execute("DELETE FROM documents WHERE id = 'd1'")
-    monkeypatch.setattr(module, "_MOVING_S", 5.0 if waits else 0.0)
+    monkeypatch.setattr(module, "_MIGRATION_S", 5.0 if waits else 0.0)
     library = Library(tmp_path / "library.db")
     await library.open()
     if not waits:
-        await library.remove("anna", "d0")  # before it has been indexed anew
+        await library.remove("anna", "d0")  # before its migration
         await library.add("anna", "new.txt", "看见".encode())
-        assert library._moving
-        await library._moving
-    names = ["2.txt", "new.txt"] if not waits else ["0.txt", "2.txt"]
-    assert [one.name for one in await library.documents("anna")] == names
-    assert {one.document for one in await library.search("anna", "看见", 1000)} == set(names)
-    assert len(await library.search("anna", "鲸鱼", 1000)) == (300 if not waits else 600)
-    await library.close()
-    await library.open()
-    assert library._moving is None or library._moving.done()
-    assert len(await library.search("anna", "鲸鱼", 1000)) == (300 if not waits else 600)
+        assert library._migration
+        await library._migration
+    kept, passages = (["0.txt", "2.txt"], 600) if waits else (["2.txt", "new.txt"], 300)
+    assert await names(library) == kept
+    assert {one.document for one in await library.search("anna", "看见", 1000)} == set(kept)
+    assert len(await library.search("anna", "鲸鱼", 1000)) == passages
+    await reopen(library)
+    assert library._migration is None or library._migration.done()
+    assert len(await library.search("anna", "鲸鱼", 1000)) == passages
     await library.close()
 
 
-async def test_the_passage_with_more_of_the_words_comes_first(library: Library) -> None:
-    text = "\n\n".join(
-        [f"A red ball. {'x ' * 350}", f"A red house in red. {'y ' * 350}", f"A green house. {'z ' * 350}"]
-    )
-    await library.add("anna", "things.txt", text.encode())
+async def test_passage_with_more_words_ranks_higher(library: Library) -> None:
+    paragraphs = [f"A red ball. {'x ' * 350}", f"A red house in red. {'y ' * 350}", f"A green house. {'z ' * 350}"]
+    await library.add("anna", "things.txt", "\n\n".join(paragraphs).encode())
     assert (await places(library, "red house"))[0] == ("things.txt", "section 2")
     assert len(await library.search("anna", "red house")) == 3
     assert len(await library.search("anna", "red house", most=1)) == 1
 
 
-async def test_the_guide_is_found_by_all_and_its_headings_are_the_places(library: Library) -> None:
+@pytest.mark.parametrize("owner", [None, "anna"])
+async def test_everyone_finds_the_guide_by_its_headings(library: Library, owner: str | None) -> None:
+    headings = {"parrot": "Title", "install": "Install it", "not a heading": "Install it", "empty": "Empty"}
+    for words, heading in headings.items():
+        assert await places(library, words, owner) == [("GUIDE.md", heading)]
     (guide,) = await library.documents(None)
-    assert guide.name == "GUIDE.md"
-    for owner in (None, "anna"):
-        assert await places(library, "parrot", owner) == [("GUIDE.md", "Title")]
-    assert await places(library, "install") == [("GUIDE.md", "Install it")]  # a heading, too, is searched
-    assert await places(library, "not a heading") == [("GUIDE.md", "Install it")]
-    assert await places(library, "empty") == [("GUIDE.md", "Empty")]
-    assert await library.documents("anna") == []
+    assert (guide.name, await library.documents("anna")) == ("GUIDE.md", [])
     with pytest.raises(ChatError, match="not yours"):
         await library.remove("anna", guide.id)
 
 
-async def test_the_guide_is_indexed_anew_only_when_it_has_changed(library: Library, tmp_path: Path) -> None:
+async def test_guide_is_indexed_again_only_after_a_change(library: Library, tmp_path: Path) -> None:
     before = await library.documents(None)
-    await library.close()
-    await library.open()
+    await reopen(library)
     assert await library.documents(None) == before
     (tmp_path / "GUIDE.md").write_text("About lions.", encoding="utf-8")
-    await library.close()
-    await library.open()
+    await reopen(library)
     assert await places(library, "parrots lion") == [("GUIDE.md", "section 1")]
     (tmp_path / "GUIDE.md").unlink()
-    await library.close()
-    await library.open()
+    await reopen(library)
     assert await places(library, "lion") == [("GUIDE.md", "section 1")]
 
 
-async def test_the_projects_own_guide_answers_a_question(tmp_path: Path) -> None:
-    library = Library(tmp_path / "library.db", README)
-    assert ("README.md", "Backends") in await places(library, "which backends are there", None)
-    assert await library.search(None, "sdk_version") == []  # which the file says of itself, for the place it runs at
+async def test_own_guide_answers_a_question(tmp_path: Path) -> None:
+    library = Library(tmp_path / "library.db", OWN_GUIDE)
+    assert [document.name for document in await library.documents(None)] == [file.name for file in OWN_GUIDE]
+    assert {file for file, _ in await places(library, "which backends are there", None)} & {"README.md", "backends.md"}
+    assert "bounds.md" in {file for file, _ in await places(library, "documents of a visitor", None)}
+    assert await library.search(None, "sdk_version") == []  # of the front matter, which is for the Space
     await library.close()
 
 
-async def test_nobody_finds_or_removes_what_is_anothers(library: Library) -> None:
-    annas = await library.add("anna", "a.txt", b"a secret of hers")
-    bens = await library.add("ben", "a.txt", b"a secret of his")
-    assert [found.text for found in await library.search("anna", "secret")] == ["a secret of hers"]
-    assert [found.text for found in await library.search("ben", "secret")] == ["a secret of his"]
-    assert await library.search(None, "secret") == []
+async def test_documents_are_private(library: Library) -> None:
+    annas, bens = [await library.add(owner, "a.txt", f"a secret of {owner}".encode()) for owner in ("anna", "ben")]
+    for owner, found in (("anna", ["a secret of anna"]), ("ben", ["a secret of ben"]), (None, [])):
+        assert await texts(library, "secret", owner) == found
     with pytest.raises(ChatError) as error:
         await library.remove("anna", bens.id)
     assert error.value.code == "not_found"
     await library.remove("anna", annas.id)
     assert (await library.documents("anna"), await library.documents("ben")) == ([], [bens])
-    assert await library.search("anna", "secret") == []
-    assert len(await library.search("ben", "secret")) == 1
+    assert (await texts(library, "secret", "anna"), await texts(library, "secret", "ben")) == ([], ["a secret of ben"])
 
 
-async def test_the_same_name_again_replaces(library: Library) -> None:
+async def test_same_name_replaces_a_document(library: Library) -> None:
     for number in range(3):
         await library.add("anna", "a.txt", f"version {number}".encode())
     await library.add("anna", "b.txt", b"another")
-    assert [document.name for document in await library.documents("anna")] == ["a.txt", "b.txt"]
-    assert [found.text for found in await library.search("anna", "version")] == ["version 2"]
+    assert await names(library) == ["a.txt", "b.txt"]
+    assert await texts(library, "version") == ["version 2"]
 
 
-async def test_what_was_added_is_there_after_a_restart(library: Library, tmp_path: Path) -> None:
+async def test_documents_survive_a_restart(library: Library) -> None:
     made = await library.add("anna", "a.txt", b"kept for long")
-    await library.close()
-    later = Library(tmp_path / "folder" / "library.db")
-    await later.open()
-    assert await later.documents("anna") == [made]
-    assert await places(later, "kept") == [("a.txt", "section 1")]
-    await later.close()
+    await reopen(library)
+    assert await library.documents("anna") == [made]
+    assert await places(library, "kept") == [("a.txt", "section 1")]
 
 
-async def test_a_name_is_never_a_path(library: Library, tmp_path: Path) -> None:
+async def test_name_is_never_a_path(tmp_path: Path) -> None:
+    library = Library(tmp_path / "folder" / "library.db")
     for name in ("../../x.txt", "/etc/x.txt", "C:\\Users\\anna\\x.txt"):
         assert (await library.add("anna", name, b"text")).name == "x.txt"
     await library.close()
-    files = [file for _, _, files in os.walk(tmp_path) for file in files]
-    assert sorted(files) == ["GUIDE.md", "library.db"]
+    assert [file for _, _, files in os.walk(tmp_path) for file in files] == ["library.db"]
 
 
-async def test_what_cannot_be_read_leaves_nothing(library: Library) -> None:
-    assert "allowed are files that end in" in await refused(library, "a.png", b"text")
-    assert "cannot be read" in await refused(library, "a.pdf", b"text")
-    assert "no text" in await refused(library, "a.txt", b"")
+@pytest.mark.parametrize(
+    ("name", "data", "code", "told"),
+    [
+        ("a.png", b"text", "invalid_request", "allowed are files that end in"),
+        ("a.pdf", b"text", "invalid_request", "cannot be read"),
+        ("a.txt", b"", "invalid_request", "no text"),
+        ("a.txt", b"x" * 2001, "too_large", "at most 0.002 MB"),
+        ("a.txt", b"x" * 501, "too_large", "at most 500 characters"),
+        ("a.pdf", pdf(*[b""] * 3), "invalid_request", "more than 2 pages"),
+    ],
+)
+async def test_rejected_file_leaves_nothing(library: Library, name: str, data: bytes, code: str, told: str) -> None:
+    library.limits = DocumentLimits(file_bytes=2000, pages=2, characters=500)
+    assert told in await refused(library, name, data, code)
 
 
-async def test_what_is_too_much_is_refused(tmp_path: Path) -> None:
-    library = Library(
-        tmp_path / "library.db", limits=DocumentLimits(file_bytes=2000, pages=2, characters=500, documents=2)
-    )
-    assert "at most 0.002 MB" in await refused(library, "a.txt", b"x" * 2001, "too_large")
-    assert "at most 500 characters" in await refused(library, "a.txt", b"x" * 501, "too_large")
-    assert "more than 2 pages" in await refused(library, "a.pdf", pdf(*[b""] * 3))
+async def test_number_of_documents_is_limited(library: Library) -> None:
+    library.limits = DocumentLimits(documents=2)
     for name in ("a.txt", "b.txt", "b.txt"):
         await library.add("anna", name, b"text")
-    with pytest.raises(ChatError, match=r"at most 2 documents are kept for you\. Remove one first"):
-        await library.add("anna", "c.txt", b"text")
+    told = await refused(library, "c.txt", b"text", "invalid_request")
+    assert "at most 2 documents. Remove one first" in told
     assert len(await library.documents("anna")) == 2
     await library.add("ben", "c.txt", b"text")
-    await library.close()
 
 
-async def test_what_all_owners_have_is_bounded(tmp_path: Path) -> None:
-    (tmp_path / "GUIDE.md").write_text("A guide. " * 50, encoding="utf-8")  # which is not counted
-    library = Library(tmp_path / "library.db", tmp_path / "GUIDE.md", DocumentLimits(total_characters=100))
+async def test_total_of_all_owners_is_limited(library: Library) -> None:
+    """The guide is not counted."""
+    library.limits = DocumentLimits(total_characters=100)
     annas = await library.add("anna", "a.txt", b"a" * 60)
     for owner, name, size in (("ben", "b.txt", 41), ("anna", "b.txt", 41), ("anna", "a.txt", 101)):
-        with pytest.raises(ChatError, match=r"library is full\. Tell whoever runs this app") as error:
-            await library.add(owner, name, b"b" * size)
-        assert error.value.code == "too_large"
+        told = await refused(library, name, b"b" * size, "too_large", owner)
+        assert "library is full. Tell the operator of this app" in told
     assert (await library.documents("anna"), await library.documents("ben")) == ([annas], [])
-    assert await places(library, "a" * 60) == [("a.txt", "section 1")]  # the one that was not replaced
+    assert await places(library, "a" * 60) == [("a.txt", "section 1")]  # it was not replaced
     bens = await library.add("ben", "b.txt", b"b" * 40)
     await library.add("anna", "a.txt", b"c" * 60)
     await library.remove("ben", bens.id)
-    added = await asyncio.gather(
-        *(library.add(owner, "d.txt", b"d" * 40) for owner in ("anna", "ben")), return_exceptions=True
-    )
+    adding = (library.add(owner, "d.txt", b"d" * 40) for owner in ("anna", "ben"))
+    added = await asyncio.gather(*adding, return_exceptions=True)
     assert sum(isinstance(one, ChatError) for one in added) == 1
-    await library.close()
 
 
-async def test_what_one_owner_and_one_address_have_is_bounded(tmp_path: Path) -> None:
+async def test_totals_of_an_owner_and_an_address_are_limited(tmp_path: Path) -> None:
     limits = DocumentLimits(owner_characters=100, address_documents=3, address_characters=150)
     library = Library(tmp_path / "library.db", limits=limits, salt=b"of the tests")
     here, there = "192.0.2.1", "192.0.2.2"
 
-    async def refused(owner: str, name: str, size: int, address: str | None) -> str:
-        with pytest.raises(ChatError) as error:
-            await library.add(owner, name, b"x" * size, address)
-        assert error.value.code == "too_large"
-        return error.value.message
+    async def told(owner: str, size: int) -> str:
+        return await refused(library, "b.txt", b"x" * size, "too_large", owner, here)
 
     annas = await library.add("anna", "a.txt", b"a" * 60, here)
-    assert "at most" not in (told := await refused("anna", "b.txt", 41, here)) and "100 characters" in told
-    assert "101. Remove one first" in told
-    assert "your address" in await refused("ben", "b.txt", 91, here)
-    await library.add("anna", "a.txt", b"c" * 100, here)  # in place of the first
-    assert "your address" in await refused("ben", "b.txt", 51, here)
+    message = await told("anna", 41)
+    assert "100 characters" in message and "101. Remove one first" in message and "at most" not in message
+    assert "your address" in await told("ben", 91)
+    await library.add("anna", "a.txt", b"c" * 100, here)  # replaces the first
+    assert "your address" in await told("ben", 51)
     await library.add("ben", "b.txt", b"b" * 20, here)
     await library.add("zoe", "b.txt", b"b" * 20, here)
-    assert "your address" in await refused("tom", "b.txt", 1, here)  # three documents
+    assert "your address" in await told("tom", 1)  # three documents
     await library.add("tom", "b.txt", b"b" * 100, there)
-    await library.add("tim", "b.txt", b"b" * 100, None)  # whose address is not known
+    await library.add("tim", "b.txt", b"b" * 100, None)  # of an unknown address
     (bens,) = await library.documents("ben")
     await library.remove("ben", bens.id)
     await library.add("eve", "b.txt", b"b" * 20, here)
@@ -295,13 +301,13 @@ async def test_what_one_owner_and_one_address_have_is_bounded(tmp_path: Path) ->
     assert here.encode() not in (tmp_path / "library.db").read_bytes(), "no address is stored"
 
 
-async def test_a_pdf_is_found_by_its_pages(library: Library) -> None:
+async def test_pdf_is_found_by_its_pages(library: Library) -> None:
     made = await library.add("anna", "a.pdf", pdf(written("All about whales"), b"", written("Then some dolphins")))
     assert made.passages == 2
     assert await places(library, "dolphin") == [("a.pdf", "page 3")]
 
 
-async def test_many_at_once_are_all_taken(library: Library) -> None:
+async def test_concurrent_uploads_are_all_stored(library: Library) -> None:
     files = [("a.pdf", pdf(written("whales"))), *((f"{n}.txt", b"whales") for n in range(10))]
     made = await asyncio.gather(*(library.add(owner, *file) for owner in ("anna", "ben") for file in files))
     assert len({document.id for document in made}) == 22
@@ -310,18 +316,18 @@ async def test_many_at_once_are_all_taken(library: Library) -> None:
         assert len(await library.search(owner, "whales", 100)) == 11
 
 
-async def test_few_pdfs_are_read_at_once_and_no_text_waits_for_one(
+async def test_few_pdfs_are_parsed_at_once_and_text_does_not_wait(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = list[str](), threading.Event()
 
-    def read(name: str, kind: str, *_: object) -> ParsedFile:
+    def parse(name: str, kind: str, *_: object) -> ParsedFile:
         if kind == "pdf":
             begun.append(name)
             go_on.wait(10)
-        return ParsedFile([("text", "", "section 1")], None)
+        return ParsedFile([ParsedPassage("text", "", "section 1")], None)
 
-    monkeypatch.setattr(module, "parse_file", read)
+    monkeypatch.setattr(module, "parse_file", parse)
     adding = [asyncio.create_task(library.add("anna", f"{n}.pdf", b"")) for n in range(5)]
     await until(lambda: len(begun) == 2)
     await library.add("anna", "a.txt", b"")
@@ -331,7 +337,7 @@ async def test_few_pdfs_are_read_at_once_and_no_text_waits_for_one(
     assert len(begun) == 5
 
 
-async def test_a_database_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+async def test_broken_database_is_reported_and_retried(tmp_path: Path) -> None:
     path = tmp_path / "library.db"
     path.write_bytes(b"no database" * 1000)
     library = Library(path)
@@ -347,63 +353,60 @@ async def test_a_database_that_fails_is_told_and_tried_again(tmp_path: Path) -> 
     await library.close()
 
 
-async def test_a_locked_database_is_told(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_locked_database_is_reported(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_BUSY_S", 0.1)
-    await library.close()
-    await library.open()
-    with closing(sqlite3.connect(tmp_path / "folder" / "library.db")) as other:
+    await reopen(library)
+    with other_connection(tmp_path) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(ChatError, match="cannot be used at the moment"):
+        with pytest.raises(ChatError, match="not available right now"):
             await library.add("anna", "a.txt", b"x")
     await library.add("anna", "a.txt", b"x")
 
 
-async def test_a_search_whose_use_cannot_be_noted_is_answered_and_few_uses_wait(
+async def test_search_succeeds_if_its_use_cannot_be_stored(
     library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "_BUSY_S", 0.01)
-    monkeypatch.setattr(module, "_NOTED", 3)
+    monkeypatch.setattr(module, "_PENDING_USES", 3)
     await library.close()
     await library.add("anna", "a.txt", b"whales sing")
     begun = time.time()
-    with closing(sqlite3.connect(tmp_path / "folder" / "library.db")) as other:
+    with other_connection(tmp_path) as other:
         other.execute("BEGIN IMMEDIATE")
         for n in range(12):
             await library.search(f"visitor {n}", "whales")
         assert await places(library, "whales") == [("a.txt", "section 1")]
-        assert list(library._used) == ["visitor 10", "visitor 11", "anna"]
+        assert list(library._uses) == ["visitor 10", "visitor 11", "anna"]
     await library.forget_idle(begun)
-    assert len(await library.documents("anna")) == 1, "the use was noted later"
+    assert len(await library.documents("anna")) == 1, "the use was stored later"
 
 
 async def test_searches_wait_neither_for_a_writer_nor_for_each_other(library: Library, tmp_path: Path) -> None:
     await library.add("anna", "a.txt", b"whales sing")
-    with closing(sqlite3.connect(tmp_path / "folder" / "library.db")) as other:
+    with other_connection(tmp_path) as other:
         other.execute("BEGIN IMMEDIATE")
         assert await places(library, "whales") == [("a.txt", "section 1")]
         assert len(await library.documents("anna")) == 1
     together = threading.Barrier(database._READERS)
-    await asyncio.gather(*(library._index.read(lambda db: together.wait(20)) for _ in range(database._READERS)))
+    await asyncio.gather(*(library._database.read(lambda db: together.wait(20)) for _ in range(database._READERS)))
 
 
-async def test_a_search_that_takes_too_long_is_refused_and_the_next_one_is_not(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_search_times_out(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
     monkeypatch.setattr(database, "_READ_S", 0.05)
     with pytest.raises(ChatError, match="fewer or rarer words") as error:
-        await library._index.read(lambda db: db.execute(endless).fetchone())
+        await library._database.read(lambda db: db.execute(endless).fetchone())
     assert error.value.code == "timeout"
     monkeypatch.undo()
     assert await places(library, "parrots") == [("GUIDE.md", "Title")]
 
 
-async def test_a_search_costs_nothing_for_what_others_have(library: Library, tmp_path: Path) -> None:
+async def test_cost_of_a_search_does_not_depend_on_other_owners(library: Library, tmp_path: Path) -> None:
     def steps() -> int:
         counted = list[None]()
-        with closing(sqlite3.connect(tmp_path / "folder" / "library.db")) as db:
+        with other_connection(tmp_path) as db:
             db.set_progress_handler(lambda: counted.append(None), 10)
-            assert len(index.search(db, index.queries_of("common words of all"), "anna", 5)) == 1
+            assert len(index.search(db, index.build_queries("common words of all"), "anna", 5)) == 1
         return len(counted)
 
     await library.add("anna", "a.txt", b"common words of Anna")
@@ -413,7 +416,7 @@ async def test_a_search_costs_nothing_for_what_others_have(library: Library, tmp
     assert steps() <= 3 * before
 
 
-async def test_a_pdf_that_is_being_read_does_not_hold_up_the_end(library: Library) -> None:
+async def test_close_does_not_wait_for_a_pdf(library: Library) -> None:
     slow = pdf(packed(written("text") * 1000, 1000), coded="/Filter /FlateDecode")
     adding = asyncio.create_task(library.add("anna", "a.pdf", slow))
     await until(lambda: library._children)
@@ -423,7 +426,7 @@ async def test_a_pdf_that_is_being_read_does_not_hold_up_the_end(library: Librar
     assert not library._children
 
 
-async def test_an_sqlite_without_full_text_search_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sqlite_without_full_text_search_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "TABLES", "CREATE VIRTUAL TABLE x USING fts0(text);")
     library = Library(tmp_path / "library.db")
     await library.open()
@@ -431,7 +434,7 @@ async def test_an_sqlite_without_full_text_search_is_named(tmp_path: Path, monke
         await library.search(None, "x")
 
 
-async def test_a_failed_insert_leaves_nothing(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_insert_is_rolled_back(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     await library.add("anna", "a.txt", b"earlier")
 
     def fail(*_: object) -> None:
@@ -447,7 +450,7 @@ async def test_a_failed_insert_leaves_nothing(library: Library, monkeypatch: pyt
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     """One library for many examples."""
-    library = Library(tmp_path_factory.mktemp("library") / "library.db", README)
+    library = Library(tmp_path_factory.mktemp("library") / "library.db", OWN_GUIDE)
     asyncio.run(library.add("anna", "a.txt", b"AND OR NOT NEAR text heading a secret"))
     yield library
     asyncio.run(library.close())
@@ -460,7 +463,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
 @example("\0 \ud800 _ ____ ' '' \" x'")
 @example("word " * 10_000)
 @example("x" * 100_000)
-def test_no_text_makes_a_search_fail(shared: Library, words: str) -> None:
+def test_search_accepts_any_text(shared: Library, words: str) -> None:
     found = asyncio.run(shared.search("anna", words))
     assert len(found) <= 5
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
@@ -483,25 +486,23 @@ def test_owners_never_see_each_others_documents(
         kept: dict[tuple[str, str], str] = {}
         for number, (owner, name, adds) in enumerate(steps):
             if adds:
-                text = f"common words of {owner} {name} {number}"
+                kept[owner, name] = text = f"common words of {owner} {name} {number}"
                 await library.add(owner, name, text.encode())
-                kept[owner, name] = text
             elif (owner, name) in kept:
                 (there,) = [one for one in await library.documents(owner) if one.name == name]
                 await library.remove(owner, there.id)
                 del kept[owner, name]
         for owner in "abc":
-            texts = sorted(text for (whose, _), text in kept.items() if whose == owner)
-            assert sorted(one.text for one in await library.search(owner, "common words", 100)) == texts
-            names = sorted(name for whose, name in kept if whose == owner)
-            assert sorted(one.name for one in await library.documents(owner)) == names
+            expected = sorted(text for (whose, _), text in kept.items() if whose == owner)
+            assert sorted(one.text for one in await library.search(owner, "common words", 100)) == expected
+            assert sorted(await names(library, owner)) == sorted(name for whose, name in kept if whose == owner)
         assert await library.search(None, "common words") == []
         await library.close()
 
     asyncio.run(scenario())
 
 
-async def test_documents_of_those_who_have_gone_are_removed(tmp_path: Path) -> None:
+async def test_documents_of_idle_owners_are_removed(tmp_path: Path) -> None:
     library = Library(tmp_path / "library.db")
     await library.open()
     for owner in ("anna", "ben"):
@@ -513,8 +514,8 @@ async def test_documents_of_those_who_have_gone_are_removed(tmp_path: Path) -> N
     assert (await library.documents("anna"), len(await library.documents("ben"))) == ([], 1)
     assert await library.search("anna", "whales") == []
     await library.close()
-    with closing(sqlite3.connect(tmp_path / "library.db")) as db, db:
-        db.execute("DELETE FROM uses")  # as from before uses were noted
+    with other_connection(tmp_path) as db, db:
+        db.execute("DELETE FROM uses")  # earlier versions stored none
     await library.forget_idle(later)
     assert len(await library.documents("ben")) == 1
     await library.close()

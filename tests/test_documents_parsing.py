@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""Reading: what a file's name and bytes become; files that are made to do harm, as real files."""
+"""Parsing: names, encodings, passages, and harmful files as they occur in practice."""
 
 import importlib.util
 import io
@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from pypdf import PdfReader, PdfWriter
 
 from documents import parsing as module
-from documents.parsing import Row, name_and_kind, parse_file, text_rows
+from documents.parsing import ParsedPassage, name_and_kind, parse_file, split_passages
 from runs.errors import ChatError
 
 
 def pdf(*contents: bytes, coded: str = "", kids: str = "", more: str = "") -> bytes:
-    """A PDF with a page for each content stream; `kids` and `more` objects, one a line, make strange ones."""
+    """A PDF with a page for each content stream; `kids` and `more`, objects one a line, make unusual PDFs."""
     pages = [(10 + 2 * i, 11 + 2 * i) for i in range(len(contents))]
     listed = kids or " ".join(f"{page} 0 R" for page, _ in pages)
     objects = [
@@ -45,12 +45,12 @@ def pdf(*contents: bytes, coded: str = "", kids: str = "", more: str = "") -> by
 
 
 def written(text: str) -> bytes:
-    """A content stream that shows a text."""
+    """A content stream with a text."""
     return f"BT /F 12 Tf 72 700 Td ({text}) Tj ET".encode()
 
 
 def packed(piece: bytes, times: int) -> bytes:
-    """The piece many times over, deflated, without ever being whole in memory."""
+    """A repeated piece, deflated, which is never in memory as a whole."""
     packer = zlib.compressobj(1)
     return b"".join(packer.compress(piece) for _ in range(times)) + packer.flush()
 
@@ -65,9 +65,9 @@ def locked_pdf(user: str, owner: str) -> bytes:
 UNICODE = "utf-8", "utf-8-sig", "utf-16", "utf-32"
 
 
-def read(name: str, data: bytes, pages: int = 500, characters: int = 2_000_000) -> list[Row]:
+def read(name: str, data: bytes, pages: int = 500, characters: int = 2_000_000) -> list[ParsedPassage]:
     name, kind = name_and_kind(name)
-    return parse_file(name, kind, data, pages, characters).rows
+    return parse_file(name, kind, data, pages, characters).passages
 
 
 def refused(name: str, data: bytes, code: str = "invalid_request", **most: int) -> str:
@@ -89,14 +89,14 @@ def refused(name: str, data: bytes, code: str = "invalid_request", **most: int) 
         ("\ud800.txt", ".txt"),
     ],
 )
-def test_a_name_is_cleaned_and_never_a_path(given_name: str, kept: str) -> None:
+def test_name_is_cleaned_and_never_a_path(given_name: str, kept: str) -> None:
     assert name_and_kind(given_name) == (kept, kept.rpartition(".")[2].lower())
 
 
 @pytest.mark.parametrize(
     "name", ["photo.png", "txt", "", "archive.tar.gz", "evil.txt/", "x.pdf\\..", "a" * 300, "x.txt.exe"]
 )
-def test_another_kind_is_refused_by_its_name(name: str) -> None:
+def test_unknown_kind_is_rejected(name: str) -> None:
     assert "allowed are files that end in .txt, .md, .pdf" in refused(name, b"text")
 
 
@@ -112,7 +112,7 @@ def test_another_kind_is_refused_by_its_name(name: str) -> None:
         ("a.pdf", b""),
     ],
 )
-def test_a_content_that_is_not_what_the_name_says_is_refused(name: str, data: bytes) -> None:
+def test_content_that_does_not_match_the_name_is_rejected(name: str, data: bytes) -> None:
     message = refused(name, data)
     assert f"{name!r} cannot be read" in message
     assert "holds something else" in message
@@ -141,16 +141,16 @@ TEXTS = {
 
 @pytest.mark.parametrize(("text", "encoding"), [(text, one) for text in TEXTS for one in [*TEXTS[text], *UNICODE]])
 @pytest.mark.parametrize("more", ["alone", "in a long text", "behind much ASCII"])
-def test_a_text_is_read_in_its_encoding_which_is_named(text: str, encoding: str, more: str) -> None:
+def test_encoding_is_detected_and_returned(text: str, encoding: str, more: str) -> None:
     whole = {"alone": text, "in a long text": f"{text}\n" * 3000, "behind much ASCII": "a line\n" * 30_000 + text}[more]
-    reading = parse_file("a.txt", "txt", whole.encode(encoding), 1, 2_000_000)
-    assert "\n".join(row[0] for row in reading.rows).split() == whole.split()
-    assert reading.encoding
-    assert whole.encode(reading.encoding).decode(encoding).replace("\ufeff", "") == whole
+    parsed = parse_file("a.txt", "txt", whole.encode(encoding), 1, 2_000_000)
+    assert "\n".join(row[0] for row in parsed.passages).split() == whole.split()
+    assert parsed.encoding
+    assert whole.encode(parsed.encoding).decode(encoding).replace("\ufeff", "") == whole
 
 
 @pytest.mark.parametrize("data", ["Café".encode("gbk"), bytes(range(128, 256)) * 20, "señor".encode("euc_jp")])
-def test_a_text_whose_encoding_is_not_clear_is_refused_with_what_to_do(data: bytes) -> None:
+def test_unknown_encoding_is_rejected_with_advice(data: bytes) -> None:
     assert refused("a.txt", data).endswith("Save it as UTF-8 and add it again.")
 
 
@@ -164,43 +164,43 @@ DAMAGED = [
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\x80", b"\xe9", b"\xc3", b"\x1b$\xff"])
 @pytest.mark.parametrize("text", DAMAGED)
-def test_damaged_utf8_is_refused_and_never_read_in_another_encoding(text: str, bad: bytes) -> None:
+def test_damaged_utf8_is_never_decoded_in_another_encoding(text: str, bad: bytes) -> None:
     data = text.encode()
     middle = len(text[: len(text) // 2].encode())
     for damaged in (data + bad, data[:middle] + bad + b" " + data[middle:], bad + b" " + data):
         assert refused("a.txt", damaged).endswith("Save it as UTF-8 and add it again.")
 
 
-def test_an_encoding_is_found_soon() -> None:
+def test_encoding_is_detected_quickly() -> None:
     begun = time.process_time()
     for line in ("word " * 10 + "\n", "Смотритель ", "x" * 100):
         read("a.txt", (line * (1_900_000 // len(line)) + " увидел китов.").encode("windows-1251"))
     assert time.process_time() - begun < 10
 
 
-def test_line_ends_and_control_characters_are_made_plain() -> None:
+def test_line_ends_and_control_characters_are_normalized() -> None:
     assert [text for text, _, _ in read("a.txt", b"one\r\n\r\ntwo\rthree\x1b" + b"." * 99)] == [
         "one\n\ntwo\nthree\u241b" + "." * 99
     ]
 
 
 @pytest.mark.parametrize("data", [b"", b" \r\n\t\n", b"\xef\xbb\xbf", b"---\ntitle: x\n---\n"])
-def test_an_empty_text_is_refused(data: bytes) -> None:
+def test_empty_text_is_rejected(data: bytes) -> None:
     assert refused("a.md", data) == "'a.md' has no text that could be searched."
 
 
-def test_what_is_too_long_is_refused() -> None:
+def test_file_that_is_too_long_is_rejected() -> None:
     assert "at most 500 characters" in refused("a.txt", b"x" * 501, "too_large", characters=500)
     assert "more than 2 pages" in refused("a.pdf", pdf(*[b""] * 3), pages=2)
     assert "more than 500 characters" in refused("a.pdf", pdf(written("x" * 501)), characters=500)
 
 
-def test_the_places_in_a_pdf_are_its_pages() -> None:
+def test_places_in_a_pdf_are_pages() -> None:
     rows = read("a.pdf", pdf(written("All about whales"), b"", written("Then some dolphins")))
     assert rows == [("All about whales", "", "page 1"), ("Then some dolphins", "", "page 3")]
 
 
-def test_the_places_in_a_markdown_text_are_its_headings() -> None:
+def test_places_in_markdown_are_headings() -> None:
     text = b"---\nkey: x\n---\nFirst.\n# Title #\nAbout.\n```\n# code\n```\n## Empty\n## Last\nEnd.\n"
     assert read("a.md", text) == [
         ("First.", "", "section 1"),
@@ -210,11 +210,11 @@ def test_the_places_in_a_markdown_text_are_its_headings() -> None:
     ]
 
 
-def test_a_pdf_without_text_is_refused() -> None:
+def test_pdf_without_text_is_rejected() -> None:
     assert "If it is a scan" in refused("a.pdf", pdf(b"0 0 m 9 9 l S"))
 
 
-def test_a_pdf_that_only_its_owner_may_change_is_read() -> None:
+def test_pdf_with_an_owner_password_is_read() -> None:
     assert read("a.pdf", locked_pdf("", "secret")) == [("behind a lock", "", "page 1")]
 
 
@@ -228,9 +228,9 @@ HARMFUL = {
     "a password": (lambda: locked_pdf("secret", "secret"), "protected by a password"),
     "cut off": (lambda: pdf(written("text"))[:60], "damaged"),
     "garbage": (lambda: b"%PDF-1.7\n" + b"\xff\0<<>>[[((" * 5000, "damaged"),
-    "its pages in a circle": (lambda: pdf(kids="2 0 R"), "leads in circles|damaged"),
-    "pages of pages of pages": (lambda: pdf(kids=WIDE, more=DEEP), "too large or leads in circles"),
-    "a chain of pages": (lambda: pdf(kids="901 0 R", more=CHAIN), "too large or leads in circles|damaged"),
+    "circular pages": (lambda: pdf(kids="2 0 R"), "circular|damaged"),
+    "deeply nested pages": (lambda: pdf(kids=WIDE, more=DEEP), "too large or circular"),
+    "a chain of pages": (lambda: pdf(kids="901 0 R", more=CHAIN), "too large or circular|damaged"),
     "300 MB of zeros": (lambda: pdf(packed(bytes(1_000_000), 300), coded="/Filter /FlateDecode"), "too large"),
     "bombs in a bomb": (
         lambda: pdf(zlib.compress(packed(bytes(1_000_000), 300)), coded="/Filter [/FlateDecode /FlateDecode]"),
@@ -240,7 +240,7 @@ HARMFUL = {
 
 
 @pytest.mark.parametrize("harm", HARMFUL)
-def test_a_harmful_pdf_is_refused_in_time(harm: str) -> None:
+def test_harmful_pdf_is_rejected_in_time(harm: str) -> None:
     make, why = HARMFUL[harm]
     begun = time.monotonic()
     message = refused("a.pdf", make())
@@ -249,14 +249,14 @@ def test_a_harmful_pdf_is_refused_in_time(harm: str) -> None:
     assert any(reason in message for reason in why.split("|")), message
 
 
-def test_a_pdf_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_pdf_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PDF_S", 1.5)
     slow = pdf(packed(written("text") * 1000, 1000), coded="/Filter /FlateDecode")
     assert "takes too much time" in refused("a.pdf", slow)
 
 
-def limited(work: str) -> "subprocess.CompletedProcess[bytes]":
-    """Does a work under the limits that hold where PDFs are read, with less time."""
+def limited(code: str) -> "subprocess.CompletedProcess[bytes]":
+    """Runs code under the limits of the process that reads PDFs, with less time."""
     load = f"""
 import importlib.util
 spec = importlib.util.spec_from_file_location("child", {str(module._CHILD)!r})
@@ -265,51 +265,51 @@ spec.loader.exec_module(child)
 child._SECONDS = 1
 child._limit()
 """
-    return subprocess.run([sys.executable, "-c", load + work], capture_output=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", load + code], capture_output=True, timeout=60)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="this system has no such limits")
-def test_time_and_memory_of_the_reading_process_are_limited() -> None:
+def test_time_and_memory_of_the_child_are_limited() -> None:
     assert limited("while True: pass").returncode == -signal.SIGKILL
     assert b"MemoryError" in limited("bytearray(2_000_000_000)").stderr
     assert limited("bytearray(100_000_000)").returncode == 0
-    told = limited("import os; print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) == os.SCHED_IDLE)")
-    assert told.stdout.split() == [b"19", b"True"]
+    done = limited("import os; print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) == os.SCHED_IDLE)")
+    assert done.stdout.split() == [b"19", b"True"]
 
 
-def test_a_reading_process_that_dies_or_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_failure_of_the_child_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     child = tmp_path / "child.py"
     monkeypatch.setattr(module, "_CHILD", child)
     assert "takes too much time or memory" in refused("a.pdf", pdf(written("text")))  # no such script
     child.write_text("print('no answer')")
-    assert "no PDF can be read here" in refused("a.pdf", pdf(written("text")))
+    assert "cannot read PDFs at the moment" in refused("a.pdf", pdf(written("text")))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
-    assert "no PDF can be read here" in refused("a.pdf", pdf(written("text")))
+    assert "cannot read PDFs at the moment" in refused("a.pdf", pdf(written("text")))
 
 
 @given(st.text(alphabet=string.ascii_letters + " \n.#`", max_size=5000))
 @example("x" * 5000)
 @example("\n\n".join(["word " * 30] * 40))
-def test_a_text_is_split_without_loss(text: str) -> None:
+def test_text_is_split_without_loss(text: str) -> None:
     for kind in ("txt", "md", "pdf"):
-        rows = list(text_rows(kind, [text]))
+        rows = list(split_passages(kind, [text]))
         assert all(0 < len(part) <= module._PASSAGE + 2 and place for part, _, place in rows)
         if kind != "md":  # whose headings are its places
             assert "".join("".join(part for part, _, _ in rows).split()) == "".join(text.split())
 
 
-def test_a_long_text_is_split_at_paragraphs_and_sentences() -> None:
+def test_long_text_is_split_at_paragraphs_and_sentences() -> None:
     paragraphs = [f"Paragraph {n}. " + "It has some words. " * 20 for n in range(6)]
-    parts = [part for part, _, _ in text_rows("txt", ["\n\n".join(paragraphs)])]
+    parts = [part for part, _, _ in split_passages("txt", ["\n\n".join(paragraphs)])]
     assert [part.count("Paragraph") for part in parts] == [2, 2, 2]
-    parts = [part for part, _, _ in text_rows("txt", ["A sentence of words. " * 100])]
+    parts = [part for part, _, _ in split_passages("txt", ["A sentence of words. " * 100])]
     assert all(part.endswith("words.") for part in parts)
 
 
-def test_a_large_text_is_split_soon() -> None:
+def test_large_text_is_split_quickly() -> None:
     begun = time.monotonic()
     for piece in ("x", "\n", " \n", "# ", "a b. ", "\n# x\n"):
-        list(text_rows("md", [piece * 400_000]))
+        list(split_passages("md", [piece * 400_000]))
     for text in ("---\na:" + "\na:" * 200_000, "# " + " #" * 400_000, "\n" + " " * 800_000 + "x"):
-        list(text_rows("md", [text]))
+        list(split_passages("md", [text]))
     assert time.monotonic() - begun < 10

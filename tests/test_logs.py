@@ -1,4 +1,4 @@
-"""What is logged, and what is not."""
+"""The log: its lines, and the keys and words that it must not contain."""
 
 import json
 import logging
@@ -31,12 +31,12 @@ def written(message: str, form: Any = "text", *args: Any, exc_info: Any = None) 
 
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\x0b", "\x85", "\u2028", "\x1b[2J", "\x00"])
-def test_no_text_from_outside_writes_a_line_of_its_own(form: str, end: str) -> None:
+def test_text_cannot_forge_a_line(form: str, end: str) -> None:
     line = written("found %s", form, f"a{end}ERROR glassbox: everything is lost")
     assert len(line.splitlines()) == 1 and "\x1b" not in line and "\x00" not in line
 
 
-def test_a_traceback_cannot_forge_a_line_either() -> None:
+def test_traceback_cannot_forge_a_line() -> None:
     try:
         raise ValueError("a\nERROR glassbox: forged")
     except ValueError:
@@ -45,7 +45,7 @@ def test_a_traceback_cannot_forge_a_line_either() -> None:
     assert all(line.startswith("  | ") for line in lines[1:])
 
 
-def test_a_key_is_cleared_also_in_a_traceback() -> None:
+def test_key_is_redacted_in_messages_and_tracebacks() -> None:
     key = Key("sk-of-a-visitor-1234567890", from_visitor=True)
     try:
         raise ValueError(f"with {key.reveal()}")
@@ -55,15 +55,15 @@ def test_a_key_is_cleared_also_in_a_traceback() -> None:
             assert "1234567890" not in line and "[key]" in line
 
 
-def test_warnings_are_lines_of_the_log_and_none_quotes_a_model() -> None:
+def test_warnings_are_logged_and_do_not_quote_a_model() -> None:
     script = """
 import warnings
 from pydantic import BaseModel
 from backends.keys import Key
-from logs import begin_log
+from logs import configure_logging
 class One(BaseModel):
     text: str
-begin_log("json")
+configure_logging("json")
 key = Key("sk-of-a-visitor-1234567890")
 warnings.warn(f"two\\nlines and {key.reveal()}")
 One.model_construct(text=["what a model wrote"]).model_dump()
@@ -74,7 +74,7 @@ One.model_construct(text=["what a model wrote"]).model_dump()
     assert "two\nlines and [key]" in lines[0]["event"] and done.returncode == 0
 
 
-def test_a_key_that_is_a_word_leaves_a_lines_own_fields_alone() -> None:
+def test_key_that_is_a_word_leaves_the_fields_of_a_line() -> None:
     words = [Key(word, from_visitor=True) for word in ("agent.turns", "warning", datetime.now(UTC).strftime("%Y-%m"))]
     line = json.loads(written("a warning of agent.turns", "json"))
     assert (line["level"], line["logger"], line["event"]) == ("info", "agent.turns", "a warning of agent.turns")
@@ -82,8 +82,8 @@ def test_a_key_that_is_a_word_leaves_a_lines_own_fields_alone() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_key_that_is_a_word_changes_no_line_of_others(form: str) -> None:
-    """Only what can hold a key is cleared: arguments of a message, what a library writes, a traceback."""
+def test_key_that_is_a_word_changes_no_other_line(form: str) -> None:
+    """Only arguments of a message, messages of libraries and tracebacks can contain a key and are redacted."""
     ended = {"event": "run ended", "outcome": "complete", "backend": "Script", "logger": "runs.live", "level": "info"}
     failed = ChatError("internal", "The database did not answer in time.")
 
@@ -101,7 +101,7 @@ def test_a_key_that_is_a_word_changes_no_line_of_others(form: str) -> None:
     assert "[key]" in log_formatter(form).format(record)  # type: ignore[arg-type]
 
 
-def test_of_a_message_that_is_logged_only_its_writers_keys_are_cleared() -> None:
+def test_logged_message_is_redacted_of_its_visitors_keys() -> None:
     keys = VisitorKeys()
     keys.put("anna", "A", "a-key-of-anna")
     keys.put("ben", "A", "database")
@@ -110,14 +110,14 @@ def test_of_a_message_that_is_logged_only_its_writers_keys_are_cleared() -> None
     assert told == "[key] [key] database" and operators
 
 
-def test_each_line_of_a_run_has_its_id() -> None:
+def test_lines_of_a_run_have_its_id() -> None:
     with structlog.contextvars.bound_contextvars(run_id="r1"):
         assert written("it failed").endswith("it failed run_id=r1")
         assert json.loads(written("it failed", "json"))["run_id"] == "r1"
 
 
 @pytest.mark.parametrize("asked", ["0", "1"])
-def test_the_running_app_logs_runs_and_no_words_but_when_asked(tmp_path: Path, asked: str) -> None:
+def test_app_logs_runs_and_messages_only_if_configured(tmp_path: Path, asked: str) -> None:
     config, port = tmp_path / "glassbox.toml", free_port()
     config.write_text(SCRIPT)
     environment = {**os.environ, "GLASSBOX_DATA": str(tmp_path), "GLASSBOX_LOG": "json"}

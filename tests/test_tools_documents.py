@@ -14,7 +14,7 @@ from documents.library import Library
 async def library(tmp_path: Path) -> AsyncIterator[Library]:
     guide = tmp_path / "GUIDE.md"
     guide.write_text("## Parrots\nThey talk.\n", encoding="utf-8")
-    library = Library(tmp_path / "library.db", guide)
+    library = Library(tmp_path / "library.db", [guide])
     await library.add("anna", "birds.txt", b"The parrots of Anna. " + b"They are green. " * 45)
     yield library
     await library.close()

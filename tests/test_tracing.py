@@ -1,4 +1,4 @@
-"""LangSmith: it gets nothing unless the settings say so, and then the page says so too."""
+"""LangSmith: it gets data only if configured, and then the page says so."""
 
 import threading
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from langsmith.utils import get_env_var
 
 from settings import BackendSettings, Settings, SettingsError, TracingSettings, load_settings
 from tests.live_app import live_app
-from tracing import NOTE, use_langsmith
+from tracing import NOTE, configure_langsmith
 
 VARIABLES = ["LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING"]
 
 
 @pytest.fixture
 def smith(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A server that speaks LangSmith's API; what it was sent, by its paths and bodies. The environment names it."""
+    """The requests to a fake LangSmith server, which the environment names."""
     got: list[str] = []
 
     class Smith(BaseHTTPRequestHandler):
@@ -54,7 +54,7 @@ def smith(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("on", [False, True])
-def test_langsmith_gets_something_only_if_the_settings_say_so(tmp_path: Path, smith: list[str], on: bool) -> None:
+def test_langsmith_gets_data_only_if_configured(tmp_path: Path, smith: list[str], on: bool) -> None:
     with live_app(tmp_path, tracing=TracingSettings(langsmith=on)) as app:
         answer = httpx.post(f"{app.url}stream", json={"message": "an echo of xylophagous"}, timeout=30)
         assert "event: done" in answer.text
@@ -65,15 +65,15 @@ def test_langsmith_gets_something_only_if_the_settings_say_so(tmp_path: Path, sm
     assert [NOTE in page for page in pages] == [on, on]
 
 
-def test_variables_without_effect_are_told() -> None:
+def test_variables_without_effect_are_reported() -> None:
     environ = {"LANGSMITH_TRACING": "true", "LANGCHAIN_WANDB_TRACING": "1", "LANGCHAIN_HANDLER": "x", "OTHER": "true"}
-    (told,) = use_langsmith(environ, False)
+    (told,) = configure_langsmith(environ, False)
     assert told.startswith("LANGCHAIN_HANDLER, LANGCHAIN_WANDB_TRACING, LANGSMITH_TRACING: nothing is traced;")
     assert environ == {"OTHER": "true"}
-    assert use_langsmith({"LANGSMITH_TRACING": "false"}, False) == []
+    assert configure_langsmith({"LANGSMITH_TRACING": "false"}, False) == []
 
 
-def test_the_setting_is_read_and_checked(tmp_path: Path) -> None:
+def test_tracing_setting_is_read_and_checked(tmp_path: Path) -> None:
     file = tmp_path / "glassbox.toml"
     file.write_text("[tracing]\nlangsmith = true\n")
     assert load_settings({"config": str(file)}, {"GLASSBOX_DATA": str(tmp_path)}).tracing.langsmith
