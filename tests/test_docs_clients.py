@@ -1,4 +1,4 @@
-"""What the README gives the users of every client to paste holds a conversation, exactly as it is written there.
+"""The code for clients in docs/api.md and in the README works, exactly as it is written there.
 
 Only the port differs: the app is started as `make run` starts it, with its real local model, and with short replies.
 """
@@ -26,8 +26,8 @@ from tests.node import NODE, NPM
 
 _ROOT = Path(__file__).parents[1]
 _CLIENT = _ROOT / "web" / "client.js"
-_README = (_ROOT / "README.md").read_text()
-[SECTION] = re.findall(r"^## Follow a run from anywhere\n(.*?)^## ", _README, re.DOTALL | re.MULTILINE)
+SECTION = (_ROOT / "docs" / "api.md").read_text().partition("\n## Clients\n")[2]
+README = (_ROOT / "README.md").read_text().partition("\n## Use it from a program\n")[2].partition("\n## ")[0]
 _BLOCK = re.compile(r"((?:^[^\n]+\n)+)\n```(\w*)\n(.*?)```", re.DOTALL | re.MULTILINE)
 _REQUIRED = {name: os.environ.get(f"GLASSBOX_TEST_{name}") == "required" for name in ("NODE", "CURL")}
 """Read here: what begins with GLASSBOX_ is taken out of the environment before the first test."""
@@ -35,7 +35,7 @@ _REQUIRED = {name: os.environ.get(f"GLASSBOX_TEST_{name}") == "required" for nam
 
 @dataclass(frozen=True)
 class Block:
-    """Code to paste; `said` is the paragraph before it, which says what it is for and where it goes."""
+    """Code to paste; `said` is the paragraph before it, which names the client and says where the code goes."""
 
     said: str
     language: str
@@ -47,26 +47,27 @@ class Block:
 
 BLOCKS = [Block(*found) for found in _BLOCK.findall(SECTION)]
 TALKS = [block for block in BLOCKS if "What is my name?" in block.code]
-[FETCH] = [block for block in BLOCKS if block not in TALKS]
+[DOWNLOAD] = [block for block in BLOCKS if block not in TALKS]
+FIRST = [Block(*found) for found in _BLOCK.findall(README)]
 
 
-def test_every_client_has_its_lines_and_no_line_stays_untried() -> None:
+def test_every_client_has_its_code_and_all_code_is_run() -> None:
     assert len(BLOCKS) == SECTION.count("```") / 2
-    assert not re.search(r"^(    |\t)(?=\S)", re.sub(r"```.*?```", "", SECTION, flags=re.DOTALL), re.MULTILINE)
-    told = " ".join(block.said for block in BLOCKS)
+    assert [block.language for block in FIRST] == ["bash", "python"] and README.count("```") == 4
+    texts = " ".join(block.said for block in BLOCKS)
     for client in ("curl", "EventSource", "websockets", "gradio_client", "client.js", "Node", "AG-UI"):
-        assert client in told
+        assert client in texts
     assert len(TALKS) == 7
 
 
 class House:
-    """The app, and a folder beside it for what is pasted."""
+    """The running app, and a folder for the pasted code."""
 
     def __init__(self, app: RunningApp, folder: Path) -> None:
         self.app, self.folder = app, folder
         self.missing = ""
         self.path = app.config.parent / "bin"
-        """Where `node` and `npm` are, with a package of the tests' own."""
+        """The folder with `node` and `npm`, from a package of the tests."""
         self.path.mkdir()
         for name, command in (("node", [NODE]), ("npm", [*NPM, "--no-audit", "--no-fund"])):
             (self.path / name).write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
@@ -76,7 +77,7 @@ class House:
         return block.code.replace("127.0.0.1:7860", f"127.0.0.1:{self.app.port}")
 
     def run(self, *command: str | Path) -> str:
-        """What a command prints."""
+        """Runs a command and returns its output."""
         environ = {**os.environ, "PATH": f"{self.path}{os.pathsep}{os.environ['PATH']}"}
         pipe = subprocess.PIPE
         ran = subprocess.run(command, cwd=self.folder, env=environ, stdout=pipe, stderr=pipe, text=True, timeout=120)
@@ -108,24 +109,24 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def fetched(house: House) -> House:
-    """With what the README says to fetch first. Without the line to where packages are, AG-UI alone is left out."""
+    """The app after the documented downloads. If npm's registry cannot be reached, only AG-UI's test is skipped."""
     try:
-        house.bash(FETCH)
+        house.bash(DOWNLOAD)
     except (AssertionError, subprocess.SubprocessError) as e:
-        house.missing = f"what AG-UI needs cannot be fetched: {str(e)[-1000:]}"
+        house.missing = f"the AG-UI client cannot be downloaded: {str(e)[-1000:]}"
     assert (house.folder / "client.mjs").read_text() == _CLIENT.read_text()
     return house
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Ended with this module, as the event loops of others would trip over it."""
+    """A browser that is closed with this module: its event loop would disturb other tests."""
     with open_chromium() as browser:
         yield browser
 
 
 def in_console(browser: Browser, url: str, code: str) -> tuple[str, dict[str, str]]:
-    """What is logged when the code is pasted into the console on the page, and the visitor's cookies."""
+    """Pastes code into the console of the page; returns what it logs, and the visitor's cookies."""
     context = browser.new_context()
     page = context.new_page()
     said: list[str] = []
@@ -133,18 +134,18 @@ def in_console(browser: Browser, url: str, code: str) -> tuple[str, dict[str, st
     page.goto(url)
     page.wait_for_selector("#prompt textarea")
     said.clear()
-    told = context.new_cdp_session(page).send(
+    answer = context.new_cdp_session(page).send(
         "Runtime.evaluate", {"expression": code, "replMode": True, "awaitPromise": True}
     )
-    assert "exceptionDetails" not in told, told
+    assert "exceptionDetails" not in answer, answer
     cookies = {str(cookie.get("name")): str(cookie.get("value")) for cookie in context.cookies()}
-    page.evaluate("0")  # what was logged before it has come
+    page.evaluate("0")  # wait for the messages of the console
     context.close()
     return "".join(said), cookies
 
 
 def paste(request: pytest.FixtureRequest, house: House, block: Block) -> tuple[str, dict[str, str]]:
-    """Runs a block where the README says it goes: what it prints, and the cookies it ran with."""
+    """Runs a block where the document says it goes; returns its output, and the cookies it ran with."""
     code = house.here(block)
     file = re.search(r"as `(\w+\.mjs)`", block.said)
     match block.language:
@@ -161,18 +162,18 @@ def paste(request: pytest.FixtureRequest, house: House, block: Block) -> tuple[s
                 (pytest.fail if _REQUIRED["NODE"] else pytest.skip)(house.missing)
             (house.folder / file[1]).write_text(code)
             return house.run(NODE, file[1]), {}
-    pytest.fail(f"nobody knows where this goes: {block.said}")
+    pytest.fail(f"it is not clear where this goes: {block.said}")
 
 
 @pytest.mark.parametrize("block", TALKS, ids=str)
-def test_what_is_pasted_holds_a_conversation_of_two_turns(
+def test_code_for_a_client_holds_a_conversation_of_two_turns(
     house: House, block: Block, request: pytest.FixtureRequest
 ) -> None:
     before = house.conversations()
     printed, cookies = paste(request, house, block)
     made = [house.exported(conversation, cookies) for conversation in house.conversations() - before]
     found = max(made, key=lambda conversation: len(conversation["messages"]))
-    # an AG-UI client without a cookie brings the whole conversation with each request, which stands by itself
+    # an AG-UI client without a cookie sends the whole conversation with each request
     assert len(made) == (2 if "@ag-ui/client" in block.code else 1)
     assert [m["role"] for m in found["messages"]] == ["user", "assistant"] * 2
     texts = [m["content"] for m in found["messages"]]
@@ -182,7 +183,7 @@ def test_what_is_pasted_holds_a_conversation_of_two_turns(
 
 
 def check(block: Block, printed: str, replies: list[str]) -> None:
-    """What was printed are the replies, or for curl the events of the first and the rest of those of the second."""
+    """Checks the output: the replies, or for curl the events of the first and the rest of the events of the second."""
     if block.language != "bash":
         for reply in replies:
             assert reply.strip() in printed
@@ -191,3 +192,12 @@ def check(block: Block, printed: str, replies: list[str]) -> None:
     assert first.startswith("id: 1\nevent: run\n")
     assert re.findall(r"^id: (\d+)$", second, re.MULTILINE)[0] == "4"
     assert re.search(r'\{"status":"(complete|stopped)"\}$', printed)
+
+
+def test_first_examples_of_the_readme_print_a_run(house: House) -> None:
+    curl, socket = FIRST
+    printed = house.bash(curl)
+    assert printed.startswith("id: 1\nevent: run\n") and re.search(r"^event: (?:done|stopped)$", printed, re.MULTILINE)
+    (house.folder / "chat.py").write_text(house.here(socket))
+    printed = house.run(sys.executable, "chat.py")
+    assert printed.startswith("{'type': 'run', 'seq': 1") and "'type': 'token'" in printed
