@@ -181,7 +181,7 @@ class Handlers:
             edited = ask.message if ask.edit_of else ""
             return await (self._unchanged(page, edited) if e.code != "not_found" else self._if_deleted(page, edited))
         page.player = None  # the page shows a conversation from now on
-        updates = {} if keep_prompt else {"draft": render_draft(accepted=ask.message)}
+        updates: Updates = {} if keep_prompt else {"draft": render_draft(accepted=ask.message)}
         updates |= {"live": [], "panel": render_panel(run.state, whole=False, now=run.now())}
         try:
             view = await self._load(page, run.conversation_id, INITIAL_MESSAGES)

@@ -32,7 +32,8 @@ OPENED_OUTPUTS = ("answer", *(name for name in TURN_OUTPUTS if name != "draft"),
 def build_page(handlers: Handlers) -> gr.Blocks:
     """Builds the page and its public endpoint."""
     settings = handlers.turns.settings
-    with PageBlocks(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False) as demo:
+    demo = PageBlocks(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False)
+    with demo:
         page = gr.State(PageState())
         header = build_header(handlers.backends, settings.memory, shared=settings.share, sign_in=settings.sign_in)
         options = build_options(
