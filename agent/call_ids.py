@@ -1,4 +1,4 @@
-"""Ids of a run's tool calls, each used once: some servers give none, or number the calls anew with each reply."""
+"""Unique ids of a run's tool calls: some servers send none, or the same ones with each reply."""
 
 import itertools
 from collections.abc import Iterable
@@ -6,27 +6,27 @@ from uuid import uuid4
 
 
 class CallIds:
-    """Gives each call its id: the server's own where that is free, else a new one."""
+    """Maps each call to its id: the server's own if that is free, else a new one."""
 
     def __init__(self, used: Iterable[str] = ()) -> None:
-        """`used` are the ids of calls of earlier turns, which are given again."""
+        """`used` are the ids of earlier calls in the model's input."""
         self._used = set(used)
         self._named: list[dict[str, str]] = []
-        """For each model call, the ids that the server's own stand for."""
+        """For each model call, our ids by the server's."""
 
     def begin(self) -> None:
-        """A model call begins."""
+        """Begins a model call."""
         self._named.append({})
 
     def of(self, given: str, call: int = -1) -> str:
-        """The run's id of a tool call whose arguments are still being written; `given` is the server's id.
+        """Returns the id of a tool call whose arguments are still being written; `given` is the server's id.
 
         `call` is the number of the model call, from 0; by default the latest.
         """
         return self._named[call].setdefault(given, self._new() if given in self._used else given)
 
     def take(self, given: str | None) -> str:
-        """The id of a whole call; it is in use from now on."""
+        """Returns the id of a complete call, and marks it as used."""
         call_id = self._named[-1].get(given or "", given)
         if not call_id or call_id in self._used:
             call_id = self._new()
@@ -35,5 +35,5 @@ class CallIds:
         return call_id
 
     def _new(self) -> str:
-        """An id of nine letters and digits, as Mistral's API requires; others accept any."""
+        """Returns nine letters and digits, as Mistral's API requires; other APIs accept any id."""
         return next(made for made in (uuid4().hex[:9] for _ in itertools.count()) if made not in self._used)

@@ -1,4 +1,4 @@
-"""One piece of a model's stream as thought and text, whatever the provider calls them, and its usage at the end."""
+"""Chunks of a model's stream: their thinking, text, tool arguments and usage, in the forms of all providers."""
 
 import json
 from collections.abc import Mapping
@@ -20,30 +20,30 @@ Figures = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class CallState:
-    """What one model call has streamed so far."""
+    """The state of one model call's stream."""
 
     tags: Tags = field(default_factory=Tags)
     half: str = ""
     half_thought: str = ""
-    """The first half of a character whose second one may come with the next piece of text, or of thinking."""
+    """The first half of a character whose second half may come with the next text, or thinking."""
     usage: Figures | None = None
-    """The latest figures that it told."""
+    """The latest token counts."""
     tools: Mapping[Any, tuple[str, str]] = field(default_factory=dict)
-    """The id and the name of each tool call that has begun, by its index."""
+    """The id and name of each tool call that has begun, by its index."""
     grown: bool | None = None
-    """Whether each told figures grew out of the ones before; None while there were not two."""
+    """Whether the token counts are cumulative; None before the second ones."""
 
 
 def read_chunk(chunk: AIMessage, call: CallState) -> tuple[str, str, CallState]:
-    """The thought and the text in a chunk, and the call with it."""
+    """Returns the thinking and the text in a chunk, and the next state of its call."""
     if chunk.usage_metadata:
         call = _counted(call, _figures(chunk.usage_metadata))
     thought, text = _thought(chunk), chunk.text + _unshown(chunk)
-    if thought and not call.tags.begun:  # the server takes the thinking out of the text
+    if thought and not call.tags.begun:  # the server removes the thinking from the text
         call = replace(call, tags=replace(call.tags, opened=False, apart=True))
     if thought or call.half_thought:
         thought, half = _without_half(call.half_thought + thought)
-        if text:  # behind it the other half cannot come any more
+        if text:  # the other half cannot follow it
             thought, half = thought + half, ""
         call = replace(call, half_thought=half)
     if text or call.half:
@@ -56,9 +56,9 @@ def read_chunk(chunk: AIMessage, call: CallState) -> tuple[str, str, CallState]:
 
 
 def read_tool_inputs(chunk: AIMessage, call: CallState) -> tuple[list[events.ToolInput], str, CallState]:
-    """The pieces of tool calls' arguments in a chunk, all that is written of them, and the call with what it says.
+    """Returns the deltas of tool arguments in a chunk, all arguments in it, and the next state of its call.
 
-    A call that comes whole in one chunk is no piece: nobody has seen it being written.
+    A tool call that comes whole in one chunk has no delta.
     """
     found, written = [], ""
     for one in chunk.tool_call_chunks if isinstance(chunk, AIMessageChunk) else ():
@@ -80,14 +80,14 @@ def _is_object(arguments: str) -> bool:
 
 
 def _without_half(text: str) -> tuple[str, str]:
-    """The text, and the first half of a surrogate pair at its end: JSON's escapes may put the two into two deltas."""
+    """Splits off the first half of a surrogate pair at the end: a provider may send the halves in two deltas."""
     return (text[:-1], text[-1]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
 
 
 def flush_call(call: CallState, *, whole: bool = False) -> tuple[str, str, CallState]:
-    """What was held back when the call ended, as thought or text after all, and the call with it.
+    """Returns what was held back when the call ended, as thinking and as text, and the final state.
 
-    `whole` says that the model ended its reply by itself: see `agent.thinking_tags.rest`.
+    `whole` means that the model ended its reply itself: see `agent.thinking_tags.rest`.
     """
     thought, text, tags = rest(call.tags, whole=whole)
     inside = tags.inside and tags.thinks is not False
@@ -96,7 +96,7 @@ def flush_call(call: CallState, *, whole: bool = False) -> tuple[str, str, CallS
 
 
 def final_usage(output: Any, call: CallState) -> dict[str, int] | None:
-    """The provider's final figures. LangChain adds up what the chunks tell, which is wrong where that is cumulative."""
+    """Returns the provider's final counts. LangChain sums the chunks' counts, which may be cumulative."""
     usage = output.usage_metadata if isinstance(output, AIMessage) else None
     if not usage:
         return None
@@ -105,18 +105,18 @@ def final_usage(output: Any, call: CallState) -> dict[str, int] | None:
 
 
 def reasoning_tokens(output: Any) -> int:
-    """The tokens of thinking that the provider counted in its figures of the output; 0 where it did not."""
+    """Returns the number of thinking tokens among the output tokens; 0 where the provider does not count them."""
     usage = output.usage_metadata if isinstance(output, AIMessage) else None
     return int((usage.get("output_token_details") or {}).get("reasoning") or 0) if usage else 0
 
 
-def _counted(call: CallState, told: Figures) -> CallState:
-    """Increments name the input once, and zero after that; cumulative figures name it each time."""
+def _counted(call: CallState, counts: Figures) -> CallState:
+    """Updates the counts. Increments have the input tokens once, then zero; cumulative counts have them each time."""
     last = call.usage
     if last is None:
-        return replace(call, usage=told)
-    grown = call.grown is not False and last[0] > 0 and told[0] >= last[0] and told[1] >= last[1]
-    return replace(call, usage=told, grown=grown)
+        return replace(call, usage=counts)
+    grown = call.grown is not False and last[0] > 0 and counts[0] >= last[0] and counts[1] >= last[1]
+    return replace(call, usage=counts, grown=grown)
 
 
 def _figures(usage: Mapping[str, Any]) -> Figures:
@@ -124,7 +124,7 @@ def _figures(usage: Mapping[str, Any]) -> Figures:
 
 
 def _thought(chunk: AIMessage) -> str:
-    """The visible thinking in a chunk: the field that OpenAI's imitators use, or the content blocks of others."""
+    """Returns the visible thinking: a field of OpenAI-compatible servers, or the content blocks of others."""
     if field := chunk.additional_kwargs.get("reasoning_content"):
         return _words(field)
     return "".join(_block_thought(block) for block in _blocks(chunk) if block.get("type") in _THOUGHTS)
@@ -135,7 +135,7 @@ def _block_thought(block: Mapping[str, Any]) -> str:
 
 
 def _words(value: Any) -> str:
-    """A text, or those of a list of parts: Mistral's thinking and OpenAI's summaries come so."""
+    """Returns a text, or the texts of a list of parts, as in Mistral's thinking and OpenAI's summaries."""
     if isinstance(value, list):
         return "".join(_words(part) for part in value if isinstance(part, dict))
     if isinstance(value, dict):
@@ -148,6 +148,6 @@ def _blocks(chunk: AIMessage) -> list[dict[str, Any]]:
 
 
 def _unshown(chunk: AIMessage) -> str:
-    """Says by name what a model sent that this page cannot show."""
+    """Returns the names of content blocks that the page cannot show."""
     kinds = [str(block["type"]).removesuffix("_url") for block in _blocks(chunk) if block.get("type") in _UNSHOWN]
     return "".join(f"[{kind}: not shown here]" for kind in kinds)

@@ -1,4 +1,4 @@
-"""Commands: `/name arguments` runs a tool by the visitor's word, on any backend, also where no model chooses tools."""
+"""Commands: `/name arguments` runs a tool, on any backend, also where the model is offered no tools."""
 
 import json
 import re
@@ -18,20 +18,20 @@ _COMMAND = re.compile(r"/([\w.-]*)(?:\s+(.*))?", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A tool's call that the visitor has asked for."""
+    """A tool call that the visitor typed."""
 
     tool: str
     input: JSON
     call_id: str
 
     def message(self) -> AIMessage:
-        """The call as a model would have made it."""
+        """Returns the call as a message of the model."""
         call = {"name": self.tool, "args": self.input, "id": self.call_id, "type": "tool_call"}
         return AIMessage("", id=f"command {self.call_id}", tool_calls=[call])
 
 
 def read_command(text: str, tools: Sequence[BaseTool]) -> Command | None:
-    """The command in a message; None for a message that is none. Raises ChatError for one that cannot be run."""
+    """Returns the command in a message, None if there is none. Raises ChatError for one that cannot be run."""
     found = _COMMAND.fullmatch(text.strip()) if text.startswith("/") else None
     if found is None:
         return None
@@ -49,14 +49,14 @@ def _listed(tools: Sequence[BaseTool]) -> str:
 
 
 def _input(tool: BaseTool, rest: str) -> JSON:
-    """Arguments as JSON, or as the text of the first one."""
+    """Returns the arguments: a JSON object, or the text as the first argument."""
     if rest.startswith("{"):
         try:
-            given = json.loads(valid_text(json.dumps(json.loads(rest), ensure_ascii=False)))
+            arguments = json.loads(valid_text(json.dumps(json.loads(rest), ensure_ascii=False)))
         except (ValueError, RecursionError):
-            given = None
-        if isinstance(given, dict):
-            return given
+            arguments = None
+        if isinstance(arguments, dict):
+            return arguments
     first = next(iter(tool.args), None)
     if first is None:
         return {}
@@ -66,14 +66,14 @@ def _input(tool: BaseTool, rest: str) -> JSON:
 
 
 def folded(messages: Sequence[BaseMessage], command: Command) -> list[BaseMessage]:
-    """A command's call and result as the visitor's own words: not all models know tools, and none has chosen this."""
+    """Folds a command's call and result into the user message: not all models accept tools, and none made this call."""
     kept: list[BaseMessage] = []
     for message in messages:
         if isinstance(message, ToolMessage) and message.tool_call_id == command.call_id and kept:
-            asked = kept.pop()
-            wanted = asked.text.partition(" ")[2].strip() or asked.text
-            told = f"Here is what the tool {command.tool} found:\n\n{message.text.strip()}"
-            kept.append(HumanMessage(f"{told}\n\nAnswer in two sentences: {wanted}", id=asked.id))
+            user = kept.pop()
+            question = user.text.partition(" ")[2].strip() or user.text
+            found = f"Here is what the tool {command.tool} found:\n\n{message.text.strip()}"
+            kept.append(HumanMessage(f"{found}\n\nAnswer in two sentences: {question}", id=user.id))
         elif message.id != command.message().id:
             kept.append(message)
     return kept

@@ -1,6 +1,6 @@
-"""What an operator watches: runs, tokens, first-token times, lines, errors and memory, in Prometheus' text format.
+"""Metrics for the operator, in Prometheus' text format: runs, tokens, first-token times, queues, errors and memory.
 
-Labels are names from the settings and codes of ours, never anything that a visitor wrote.
+Labels are names from the settings and our own codes, never a visitor's text.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -15,33 +15,41 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
 
 
 class Metrics:
-    """One for the whole app, in a registry of its own."""
+    """The metrics of the app, in a registry of its own."""
 
     def __init__(self, turns: Turns) -> None:
-        self._registry = here = CollectorRegistry()
-        ProcessCollector(registry=here)
-        self._ended = Counter("glassbox_runs", "Runs that have ended.", ["backend", "memory", "outcome"], registry=here)
-        self._errors = Counter("glassbox_errors", "Runs that failed.", ["backend", "code"], registry=here)
-        self._tokens = Counter("glassbox_tokens", "Tokens read and written.", ["backend", "direction"], registry=here)
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._ended = Counter(
+            "glassbox_runs", "Runs that have ended.", ["backend", "memory", "outcome"], registry=registry
+        )
+        self._errors = Counter("glassbox_errors", "Runs that failed.", ["backend", "code"], registry=registry)
+        self._tokens = Counter(
+            "glassbox_tokens", "Tokens read and written.", ["backend", "direction"], registry=registry
+        )
         self._first = Histogram(
-            "glassbox_first_token_seconds", "To the first token.", ["backend"], buckets=_SECONDS, registry=here
+            "glassbox_first_token_seconds",
+            "Seconds to the first token.",
+            ["backend"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._duration = Histogram(
-            "glassbox_run_seconds", "Of whole runs.", ["backend"], buckets=_SECONDS, registry=here
+            "glassbox_run_seconds", "Duration of runs, in seconds.", ["backend"], buckets=_SECONDS, registry=registry
         )
         self._rate = Histogram(
             "glassbox_tokens_per_second",
             "Average rate of a run while the model was writing.",
             ["backend"],
             buckets=_RATES,
-            registry=here,
+            registry=registry,
         )
-        live = Gauge("glassbox_runs_live", "Runs that go on.", registry=here)
+        live = Gauge("glassbox_runs_live", "Live runs.", registry=registry)
         live.set_function(lambda: sum(1 for _ in turns.runs.live()))
-        waiting = Gauge("glassbox_waiting", "Runs in line, by what for.", ["line"], registry=here)
+        waiting = Gauge("glassbox_waiting", "Waiting runs, by queue.", ["line"], registry=registry)
         waiting.labels("runs").set_function(lambda: len(turns.slots))
         for backend in turns.backends:
-            waiting.labels(backend.name).set_function(lambda line=backend.slots: len(line))  # type: ignore[misc]
+            waiting.labels(backend.name).set_function(lambda slots=backend.slots: len(slots))  # type: ignore[misc]
         turns.watchers.append(self.observe)
         turns.summarizer.watchers.append(self.observe_summary)
 
@@ -51,10 +59,10 @@ class Metrics:
         if not isinstance(last, events.Complete | events.Stopped | events.Error):
             return
         outcome = last.reason if isinstance(last, events.Stopped) else "error"
-        backend = run.state.backend  # not `run.backend`: its fallback may have answered
+        backend = run.state.backend  # not `run.backend`: a fallback may have answered
         self._ended.labels(backend, run.memory, "complete" if isinstance(last, events.Complete) else outcome).inc()
         for direction, key in (("read", "input_tokens"), ("written", "output_tokens")):
-            self._tokens.labels(backend, direction).inc(run.state.usage()[key])  # a run that failed has cost as much
+            self._tokens.labels(backend, direction).inc(run.state.usage()[key])  # a failed run costs the same
         if isinstance(last, events.Error):
             self._errors.labels(backend, last.code).inc()
             return
@@ -70,4 +78,5 @@ class Metrics:
         self._tokens.labels(backend.name, "written").inc(output_tokens)
 
     def text(self) -> bytes:
+        """Returns all metrics."""
         return generate_latest(self._registry)

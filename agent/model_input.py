@@ -1,143 +1,113 @@
-"""What one turn gives the model: selected by the memory mode, as the backend reads it, in a shape any model takes."""
+"""The input of a model: the messages that the memory mode selects, in a shape that every model accepts."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
-from agent.context_event import MANY, tool_descriptions
-from agent.token_counts import count_history
-from agent.tool_history import Results, calls_id, given_results, results_of, select_results
+from agent.token_counts import MANY, count_history, describe_tools
+from agent.tool_history import Results, calls_id, result_messages, results_of, select_results
+from agent.turn import Turn
 from backends import Backend, Key
-from memory.history_cache import History
 from memory.messages import Message, Summary, TurnOptions
-from memory.modes import Candidates, LeftOut, Mode, ModeLimits, Selection, recent_start
+from memory.modes import Candidates, LeftOut, ModeLimits, Selection, recent_start
 from runs import events
 from runs.threads import Threads, in_thread
 from settings import MemorySettings, Settings
 
-LoadHistory = Callable[[], Awaitable[History]]
-"""Reads what comes before the message that is to be answered."""
-LoadSummary = Callable[[Sequence[Message]], Awaitable[tuple[Summary | None, str | None]]]
-"""The summary of a history, as far as there is one, and why there is no newer one."""
-
 SUMMARY = "\n\nWhat was said earlier in this conversation, in short: "
 _THREADS = Threads("recall", 2)
 _SEAM = 4
-"""Tokens that a text may have more where it stands behind another one."""
+"""Tokens that a text may gain where it follows another text."""
 _SEARCHED = 4
-"""Matches that are looked for, for each turn that may be recalled: some fall into the same turn, or do not fit."""
-
-
-@dataclass(frozen=True, slots=True)
-class TurnInput:
-    """What is to be answered, however often that takes."""
-
-    mode: Mode
-    asked: Message
-    options: TurnOptions
-    visitor: str | None
-    history: LoadHistory
-    summary: LoadSummary
+"""Matches that are searched for each turn that may be recalled: several may be in one turn, and some may not fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """What one turn gives the model: `messages` (the system prompt first), and what its memory mode left out.
-
-    `input_budget` is the most tokens that may be given in all. `parts` and `why` are by the messages' ids.
-    """
+    """The messages that a model is given, the system prompt first, and those that the memory mode left out."""
 
     messages: Sequence[BaseMessage]
     left_out: list[events.JSON]
     input_budget: int
+    """Most tokens that the model may be given."""
     memory: str
+    """Name of the memory mode."""
     parts: Mapping[str, str] = field(default_factory=dict)
-    """What each message is there as: see `Context`."""
+    """The part of the context that each message belongs to, by message id; see `Context`."""
     why: Mapping[str, str] = field(default_factory=dict)
+    """The reason why an older message is included, by message id."""
     summary_tokens: int = 0
-    """Of the summary, which stands in the system prompt."""
+    """Tokens of the summary, which is in the system prompt."""
     note: str | None = None
+    """A sentence about the selection, for people."""
     tools: Sequence[events.JSON] = ()
-    """What the model is told of the tools that it may choose, as {name, content, tokens}."""
+    """Descriptions of the offered tools, as {name, content, tokens}."""
     key: Key | None = None
-    """Lets the provider be asked how it counts what comes later."""
+    """The key with which the provider counts later messages."""
 
 
 async def build_model_input(
     settings: Settings,
     backend: Backend,
-    turn: TurnInput,
+    turn: Turn,
     reply_tokens: int,
     tools: Sequence[BaseTool] = (),
     key: Key | None = None,
 ) -> ModelInput:
-    """Selects the context: what the mode keeps of the history, as this backend reads it. `tools` may be chosen.
+    """Builds the input of a turn for a backend, which is offered `tools` and writes at most `reply_tokens`.
 
-    With a `key` its provider may be asked to count.
+    With a `key` the provider may be asked to count tokens.
     """
-    asked, mode, prompt = turn.asked, turn.mode, turn.options.system_prompt
+    mode, prompt = turn.mode, turn.options.system_prompt
     if prompt is None:
         prompt = settings.system_prompt
-    loaded = await turn.history()
+    loaded = await turn.load_history()
     many = sum(1 + len(one.parts) for one in loaded.messages) > MANY
     history, unanswered = await in_thread(many, _answered, loaded.messages)
     template = backend.template
-    message, system = await backend.count_tokens([asked.text, prompt], key)
+    message, system = await backend.count_tokens([turn.message.text, prompt], key)
     prompted = bool(system.text.strip())
-    told = await tool_descriptions(backend, tools)
+    offered = await describe_tools(backend, tools)
     spent = template.per_prompt(with_system=prompted) + message.tokens + template.per_message("user")
-    spent += sum(tool["tokens"] for tool in told)
+    spent += sum(tool["tokens"] for tool in offered)
     if prompted:
         spent += system.tokens + template.per_message("system")
     input_budget = backend.context - reply_tokens
     limits = mode_limits(settings.memory, turn.options, input_budget, spent)
     past = Candidates(history)
     if mode.summarizes:
-        made, failed = await turn.summary(history)
+        made, failed = await turn.load_summary(history)
         past = replace(past, summary=made and await _read(backend, made, key, prompted=prompted), failed=failed)
     if mode.searches:
         older, most = history[: recent_start(history, limits)], _SEARCHED * limits.recall_turns
-        past = replace(past, matches=await _THREADS.run(loaded.index.search, older, asked.text, most))
+        past = replace(past, matches=await _THREADS.run(loaded.index.search, older, turn.message.text, most))
     known = loaded.counted_messages.setdefault(f"{backend.name}\n{backend.model or ''}", {})
     past = await count_history(backend, mode, past, limits, known, key)
     view = await in_thread(many, mode.select, past, limits)
     results = await select_results(backend, view, mode.budget(limits), known, key, many=many)
 
     def assembled() -> ModelInput:
-        earlier, parts, why = _earlier(view, results, {tool["name"] for tool in told})
+        earlier, parts, why = _earlier(view, results, {tool["name"] for tool in offered})
         messages = [
             *_system(system.text, view.summary),
-            *_alternating([*earlier, HumanMessage(message.text, id=asked.id)]),
+            *_alternating([*earlier, HumanMessage(message.text, id=turn.message.id)]),
         ]
-        parts |= {asked.id: "message", "system": "summary" if view.summary else "system"}
+        parts |= {turn.message.id: "message", "system": "summary" if view.summary else "system"}
         left = (*unanswered, *view.left_out, *results.left_out)
         left_out = [_left_out(item, exact=not message.estimated) for item in left]
         summary_tokens = view.summary.tokens if view.summary else 0
-        return ModelInput(messages, left_out, input_budget, mode.name, parts, why, summary_tokens, view.note, told, key)
+        return ModelInput(
+            messages, left_out, input_budget, mode.name, parts, why, summary_tokens, view.note, offered, key
+        )
 
     return await in_thread(many, assembled)
 
 
-def _earlier(
-    view: Selection, results: Results, offered: Collection[str]
-) -> tuple[list[BaseMessage], dict[str, str], dict[str, str]]:
-    """What a view gives of the history, with tool results; by the messages' ids their parts, and why they are there."""
-    given, parts, why = list[BaseMessage](), dict[str, str](), dict[str, str]()
-    for before, one in zip([None, *view.kept], view.kept, strict=False):
-        beside = results.kept.get(one.id) or ()
-        given += given_results(one, beside, offered, answers=before is not None and before.role == "user")
-        given.append(_for_model(one))
-        ids = [one.id, *(result.id for result in beside), *(calls_id(result) for result in beside)]
-        parts |= dict.fromkeys(ids, "recalled" if one.id in view.why else "recent")
-        why |= dict.fromkeys(ids, view.why[one.id]) if one.id in view.why else {}
-    return given, parts, why
-
-
 def mode_limits(memory: MemorySettings, options: TurnOptions, input_budget: int, spent: int) -> ModeLimits:
-    """The parameters that a conversation has set, else those of the settings."""
+    """Returns the limits of a memory mode: the conversation's own parameters, else those of the settings."""
     return ModeLimits(
         input_budget,
         spent,
@@ -148,8 +118,23 @@ def mode_limits(memory: MemorySettings, options: TurnOptions, input_budget: int,
     )
 
 
+def _earlier(
+    view: Selection, results: Results, offered: Collection[str]
+) -> tuple[list[BaseMessage], dict[str, str], dict[str, str]]:
+    """Returns the kept messages with their tool results, and by message id their parts and the reasons for them."""
+    kept, parts, why = list[BaseMessage](), dict[str, str](), dict[str, str]()
+    for before, one in zip([None, *view.kept], view.kept, strict=False):
+        beside = results.kept.get(one.id) or ()
+        kept += result_messages(one, beside, offered, answers=before is not None and before.role == "user")
+        kept.append(_for_model(one))
+        ids = [one.id, *(result.id for result in beside), *(calls_id(result) for result in beside)]
+        parts |= dict.fromkeys(ids, "recalled" if one.id in view.why else "recent")
+        why |= dict.fromkeys(ids, view.why[one.id]) if one.id in view.why else {}
+    return kept, parts, why
+
+
 async def _read(backend: Backend, summary: Summary, key: Key | None, *, prompted: bool) -> Summary:
-    """The summary as the backend reads it, with all that it adds to the context."""
+    """Returns the summary as the backend reads it, with the number of tokens that it adds to the context."""
     text, template = (await backend.count_tokens([f"{SUMMARY}{summary.text}"], key))[0], backend.template
     tokens = text.tokens + _SEAM
     if not prompted:
@@ -162,7 +147,7 @@ async def _read(backend: Backend, summary: Summary, key: Key | None, *, prompted
 
 
 def _answered(stored: Sequence[Message]) -> tuple[list[Message], list[LeftOut]]:
-    """Without replies that failed before a word, and without what they should have answered: turns must alternate."""
+    """Splits off replies without text and the user messages before them: models need turns that alternate."""
     kept: list[Message] = []
     unanswered: list[LeftOut] = []
     for message, following in zip_longest(stored, stored[1:]):
@@ -176,7 +161,7 @@ def _answered(stored: Sequence[Message]) -> tuple[list[Message], list[LeftOut]]:
 
 
 def _for_model(message: Message) -> BaseMessage:
-    """A stored message for any model: not all know tools, or a system's word in the middle of a conversation."""
+    """Converts a stored message for any model: not all accept tools, or a system message within a conversation."""
     match message.role:
         case "user":
             return HumanMessage(message.text, id=message.id)
@@ -189,9 +174,9 @@ def _for_model(message: Message) -> BaseMessage:
 
 
 def _alternating(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Messages of one side in a row become one, since many models refuse anything but turns that alternate.
+    """Joins neighbouring messages of one role, since many models accept only turns that alternate.
 
-    For the same reason the user comes first: a reply that begins the conversation is given in the user's words.
+    The first message must be the user's: a reply that begins the conversation becomes a user message.
     """
     rows: list[list[BaseMessage]] = []
     for message in messages:
@@ -205,21 +190,21 @@ def _alternating(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 
 def _joined(row: Sequence[BaseMessage]) -> BaseMessage:
-    """Messages of one side as one, under the last one's id."""
+    """Returns the messages of one role as one, with the id of the last."""
     last = row[-1]
     return last if len(row) == 1 else type(last)("\n\n".join(message.text for message in row), id=last.id)
 
 
 def _left_out(item: LeftOut, *, exact: bool) -> events.JSON:
     message = item.message
-    told = {"role": message.role, "content": message.text, "tokens": message.tokens, "reason": item.reason}
-    return told | {"estimated": True} if exact and message.estimated else told
+    found = {"role": message.role, "content": message.text, "tokens": message.tokens, "reason": item.reason}
+    return found | {"estimated": True} if exact and message.estimated else found
 
 
 def _system(prompt: str, summary: Summary | None) -> list[BaseMessage]:
-    """The system prompt as the first message, with the summary behind it; none if there is nothing to say.
+    """Returns the system prompt and the summary as one message; an empty list if both are empty.
 
-    A second system message, or a turn that nobody has written, is refused by the templates of many models.
+    The templates of many models refuse a second system message, and two messages of one role.
     """
     text = (prompt if prompt.strip() else "") + (summary.text if summary else "")
     return [SystemMessage(text.strip() if summary else text, id="system")] if text.strip() else []

@@ -1,7 +1,6 @@
-"""What a visitor may use: messages and previews a minute, messages a day, runs at once, attempts with keys.
+"""Quotas: messages and previews per minute, messages per day, live runs, documents, logins and refused keys.
 
-Counted for the visitor, and for the address that they come from, since a new cookie is free; in this process's memory,
-by the moving windows of `limits`; a start forgets them.
+They are counted per visitor and per address, since a new cookie is free. The moving windows of `limits` are in memory.
 """
 
 import math
@@ -26,36 +25,35 @@ _LOGINS = RateLimitItemPerMinute(10)
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What may still be sent now; None where there is no limit."""
+    """The number of messages that may still be sent; None where there is no limit."""
 
     minute: int | None
     day: int | None
 
 
 class Quota:
-    """One for the whole app. 0 in the settings is no limit."""
+    """The quotas of the app. 0 in the settings means no limit."""
 
     def __init__(self, limits: LimitSettings, runs: RunRegistry) -> None:
         self._limits, self._runs = limits, runs
         self._storage = MemoryStorage()
         self._windows = MovingWindowRateLimiter(self._storage)
-        self._bytes = FixedWindowRateLimiter(MemoryStorage())  # a moving window keeps a moment for each unit
+        self._bytes = FixedWindowRateLimiter(MemoryStorage())  # a moving window stores a time for each unit
         self._shared = limits.visitors_per_address
         self._refused_keys = RateLimitItemPerMinute(limits.refused_keys_per_minute)
         self._tried = Counter[str]()
-        """Keys that are being tried, by who tries them."""
+        """The number of keys that are being tried, per visitor and address."""
 
     def check(self, requester: Requester, messages: int = 1, *, own_key: bool = False) -> None:
-        """Raises ChatError `busy` or `rate_limited` if so many messages cannot be taken now, `too_large` if they never
-        could; takes nothing.
+        """Raises ChatError `busy` or `rate_limited` if so many messages cannot be sent now, `too_large` if never.
 
-        With a key of their own a visitor is not held to the day's messages.
+        Counts nothing. With a key of their own a visitor has no daily limit.
         """
         self.check_runs(requester)
         for window, who in self._bounds(requester, own_key):
             if messages > window.amount:
-                told = f"These are {messages:,} messages at once, and {window.amount:,} can be sent"
-                raise ChatError("too_large", f"{told} in a {window.GRANULARITY.name}: send fewer together.")
+                problem = f"These are {messages:,} messages at once, and {window.amount:,} can be sent"
+                raise ChatError("too_large", f"{problem} in a {window.GRANULARITY.name}: send fewer together.")
             if not self._windows.test(window, who, cost=messages):
                 raise self._refusal(window, who)
 
@@ -65,9 +63,9 @@ class Quota:
             self._windows.hit(window, who, cost=messages)
 
     def take_call(self, requester: Requester, *, own_key: bool = False) -> None:
-        """Counts a model call that no message of the visitor's asks for by itself, as one message of the day.
+        """Counts a model call that is no reply to a message as one message of the day.
 
-        Raises ChatError `rate_limited` where none is left. The minute's limit is for what visitors send themselves.
+        Raises ChatError `rate_limited` if no message is left today. The limit per minute does not apply.
         """
         daily = [bound for bound in self._bounds(requester, own_key) if bound[0].GRANULARITY.name == "day"]
         for window, who in daily:
@@ -77,7 +75,7 @@ class Quota:
             self._windows.hit(window, who)
 
     def take_document(self, requester: Requester, size: int) -> None:
-        """Counts a document's bytes. Raises ChatError `rate_limited` where they are more than are left of a day."""
+        """Counts a document's bytes. Raises ChatError `rate_limited` if they exceed what is left of the day."""
         most = self._limits.document_bytes_per_day
         bounds = [
             (RateLimitItemPerDay(most * share), f"{kind} {name}", whose)
@@ -90,15 +88,15 @@ class Quota:
         for window, who, whose in bounds:
             if not self._bytes.test(window, who, cost=size):
                 wait = max(1.0, self._bytes.get_window_stats(window, who).reset_time - time.time())
-                told = f"Documents of {window.amount / 1e6:g} MB in all may be added by {whose} in a day"
+                limit = f"Documents of {window.amount / 1e6:g} MB in all may be added by {whose} in a day"
                 raise ChatError(
-                    "rate_limited", f"{told}: try again in {_in_words(wait)}.", retryable=True, retry_after=wait
+                    "rate_limited", f"{limit}: try again in {_in_words(wait)}.", retryable=True, retry_after=wait
                 )
         for window, who, _ in bounds:
             self._bytes.hit(window, who, cost=size)
 
     def left(self, requester: Requester) -> Left:
-        """What may be sent before a limit is met, the visitor's own or the address's."""
+        """Returns how many messages may be sent before a limit of the visitor or the address is reached."""
         found: dict[str, int] = {}
         for window, who in self._bounds(requester, own_key=False):
             remaining = max(0, self._windows.get_window_stats(window, who).remaining)
@@ -106,33 +104,33 @@ class Quota:
         return Left(found.get("minute"), found.get("day"))
 
     def check_login(self, requester: Requester) -> None:
-        """Raises ChatError `rate_limited` if there were too many attempts."""
+        """Raises ChatError `rate_limited` after too many attempts to log in."""
         who = requester.network or ""
         if not self._windows.test(_LOGINS, "login", who):
-            raise self._refusal(_LOGINS, "login", who, told="Too many attempts to log in")
+            raise self._refusal(_LOGINS, "login", who, problem="Too many attempts to log in")
 
     def take_login(self, requester: Requester) -> None:
         """Counts an attempt to log in. Raises ChatError `rate_limited`."""
         who = requester.network or ""
         if not self._windows.hit(_LOGINS, "login", who):
-            raise self._refusal(_LOGINS, "login", who, told="Too many attempts to log in")
+            raise self._refusal(_LOGINS, "login", who, problem="Too many attempts to log in")
 
     def take_preview(self, requester: Requester) -> None:
-        """Counts a preview. Raises ChatError `rate_limited` where too many were asked for."""
+        """Counts a preview. Raises ChatError `rate_limited` after too many."""
         most = self._limits.previews_per_minute
         bounds = [(RateLimitItemPerMinute(most * share), who) for who, share in self._who(requester)] if most else []
         for window, who in bounds:
             if not self._windows.test(window, "preview", who):
-                raise self._refusal(window, "preview", who, told="Too many previews of what a model is given")
+                raise self._refusal(window, "preview", who, problem="Too many previews of what a model is given")
         for window, who in bounds:
             self._windows.hit(window, "preview", who)
 
     def check_key(self, requester: Requester) -> None:
-        """Raises ChatError `rate_limited` if so many keys were refused, or are being tried, that no other may be."""
+        """Raises ChatError `rate_limited` if too many keys were refused or are being tried."""
         window = self._refused_keys
         for who, _ in self._who(requester):
             if self._windows.get_window_stats(window, "key", who).remaining <= self._tried[who]:
-                raise self._refusal(window, "key", who, told="Too many keys were refused")
+                raise self._refusal(window, "key", who, problem="Too many keys were refused")
 
     def count_refused_key(self, requester: Requester) -> None:
         """Counts a key that the provider has refused."""
@@ -141,7 +139,7 @@ class Quota:
 
     @contextmanager
     def trying_key(self, requester: Requester) -> Iterator[None]:
-        """Counts a key as being tried within the block. Raises ChatError as `check_key`."""
+        """Counts a key as being tried within the block. Raises ChatError like `check_key`."""
         self.check_key(requester)
         names = Counter(who for who, _ in self._who(requester))
         self._tried += names
@@ -157,21 +155,21 @@ class Quota:
                 self._storage.clear(name)
 
     def runs_at_once(self, most: int) -> int:
-        """How many of so many one visitor may have at once."""
+        """Returns how many live runs one visitor may have, at most `most`."""
         return min(most, self._limits.runs_per_visitor or most)
 
     def check_runs(self, requester: Requester) -> None:
-        """Raises ChatError `busy` if as many replies are being written as may be at once."""
+        """Raises ChatError `busy` if the visitor or the address has as many live runs as allowed."""
         most = self._limits.runs_per_visitor or 0
         live = [run.requester for run in self._runs.live()] if most else []
         own = sum(one.name == requester.name for one in live)
         near = sum(one.network == requester.network for one in live)
         for used, bound in ((own, most), (near, most * self._shared)):
             if most and used >= bound:
-                told = "reply is" if used == 1 else "replies are"
+                replies = "reply is" if used == 1 else "replies are"
                 raise ChatError(
                     "busy",
-                    f"{used} {told} being written for you already, the most at once: stop one, or wait for its end.",
+                    f"{used} {replies} being written for you already, the most at once: stop one, or wait for its end.",
                     retryable=True,
                 )
 
@@ -186,26 +184,27 @@ class Quota:
         return bounds
 
     def _who(self, requester: Requester) -> list[tuple[str, int]]:
-        """Whom something is counted for, and how many visitors that stands for."""
+        """Returns the names that count, each with the number of visitors that it stands for."""
         known = (("visitor ", requester.visitor, 1), ("address ", requester.network, self._shared))
         return [(kind + name, share) for kind, name, share in known if name]
 
-    def _refusal(self, window: RateLimitItem, *who: str, told: str | None = None) -> ChatError:
-        """`who` are what the window counts by."""
+    def _refusal(self, window: RateLimitItem, *who: str, problem: str | None = None) -> ChatError:
+        """Returns the error for a full window; `who` is what the window counts by."""
         wait = max(1.0, self._windows.get_window_stats(window, *who).reset_time - time.time())
         whose = "your address" if who[-1].startswith("address ") else "you"
-        told = (
-            told or f"The most messages that {whose} may send in a {window.GRANULARITY.name}, {window.amount}, are used"
+        problem = (
+            problem
+            or f"The most messages that {whose} may send in a {window.GRANULARITY.name}, {window.amount}, are used"
         )
-        hint = " Where a model takes a key, you can go on with your own." if window.GRANULARITY.name == "day" else ""
+        hint = " With your own key you can continue." if window.GRANULARITY.name == "day" else ""
         return ChatError(
-            "rate_limited", f"{told}: try again in {_in_words(wait)}.{hint}", retryable=True, retry_after=wait
+            "rate_limited", f"{problem}: try again in {_in_words(wait)}.{hint}", retryable=True, retry_after=wait
         )
 
     def listed(self, requester: Requester) -> dict[str, Any]:
-        """The limits by the names of the settings, without those that are none, and what is left of them."""
-        told = {name: value for name, value in self._limits.model_dump().items() if value}
-        return {"limits": told, "left": asdict(self.left(requester))}
+        """Returns the limits by their names in the settings, without unlimited ones, and what is left."""
+        limits = {name: value for name, value in self._limits.model_dump().items() if value}
+        return {"limits": limits, "left": asdict(self.left(requester))}
 
 
 def _in_words(seconds: float) -> str:

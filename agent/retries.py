@@ -1,6 +1,6 @@
-"""Making a turn succeed: waiting while a backend is silent, trying again, and going on with another backend.
+"""Retries, fallbacks and the idle timeout of a reply.
 
-All of it only until the run has said its first word: what a visitor has seen is never taken back.
+A failed attempt is only repeated until the run has output: what a visitor has seen is never taken back.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from runs.live import LiveRun
 
 ATTEMPTS = 3
 LONGEST_WAIT_S = 20.0
-"""A provider that asks to wait longer is not waited for."""
-_AGAIN = {"rate_limited", "backend_unavailable"}
-_ANOTHER = {"missing_key", "authentication", "rate_limited", "backend_unavailable", "timeout"}
-_SPEAKING = {"waiting", "thinking", "streaming", "stalled"}
+"""Longest `retry_after` of a provider that is waited for, in seconds."""
+_RETRIED = {"rate_limited", "backend_unavailable"}
+_FALLEN_BACK = {"missing_key", "authentication", "rate_limited", "backend_unavailable", "timeout"}
+_TIMED = {"waiting", "thinking", "streaming", "stalled"}
 _TICK_S = 0.2
 _CANCEL_AGAIN_S = 0.05
 _BACKOFF = wait_exponential_jitter(initial=1.0, max=8.0, jitter=0.5)
@@ -28,14 +28,17 @@ Answer = Callable[[Backend], Awaitable[None]]
 
 
 async def run_with_fallbacks(run: LiveRun, chain: Sequence[Backend], answer: Answer) -> None:
-    """Lets the chain's first backend answer, or the next where it fails before its first word. Raises ChatError."""
+    """Lets the first backend of the chain answer; each that fails without output is followed by the next.
+
+    Raises the ChatError of the last one.
+    """
     failed: list[ChatError] = []
     for backend, following in zip(chain, [*chain[1:], None], strict=True):
         try:
             await _with_retries(run, backend, answer)
             return
         except ChatError as e:
-            if following is None or run.has_output or e.code not in _ANOTHER:
+            if following is None or run.has_output or e.code not in _FALLEN_BACK:
                 raise
             run.end_open_steps(e.message)
             run.report_backend(following.name, following.chosen_model, f"{e.message} {following.name} answers instead")
@@ -47,12 +50,12 @@ async def run_with_fallbacks(run: LiveRun, chain: Sequence[Backend], answer: Ans
 
 
 async def _with_retries(run: LiveRun, backend: Backend, answer: Answer) -> None:
-    def again(error: BaseException) -> bool:
-        if not isinstance(error, ChatError) or not error.retryable or error.code not in _AGAIN or run.has_output:
+    def retried(error: BaseException) -> bool:
+        if not isinstance(error, ChatError) or not error.retryable or error.code not in _RETRIED or run.has_output:
             return False
         return (error.retry_after or 0) <= LONGEST_WAIT_S
 
-    def tell(state: RetryCallState) -> None:
+    def report(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         message = error.message if isinstance(error, ChatError) else ""
         wait = state.next_action.sleep if state.next_action else 0
@@ -62,8 +65,8 @@ async def _with_retries(run: LiveRun, backend: Backend, answer: Answer) -> None:
     retrying = AsyncRetrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=_wait,
-        retry=retry_if_exception(again),
-        before_sleep=tell,
+        retry=retry_if_exception(retried),
+        before_sleep=report,
         reraise=True,
     )
     async for attempt in retrying:
@@ -72,32 +75,32 @@ async def _with_retries(run: LiveRun, backend: Backend, answer: Answer) -> None:
 
 
 def _wait(state: RetryCallState) -> float:
-    """Backoff, and never less than the provider asks for."""
+    """Returns the backoff in seconds, at least the provider's `retry_after`."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, ChatError) else None
-    return max(_BACKOFF(state), asked or 0.0)
+    retry_after = error.retry_after if isinstance(error, ChatError) else None
+    return max(_BACKOFF(state), retry_after or 0.0)
 
 
 async def with_idle_timeout(run: LiveRun, backend: Backend, work: Awaitable[None]) -> None:
-    """Awaits the work, and ends it with a ChatError `timeout` where the backend gives no sign of life for too long.
+    """Awaits the work. Raises ChatError `timeout` where the backend sends nothing for longer than its timeout.
 
-    A cancel can be lost on its way through a client library, so it is repeated until the work has ended.
+    A cancellation can be lost in a client library, so it is repeated until the work has ended.
     """
     with activity_listener(run.note_activity):
         task = asyncio.ensure_future(work)
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=_TICK_S)
-            if run.state.phase in _SPEAKING and run.now() - run.last_activity > backend.timeout and not task.done():
-                await _ended(task)
+            if run.state.phase in _TIMED and run.now() - run.last_activity > backend.timeout and not task.done():
+                await _cancelled(task)
                 raise idle_timeout(backend.name, backend.timeout)
         task.result()
     finally:
-        await _ended(task)
+        await _cancelled(task)
 
 
-async def _ended(task: "asyncio.Future[None]") -> None:
-    """Cancels until the task has ended; a cancel of our own meanwhile is passed on after that."""
+async def _cancelled(task: "asyncio.Future[None]") -> None:
+    """Cancels a task until it has ended; a cancellation of the caller meanwhile is raised after that."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         task.cancel()
@@ -106,6 +109,6 @@ async def _ended(task: "asyncio.Future[None]") -> None:
         except asyncio.CancelledError as e:
             cancelled = e
     if not task.cancelled():
-        task.exception()  # looked at, or asyncio complains that nobody did
+        task.exception()  # retrieved, or asyncio logs that nobody did
     if cancelled:
         raise cancelled

@@ -1,11 +1,11 @@
 """Summaries for the memory mode `summary`, written in the background between turns by the conversation's own backend.
 
-A summary covers a branch up to a message. The next one is made of it and of what came since, so that each message is
-read once. A turn is never made to wait: its conversation's summary gives way to it, and so does every summary that
-is being written by a model in this process, which would take its processor.
+A summary covers a branch up to a message. The next summary is made from it and the messages since, so that each message
+is read once. A turn never waits: it cancels its conversation's summary, and every summary that the same local model is
+writing, which would take its processor.
 
-After each turn a bounded number of model calls reads a bounded number of tokens; what is older than that is read after
-later turns. Each call counts as a message of the visitor's day.
+After each turn a limited number of model calls reads a limited number of tokens; the rest follows after later turns.
+Each call counts as one of the visitor's messages of the day.
 """
 
 import asyncio
@@ -44,17 +44,17 @@ _TASK = (
 _BUSY_S = 0.3
 _LONGEST_S = 120.0
 _REMEMBERED = 2000
-"""Conversations whose latest failure or cost is kept."""
+"""Conversations whose latest failure or cost is remembered."""
 _SHARE = 0.8
-"""Of the room that is left: tokens are counted text by text, and read together."""
+"""Share of the remaining context that is used: counts of single texts are not exact for the whole prompt."""
 _LEAST = 64
-"""Tokens of the messages that are read at least, however little room the notes leave."""
+"""Least tokens of messages that are read, however long the notes are."""
 _NAMES = {"user": "User", "assistant": "Assistant", "system": "Instruction", "tool": "Result of a tool"}
 
 
 @dataclass(slots=True)
 class Cost:
-    """Model calls and tokens that the work after one turn has taken."""
+    """Model calls and tokens of the summary after one turn."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -62,7 +62,7 @@ class Cost:
     estimated: bool = False
 
     def sentence(self, backend: Backend) -> str:
-        """The cost in words, in US dollars too where the settings name a price."""
+        """Returns the cost as a sentence, with US dollars where the settings have a price."""
         calls = "1 model call" if self.calls == 1 else f"{self.calls} model calls"
         about, price = "≈ " if self.estimated else "", backend.settings.price
         tokens = f"{about}{self.input_tokens:,} tokens read, {about}{self.output_tokens:,} written"
@@ -72,7 +72,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class SummaryJob:
-    """What is to be condensed: the branch of a conversation that ends with the message `last`."""
+    """The branch of a conversation to summarize, which ends with the message `last`."""
 
     conversation_id: str
     last: str
@@ -84,7 +84,7 @@ class SummaryJob:
 
 
 class Summarizer:
-    """One for the whole app. At most one summary of a conversation is being written."""
+    """Writes the summaries of the app, at most one of a conversation at a time."""
 
     def __init__(
         self, settings: Settings, store: Store, histories: HistoryCache, runs: RunRegistry, quota: Quota
@@ -99,26 +99,27 @@ class Summarizer:
         self._failed: OrderedDict[str, str] = OrderedDict()
 
     async def summary(self, conversation_id: str, history: Sequence[Message]) -> tuple[Summary | None, str | None]:
-        """What there is of a summary; and why there is no newer one, or what it has cost."""
+        """Returns the newest summary, and a sentence: why there is no newer one, or what it cost."""
         made = await newest_summary(self._store, conversation_id, history)
         return made, self._failed.get(conversation_id) or (self._costs.get(conversation_id) if made else None)
 
     def begin(self, job: SummaryJob) -> None:
-        """Brings a conversation's summary up to date, in the background."""
+        """Updates a conversation's summary in the background."""
         self.yield_to_turn(job.conversation_id)
         task = asyncio.create_task(self._follow(job), name=f"summary {job.conversation_id}")
         self._tasks[job.conversation_id] = task
         task.add_done_callback(lambda done: self._forget(job.conversation_id, done))
 
     def yield_to_turn(self, conversation_id: str, backend: Backend | None = None) -> None:
-        """Ends the work on a conversation's summary; and on all others that a turn on this backend would wait for."""
+        """Cancels a conversation's summary, and all summaries for which a turn on this backend would wait."""
         if task := self._tasks.pop(conversation_id, None):
             task.cancel()
         for other, writing in list(self._writing.values()):
             if backend and backend.in_process and other is backend:
-                writing.cancel()  # it is begun again when the backend is quiet
+                writing.cancel()  # it starts again when the backend is idle
 
     async def close(self) -> None:
+        """Cancels all summaries."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -138,17 +139,17 @@ class Summarizer:
         except TimeoutError:
             self._fail(job, f"{job.backend.name} took too long.")
         except Exception as e:
-            told = job.backend.to_chat_error(e)
-            if told is None:
+            error = job.backend.to_chat_error(e)
+            if error is None:
                 logger.exception("the summary of a conversation")
-            self._fail(job, told.message if told else INTERNAL)
+            self._fail(job, error.message if error else INTERNAL)
         finally:
             self._costs.pop(job.conversation_id, None)
             if job.cost.calls:
                 _remember(self._costs, job.conversation_id, job.cost.sentence(job.backend))
 
     def _affords(self, job: SummaryJob) -> bool:
-        """Whether another call is within the limits of one turn."""
+        """Whether the limits of one turn allow another call."""
         limits, cost = self._limits, job.cost
         return cost.calls < limits.summary_calls and cost.input_tokens < limits.summary_input_tokens
 
@@ -157,7 +158,7 @@ class Summarizer:
         _remember(self._failed, job.conversation_id, f"The summary could not be written: {message}")
 
     async def _condensed(self, job: SummaryJob) -> bool:
-        """Condenses the next piece of what no summary covers; True if nothing is left to do."""
+        """Summarizes the next messages that no summary covers. Returns whether all are covered."""
         if not job.backend.is_model:
             raise ChatError("backend_unavailable", f"{job.backend.name} is no model.")
         history = (await self._histories.up_to(job.conversation_id, job.last)).messages
@@ -166,23 +167,23 @@ class Summarizer:
         recent = recent_start(history, mode_limits(self._memory, job.options, 0, 0))
         if first >= recent:
             return True
-        await self._quiet(job.backend)
+        await self._idle(job.backend)
         writing = asyncio.create_task(self._write(job, history[first:recent], made))
         self._writing[job.conversation_id] = job.backend, writing
         try:
             await asyncio.wait({writing})
-            return not (writing.cancelled() or await writing)  # awaited for its exception, too
+            return not (writing.cancelled() or await writing)  # awaited to raise its exception
         finally:
             writing.cancel()
             self._writing.pop(job.conversation_id, None)
 
-    async def _quiet(self, backend: Backend) -> None:
-        """Waits while a model of this process writes replies."""
+    async def _idle(self, backend: Backend) -> None:
+        """Waits while a model in this process writes replies."""
         while backend.in_process and any(run.state.backend == backend.name for run in self._runs.live()):  # noqa: ASYNC110
             await asyncio.sleep(_BUSY_S)
 
     async def _write(self, job: SummaryJob, messages: Sequence[Message], made: Summary | None) -> bool:
-        """Writes and keeps one summary. False if the tokens that are left after this turn are not enough for one."""
+        """Writes and stores one summary. Returns False if too few tokens are left after this turn."""
         most = mode_limits(self._memory, job.options, 0, 0).summary_tokens
         async with asyncio.timeout(_LONGEST_S):
             await job.backend.wait_ready(job.key)
@@ -190,12 +191,12 @@ class Summarizer:
             request = await _request(job.backend, messages, made, most, limit - job.cost.input_tokens, limit)
             if request is None:
                 return False
-            asked, covered, tokens = request
+            prompt, covered, tokens = request
             self._quota.take_call(job.requester, own_key=job.key is not None and job.key.from_visitor)
             text, usage = "", None
             try:
-                text, usage = await _answer(job, asked, most)
-            finally:  # a call that fails or is cancelled has been read all the same
+                text, usage = await _answer(job, prompt, most)
+            finally:  # a failed or cancelled call costs the same
                 self._count(job, usage or (tokens, estimate_tokens(text)), estimated=usage is None)
         if not text:
             raise ChatError("backend_unavailable", f"{job.backend.name} wrote nothing.")
@@ -221,10 +222,10 @@ def _remember(sentences: OrderedDict[str, str], conversation_id: str, sentence: 
 async def _request(
     backend: Backend, messages: Sequence[Message], made: Summary | None, most: int, budget: int, limit: int
 ) -> tuple[list[BaseMessage], str, int] | None:
-    """The request, with as many of the messages as the model can read and `budget` tokens allow; the id of the last
-    of these, and about how many tokens the request has. None where not even the first message fits.
+    """Returns the request with as many messages as fit, the id of the last of them, and the request's tokens.
 
-    A message is cut where it would not fit with the whole `limit` of one turn either.
+    The request has at most `budget` tokens. None means that not even the first message fits. A message that would not
+    fit into the whole `limit` of one turn is cut.
     """
     task = f"{_TASK} Use at most {most * 3 // 5} words."
     so_far = f"The notes so far:\n{made.text}\n\n" if made else ""
@@ -232,36 +233,36 @@ async def _request(
     readings = await backend.count_tokens([task, so_far, *lines])
     fixed = readings[0].tokens + readings[1].tokens
     readable = int((backend.context - most) * _SHARE)
-    later = budget < min(limit, readable)  # with the whole limit of another turn there is more room
-    room = min(readable, budget) - fixed
+    later = budget < min(limit, readable)  # after another turn the whole limit is free
+    left = min(readable, budget) - fixed
     if not later:
-        room = max(room, _LEAST)
+        left = max(left, _LEAST)
     taken, covered, tokens = "", messages[0].id, fixed
     for message, reading in zip(messages, readings[2:], strict=True):
         text, size = reading.text, reading.tokens
-        if size > room and (taken or later):
+        if size > left and (taken or later):
             break
-        if size > room:  # the first one alone is too long
-            text, size = f"{text[: len(text) * room // size]} [cut]\n", room
-        taken, covered, room, tokens = taken + text, message.id, room - size, tokens + size
+        if size > left:  # the first one alone is too long
+            text, size = f"{text[: len(text) * left // size]} [cut]\n", left
+        taken, covered, left, tokens = taken + text, message.id, left - size, tokens + size
     if not taken:
         return None
-    asked = f"{readings[1].text}What was said since:\n{taken}\nWrite the notes of all of it."
-    return [SystemMessage(readings[0].text), HumanMessage(asked)], covered, tokens
+    question = f"{readings[1].text}What was said since:\n{taken}\nWrite the notes of all of it."
+    return [SystemMessage(readings[0].text), HumanMessage(question)], covered, tokens
 
 
-async def _answer(job: SummaryJob, asked: Sequence[BaseMessage], most: int) -> tuple[str, tuple[int, int] | None]:
-    """The model's text without its thinking, and the provider's count of tokens read and written, if it gives one."""
+async def _answer(job: SummaryJob, prompt: Sequence[BaseMessage], most: int) -> tuple[str, tuple[int, int] | None]:
+    """Returns the model's text without thinking, and the provider's token counts, None if it has none."""
     cool = 0.0 if "temperature" in job.backend.supported_options else None
     model = job.backend.chat_model(ModelOptions(most, cool), job.key)
     use_threads(job.backend.threads)
     text, call = "", CallState(tags=Tags(opened=job.backend.opens_thinking))
-    stream = model.astream(list(asked))
+    stream = model.astream(list(prompt))
     async with aclosing(stream):  # type: ignore[type-var]
         async for chunk in stream:
             if isinstance(chunk, AIMessage):
                 retracted = call.tags.retracted
                 _, piece, call = read_chunk(chunk, call)
                 text = piece if call.tags.retracted and not retracted else text + piece
-    counted = call.usage is not None and all(call.usage)  # some providers tell zeros
+    counted = call.usage is not None and all(call.usage)  # some providers send zeros
     return valid_text(text + flush_call(call, whole=True)[1]).strip(), call.usage if counted else None

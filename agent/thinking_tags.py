@@ -1,63 +1,62 @@
-"""Thinking that stands in the text of a reply, up to a closing tag: some servers leave the tags in.
+"""Thinking within the text of a reply, up to a closing tag: some servers leave the tags in.
 
-A reply may begin with `<think>`. Or its template has opened the thinking, and the reply has only the closing tag. Where
-nobody knows that yet, the text before the tag has been given out as text when the tag arrives: see `Tags.retracted`.
+A reply may begin with `<think>`. Or the chat template opens the thinking, and the reply has only the closing tag. If
+that is not known yet, the text before the tag was already shown when the tag arrives: see `Tags.retracted`.
 """
 
 import re
 from dataclasses import dataclass, replace
 
 _OPEN, CLOSE = "<think>", "</think>"
-"""The tags."""
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _MARKED = re.compile(r"(?: {4}|\t| {0,3}(?:[-+*>#|]+|\d+[.)])\s)")
-"""The beginning of a line that is code, or an item, a quotation, a heading or a row."""
+"""The beginning of a line of code, or of a list item, a quotation, a heading or a table row."""
 _SENTENCE = re.compile(r"(?<![a-z]\.[a-z])[.!?…\u3002\uff01\uff1f]\s*$")
-"""The end of a sentence, but of "e.g." and the like."""
+"""The end of a sentence, except "e.g." and the like."""
 _LINE_END = re.compile(r"[ \t\r]*\n")
 _QUOTING = set(
     "`'\"\u2018\u2019\u201c\u201d\u201e«»\u2039\u203a([{<*_~=/\\|:-\u2010\u2011\u2012\u2013\u2014\u2015"
     "\u3008\u300a\u300c\u300e\u3010\u3014\u3016\u301d\uff02\uff07\uff08\uff0d\uff1a\uff3b\uff40\uff5b\uff5f"
 )
-"""What stands before a word that is quoted or named: quotation marks, opening brackets, dashes and colons."""
+"""Characters before a word that is quoted or named: quotation marks, opening brackets, dashes and colons."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What the text of one model call has shown so far."""
+    """The state of the thinking in the text of one model call."""
 
     opened: bool = False
     """Whether the template is known to open the thinking, so that the reply begins within it."""
     learned: bool = False
-    """Whether that is known from an earlier reply alone, which may have been understood wrongly."""
+    """Whether that is known only from an earlier reply, which may have been misread."""
     watched: bool = True
     """Whether a closing tag that nothing has opened may still turn out to end thinking."""
     apart: bool = False
-    """Whether the server takes the thinking out of the text, but for a tag that it may have left at the beginning."""
+    """Whether the server removes the thinking from the text; it may leave a tag at the beginning."""
     begun: bool = False
     """Whether there was text, so that a <think> tag can no longer begin it."""
     inside: bool = False
-    """Whether the text stands within the thinking."""
+    """Whether the text is within the thinking."""
     fresh: bool = False
-    """Whether it has just been closed: the line ends that follow belong to the tag."""
+    """Whether the thinking has just been closed: newlines that follow belong to the tag."""
     held: str = ""
     """Text that may yet become a tag."""
     before: "_Pieces | None" = None
-    """What came before a closing tag that is still possible."""
+    """The text before a closing tag that may still come."""
     retracted: bool = False
-    """Whether all text of this call has turned out to be thinking; the thought that came with that is all of it."""
+    """Whether all text so far has turned out to be thinking; the thought that came with that is all of it."""
     thinks: bool | None = None
-    """What this call showed of its template: whether it opens the thinking; None if neither was seen."""
+    """Whether this call showed that the template opens the thinking; None if it did not show it."""
 
     @property
     def settled(self) -> bool:
-        """Whether all that follows is text."""
+        """True if everything that follows is text."""
         return self.begun and not (self.inside or self.fresh or self.watched)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pieces:
-    """Text as a linked list, so that adding to it costs the same however long it is."""
+    """Text as a linked list: appending costs the same for any length."""
 
     last: str
     earlier: "_Pieces | None"
@@ -67,7 +66,7 @@ class _Pieces:
 
 
 def _joined(pieces: _Pieces | None) -> str:
-    """The text of a list of pieces."""
+    """Joins a list of pieces."""
     found = []
     while pieces:
         found.append(pieces.last)
@@ -76,7 +75,7 @@ def _joined(pieces: _Pieces | None) -> str:
 
 
 def split(text: str, tags: Tags) -> tuple[str, str, Tags]:
-    """The thought and the text in a piece of a reply's text, and the tags with it."""
+    """Returns the thinking and the text in a piece of a reply, and the next tags."""
     text = tags.held + text
     if not tags.begun:
         start = text.lstrip()
@@ -108,7 +107,7 @@ def _inside(text: str, tags: Tags) -> tuple[str, str, Tags]:
 
 
 def _watched(text: str, tags: Tags) -> tuple[str, str, Tags]:
-    """Text in which a closing tag may turn out to end thinking that the template has opened."""
+    """Splits text in which a closing tag may end thinking that the template has opened."""
     shown, closed, after = text.partition(CLOSE)
     if not closed:
         shown, held = _without_tag(text)
@@ -123,7 +122,7 @@ def _watched(text: str, tags: Tags) -> tuple[str, str, Tags]:
         pieces = _Pieces(shown, tags.before) if shown else tags.before
         return "", shown, replace(tags, held=closed + after, before=pieces)
     after = after.lstrip("\n")
-    if not before.strip() and not after.strip():  # nothing but the tag so far: it may be all that there is
+    if not before.strip() and not after.strip():  # only the tag so far: it may be the whole reply
         return "", "", replace(tags, held=text)
     retracted = tags.before is not None
     left = replace(tags, watched=False, held="", before=None, fresh=not after, retracted=retracted, thinks=True)
@@ -131,17 +130,17 @@ def _watched(text: str, tags: Tags) -> tuple[str, str, Tags]:
 
 
 def _without_tag(text: str) -> tuple[str, str]:
-    """The text, and what at its end may become a closing tag."""
+    """Returns the text, and its end if that may become a closing tag."""
     kept = next((n for n in range(len(CLOSE) - 1, 0, -1) if text.endswith(CLOSE[:n])), 0)
     cut = len(text) - kept
     return text[:cut], text[cut:]
 
 
 def ends_thinking(before: str, after: str) -> bool | None:
-    """Whether a closing tag between these texts ends thinking, else it is spoken of; None if the rest must tell.
+    """Decides whether a closing tag between these texts ends thinking or is only mentioned; None if more is needed.
 
-    A tag in code is spoken of. One that ends thinking begins its line, or stands behind a sentence, or ends its line
-    right behind the thought; one that is spoken of stands behind a quotation mark, a list's mark or a word and a blank.
+    A tag in code is mentioned. A tag that ends thinking begins its line, follows a sentence, or ends its line right
+    after the thought; a tag that is mentioned follows a quotation mark, a list marker, or a word and a blank.
     """
     line = before[before.rfind("\n") + 1 :]
     paragraph = before[before.rfind("\n\n") + 1 :]
@@ -157,11 +156,11 @@ def ends_thinking(before: str, after: str) -> bool | None:
 
 
 def rest(tags: Tags, *, whole: bool = False) -> tuple[str, str, Tags]:
-    """What was held back when the call ended, as thought or text after all, and the tags with it.
+    """Returns what was held back when the call ended, as thinking and as text, and the final tags.
 
-    `whole` says that the model ended its reply by itself: then one that was taken to begin within thinking, and never
-    left it, was an answer without thinking. One that was cut is taken for such, too, where an earlier reply is all that
-    speaks for thinking: an answer must not be lost.
+    `whole` means that the model ended its reply itself. A whole reply that seemed to begin within thinking and never
+    left it is an answer without thinking. So is one that was cut, if only an earlier reply suggested the thinking: an
+    answer must not be lost.
     """
     if tags.inside and tags.opened and (whole or tags.learned):
         return "", _joined(tags.before) + tags.held, replace(tags, thinks=False)
@@ -169,6 +168,6 @@ def rest(tags: Tags, *, whole: bool = False) -> tuple[str, str, Tags]:
 
 
 def without_thinking(text: str, tags: Tags) -> str:
-    """The text of a whole reply without thinking. `tags` is what was known before it."""
+    """Returns the text of a whole reply without thinking. `tags` is what was known before the reply."""
     _, found, tags = split(text, tags)
     return found + rest(tags, whole=True)[1]

@@ -1,28 +1,35 @@
-"""How many tokens the messages of a history have: counted where a memory mode may keep them, else left a guess.
+"""Token counts of a conversation's messages and of the tools that a model is offered.
 
-To count takes a model's own tokenizer a third of a millisecond for each message that it has not read before: for a long
-conversation that would be seconds, and most of it is left out.
+The bundled model's tokenizer needs a third of a millisecond for each new message: in a long conversation only the
+messages that a memory mode may keep are counted. The others keep their estimates.
 """
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from backends import Backend, Key
 from memory.messages import Message
 from memory.modes import Candidates, Mode, ModeLimits, matching_positions
+from runs.events import JSON
 
+MANY = 1000
+"""Number of messages, and parts of replies, from which on a context is built in a thread."""
 _STEP = 16
 _BLOCK = 2000
-"""Messages that are counted at once: others get their turn in between."""
+"""Messages that are counted at once; between two blocks other tasks run."""
 
 
 async def count_history(
     backend: Backend, mode: Mode, past: Candidates, limits: ModeLimits, known: dict[str, Message], key: Key | None
 ) -> Candidates:
-    """The history with the tokens, and the texts, of all that the mode may keep as the backend reads them.
+    """Returns the history with the backend's text and token count of every message that the mode may keep.
 
-    `known` is what it has read before, by id, and takes in what it reads now.
+    `known` holds the messages that the backend has counted before, by id; new ones are added to it.
     """
     messages, first = list(past.messages), mode.first(past, limits)
     at, size, step = len(messages), 0, _STEP
@@ -37,29 +44,46 @@ async def count_history(
 
 
 async def count_messages(
-    backend: Backend, messages: list[Message], places: Sequence[int], known: dict[str, Message], key: Key | None
+    backend: Backend, messages: list[Message], indexes: Sequence[int], known: dict[str, Message], key: Key | None
 ) -> int:
-    """Counts the messages at these places, in place; returns their tokens together."""
+    """Counts the messages at these indexes in place; returns the sum of their tokens."""
     size = 0
-    for at in range(0, len(places), _BLOCK):
+    for at in range(0, len(indexes), _BLOCK):
         if at:
             await asyncio.sleep(0)
-        size += await _count(backend, messages, places[at : at + _BLOCK], known, key)
+        size += await _count(backend, messages, indexes[at : at + _BLOCK], known, key)
     return size
 
 
 async def _count(
-    backend: Backend, messages: list[Message], places: Sequence[int], known: dict[str, Message], key: Key | None
+    backend: Backend, messages: list[Message], indexes: Sequence[int], known: dict[str, Message], key: Key | None
 ) -> int:
-    read = (known.get(messages[place].id) for place in places)
-    fresh = [messages[place] for place, one in zip(places, read, strict=True) if one is None or (one.estimated and key)]
+    read = (known.get(messages[index].id) for index in indexes)
+    fresh = [
+        messages[index] for index, one in zip(indexes, read, strict=True) if one is None or (one.estimated and key)
+    ]
     if fresh:
         readings = await backend.count_tokens([message.text for message in fresh], key)
         for message, reading in zip(fresh, readings, strict=True):
             tokens = reading.tokens + backend.template.per_message(message.role)
             known[message.id] = replace(message, text=reading.text, tokens=tokens, estimated=reading.estimated)
     size = 0
-    for place in places:
-        messages[place] = known[messages[place].id]
-        size += messages[place].tokens
+    for index in indexes:
+        messages[index] = known[messages[index].id]
+        size += messages[index].tokens
     return size
+
+
+async def describe_tools(backend: Backend, tools: Sequence[BaseTool]) -> list[JSON]:
+    """Returns the descriptions that the model gets of the tools, as {name, content, tokens}; the tokens are estimated.
+
+    The list is empty where the model is offered no tools.
+    """
+    if not backend.offers_tools or not tools:
+        return []
+    texts = [json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools]
+    readings = await backend.count_tokens(texts)
+    return [
+        {"name": tool.name, "content": text, "tokens": reading.tokens}
+        for tool, text, reading in zip(tools, texts, readings, strict=True)
+    ]

@@ -1,8 +1,8 @@
-"""The tool calls of earlier turns, and which of their results a turn is given.
+"""The tool calls of earlier turns: which of their results a turn gets, and as which messages.
 
-A reply keeps its calls beside its text. A memory mode selects the texts first; the results of the replies that it keeps
-follow, the newest first, as far as its budget goes. Models that are offered the tool again are given the call and its
-result in their own form, others a text.
+A reply is stored with its tool calls. A memory mode selects the texts first; then the results of the selected replies
+are added, the newest first, within the mode's budget. A model that is offered the tool gets the call and its result as
+such, others get a text.
 """
 
 import hashlib
@@ -24,31 +24,31 @@ from runs.threads import in_thread
 from runs.tokens import estimate_tokens
 
 _MOST = 4000
-"""Characters of a result."""
+"""Longest result, in characters."""
 _MOST_INPUT = 2000
-"""Characters of what a tool was called with."""
+"""Longest input, in characters."""
 _PER_TOKEN = 3
-"""Characters that a token of a result has at least, in most texts."""
-_NO_ROOM = "there is no room for the result of this tool call"
+"""Characters of a token, at least, in most texts."""
+_NO_SPACE = "there is no room for the result of this tool call"
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The results that a turn is given, by the id of their reply, and those that it is not."""
+    """The results that are kept, by the id of their reply, and those that are left out."""
 
     kept: Mapping[str, Sequence[Message]]
     left_out: Sequence[LeftOut]
 
 
 def results_of(reply: Message, most: int = _MOST) -> list[Message]:
-    """A message for each tool call of a reply: a line for the call, then the result, cut to `most` characters."""
+    """Returns a message for each tool call of a reply: its call on one line, then the result in `most` characters."""
     found: list[Message] = []
     for number, part in enumerate(part for part in reply.parts if part.kind == "tool"):
         if part.text.strip() and part.text.strip() == reply.text.strip():
             continue  # the result was the reply
         result = valid_text(shortened(_result(part), most))
-        given = valid_text(json.dumps(_input(part), ensure_ascii=False))
-        text = f"[Result of the tool {_name(part)}, called with {given}]\n{result}"
+        arguments = valid_text(json.dumps(_input(part), ensure_ascii=False))
+        text = f"[Result of the tool {_name(part)}, called with {arguments}]\n{result}"
         made = Message(
             f"{reply.id}-{number}", "tool", text, tokens=estimate_tokens(text), estimated=True, parts=(part,)
         )
@@ -59,9 +59,9 @@ def results_of(reply: Message, most: int = _MOST) -> list[Message]:
 async def select_results(
     backend: Backend, view: Selection, budget: float, known: dict[str, Message], key: Key | None, *, many: bool
 ) -> Results:
-    """Those results of a view's replies that fit into the mode's budget beside what the view keeps.
+    """Selects the results of a view's replies that fit into the mode's budget together with the kept messages.
 
-    Where there are `many`, all but the counting is done in a thread.
+    With `many` messages everything except the counting is done in a thread.
     """
     most = _MOST if backend.max_result_tokens is None else min(_MOST, _PER_TOKEN * backend.max_result_tokens)
     replies, left = await in_thread(many, _made, view, most)
@@ -71,7 +71,7 @@ async def select_results(
 
 
 def _made(view: Selection, most: int) -> tuple[dict[str, list[Message]], list[LeftOut]]:
-    """The results of the replies that a view keeps, by the replies' ids, and those of the others."""
+    """Returns the results of the kept replies, by the replies' ids, and those of the others."""
     left = [LeftOut(result, item.reason) for item in view.left_out for result in results_of(item.message)]
     return {message.id: results_of(message, most) for message in view.kept}, left
 
@@ -84,52 +84,54 @@ def _fitting(
     results: Sequence[Message],
     left: Sequence[LeftOut],
 ) -> Results:
-    """The newest of the counted results that fit; `call` is what a message for calls takes by itself, in tokens."""
-    room = budget - sum(message.tokens for message in view.kept) - (view.summary.tokens if view.summary else 0)
+    """Selects the newest results that fit; `call` is the number of tokens of a message that only holds a call."""
+    left_tokens = budget - sum(message.tokens for message in view.kept) - (view.summary.tokens if view.summary else 0)
     taken: dict[str, Message] = {}
     crowded: list[LeftOut] = []
     for result in reversed(results):
         size = result.tokens + call  # the call may be a message of its own
-        if size <= room:
-            taken[result.id], room = result, room - size
+        if size <= left_tokens:
+            taken[result.id], left_tokens = result, left_tokens - size
         else:
-            crowded.append(LeftOut(result, _NO_ROOM))
+            crowded.append(LeftOut(result, _NO_SPACE))
     kept = {reply: [taken[one.id] for one in made if one.id in taken] for reply, made in replies.items()}
     return Results(kept, [*left, *crowded])
 
 
-def given_results(
+def result_messages(
     reply: Message, results: Sequence[Message], offered: Collection[str], *, answers: bool
 ) -> list[BaseMessage]:
-    """The messages that stand before the text of a reply for its results.
+    """Returns the messages for the results of a reply, which come before its text.
 
-    `offered` names the tools that the model is offered, and `answers` says whether a user's message comes before.
+    `offered` names the tools that the model is offered; `answers` says whether the message before is a user's.
     """
     # some servers want the thinking back with the calls, in a field that is not stored
     native = answers and not any(part.kind == "thinking" for part in reply.parts)
     own = [result for result in results if native and result.parts[0].name in offered]
     ids = {one.id for one in own}
-    told: list[BaseMessage] = [HumanMessage(one.text, id=one.id) for one in results if one.id not in ids]
+    messages: list[BaseMessage] = [HumanMessage(one.text, id=one.id) for one in results if one.id not in ids]
     if own:
         calls = [{"name": one.parts[0].name, "args": _input(one.parts[0]), "id": _call_id(one)} for one in own]
-        told.append(AIMessage("", id=calls_id(own[0]), tool_calls=[{**call, "type": "tool_call"} for call in calls]))
-        told += [ToolMessage(one.text.partition("\n")[2], id=one.id, tool_call_id=_call_id(one)) for one in own]
-    return told
+        messages.append(
+            AIMessage("", id=calls_id(own[0]), tool_calls=[{**call, "type": "tool_call"} for call in calls])
+        )
+        messages += [ToolMessage(one.text.partition("\n")[2], id=one.id, tool_call_id=_call_id(one)) for one in own]
+    return messages
 
 
 def calls_id(first: Message) -> str:
-    """The id of the message that makes the calls of which this is the first result."""
+    """Returns the id of the message with the calls whose first result this is."""
     return f"{first.id}-call"
 
 
 def _input(part: ReplyPart) -> JSON:
-    given = part.input if isinstance(part.input, dict) else {} if part.input is None else {"input": part.input}
-    text = json.dumps(given, ensure_ascii=False)
-    return given if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}
+    arguments = part.input if isinstance(part.input, dict) else {} if part.input is None else {"input": part.input}
+    text = json.dumps(arguments, ensure_ascii=False)
+    return arguments if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}
 
 
 def _result(part: ReplyPart) -> str:
-    """What the tool returned, with the reason where it failed."""
+    """Returns the tool's output, with the error if it failed."""
     error = part.error if part.error and part.error not in part.text else ""
     return "\n".join(filter(None, (part.text, error))) or NO_OUTPUT
 
@@ -139,5 +141,5 @@ def _name(part: ReplyPart) -> str:
 
 
 def _call_id(result: Message) -> str:
-    """Nine letters and digits, as Mistral's API requires; others accept any."""
+    """Returns nine letters and digits, as Mistral's API requires; other APIs accept any id."""
     return hashlib.blake2b(result.id.encode(), digest_size=8).hexdigest()[:9]

@@ -1,7 +1,7 @@
-"""Tool calls, told as they happen: LangChain's own events carry no `tool_call_id`, and a tool that raises would end the
-run and leave its siblings without an end.
+"""The middleware around each tool call: events, approval, timeout and errors.
 
-Whatever goes wrong with a call becomes an observation for the model: an error, a time-out, a refusal, a cancel.
+LangChain's own tool events have no `tool_call_id`, and a tool that raises would end the run. Here every failure becomes
+a result for the model: an error, a timeout, a refusal, a cancellation.
 """
 
 import asyncio
@@ -11,11 +11,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.messages import ToolMessage
 
-from agent.tool_results import plain_result, result_message
+from agent.event_mapper import dispatch_event
+from agent.tool_results import input_for_display, plain_result, result_message
+from agent.tool_set import ToolSet
 from agent.tools.streaming import output_listener
+from runs import events
 from runs.text import valid_text
 from runs.threads import Threads, use_threads
 from runs.tool_calls import ToolCalls
@@ -24,43 +26,50 @@ if TYPE_CHECKING:
     from langchain.agents.middleware import ToolCallRequest
     from langgraph.types import Command
 
-TOOL_START, TOOL_OUTPUT, TOOL_END = "glassbox_tool_start", "glassbox_tool_output", "glassbox_tool_end"
-APPROVAL, STATUS = "glassbox_approval", "glassbox_status"
-"""Names of the custom events that carry the fields of our events; any tool may dispatch others."""
 _MOST_ERROR = 2000
-"""Characters of an error that are told."""
-_MOST_INPUT = 20_000
+"""Longest error, in characters."""
 _MOST_DIRECT = 100_000
-"""Characters of a result that is the reply itself."""
+"""Longest result that is the reply itself, in characters."""
 _ENDING_S = 0.45
-"""For a tool to end in when its call is cancelled; after that it is left to itself."""
+"""Seconds that a cancelled call may take to end; then it is left alone."""
 _MOST_THREADS = 64
 _BUSY = f"all {_MOST_THREADS} threads for tools are held by calls that have not ended; try again later"
 _THREADS = Threads("tools", _MOST_THREADS, refusal=_BUSY)
-"""For tools that are not async. Nothing ends a thread: a call that has timed out holds one until its tool returns."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What holds for all tool calls: those that need an approval, seconds for one, characters of a result."""
-
-    approval: frozenset[str] = frozenset()
-    seconds: float = 60.0
-    characters: int = 6000
-    direct: frozenset[str] = frozenset()
-    """Tools whose result is the reply (`return_direct=True`); it is not cut after `characters`."""
+"""Threads of tools that are not async. Nothing ends a thread: a call that timed out holds it until its tool returns."""
 
 
 class _Failed(Exception):
-    """Why a call gave no result: `error` for people, `text` for the model."""
+    """A call that gave no result: `error` is for people, `text` for the model."""
 
     def __init__(self, error: str, text: str) -> None:
         super().__init__(error)
         self.error, self.text = error, text
 
 
-def tool_middleware(calls: ToolCalls, rules: Rules) -> Any:
-    """Middleware that tells each call's start, outputs, approval and end, and bounds it."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call on its way through the middleware."""
+
+    request: "ToolCallRequest"
+    handler: "Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]"
+    calls: ToolCalls
+    tool_set: ToolSet
+
+    @property
+    def id(self) -> str:
+        return str(self.request.tool_call["id"])
+
+    @property
+    def tool(self) -> str:
+        return self.request.tool_call["name"]
+
+    @property
+    def input(self) -> Any:
+        return input_for_display(self.request.tool_call["args"])
+
+
+def tool_middleware(calls: ToolCalls, tool_set: ToolSet) -> Any:
+    """Returns the middleware that dispatches the events of each tool call and enforces the limits of the tool set."""
     from langchain.agents.middleware import AgentMiddleware
 
     class ToolMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -69,115 +78,104 @@ def tool_middleware(calls: ToolCalls, rules: Rules) -> Any:
             request: "ToolCallRequest",
             handler: "Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]",
         ) -> Any:
-            call, begun = request.tool_call, time.monotonic()
-            told = {"tool": call["name"], "tool_call_id": str(call["id"])}
-            await adispatch_custom_event(TOOL_START, {**told, "input": shown(call["args"])})
+            call, started = _Call(request, handler, calls, tool_set), time.monotonic()
+            await dispatch_event(events.ToolStart(call.tool, call.id, call.input))
             error = None
             try:
-                most = _MOST_DIRECT if call["name"] in rules.direct else rules.characters
-                result: Any = plain_result(await _watched(calls, rules, told, request, handler), call, most)
+                most = _MOST_DIRECT if call.tool in tool_set.direct else tool_set.result_characters
+                result: Any = plain_result(await _run(call), request.tool_call, most)
             except _Failed as e:
                 error = e.error
-                result = ToolMessage(e.text, tool_call_id=call["id"], name=call["name"], status="error")
+                result = ToolMessage(e.text, tool_call_id=request.tool_call["id"], name=call.tool, status="error")
             message = result_message(result)
             output = message.text if message else ""
             if error is None and message and message.status == "error":
                 error = output[:_MOST_ERROR]
-            ended = {"output": output, "duration_s": round(time.monotonic() - begun, 3), "error": error}
-            await adispatch_custom_event(TOOL_END, {**told, **ended})
-            if error and call["name"] in rules.approval and calls.any_open and not calls.awaiting_approval:
-                await adispatch_custom_event(STATUS, {"phase": "tool", "content": "Calling the other tools"})
+            duration = round(time.monotonic() - started, 3)
+            await dispatch_event(events.ToolEnd(call.tool, call.id, output, duration, error))
+            if error and call.tool in tool_set.approval and calls.any_open and not calls.awaiting_approval:
+                await dispatch_event(events.Status("tool", "Calling the other tools"))
             return result
 
     return ToolMiddleware()
 
 
-async def _watched(calls: ToolCalls, rules: Rules, told: dict[str, str], request: Any, handler: Any) -> Any:
-    """The call in a task of its own, so that it can be ended alone. Raises _Failed."""
-    call_id = told["tool_call_id"]
-    work = asyncio.create_task(_allowed(calls, rules, told, request, handler), name=f"call {call_id}")
-    calls.begin(call_id, work)
+async def _run(call: _Call) -> Any:
+    """Runs the call in a task of its own, so that it can be cancelled alone. Raises _Failed."""
+    work = asyncio.create_task(_approved(call), name=f"call {call.id}")
+    call.calls.begin(call.id, work)
     try:
         await asyncio.wait({work})
     finally:
-        calls.end(call_id)
+        call.calls.end(call.id)
         if not work.done():
             work.cancel()
             await asyncio.wait({work}, timeout=_ENDING_S)
-    if work.cancelled() and call_id not in calls.cancelled:
+    if work.cancelled() and call.id not in call.calls.cancelled:
         raise _Failed("it was cancelled", "The tool failed: it was cancelled.")
     if work.cancelled():
         raise _Failed("cancelled by the visitor", "The visitor cancelled this call. Go on without its result.")
     return work.result()
 
 
-async def _allowed(calls: ToolCalls, rules: Rules, told: dict[str, str], request: Any, handler: Any) -> Any:
-    """The call, after a person has allowed it where the rules want that."""
-    call = request.tool_call
-    if call["id"] in calls.invalid:
+async def _approved(call: _Call) -> Any:
+    """Waits for the visitor's approval where the tool needs one, then runs the call."""
+    request = call.request
+    if call.id in call.calls.invalid:
         error = "its arguments are no JSON object"
         raise _Failed(error, f"The tool was not called: {error}. Call it again with arguments that are one.")
-    if told["tool"] in rules.approval:
-        await adispatch_custom_event(APPROVAL, {**told, "input": shown(call["args"])})
-        answer = await calls.wait_for_answer(told["tool_call_id"])
+    if call.tool in call.tool_set.approval:
+        await dispatch_event(events.Approval(call.tool, call.id, call.input))
+        answer = await call.calls.wait_for_answer(call.id)
         if not answer.approved:
             raise _Failed("refused by the visitor", "The visitor refused this call. Go on without it.")
-        said, edited = f"Calling {told['tool']}", None
-        if answer.input is not None and answer.input not in (call["args"], shown(call["args"])):
-            request = request.override(tool_call={**call, "args": answer.input})
-            edited = shown(answer.input)
-            said += f" with an input of yours: {json.dumps(answer.input, ensure_ascii=False)[:_MOST_ERROR]}"
-        others = calls.awaiting_approval
-        phase = {"phase": "approval" if others else "tool", "content": said}
-        await adispatch_custom_event(STATUS, {**phase, "tool_call_id": told["tool_call_id"], "edited": edited})
-    return await _timed(rules.seconds, told, request, handler)
+        content, edited = f"Calling {call.tool}", None
+        if answer.input is not None and answer.input not in (request.tool_call["args"], call.input):
+            request = request.override(tool_call={**request.tool_call, "args": answer.input})
+            edited = input_for_display(answer.input)
+            content += f" with your input: {json.dumps(answer.input, ensure_ascii=False)[:_MOST_ERROR]}"
+        phase: events.Phase = "approval" if call.calls.awaiting_approval else "tool"
+        await dispatch_event(events.Status(phase, content, tool_call_id=call.id, edited=edited))
+    return await _timed(call, request)
 
 
-async def _timed(seconds: float, told: dict[str, str], request: Any, handler: Any) -> Any:
+async def _timed(call: _Call, request: "ToolCallRequest") -> Any:
     from langgraph.errors import GraphBubbleUp
 
-    async def tell(chunk: str) -> None:
+    async def on_output(chunk: str) -> None:
         if text := valid_text(chunk):
-            await adispatch_custom_event(TOOL_OUTPUT, {**told, "chunk": text})
+            await dispatch_event(events.ToolOutput(call.tool, call.id, text))
 
-    async def call() -> Any:
+    async def handled() -> Any:
         use_threads(_THREADS)  # LangChain runs a tool that is not async in the default executor
-        with output_listener(tell):
-            return await handler(request)
+        with output_listener(on_output):
+            return await call.handler(request)
 
-    work = asyncio.create_task(call())
+    work = asyncio.create_task(handled())
     try:
-        await asyncio.wait({work}, timeout=seconds)
+        await asyncio.wait({work}, timeout=call.tool_set.seconds)
     finally:
         late = not work.done()
         if late:
             work.cancel()
             await asyncio.wait({work}, timeout=_ENDING_S)
     if late:
-        error = f"it took longer than {seconds:g} s"
-        raise _Failed(error, f"The tool failed: {error}.")
+        error = f"it took longer than {call.tool_set.seconds:g} s"
+        raise _Failed(error, failure_text(f"{error}."))
     try:
         return work.result()
     except GraphBubbleUp:
         raise
     except Exception as e:
-        error = error_of(e)
+        error = error_text(e)
         raise _Failed(error, failure_text(error)) from e
 
 
-def error_of(exception: Exception) -> str:
-    """A tool's exception as people are told of it."""
+def error_text(exception: Exception) -> str:
+    """Returns a tool's exception as text for people."""
     return valid_text(str(exception) or type(exception).__name__)[:_MOST_ERROR]
 
 
 def failure_text(error: str) -> str:
-    """What the model is told instead of a result."""
+    """Returns the result that the model gets of a call that failed."""
     return f"The tool failed: {error}"
-
-
-def shown(arguments: Any) -> Any:
-    """A call's input as JSON can hold it, or the beginning of one that is too long to be told."""
-    text = valid_text(json.dumps(arguments, ensure_ascii=False, default=str))
-    return (
-        json.loads(text, parse_constant=str) if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}
-    )

@@ -1,4 +1,4 @@
-"""What tools return, as plain text: the only form of a result that every model server accepts.
+"""Inputs and results of tool calls as plain JSON and text: the only forms that every model server accepts.
 
 LangChain lets a tool return content blocks (as MCP servers do), other objects, or a whole `ToolMessage`. A block
 without text, such as an image, is replaced by the name of its kind.
@@ -17,14 +17,24 @@ if TYPE_CHECKING:
     from langchain_core.messages import ToolCall
 
 NO_OUTPUT = "[no output]"
-"""Stands for an empty result: some servers refuse a message without text."""
+"""Replaces an empty result: some servers refuse a message without text."""
+_MOST_INPUT = 20_000
+"""Longest input of an event, in characters of JSON."""
 _NESTED = ("text", "content", "resource", "json")
-"""Where a block has its text, as a string or as further blocks."""
+"""Fields in which a block has its text, as a string or as further blocks."""
 _DEEPEST = 5
 
 
+def input_for_display(arguments: Any) -> Any:
+    """Returns a call's arguments as JSON can hold them; of long ones the beginning, as {"input": text}."""
+    text = valid_text(json.dumps(arguments, ensure_ascii=False, default=str))
+    return (
+        json.loads(text, parse_constant=str) if len(text) <= _MOST_INPUT else {"input": f"{text[:_MOST_INPUT]} [cut]"}
+    )
+
+
 def plain_result(result: Any, call: "ToolCall", most: int) -> Any:
-    """The result of a tool call with text alone, of at most `most` characters, under the id of its call.
+    """Returns the result of a tool call with text alone, of at most `most` characters, under the id of its call.
 
     `result` is a `ToolMessage`, a LangGraph `Command`, or a list of both; anything else is returned as it is.
     """
@@ -43,7 +53,7 @@ def plain_result(result: Any, call: "ToolCall", most: int) -> Any:
 
 
 def result_message(result: Any) -> ToolMessage | None:
-    """The tool message in the result of a tool call, None where there is none."""
+    """Returns the tool message in the result of a tool call, None if there is none."""
     if isinstance(result, ToolMessage):
         return result
     update = getattr(result, "update", None)
@@ -53,12 +63,12 @@ def result_message(result: Any) -> ToolMessage | None:
 
 
 def shortened(text: str, most: int) -> str:
-    """The text, cut after `most` characters with a remark that says how long it is."""
+    """Cuts the text after `most` characters and appends its full length."""
     return text if len(text) <= most else f"{text[:most]}\n[cut: it has {len(text):,} characters]"
 
 
 def text_of_result(content: Any, depth: int = 0) -> str:
-    """The text of a result's content: its blocks joined by line ends, other objects as JSON."""
+    """Returns the text of a result's content: its blocks joined by newlines, other objects as JSON."""
     if isinstance(content, str):
         return valid_text(content)
     if isinstance(content, Sequence) and not isinstance(content, bytes | bytearray) and depth < _DEEPEST:
@@ -69,7 +79,7 @@ def text_of_result(content: Any, depth: int = 0) -> str:
 
 
 def direct_reply(messages: Sequence[BaseMessage], direct: Collection[str]) -> str | None:
-    """The reply that the latest tool results are by themselves, None where a model must answer.
+    """Returns the latest tool results as the reply, None where a model must answer.
 
     `direct` names the tools with `return_direct=True`. A result that is an error is left to the model.
     """
@@ -85,10 +95,10 @@ def direct_reply(messages: Sequence[BaseMessage], direct: Collection[str]) -> st
 
 
 def _text_of_block(block: Mapping[str, Any], depth: int) -> str:
-    for place in _NESTED:
-        if block.get(place) not in (None, ""):
-            value = block[place]
-            if place == "resource" and isinstance(value, Mapping):
+    for field in _NESTED:
+        if block.get(field) not in (None, ""):
+            value = block[field]
+            if field == "resource" and isinstance(value, Mapping):
                 value = value.get("text") or f"[resource: {value.get('uri', '')}]"
             return text_of_result(value, depth + 1)
     if block["type"] == "text":

@@ -1,4 +1,4 @@
-"""What can be sent at all: a message, and how it is to be answered."""
+"""Validation of messages and options."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from runs.errors import ChatError
 from runs.text import clean_text
 from settings import LimitSettings, parameter_range
 
-_HOTTEST = 2.0
+_MOST_TEMPERATURE = 2.0
 _PARAMETERS = {
     "window_turns": "The turns that are kept whole",
     "token_limit": "The limit of tokens",  # nosec B105 # a label
@@ -17,7 +17,7 @@ _PARAMETERS = {
 
 
 def validate_message(message: str, limits: LimitSettings) -> str:
-    """A message as it is stored; raises ChatError for one that cannot be sent."""
+    """Returns a message as it is stored. Raises ChatError if it is too long or empty."""
     most = limits.message_characters
     if len(message) > most:
         raise ChatError("too_large", f"Your message has {len(message):,} characters; at most {most:,} can be sent.")
@@ -28,18 +28,18 @@ def validate_message(message: str, limits: LimitSettings) -> str:
 
 
 def validate_options(options: TurnOptions, limits: LimitSettings) -> TurnOptions:
-    """A tuning as it is stored; raises ChatError for what is out of its range."""
-    if options.temperature is not None and not 0 <= options.temperature <= _HOTTEST:
-        raise ChatError("invalid_request", f"The temperature can be 0 to {_HOTTEST:g}.")
+    """Returns options as they are stored. Raises ChatError for a value that is out of its range."""
+    if options.temperature is not None and not 0 <= options.temperature <= _MOST_TEMPERATURE:
+        raise ChatError("invalid_request", f"The temperature can be 0 to {_MOST_TEMPERATURE:g}.")
     if options.max_tokens is not None and not 1 <= options.max_tokens <= limits.reply_tokens:
         raise ChatError("invalid_request", f"The longest reply can be 1 to {limits.reply_tokens:,} tokens.")
     if len(options.system_prompt or "") > limits.message_characters:
         most = f"{limits.message_characters:,} characters"
         raise ChatError("too_large", f"The system prompt is too long: at most {most} can be sent.")
-    for name, told in _PARAMETERS.items():
+    for name, label in _PARAMETERS.items():
         (least, largest), value = parameter_range(name), getattr(options, name)
         if value is not None and not least <= value <= largest:
-            raise ChatError("invalid_request", f"{told} can be {least:,} to {largest:,}.")
+            raise ChatError("invalid_request", f"{label} can be {least:,} to {largest:,}.")
     return (
         options if options.system_prompt is None else replace(options, system_prompt=clean_text(options.system_prompt))
     )

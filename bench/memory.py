@@ -17,14 +17,15 @@ from statistics import median
 
 from playwright.sync_api import sync_playwright
 
-from agent.model_input import TurnInput, build_model_input
+from agent.model_input import build_model_input
+from agent.turn import Turn
 from agent.turns import Turns
 from backends import Backend, Backends
 from bench.browser import FLAGS
 from bench.model import earlier_messages
 from bench.server import OURS, Server
 from bench.tables import Row, grouped, middle, print_table
-from memory.messages import Message, Role, Summary, TurnOptions
+from memory.messages import Message, Role, Summary
 from memory.modes import MODES
 from memory.store import Store
 from memory.summaries import save_summary
@@ -95,13 +96,12 @@ async def _conversation(store: Store, size: int, luck: random.Random) -> str:
 async def _measure_mode(turns: Turns, backend: Backend, conversation_id: str, mode: str, luck: random.Random) -> Row:
     head, times = (await turns.store.conversation(conversation_id, "anna")).head, []
     for _ in range(_TURNS + 1):
-        asked = Message("next", "user", " ".join(luck.choices(_WORDS, k=8)), parent_id=head)
-        history = partial(turns.histories.before, conversation_id, asked)
+        message = Message("next", "user", " ".join(luck.choices(_WORDS, k=8)), parent_id=head)
+        history = partial(turns.histories.before, conversation_id, message)
         summary = partial(turns.summarizer.summary, conversation_id)
         begun = time.perf_counter()
-        await build_model_input(
-            turns.settings, backend, TurnInput(MODES[mode], asked, TurnOptions(), "anna", history, summary), _REPLY
-        )
+        turn = Turn(message, MODES[mode], load_history=history, load_summary=summary)
+        await build_model_input(turns.settings, backend, turn, _REPLY)
         times.append((time.perf_counter() - begun) * 1000)
     return {"case": "choice", "mode": mode, "first_ms": times[0], "later_ms": median(times[1:])}
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.loop import warm_up
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from backends import KINDS, Backends, Key, ModelOptions
 from backends.llama_child import BATCH
 from backends.local import BUNDLED_REPEAT, LocalBackend

@@ -8,7 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from components.approval import ApprovalHandlers
 from components.assets import warn
 from components.conversation_view import last_state, load_view, refresh_view

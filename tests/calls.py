@@ -15,7 +15,8 @@ from langchain_core.tools import tool
 
 from agent.tools import Toolbox
 from agent.tools.streaming import streaming_tool
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from backends import Backends
 from documents.library import Library
 from memory.store import Store

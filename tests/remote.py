@@ -20,7 +20,8 @@ import pytest
 from pydantic import SecretStr
 
 from agent import retries
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from backends import Backend, Backends, Health
 from backends import chat_model as remote_module
 from bench.ports import free_port

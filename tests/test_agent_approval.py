@@ -1,4 +1,4 @@
-"""Calls that wait for a person: allowed, edited, refused, cancelled, or left alone."""
+"""Tool calls that wait for approval: approved, edited, refused, cancelled or unanswered."""
 
 import asyncio
 import time

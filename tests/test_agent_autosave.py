@@ -8,7 +8,8 @@ import pytest
 
 from agent import autosave
 from agent.autosave import final_reply
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from memory import database as database_module
 from memory.messages import Message, Standing
 from runs import events
@@ -43,7 +44,7 @@ async def test_reply_refused_by_a_locked_database_is_reported_and_saved_later(
     turns: Turns, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(autosave, "_AGAIN_S", (0.05,) * 100)
-    monkeypatch.setattr(database_module, "_BUSY_MS", 50)  # the wait, for connections made from here on
+    monkeypatch.setattr(database_module, "_BUSY_MS", 50)  # for connections that are opened from now on
     await turns.store.close()
     await turns.store.open()
     run = await turns.start(TurnRequest("tour", "anna", backend="Slow script"))
@@ -85,7 +86,7 @@ async def test_later_turns_see_a_reply_that_is_not_saved_yet(
     with monkeypatch.context() as patch:
         patch.setattr(turns.store, "end_turn", refused)
         await run.stop("user")
-        turns.runs._kept = 0  # it is not dropped before it is stored
+        turns.runs._kept = 0  # an ended run is kept until it is stored
         given = [await _given(turns, run.conversation_id, n) for n in range(4)]
         assert [message.standing for message in await turns.store.history(run.conversation_id)][1] == "growing"
     assert given == [run.text] * 4
@@ -99,7 +100,7 @@ async def test_later_turns_see_a_reply_that_is_not_saved_yet(
 
 
 async def _given(turns: Turns, conversation_id: str, number: int) -> str:
-    """The first reply of a conversation, as its next turn is given it."""
+    """Returns the first reply of a conversation as its next turn gets it."""
     run = await turns.start(TurnRequest(f"cut {number}", "anna", conversation_id, backend="Script", memory="full"))
     assert run.task
     await run.task

@@ -1,4 +1,4 @@
-"""One piece of a stream as thought, text and usage, whatever the provider calls them."""
+"""Chunks of a stream as thinking, text and usage, in the formats of all providers."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -15,7 +15,7 @@ from runs.text import valid_text
 
 
 def read(chunks: Iterable[AIMessage]) -> tuple[str, str, CallState]:
-    """All of a call's chunks, up to its end."""
+    """Reads all chunks of a call."""
     call, thoughts, texts, retracted = CallState(), "", "", False
     for chunk in chunks:
         thought, text, call = read_chunk(chunk, call)
@@ -318,7 +318,7 @@ def usage(given: int, received: int) -> Any:
 
 
 def counted(told: Sequence[Figures | None]) -> dict[str, int] | None:
-    """The figures at the end of a call whose chunks told these, added up by LangChain as it does."""
+    """Returns the usage at the end of a call whose chunks have these counts, as LangChain sums them."""
     chunks = [AIMessageChunk("x", usage_metadata=usage(*one) if one else None) for one in told]
     output = chunks[0]
     for chunk in chunks[1:]:

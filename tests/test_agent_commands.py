@@ -1,4 +1,4 @@
-"""Commands: `/name arguments` runs a tool by the visitor's word, also where the model knows none."""
+"""Commands: `/name arguments` runs a tool, also with a model that supports no tools."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 
 from agent.commands import read_command
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from memory.messages import TurnOptions
 from runs.errors import ChatError
 from runs.tool_calls import ApprovalAnswer
@@ -19,7 +20,7 @@ pytest_plugins = ["tests.calls"]
 
 @pytest.fixture
 def talker(make: Make, seen: list[Any]) -> Turns:
-    """A model that knows no tools."""
+    """A model that supports no tools."""
     return make({"text": "it is so", "pause": 0, "seen": seen}, kind="Talker")
 
 

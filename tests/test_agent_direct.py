@@ -39,7 +39,7 @@ def nothing() -> str:
 
 @tool(return_direct=True)
 def long(characters: int) -> str:
-    """Returns so many characters."""
+    """Returns that many characters."""
     return "z" * characters
 
 

@@ -1,4 +1,4 @@
-"""The pure function from LangChain's events to ours, on events shaped as version "v2" gives them."""
+"""The mapping of LangChain's events to ours, on events of version "v2"."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 from langgraph.types import Command
 
-from agent.event_mapper import CONTEXT, MapperState, map_event, truncate_messages
+from agent.event_mapper import EVENT, MapperState, map_event, truncate_messages
 from agent.thinking_tags import Tags
 from backends.model_events import PROGRESS
 from runs import events
@@ -149,7 +149,7 @@ def test_model_call_has_parent_duration_and_usage() -> None:
 
 @pytest.mark.parametrize("usage", [None, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}])
 def test_usage_that_the_provider_does_not_count_is_estimated(usage: Any) -> None:
-    context = raw("on_custom_event", events.Context([], [], 40, 100), name=CONTEXT)  # type: ignore[arg-type]
+    context = raw("on_custom_event", events.Context([], [], 40, 100), name=EVENT)  # type: ignore[arg-type]
     call = {"name": "clock", "args": {"zone": "Europe/Paris"}, "id": "c", "type": "tool_call"}
     end = raw("on_chat_model_end", {"output": AIMessage("x" * 1080, tool_calls=[call], usage_metadata=usage)})
     wanted = {"input_tokens": 40, "output_tokens": 270 + 9, "estimated": True}
@@ -157,7 +157,7 @@ def test_usage_that_the_provider_does_not_count_is_estimated(usage: Any) -> None
 
 
 def test_missing_half_of_usage_is_estimated() -> None:
-    context = raw("on_custom_event", events.Context([], [], 40, 100), name=CONTEXT)  # type: ignore[arg-type]
+    context = raw("on_custom_event", events.Context([], [], 40, 100), name=EVENT)  # type: ignore[arg-type]
     usage = {"input_tokens": 0, "output_tokens": 7, "total_tokens": 7}
     end = raw("on_chat_model_end", {"output": AIMessage("x", usage_metadata=usage)})  # type: ignore[arg-type]
     wanted = {"input_tokens": 40, "output_tokens": 7, "estimated": True}
@@ -233,7 +233,7 @@ def test_a_step_takes_at_most_8_kb(messages: list[events.JSON], longer: int, mor
 
 def test_context_and_progress_come_as_custom_events() -> None:
     context = events.Context([], [], 3, 10, True)
-    assert told(raw("on_custom_event", context, name=CONTEXT)) == [context]
+    assert told(raw("on_custom_event", context, name=EVENT)) == [context]
     (reading,) = told(raw("on_custom_event", {"read": 40, "total": 100}, name=PROGRESS))
     assert reading == events.Status("waiting", "Reading your prompt, 40%")
     assert told(raw("on_custom_event", {"read": 100, "total": 100}, name=PROGRESS)) == []

@@ -1,4 +1,4 @@
-"""What a turn is given of long histories: work in proportion, and none of it on the event loop."""
+"""The model input of long histories: linear work, and none of it on the event loop."""
 
 import asyncio
 import threading
@@ -9,14 +9,15 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from agent import model_input, tool_history
-from agent.model_input import TurnInput, _alternating, build_model_input
+from agent.model_input import _alternating, build_model_input
 from agent.token_counts import count_messages
-from agent.tool_history import given_results, results_of
+from agent.tool_history import result_messages, results_of
+from agent.turn import Turn
 from backends import Key
 from backends.base import CountedText
 from backends.scripted import ScriptedBackend
 from memory.history_cache import History
-from memory.messages import Message, TurnOptions
+from memory.messages import Message
 from memory.modes import MODES
 from runs.reply import ReplyPart
 from settings import Settings
@@ -24,7 +25,7 @@ from tests.conftest import scripted
 
 
 def reply(count: int, name: str = "r", text: str = "So it is.") -> Message:
-    """A reply with so many results of the calculator."""
+    """A reply with `count` results of the calculator."""
     parts = tuple(ReplyPart("tool", f"{n}", 0, name="calculator", input={"expression": f"{n}"}) for n in range(count))
     return Message(name, "assistant", text, parts=parts)
 
@@ -55,7 +56,7 @@ def test_many_results_are_compared_by_id(monkeypatch: pytest.MonkeyPatch) -> Non
         return one is other
 
     monkeypatch.setattr(Message, "__eq__", counted)
-    calls, *answers = given_results(reply(0), results, {"calculator"}, answers=True)
+    calls, *answers = result_messages(reply(0), results, {"calculator"}, answers=True)
     assert len(answers) == len(results) and calls.id == "r-0-call"
     assert compared <= len(results)
 
@@ -72,13 +73,10 @@ async def test_many_results_are_built_off_the_event_loop(monkeypatch: pytest.Mon
         monkeypatch.setattr(module, "results_of", noted)
     history = [Message("q", "user", "Hi"), reply(700), Message("q2", "user", "And?"), reply(700, "r2", text="")]
 
-    async def loaded() -> History:
+    async def load_history() -> History:
         return History(history)
 
-    async def summary(_: Any) -> tuple[None, None]:
-        return None, None
-
-    turn = TurnInput(MODES[mode], Message("asked", "user", "now"), TurnOptions(), None, loaded, summary)
+    turn = Turn(Message("asked", "user", "now"), MODES[mode], load_history=load_history)
     made = await build_model_input(Settings(), ScriptedBackend(scripted()), turn, 100)
     told = sum(one["role"] == "tool" for one in made.left_out) + sum("Result of" in m.text for m in made.messages)
     assert threads and threading.main_thread() not in threads

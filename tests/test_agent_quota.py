@@ -1,4 +1,4 @@
-"""What a visitor may use, and what they are told of it."""
+"""Quotas per visitor and address, and their messages."""
 
 import asyncio
 import time
@@ -40,7 +40,7 @@ def test_document_bytes_are_counted_per_visitor_and_address() -> None:
     counted.take_document(TOM, 999)
     with pytest.raises(ChatError, match="by your address"):
         counted.take_document(Requester("eve", TOM.address), 2)
-    counted.take_document(Requester("eve", TOM.address), 1)  # what was refused is not counted
+    counted.take_document(Requester("eve", TOM.address), 1)  # refused documents are not counted
     counted.take_document(Requester("eve", "192.0.2.9"), 999)
     quota().take_document(ZOE, 10**9)
 
@@ -266,7 +266,7 @@ async def test_surplus_runs_wait_and_report_their_position(tmp_path: Path) -> No
             async def talk() -> list[str]:
                 events = await events_of(client, "POST", "/stream", json={"message": "tour"})
                 assert events[-1]["type"] == "complete"
-                return [e["content"] for e in events if e["type"] == "status" and "In line" in e["content"]]
+                return [e["content"] for e in events if e["type"] == "status" and "free slot" in e["content"]]
 
             async with asyncio.TaskGroup() as group:
                 talks = []
@@ -277,8 +277,8 @@ async def test_surplus_runs_wait_and_report_their_position(tmp_path: Path) -> No
                 assert "or queued" in await refused(answer, 409, "busy"), time.monotonic() - begun
             assert [t.result() for t in talks] == [
                 [],
-                ["In line to begin: you are the next"],
-                ["In line to begin: 1 before you", "In line to begin: you are the next"],
+                ["Waiting for a free slot: you are next"],
+                ["Waiting for a free slot: 1 ahead of you", "Waiting for a free slot: you are next"],
             ]
 
 

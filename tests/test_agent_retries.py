@@ -1,4 +1,4 @@
-"""Attempts: again, elsewhere, or not at all; on real runs, with answers that fail in turn."""
+"""Retries, fallbacks and timeouts, on real runs with answers that fail in turn."""
 
 import asyncio
 import time
@@ -57,7 +57,7 @@ async def replies(run: LiveRun) -> None:
 
 
 class Answers:
-    """What a chain of backends answers, one after another: an exception, or something that is done to the run."""
+    """The answers of a chain of backends, in turn: an exception, or a function of the run."""
 
     def __init__(self, *steps: Exception | Answer, chain: str = "A") -> None:
         self.steps, self.chain = list(steps), [backend(name) for name in chain]
@@ -223,7 +223,7 @@ async def heard(run: LiveRun, work: Answer, patience: float = 0.1) -> Told:
 
 
 def stubborn(swallowed: int, ended: list[str], spoken: Sequence[str] = ()) -> Answer:
-    """Work that falls silent, and loses so many cancels."""
+    """Work that falls silent and swallows `swallowed` cancellations."""
 
     async def work(run: LiveRun) -> None:
         run.emit(events.ModelStart("m", None, "model"))
@@ -309,7 +309,7 @@ async def test_fallback_follows_a_silent_backend() -> None:
 
 
 async def stopped(run: LiveRun) -> Told:
-    """Stops it, within half a second."""
+    """Stops a run, which may take half a second."""
     begun = time.monotonic()
     await run.stop("user")
     assert time.monotonic() - begun < 0.5
@@ -387,8 +387,8 @@ def test_any_attempts_keep_the_grammar_and_never_retract_output(
 
     run, answers = asyncio.run(play())
     check_run(run)
-    assert not any(spoke_before), "no attempt follows a word"
-    assert answers.asked == sorted(answers.asked), "nobody is asked again after another"
+    assert not any(spoke_before), "no attempt follows output"
+    assert answers.asked == sorted(answers.asked), "no backend answers after its fallback"
     assert all(answers.asked.count(name) <= ATTEMPTS for name in chain)
 
 

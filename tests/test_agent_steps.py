@@ -1,4 +1,4 @@
-"""The steps of a run with a model that chooses tools, over HTTP: each start has its end, however the run ends."""
+"""The steps of a run with tools, over HTTP: each start has its end, however the run ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agent.tools import Toolbox
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from backends import Backends
 from memory.store import Store
 from runs.registry import RunRegistry
@@ -28,7 +29,7 @@ SLOW = [Tool("count", ['{"upto": 50, "pause_s": 0.2}'])]
 
 
 class House:
-    """A backend of the kind `openai` on a server that answers as told."""
+    """A backend of the kind `openai` on a scripted server."""
 
     def __init__(self, turns: Turns) -> None:
         self.turns = turns

@@ -1,4 +1,4 @@
-"""The memory modes through whole turns, over a server that speaks a provider's protocol."""
+"""Memory modes in whole turns, over a server that speaks OpenAI's protocol."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +12,8 @@ from agent.metrics import Metrics
 from agent.model_input import SUMMARY
 from agent.quota import Left
 from agent.tools import Toolbox
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from backends import Backends
 from backends.openai import OpenAIBackend
 from memory.messages import TurnOptions
@@ -34,7 +35,7 @@ pytestmark = ON_BOTH
 
 
 def notes(request: Request) -> bool:
-    """Whether a request asks for a summary."""
+    """Returns True if a request asks for a summary."""
     return "notes of a conversation" in str(request.body["messages"][0]["content"])
 
 
@@ -83,7 +84,7 @@ def asked(server: OpenAIServer, *, summaries: bool) -> list[list[dict[str, Any]]
 
 
 def contexts_of(run: LiveRun) -> list[events.Context]:
-    """The run's contexts, complete."""
+    """Returns the run's complete contexts."""
     logged = [e.event for e in run.log.entries if isinstance(e.event, events.Context)]
     return list(accumulate(logged, lambda before, one: complete_context(one, before)))
 

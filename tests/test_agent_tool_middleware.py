@@ -1,4 +1,4 @@
-"""Tool calls through whole turns: their outputs as they come, and what holds when they fail, hang or are ended."""
+"""Tool calls in whole turns: streamed output, errors, timeouts and cancellation."""
 
 import asyncio
 import gc
@@ -38,7 +38,7 @@ from tests.grammar import check_run
 pytest_plugins = ["tests.calls"]
 
 
-# Streams, and calls at once
+# Streams and parallel calls
 
 
 async def test_ten_thousand_yields_arrive_in_order_in_few_events(make: Make, seen: list[Any]) -> None:
@@ -90,7 +90,7 @@ async def test_tool_input_has_the_id_of_its_call(make: Make, seen: list[Any]) ->
         assert written == json.dumps({"text": text})
 
 
-# Calls that go wrong
+# Failing calls
 
 
 async def test_exception_of_a_streaming_tool_becomes_its_result(make: Make, seen: list[Any]) -> None:
@@ -200,7 +200,7 @@ async def test_endless_tool_rounds_end_with_a_note(make: Make, seen: list[Any]) 
     assert (reply.standing, "3 rounds" in (reply.note or "")) == ("stopped", True)
 
 
-# Known problems, each with its mend in the report: the mark goes with the mend
+# Problems of earlier versions
 
 
 async def test_new_call_ids_are_unique(make: Make, seen: list[Any]) -> None:
@@ -246,7 +246,7 @@ async def test_approved_truncated_input_runs_with_the_whole_input(make: Make, se
     assert world.got == ["z" * 30_000]
 
 
-# Whatever the tools do
+# Any behaviour of tools
 
 BEHAVIOURS: dict[str, tuple[str, dict[str, Any]]] = {
     "raises": ("breaks", {"name": "a"}),
@@ -281,7 +281,7 @@ async def test_any_tool_behaviour_keeps_the_grammar(make: Make, script: list[lis
                     and opened(run, step.id)
                     and step.id not in run.tool_calls.cancelled
                 ):
-                    with suppress(ChatError):  # its time is over, and its end is not told yet
+                    with suppress(ChatError):  # it has timed out, and its end event is still to come
                         run.tool_calls.cancel(step.id)
             await asyncio.sleep(0.01)
 

@@ -1,4 +1,4 @@
-"""Tools and faults through whole turns: what fails is told, and the reply goes on where it can."""
+"""Tools and faults in whole turns: failures are reported, and the reply continues where possible."""
 
 import asyncio
 import time
@@ -9,7 +9,8 @@ import pytest
 from langchain_core.tools import BaseTool, tool
 
 from agent import retries
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from backends import Backends
 from backends import scripted as module
 from backends.scripted import FAULTS, broken_tool
@@ -54,7 +55,7 @@ def impatient(make: Make) -> Turns:
 
 
 def caller(make: Make, *tools: BaseTool, names: Any = None) -> Turns:
-    """A model that calls each of the tools, and then talks."""
+    """A model that calls each tool and then answers."""
     options = {"names": names or [one.name for one in tools], "text": "that was it"}
     return make(*tools, kind="langchain", options=options, **{"class": "tests.models:Caller"})
 
@@ -194,7 +195,7 @@ ENDS: dict[str, tuple[str, str | None, int]] = {
     "tool failure": ("complete", None, 1),
     "endless": ("stopped", None, 1),
 }
-"""How each fault of the menu ends, and after how many attempts."""
+"""The end of each scripted fault, and the number of attempts before it."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)

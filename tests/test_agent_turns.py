@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from agent import retries
 from agent.metrics import Metrics
-from agent.model_input import TurnInput, build_model_input
-from agent.turns import TurnRequest, Turns
+from agent.model_input import build_model_input
+from agent.turn import Turn, TurnRequest
+from agent.turns import Turns
 from backends import Backends
 from backends.scripted import ScriptedBackend
 from components.panel import render_panel
@@ -84,7 +85,7 @@ _TIMES = (
     *("started", "ended", "first_token", "first_output", "last_output", "generation", "level"),
     *("steps", "phase_spans", "thoughts"),
 )
-"""Fields that a record keeps to the millisecond."""
+"""Fields that a record stores in milliseconds."""
 
 
 async def test_memory_mode_decides_the_history(turns: Turns) -> None:
@@ -169,8 +170,8 @@ async def test_unknown_names_are_not_found(turns: Turns, ask: TurnRequest) -> No
 
 async def test_another_visitors_conversation_is_not_found(turns: Turns) -> None:
     run, _ = await asked(turns, "Hello")
-    for stranger in ("ben", None):
-        assert (await refused(turns, TurnRequest("Hi", stranger, run.conversation_id))).code == "not_found"
+    for other in ("ben", None):
+        assert (await refused(turns, TurnRequest("Hi", other, run.conversation_id))).code == "not_found"
     assert await turns.store.size(run.conversation_id) == 2
 
 
@@ -528,13 +529,10 @@ def test_any_import_alternates_and_loses_nothing(messages: list[tuple[Any, str]]
     history = [Message(f"m{n}", role, text.format(n)) for n, (role, text) in enumerate(messages)]
     asked_now = Message("asked", "user", "now")
 
-    async def loaded() -> History:
+    async def load_history() -> History:
         return History(history)
 
-    async def summary(_: Any) -> tuple[None, None]:
-        return None, None
-
-    turn = TurnInput(get_mode("full"), asked_now, TurnOptions(), None, loaded, summary)
+    turn = Turn(asked_now, get_mode("full"), load_history=load_history)
     made = asyncio.run(build_model_input(Settings(), ScriptedBackend(scripted()), turn, 100))
     (system, *given_now) = made.messages
     kinds = [m.type for m in given_now]

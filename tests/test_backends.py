@@ -13,8 +13,9 @@ from google.genai.errors import ClientError
 from langchain_core.messages import HumanMessage, SystemMessage
 
 import backends as module
-from agent.loop import ToolSet, agent_events
+from agent.loop import agent_events
 from agent.model_input import ModelInput
+from agent.tool_set import ToolSet
 from backends import Backend, Backends, ModelOptions
 from backends.langchain import LangChainBackend
 from backends.local import LocalBackend

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from agent.context_event import build_context
-from agent.loop import ToolSet, agent_events
+from agent.loop import agent_events
 from agent.model_input import ModelInput
+from agent.tool_set import ToolSet
 from backends import tokenizer, watchdog
 from backends.base import CountedText, ModelOptions
 from backends.local import LocalBackend, _threads

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from agent.tools import Toolbox
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from backends import Backend, Backends, Health, Key, ModelOptions
 from memory.store import Store
 from runs.registry import RunRegistry

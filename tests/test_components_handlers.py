@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from agent.turns import TurnRequest
+from agent.turn import TurnRequest
 from components.conversation_view import refresh_view
 from components.handlers import Handlers
 from components.page_state import INITIAL_MESSAGES

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from agent.turns import TurnRequest
+from agent.turn import TurnRequest
 from components.handlers import Handlers
 from hosting.identity import Identity
 from runs.replay import Player

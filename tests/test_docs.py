@@ -23,7 +23,8 @@ from pydantic_core import PydanticUndefined
 import backends
 from agent.commands import read_command
 from agent.tools import TOOLS, Toolbox
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from backends import Backends
 from documents.library import Library
 from memory.langchain_history import Mirror

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from backends import Backends
 from memory.langchain_history import ConversationHistory, Mirror, import_history
 from memory.messages import Message

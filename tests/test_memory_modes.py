@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from memory.message_index import Match
 from memory.messages import Message, Summary
 from memory.modes import MODES, Candidates, LeftOut, Mode, ModeLimits, Selection, get_mode, recent_start

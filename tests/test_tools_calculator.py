@@ -1,4 +1,4 @@
-"""The calculator: right where it computes, and quick to refuse where it does not."""
+"""The tool `calculator`: exact results, and quick refusals."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The clock: any zone by its name or its city's, and a hint for what is none."""
+"""The tool `clock`: time zones by name or city, and hints for unknown ones."""
 
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones

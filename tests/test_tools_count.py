@@ -1,4 +1,4 @@
-"""The slow tool: it shows its work, can be cancelled, and keeps within its bounds."""
+"""The tool `count`: streamed output, cancellation and limits."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""The tool `search`: each hit is told with its place, and finding nothing is said."""
+"""The tool `search`: hits with their places, and searches without results."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

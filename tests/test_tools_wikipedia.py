@@ -1,4 +1,4 @@
-"""Wikipedia, against a server on 127.0.0.1 that answers as the MediaWiki API does."""
+"""The tool `wikipedia`, against a server on 127.0.0.1 that imitates the MediaWiki API."""
 
 import asyncio
 import json
@@ -24,14 +24,14 @@ PAGES = {
     "Charles Babbage": ("2", "Charles Babbage " + "built engines. " * 200),
 }
 SEVERAL = "Ada"
-"""The title of a page that lists several meanings."""
+"""The title of a disambiguation page."""
 
 
 def api(asked: dict[str, str]) -> Any:
-    """What the real API answers to the package's four kinds of request, shortened."""
+    """Returns the real API's answer to each of the package's four kinds of request, shortened."""
     if "srsearch" in asked:
         if asked["srsearch"] == "refused":
-            return {"error": {"code": "x", "info": "An error of theirs, at https://secret.example/"}}
+            return {"error": {"code": "x", "info": "Their error, at https://secret.example/"}}
         if asked["srsearch"] == "strange":
             return ["nothing", "as expected"]
         found = [] if asked["srsearch"] == "nothing" else [SEVERAL, *PAGES]
@@ -52,7 +52,7 @@ Answer = Callable[[dict[str, str]], Any]
 
 
 class Server:
-    """Answers with what `answer` returns; a number is an HTTP status, None no answer before the end."""
+    """A server that answers with what `answer` returns; a number is an HTTP status, None is no answer."""
 
     def __init__(self) -> None:
         self.answer: Answer = api
@@ -112,7 +112,7 @@ async def test_pages_are_yielded_as_they_are_found(server: Server) -> None:
 
     server.answer = answer
     with output_listener(tell), warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # of the parser that the package lets be guessed
+        warnings.simplefilter("error", UserWarning)  # from the parser, which the package leaves to be guessed
         looking = asyncio.create_task(wikipedia.ainvoke({"query": "programs"}))
         while not told:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -155,7 +155,7 @@ async def test_missing_network_is_a_sentence(server: Server, monkeypatch: pytest
 
 
 async def test_hanging_server_times_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    await wikipedia.ainvoke({"query": "programs"})  # all is imported
+    await wikipedia.ainvoke({"query": "programs"})  # imports everything
     monkeypatch.setattr(module, "_SECONDS", 0.3)
     server.answer = lambda asked: None
     begun = time.monotonic()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agent.turns import TurnRequest
+from agent.turn import TurnRequest
 from app import App
 from bench.ports import free_port
 from runs.events import Entry, Status

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from agent.turns import TurnRequest
+from agent.turn import TurnRequest
 from app import App
 from bench.ports import free_port
 from hosting.identity import COOKIE

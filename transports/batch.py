@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.turns import Turn, TurnRequest, Turns
+from agent.turn import Turn, TurnRequest
+from agent.turns import Turns
 from hosting.identity import Identity
 from memory.messages import TurnOptions
 from runs.errors import ChatError

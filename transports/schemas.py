@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from memory.messages import TurnOptions
 from memory.modes import MODES
 from runs.errors import ChatError

@@ -1,6 +1,6 @@
-"""The tools: which there are, which are on, and what a visitor's turn gets of them.
+"""The tools that models can call, and those that are enabled.
 
-Add one: a function with `@streaming_tool` (or any LangChain tool) and a line in `TOOLS`. Turn one on or off: `enabled`
+To add a tool: a function with `@streaming_tool` (or any LangChain tool) and a line in `TOOLS`. To enable it: `enabled`
 in the settings, and a checkbox on the page.
 """
 
@@ -25,18 +25,18 @@ TOOLS = {
     "wikipedia": "agent.tools.wikipedia:wikipedia",
     "search": "agent.tools.documents:search_tool",
 }
-"""Where each tool is. A function that is no tool itself makes one, of the library and the visitor."""
+"""The import path of each tool. `search_tool` is a function that makes the tool for a visitor."""
 
 
 _UNSOUND = re.compile(r"[^A-Za-z0-9_-]")
-"""What no name of a tool may have: providers refuse it."""
+"""Characters that providers refuse in the name of a tool."""
 
 
 class Toolbox:
-    """The tools that are on. One for the whole app."""
+    """The enabled tools of the app."""
 
     def __init__(self, settings: ToolSettings, library: Library | None = None) -> None:
-        """Raises SettingsError for a name or a path that leads to no tool; without a library there is no `search`."""
+        """Raises SettingsError for a name or path without a tool. Without a library there is no `search`."""
         self.settings, self.library = settings, library
         self._made = dict(self._make(name) for name in settings.enabled)
         if unknown := [name for name in settings.approval if name not in self._made]:
@@ -44,14 +44,15 @@ class Toolbox:
 
     @property
     def names(self) -> list[str]:
+        """The names of the enabled tools."""
         return list(self._made)
 
     def known(self, chosen: Sequence[str] | None) -> list[str]:
-        """Those of the `chosen` that are on, None for all: a conversation may have kept one that is not any more."""
+        """Returns those of the `chosen` names that are still enabled; None stands for all tools."""
         return [name for name in self._made if chosen is None or name in chosen]
 
     def tools(self, visitor: str | None, chosen: Sequence[str] | None = None) -> list[BaseTool]:
-        """The tools for a visitor's turn; `chosen` None is all. Raises ChatError `invalid_request`."""
+        """Returns the tools for a visitor's turn; `chosen` None stands for all. Raises ChatError `invalid_request`."""
         if unknown := [name for name in chosen or () if name not in self._made]:
             raise ChatError(
                 "invalid_request", f"There is no tool {unknown[0][:60]!r}; there are: {_listed(self._made)}."
@@ -59,7 +60,7 @@ class Toolbox:
         return [self._made[name](visitor) for name in self.known(chosen)]
 
     def listed(self) -> list[JSON]:
-        """What a visitor may know of each: name, what it is for, its inputs, whether it waits for an approval."""
+        """Returns the name, purpose, inputs and need for approval of each tool."""
         return [
             {
                 "name": one.name,
@@ -71,7 +72,7 @@ class Toolbox:
         ]
 
     def _make(self, name: str) -> tuple[str, Callable[[str | None], BaseTool]]:
-        """A tool's name, and what makes it for a visitor."""
+        """Returns a tool's name, and the function that makes it for a visitor."""
         path = TOOLS.get(name, name)
         if ":" not in path:
             raise SettingsError(f"tools, enabled: found {name!r}, allowed: {_listed(TOOLS)}, or package.module:name")

@@ -1,7 +1,7 @@
-"""Arithmetic through simpleeval: what is typed here is never run as Python.
+"""The tool `calculator`: arithmetic with simpleeval, which never runs its input as Python.
 
-simpleeval alone would allow texts, attributes and exponents up to 4,000,000. Here there are numbers only, and each of
-them is small enough for all that can be done with it to be quick.
+simpleeval alone would allow strings, attributes and exponents up to 4,000,000. Here only numbers are allowed, and they
+are small enough that every operation is fast.
 """
 
 import ast
@@ -23,14 +23,14 @@ from agent.tools.streaming import PURE, streaming_tool
 Number = int | float
 
 _LONGEST = 1000
-"""Characters of an expression."""
+"""Longest expression, in characters."""
 _BITS = 14_000
-"""Of a number on the way to a result; about 4,200 digits."""
+"""Bits of an intermediate number, at most; about 4,200 digits."""
 _DIGITS = 1000
-"""Of a result."""
+"""Digits of a result, at most."""
 _MOST_FACTORIAL = 1500
 _MOST_PLACES = 400
-"""For `round` to round to, before or after the point."""
+"""Places that `round` accepts, before or after the point."""
 
 _TOO_LARGE = "This gives a number that is too large."
 _SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-", "^": "**"})  # noqa: RUF001 - the signs that people type
@@ -38,7 +38,7 @@ _FOREIGN = re.compile(r"[^0-9A-Za-z.,+\-*/%()\s]")
 
 
 def _number(value: Any) -> Number:
-    """The value, if it is one that may be computed with. Raises ValueError."""
+    """Returns the value. Raises ValueError if it is not a number that is allowed here."""
     if isinstance(value, complex):
         raise ValueError("The result is no real number.")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -72,14 +72,14 @@ def _round(number: Number, places: Number = 0) -> Number:
 
 
 def _bounded(compute: Callable[..., Any]) -> Callable[..., Number]:
-    """The operation on numbers only, with a number as its result."""
+    """Restricts an operation to numbers, with a number as its result."""
 
     def operation(*values: Any) -> Number:
         numbers = [_number(value) for value in values]
         try:
             return _number(compute(*numbers))
         except ValueError as e:
-            if "math domain" in str(e) or str(e).startswith("expected"):  # Python's own words, before and from 3.14
+            if "math domain" in str(e) or str(e).startswith("expected"):  # Python's messages before and since 3.14
                 raise ValueError(f"{compute.__name__} is not defined for {numbers[0]:.6g}.") from None
             raise
 
@@ -135,7 +135,7 @@ calculator.metadata = {PURE: True}
 
 
 def _compute(expression: str) -> Number:
-    """Raises ValueError with a sentence for people."""
+    """Evaluates an expression. Raises ValueError with a sentence for people."""
     text = expression.translate(_SIGNS).strip()
     if not text or len(text) > _LONGEST:
         raise ValueError(f"An expression has 1 to {_LONGEST:,} characters; this one has {len(text):,}.")
@@ -161,7 +161,7 @@ def _compute(expression: str) -> Number:
 
 def _shown(number: Number) -> str:
     if isinstance(number, float):
-        return repr(float(f"{number:.15g}"))  # 0.1+0.2 is 0.3 to people
+        return repr(float(f"{number:.15g}"))  # so that 0.1+0.2 is 0.3
     if len(digits := str(number)) > _DIGITS + (number < 0):
         raise ValueError(f"The result has {len(digits):,} digits; at most {_DIGITS:,} are told.")
     return digits

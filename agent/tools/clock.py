@@ -1,4 +1,4 @@
-"""The time now, anywhere."""
+"""The tool `clock`: the current time in any time zone."""
 
 import difflib
 from collections.abc import AsyncGenerator
@@ -11,7 +11,7 @@ from runs.threads import Threads
 
 _THREADS = Threads("clock", 1)
 _LONGEST = 60
-"""Characters of a zone's name."""
+"""Longest name of a time zone, in characters."""
 
 
 @streaming_tool
@@ -24,7 +24,7 @@ async def clock(time_zone: str = "UTC") -> AsyncGenerator[str, None]:
 
 @cache
 def _zones() -> dict[str, list[str]]:
-    """The zones by their names in small letters, whole and the last part alone."""
+    """Returns the time zones by name in lower case: the full name, and its last part."""
     found: dict[str, list[str]] = {}
     for zone in sorted(available_timezones()):
         for name in {zone.lower(), zone.rpartition("/")[2].lower()}:
@@ -33,7 +33,7 @@ def _zones() -> dict[str, list[str]]:
 
 
 def _zone(wanted: str) -> str:
-    """The zone that is meant. Raises ValueError with the ones that may have been."""
+    """Returns the time zone for a name. Raises ValueError with suggestions."""
     name = "_".join(wanted.lower().split()) or "utc"
     zones = _zones()
     meant = zones.get(name, [])
@@ -41,7 +41,7 @@ def _zone(wanted: str) -> str:
     if exact:
         return exact[0]
     if meant and len({datetime.now(ZoneInfo(zone)).utcoffset() for zone in meant}) == 1:
-        return meant[0]  # several are old names of one place
+        return meant[0]  # several old names of one zone
     close = meant or [zones[near][0] for near in difflib.get_close_matches(name[:_LONGEST], zones, 3)]
     hint = f"did you mean {' or '.join(dict.fromkeys(close))}?" if close else "use an IANA name such as Europe/Berlin."
     raise ValueError(f"There is no one time zone {wanted[:_LONGEST]!r}: {hint}")

@@ -1,4 +1,4 @@
-"""A slow tool, to see what a tool at work looks like, and to cancel one."""
+"""The tool `count`: a slow tool, for watching a tool at work and for cancelling it."""
 
 import asyncio
 from collections.abc import AsyncGenerator

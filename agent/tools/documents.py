@@ -1,4 +1,4 @@
-"""The tool that searches a visitor's documents. It is made anew for each visitor, who sees no one else's."""
+"""The tool `search`, made for each visitor: it searches only their own documents and the guide."""
 
 from collections.abc import AsyncGenerator
 

@@ -1,7 +1,7 @@
-"""Tools that show their work: an async generator becomes a LangChain tool whose yields are told while it runs.
+"""Streaming tools: an async generator becomes a LangChain tool whose output is shown while it runs.
 
 LangChain's own `@tool` on an async generator returns the generator object, unrun. Here the joined yields are the
-result, and each of them also goes to the `output_listener` of the call, many at a time where they come fast.
+result, and the `output_listener` of the call gets them as they come, several at a time if they come fast.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from langchain_core.tools import StructuredTool
 from langchain_core.tools.base import create_schema_from_function
 
-Tell = Callable[[str], Awaitable[None]]
-"""Is told a piece of a tool's output while the tool runs."""
+Listener = Callable[[str], Awaitable[None]]
+"""Gets a piece of a tool's output while the tool runs."""
 
 PURE = "pure"
-"""In the `metadata` of a tool that does nothing but compute: it may be run to see what it would give."""
+"""Key in the `metadata` of a tool that only computes: a preview may run it."""
 _GAP_S = 0.03
-"""Between two tellings: what is yielded meanwhile is told together."""
+"""Least seconds between two calls of the listener."""
 _AHEAD = 1000
-"""Yields that wait to be told; a tool that is faster is made to wait."""
+"""Yields that wait for the listener; then the tool waits."""
 _ENDING_S = 0.4
-"""For a tool's `finally` when its call is cancelled."""
+"""Seconds for a tool's `finally` when its call is cancelled."""
 MOST = 100_000
 """Characters of output after which a tool is ended."""
 
-_listener: ContextVar[Tell | None] = ContextVar("listener", default=None)
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
-def output_listener(listener: Tell) -> Iterator[None]:
-    """What streaming tools yield within this block goes to the listener."""
+def output_listener(listener: Listener) -> Iterator[None]:
+    """Sends the output of streaming tools within this block to the listener."""
     token = _listener.set(listener)
     try:
         yield
@@ -44,7 +44,7 @@ def output_listener(listener: Tell) -> Iterator[None]:
 
 
 def streaming_tool(function: Callable[..., AsyncGenerator[str, None]]) -> StructuredTool:
-    """Makes a tool of an async generator of texts. Its docstring tells the model what it is for.
+    """Makes a tool of an async generator of texts. Its docstring is the description for the model.
 
     Raises TypeError for anything else. A tool of more than `MOST` characters is ended, and its result says so.
     """
@@ -63,20 +63,20 @@ def streaming_tool(function: Callable[..., AsyncGenerator[str, None]]) -> Struct
 
 
 async def _collect(chunks: AsyncGenerator[str, None]) -> str:
-    """The joined chunks, told as they come; a cancel lets the generator's own `finally` run first."""
+    """Joins the chunks, and passes them on as they come. When cancelled it lets the generator's `finally` run."""
     send, receive = anyio.create_memory_object_stream[str](_AHEAD)
     reading = asyncio.create_task(_read(chunks, send))
     reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio complains
-    tell, found = _listener.get(), list[str]()
+    listener, found = _listener.get(), list[str]()
     try:
         async with receive:
             async for first in receive:
                 pieces = [first, *_waiting(receive)]
                 found += pieces
-                if tell:
-                    await tell("".join(pieces))
+                if listener:
+                    await listener("".join(pieces))
                     await asyncio.sleep(_GAP_S)
-        await reading  # raises what the tool has raised
+        await reading  # raises the tool's exception
     finally:
         if not reading.done():
             reading.cancel()

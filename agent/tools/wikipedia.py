@@ -1,6 +1,6 @@
-"""Wikipedia, through langchain-community and the package `wikipedia`, both imported when first needed.
+"""The tool `wikipedia`, with langchain-community and the package `wikipedia`, both imported on first use.
 
-That package knows no time-out, takes any answer for a good one and keeps each search for ever: all that is mended here.
+That package has no timeout, checks no HTTP status and caches every search for ever; this module corrects all three.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 ADDRESS = "https://en.wikipedia.org/w/api.php"
 _AGENT = "Glassbox/0.1 (a chat page; looks up what its visitors ask for)"
 _SECONDS = 8.0
-"""For all of it."""
+"""Timeout of the whole lookup, in seconds."""
 _CONNECT_S, _READ_S = 3.0, 5.0
 _PAGES = 3
 _CHARACTERS = 1500
-"""Of each page's summary."""
+"""Longest summary of a page, in characters."""
 _THREADS = Threads("Wikipedia", 16)
 
 
@@ -43,26 +43,26 @@ async def wikipedia(query: str) -> AsyncGenerator[str, None]:
 
 
 async def _next(pages: Iterator[tuple[str, str]], until: float) -> tuple[str, str] | None:
-    """The next page, None after the last. Raises OSError or ValueError, with a sentence and without an address."""
+    """Returns the next page, None after the last. Raises OSError or ValueError with a sentence, without an address."""
     try:
         return await asyncio.wait_for(_THREADS.run(next, pages, None), until - time.monotonic())
-    except OSError as e:  # the time-outs, and all that requests raises
+    except OSError as e:  # timeouts, and everything that requests raises
         answer = getattr(e, "response", None)
         if answer is None:
             raise OSError("Wikipedia cannot be reached from here.") from None
         raise OSError(f"Wikipedia has answered HTTP {answer.status_code}. Try again later.") from None
-    except Exception as e:  # the package takes any answer for one of the form that it expects
+    except Exception as e:  # the package does not check the form of the response
         logger.warning("what Wikipedia has answered: %r", e)
         raise ValueError("Wikipedia's answer cannot be understood. Try other words.") from None
 
 
 def _look_up(query: str) -> Iterator[tuple[str, str]]:
-    """Titles and summaries, each as it is found. Blocks."""
+    """Yields titles and summaries as they are found. Blocks."""
     for page in _wrapper(ADDRESS).lazy_load(query):
         yield page.metadata["title"], page.metadata["summary"].strip()
 
 
-@lru_cache(1)  # it sets the package's own globals
+@lru_cache(1)  # it sets the package's globals
 def _wrapper(address: str) -> Any:
     import requests
     import wikipedia.wikipedia as package  # type: ignore[import-untyped]  # it has no types
@@ -74,7 +74,7 @@ def _wrapper(address: str) -> Any:
         answer.raise_for_status()
         return answer
 
-    warnings.filterwarnings("ignore", category=GuessedAtParserWarning)  # of pages that list several meanings
+    warnings.filterwarnings("ignore", category=GuessedAtParserWarning)  # from disambiguation pages
     wrapper = WikipediaAPIWrapper(wiki_client=None, top_k_results=_PAGES)
     package.requests = SimpleNamespace(get=get)
     package.API_URL, package.USER_AGENT = address, _AGENT  # the wrapper has set another address

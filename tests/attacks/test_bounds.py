@@ -28,10 +28,10 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Frame, Opcode
 
 import memory.record_cache
-from agent import summaries
-from agent import turns as turns_module
+from agent import mirror, summaries
 from agent.quota import Quota
-from agent.turns import TurnRequest, Turns
+from agent.turn import TurnRequest
+from agent.turns import Turns
 from app import App
 from backends import Backends, sse_reader
 from backends.openai import OpenAIBackend
@@ -336,7 +336,7 @@ class SlowHistory(BaseChatMessageHistory):
 async def test_turns_that_wait_for_a_slow_mirror_are_bounded(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(turns_module, "_MIRRORED", 2)
+    monkeypatch.setattr(mirror, "_MOST_WAITING", 2)
     remembering = MemorySettings(mirror=f"{__name__}:SlowHistory")
     slow = Turns(settings.model_copy(update={"memory": remembering}), Backends(settings.backends), store, RunRegistry())
     FREE.clear()
@@ -344,7 +344,7 @@ async def test_turns_that_wait_for_a_slow_mirror_are_bounded(
         run = await slow.start(TurnRequest(f"message {n}", "zoe"))
         await until(lambda run=run: run.task.done())  # type: ignore[misc]
         await asyncio.sleep(0)
-    assert len(slow._mirroring) == 2
+    assert len(slow.mirror) == 2
     assert caplog.messages.count("the mirror of a conversation: it is too slow, so a turn is left out") == 2
     FREE.set()
     await slow.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.turns import TurnRequest
+from agent.turn import TurnRequest
 from app import App
 from components.handlers import Handlers
 from hosting.identity import COOKIE

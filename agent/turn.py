@@ -1,0 +1,69 @@
+"""A turn: the request for it, and what is answered once the request has been validated."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from agent.tool_set import ToolSet
+from backends import Backend
+from memory.history_cache import History
+from memory.messages import Message, Role, Summary, TurnOptions
+from memory.modes import Mode
+from runs.requester import Requester
+
+LoadHistory = Callable[[], Awaitable[History]]
+"""Loads the messages before the one that is answered."""
+LoadSummary = Callable[[Sequence[Message]], Awaitable[tuple[Summary | None, str | None]]]
+"""Loads the summary of a history, None if there is none, and a sentence about it for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """A message and how to answer it. None stands for the configured value.
+
+    `visitor` is the sender's id, None without a cookie; `address` is the sender's IP address. Without
+    `conversation_id` the turn begins a conversation that has the id `new_id` and begins with the messages `earlier`.
+    """
+
+    message: str
+    visitor: str | None = None
+    conversation_id: str | None = None
+    backend: str | None = None
+    memory: str | None = None
+    options: TurnOptions | None = None
+    """None stands for the conversation's stored options."""
+    edit_of: str | None = None
+    """Id of an earlier user message; this one begins a branch beside it."""
+    regenerate: str | None = None
+    """Id of an earlier user message that gets another reply; `message` is ignored."""
+    address: str | None = None
+    new_id: str | None = None
+    earlier: Sequence[tuple[Role, str]] = ()
+
+
+async def _no_history() -> History:
+    return History()
+
+
+async def _no_summary(_: Sequence[Message]) -> tuple[Summary | None, str | None]:
+    return None, None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A validated request. It stays the same however many attempts the reply takes."""
+
+    message: Message
+    """The user's message."""
+    mode: Mode
+    chain: Sequence[Backend] = ()
+    """The chosen backend, then its fallbacks."""
+    options: TurnOptions = field(default_factory=TurnOptions)
+    tool_set: ToolSet = field(default_factory=ToolSet)
+    requester: Requester = field(default_factory=Requester)
+    load_history: LoadHistory = _no_history
+    load_summary: LoadSummary = _no_summary
+
+    @property
+    def visitor(self) -> str | None:
+        """The visitor's id, None without a cookie."""
+        return self.requester.visitor
