@@ -15,7 +15,7 @@ from agent.tool_set import ToolSet
 from agent.turn import Turn
 from backends import Backend, Key, ModelOptions
 from backends.errors import log_text
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from runs import events
 from runs.live import LiveRun
 from runs.state import AgentState

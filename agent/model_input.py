@@ -11,8 +11,9 @@ from agent.token_counts import MANY, count_history, describe_tools
 from agent.tool_history import Results, calls_id, result_messages, results_of, select_results
 from agent.turn import Turn
 from backends import Backend, Key
-from memory.messages import Message, Summary, TurnOptions
+from memory.messages import Message, Summary
 from memory.modes import Candidates, LeftOut, ModeLimits, Selection, recent_start
+from memory.options import PARAMETERS, TurnOptions
 from runs import events
 from runs.threads import Threads, in_thread
 from settings import MemorySettings, Settings
@@ -108,14 +109,8 @@ async def build_model_input(
 
 def mode_limits(memory: MemorySettings, options: TurnOptions, input_budget: int, spent: int) -> ModeLimits:
     """Returns the limits of a memory mode: the conversation's own parameters, else those of the settings."""
-    return ModeLimits(
-        input_budget,
-        spent,
-        options.window_turns or memory.window_turns,
-        options.token_limit or memory.token_limit,
-        options.summary_tokens or memory.summary_tokens,
-        options.recall_turns or memory.recall_turns,
-    )
+    parameters = {name: getattr(options, name) or getattr(memory, name) for name in PARAMETERS}
+    return ModeLimits(input_budget=input_budget, spent=spent, **parameters)
 
 
 def _earlier(

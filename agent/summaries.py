@@ -23,8 +23,9 @@ from agent.quota import Quota
 from agent.thinking_tags import Tags
 from backends import Backend, Key, ModelOptions
 from memory.history_cache import HistoryCache
-from memory.messages import Message, Summary, TurnOptions
+from memory.messages import Message, Summary
 from memory.modes import recent_start
+from memory.options import TurnOptions
 from memory.store import Store
 from memory.summaries import newest_summary, save_summary
 from runs.errors import INTERNAL, ChatError

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from agent.tool_set import ToolSet
 from backends import Backend
 from memory.history_cache import History
-from memory.messages import Message, Role, Summary, TurnOptions
+from memory.messages import Message, Role, Summary
 from memory.modes import Mode
+from memory.options import TurnOptions
 from runs.requester import Requester
 
 LoadHistory = Callable[[], Awaitable[History]]

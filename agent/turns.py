@@ -23,10 +23,10 @@ from agent.turn import Turn, TurnRequest
 from agent.validation import validate_message, validate_options
 from backends import Backend, Backends
 from backends.keys import redact_keys
-from memory.conversations import Conversation
 from memory.history_cache import HistoryCache
-from memory.messages import Message, TurnOptions
+from memory.messages import Message
 from memory.modes import get_mode
+from memory.options import TurnOptions
 from memory.record_cache import RecordCache
 from memory.store import Store
 from runs import events
@@ -184,9 +184,9 @@ class Turns:
         """Returns a conversation's options for a backend, without tools and a model that are not offered any more."""
         options = conversation.options
         if options.tools is not None:
-            options = replace(options, tools=tuple(self.toolbox.known(options.tools)))
+            options = options.model_copy(update={"tools": tuple(self.toolbox.known(options.tools))})
         if options.model is not None:
-            options = replace(options, model=self._stored_model(conversation, backend, visitor))
+            options = options.model_copy(update={"model": self._stored_model(conversation, backend, visitor)})
         return options
 
     def _stored_model(self, conversation: Conversation, backend: str | None, visitor: str | None) -> str | None:

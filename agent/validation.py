@@ -1,19 +1,11 @@
 """Validation of messages and options."""
 
-from dataclasses import replace
-
-from memory.messages import TurnOptions
+from memory.options import ModeParameters, TurnOptions, parameter_range
 from runs.errors import ChatError
 from runs.text import clean_text
-from settings import LimitSettings, parameter_range
+from settings import LimitSettings
 
 _MOST_TEMPERATURE = 2.0
-_PARAMETERS = {
-    "window_turns": "The turns that are kept whole",
-    "token_limit": "The limit of tokens",  # nosec B105 # a label
-    "summary_tokens": "The longest summary",
-    "recall_turns": "The turns that are recalled",
-}
 
 
 def validate_message(message: str, limits: LimitSettings) -> str:
@@ -36,10 +28,10 @@ def validate_options(options: TurnOptions, limits: LimitSettings) -> TurnOptions
     if len(options.system_prompt or "") > limits.message_characters:
         most = f"{limits.message_characters:,} characters"
         raise ChatError("too_large", f"The system prompt is too long: at most {most} can be sent.")
-    for name, label in _PARAMETERS.items():
+    for name, parameter in ModeParameters.model_fields.items():
         (least, largest), value = parameter_range(name), getattr(options, name)
         if value is not None and not least <= value <= largest:
-            raise ChatError("invalid_request", f"{label} can be {least:,} to {largest:,}.")
-    return (
-        options if options.system_prompt is None else replace(options, system_prompt=clean_text(options.system_prompt))
-    )
+            raise ChatError("invalid_request", f"{parameter.description} can be {least:,} to {largest:,}.")
+    if options.system_prompt is None:
+        return options
+    return options.model_copy(update={"system_prompt": clean_text(options.system_prompt)})

@@ -23,7 +23,7 @@ from backends.llama_child import BATCH
 from backends.local import BUNDLED_REPEAT, LocalBackend
 from backends.weights import BUNDLED, find_weights
 from logs import configure_logging
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from memory.store import Store
 from runs.events import Token
 from runs.registry import RunRegistry

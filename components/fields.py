@@ -12,10 +12,10 @@ import gradio as gr
 
 from backends import OPTION_NAMES
 from components.assets import QUIET, script_component
-from components.header import PARAMETERS
 from components.header_handlers import HeaderHandlers
 from components.load import ConversationLoader
 from components.page_state import PageState, Updates
+from memory.options import PARAMETERS
 from runs.live import new_id
 
 FIELDS = ("backend", "memory", *OPTION_NAMES, "tools", *PARAMETERS, "model")

@@ -16,7 +16,6 @@ from components.conversation_view import last_state, load_view, refresh_view
 from components.endpoint import Endpoint
 from components.fields import FIELDS
 from components.follower import RunFollower
-from components.header import PARAMETERS
 from components.header_handlers import HeaderHandlers
 from components.load import ConversationLoader
 from components.page_state import INITIAL_MESSAGES, ConversationView, PageState, Updates
@@ -25,7 +24,7 @@ from components.render import render_conversation, render_draft, render_page, re
 from components.replay import PlayerCache, ReplayHandlers
 from hosting.identity import Identity
 from memory.message_tree import NO_MESSAGE
-from memory.messages import TurnOptions
+from memory.options import PARAMETERS, TurnOptions
 from runs.errors import ChatError
 
 

@@ -9,17 +9,9 @@ from components.assets import read, script_component
 from components.hf_login import build_login_button
 from components.page_state import Updates
 from components.render import render_modes
-from memory.messages import TurnOptions
 from memory.modes import MODES
-from settings import MemorySettings, parameter_range
-
-PARAMETERS = {
-    "window_turns": "Turns kept",
-    "token_limit": "Token limit",  # nosec B105 # a label
-    "summary_tokens": "Summary tokens",
-    "recall_turns": "Turns recalled",
-}
-"""The parameters of the memory modes, with their labels."""
+from memory.options import PARAMETERS, TurnOptions, parameter_range
+from settings import MemorySettings
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Handlers for the header and the options: the visitor chooses a backend, a model or a mode, or brings a key."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -14,8 +13,8 @@ from components.options import render_options
 from components.page_state import Updates
 from components.render import render_backends, render_models
 from hosting.identity import Identity
-from memory.messages import TurnOptions
 from memory.modes import MODES
+from memory.options import TurnOptions
 from runs.errors import ChatError
 from runs.requester import Requester
 
@@ -134,5 +133,6 @@ class HeaderHandlers:
             chosen = chosen.with_model(None, key)
         if options:
             prompt = self._prompt if options.system_prompt is None else options.system_prompt
-            options = replace(options, system_prompt=prompt, tools=tuple(self._toolbox.known(options.tools)))
+            tools = tuple(self._toolbox.known(options.tools))
+            options = options.model_copy(update={"system_prompt": prompt, "tools": tools})
         return render_options(chosen, key, options)

@@ -16,8 +16,8 @@ from components.panel import render_panel
 from components.render import render_backends, render_view
 from components.replay import PlayerCache, render_replay
 from hosting.identity import Identity
-from memory.messages import TurnOptions
 from memory.modes import MODES
+from memory.options import TurnOptions
 from runs.errors import ChatError
 from runs.replay import Player, Replay
 from runs.requester import Requester

@@ -8,7 +8,7 @@ import gradio as gr
 from backends import OPTION_NAMES, Backend, Key
 from components.assets import read, script_component
 from components.page_state import Updates
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 
 _NAMES = {"system_prompt": "System prompt", "temperature": "Temperature", "max_tokens": "Longest reply"}
 _TOOLS = "Tools"

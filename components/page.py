@@ -13,13 +13,14 @@ from components.blocks import PageBlocks
 from components.chat import build_chat
 from components.fields import FIELDS, Fields
 from components.handlers import Handlers
-from components.header import PARAMETERS, build_header
+from components.header import build_header
 from components.header_handlers import HeaderHandlers
 from components.options import build_options
 from components.page_state import PageState
 from components.panel import build_panel
 from components.sidebar import build_sidebar
 from components.viewer import build_viewer
+from memory.options import PARAMETERS
 
 TURN_OUTPUTS = ("page", "draft", "chat", "live", "panel", "send", "stop", "intro", "earlier", "turns")
 """What the handlers of turns update."""

@@ -9,7 +9,7 @@ import json
 import gradio as gr
 
 from components.assets import read, script_component
-from components.header import PARAMETERS
+from memory.options import PARAMETERS
 
 
 def build_viewer() -> gr.HTML:

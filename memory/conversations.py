@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from memory.database import Database
 from memory.folded_text import fold_text
 from memory.message_tree import insert_messages, linear_messages
-from memory.messages import Message, Role, TurnOptions
+from memory.messages import Message, Role
+from memory.options import TurnOptions
 from memory.rows import options_of, storable, title_of
 from memory.tables import conversations, messages
 from runs.errors import ChatError

@@ -52,22 +52,3 @@ class Summary:
     """The backend that wrote it."""
     tokens: int = 0
     """Set when a backend has counted it."""
-
-
-@dataclass(frozen=True, slots=True)
-class TurnOptions:
-    """The options of a conversation besides backend and memory mode; None uses the default of settings and backend."""
-
-    system_prompt: str | None = None
-    temperature: float | None = None
-    max_tokens: int | None = None
-    """The longest reply."""
-    tools: tuple[str, ...] | None = None
-    """The names of the enabled tools."""
-    window_turns: int | None = None
-    """This and the next ones are parameters of memory modes: see `MemorySettings`."""
-    token_limit: int | None = None
-    summary_tokens: int | None = None
-    recall_turns: int | None = None
-    model: str | None = None
-    """One of the models that the conversation's backend offers."""

@@ -11,22 +11,18 @@ from itertools import pairwise
 
 from memory.message_index import Match
 from memory.messages import Message, Summary
+from memory.options import ModeParameters
 from runs.errors import ChatError
 
 
-@dataclass(frozen=True, slots=True)
-class ModeLimits:
-    """`input_budget` is the most tokens of the whole input, `spent` those of everything but the history.
+class ModeLimits(ModeParameters):
+    """The parameters of the modes, and the tokens that may be used.
 
-    The others are the modes' parameters: see `MemorySettings`.
+    `input_budget` is the most tokens of the whole input, `spent` those of everything but the history.
     """
 
     input_budget: int
     spent: int
-    window_turns: int = 4
-    token_limit: int = 2000
-    summary_tokens: int = 200
-    recall_turns: int = 3
 
     @property
     def history(self) -> int:

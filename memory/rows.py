@@ -1,17 +1,16 @@
 """Conversion between rows of the tables and the store's values."""
 
-from dataclasses import fields
 from typing import Any, cast
 
 from sqlalchemy import Row
 
 from memory.folded_text import fold_text
-from memory.messages import Message, Role, Standing, TurnOptions
+from memory.messages import Message, Role, Standing
+from memory.options import TurnOptions
 from runs.events import JSON
 from runs.reply import ReplyPart
 
 _TITLE = 60
-_NAMES = tuple(field.name for field in fields(TurnOptions))
 
 
 def message_row(message: Message, conversation_id: str, place: int, now: float) -> dict[str, Any]:
@@ -58,8 +57,7 @@ def parts_column(message: Message) -> list[JSON] | None:
 
 def options_of(row: Row[Any]) -> TurnOptions:
     """The options of a conversation's row."""
-    values = {name: getattr(row, name) for name in _NAMES}
-    return TurnOptions(**values | {"tools": None if row.tools is None else tuple(row.tools)})
+    return TurnOptions(**{name: getattr(row, name) for name in TurnOptions.model_fields})
 
 
 def storable(text: str) -> str:

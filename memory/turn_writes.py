@@ -3,7 +3,6 @@
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from sqlalchemy import bindparam, delete, insert, update
 
@@ -11,7 +10,8 @@ from memory.conversations import first_text, insert_conversation, update_convers
 from memory.database import Database
 from memory.folded_text import fold_text
 from memory.message_tree import insert_messages, linear_messages, message_row_of, set_head
-from memory.messages import Message, Role, TurnOptions
+from memory.messages import Message, Role
+from memory.options import TurnOptions
 from memory.rows import message_of, message_row, parts_column, storable
 from memory.tables import messages, runs
 from runs.live import LiveRun, new_id
@@ -37,7 +37,7 @@ class TurnWrites(Database):
         another reply, and `text` is not read. Raises ChatError `not_found` for a conversation or message that was
         deleted meanwhile.
         """
-        now, used = time.time(), {"backend": run.backend, "memory": run.memory, **asdict(options)}
+        now, used = time.time(), {"backend": run.backend, "memory": run.memory, **options.model_dump()}
         this, place, rows = run.conversation_id, 1, []
         async with self.writing() as db:
             if earlier is not None:

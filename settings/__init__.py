@@ -8,7 +8,7 @@ what was found and what is allowed.
 from settings.backends import BackendSettings
 from settings.limits import PUBLIC_LIMITS, LimitSettings
 from settings.loader import load_settings
-from settings.memory import MemoryMode, MemorySettings, parameter_range
+from settings.memory import MemorySettings
 from settings.server import ROOT_PATH, FileSettings, Settings
 from settings.tools import ToolSettings, TracingSettings
 from settings.validation import SettingsError
@@ -19,12 +19,10 @@ __all__ = [
     "BackendSettings",
     "FileSettings",
     "LimitSettings",
-    "MemoryMode",
     "MemorySettings",
     "Settings",
     "SettingsError",
     "ToolSettings",
     "TracingSettings",
     "load_settings",
-    "parameter_range",
 ]

@@ -26,7 +26,7 @@ from backends import Backend, Backends, Health
 from backends import chat_model as remote_module
 from bench.ports import free_port
 from logs import log_formatter
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from memory.store import Store
 from runs.errors import ChatError
 from runs.live import LiveRun

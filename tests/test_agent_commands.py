@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from agent.commands import read_command
 from agent.turn import TurnRequest
 from agent.turns import Turns
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from runs.errors import ChatError
 from runs.tool_calls import ApprovalAnswer
 from tests import calls

@@ -16,8 +16,8 @@ from agent.turn import TurnRequest
 from agent.turns import Turns
 from backends import Backends
 from backends.openai import OpenAIBackend
-from memory.messages import TurnOptions
 from memory.modes import MODES
+from memory.options import TurnOptions
 from memory.store import Store
 from runs import events
 from runs.contexts import complete_context

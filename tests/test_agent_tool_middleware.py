@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from agent.tools.streaming import MOST
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from runs.errors import ChatError
 from runs.tool_calls import ApprovalAnswer
 from tests.calls import (

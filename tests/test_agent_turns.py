@@ -20,8 +20,9 @@ from backends import Backends
 from backends.scripted import ScriptedBackend
 from components.panel import render_panel
 from memory.history_cache import History
-from memory.messages import Message, TurnOptions
+from memory.messages import Message
 from memory.modes import get_mode
+from memory.options import TurnOptions
 from memory.store import Store
 from runs.errors import ChatError
 from runs.live import LiveRun
@@ -311,7 +312,9 @@ async def test_unavailable_backend_is_an_error_of_the_run(settings: Settings, st
 async def test_options_reach_the_model(with_models: Any) -> None:
     seen: list[Any] = []
     turns = with_models(seen=seen)
-    _, told = await asked(turns, "Ahoy", options=TurnOptions("Be a pirate.", 0.3, 20))
+    _, told = await asked(
+        turns, "Ahoy", options=TurnOptions(system_prompt="Be a pirate.", temperature=0.3, max_tokens=20)
+    )
     ((messages, longest, temperature),) = seen
     assert [(m.type, m.text) for m in messages] == [("system", "Be a pirate."), ("human", "Ahoy")]
     assert (longest, temperature) == (20, 0.3)
@@ -332,7 +335,7 @@ async def test_unset_options_are_the_configured_ones(with_models: Any) -> None:
 @pytest.mark.parametrize("prompt", ["", "  \n "])
 async def test_empty_system_prompt_is_not_sent(with_models: Any, prompt: str) -> None:
     seen: list[Any] = []
-    await asked(with_models(seen=seen), "Hi", options=TurnOptions(prompt))
+    await asked(with_models(seen=seen), "Hi", options=TurnOptions(system_prompt=prompt))
     assert [m.type for m in seen[0][0]] == ["human"]
 
 
@@ -344,7 +347,7 @@ async def test_zero_temperature_and_one_token_are_sent(with_models: Any) -> None
 
 async def test_conversation_keeps_its_options_until_they_change(with_models: Any) -> None:
     seen: list[Any] = []
-    turns, pirate = with_models(seen=seen), TurnOptions("Be a pirate.", 0.3, 20)
+    turns, pirate = with_models(seen=seen), TurnOptions(system_prompt="Be a pirate.", temperature=0.3, max_tokens=20)
     run, _ = await asked(turns, "one", options=pirate)
     this: Any = {"conversation_id": run.conversation_id, "memory": "none"}
     await asked(turns, "two", **this)
@@ -360,7 +363,7 @@ async def test_conversation_keeps_its_options_until_they_change(with_models: Any
 async def test_system_prompt_is_cleaned_like_a_message(with_models: Any) -> None:
     seen: list[Any] = []
     turns = with_models(seen=seen)
-    run, _ = await asked(turns, "Hi", options=TurnOptions("a\x00b\ud83dc\r\nd"))
+    run, _ = await asked(turns, "Hi", options=TurnOptions(system_prompt="a\x00b\ud83dc\r\nd"))
     assert seen[0][0][0].text == "a\u2400b\ufffdc\nd"
     kept = await turns.store.conversation(run.conversation_id, "anna")
     assert kept.options.system_prompt == "a\u2400b\ufffdc\nd"
@@ -376,20 +379,22 @@ async def test_system_prompt_is_cleaned_like_a_message(with_models: Any) -> None
         (TurnOptions(max_tokens=0), "invalid_request", "1 to 256"),
         (TurnOptions(max_tokens=-5), "invalid_request", "1 to 256"),
         (TurnOptions(max_tokens=257), "invalid_request", "1 to 256"),
-        (TurnOptions("x" * 32_001), "too_large", "32,000"),
+        (TurnOptions(system_prompt="x" * 32_001), "too_large", "32,000"),
     ],
 )
 async def test_invalid_options_are_refused_before_anything_is_stored(
     turns: Turns, options: TurnOptions, code: str, told: str
 ) -> None:
-    run, _ = await asked(turns, "Hi", options=TurnOptions("Be brief."))
+    run, _ = await asked(turns, "Hi", options=TurnOptions(system_prompt="Be brief."))
     for edit_of in (None, (await turns.store.history(run.conversation_id))[0].id):
         ask = TurnRequest("more", "anna", run.conversation_id, options=options, edit_of=edit_of)
         error = await refused(turns, ask)
         assert error.code == code
         assert told in error.message
     assert await turns.store.size(run.conversation_id) == 2
-    assert (await turns.store.conversation(run.conversation_id, "anna")).options == TurnOptions("Be brief.")
+    assert (await turns.store.conversation(run.conversation_id, "anna")).options == TurnOptions(
+        system_prompt="Be brief."
+    )
 
 
 CUT, CUT_BY_IT = "Cut at the longest reply, 33 tokens.", "Cut by Talker: it writes no longer reply, or has no more room"

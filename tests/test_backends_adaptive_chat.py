@@ -15,7 +15,7 @@ from backends.openai_rejections import accepted_shape
 from backends.openai_request import RequestShape
 from backends.provider_errors import ProviderError
 from backends.request_shape import LearnedShape
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from settings import BackendSettings, SettingsError, ToolSettings, load_settings
 from tests.providers import Answer, Fail, OpenAIServer, Raw, Reply, Request, Tool
 from tests.remote import CANARY, asked_for_replies, housed, of

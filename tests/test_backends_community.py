@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from settings import BackendSettings
 from tests import providers
 from tests.conftest import until

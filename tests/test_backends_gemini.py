@@ -12,7 +12,7 @@ from agent.tools import Toolbox
 from backends.base import BackendError
 from backends.gemini import GeminiBackend
 from backends.keys import Key
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from settings import ToolSettings
 from tests import providers
 from tests.conftest import until

@@ -27,7 +27,7 @@ from backends import tokenizer, watchdog
 from backends.base import CountedText, ModelOptions
 from backends.local import LocalBackend, _threads
 from backends.weights import bundled_weights
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from runs.errors import ChatError
 from runs.live import Lifetime, LiveRun
 from settings import BackendSettings

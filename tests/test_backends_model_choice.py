@@ -10,7 +10,7 @@ import pytest
 from agent.tools import Toolbox
 from backends import Key
 from backends.chat_model import ChatModelBackend
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from runs.errors import ChatError
 from settings import BackendSettings, ToolSettings
 from tests import providers

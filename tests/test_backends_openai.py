@@ -13,7 +13,7 @@ from agent.tools import Toolbox
 from backends import BackendError, Key, ModelOptions
 from backends.openai import OpenAIBackend
 from backends.openai_chat import CompatibleChat
-from memory.messages import TurnOptions
+from memory.options import TurnOptions
 from settings import BackendSettings, ToolSettings
 from tests import providers
 from tests.conftest import until

@@ -10,11 +10,11 @@ from agent.turn import TurnRequest
 from agent.turns import Turns
 from backends import OPTION_NAMES, Backends, Health, Key
 from components.handlers import Handlers
-from components.header import PARAMETERS as NAMES
 from components.hf_login import HubLogin
 from components.page import KEY_OUTPUTS, OPENED_OUTPUTS
 from hosting.identity import COOKIE, Identity
-from memory.messages import TurnOptions
+from memory.options import PARAMETERS as NAMES
+from memory.options import TurnOptions
 from settings import BackendSettings, ToolSettings
 from tests.conftest import until
 from tests.pages import PARAMETERS, Data, Page, cookie
@@ -79,7 +79,9 @@ async def test_retry_and_edit_use_the_current_options(page: Page, handlers: Hand
         again: Any = on(page.state, page.request, data, "Script", "tokens", *page.options)  # type: ignore[arg-type]
         page.apply(await again)
         await page.follow()
-        assert (await handlers.store.conversation(this, page.state.visitor)).options == TurnOptions(*page.options[:3])
+        assert (await handlers.store.conversation(this, page.state.visitor)).options == TurnOptions(
+            **dict(zip(OPTION_NAMES, page.options, strict=False))
+        )
 
 
 SECRET = "sk-of-a-visitor"

@@ -12,8 +12,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from memory import migrations
-from memory.messages import TurnOptions
 from memory.migrations import HEAD, version
+from memory.options import TurnOptions
 from memory.store import Store
 from memory.tables import metadata
 from runs.errors import ChatError
@@ -52,7 +52,7 @@ async def test_a_database_of_an_earlier_version_opens_and_works(settings: Settin
         found = await store.conversation("c", "anna")
         assert (found.title, found.memory, found.options) == ("Hi", "full", TurnOptions())
         assert (await store.history("c"))[1].standing == "interrupted"
-    pirate = TurnOptions("Be a pirate.", 0.5, 20)
+    pirate = TurnOptions(system_prompt="Be a pirate.", temperature=0.5, max_tokens=20)
     run = a_run()
     _, reply = await begin(store, run, "more", options=pirate)
     await store.end_turn(run, replace(reply, standing="whole"), "record")

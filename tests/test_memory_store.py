@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from memory.messages import Message, TurnOptions
+from memory.messages import Message
+from memory.options import TurnOptions
 from memory.rows import message_of
 from memory.store import Store
 from runs.errors import ChatError
@@ -184,7 +185,11 @@ async def test_growing_reply_of_a_dead_process_is_interrupted(store: Store, reop
 
 async def test_conversation_keeps_the_options_of_its_latest_turn(store: Store) -> None:
     assert (await store.conversation(await store.create("anna"), "anna")).options == TurnOptions()
-    for options in (TurnOptions("Be kind.", 0.0, 1), TurnOptions(temperature=1.5), TurnOptions("")):
+    for options in (
+        TurnOptions(system_prompt="Be kind.", temperature=0.0, max_tokens=1),
+        TurnOptions(temperature=1.5),
+        TurnOptions(system_prompt=""),
+    ):
         await begin(store, a_run(), "Hi", options=options)
         assert (await store.conversation("c", "anna")).options == options
 

@@ -7,16 +7,15 @@ from itertools import product
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from agent.turn import Turn, TurnRequest
 from agent.turns import Turns
 from hosting.identity import Identity
-from memory.messages import TurnOptions
+from memory.options import ReplyOptions, TurnOptions
 from runs.errors import ChatError
 from runs.events import encode_json
 from runs.requester import Requester
-from transports.schemas import RequestFields
 from transports.streams import Stream, encode, events_of
 
 _AT_ONCE = 4
@@ -26,18 +25,13 @@ _WAITING = 64
 """Writes that may wait for a slow reader; its runs' logs hold the rest."""
 
 
-class Batch(BaseModel):
+class Batch(ReplyOptions):
     """Every combination becomes a cell; its index is (p·B + b)·M + m."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
     prompts: Annotated[list[str], Field(min_length=1, max_length=_MOST_CELLS)]
     backends: Annotated[list[str] | None, Field(min_length=1, max_length=_MOST_CELLS)] = None
     memory: Annotated[list[str] | None, Field(min_length=1, max_length=_MOST_CELLS)] = None
-    model: Annotated[str | None, Field(max_length=200)] = None
-    system_prompt: str | None = None
-    temperature: Annotated[float | None, Field(allow_inf_nan=False)] = None
-    max_tokens: int | None = None
-    tools: Annotated[list[str] | None, Field(max_length=100)] = None
 
 
 def add_batch(router: APIRouter, turns: Turns, identity: Identity) -> None:
@@ -64,8 +58,7 @@ async def _cells(turns: Turns, given: Batch, requester: Requester) -> list[Turn]
     modes = given.memory or [turns.settings.memory.default]
     if (size := len(given.prompts) * len(backends) * len(modes)) > _MOST_CELLS:
         raise ChatError("too_large", f"These are {size:,} combinations; at most {_MOST_CELLS} can be run at once.")
-    wanted = RequestFields(**given.model_dump(include={"model", "system_prompt", "temperature", "max_tokens", "tools"}))
-    options = wanted.options(TurnOptions())
+    options = TurnOptions(**given.model_dump(include=set(ReplyOptions.model_fields)))
     combinations = product(given.prompts, backends, modes)
     cells: list[Turn] = []
     for prompt, backend, mode in combinations:

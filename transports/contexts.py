@@ -27,7 +27,7 @@ _NAMES = tuple(field.name for field in fields(events.Context))
 class Look(RequestFields):
     """Which turn is looked at, and how it would be answered."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
     message: Annotated[str, Field(description="The message of a turn that has not been.")] = ""
     message_id: Annotated[Id | None, Field(description="A user's message: the turn that it began.")] = None
 

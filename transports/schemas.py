@@ -1,22 +1,20 @@
 """What a client may ask for over any transport: a message, how it is to be answered, and an answer to an approval."""
 
 from collections.abc import Sized
-from dataclasses import fields, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.turn import TurnRequest
 from agent.turns import Turns
-from memory.messages import TurnOptions
 from memory.modes import MODES
+from memory.options import TurnOptions
 from runs.errors import ChatError
 from runs.requester import Requester
 from runs.tool_calls import ApprovalAnswer
 
 _MOST_FIELDS = 100
 """The most fields that a request may have."""
-_OPTION_NAMES = tuple(field.name for field in fields(TurnOptions))
 Id = Annotated[str, Field(max_length=100)]
 
 
@@ -26,24 +24,15 @@ def check_field_count(given: Sized) -> None:
         raise ValueError(f"found {len(given):,} fields, allowed: at most {_MOST_FIELDS}")
 
 
-class RequestFields(BaseModel):
-    """How to answer; what is left out is the conversation's own, or what is configured."""
+class RequestFields(TurnOptions):
+    """The options of a turn; those that are left out are the conversation's own, or the configured ones."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(allow_inf_nan=False)
     backend: Annotated[str | None, Field(description="A name of GET /backends.")] = None
     memory: Annotated[str | None, Field(description="A name of GET /memory-modes.")] = None
-    model: Annotated[str | None, Field(max_length=200, description="One of the backend's `models`.")] = None
     conversation_id: Annotated[Id | None, Field(description="The conversation to go on with; a new one without.")] = (
         None
     )
-    system_prompt: str | None = None
-    temperature: Annotated[float | None, Field(allow_inf_nan=False)] = None
-    max_tokens: int | None = None
-    tools: Annotated[list[str] | None, Field(max_length=100, description="Names of GET /tools.")] = None
-    window_turns: Annotated[int | None, Field(description="This and the next ones: see GET /memory-modes.")] = None
-    token_limit: int | None = None
-    summary_tokens: int | None = None
-    recall_turns: int | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -52,13 +41,6 @@ class RequestFields(BaseModel):
         if isinstance(given, dict):
             check_field_count(given)
         return given
-
-    def options(self, kept: TurnOptions) -> TurnOptions:
-        """What is given here, over what a conversation has kept."""
-        given: dict[str, Any] = {name: value for name in _OPTION_NAMES if (value := getattr(self, name)) is not None}
-        if "tools" in given:
-            given["tools"] = tuple(given["tools"])
-        return replace(kept, **given)
 
     async def turn_request(self, turns: Turns, message: str, requester: Requester) -> TurnRequest:
         """The message as a turn takes it. Raises ChatError `not_found` for a conversation that is not the visitor's."""
@@ -69,7 +51,7 @@ class RequestFields(BaseModel):
             backend = backend or next((b.name for b in turns.backends if b.name == found.backend), None)
             kept = turns.stored_options(found, backend, visitor)
             memory = memory or (found.memory if found.memory in MODES else None)
-        options, here = self.options(kept), self.conversation_id or None
+        options, here = self.over(kept), self.conversation_id or None
         return TurnRequest(message, visitor, here, backend, memory, options, address=requester.address)
 
 
@@ -82,7 +64,7 @@ class Query(RequestFields):
 class Message(RequestFields):
     """A message and how to answer it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
     message: str
 
 

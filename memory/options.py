@@ -1,0 +1,84 @@
+"""The options of a conversation's turns, and the parameters of the memory modes among them.
+
+A parameter is declared here alone: the settings, the requests of every transport, the validation and the page take it
+from `ModeParameters`. It is stored in a column of `conversations` that has its name.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+
+class ModeParameters(BaseModel):
+    """The parameters of the memory modes; the defaults are those of `[memory]` in the settings.
+
+    `title` is the label on the page, `description` the subject of the sentence about a value out of range.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    window_turns: Annotated[
+        int, Field(ge=1, le=1000, title="Turns kept", description="The turns that are kept whole")
+    ] = 4
+    """window, summary, recall: the number of latest turns that are kept whole."""
+    token_limit: Annotated[int, Field(ge=64, le=10_000_000, title="Token limit", description="The limit of tokens")] = (
+        2000
+    )
+    """tokens: most tokens of the model input, where the context does not allow fewer."""
+    summary_tokens: Annotated[int, Field(ge=32, le=4000, title="Summary tokens", description="The longest summary")] = (
+        200
+    )
+    """summary: longest summary, in tokens."""
+    recall_turns: Annotated[
+        int, Field(ge=1, le=100, title="Turns recalled", description="The turns that are recalled")
+    ] = 3
+    """recall: most older turns that are recalled."""
+
+
+PARAMETERS = {name: str(field.title) for name, field in ModeParameters.model_fields.items()}
+"""The labels of the parameters, by name."""
+
+if TYPE_CHECKING:
+
+    class _OptionalParameters(BaseModel):
+        pass
+
+else:
+    _OptionalParameters = create_model(
+        "_OptionalParameters", **{name: (int | None, Field(None, title=label)) for name, label in PARAMETERS.items()}
+    )
+
+
+class ReplyOptions(BaseModel):
+    """The options of a reply; None stands for the configured value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    system_prompt: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    """Longest reply, in tokens."""
+    tools: Annotated[
+        tuple[str, ...] | None, Field(max_length=100, strict=False, description="Names of GET /tools.")
+    ] = None
+    """Names of the enabled tools."""
+    model: Annotated[str | None, Field(max_length=200, description="One of the backend's `models`.")] = None
+    """One of the models that the backend offers."""
+
+
+class TurnOptions(_OptionalParameters, ReplyOptions):
+    """The options of a conversation's turns, the parameters of the memory modes included."""
+
+    def over(self, stored: "TurnOptions") -> "TurnOptions":
+        """Returns the stored options with these in their place where they are set."""
+        return stored.model_copy(update=self.set_values())
+
+    def set_values(self) -> dict[str, Any]:
+        """Returns the options that are not None, by name."""
+        values = {name: getattr(self, name) for name in TurnOptions.model_fields}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def parameter_range(name: str) -> tuple[int, int]:
+    """Returns the least and the largest value of a parameter."""
+    bounds = ModeParameters.model_fields[name].metadata
+    least, most = (next(getattr(one, end) for one in bounds if hasattr(one, end)) for end in ("ge", "le"))
+    return least, most
