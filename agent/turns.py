@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,6 +12,7 @@ import structlog
 
 from agent.attempt import report_position, run_attempt
 from agent.autosave import Autosave, ReplySaver, current_version
+from agent.conversations import Conversations
 from agent.mirror import MirrorQueue
 from agent.quota import Quota
 from agent.retries import run_with_fallbacks
@@ -55,6 +55,9 @@ class Turns:
         limits = settings.limits
         self.quota = Quota(limits, runs)
         self.summarizer = Summarizer(settings, store, self.histories, runs, self.quota)
+        self.conversations = Conversations(
+            settings, store, runs, backends, self.toolbox, self.histories, self.summarizer
+        )
         self.slots = Slots(limits.runs)
         self.autosave = Autosave(store)
         self.watchers: list[Callable[[LiveRun], None]] = []
@@ -79,7 +82,7 @@ class Turns:
         if request.conversation_id:
             found = await self.store.conversation(request.conversation_id, request.visitor)
             backend = request.backend or self.backends.default.name
-            owner, stored = found.owner, self.stored_options(found, backend, request.visitor)
+            owner, stored = found.owner, self.conversations.options(found, backend, request.visitor)
             if earlier_id := request.regenerate or request.edit_of:
                 earlier = await self.store.message(found.id, earlier_id)
                 if earlier.role != "user":
@@ -88,7 +91,7 @@ class Turns:
         turn = self.prepare(request, stored)
         self._check_key(turn)
         if request.conversation_id is None:
-            await self.check_conversation_limit(request.visitor)
+            await self.conversations.check_limit(request.visitor)
         turn, own_key = self._paid(turn)
         self.quota.check(turn.requester, own_key=own_key)
         run = self._run(request.conversation_id or request.new_id or new_id(), turn, owner)
@@ -158,58 +161,9 @@ class Turns:
         await self.mirror.close()
 
     async def forget_idle(self) -> None:
-        """Deletes conversations and documents after the retention period, and expired counters of the quota."""
+        """Deletes what the settings keep only for a time, and expired counters of the quota."""
         self.quota.forget_idle()
-        days = self.settings.memory.retention_days
-        if not days:
-            return
-        before = time.time() - days * 86400
-        spared = [run.conversation_id for run in self.runs.live()]
-        if gone := await self.store.delete_idle(before, spared):
-            logger.warning("%d conversations were deleted: they were not used for %g days", gone, days)
-        if library := self.toolbox.library:
-            await library.forget_idle(before)
-
-    async def delete(self, conversation_id: str) -> None:
-        """Stops a conversation's live run and deletes the conversation. The caller has checked its owner."""
-        if run := self.runs.live_run(conversation_id):
-            run.conversation_deleted = True
-            await run.stop("user")
-        self.summarizer.yield_to_turn(conversation_id)
-        with self.runs.hold(conversation_id):
-            await self.store.delete(conversation_id)
-        self.histories.forget(conversation_id)
-
-    def stored_options(self, conversation: Conversation, backend: str | None, visitor: str | None) -> TurnOptions:
-        """Returns a conversation's options for a backend, without tools and a model that are not offered any more."""
-        options = conversation.options
-        if options.tools is not None:
-            options = options.model_copy(update={"tools": tuple(self.toolbox.known(options.tools))})
-        if options.model is not None:
-            options = options.model_copy(update={"model": self._stored_model(conversation, backend, visitor)})
-        return options
-
-    def _stored_model(self, conversation: Conversation, backend: str | None, visitor: str | None) -> str | None:
-        if backend is None or backend != conversation.backend:
-            return None
-        try:
-            self.backends.chosen(self.backends.get(backend), conversation.options.model, visitor)
-        except ChatError:
-            return None
-        return conversation.options.model
-
-    async def check_conversation_limit(self, visitor: str | None) -> None:
-        """Raises ChatError `rate_limited` if the visitor has as many conversations as they may have."""
-        if await self.conversations_left(visitor) == 0:
-            most = self.settings.limits.conversations_per_visitor or 0
-            kept = "1 conversation" if most == 1 else f"{most:,} conversations"
-            message = f"You have {kept}, the most that are kept here: delete some in the list first."
-            raise ChatError("rate_limited", message)
-
-    async def conversations_left(self, visitor: str | None) -> int | None:
-        """Returns how many more conversations a visitor may have; None where there is no limit."""
-        most = self.settings.limits.conversations_per_visitor
-        return max(0, most - await self.store.count(visitor)) if most and visitor else None
+        await self.conversations.delete_idle()
 
     def _run(self, conversation_id: str, turn: Turn, owner: str | None) -> LiveRun:
         return LiveRun(

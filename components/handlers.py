@@ -114,7 +114,7 @@ class Handlers:
         try:
             if page.conversation_id:
                 await self.store.conversation(page.conversation_id, page.visitor)
-                await self.turns.delete(page.conversation_id)
+                await self.turns.conversations.delete(page.conversation_id)
         except ChatError as e:
             if e.code != "not_found":
                 warn(e.message)

@@ -302,7 +302,7 @@ async def test_deleting_a_conversation_ends_its_summary(server: OpenAIServer, st
         run = await said(turns, "one")
         run = await said(turns, "two", run)
         await until(lambda: turns.summarizer._writing)
-        await turns.delete(run.conversation_id)
+        await turns.conversations.delete(run.conversation_id)
         await until(lambda: not turns.summarizer._tasks and not turns.summarizer._writing)
 
 

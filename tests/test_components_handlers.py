@@ -224,7 +224,7 @@ async def test_conversation_deleted_elsewhere_empties_the_page_and_keeps_the_pro
     page: Page, handlers: Handlers
 ) -> None:
     await page.send("one")
-    await handlers.turns.delete(str(page.state.conversation_id))
+    await handlers.turns.conversations.delete(str(page.state.conversation_id))
     with pytest.warns(UserWarning, match="start a new one"):
         await page.begin("two")
     assert (page.state, page.chat, page.prompt) == (page.empty, [], "two")

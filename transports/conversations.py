@@ -75,13 +75,13 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held:
     async def import_conversations(request: Request) -> dict[str, Any]:
         """Of one conversation {conversation_id}; of a file with several also all of them, and what was left out."""
         requester = identity.requester(request)
-        await turns.check_conversation_limit(requester.visitor)
+        await turns.conversations.check_limit(requester.visitor)
         turns.quota.check(requester)
         turns.quota.count(requester)
 
         async def room() -> int | None:
-            await turns.check_conversation_limit(requester.visitor)
-            return await turns.conversations_left(requester.visitor)
+            await turns.conversations.check_limit(requester.visitor)
+            return await turns.conversations.left(requester.visitor)
 
         return _answer(await imports.import_file(requester.visitor, await request.body(), room))
 
@@ -117,7 +117,7 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held:
     @router.delete("/conversations/{conversation_id}", status_code=204, tags=["conversations"])
     async def delete_conversation(conversation_id: str, request: Request) -> None:
         found = await theirs(conversation_id, request)
-        await turns.delete(found.id)
+        await turns.conversations.delete(found.id)
 
 
 def _size(messages: Sequence[Message]) -> int:

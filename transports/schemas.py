@@ -49,7 +49,7 @@ class RequestFields(TurnOptions):
         if self.conversation_id:
             found = await turns.store.conversation(self.conversation_id, visitor)
             backend = backend or next((b.name for b in turns.backends if b.name == found.backend), None)
-            kept = turns.stored_options(found, backend, visitor)
+            kept = turns.conversations.options(found, backend, visitor)
             memory = memory or (found.memory if found.memory in MODES else None)
         options, here = self.over(kept), self.conversation_id or None
         return TurnRequest(message, visitor, here, backend, memory, options, address=requester.address)

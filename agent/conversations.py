@@ -1,0 +1,88 @@
+"""Conversations apart from their turns: stored options, the number per visitor, and deletion."""
+
+import logging
+import time
+
+from agent.summaries import Summarizer
+from agent.tools import Toolbox
+from backends import Backends
+from memory.conversations import Conversation
+from memory.history_cache import HistoryCache
+from memory.options import TurnOptions
+from memory.store import Store
+from runs.errors import ChatError
+from runs.registry import RunRegistry
+from settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Conversations:
+    """The conversations of the app. Callers check the owner of a conversation before they change it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        runs: RunRegistry,
+        backends: Backends,
+        toolbox: Toolbox,
+        histories: HistoryCache,
+        summarizer: Summarizer,
+    ) -> None:
+        self._settings, self._store, self._runs = settings, store, runs
+        self._backends, self._toolbox = backends, toolbox
+        self._histories, self._summarizer = histories, summarizer
+
+    def options(self, conversation: Conversation, backend: str | None, visitor: str | None) -> TurnOptions:
+        """Returns a conversation's options for a backend, without tools and a model that are not offered any more."""
+        options = conversation.options
+        if options.tools is not None:
+            options = options.model_copy(update={"tools": tuple(self._toolbox.known(options.tools))})
+        if options.model is not None and not self._offers_model(conversation, backend, visitor):
+            options = options.model_copy(update={"model": None})
+        return options
+
+    def _offers_model(self, conversation: Conversation, backend: str | None, visitor: str | None) -> bool:
+        if backend is None or backend != conversation.backend:
+            return False
+        try:
+            self._backends.chosen(self._backends.get(backend), conversation.options.model, visitor)
+        except ChatError:
+            return False
+        return True
+
+    async def left(self, visitor: str | None) -> int | None:
+        """Returns how many more conversations a visitor may have; None where there is no limit."""
+        most = self._settings.limits.conversations_per_visitor
+        return max(0, most - await self._store.count(visitor)) if most and visitor else None
+
+    async def check_limit(self, visitor: str | None) -> None:
+        """Raises ChatError `rate_limited` if the visitor has as many conversations as allowed."""
+        if await self.left(visitor) == 0:
+            most = self._settings.limits.conversations_per_visitor or 0
+            kept = "1 conversation" if most == 1 else f"{most:,} conversations"
+            message = f"You have {kept}, the most that are kept here: delete some in the list first."
+            raise ChatError("rate_limited", message)
+
+    async def delete(self, conversation_id: str) -> None:
+        """Stops a conversation's live run and deletes the conversation."""
+        if run := self._runs.live_run(conversation_id):
+            run.conversation_deleted = True
+            await run.stop("user")
+        self._summarizer.yield_to_turn(conversation_id)
+        with self._runs.hold(conversation_id):
+            await self._store.delete(conversation_id)
+        self._histories.forget(conversation_id)
+
+    async def delete_idle(self) -> None:
+        """Deletes the conversations and documents whose retention period is over."""
+        days = self._settings.memory.retention_days
+        if not days:
+            return
+        before = time.time() - days * 86400
+        spared = [run.conversation_id for run in self._runs.live()]
+        if gone := await self._store.delete_idle(before, spared):
+            logger.warning("%d conversations were deleted: they were not used for %g days", gone, days)
+        if library := self._toolbox.library:
+            await library.forget_idle(before)
