@@ -33,7 +33,7 @@ _THREADS = Threads("provider errors", 1)
 async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, key: Key | None, turn: Turn) -> None:
     """Lets a backend answer a turn, and records the outcome with the backend. Raises ChatError."""
     await _wait_ready(run, backend, key)
-    backend = backend.with_model(None, key)  # with what the provider has said of its models meanwhile
+    backend = backend.with_model(None, key)  # the provider may have listed its models meanwhile
     run.report_backend(
         backend.name, backend.chosen_model, f"{backend.name} answers with its model {backend.chosen_model}"
     )

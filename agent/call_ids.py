@@ -18,19 +18,19 @@ class CallIds:
         """Begins a model call."""
         self._named.append({})
 
-    def of(self, given: str, call: int = -1) -> str:
-        """Returns the id of a tool call whose arguments are still being written; `given` is the server's id.
+    def of(self, server_id: str, call: int = -1) -> str:
+        """Returns the id of a tool call whose arguments are still being written.
 
         `call` is the number of the model call, from 0; by default the latest.
         """
-        return self._named[call].setdefault(given, self._new() if given in self._used else given)
+        return self._named[call].setdefault(server_id, self._new() if server_id in self._used else server_id)
 
-    def take(self, given: str | None) -> str:
+    def take(self, server_id: str | None) -> str:
         """Returns the id of a complete call, and marks it as used."""
-        call_id = self._named[-1].get(given or "", given)
+        call_id = self._named[-1].get(server_id or "", server_id)
         if not call_id or call_id in self._used:
             call_id = self._new()
-        self._named[-1].setdefault(given or "", call_id)
+        self._named[-1].setdefault(server_id or "", call_id)
         self._used.add(call_id)
         return call_id
 

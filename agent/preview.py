@@ -76,7 +76,7 @@ async def _message(turns: Turns, request: TurnRequest, message_id: str | None) -
         if message_id:
             message = await store.message(request.conversation_id, message_id)
             if message.role != "user":
-                raise ChatError("invalid_request", "A turn begins with a message of the user's: name one of these.")
+                raise ChatError("invalid_request", "A turn begins with a user message: name one.")
             return message
     return Message("next", "user", validate_message(request.message, turns.settings.limits), parent_id=head)
 

@@ -121,7 +121,7 @@ class Quota:
         bounds = [(RateLimitItemPerMinute(most * share), who) for who, share in self._who(requester)] if most else []
         for window, who in bounds:
             if not self._windows.test(window, "preview", who):
-                raise self._refusal(window, "preview", who, problem="Too many previews of what a model is given")
+                raise self._refusal(window, "preview", who, problem="Too many previews")
         for window, who in bounds:
             self._windows.hit(window, "preview", who)
 

@@ -86,7 +86,7 @@ class Turns:
             if earlier_id := request.regenerate or request.edit_of:
                 earlier = await self.store.message(found.id, earlier_id)
                 if earlier.role != "user":
-                    raise ChatError("invalid_request", "Only a message of the user's can be asked again.")
+                    raise ChatError("invalid_request", "Only a user message can be edited or answered again.")
                 request = replace(request, message=earlier.text) if request.regenerate else request
         turn = self.prepare(request, stored)
         self._check_key(turn)

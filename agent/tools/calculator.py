@@ -163,5 +163,5 @@ def _shown(number: Number) -> str:
     if isinstance(number, float):
         return repr(float(f"{number:.15g}"))  # so that 0.1+0.2 is 0.3
     if len(digits := str(number)) > _DIGITS + (number < 0):
-        raise ValueError(f"The result has {len(digits):,} digits; at most {_DIGITS:,} are told.")
+        raise ValueError(f"The result has {len(digits):,} digits; at most {_DIGITS:,} are shown.")
     return digits

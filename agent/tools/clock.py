@@ -32,16 +32,16 @@ def _zones() -> dict[str, list[str]]:
     return found
 
 
-def _zone(wanted: str) -> str:
+def _zone(name: str) -> str:
     """Returns the time zone for a name. Raises ValueError with suggestions."""
-    name = "_".join(wanted.lower().split()) or "utc"
+    key = "_".join(name.lower().split()) or "utc"
     zones = _zones()
-    meant = zones.get(name, [])
-    exact = [zone for zone in meant if zone.lower() == name]
+    named = zones.get(key, [])
+    exact = [zone for zone in named if zone.lower() == key]
     if exact:
         return exact[0]
-    if meant and len({datetime.now(ZoneInfo(zone)).utcoffset() for zone in meant}) == 1:
-        return meant[0]  # several old names of one zone
-    close = meant or [zones[near][0] for near in difflib.get_close_matches(name[:_LONGEST], zones, 3)]
+    if named and len({datetime.now(ZoneInfo(zone)).utcoffset() for zone in named}) == 1:
+        return named[0]  # several old names of one zone
+    close = named or [zones[near][0] for near in difflib.get_close_matches(key[:_LONGEST], zones, 3)]
     hint = f"did you mean {' or '.join(dict.fromkeys(close))}?" if close else "use an IANA name such as Europe/Berlin."
-    raise ValueError(f"There is no one time zone {wanted[:_LONGEST]!r}: {hint}")
+    raise ValueError(f"There is no one time zone {name[:_LONGEST]!r}: {hint}")

@@ -22,6 +22,6 @@ def search_tool(library: Library, owner: str | None) -> StructuredTool:
             if owner is not None:
                 documents += await library.documents(owner)
             plural = "" if len(documents) == 1 else "s"
-            yield f"Nothing found: {len(documents)} document{plural} searched, and none has any of these words."
+            yield f"Nothing found: {len(documents)} document{plural} searched, none has any of these words."
 
     return search
