@@ -18,35 +18,31 @@ class Metrics:
     """The metrics of the app, in a registry of its own."""
 
     def __init__(self, turns: Turns) -> None:
-        self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        self._ended = Counter(
-            "glassbox_runs", "Runs that have ended.", ["backend", "memory", "outcome"], registry=registry
-        )
-        self._errors = Counter("glassbox_errors", "Runs that failed.", ["backend", "code"], registry=registry)
-        self._tokens = Counter(
-            "glassbox_tokens", "Tokens read and written.", ["backend", "direction"], registry=registry
-        )
+        self._registry = own = CollectorRegistry()
+        ProcessCollector(registry=own)
+        self._ended = Counter("glassbox_runs", "Runs that have ended.", ["backend", "memory", "outcome"], registry=own)
+        self._errors = Counter("glassbox_errors", "Runs that failed.", ["backend", "code"], registry=own)
+        self._tokens = Counter("glassbox_tokens", "Tokens read and written.", ["backend", "direction"], registry=own)
         self._first = Histogram(
             "glassbox_first_token_seconds",
             "Seconds to the first token.",
             ["backend"],
             buckets=_SECONDS,
-            registry=registry,
+            registry=own,
         )
         self._duration = Histogram(
-            "glassbox_run_seconds", "Duration of runs, in seconds.", ["backend"], buckets=_SECONDS, registry=registry
+            "glassbox_run_seconds", "Duration of runs, in seconds.", ["backend"], buckets=_SECONDS, registry=own
         )
         self._rate = Histogram(
             "glassbox_tokens_per_second",
             "Average rate of a run while the model was writing.",
             ["backend"],
             buckets=_RATES,
-            registry=registry,
+            registry=own,
         )
-        live = Gauge("glassbox_runs_live", "Live runs.", registry=registry)
+        live = Gauge("glassbox_runs_live", "Live runs.", registry=own)
         live.set_function(lambda: sum(1 for _ in turns.runs.live()))
-        waiting = Gauge("glassbox_waiting", "Waiting runs, by queue.", ["line"], registry=registry)
+        waiting = Gauge("glassbox_waiting", "Waiting runs, by queue.", ["line"], registry=own)
         waiting.labels("runs").set_function(lambda: len(turns.slots))
         for backend in turns.backends:
             waiting.labels(backend.name).set_function(lambda slots=backend.slots: len(slots))  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import fields, replace
-from functools import partial
 
 from langchain_core.messages import ToolMessage
 
@@ -32,16 +31,11 @@ async def preview(turns: Turns, request: TurnRequest, message_id: str | None = N
     """
     message = await _message(turns, request, message_id)
     turn = turns.prepare(replace(request, message=message.text, conversation_id=None))
-    backend, conversation_id = turn.chain[0], request.conversation_id or ""
+    backend = turn.chain[0]
     key = turns.backends.key(backend, turn.visitor)
     if backend.in_process and not backend.health(key).ready:
         raise ChatError("backend_unavailable", f"{backend.name} is not ready yet: try again.", retryable=True)
-    turn = replace(
-        turn,
-        message=message,
-        load_history=partial(turns.histories.before, conversation_id, message),
-        load_summary=partial(turns.summarizer.summary, conversation_id),
-    )
+    turn = turns.with_history(turn, request.conversation_id or "", message)
     options = model_options(backend, turn.options, turns.settings.limits)
     tool_set = turn.tool_set.with_backend_tools(backend)
     model_input = await build_model_input(turns.settings, backend, turn, options.max_tokens, tool_set.offered)

@@ -76,6 +76,12 @@ class Turns:
         requester = Requester(request.visitor, request.address)
         return Turn(Message(new_id(), "user", text), mode, chain, options, tool_set, requester)
 
+    def with_history(self, turn: Turn, conversation_id: str, message: Message) -> Turn:
+        """Returns the turn with its stored message and the history before that."""
+        history = partial(self.histories.before, conversation_id, message)
+        summary = partial(self.summarizer.summary, conversation_id)
+        return replace(turn, message=message, load_history=history, load_summary=summary)
+
     async def start(self, request: TurnRequest) -> LiveRun:
         """Validates and stores the message, and starts its run. Raises ChatError; then nothing was stored."""
         owner, stored = request.visitor, None
@@ -110,27 +116,18 @@ class Turns:
         except BaseException:
             self.runs.discard(run)
             raise
-        turn = replace(
-            turn,
-            message=message,
-            load_history=partial(self.histories.before, run.conversation_id, message),
-            load_summary=partial(self.summarizer.summary, run.conversation_id),
-        )
+        turn = self.with_history(turn, run.conversation_id, message)
 
         async def work(run: LiveRun) -> None:
             with self.autosave.track(run, reply):
                 await self._answer(run, turn)
-
-        def summarize(run: LiveRun) -> None:
-            if turn.mode.summarizes:
-                self._summarize(run, turn, reply)
 
         def mirror(run: LiveRun) -> None:
             fresh = [] if request.regenerate else [message]
             self.mirror.add(run, [*fresh, replace(reply, text=run.text)])
 
         run.start(work, ReplySaver(self.store, reply).end)
-        self._watch(run, summarize, mirror)
+        self._watch(run, partial(self._summarize, turn, reply), mirror)
         if self.settings.log_messages:
             log.info(
                 "message", run_id=run.id, text=redact_keys(turn.message.text, self.backends.keys.all_of(turn.visitor))
@@ -190,10 +187,14 @@ class Turns:
         for watcher in self.watchers:
             watcher(run)
 
-    def _summarize(self, run: LiveRun, turn: Turn, reply: Message) -> None:
-        """Updates the conversation's summary in the background."""
+    def _summarize(self, turn: Turn, reply: Message, run: LiveRun) -> None:
+        """Updates the conversation's summary in the background, where the memory mode has one."""
         last = run.log.entries[-1].event
-        if run.conversation_deleted or (isinstance(last, events.Stopped) and last.reason == "shutdown"):
+        if (
+            not turn.mode.summarizes
+            or run.conversation_deleted
+            or (isinstance(last, events.Stopped) and last.reason == "shutdown")
+        ):
             return
         key = self.backends.key(turn.chain[0], turn.visitor)
         backend = turn.chain[0].with_model(None, key)
