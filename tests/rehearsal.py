@@ -73,8 +73,11 @@ def build(folder: Path) -> tuple[Path, Path]:
         print(f"Space rehearsal: user {_USER} can start no Python here: it runs as the present user", flush=True)
     subprocess.run([found or sys.executable, "-m", "venv", str(environment)], check=True)
     python = environment / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "-r"]
     subprocess.run([*install, str(app / "requirements.txt")], check=True)
+    subprocess.run(
+        [str(python), "-m", "compileall", "-qq", "-j", "0", str(environment / "lib")], stdout=subprocess.DEVNULL
+    )
     subprocess.run(["chmod", "-R", "a-w,a+rX", str(app)], check=True)
     return app, python
 

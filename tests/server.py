@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-import socket
-import struct
-import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
+
+from tests.tcp import TcpServer
+from tests.tcp import reset as reset_connection
 
 NO_HEADERS: Mapping[str, Any] = {}
 
@@ -77,58 +77,24 @@ class Wire:
     def cut(self, reset: bool = False) -> None:
         self.keep = False
         if reset:
-            raw: socket.socket = self._writer.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._writer.transport.abort()
+            reset_connection(self._writer)
 
 
-class Server(ABC):
-    """An HTTP/1.1 server on a thread of its own, from `with` to the block's end; hung requests do not hold it up."""
+class Server(TcpServer):
+    """An HTTP/1.1 server; hung requests do not hold up its end."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[Request] = []
         self.open_streams = 0
-        """How many answers are under way now."""
+        """The number of answers that are under way."""
         self.disconnects: list[float] = []
-        """When (`time.monotonic()`) a client left before its answer was whole."""
-        self.port = 0
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name=type(self).__name__)
-        self._started = threading.Event()
-        self._connections: set[asyncio.Task[None]] = set()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._started.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        """The times (`time.monotonic()`) at which a client left before its answer was whole."""
 
     @abstractmethod
     async def respond(self, request: Request, wire: Wire) -> None: ...
 
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        listening = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = listening.sockets[0].getsockname()[1]
-        self._started.set()
-        await self._stop.wait()
-        listening.close()
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.create_task(self._converse(reader, writer))
-        self._connections.add(connection)
-        connection.add_done_callback(self._connections.discard)
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = Wire(writer)
         ahead = asyncio.create_task(reader.read(1))  # the next request's first byte, or the client's end
         try:
@@ -137,11 +103,8 @@ class Server(ABC):
                 ahead = asyncio.create_task(reader.read(1))
                 self.requests.append(request)
                 await self._answer(request, wire, ahead)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
         finally:
             ahead.cancel()
-            writer.close()
 
     async def _request(self, first: bytes, reader: asyncio.StreamReader) -> Request:
         head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

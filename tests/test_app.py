@@ -6,35 +6,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app import App
-from bench.ports import free_port
 from settings import Settings, SettingsError
+from tests.app_process import running
+from tests.fork_server import ROOT
 
-ROOT = Path(__file__).parent.parent
 SCRIPT = '[[backends]]\nname = "Slow script"\nkind = "scripted"\noptions = { speed = 2 }\n'
 END_S = 5.0
-
-
-@contextmanager
-def running(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    config, port = folder / "glassbox.toml", free_port()
-    config.write_text(SCRIPT)
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--config", str(config)]
-    environment = {**os.environ, "GLASSBOX_DATA": str(folder)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout and "Glassbox is at" in process.stdout.readline()
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_invalid_setting_stops_the_start_with_a_message(tmp_path: Path) -> None:
@@ -55,8 +38,9 @@ def test_root_path_of_a_route_is_rejected(path: str) -> None:
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 200)])
 def test_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Signals, times: int) -> None:
     """Many signals end it too: a signal handler that took a lock once blocked the app forever."""
-    with running(tmp_path) as (process, url):
-        with httpx.stream("POST", f"{url}/stream", json={"message": "tour"}, timeout=30) as answer:
+    with running(tmp_path, SCRIPT, fresh=True) as app:
+        process = app.process
+        with httpx.stream("POST", f"{app.url}stream", json={"message": "tour"}, timeout=30) as answer:
             told, asked = [], 0.0
             for line in answer.iter_lines():
                 if line.startswith("data: "):
@@ -69,7 +53,7 @@ def test_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Si
         assert told[-1]["content"], "what there is, is told"
         assert process.wait(20) == 0
         assert time.monotonic() - asked < END_S
-        assert process.stderr and "Traceback" not in process.stderr.read()
-    with running(tmp_path) as (_, url):
-        kept = httpx.get(f"{url}/conversations/{told[0]['conversation_id']}", timeout=30).json()
+        assert "Traceback" not in app.log.read_text()
+    with running(tmp_path, SCRIPT) as app:
+        kept = httpx.get(f"{app.url}conversations/{told[0]['conversation_id']}", timeout=30).json()
         assert kept["messages"][-1]["content"] == told[-1]["content"]

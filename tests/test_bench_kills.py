@@ -1,25 +1,28 @@
 """The benchmark of kills, shorter than `make bench` runs it: one kill at each moment."""
 
 import sqlite3
-import sys
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
+from bench import process
 from bench.kills import MOMENTS, MOST_LOST_S, find_damage, measure_kills, report
 from memory.store import Store
+from tests.fork_server import start_app
 
 
-@pytest.fixture(scope="module", autouse=True)
-def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Shares bytecode between starts if Python writes none, since each would compile everything for seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        if sys.dont_write_bytecode:
-            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
-        yield
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts that take no time for the imports."""
+    monkeypatch.setattr(
+        process, "subprocess", SimpleNamespace(Popen=start_app, TimeoutExpired=subprocess.TimeoutExpired)
+    )
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(("moments", "database"), [(MOMENTS[1:], "sqlite"), (MOMENTS[:1], "postgresql")])
 def test_kills_lose_nothing_but_the_last_second(
     moments: tuple[str, ...], database: str, request: pytest.FixtureRequest

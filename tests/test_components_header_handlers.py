@@ -11,7 +11,7 @@ from agent.turns import Turns
 from backends import OPTION_NAMES, Backends, Health, Key
 from components.handlers import Handlers
 from components.hf_login import HubLogin
-from components.page import KEY_OUTPUTS, OPENED_OUTPUTS
+from components.page import OPENED_OUTPUTS
 from hosting.identity import COOKIE, Identity
 from memory.options import PARAMETERS as NAMES
 from memory.options import TurnOptions

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,10 @@ import httpx
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from bench.ports import free_port
+from tests.app_process import running
 from tests.providers import OpenAIServer
 from tests.server import Request, Server, Wire
 
-ROOT = Path(__file__).parent.parent
 TOKEN = "hf_oauth_of_zoe_1234567890"
 CLIENT, HOST = "of-the-space", "someone-glassbox.hf.space"
 CONFIG = """
@@ -124,36 +120,14 @@ async def used(url: str, provider: Provider, openai: OpenAIServer) -> None:
 
 
 def test_signed_in_visitor_uses_their_own_token_until_sign_out(tmp_path: Path) -> None:
-    port = free_port()
     with Provider() as provider, OpenAIServer() as openai:
-        config = tmp_path / "glassbox.toml"
-        config.write_text(CONFIG.format(url=openai.base_url))
+        config = CONFIG.format(url=openai.base_url)
         space = {"SPACE_ID": "someone/glassbox", "SYSTEM": "spaces", "SPACE_HOST": HOST, "HOME": str(tmp_path)}
         oauth = {"OAUTH_CLIENT_ID": CLIENT, "OAUTH_CLIENT_SECRET": "s", "OAUTH_SCOPES": "openid profile inference-api"}
-        environment = {
-            **os.environ,
-            **space,
-            **oauth,
-            "OPENID_PROVIDER_URL": provider.url,
-            "GLASSBOX_DATA": str(tmp_path),
-        }
-        command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--config", str(config)]
-        log = tmp_path / "log.txt"
-        with log.open("w") as written:
-            process = subprocess.Popen(command, env=environment, stdout=written, stderr=written)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            for _ in range(300):
-                try:
-                    httpx.get(f"{url}/healthz", timeout=1).raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.1)
-            asyncio.run(used(url, provider, openai))
-        finally:
-            process.terminate()
-            process.wait(20)
-        told = log.read_text()
+        environment = {**space, **oauth, "OPENID_PROVIDER_URL": provider.url}
+        with running(tmp_path, config, fresh=True, **environment) as app:
+            asyncio.run(used(app.url.rstrip("/"), provider, openai))
+        told = app.log.read_text()
         assert TOKEN not in told, "the log has a token"
-        assert process.returncode == 0
+        assert app.process.returncode == 0
         assert told.count("Traceback") <= told.count("`spaces` package is required"), "only the Hub installs it"

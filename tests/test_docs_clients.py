@@ -20,7 +20,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser.conftest import RunningApp
+from tests.app_process import RunningApp, running
 from tests.chromium import open_chromium
 from tests.node import NODE, NPM
 
@@ -100,11 +100,10 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    app = RunningApp(tmp_path_factory.mktemp("app"), "[limits]\nreply_tokens = 60\n")
-    app.start()
     cache = getattr(request.config, "cache", None)  # what npm installs is kept between runs
-    yield House(app, cache.mkdir("agui-client-1.0.0") if cache else tmp_path_factory.mktemp("pasted"))
-    app.stop()
+    folder = cache.mkdir("agui-client-1.0.0") if cache else tmp_path_factory.mktemp("pasted")
+    with running(tmp_path_factory.mktemp("app"), "[limits]\nreply_tokens = 60\n") as app:
+        yield House(app, folder)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -16,9 +15,9 @@ import pytest
 import structlog
 
 from backends.keys import Key, VisitorKeys, redact_keys
-from bench.ports import free_port
 from logs import log_formatter
 from runs.errors import ChatError
+from tests.app_process import running
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = '[[backends]]\nname = "Script"\nkind = "scripted"\noptions = { speed = 1000 }\n'
@@ -118,21 +117,12 @@ def test_lines_of_a_run_have_its_id() -> None:
 
 @pytest.mark.parametrize("asked", ["0", "1"])
 def test_app_logs_runs_and_messages_only_if_configured(tmp_path: Path, asked: str) -> None:
-    config, port = tmp_path / "glassbox.toml", free_port()
-    config.write_text(SCRIPT)
-    environment = {**os.environ, "GLASSBOX_DATA": str(tmp_path), "GLASSBOX_LOG": "json"}
-    environment["GLASSBOX_LOG_MESSAGES"] = asked
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--config", str(config)]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout and "Glassbox is at" in process.stdout.readline()
+    with running(tmp_path, SCRIPT, GLASSBOX_LOG="json", GLASSBOX_LOG_MESSAGES=asked) as app:
         body = {"message": "a word that nobody else says: xylophagous"}
-        answer = httpx.post(f"http://127.0.0.1:{port}/stream", json=body, timeout=30)
+        answer = httpx.post(f"{app.url}stream", json=body, timeout=30)
         run_id = answer.headers["x-run-id"]
         time.sleep(0.2)
-    finally:
-        process.terminate()
-        _, errors = process.communicate(timeout=20)
+    errors = app.log.read_text().replace(f"Glassbox is at {app.url}\n", "")
     lines = [json.loads(line) for line in errors.splitlines()]
     of_run = [line for line in lines if line.get("run_id") == run_id]
     assert [line["event"] for line in of_run if line["event"].startswith("run ")] == ["run started", "run ended"]

@@ -1,9 +1,6 @@
 """Proxy variables: the app starts with any of them, reaches itself directly, and everything else through the proxy."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -18,14 +15,13 @@ from requests.utils import get_environ_proxies
 
 from agent.tools import wikipedia as module
 from backends.weights import bundled_weights
-from bench.ports import free_port
 from proxies import on_this_machine, use_proxies
+from tests.app_process import running
 from tests.forwarder import Forwarder
 from tests.hub import HubServer
 from tests.providers import GeminiServer, OpenAIServer
 from tests.test_tools_wikipedia import Server as Wikipedia
 
-ROOT = Path(__file__).parent.parent
 PROXY = "http://127.0.0.1:9"
 NOWHERE = "http://127.0.0.1:1"
 VARIABLES = [name for kind in ("http", "https", "all", "no") for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY")]
@@ -55,10 +51,6 @@ kind = "openai"
 model = "test-model"
 base_url = "http://127.0.0.1:{port}/v1"
 """
-
-
-def clean(more: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in VARIABLES} | more
 
 
 # The variables, rewritten
@@ -201,25 +193,19 @@ def assert_clients_take(environ: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def started(folder: Path, config: str, environ: Mapping[str, str]) -> Iterator[tuple[httpx.Client, Any]]:
-    file, port = folder / "glassbox.toml", free_port()
-    file.write_text(config)
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--config", str(file)]
-    log = (folder / "log").open("w+")
-    process = subprocess.Popen(command, env=clean(environ), stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        assert process.stdout and "Glassbox is at" in process.stdout.readline(), (folder / "log").read_text()
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
-            yield client, folder / "log"
-    finally:
-        process.terminate()
-        process.communicate()
-        log.close()
+def started(folder: Path, config: str, environ: Mapping[str, str]) -> Iterator[tuple[httpx.Client, Path]]:
+    """A client of the app, and the app's log."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in VARIABLES:
+            patch.delenv(name, raising=False)
+        with running(folder, config, fresh=True, **environ) as app:
+            with httpx.Client(base_url=app.url, timeout=60, trust_env=False) as client:
+                yield client, app.log
 
 
 def replied(client: httpx.Client, backend: str) -> Any:
     """The last event of a run."""
-    with client.stream("POST", "/stream", json={"message": "hello", "backend": backend, "max_tokens": 200}) as answer:
+    with client.stream("POST", "/stream", json={"message": "hello", "backend": backend, "max_tokens": 40}) as answer:
         return [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: ")][-1]
 
 
@@ -252,7 +238,6 @@ def test_the_app_reaches_itself_directly_and_others_through_the_proxy(
         with Forwarder(names) as forwarder:
             environ = {name: value.format(port=forwarder.port) for name, value in variables.items()}
             environ |= {
-                "GLASSBOX_DATA": str(tmp_path),
                 "HF_ENDPOINT": "http://hub.test",
                 "HF_HOME": str(tmp_path / "hub"),
                 "TEST_API_KEY": "key",
@@ -263,7 +248,7 @@ def test_the_app_reaches_itself_directly_and_others_through_the_proxy(
                 for backend in ("Local", "Provider", "Gemini", "Here"):
                     assert ready(client, backend)["ready"], (backend, log.read_text())
                     assert replied(client, backend)["type"] == "complete", backend
-                assert "cannot be loaded" in ready(client, "Hub", 15)["reason"], "the file is cut"
+                assert "cannot be loaded" in ready(client, "Hub", 0)["reason"], "the file is cut"
                 assert "Traceback" not in log.read_text()
             for host in names:
                 assert forwarder.asked_for(host, protocol), host
@@ -281,7 +266,7 @@ def test_the_app_starts_with_an_unusable_proxy_and_says_what_is_wrong(
     tmp_path: Path, variables: dict[str, str], told: str
 ) -> None:
     config = '[[backends]]\nname = "Script"\nkind = "scripted"\noptions = { speed = 10000 }\n'
-    with started(tmp_path, config, {**variables, "GLASSBOX_DATA": str(tmp_path)}) as (client, log):
+    with started(tmp_path, config, variables) as (client, log):
         assert client.get("/").status_code == 200
         assert replied(client, "Script")["type"] == "complete"
         assert told in log.read_text() and "Traceback" not in log.read_text()

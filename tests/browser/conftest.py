@@ -4,26 +4,22 @@ Playwright keeps an event loop running in this thread until it is closed, which 
 fixtures end with this package, not with the session.
 """
 
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+from urllib.parse import urljoin
 
-import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
+from playwright.sync_api import Browser, BrowserContext, Error, Locator, Page, TimeoutError, expect
 
-from bench.ports import free_port
+from tests.app_process import RunningApp, running
 from tests.chromium import open_chromium
 
-ROOT = Path(__file__).parents[2]
-_SCRIPTED = """
+SCRIPTED = """
 [[backends]]
 name = "Scripted tour"
 kind = "scripted"
+options = { speed = 4 }
 
 [[backends]]
 name = "Parrot"
@@ -38,74 +34,85 @@ model = "m"
 base_url = "http://127.0.0.1:9/v1"
 key = "NO_SUCH_KEY"
 """
+PACED = SCRIPTED.replace("speed = 4", "speed = 1")
+DESKTOP = {"width": 1280, "height": 800}
 _ENDED = "#agent-state :is([data-phase=complete], [data-phase=stopped], [data-phase=error])"
-
-
-class RunningApp:
-    """`python app.py` on a free port, with its data in `folder`; by default as configured but for shorter replies.
-
-    A model this small may ramble on for as long as it is allowed to.
-    """
-
-    def __init__(self, folder: Path, config: str = "[limits]\nreply_tokens = 800\n", **environment: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/"
-        self.data = folder / "data"
-        self.log = folder / "log.txt"
-        self.config = folder / "glassbox.toml"
-        self.config.write_text(config)
-        self.environment = environment
-
-    def start(self) -> None:
-        command = [sys.executable, str(ROOT / "app.py"), "--port", str(self.port), "--config", str(self.config)]
-        environment = {**os.environ, "GLASSBOX_DATA": str(self.data), **self.environment}
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
-        while not self._ready():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(self.log.read_text())
-            time.sleep(0.1)
-
-    def _ready(self) -> bool:
-        user, _, password = self.environment.get("GLASSBOX_AUTH", "").partition(":")
-        try:
-            told = httpx.get(self.url + "backends", timeout=2, auth=(user, password) if user else None).json()
-        except httpx.HTTPError:
-            return False
-        return "loading" not in [b["state"] for b in told]
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 @pytest.fixture(scope="package")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    running = RunningApp(tmp_path_factory.mktemp("app"))
-    running.start()
-    yield running
-    running.stop()
+    """The app without a real model: its backends are scripted, of one reply, and without their key."""
+    with running(tmp_path_factory.mktemp("app"), SCRIPTED) as app:
+        yield app
 
 
 @pytest.fixture(scope="package")
-def scripted_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    """As `app`, for tests that need no model: the backends are scripted, of one reply, and without their key."""
-    running = RunningApp(tmp_path_factory.mktemp("scripted"), _SCRIPTED)
-    running.start()
-    yield running
-    running.stop()
+def paced_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """As `app`, for tests of what is seen while a reply streams: it does so at the pace that is the default."""
+    with running(tmp_path_factory.mktemp("paced"), PACED) as app:
+        yield app
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+def model_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """The app as it is by default, with the real local model."""
+    with running(tmp_path_factory.mktemp("model")) as app:
+        yield app
+
+
+class Contexts:
+    """Browser contexts that tests share, each with a tab that is kept: a new process and cold caches cost as much
+    again as loading the page. Each test finds them without cookies and storage, as a new visitor does.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._free: dict[str, list[BrowserContext]] = {}
+
+    @contextmanager
+    def lend(self, **options: Any) -> Iterator[BrowserContext]:
+        """A new visitor's context; it is closed where the block fails."""
+        free = self._free.setdefault(repr(options), [])
+        context = free.pop() if free else self._browser.new_context(**{"viewport": DESKTOP, **options})
+        if not context.pages:
+            context.new_page()
+        try:
+            yield context
+            _clean(context)
+            free.append(context)
+        except BaseException:
+            context.close()
+            raise
+
+    @contextmanager
+    def visit(self, url: str) -> Iterator["Chat"]:
+        """The page as a new visitor has it."""
+        with self.lend() as context:
+            chat = Chat(context.pages[0], url)
+            yield chat
+            chat.leave()
+
+
+def _clean(context: BrowserContext) -> None:
+    """Closes all pages but the first, and forgets what they have stored."""
+    kept, *others = context.pages
+    for page in others:
+        page.close()
+    kept.unroute_all()
+    if kept.url.startswith("http"):
+        try:
+            kept.goto(urljoin(kept.url, "/healthz"))  # a small answer from the same origin
+            kept.evaluate("localStorage.clear(); sessionStorage.clear()")
+        except Error:  # the app has ended
+            kept.close()
+    context.clear_cookies()
+    context.clear_permissions()
+
+
+@pytest.fixture(scope="package")
+def contexts() -> Iterator[Contexts]:
     with open_chromium() as browser:
-        yield browser
+        yield Contexts(browser)
 
 
 expect.set_options(timeout=30_000)  # five seconds are too few where other tests run beside these
@@ -121,15 +128,39 @@ _WATCH_PHASES = """() => {
 }"""
 
 
+_IMPORT = """async (body) => {
+  const until = async (found) => { while (!found()) await new Promise((done) => setTimeout(done, 20)); };
+  const headers = { 'Content-Type': 'application/json' }, one = (selector) => document.querySelector(selector);
+  const answer = await fetch('conversations', { method: 'POST', headers, body: JSON.stringify(body) });
+  const id = (await answer.json()).conversation_id, link = `#sidebar [data-id='${id}'] a`;
+  if (!one('#intro')?.offsetParent) one('#sidebar .new').click();
+  window.glassboxConversations();
+  await until(() => one(link) && one('#intro')?.offsetParent);
+  one(link).click();
+  await until(() => location.search.includes(id) && one('#chat [data-testid=bot]') && one('#chat .turn'));
+}"""
+
+
 class Chat:
     """One page, used as a person would."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
         self.errors: list[str] = []
+        self._listeners: list[tuple[Any, Callable[..., Any]]] = []
         page.set_default_timeout(30_000)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.on("pageerror", lambda error: self.errors.append(str(error)))
         self.open(url)
+
+    def on(self, event: Any, handler: Callable[..., Any]) -> None:
+        """Calls the handler for each such event of the page, until the test leaves the page."""
+        self.page.on(event, handler)
+        self._listeners.append((event, handler))
+
+    def leave(self) -> None:
+        """Removes all listeners, for whoever has the page next."""
+        for event, handler in self._listeners:
+            self.page.remove_listener(event, handler)
 
     def open(self, url: str) -> None:
         self.page.goto(url)
@@ -158,18 +189,29 @@ class Chat:
         self.page.wait_for_selector("#send", state="visible")
         self.page.wait_for_selector("#live-reply [data-testid=bot]", state="detached")
 
+    def wait_next_end(self, begin: Callable[[], Any]) -> None:
+        """Begins a run, and waits until that one has ended, however short it is."""
+        self.page.evaluate("document.querySelector('#agent-state [data-phase]').dataset.phase = 'asked'")
+        begin()
+        self.wait_end()
+
     def stop(self) -> None:
         with suppress(TimeoutError):  # so small a model may have come to an end by itself
             self.page.click("#stop", timeout=3000)
         self.wait_end()
 
     def start_over(self) -> None:
-        """An empty conversation, whatever there was before."""
+        """Shows an empty conversation, whatever there was before. The choices above it stay."""
+        self.errors.clear()
         if self.page.is_visible("#stop"):
             self.stop()
         if not self.page.is_visible("#intro"):
             self.clear()
         self.type("")
+
+    def show(self, messages: list[dict[str, Any]]) -> None:
+        """Imports a conversation and opens it in the page, which is not loaded anew."""
+        self.page.evaluate(_IMPORT, {"messages": messages})
 
     def clear(self) -> None:
         """Deletes the conversation, and says yes when asked."""
@@ -215,20 +257,51 @@ class Chat:
 
 
 @pytest.fixture
-def new_chat(app: RunningApp, browser: Browser) -> Iterator[Callable[..., Chat]]:
-    """Opens a page as a new visitor, or (`like`) as the visitor of another page."""
-    contexts = []
+def page(contexts: Contexts) -> Iterator[Page]:
+    """An empty page of a new visitor."""
+    with contexts.lend() as context:
+        yield context.new_page()
 
-    def open_one(url: str = "", like: Chat | None = None) -> Chat:
-        context = like.page.context if like else browser.new_context(viewport={"width": 1280, "height": 800})
-        contexts.append(context)
-        return Chat(context.new_page(), url or app.url)
 
-    yield open_one
-    for context in contexts:
-        context.close()
+@pytest.fixture
+def open_chat(contexts: Contexts) -> Iterator[Callable[..., Chat]]:
+    """Opens a page as a new visitor, or (`like`) as the visitor of another page. Options are those of a context."""
+    with ExitStack() as stack:
+
+        def open_one(url: str, like: Chat | None = None, width: int = 1280, scheme: Any = None, **options: Any) -> Chat:
+            context = like.page.context if like else stack.enter_context(contexts.lend(**options))
+            kept = not (like or scheme or width != DESKTOP["width"])
+            page = context.pages[0] if kept else context.new_page()
+            if not kept and not options:
+                page.set_viewport_size({"width": width, "height": 800 if width > 1000 else 844})
+                page.emulate_media(color_scheme=scheme)
+            chat = Chat(page, url)
+            stack.callback(chat.leave)
+            return chat
+
+        yield open_one
+
+
+@pytest.fixture
+def new_chat(app: RunningApp, open_chat: Callable[..., Chat]) -> Callable[..., Chat]:
+    """As `open_chat`, by default at the app of the module."""
+    return lambda url="", like=None, **options: open_chat(url or app.url, like, **options)
 
 
 @pytest.fixture
 def chat(new_chat: Callable[..., Chat]) -> Chat:
     return new_chat()
+
+
+@pytest.fixture(scope="module")
+def shared_chat(app: RunningApp, contexts: Contexts) -> Iterator[Chat]:
+    """A page that the tests of a module use one after the other."""
+    with contexts.visit(app.url) as chat:
+        yield chat
+
+
+@pytest.fixture
+def reused_chat(shared_chat: Chat) -> Chat:
+    """The page of the module with an empty conversation, for tests that are not about loading."""
+    shared_chat.start_over()
+    return shared_chat

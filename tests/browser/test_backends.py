@@ -3,16 +3,17 @@
 The providers are servers on 127.0.0.1 that speak the real protocols.
 """
 
-import json
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import httpx
 import pytest
-from playwright.sync_api import APIResponse, Browser, Route
+from playwright.sync_api import APIResponse, Route
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp, running
+from tests.browser.conftest import Chat
 from tests.providers import BAD_KEY, Drop, GeminiServer, OpenAIServer, Reply, rate_limit
 
 CANARY = "sk-canary-4f7a91c2e8"
@@ -79,18 +80,14 @@ class House:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with OpenAIServer() as openai, GeminiServer() as gemini:
         config = CONFIG.format(openai=openai.base_url, gemini=gemini.url)
-        app = RunningApp(tmp_path_factory.mktemp("house"), config, TEST_BAICHUAN_KEY="of the operator")
-        app.start()
-        yield House(app, openai, gemini)
-        app.stop()
+        with running(tmp_path_factory.mktemp("house"), config, TEST_BAICHUAN_KEY="of the operator") as app:
+            yield House(app, openai, gemini)
 
 
 @pytest.fixture
-def chat(house: House, browser: Browser) -> Iterator[Chat]:
+def chat(house: House, open_chat: Callable[..., Chat]) -> Chat:
     house.openai.answers = house.gemini.answers = [Reply()]
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    yield Chat(context.new_page(), house.app.url)
-    context.close()
+    return open_chat(house.app.url)
 
 
 def about(chat: Chat, text: str) -> None:
@@ -218,7 +215,7 @@ def test_a_key_stays_as_it_is_typed_but_goes_with_its_backend(chat: Chat) -> Non
     assert chat.page.input_value("#key input") == ""
 
 
-def test_a_key_is_nowhere_but_in_the_request(chat: Chat, house: House, browser: Browser) -> None:
+def test_a_key_is_nowhere_but_in_the_request(chat: Chat, house: House) -> None:
     house.openai.answers = [BAD_KEY, Reply()]  # its body echoes the header
     chat.choose("backend", "Keyed")
     use_key(chat, CANARY)
@@ -243,8 +240,7 @@ def test_a_key_is_nowhere_but_in_the_request(chat: Chat, house: House, browser: 
     files = b"".join(file.read_bytes() for file in house.app.data.rglob("*") if file.is_file())
     assert CANARY not in "".join(seen) and CANARY.encode() not in files
 
-    other = browser.new_context().request
-    states = {b["name"]: b["key"] for b in json.loads(other.get(house.app.url + "backends").text())}
+    states = {backend["name"]: backend["key"] for backend in httpx.get(house.app.url + "backends").json()}
     assert states["Keyed"] == "missing", "a key is its visitor's alone"
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp
+from tests.browser.conftest import Chat
 
 SET_VALUE = """(text) => {
   const box = document.querySelector('#prompt textarea');
@@ -16,9 +17,8 @@ SET_VALUE = """(text) => {
 
 
 @pytest.fixture
-def scripted(chat: Chat) -> Chat:
-    chat.choose("backend", "Scripted tour")
-    return chat
+def chat(reused_chat: Chat) -> Chat:
+    return reused_chat
 
 
 @pytest.mark.parametrize(
@@ -31,20 +31,20 @@ def scripted(chat: Chat) -> Chat:
         "&lt;b&gt; and שלום",
     ],
 )
-def test_markup_is_shown_as_it_was_typed(scripted: Chat, text: str) -> None:
-    scripted.send(text)
-    scripted.wait_end()
-    assert scripted.texts("user")[-1] == text
-    assert scripted.page.locator("#chat [data-testid=user] :is(script, img, a)").count() == 0
-    assert scripted.page.title() == "Glassbox"
+def test_markup_is_shown_as_it_was_typed(chat: Chat, text: str) -> None:
+    chat.send(text)
+    chat.wait_end()
+    assert chat.texts("user")[-1] == text
+    assert chat.page.locator("#chat [data-testid=user] :is(script, img, a)").count() == 0
+    assert chat.page.title() == "Glassbox"
 
 
-def test_control_characters_and_half_surrogates_are_shown(scripted: Chat) -> None:
-    scripted.page.evaluate(SET_VALUE.replace("(text)", "()").replace(", text)", ", 'a\\u0000b\\ud800c')"))
-    scripted.page.keyboard.press("Enter")
-    scripted.page.wait_for_function("document.querySelector('#prompt textarea').value === ''")
-    scripted.wait_end()
-    assert scripted.texts("user")[-1] == "a\u2400b\ufffdc"
+def test_control_characters_and_half_surrogates_are_shown(chat: Chat) -> None:
+    chat.page.evaluate(SET_VALUE.replace("(text)", "()").replace(", text)", ", 'a\\u0000b\\ud800c')"))
+    chat.page.keyboard.press("Enter")
+    chat.page.wait_for_function("document.querySelector('#prompt textarea').value === ''")
+    chat.wait_end()
+    assert chat.texts("user")[-1] == "a\u2400b\ufffdc"
 
 
 def test_blank_message_is_not_sent_and_the_button_says_why(chat: Chat) -> None:
@@ -63,7 +63,10 @@ def test_a_megabyte_is_refused_before_any_work(chat: Chat) -> None:
     assert len(chat.page.input_value("#prompt textarea")) == 1_000_000
 
 
-def test_message_beyond_the_context_is_told_with_the_numbers(chat: Chat) -> None:
+def test_message_beyond_the_context_is_told_with_the_numbers(
+    model_app: RunningApp, open_chat: Callable[..., Chat]
+) -> None:
+    chat = open_chat(model_app.url)
     chat.send("word " * 5000)
     chat.wait_end()
     assert chat.phase == "error"
@@ -74,42 +77,42 @@ def test_message_beyond_the_context_is_told_with_the_numbers(chat: Chat) -> None
     ("fault", "told"),
     [("cut", "broke off"), ("rate limit", "wait 60 s"), ("wrong key", "rejected the key")],
 )
-def test_faults_are_told_and_what_was_written_stays(scripted: Chat, fault: str, told: str) -> None:
-    scripted.send(fault)
-    scripted.wait_end()
-    assert scripted.phase == "error"
-    assert told in scripted.texts("bot")[-1]
+def test_faults_are_told_and_what_was_written_stays(chat: Chat, fault: str, told: str) -> None:
+    chat.send(fault)
+    chat.wait_end()
+    assert chat.phase == "error"
+    assert told in chat.texts("bot")[-1]
     if fault == "cut":
-        assert "This reply breaks off" in scripted.texts("bot")[-2]
+        assert "This reply breaks off" in chat.texts("bot")[-2]
 
 
-def test_locked_database_is_told_and_the_reply_stays(scripted: Chat, app: RunningApp) -> None:
+def test_locked_database_is_told_and_the_reply_stays(chat: Chat, app: RunningApp) -> None:
     locked = sqlite3.connect(app.data / "glassbox.db", isolation_level=None, timeout=10)
-    scripted.send("tour")
-    scripted.wait_token()
+    chat.send("tour")
+    chat.wait_token()
     locked.execute("BEGIN IMMEDIATE")
     try:
-        scripted.wait_end()
-        scripted.page.wait_for_selector(".toast-wrap >> text=the database is locked")
-        assert "What you are looking at" in scripted.texts("bot")[-1]
-        scripted.type("not sent")
-        scripted.page.press("#prompt textarea", "Enter")
-        scripted.page.wait_for_selector(".toast-wrap >> text=Not sent")
-        assert scripted.page.input_value("#prompt textarea") == "not sent"
+        chat.wait_end()
+        chat.page.wait_for_selector(".toast-wrap >> text=the database is locked")
+        assert "What you are looking at" in chat.texts("bot")[-1]
+        chat.type("not sent")
+        chat.page.press("#prompt textarea", "Enter")
+        chat.page.wait_for_selector(".toast-wrap >> text=Not sent")
+        assert chat.page.input_value("#prompt textarea") == "not sent"
     finally:
         locked.execute("ROLLBACK")
         locked.close()
-    scripted.page.wait_for_timeout(4000)  # saving is tried again by itself
-    scripted.page.reload()
-    scripted.page.wait_for_selector("#chat [data-testid=bot]")
-    assert "Type approval to see" in scripted.texts("bot")[-1]
+    chat.page.wait_for_timeout(4000)  # saving is tried again by itself
+    chat.page.reload()
+    chat.page.wait_for_selector("#chat [data-testid=bot]")
+    assert "Type approval to see" in chat.texts("bot")[-1]
 
 
-def test_busy_conversation_takes_no_second_message(scripted: Chat, new_chat: Callable[..., Chat]) -> None:
-    scripted.send("endless")
-    scripted.wait_token()
-    scripted.type("again")
-    scripted.page.press("#prompt textarea", "Enter")
-    assert scripted.page.input_value("#prompt textarea") == "again"
-    scripted.stop()
-    assert len(scripted.texts("user")) == 1
+def test_busy_conversation_takes_no_second_message(chat: Chat, new_chat: Callable[..., Chat]) -> None:
+    chat.send("endless")
+    chat.wait_token()
+    chat.type("again")
+    chat.page.press("#prompt textarea", "Enter")
+    assert chat.page.input_value("#prompt textarea") == "again"
+    chat.stop()
+    assert len(chat.texts("user")) == 1

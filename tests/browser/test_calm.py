@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp, running
+from tests.browser.conftest import PACED, Chat
 
 WATCH_LAST = """() => {
   const tops = window.__tops = new Set();
@@ -25,8 +25,12 @@ FROM_END = (
 )
 
 
+@pytest.fixture(scope="module")
+def app(paced_app: RunningApp) -> RunningApp:
+    return paced_app
+
+
 def test_hand_over_moves_nothing(chat: Chat) -> None:
-    chat.choose("backend", "Scripted tour")
     for _ in range(2):  # the second reply ends below the fold, where autoscroll has its part
         chat.send("tour")
         chat.page.wait_for_function("document.querySelector('#live-reply').textContent.includes('go wrong.')")
@@ -39,7 +43,6 @@ def test_hand_over_moves_nothing(chat: Chat) -> None:
 
 
 def test_the_growing_reply_is_its_text_and_nothing_else(chat: Chat) -> None:
-    chat.choose("backend", "Scripted tour")
     chat.page.evaluate("""() => {
       const live = document.querySelector('#live-reply'), seen = window.__seen = new Set();
       new MutationObserver(() => seen.add(live.textContent.trim()))
@@ -54,7 +57,6 @@ def test_the_growing_reply_is_its_text_and_nothing_else(chat: Chat) -> None:
 
 
 def test_autoscroll_follows_only_a_reader_at_the_end(chat: Chat) -> None:
-    chat.choose("backend", "Scripted tour")
     chat.send("tour")
     chat.wait_end()
     chat.send("endless")
@@ -76,47 +78,41 @@ def test_autoscroll_follows_only_a_reader_at_the_end(chat: Chat) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_fits_in_both_widths_and_schemes(app: RunningApp, browser: Browser, width: int, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
-    chat = Chat(context.new_page(), app.url)
+def test_page_fits_in_both_widths_and_schemes(new_chat: Callable[..., Chat], width: int, scheme: str) -> None:
+    chat = new_chat(width=width, scheme=scheme)
     page = chat.page
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("document.documentElement.scrollHeight") <= 800
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")
     page.click("[data-prompt] >> nth=0")
     chat.wait_token()
     chat.stop()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    context.close()
 
 
-def test_page_that_lost_its_server_says_so_and_finds_the_conversation_again(browser: Browser, tmp_path: Path) -> None:
-    running = RunningApp(tmp_path)
-    running.start()
-    context = browser.new_context()
-    try:
-        chat = Chat(context.new_page(), running.url)
-        chat.send("Write a very long story about a dragon, with many chapters.")
+def test_page_that_lost_its_server_says_so_and_finds_the_conversation_again(
+    tmp_path: Path, open_chat: Callable[..., Chat]
+) -> None:
+    with running(tmp_path, PACED) as app:
+        chat = open_chat(app.url)
+        chat.send("endless")
         chat.wait_token()
         chat.page.wait_for_timeout(1500)
-        running.process.kill()
-        running.process.wait()
+        app.process.kill()
+        app.process.wait()
         chat.page.wait_for_selector("#agent-state >> text=Connection lost")
         shown = chat.live()
-        running.start()
+        app.start()
         chat.page.wait_for_selector("#chat >> text=Interrupted", timeout=30_000)
         assert len(chat.texts("bot")[0]) > 20
         assert shown.startswith(chat.texts("bot")[0][:20])
-    finally:
-        context.close()
-        running.stop()
 
 
 def test_idle_page_asks_the_server_nothing(chat: Chat, app: RunningApp, new_chat: Callable[..., Chat]) -> None:
     asked: list[str] = []
     chat.page.wait_for_timeout(1500)
-    chat.page.on("request", lambda request: asked.append(request.url))
+    chat.on("request", lambda request: asked.append(request.url))
     time.sleep(0)
     chat.page.wait_for_timeout(3000)
     assert [url for url in asked if "heartbeat" not in url] == []

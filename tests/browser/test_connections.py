@@ -6,15 +6,16 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp
+from tests.browser.conftest import Chat
 
 _UNTIL_S = 20.0
 """Time for kept-alive connections to be closed; the server does that after five seconds without a request."""
 
 
-@pytest.fixture
-def app(scripted_app: RunningApp) -> RunningApp:
-    return scripted_app
+@pytest.fixture(scope="module")
+def app(paced_app: RunningApp) -> RunningApp:
+    return paced_app
 
 
 def connections(app: RunningApp) -> int:

@@ -4,8 +4,16 @@ import random
 from collections.abc import Callable
 
 import httpx
+import pytest
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp
+from tests.browser.conftest import Chat
+
+
+@pytest.fixture(scope="module")
+def app(model_app: RunningApp) -> RunningApp:
+    return model_app
+
 
 LONG = "Write a very long story about a dragon, with many chapters."
 

@@ -4,21 +4,16 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.browser.conftest import Chat
 from tests.browser.test_sidebar import menu
 
 _MARKDOWN = "A **bold** `List<String>` & <b>, `$5`:\n\n```html\n<p>\n```\n\n1. \\(x^2\\)\n2. __init__  \nend"
 
 
 @pytest.fixture
-def app(scripted_app: RunningApp) -> RunningApp:
-    return scripted_app
-
-
-@pytest.fixture
-def chat(chat: Chat) -> Chat:
-    chat.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    return chat
+def chat(reused_chat: Chat) -> Chat:
+    reused_chat.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return reused_chat
 
 
 def copied(chat: Chat, button: Locator) -> str:
@@ -45,15 +40,7 @@ def copy_of(row: Locator) -> Locator:
 
 
 def imported(chat: Chat, *messages: dict[str, object]) -> None:
-    body = {"messages": [{"role": "user", "content": "a question"}, *messages]}
-    made = chat.page.evaluate(
-        """async (body) => (await (await fetch('conversations', { method: 'POST', body: JSON.stringify(body),
-          headers: { 'Content-Type': 'application/json' } })).json()).conversation_id""",
-        body,
-    )
-    chat.open(f"{chat.page.url.partition('?')[0]}?conversation={made}")
-    chat.page.wait_for_selector("#chat [data-testid=bot]")
-    chat.page.wait_for_selector("#chat .turn", state="attached")
+    chat.show([{"role": "user", "content": "a question"}, *messages])
 
 
 def test_copy_after_stop_copies_the_reply(chat: Chat) -> None:
@@ -96,6 +83,7 @@ def test_copy_works_where_the_browser_has_no_clipboard(chat: Chat) -> None:
     copy_of(rows(chat).last).click()
     expect(copy_of(rows(chat).last)).to_have_attribute("title", "Copied")
     assert page.evaluate("real.readText()") == _MARKDOWN
+    page.evaluate("delete navigator.clipboard")
 
 
 def test_reply_without_a_text_has_nothing_to_copy(chat: Chat) -> None:

@@ -33,7 +33,6 @@ def file(name: str, data: bytes) -> FilePayload:
 
 @pytest.fixture
 def scripted(chat: Chat) -> Chat:
-    chat.choose("backend", "Scripted tour")
     chat.page.click("#show-options")
     return chat
 
@@ -71,7 +70,6 @@ def test_a_document_is_searched_by_its_visitor_alone_and_removed(scripted: Chat,
     wait_listed(scripted, "whales.md")
 
     stranger = new_chat()
-    stranger.choose("backend", "Scripted tour")
     stranger.page.click("#show-options")
     assert found(stranger, "narwhalish").startswith("Nothing found")
     wait_listed(stranger)

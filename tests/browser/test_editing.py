@@ -5,23 +5,21 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp
+from tests.browser.conftest import Chat
 
 
 @pytest.fixture
-def scripted(chat: Chat) -> Chat:
+def scripted(reused_chat: Chat) -> Chat:
     """A conversation of two short turns with the scripted backend."""
-    chat.choose("backend", "Scripted tour")
     for text in ("one", "two"):
-        chat.send(text)
-        chat.wait_end()
-    return chat
+        reused_chat.send(text)
+        reused_chat.wait_end()
+    return reused_chat
 
 
 def test_retry_asks_the_last_message_again(scripted: Chat) -> None:
-    scripted.page.get_by_label("Retry").last.click()
-    scripted.page.wait_for_selector("#stop", state="visible")
-    scripted.wait_end()
+    scripted.wait_next_end(scripted.page.get_by_label("Retry").last.click)
     assert scripted.texts("user") == ["one", "two"]
     assert len(scripted.texts("bot")) == 2
 
@@ -36,9 +34,7 @@ def test_edit_asks_in_other_words_and_drops_what_came_after(scripted: Chat) -> N
     scripted.page.hover("#chat [data-testid=user] >> nth=0")
     scripted.page.get_by_label("Edit").first.click()
     scripted.page.fill("#chat textarea", "<b>other</b> & words")
-    scripted.page.get_by_label("Submit").click()
-    scripted.page.wait_for_selector("#stop", state="visible")
-    scripted.wait_end()
+    scripted.wait_next_end(scripted.page.get_by_label("Submit").click)
     assert scripted.texts("user") == ["<b>other</b> & words"]
     assert len(scripted.texts("bot")) == 1
 

@@ -8,16 +8,12 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp
+from tests.browser.conftest import Chat
 from tests.browser.test_sidebar import entries
 
 _PROMPT, _EVENTS = "#prompt textarea", "**/gradio_api/queue/join*"
 _SHOWN = "[data-testid=user]"
-
-
-@pytest.fixture
-def app(scripted_app: RunningApp) -> RunningApp:
-    return scripted_app
 
 
 @contextmanager

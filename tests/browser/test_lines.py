@@ -4,20 +4,18 @@ description.
 
 import json
 import re
-import socket
 import sqlite3
-import struct
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Locator, Page
 
-from tests.browser.conftest import RunningApp
+from tests.app_process import RunningApp, running
 from tests.browser.hostile import MARKUP
+from tests.tcp import TcpProxy
 
 _LONG = "x" * 200
 _CONFIG = f"""
@@ -26,11 +24,6 @@ reply_tokens = 500
 
 [tools]
 enabled = ["calculator", "count", "tests.browser.hostile:shout"]
-
-[[backends]]
-name = "SmolLM2 135M"
-kind = "local"
-model = "bundled"
 
 [[backends]]
 name = "Scripted tour"
@@ -51,94 +44,33 @@ options = {{ sleep = 0.002, responses = [{json.dumps(f"{MARKUP} {_LONG}")}] }}
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    running = RunningApp(tmp_path_factory.mktemp("lines"), _CONFIG)
-    running.start()
-    yield running
-    running.stop()
+    with running(tmp_path_factory.mktemp("lines"), _CONFIG) as app:
+        yield app
 
 
 @pytest.fixture
-def visit(house: RunningApp, browser: Browser) -> Iterator[Callable[..., Page]]:
+def visit(page: Page) -> Iterator[Callable[..., Page]]:
     """Opens a page as a new visitor; every error of a script fails the test."""
-    contexts, errors = [], []
+    errors: list[str] = []
 
     def open_one(url: str, width: int = 1280) -> Page:
-        contexts.append(browser.new_context(viewport={"width": width, "height": 800}))
-        page = contexts[-1].new_page()
+        page.set_viewport_size({"width": width, "height": 800})
         page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
         return page
 
     yield open_one
-    for context in contexts:
-        context.close()
     assert errors == []
 
 
 # EventSource
 
 
-class Line:
-    """A TCP proxy between the browser and the app that passes on everything as it is, until it is cut."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._open: list[socket.socket] = []
-        self.asked: list[str] = []
-        """The first lines of all requests for a stream, as they were sent."""
-        self.answers: list[bytes] = []
-        """The first lines of the answers to them."""
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                server = socket.create_connection(("127.0.0.1", self._to))
-                self._open += [client, server]
-                threading.Thread(target=self._up, args=(client, server), daemon=True).start()
-                threading.Thread(target=self._down, args=(server, client), daemon=True).start()
-
-    def _up(self, client: socket.socket, server: socket.socket) -> None:
-        with suppress(OSError):
-            while data := client.recv(65536):
-                if data.startswith(b"GET /stream"):
-                    self.asked.append(data.decode())
-                server.sendall(data)
-            server.shutdown(socket.SHUT_WR)
-
-    def _down(self, server: socket.socket, client: socket.socket) -> None:
-        with suppress(OSError):
-            while data := server.recv(65536):
-                if data.startswith(b"HTTP/1.1 204") or b"text/event-stream" in data.lower():
-                    self.answers.append(data.split(b"\r\n")[0])
-                client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-
-    def cut(self) -> None:
-        """Resets whatever is open, as a line that dies does."""
-        cut, self._open = self._open, []
-        for end in cut:
-            with suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self.cut()
-
-
 @pytest.fixture
-def line(house: RunningApp) -> Iterator[Line]:
-    line = Line(house.port)
-    yield line
-    line.close()
+def proxy(house: RunningApp) -> Iterator[TcpProxy]:
+    with TcpProxy(house.port) as proxy:
+        yield proxy
 
 
 _LISTEN = """(query) => {
@@ -164,15 +96,15 @@ def runs_of(house: RunningApp) -> set[str]:
 
 
 def test_an_eventsource_that_loses_its_line_in_mid_reply_ends_with_the_reply_once(
-    house: RunningApp, line: Line, visit: Callable[..., Page]
+    house: RunningApp, proxy: TcpProxy, visit: Callable[..., Page]
 ) -> None:
-    page = visit(line.url + "example")
+    page = visit(proxy.url + "/example")
     before = runs_of(house)
     page.evaluate(_LISTEN, {"query": "tour", "backend": "Slow tour"})
     for words in ("What you are looking at", "model.astream"):
         page.wait_for_function(f"told.text.includes('{words}')")
         heard = page.evaluate("told.seqs.length")
-        line.cut()
+        proxy.cut()
         page.wait_for_function(f"told.seqs.length > {heard} || told.last")
     page.wait_for_function("source.readyState === EventSource.CLOSED")
     told: dict[str, Any] = page.evaluate("told")
@@ -180,10 +112,10 @@ def test_an_eventsource_that_loses_its_line_in_mid_reply_ends_with_the_reply_onc
     assert told["text"] == told["last"]["content"]
     assert told["seqs"] == list(range(1, len(told["seqs"]) + 1)), "each event once, and in order"
     assert runs_of(house) - before == {told["last"]["run_id"]}, "it started one run"
-    statuses = [answer.split(b" ")[1] for answer in line.answers]
+    statuses = [answer.split(b" ")[1] for answer in proxy.answers]
     assert statuses == [b"200", b"200", b"200", b"204"], "it came back after each cut, and after the end"
     assert (told["opened"], told["dropped"]) == (3, 4)
-    first, *again = line.asked
+    first, *again = proxy.requests
     assert "last-event-id" not in first.lower()
     came_back = [int(re.findall(r"^last-event-id: (\d+)", asked, re.I | re.M)[0]) for asked in again]
     assert came_back == sorted(came_back) and came_back[-1] == told["seqs"][-1]
@@ -334,9 +266,7 @@ def test_the_example_fits_at_any_width(house: RunningApp, visit: Callable[..., P
 # The description
 
 
-def test_the_routes_are_described_without_any_other_host(house: RunningApp, browser: Browser) -> None:
-    context = browser.new_context()
-    page = context.new_page()
+def test_the_routes_are_described_without_any_other_host(house: RunningApp, page: Page) -> None:
     asked: list[str] = []
     failed: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -357,4 +287,3 @@ def test_the_routes_are_described_without_any_other_host(house: RunningApp, brow
         urlsplit(house.url).netloc
     }
     assert failed == []
-    context.close()

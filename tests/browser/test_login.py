@@ -4,22 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp, running
+from tests.browser.conftest import Chat
 
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[RunningApp]:
-    app = RunningApp(tmp_path, '[[backends]]\nname = "Script"\nkind = "scripted"\n', GLASSBOX_AUTH="zoe:of the test")
-    app.start()
-    yield app
-    app.stop()
+    config = '[[backends]]\nname = "Script"\nkind = "scripted"\n'
+    with running(tmp_path, config, GLASSBOX_AUTH="zoe:of the test") as app:
+        yield app
 
 
-def test_who_logs_in_talks_and_who_does_not_sees_the_login(closed: RunningApp, browser: Browser) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
+def test_who_logs_in_talks_and_who_does_not_sees_the_login(closed: RunningApp, page: Page) -> None:
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(closed.url)
@@ -36,4 +34,3 @@ def test_who_logs_in_talks_and_who_does_not_sees_the_login(closed: RunningApp, b
     chat.send("hello")
     chat.wait_end()
     assert chat.reply() and chat.errors == [] and errors == []
-    context.close()

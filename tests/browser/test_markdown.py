@@ -9,10 +9,11 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 from pypdf import PdfReader
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp, running
+from tests.browser.conftest import Chat
 from tests.providers import OpenAIServer, Reply
 from tests.test_components_reply import ALLOWED, PIECES
 
@@ -73,28 +74,23 @@ class Desk:
         messages = [
             m for text in replies for m in ({"role": "user", "content": "x"}, {"role": "assistant", "content": text})
         ]
-        made = httpx.post(self.app.url + "conversations", json={"messages": messages}).json()
-        self.chat.open(f"{self.app.url}?conversation={made['conversation_id']}")
+        self.chat.show(messages)
         expect(self.chat.page.locator("#chat [data-testid=bot]")).to_have_count(len(replies))
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningApp, OpenAIServer]]:
     with OpenAIServer() as openai:
-        app = RunningApp(tmp_path_factory.mktemp("markdown"), ENTRY.format(base_url=openai.base_url))
-        app.start()
-        yield app, openai
-        app.stop()
+        with running(tmp_path_factory.mktemp("markdown"), ENTRY.format(base_url=openai.base_url)) as app:
+            yield app, openai
 
 
 @pytest.fixture
-def desk(started: tuple[RunningApp, OpenAIServer], browser: Browser) -> Iterator[Desk]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    chat = Chat(context.new_page(), started[0].url)
+def desk(started: tuple[RunningApp, OpenAIServer], open_chat: Callable[..., Chat]) -> Iterator[Desk]:
+    chat = open_chat(started[0].url)
+    chat.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     yield Desk(*started, chat)
     assert chat.errors == []
-    context.close()
 
 
 WORDS = st.sampled_from(

@@ -1,23 +1,26 @@
-"""What the conversation remembers, with the real model: branches, six modes, and a kill in mid-reply."""
+"""What the conversation remembers, with the scripted backend: branches, six modes, and a kill in mid-reply."""
 
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp, running
+from tests.browser.conftest import Chat
 
 _CONFIG = """
-[limits]
-reply_tokens = 150
-
 [memory]
 window_turns = 1
 recall_turns = 1
+
+[[backends]]
+name = "Scripted tour"
+kind = "scripted"
+options = { speed = 4 }
 """
 
 
@@ -37,25 +40,18 @@ def wait_summary(chat: Chat) -> None:
         chat.page.wait_for_timeout(300)
 
 
-_STORY = "Write a long story about a whale and a lighthouse keeper."
-
-
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    """The real model, with short replies."""
-    running = RunningApp(tmp_path_factory.mktemp("short"), _CONFIG)
-    running.start()
-    yield running
-    running.stop()
+    """The scripted backend, with short memory."""
+    with running(tmp_path_factory.mktemp("short"), _CONFIG) as app:
+        yield app
 
 
 @pytest.fixture
-def person(short: RunningApp, browser: Browser) -> Iterator[Chat]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    chat = Chat(context.new_page(), short.url)
+def person(short: RunningApp, open_chat: Callable[..., Chat]) -> Iterator[Chat]:
+    chat = open_chat(short.url)
     yield chat
     assert chat.errors == []
-    context.close()
 
 
 def parts(chat: Chat) -> set[str]:
@@ -88,30 +84,25 @@ def test_six_modes_a_kill_and_all_is_there(person: Chat, short: RunningApp) -> N
     assert seen["recall"] == {"system", "recalled", "recent", "message"}
     assert seen["summary"] >= {"system", "summary", "message"}
     before = person.texts("user")
-    person.send(_STORY)
+    person.send("tour")
     person.wait_token()
     short.process.send_signal(signal.SIGKILL)
     short.process.wait()
     short.start()
     person.open(page.url)
-    assert person.texts("user") == [*before, _STORY]
+    assert person.texts("user") == [*before, "tour"]
     expect(page.locator("#chat .bot-row").last).to_contain_text("Interrupted")
     assert page.locator("#memory input").input_value().startswith("summary")
-    page.locator("#chat [title=Retry]").last.click()
-    page.wait_for_selector("#stop", state="visible")
-    person.wait_end()
+    person.wait_next_end(page.locator("#chat [title=Retry]").last.click)
     expect(page.locator("#chat .versions").last).to_contain_text("2/2")
 
 
 def test_branches_are_made_and_walked(person: Chat) -> None:
     page = person.page
-    person.choose("backend", "Scripted tour")
     said(person, "hello")
     said(person, "faults")
     page.locator("#chat .message-row").nth(1).hover()
-    page.locator("#chat .turn").get_by_text("Retry").first.click()
-    page.wait_for_selector("#stop", state="visible")
-    person.wait_end()
+    person.wait_next_end(page.locator("#chat .turn").get_by_text("Retry").first.click)
     assert person.texts("user") == ["hello"]
     expect(page.locator("#chat .versions")).to_contain_text("2/2")
     page.get_by_label("Earlier version").click()
@@ -125,7 +116,6 @@ def test_branches_are_made_and_walked(person: Chat) -> None:
 
 def test_parameters_stand_beside_the_mode_and_are_kept(person: Chat) -> None:
     page = person.page
-    person.choose("backend", "Scripted tour")
     for mode, shown in (("window", ["window-turns"]), ("summary", ["window-turns", "summary-tokens"]), ("none", [])):
         person.choose("memory", mode)
         for name in ("window-turns", "token-limit", "summary-tokens", "recall-turns"):
@@ -142,7 +132,6 @@ def test_parameters_stand_beside_the_mode_and_are_kept(person: Chat) -> None:
 
 def test_a_drawn_context_opens_from_an_earlier_reply(person: Chat, tmp_path: Path) -> None:
     page = person.page
-    person.choose("backend", "Scripted tour")
     said(person, "first words")
     said(person, "second words")
     page.locator("#chat .message-row").nth(1).hover()

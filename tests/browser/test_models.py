@@ -1,12 +1,12 @@
 """Choosing a model on the page, in a wide and a narrow window."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp, running
+from tests.browser.conftest import Chat
 from tests.providers import OpenAIServer, Reply
 from tests.remote import asked_for_replies
 
@@ -57,19 +57,14 @@ def server() -> Iterator[OpenAIServer]:
 
 @pytest.fixture(scope="module")
 def app(server: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    app = RunningApp(tmp_path_factory.mktemp("models"), CONFIG.format(url=server.base_url))
-    app.start()
-    yield app
-    app.stop()
+    with running(tmp_path_factory.mktemp("models"), CONFIG.format(url=server.base_url)) as app:
+        yield app
 
 
-@pytest.fixture(params=[(1280, 800), (390, 844)], ids=["wide", "narrow"])
-def chat(app: RunningApp, server: OpenAIServer, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Chat]:
+@pytest.fixture(params=[1280, 390], ids=["wide", "narrow"])
+def chat(server: OpenAIServer, new_chat: Callable[..., Chat], request: pytest.FixtureRequest) -> Chat:
     server.requests.clear()
-    width, height = request.param
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="light")
-    yield Chat(context.new_page(), app.url)
-    context.close()
+    return new_chat(width=request.param)
 
 
 def about(chat: Chat, text: str) -> None:

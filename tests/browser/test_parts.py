@@ -1,12 +1,10 @@
 """Thinking, tool calls and approvals on the page: while a reply grows, and as they stay in the conversation."""
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser
 
 from backends.scripted import TOUR_THOUGHTS
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp
+from tests.browser.conftest import Chat
 
 ASKS, ANSWERED = "I ask three tools at once.", "All three have answered"
 COUNTED = "\n".join(f"{number} of 8" for number in range(1, 9))
@@ -26,18 +24,13 @@ END = """(where) => {
 
 
 @pytest.fixture(scope="module")
-def page_of_all(app: RunningApp, browser: Browser) -> Iterator[Chat]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    chat = Chat(context.new_page(), app.url)
-    chat.choose("backend", "Scripted tour")
-    yield chat
-    context.close()
+def app(paced_app: RunningApp) -> RunningApp:
+    return paced_app
 
 
 @pytest.fixture
-def scripted(page_of_all: Chat) -> Chat:
-    page_of_all.start_over()
-    return page_of_all
+def scripted(reused_chat: Chat) -> Chat:
+    return reused_chat
 
 
 def test_tools_are_seen_at_work(scripted: Chat) -> None:
@@ -166,9 +159,7 @@ def test_edit_and_undo_know_the_message_below_parts(scripted: Chat) -> None:
     page.hover("#chat [data-testid=user] >> nth=1")
     page.locator("#chat").get_by_label("Edit").nth(1).click()
     page.fill("#chat textarea", "/calculator 5*5")
-    page.get_by_label("Submit").click()
-    page.wait_for_selector("#stop", state="visible")
-    scripted.wait_end()
+    scripted.wait_next_end(page.get_by_label("Submit").click)
     assert scripted.texts("user") == ["/calculator 1+1", "/calculator 5*5"]
     assert [part.text_content() for part in page.locator("#chat .parts details pre:last-child").all()] == ["2", "25"]
     named = [one.get_attribute("aria-label") or "" for one in page.locator("#chat [aria-label]").all()]

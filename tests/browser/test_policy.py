@@ -3,12 +3,12 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp, running
+from tests.browser.conftest import Chat
 from tests.providers import Fail, OpenAIServer, Reply, Tool
 
 HOSTILE = """<img src=x onerror="window.hacked=1"><script>window.hacked=1</script><svg onload="window.hacked=1">
@@ -42,28 +42,29 @@ def elsewhere() -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
+@pytest.fixture(scope="module")
+def openai() -> Iterator[OpenAIServer]:
+    with OpenAIServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def app(openai: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    entry = f'[[backends]]\nname = "Hostile"\nkind = "openai"\nmodel = "test-model"\nbase_url = "{openai.base_url}"\n'
+    with running(tmp_path_factory.mktemp("hostile"), entry) as app:
+        yield app
+
+
 @pytest.fixture
 def visited(
-    tmp_path: Path, browser: Browser, elsewhere: tuple[str, list[str]]
+    chat: Chat, openai: OpenAIServer, elsewhere: tuple[str, list[str]]
 ) -> Iterator[tuple[Chat, OpenAIServer, str]]:
-    with OpenAIServer() as openai:
-        entry = (
-            f'[[backends]]\nname = "Hostile"\nkind = "openai"\nmodel = "test-model"\nbase_url = "{openai.base_url}"\n'
-        )
-        app = RunningApp(tmp_path, entry)
-        app.start()
-        context = browser.new_context(viewport={"width": 1280, "height": 800})
-        chat = Chat(context.new_page(), app.url)
-        yield chat, openai, HOSTILE.format(elsewhere=elsewhere[0])
-        assert chat.page.evaluate("window.hacked") is None
-        assert (
-            chat.page.locator(":is(#chat, #live-reply, #agent-state, #sidebar) :is(script, iframe, form, base)").count()
-            == 0
-        )
-        assert chat.page.locator("a[href^=javascript]").count() == 0
-        assert elsewhere[1] == [], "something was fetched from another site"
-        context.close()
-        app.stop()
+    yield chat, openai, HOSTILE.format(elsewhere=elsewhere[0])
+    shown = chat.page.locator(":is(#chat, #live-reply, #agent-state, #sidebar) :is(script, iframe, form, base)")
+    assert chat.page.evaluate("window.hacked") is None
+    assert shown.count() == 0
+    assert chat.page.locator("a[href^=javascript]").count() == 0
+    assert elsewhere[1] == [], "something was fetched from another site"
 
 
 def test_hostile_words_stay_words_wherever_they_are_shown(visited: tuple[Chat, OpenAIServer, str]) -> None:

@@ -1,11 +1,12 @@
 """Replies of unusual servers on the page: while they stream, when they have ended, and after a reload."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Page
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp, running
+from tests.browser.conftest import Chat
 from tests.providers import OpenAIServer, Reply, Stream
 from tests.test_provider_streams import DONE, HELLO, ONE_CALL, STOP, delta, halves
 
@@ -45,17 +46,14 @@ def provider() -> Iterator[OpenAIServer]:
 @pytest.fixture(scope="module")
 def remote_app(provider: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     entries = [ENTRY.format(name=name, url=provider.base_url) for name in NAMES]
-    app = RunningApp(tmp_path_factory.mktemp("remote"), "".join([*entries, '[tools]\nenabled = ["calculator"]\n']))
-    app.start()
-    yield app
-    app.stop()
+    config = "".join([*entries, '[tools]\nenabled = ["calculator"]\n'])
+    with running(tmp_path_factory.mktemp("remote"), config) as app:
+        yield app
 
 
 @pytest.fixture
-def chat(remote_app: RunningApp, browser: Browser) -> Iterator[Chat]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    yield Chat(context.new_page(), remote_app.url)
-    context.close()
+def chat(remote_app: RunningApp, open_chat: Callable[..., Chat]) -> Chat:
+    return open_chat(remote_app.url)
 
 
 def test_text_that_turns_out_to_be_thinking_goes_into_its_block(provider: OpenAIServer, chat: Chat) -> None:
@@ -123,11 +121,9 @@ def test_characters_are_whole_on_the_page(provider: OpenAIServer, chat: Chat) ->
 
 
 def test_the_example_of_client_js_takes_the_thinking_back(
-    provider: OpenAIServer, remote_app: RunningApp, browser: Browser
+    provider: OpenAIServer, remote_app: RunningApp, page: Page
 ) -> None:
     provider.answers = [CLOSED]
-    context = browser.new_context()
-    page = context.new_page()
     page.goto(remote_app.url + "example")
     page.wait_for_selector("#backend:enabled")
     page.select_option("#backend", "Example")
@@ -137,4 +133,3 @@ def test_the_example_of_client_js_takes_the_thinking_back(
     page.locator("#talk p.text", has_text="It is **4**.").wait_for()
     assert page.locator("#talk p.text").all_text_contents() == ["It is **4**."]
     assert page.locator("#talk pre[data-kind=reasoning]").all_text_contents() == [f"{THOUGHT}\n"]
-    context.close()

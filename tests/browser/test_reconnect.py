@@ -5,16 +5,22 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.browser.conftest import Chat, RunningApp
-from tests.line import Line
+from tests.app_process import RunningApp
+from tests.browser.conftest import Chat
+from tests.tcp import TcpProxy
 
 COUNTED = " ".join(str(n) for n in range(1, 61))
 
 
+@pytest.fixture(scope="module")
+def app(paced_app: RunningApp) -> RunningApp:
+    return paced_app
+
+
 @pytest.fixture
-def line(app: RunningApp) -> Iterator[Line]:
-    with Line(app.port) as line:
-        yield line
+def proxy(app: RunningApp) -> Iterator[TcpProxy]:
+    with TcpProxy(app.port) as proxy:
+        yield proxy
 
 
 @contextmanager
@@ -26,10 +32,9 @@ def reloaded(chat: Chat) -> Iterator[None]:
     chat.page.wait_for_selector("#prompt textarea", state="visible")
 
 
-def counting(new_chat: Callable[..., Chat], line: Line) -> Chat:
+def counting(new_chat: Callable[..., Chat], proxy: TcpProxy) -> Chat:
     """A page on that line, in the middle of a reply that counts without end."""
-    chat = new_chat(line.url)
-    chat.choose("backend", "Scripted tour")
+    chat = new_chat(proxy.url)
     chat.send("endless")
     chat.wait_token()
     chat.page.wait_for_function("document.querySelector('#live-reply').textContent.includes(' 20 ')")
@@ -46,45 +51,42 @@ def check_whole(chat: Chat) -> None:
     assert chat.phase == "stopped"
 
 
-def test_after_a_cut_the_reply_grows_on(new_chat: Callable[..., Chat], line: Line) -> None:
-    chat = counting(new_chat, line)
+def test_after_a_cut_the_reply_grows_on(new_chat: Callable[..., Chat], proxy: TcpProxy) -> None:
+    chat = counting(new_chat, proxy)
     chat.type("and then")
     with reloaded(chat):
-        line.cut()
-        line.mend()
+        proxy.cut()
     check_whole(chat)
     assert chat.page.input_value("#prompt textarea") == "and then"
-    assert line.dropped
+    assert proxy.dropped
 
 
-def test_a_line_that_died_without_a_word_is_given_up(new_chat: Callable[..., Chat], line: Line) -> None:
+def test_a_line_that_died_without_a_word_is_given_up(new_chat: Callable[..., Chat], proxy: TcpProxy) -> None:
     """As after a sleep: nobody has closed anything, and nothing comes any more."""
-    chat = counting(new_chat, line)
+    chat = counting(new_chat, proxy)
     chat.type("and then")
     with reloaded(chat):
-        line.freeze()
+        proxy.freeze()
     check_whole(chat)
     assert chat.page.input_value("#prompt textarea") == "and then"
 
 
-def test_a_reply_that_ended_meanwhile_is_there_whole(new_chat: Callable[..., Chat], line: Line) -> None:
-    chat = new_chat(line.url)
-    chat.choose("backend", "Scripted tour")
+def test_a_reply_that_ended_meanwhile_is_there_whole(new_chat: Callable[..., Chat], proxy: TcpProxy) -> None:
+    chat = new_chat(proxy.url)
     chat.send("tour")
     chat.wait_token()
     with reloaded(chat):
-        line.cut()
+        proxy.cut(refuse=True)
         chat.page.get_by_text("Connection lost").first.wait_for(timeout=10_000)
         chat.page.wait_for_timeout(2000)
-        line.mend()
+        proxy.mend()
     chat.page.wait_for_function("document.querySelector('#chat').textContent.includes('what can go wrong')")
     assert chat.phase == "complete"
     assert chat.reply().count("what can go wrong") == 1
 
 
-def test_a_model_that_is_silent_for_long_is_no_dead_line(new_chat: Callable[..., Chat], line: Line) -> None:
-    chat = new_chat(line.url)
-    chat.choose("backend", "Scripted tour")
+def test_a_model_that_is_silent_for_long_is_no_dead_line(new_chat: Callable[..., Chat], proxy: TcpProxy) -> None:
+    chat = new_chat(proxy.url)
     chat.page.evaluate("window.before = true")
     chat.send("slow")
     chat.wait_end()

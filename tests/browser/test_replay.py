@@ -1,8 +1,16 @@
 """Replays on the page: the controls, used with the mouse."""
 
+import pytest
+
+from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
 
 MOMENT = ".replay input"
+
+
+@pytest.fixture(scope="module")
+def app(paced_app: RunningApp) -> RunningApp:
+    return paced_app
 
 
 def length_of(chat: Chat) -> float:
@@ -17,7 +25,6 @@ def go_to(chat: Chat, moment: float) -> None:
 
 def test_a_reply_is_played_again_at_any_speed_and_from_any_moment(chat: Chat) -> None:
     page = chat.page
-    chat.choose("backend", "Scripted tour")
     chat.send("tools")
     chat.wait_end()
     chat.send("tour")
@@ -61,7 +68,6 @@ def test_a_reply_is_played_again_at_any_speed_and_from_any_moment(chat: Chat) ->
 
 def test_another_message_ends_the_replay(chat: Chat) -> None:
     page = chat.page
-    chat.choose("backend", "Scripted tour")
     chat.send("tour")
     chat.wait_end()
     page.goto(str(page.locator(".turn a").last.evaluate("a => a.href")))

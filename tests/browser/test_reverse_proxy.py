@@ -1,14 +1,15 @@
 """The page behind a real nginx: over TLS and below a prefix as documented, and with settings that do not fit."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from bench.ports import free_port
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp, running
+from tests.browser.conftest import Chat, Contexts
 from tests.nginx import HOST, documented, documented_nginx, make_certificate, nginx
 
 CONFIG = '[[backends]]\nname = "Script"\nkind = "scripted"\noptions = { speed = 4 }\n'
@@ -17,32 +18,25 @@ PLAIN = (
 )
 
 
-@contextmanager
-def running(folder: Path, settings: str = "", **environment: str) -> Iterator[RunningApp]:
-    app = RunningApp(folder, f"{settings}\n{CONFIG}", **environment)
-    app.start()
-    try:
-        yield app
-    finally:
-        app.stop()
+def scripted_app(folder: Path, settings: str = "", **environment: str) -> AbstractContextManager[RunningApp]:
+    return running(folder, f"{settings}\n{CONFIG}", **environment)
 
 
 @contextmanager
-def opened(browser: Browser) -> Iterator[tuple[BrowserContext, Page, list[str]]]:
+def opened(contexts: Contexts) -> Iterator[tuple[BrowserContext, Page, list[str]]]:
     """A page, and what failed on it: addresses outside of the app, and scripts."""
-    context = browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 800})
-    page, failed = context.new_page(), list[str]()
-    page.on("response", lambda answer: failed.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    yield context, page, failed
-    context.close()
+    with contexts.lend(ignore_https_errors=True) as context:
+        page, failed = context.new_page(), list[str]()
+        page.on("response", lambda got: failed.append(f"{got.status} {got.url}") if got.status >= 400 else None)
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        yield context, page, failed
 
 
-def test_the_page_works_over_tls_and_below_a_prefix(browser: Browser, tmp_path: Path) -> None:
+def test_the_page_works_over_tls_and_below_a_prefix(contexts: Contexts, tmp_path: Path) -> None:
     certificate, port = make_certificate(tmp_path), free_port()
-    with running(tmp_path, documented("toml")) as app:
+    with scripted_app(tmp_path, documented("toml")) as app:
         with nginx(tmp_path / "nginx", documented_nginx(app.port, port, certificate)):
-            with opened(browser) as (context, page, failed):
+            with opened(contexts) as (context, page, failed):
                 home = f"https://{HOST}:{port}/demo/"
                 chat = Chat(page, home.rstrip("/"))
                 assert page.url == home, "the final slash is added"
@@ -86,12 +80,12 @@ def test_the_page_works_over_tls_and_below_a_prefix(browser: Browser, tmp_path: 
     ],
 )
 def test_the_page_works_with_allowed_hosts_alone(
-    browser: Browser, tmp_path: Path, settings: str, location: str, path: str, more: str, address: str
+    contexts: Contexts, tmp_path: Path, settings: str, location: str, path: str, more: str, address: str
 ) -> None:
     port = free_port()
-    with running(tmp_path, settings) as app:
+    with scripted_app(tmp_path, settings) as app:
         with nginx(tmp_path / "nginx", PLAIN.format(port=port, location=location, app=app.port, path=path, more=more)):
-            with opened(browser) as (_, page, failed):
+            with opened(contexts) as (_, page, failed):
                 chat = Chat(page, f"http://{HOST}:{port}{address}")
                 chat.send("hello")
                 chat.wait_end()
@@ -99,11 +93,11 @@ def test_the_page_works_with_allowed_hosts_alone(
                 assert page.url.startswith(f"http://{HOST}:{port}{address.rstrip('/')}/?conversation=")
 
 
-def test_a_login_works_below_a_prefix(browser: Browser, tmp_path: Path) -> None:
+def test_a_login_works_below_a_prefix(contexts: Contexts, tmp_path: Path) -> None:
     certificate, port = make_certificate(tmp_path), free_port()
-    with running(tmp_path, documented("toml"), GLASSBOX_AUTH="zoe:of the test") as app:
+    with scripted_app(tmp_path, documented("toml"), GLASSBOX_AUTH="zoe:of the test") as app:
         with nginx(tmp_path / "nginx", documented_nginx(app.port, port, certificate)):
-            with opened(browser) as (_, page, _):
+            with opened(contexts) as (_, page, _):
                 page.goto(f"https://{HOST}:{port}/demo/")
                 page.get_by_label("username").fill("zoe")
                 page.get_by_label("password").fill("of the test")
@@ -111,11 +105,11 @@ def test_a_login_works_below_a_prefix(browser: Browser, tmp_path: Path) -> None:
                 page.wait_for_selector("#prompt textarea", state="visible")
 
 
-def test_the_page_says_why_its_requests_are_refused(browser: Browser, tmp_path: Path) -> None:
+def test_the_page_says_why_its_requests_are_refused(contexts: Contexts, tmp_path: Path) -> None:
     port = free_port()
-    with running(tmp_path) as app:
+    with scripted_app(tmp_path) as app:
         with nginx(tmp_path / "nginx", PLAIN.format(port=port, location="/", app=app.port, path="", more="")):
-            with opened(browser) as (_, page, _):
+            with opened(contexts) as (_, page, _):
                 page.goto(f"http://{HOST}:{port}/")
                 reason = page.get_by_text(f"add {HOST} to allowed_hosts").first
                 expect(reason).to_be_visible()
@@ -124,8 +118,8 @@ def test_the_page_says_why_its_requests_are_refused(browser: Browser, tmp_path: 
         assert "WARNING hosting.error_responses: refused (origin)" in log and f"add {HOST} to allowed_hosts" in log
 
 
-def test_an_unknown_host_is_shown_a_page_that_says_why(browser: Browser, tmp_path: Path) -> None:
-    with running(tmp_path) as app, opened(browser) as (_, page, _):
+def test_an_unknown_host_is_shown_a_page_that_says_why(contexts: Contexts, tmp_path: Path) -> None:
+    with scripted_app(tmp_path) as app, opened(contexts) as (_, page, _):
         page.goto(f"http://{HOST}:{app.port}/")
         expect(page.get_by_role("alert")).to_contain_text(f"{HOST}:{app.port} is not a known name of this server")
         assert "refused (host)" in app.log.read_text()

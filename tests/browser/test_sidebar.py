@@ -2,25 +2,21 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Locator, expect
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.browser.conftest import Chat
 from tests.exports import letter, tour, zipped
 
 
 @pytest.fixture
-def visitor(app: RunningApp, browser: Browser) -> Iterator[Chat]:
+def visitor(chat: Chat) -> Iterator[Chat]:
     """Somebody who has not been here before, on a wide page."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    chat = Chat(context.new_page(), app.url)
-    chat.choose("backend", "Scripted tour")
     yield chat
     assert chat.errors == []
-    context.close()
 
 
 def said(chat: Chat, text: str) -> None:
@@ -177,10 +173,8 @@ def test_the_mark_stands_at_the_right_place_after_characters_of_two_units(visito
         expect(visitor.page.locator("#sidebar mark")).to_have_text(marked)
 
 
-def test_a_narrow_page_shows_the_list_above_everything(app: RunningApp, browser: Browser) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    chat = Chat(context.new_page(), app.url)
-    chat.choose("backend", "Scripted tour")
+def test_a_narrow_page_shows_the_list_above_everything(new_chat: Callable[..., Chat]) -> None:
+    chat = new_chat(width=390)
     said(chat, "hello")
     assert not chat.page.is_visible("#sidebar")
     chat.page.click("#show-conversations")
@@ -191,17 +185,14 @@ def test_a_narrow_page_shows_the_list_above_everything(app: RunningApp, browser:
     chat.page.wait_for_selector("#sidebar", state="hidden")
     expect(chat.page.locator("#chat [data-testid=user]")).to_have_text("hello")
     assert chat.errors == []
-    context.close()
 
 
-def test_another_visitor_sees_none_of_it(visitor: Chat, app: RunningApp, browser: Browser) -> None:
+def test_another_visitor_sees_none_of_it(visitor: Chat, new_chat: Callable[..., Chat]) -> None:
     said(visitor, "hello")
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    other = Chat(context.new_page(), visitor.page.url)
+    other = new_chat(visitor.page.url)
     other.wait_toast("no such conversation")
     expect(other.page.locator("#sidebar .told")).to_have_text("Your conversations appear here.")
     assert entries(other).count() == 0
-    context.close()
 
 
 def test_the_one_that_is_shown_is_marked_also_without_a_run(visitor: Chat) -> None:
@@ -293,7 +284,7 @@ def test_a_link_is_told_where_the_clipboard_is_closed(visitor: Chat) -> None:
     imported(visitor, [("ships", "x")])
     page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     links: list[str] = []
-    page.on("dialog", lambda dialog: (links.append(dialog.default_value), dialog.dismiss()))
+    visitor.on("dialog", lambda dialog: (links.append(dialog.default_value), dialog.dismiss()))
     menu(visitor, 0).get_by_text("Copy link").click()
     page.goto(links[0])
     expect(page.locator("#chat [data-testid=user]")).to_have_text("x")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp, running
+from tests.browser.conftest import Chat, Contexts
 from tests.browser.hostile import MARKUP
 from tests.providers import OpenAIServer, Reply, Tool
 
@@ -49,32 +49,19 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with OpenAIServer() as openai:
         hostile = ", ".join(f'"tests.browser.hostile:{name}"' for name in HOSTILE)
         config = CONFIG.format(openai=openai.base_url, hostile=hostile)
-        app = RunningApp(tmp_path_factory.mktemp("house"), config)
-        app.start()
-        yield House(app, openai)
-        app.stop()
-
-
-def opened(browser: Browser, url: str) -> Iterator[Chat]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    yield Chat(context.new_page(), url)
-    context.close()
+        with running(tmp_path_factory.mktemp("house"), config) as app:
+            yield House(app, openai)
 
 
 @pytest.fixture(scope="module")
-def page_at_app(app: RunningApp, browser: Browser) -> Iterator[Chat]:
-    yield from opened(browser, app.url)
-
-
-@pytest.fixture(scope="module")
-def page_at_house(house: House, browser: Browser) -> Iterator[Chat]:
-    yield from opened(browser, house.app.url)
+def page_at_house(house: House, contexts: Contexts) -> Iterator[Chat]:
+    with contexts.visit(house.app.url) as chat:
+        yield chat
 
 
 @pytest.fixture
-def chat(page_at_app: Chat) -> Chat:
-    page_at_app.start_over()
-    return page_at_app
+def chat(reused_chat: Chat) -> Chat:
+    return reused_chat
 
 
 @pytest.fixture
@@ -152,7 +139,6 @@ def test_a_command_is_completed_by_arrows_and_enter_by_tab_and_by_a_click(chat: 
 
 
 def test_a_whole_name_is_sent_by_enter(chat: Chat) -> None:
-    chat.choose("backend", "Scripted tour")
     chat.page.click("#prompt textarea")
     chat.page.keyboard.type("/clock")
     wait_offered(chat, "clock")
@@ -164,8 +150,10 @@ def test_a_whole_name_is_sent_by_enter(chat: Chat) -> None:
     assert chat.errors == []
 
 
-def test_the_small_model_answers_with_what_a_command_gave(chat: Chat) -> None:
-    chat.choose("backend", "SmolLM2 135M")
+def test_the_small_model_answers_with_what_a_command_gave(
+    model_app: RunningApp, open_chat: Callable[..., Chat]
+) -> None:
+    chat = open_chat(model_app.url)
     chat.page.click("#show-options")
     chat.page.fill("#max-tokens input", "40")
     chat.page.press("#max-tokens input", "Tab")
@@ -179,7 +167,6 @@ def test_the_small_model_answers_with_what_a_command_gave(chat: Chat) -> None:
 
 
 def test_a_command_that_fails_is_red_and_the_reply_goes_on(chat: Chat) -> None:
-    chat.choose("backend", "Scripted tour")
     chat.send("/calculator 9**9**9")
     chat.wait_end()
     failed = chat.part("calculator")

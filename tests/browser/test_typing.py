@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, CDPSession, expect
+from playwright.sync_api import CDPSession, Page, expect
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp
+from tests.browser.conftest import Chat
 from tests.browser.test_sidebar import entries, imported, menu
 
 _PROMPT = "#prompt textarea"
@@ -15,18 +16,11 @@ _HALF = "にほんg"
 
 
 @pytest.fixture
-def app(scripted_app: RunningApp) -> RunningApp:
-    return scripted_app
-
-
-@pytest.fixture
-def phone(app: RunningApp, browser: Browser) -> Iterator[Chat]:
+def phone(new_chat: Callable[..., Chat]) -> Iterator[Chat]:
     """A page with a touch screen and no other pointer."""
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    chat = Chat(context.new_page(), app.url)
+    chat = new_chat(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     yield chat
     assert chat.errors == []
-    context.close()
 
 
 def compose(chat: Chat, text: str) -> CDPSession:
@@ -96,7 +90,7 @@ def test_enter_of_an_input_method_ends_no_title_and_does_nothing_else(chat: Chat
     page.keyboard.press("Enter")
     expect(entries(chat).locator("b")).to_have_text(["half and whole"])
     requests: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
+    chat.on("request", lambda request: requests.append(request.url))
     for selector in ("#system-prompt textarea", "#temperature input", "#sidebar input[type=search]"):
         dispatch(chat, selector, **event)
     page.wait_for_timeout(300)
@@ -159,11 +153,10 @@ _POINTERS = """([coarse, fine]) => {
 
 @pytest.mark.parametrize(("coarse", "fine", "sends"), [(False, True, True), (True, True, True), (True, False, False)])
 def test_touch_screen_beside_a_mouse_has_a_keyboard(
-    app: RunningApp, browser: Browser, coarse: bool, fine: bool, sends: bool
+    app: RunningApp, page: Page, coarse: bool, fine: bool, sends: bool
 ) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.add_init_script(f"({_POINTERS})({json.dumps([coarse, fine])})")
-    chat = Chat(context.new_page(), app.url)
+    page.add_init_script(f"({_POINTERS})({json.dumps([coarse, fine])})")
+    chat = Chat(page, app.url)
     assert chat.page.get_attribute(_PROMPT, "enterkeyhint") == ("send" if sends else "enter")
     assert ("Enter sends" in chat.page.inner_text("#hint")) is sends
     chat.type("hello")
@@ -171,7 +164,6 @@ def test_touch_screen_beside_a_mouse_has_a_keyboard(
     if sends:
         chat.wait_end()
     assert chat.page.input_value(_PROMPT) == ("" if sends else "hello\n")
-    context.close()
 
 
 def test_enter_sends_on_a_desktop_and_shift_breaks_the_line(chat: Chat) -> None:

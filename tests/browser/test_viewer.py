@@ -4,24 +4,22 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Locator
+from playwright.sync_api import Locator
 
-from tests.browser.conftest import Chat, RunningApp
+from tests.app_process import RunningApp
+from tests.browser.conftest import Chat, Contexts
 
 VIEWER = "#viewer dialog"
 
 
 @pytest.fixture(scope="module")
-def conversation(app: RunningApp, browser: Browser) -> Iterator[Chat]:
+def conversation(app: RunningApp, contexts: Contexts) -> Iterator[Chat]:
     """Two turns, so that there is something to remember."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    chat = Chat(context.new_page(), app.url)
-    chat.choose("backend", "Scripted tour")
-    for message in ("tools", "tools again"):
-        chat.send(message)
-        chat.wait_end()
-    yield chat
-    context.close()
+    with contexts.visit(app.url) as chat:
+        for message in ("tools", "tools again"):
+            chat.send(message)
+            chat.wait_end()
+        yield chat
 
 
 @pytest.fixture
