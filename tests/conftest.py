@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,14 @@ def _no_keys() -> None:
         ours = name.startswith("GLASSBOX_") and not name.startswith("GLASSBOX_TEST_")
         if name.endswith("_API_KEY") or ours or name == "SPACE_ID":
             del os.environ[name]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _shared_tls() -> Iterator[None]:
+    """Makes each TLS context once: reading the certificates takes 20 ms, and every HTTP client would read them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
+        yield
 
 
 async def until(condition: Callable[[], Any], most: float = 20) -> None:

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import random
-import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -41,7 +40,6 @@ from tests.providers import Drop, Hang, ProviderServer, Raw, Reply, Request, rat
 Told = list[dict[str, Any]]
 CANARY = "sk-canary-0123456789abcdef"
 """The operator's key: nothing may show it but a request's header."""
-_NO_TLS = ssl.create_default_context()
 
 
 @dataclass
@@ -204,8 +202,6 @@ class RemoteContract(ABC):
     @pytest.fixture(autouse=True)
     def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
-        # nothing is encrypted here, and the clients would spend most of the time on loading certificates
-        monkeypatch.setattr(ssl, "create_default_context", lambda *args, **more: _NO_TLS)
 
     @pytest.fixture(autouse=True)
     def _cleared_log(self, caplog: pytest.LogCaptureFixture) -> Any:

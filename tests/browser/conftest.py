@@ -73,7 +73,11 @@ class Contexts:
     def lend(self, **options: Any) -> Iterator[BrowserContext]:
         """A new visitor's context; it is closed where the block fails."""
         free = self._free.setdefault(repr(options), [])
-        context = free.pop() if free else self._browser.new_context(**{"viewport": DESKTOP, **options})
+        context = (
+            free.pop()
+            if free
+            else self._browser.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
+        )
         if not context.pages:
             context.new_page()
         try:
