@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 import httpx_sse
+import pytest
+from gradio.routes import App as GradioServer
 from websockets.asyncio.client import ClientConnection, connect
 
 from app import App
@@ -28,9 +30,19 @@ def launch_app(data: Path, **more: Any) -> App:
         "host": "127.0.0.1",
         "port": free_port(),
     }
-    app = App(Settings(**{**settings, **more}))
-    app.launch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GradioServer, "create_app", _created_once)
+        app = App(Settings(**{**settings, **more}))
+        app.launch()
     return app
+
+
+_create_app = GradioServer.create_app
+
+
+def _created_once(*args: Any, **options: Any) -> Any:
+    """Makes the server that serves. Gradio makes three more before it, which take most of the time of a start."""
+    return _create_app(*args, **options) if "app_kwargs" in options else None
 
 
 @contextmanager
