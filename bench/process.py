@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import psutil
 
@@ -44,17 +44,21 @@ class ServerProcess:
             kept.setdefault("PYTHONPYCACHEPREFIX", str(folder.parent / "bytecode"))
         ours = {"GRADIO_ANALYTICS_ENABLED": "False", "PYTHONPATH": str(ROOT)}
         self.environment = {**kept, **ours, **(environment or {})}
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: Any = None
 
     def command(self) -> Sequence[str]:
         """The arguments of the Python interpreter."""
         raise NotImplementedError
 
+    def spawn(self, command: Sequence[str], **options: Any) -> Any:
+        """Starts the process; the options are those of a Popen, and so are the methods of what it returns."""
+        return subprocess.Popen(command, **options)
+
     def start(self) -> Start:
         """Starts the server and waits until it answers. Raises RuntimeError."""
         begun = time.monotonic()
         with self._output.open("w") as output:
-            self._process = subprocess.Popen(
+            self.process = self.spawn(
                 [sys.executable, *self.command()],
                 env=self.environment,
                 stdout=output,
@@ -64,7 +68,7 @@ class ServerProcess:
         while True:
             with suppress(OSError), urllib.request.urlopen(self.url + self.health, timeout=5):
                 return Start(time.monotonic() - begun, cpu_s([psutil.Process(self.pid)]))
-            if self._process.poll() is not None or time.monotonic() - begun > _START_S:
+            if self.process.poll() is not None or time.monotonic() - begun > _START_S:
                 raise RuntimeError(f"{type(self).__name__} does not start; its output:\n{self.output()[-3000:]}")
             time.sleep(0.02)
 
@@ -84,8 +88,7 @@ class ServerProcess:
     @property
     def pid(self) -> int:
         """The id of the process."""
-        assert self._process
-        return self._process.pid
+        return int(self.process.pid)
 
     def processes(self) -> list[psutil.Process]:
         """The process and its children."""
@@ -115,14 +118,12 @@ class ServerProcess:
 
     def end(self) -> None:
         """Ends the process as a person would."""
-        assert self._process
-        self._process.terminate()
-        self._process.wait(_END_S)
+        self.process.terminate()
+        self.process.wait(_END_S)
 
     def children_ended(self) -> bool:
         """Waits until the children of an ended process have ended; kills those that have not."""
-        assert self._process
-        self._process.wait(_END_S)
+        self.process.wait(_END_S)
         until = time.monotonic() + _CHILDREN_S
         with suppress(ProcessLookupError):
             while time.monotonic() < until:
@@ -134,10 +135,10 @@ class ServerProcess:
 
     def close(self) -> None:
         """Kills everything that is still running."""
-        if self._process:
+        if self.process:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-            self._process.wait(_END_S)
+            self.process.wait(_END_S)
 
 
 class AppProcess(ServerProcess):

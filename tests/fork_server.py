@@ -21,12 +21,33 @@ import psutil
 ROOT = Path(__file__).parent.parent
 
 
-class ForkedProcess(psutil.Process):
+class ForkedProcess:
     """A forked app, with the methods of a Popen."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._process = psutil.Process(pid)
 
     def poll(self) -> int | None:
         """None while the process runs. The exit code is unknown, because the process is no child of the tests."""
-        return None if self.is_running() else 0
+        return None if self._process.is_running() else 0
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Raises TimeoutExpired."""
+        try:
+            self._process.wait(timeout)
+        except psutil.TimeoutExpired:
+            raise subprocess.TimeoutExpired("app.py", timeout or 0) from None
+
+    def send_signal(self, number: int) -> None:
+        """Raises ProcessLookupError if the process has ended."""
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def start_app(

@@ -13,7 +13,7 @@ import pytest
 
 from app import App
 from settings import Settings, SettingsError
-from tests.app_process import running
+from tests.app_process import RunningApp
 from tests.fork_server import ROOT
 
 SCRIPT = '[[backends]]\nname = "Slow script"\nkind = "scripted"\noptions = { speed = 2 }\n'
@@ -38,7 +38,7 @@ def test_root_path_of_a_route_is_rejected(path: str) -> None:
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 200)])
 def test_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Signals, times: int) -> None:
     """Many signals end it too: a signal handler that took a lock once blocked the app forever."""
-    with running(tmp_path, SCRIPT, fresh=True) as app:
+    with RunningApp(tmp_path, SCRIPT, fresh=True) as app:
         process = app.process
         with httpx.stream("POST", f"{app.url}stream", json={"message": "tour"}, timeout=30) as answer:
             told, asked = [], 0.0
@@ -53,7 +53,7 @@ def test_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Si
         assert told[-1]["content"], "what there is, is told"
         assert process.wait(20) == 0
         assert time.monotonic() - asked < END_S
-        assert "Traceback" not in app.log.read_text()
-    with running(tmp_path, SCRIPT) as app:
+        assert "Traceback" not in app.output()
+    with RunningApp(tmp_path, SCRIPT) as app:
         kept = httpx.get(f"{app.url}conversations/{told[0]['conversation_id']}", timeout=30).json()
         assert kept["messages"][-1]["content"] == told[-1]["content"]

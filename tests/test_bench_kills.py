@@ -1,25 +1,21 @@
 """The benchmark of kills, shorter than `make bench` runs it: one kill at each moment."""
 
 import sqlite3
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
-from types import SimpleNamespace
 
 import pytest
 
-from bench import process
 from bench.kills import MOMENTS, MOST_LOST_S, find_damage, measure_kills, report
+from bench.process import AppProcess
 from memory.store import Store
 from tests.fork_server import start_app
 
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Starts that take no time for the imports."""
-    monkeypatch.setattr(
-        process, "subprocess", SimpleNamespace(Popen=start_app, TimeoutExpired=subprocess.TimeoutExpired)
-    )
+    """Starts of the app take no time for its imports."""
+    monkeypatch.setattr(AppProcess, "spawn", lambda self, *args, **options: start_app(*args, **options))
 
 
 @pytest.mark.usefixtures("forked")

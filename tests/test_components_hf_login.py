@@ -11,7 +11,7 @@ import httpx
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from tests.app_process import running
+from tests.app_process import RunningApp
 from tests.providers import OpenAIServer
 from tests.server import Request, Server, Wire
 
@@ -125,9 +125,9 @@ def test_signed_in_visitor_uses_their_own_token_until_sign_out(tmp_path: Path) -
         space = {"SPACE_ID": "someone/glassbox", "SYSTEM": "spaces", "SPACE_HOST": HOST, "HOME": str(tmp_path)}
         oauth = {"OAUTH_CLIENT_ID": CLIENT, "OAUTH_CLIENT_SECRET": "s", "OAUTH_SCOPES": "openid profile inference-api"}
         environment = {**space, **oauth, "OPENID_PROVIDER_URL": provider.url}
-        with running(tmp_path, config, fresh=True, **environment) as app:
+        with RunningApp(tmp_path, config, fresh=True, **environment) as app:
             asyncio.run(used(app.url.rstrip("/"), provider, openai))
-        told = app.log.read_text()
+        told = app.output()
         assert TOKEN not in told, "the log has a token"
         assert app.process.returncode == 0
         assert told.count("Traceback") <= told.count("`spaces` package is required"), "only the Hub installs it"

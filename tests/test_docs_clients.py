@@ -20,7 +20,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.chromium import open_chromium
 from tests.node import NODE, NPM
 
@@ -66,7 +66,7 @@ class House:
     def __init__(self, app: RunningApp, folder: Path) -> None:
         self.app, self.folder = app, folder
         self.missing = ""
-        self.path = app.config.parent / "bin"
+        self.path = app.folder / "bin"
         """The folder with `node` and `npm`, from a package of the tests."""
         self.path.mkdir()
         for name, command in (("node", [NODE]), ("npm", [*NPM, "--no-audit", "--no-fund"])):
@@ -102,7 +102,7 @@ class House:
 def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     cache = getattr(request.config, "cache", None)  # what npm installs is kept between runs
     folder = cache.mkdir("agui-client-1.0.0") if cache else tmp_path_factory.mktemp("pasted")
-    with running(tmp_path_factory.mktemp("app"), "[limits]\nreply_tokens = 60\n") as app:
+    with RunningApp(tmp_path_factory.mktemp("app"), "[limits]\nreply_tokens = 60\n") as app:
         yield House(app, folder)
 
 

@@ -17,7 +17,7 @@ import structlog
 from backends.keys import Key, VisitorKeys, redact_keys
 from logs import log_formatter
 from runs.errors import ChatError
-from tests.app_process import running
+from tests.app_process import RunningApp
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = '[[backends]]\nname = "Script"\nkind = "scripted"\noptions = { speed = 1000 }\n'
@@ -117,12 +117,12 @@ def test_lines_of_a_run_have_its_id() -> None:
 
 @pytest.mark.parametrize("asked", ["0", "1"])
 def test_app_logs_runs_and_messages_only_if_configured(tmp_path: Path, asked: str) -> None:
-    with running(tmp_path, SCRIPT, GLASSBOX_LOG="json", GLASSBOX_LOG_MESSAGES=asked) as app:
+    with RunningApp(tmp_path, SCRIPT, GLASSBOX_LOG="json", GLASSBOX_LOG_MESSAGES=asked) as app:
         body = {"message": "a word that nobody else says: xylophagous"}
         answer = httpx.post(f"{app.url}stream", json=body, timeout=30)
         run_id = answer.headers["x-run-id"]
         time.sleep(0.2)
-    errors = app.log.read_text().replace(f"Glassbox is at {app.url}\n", "")
+    errors = app.output().replace(f"Glassbox is at {app.url}\n", "")
     lines = [json.loads(line) for line in errors.splitlines()]
     of_run = [line for line in lines if line.get("run_id") == run_id]
     assert [line["event"] for line in of_run if line["event"].startswith("run ")] == ["run started", "run ended"]

@@ -16,7 +16,7 @@ from requests.utils import get_environ_proxies
 from agent.tools import wikipedia as module
 from backends.weights import bundled_weights
 from proxies import on_this_machine, use_proxies
-from tests.app_process import running
+from tests.app_process import RunningApp
 from tests.forwarder import Forwarder
 from tests.hub import HubServer
 from tests.providers import GeminiServer, OpenAIServer
@@ -193,14 +193,14 @@ def assert_clients_take(environ: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def started(folder: Path, config: str, environ: Mapping[str, str]) -> Iterator[tuple[httpx.Client, Path]]:
-    """A client of the app, and the app's log."""
+def started(folder: Path, config: str, environ: Mapping[str, str]) -> Iterator[tuple[httpx.Client, RunningApp]]:
+    """The app, and a client of it."""
     with pytest.MonkeyPatch.context() as patch:
         for name in VARIABLES:
             patch.delenv(name, raising=False)
-        with running(folder, config, fresh=True, **environ) as app:
+        with RunningApp(folder, config, fresh=True, **environ) as app:
             with httpx.Client(base_url=app.url, timeout=60, trust_env=False) as client:
-                yield client, app.log
+                yield client, app
 
 
 def replied(client: httpx.Client, backend: str) -> Any:
@@ -242,14 +242,14 @@ def test_the_app_reaches_itself_directly_and_others_through_the_proxy(
                 "HF_HOME": str(tmp_path / "hub"),
                 "TEST_API_KEY": "key",
             }
-            with started(tmp_path, CONFIG.replace("{port}", str(here.port)), environ) as (client, log):
+            with started(tmp_path, CONFIG.replace("{port}", str(here.port)), environ) as (client, app):
                 assert client.get("/healthz").status_code == 200
                 assert client.get("/").status_code == 200
                 for backend in ("Local", "Provider", "Gemini", "Here"):
-                    assert ready(client, backend)["ready"], (backend, log.read_text())
+                    assert ready(client, backend)["ready"], (backend, app.output())
                     assert replied(client, backend)["type"] == "complete", backend
                 assert "cannot be loaded" in ready(client, "Hub", 0)["reason"], "the file is cut"
-                assert "Traceback" not in log.read_text()
+                assert "Traceback" not in app.output()
             for host in names:
                 assert forwarder.asked_for(host, protocol), host
             assert {target.rpartition(":")[0] for _, target in forwarder.asked} == names.keys()
@@ -266,10 +266,10 @@ def test_the_app_starts_with_an_unusable_proxy_and_says_what_is_wrong(
     tmp_path: Path, variables: dict[str, str], told: str
 ) -> None:
     config = '[[backends]]\nname = "Script"\nkind = "scripted"\noptions = { speed = 10000 }\n'
-    with started(tmp_path, config, variables) as (client, log):
+    with started(tmp_path, config, variables) as (client, app):
         assert client.get("/").status_code == 200
         assert replied(client, "Script")["type"] == "complete"
-        assert told in log.read_text() and "Traceback" not in log.read_text()
+        assert told in app.output() and "Traceback" not in app.output()
 
 
 @pytest.mark.parametrize(("scheme", "protocol"), [("http", "http"), ("socks5", "socks"), ("socks5h", "socks")])

@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Locator, Page, TimeoutError, expect
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.chromium import open_chromium
 
 SCRIPTED = """
@@ -42,21 +42,21 @@ _ENDED = "#agent-state :is([data-phase=complete], [data-phase=stopped], [data-ph
 @pytest.fixture(scope="package")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     """The app without a real model: its backends are scripted, of one reply, and without their key."""
-    with running(tmp_path_factory.mktemp("app"), SCRIPTED) as app:
+    with RunningApp(tmp_path_factory.mktemp("app"), SCRIPTED) as app:
         yield app
 
 
 @pytest.fixture(scope="package")
 def paced_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     """As `app`, for tests of what is seen while a reply streams: it does so at the pace that is the default."""
-    with running(tmp_path_factory.mktemp("paced"), PACED) as app:
+    with RunningApp(tmp_path_factory.mktemp("paced"), PACED) as app:
         yield app
 
 
 @pytest.fixture(scope="package")
 def model_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     """The app as it is by default, with the real local model."""
-    with running(tmp_path_factory.mktemp("model")) as app:
+    with RunningApp(tmp_path_factory.mktemp("model")) as app:
         yield app
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import APIResponse, Route
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
 from tests.providers import BAD_KEY, Drop, GeminiServer, OpenAIServer, Reply, rate_limit
 
@@ -80,7 +80,7 @@ class House:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with OpenAIServer() as openai, GeminiServer() as gemini:
         config = CONFIG.format(openai=openai.base_url, gemini=gemini.url)
-        with running(tmp_path_factory.mktemp("house"), config, TEST_BAICHUAN_KEY="of the operator") as app:
+        with RunningApp(tmp_path_factory.mktemp("house"), config, TEST_BAICHUAN_KEY="of the operator") as app:
             yield House(app, openai, gemini)
 
 
@@ -233,7 +233,7 @@ def test_a_key_is_nowhere_but_in_the_request(chat: Chat, house: House) -> None:
     )
     conversation = page.url.rpartition("=")[2]
     answers = [page.request.get(house.app.url + path) for path in ("backends", f"conversations/{conversation}")]
-    seen = [page.content(), storage, *(a.text() for a in answers), house.app.log.read_text()]
+    seen = [page.content(), storage, *(a.text() for a in answers), house.app.output()]
     with sqlite3.connect(house.app.data / "glassbox.db") as db:
         seen += [zlib.decompress(row[0]).decode() for row in db.execute("select record from runs")]
     assert "authentication" in "".join(seen), "the refused run is recorded"

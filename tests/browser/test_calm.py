@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.conftest import PACED, Chat
 
 WATCH_LAST = """() => {
@@ -94,7 +94,7 @@ def test_page_fits_in_both_widths_and_schemes(new_chat: Callable[..., Chat], wid
 def test_page_that_lost_its_server_says_so_and_finds_the_conversation_again(
     tmp_path: Path, open_chat: Callable[..., Chat]
 ) -> None:
-    with running(tmp_path, PACED) as app:
+    with RunningApp(tmp_path, PACED) as app:
         chat = open_chat(app.url)
         chat.send("endless")
         chat.wait_token()

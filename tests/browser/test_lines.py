@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Locator, Page
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.hostile import MARKUP
 from tests.tcp import TcpProxy
 
@@ -44,7 +44,7 @@ options = {{ sleep = 0.002, responses = [{json.dumps(f"{MARKUP} {_LONG}")}] }}
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    with running(tmp_path_factory.mktemp("lines"), _CONFIG) as app:
+    with RunningApp(tmp_path_factory.mktemp("lines"), _CONFIG) as app:
         yield app
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
 
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[RunningApp]:
     config = '[[backends]]\nname = "Script"\nkind = "scripted"\n'
-    with running(tmp_path, config, GLASSBOX_AUTH="zoe:of the test") as app:
+    with RunningApp(tmp_path, config, GLASSBOX_AUTH="zoe:of the test") as app:
         yield app
 
 

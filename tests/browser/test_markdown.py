@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 from pypdf import PdfReader
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
 from tests.providers import OpenAIServer, Reply
 from tests.test_components_reply import ALLOWED, PIECES
@@ -81,7 +81,7 @@ class Desk:
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningApp, OpenAIServer]]:
     with OpenAIServer() as openai:
-        with running(tmp_path_factory.mktemp("markdown"), ENTRY.format(base_url=openai.base_url)) as app:
+        with RunningApp(tmp_path_factory.mktemp("markdown"), ENTRY.format(base_url=openai.base_url)) as app:
             yield app, openai
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
 
 _CONFIG = """
@@ -43,7 +43,7 @@ def wait_summary(chat: Chat) -> None:
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     """The scripted backend, with short memory."""
-    with running(tmp_path_factory.mktemp("short"), _CONFIG) as app:
+    with RunningApp(tmp_path_factory.mktemp("short"), _CONFIG) as app:
         yield app
 
 

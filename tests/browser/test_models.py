@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
 from tests.providers import OpenAIServer, Reply
 from tests.remote import asked_for_replies
@@ -57,7 +57,7 @@ def server() -> Iterator[OpenAIServer]:
 
 @pytest.fixture(scope="module")
 def app(server: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    with running(tmp_path_factory.mktemp("models"), CONFIG.format(url=server.base_url)) as app:
+    with RunningApp(tmp_path_factory.mktemp("models"), CONFIG.format(url=server.base_url)) as app:
         yield app
 
 

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from playwright.sync_api import expect
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
 from tests.providers import Fail, OpenAIServer, Reply, Tool
 
@@ -51,7 +51,7 @@ def openai() -> Iterator[OpenAIServer]:
 @pytest.fixture(scope="module")
 def app(openai: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     entry = f'[[backends]]\nname = "Hostile"\nkind = "openai"\nmodel = "test-model"\nbase_url = "{openai.base_url}"\n'
-    with running(tmp_path_factory.mktemp("hostile"), entry) as app:
+    with RunningApp(tmp_path_factory.mktemp("hostile"), entry) as app:
         yield app
 
 

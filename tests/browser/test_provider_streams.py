@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
 from tests.providers import OpenAIServer, Reply, Stream
 from tests.test_provider_streams import DONE, HELLO, ONE_CALL, STOP, delta, halves
@@ -47,7 +47,7 @@ def provider() -> Iterator[OpenAIServer]:
 def remote_app(provider: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     entries = [ENTRY.format(name=name, url=provider.base_url) for name in NAMES]
     config = "".join([*entries, '[tools]\nenabled = ["calculator"]\n'])
-    with running(tmp_path_factory.mktemp("remote"), config) as app:
+    with RunningApp(tmp_path_factory.mktemp("remote"), config) as app:
         yield app
 
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from bench.ports import free_port
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.conftest import Chat, Contexts
 from tests.nginx import HOST, documented, documented_nginx, make_certificate, nginx
 
@@ -19,7 +19,7 @@ PLAIN = (
 
 
 def scripted_app(folder: Path, settings: str = "", **environment: str) -> AbstractContextManager[RunningApp]:
-    return running(folder, f"{settings}\n{CONFIG}", **environment)
+    return RunningApp(folder, f"{settings}\n{CONFIG}", **environment)
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def test_the_page_says_why_its_requests_are_refused(contexts: Contexts, tmp_path
                 reason = page.get_by_text(f"add {HOST} to allowed_hosts").first
                 expect(reason).to_be_visible()
                 expect(page.get_by_text("An error occurred")).to_have_count(0)
-        log = app.log.read_text()
+        log = app.output()
         assert "WARNING hosting.error_responses: refused (origin)" in log and f"add {HOST} to allowed_hosts" in log
 
 
@@ -122,4 +122,4 @@ def test_an_unknown_host_is_shown_a_page_that_says_why(contexts: Contexts, tmp_p
     with scripted_app(tmp_path) as app, opened(contexts) as (_, page, _):
         page.goto(f"http://{HOST}:{app.port}/")
         expect(page.get_by_role("alert")).to_contain_text(f"{HOST}:{app.port} is not a known name of this server")
-        assert "refused (host)" in app.log.read_text()
+        assert "refused (host)" in app.output()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.app_process import RunningApp, running
+from tests.app_process import RunningApp
 from tests.browser.conftest import Chat, Contexts
 from tests.browser.hostile import MARKUP
 from tests.providers import OpenAIServer, Reply, Tool
@@ -49,7 +49,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with OpenAIServer() as openai:
         hostile = ", ".join(f'"tests.browser.hostile:{name}"' for name in HOSTILE)
         config = CONFIG.format(openai=openai.base_url, hostile=hostile)
-        with running(tmp_path_factory.mktemp("house"), config) as app:
+        with RunningApp(tmp_path_factory.mktemp("house"), config) as app:
             yield House(app, openai)
 
 
