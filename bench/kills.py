@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from bench.model import LOCAL, LOCAL_ENTRY, scripted_entry
-from bench.process import AppProcess, Start
+from bench.process import AppProcess
 from bench.tables import Row, grouped, print_problems, print_table, with_range
 from bench.talkers import Talker
 
@@ -124,15 +124,12 @@ class _Kills:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             empty = AppProcess(Path(folder), self._script)
             try:
-                self._add_start("empty start", empty.start())
+                self.rows.append({"case": "empty start", "start_s": empty.start()})
                 empty.end()
             finally:
                 empty.close()
         self.app.end()
-        self._add_start("usual start", self.app.start())
-
-    def _add_start(self, case: str, start: Start) -> None:
-        self.rows.append({"case": case, "start_s": start.seconds, "start_cpu_s": start.cpu_s})
+        self.rows.append({"case": "usual start", "start_s": self.app.start()})
 
     async def _use_local_model(self) -> None:
         self.app.end()
@@ -156,14 +153,12 @@ class _Kills:
         if not self.app.children_ended():
             wrong.append("processes are left")
         damage = self._damage()
-        start = self.app.start()
+        row: Row = {"case": "kill", "model": model, "moment": moment, "start_s": self.app.start()}
         wrong += await self._compare(talkers)
         turns = [turn for talker, n in zip(talkers, had, strict=True) for turn in talker.turns[n:]]
         wrong += await self._continue(talkers)
-        row: Row = {"case": "kill", "model": model, "moment": moment, "wrong": wrong, "damage": damage}
-        row |= {"acknowledged": sum(turn.acknowledged for turn in turns)}
-        row |= {"lost_s": [turn.lost_s(killed) for turn in turns if turn.cut]}
-        self.rows.append({**row, "start_s": start.seconds, "start_cpu_s": start.cpu_s})
+        row |= {"wrong": wrong, "damage": damage, "acknowledged": sum(turn.acknowledged for turn in turns)}
+        self.rows.append({**row, "lost_s": [turn.lost_s(killed) for turn in turns if turn.cut]})
         done = sum(row["case"] == "kill" for row in self.rows)
         print(f"kill {done}, {model}, {moment}: {[*wrong, *damage] or 'nothing wrong'}", file=sys.stderr)
 
@@ -237,11 +232,7 @@ def measure(options: Namespace) -> list[Row]:
 
 
 def measure_kills(
-    kills: int,
-    database_url: str | None = None,
-    moments: Sequence[str] = MOMENTS,
-    seed: int = 1,
-    compared: bool = True,
+    kills: int, database_url: str | None = None, moments: Sequence[str] = MOMENTS, seed: int = 1, compared: bool = True
 ) -> list[Row]:
     """Measures kills of one database (SQLite by default) at the moments in turn, and if `compared` other starts."""
     with tempfile.TemporaryDirectory() as folder:
@@ -285,13 +276,11 @@ def _report_starts(rows: Sequence[Row]) -> float | None:
     starts = {case: [row for row in rows if row["case"] == case and row.get("model") != "local"] for case in cases}
     if not all(starts.values()):
         return None
-    lines: list[list[object]] = []
-    for case, mine in starts.items():
-        figures = [[row[figure] for row in mine] for figure in ("start_s", "start_cpu_s")]
-        lines.append([cases[case], len(mine), *(with_range(median(each), each) for each in figures)])
-    killed, empty = (median(row["start_s"] for row in starts[case]) for case in ("kill", "empty start"))
+    times = {case: [row["start_s"] for row in mine] for case, mine in starts.items()}
+    lines = [[cases[case], len(each), with_range(median(each), each)] for case, each in times.items()]
+    killed, empty = median(times["kill"]), median(times["empty start"])
     notes = (
         f"Medians, in brackets the range. After a kill: {killed / empty:.2f} of the empty one (at most {MOST_START})."
     )
-    print_table("Starts", ["start", "times", "seconds", "CPU, s"], lines, notes)
+    print_table("Starts", ["start", "times", "seconds"], lines, notes)
     return float(killed / empty)

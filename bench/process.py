@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import psutil
 
@@ -20,13 +20,6 @@ ROOT = Path(__file__).parent.parent
 _START_S, _END_S = 90.0, 15.0
 _CHILDREN_S = 5.0
 """How long a child may outlive its parent."""
-
-
-class Start(NamedTuple):
-    """The duration of a start, and its CPU time, which depends less on other processes."""
-
-    seconds: float
-    cpu_s: float
 
 
 class ServerProcess:
@@ -54,8 +47,8 @@ class ServerProcess:
         """Starts the process; the options are those of a Popen, and so are the methods of what it returns."""
         return subprocess.Popen(command, **options)
 
-    def start(self) -> Start:
-        """Starts the server and waits until it answers. Raises RuntimeError."""
+    def start(self) -> float:
+        """Starts the server and waits until it answers; returns the seconds. Raises RuntimeError."""
         begun = time.monotonic()
         with self._output.open("w") as output:
             self.process = self.spawn(
@@ -67,7 +60,7 @@ class ServerProcess:
             )
         while True:
             with suppress(OSError), urllib.request.urlopen(self.url + self.health, timeout=5):
-                return Start(time.monotonic() - begun, cpu_s([psutil.Process(self.pid)]))
+                return time.monotonic() - begun
             if self.process.poll() is not None or time.monotonic() - begun > _START_S:
                 raise RuntimeError(f"{type(self).__name__} does not start; its output:\n{self.output()[-3000:]}")
             time.sleep(0.02)
@@ -147,11 +140,7 @@ class AppProcess(ServerProcess):
     health = "healthz"
 
     def __init__(
-        self,
-        folder: Path,
-        config: str,
-        environment: Mapping[str, str] | None = None,
-        database_url: str | None = None,
+        self, folder: Path, config: str, environment: Mapping[str, str] | None = None, database_url: str | None = None
     ) -> None:
         self.data = folder / "data"
         ours = {"GLASSBOX_DATA": str(self.data), "GLASSBOX_LOG": "json"}

@@ -44,7 +44,7 @@ def test_kills_lose_nothing_but_the_last_second(
 )
 def test_losses_are_reported(wrong: dict[str, object], good: bool) -> None:
     row = {"case": "kill", "model": "scripted", "moment": "any", "acknowledged": 1, "lost_s": [0.5], "start_s": 1.0}
-    assert report([row | {"start_cpu_s": 1.0, "wrong": [], "damage": []} | wrong]) is good
+    assert report([row | {"wrong": [], "damage": []} | wrong]) is good
 
 
 async def test_damage_is_found(store: Store, database_url: str) -> None:

@@ -65,11 +65,7 @@ def test_argument_overrides_variable(file: Path, tmp_path: Path) -> None:
 
 
 def test_variables_are_read(tmp_path: Path, file: Path) -> None:
-    environ = {
-        "GLASSBOX_DATA": str(tmp_path / "kept"),
-        "GLASSBOX_SECRET": "hush",
-        "SPACE_ID": "someone/glassbox",
-    }
+    environ = {"GLASSBOX_DATA": str(tmp_path / "kept"), "GLASSBOX_SECRET": "hush", "SPACE_ID": "someone/glassbox"}
     found = load(file, environ=environ)
     assert found.data == tmp_path / "kept"
     assert found.database_url == f"sqlite:///{tmp_path / 'kept' / 'glassbox.db'}"
@@ -201,8 +197,7 @@ def _endless(following: Mapping[str, str | None], name: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "pasted",
-    ["sk-proj-0123456789", "AIzaSyD-0123456789", "hf_0123456789", "lower_case", "", "A KEY", "9KEY", "KEYÉ"],
+    "pasted", ["sk-proj-0123456789", "AIzaSyD-0123456789", "hf_0123456789", "lower_case", "", "A KEY", "9KEY", "KEYÉ"]
 )
 def test_key_instead_of_its_variable_is_rejected_and_not_repeated(file: Path, pasted: str) -> None:
     message = error_of(file, entry(name='"A"', kind='"openai"', model='"m"', key=f'"{pasted}"'))
@@ -235,30 +230,14 @@ def test_base_url_loses_its_final_slash(file: Path, url: str, expected: str) -> 
     assert found.backends[0].base_url == expected
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "localhost:8080",
-        "127.0.0.1",
-        "/v1",
-        "ftp://models.example",
-        "http://",
-        "http:///v1",
-        "https://ann:one@models.example",
-        "javascript:alert(1)",
-        "http://[::1",
-    ],
-)
+NO_URLS = ["", "localhost:8080", "127.0.0.1", "/v1", "ftp://models.example", "http://", "http:///v1", "http://a b"]
+NO_URLS += ["https://ann:one@models.example", "https://:one@models.example", "https://models.example:99999/v1"]
+
+
+@pytest.mark.parametrize("url", [*NO_URLS, "javascript:alert(1)", "http://[::1"])
 def test_invalid_base_url_is_reported(file: Path, url: str) -> None:
     message = error_of(file, entry(name='"A"', kind='"openai"', model='"m"', base_url=f'"{url}"'))
     assert "backends entry 1 ('A'), base_url" in message
-    assert "ann:one" not in message
-
-
-@pytest.mark.parametrize("url", ["https://:one@models.example", "https://models.example:99999/v1", "http://a b"])
-def test_base_url_that_clients_reject_is_reported(file: Path, url: str) -> None:
-    message = error_of(file, entry(name='"A"', kind='"openai"', model='"m"', base_url=f'"{url}"'))
     assert ":one" not in message
 
 
@@ -462,15 +441,12 @@ def test_invalid_host_is_rejected(file: Path, host: str) -> None:
     assert "allowed_hosts: found" in message and "without scheme, port, path and wildcard" in message
 
 
-@pytest.mark.parametrize("written", ["/demo", "demo", "/demo/", "demo/", "//demo//"])
+@pytest.mark.parametrize("written", ["/demo", "demo", "/demo/", "demo/", "//demo//", "", "/", " "])
 def test_slashes_around_the_root_path_do_not_matter(file: Path, written: str) -> None:
-    assert load(file, f'root_path = "{written}"').root_path == "/demo"
-    assert load(file, 'root_path = "/other"', {"GRADIO_ROOT_PATH": written}).root_path == "/demo"
-
-
-@pytest.mark.parametrize("written", ["", "/", " "])
-def test_empty_root_path_is_no_prefix(file: Path, written: str) -> None:
-    assert load(file, f'root_path = "{written}"').root_path == ""
+    expected = "/demo" if "demo" in written else ""
+    assert load(file, f'root_path = "{written}"').root_path == expected
+    from_variable = load(file, 'root_path = "/other"', {"GRADIO_ROOT_PATH": written})
+    assert from_variable.root_path == (expected if written else "/other")
 
 
 def test_root_path_can_be_the_full_address_of_the_page(file: Path) -> None:
