@@ -107,7 +107,7 @@ def measure_drops(runs: int, drops: int, seed: int = 1) -> Row:
 
 
 async def _measure(app: App, runs: int, drops: int, luck: random.Random) -> Row:
-    places, before, begun = asyncio.Semaphore(_AT_ONCE), await _count(app), time.monotonic()
+    places, before, begun = asyncio.Semaphore(_AT_ONCE), (await _state(app))[1], time.monotonic()
     expected = "".join(map(token, range(_TOKENS)))
 
     async def follow(n: int) -> tuple[bool, int]:
@@ -124,7 +124,8 @@ async def _measure(app: App, runs: int, drops: int, luck: random.Random) -> Row:
                 await anext(events)
 
     async def new() -> dict[str, int]:
-        return {name: count - before[name] for name, count in (await _count(app)).items()}
+        counts, tasks = await _state(app)
+        return counts | {"tasks": len(tasks - before)}
 
     following = asyncio.gather(*map(follow, range(runs)))
     await asyncio.sleep(_TOKENS / _RATE / 2)
@@ -135,19 +136,22 @@ async def _measure(app: App, runs: int, drops: int, luck: random.Random) -> Row:
     return row | {"seconds": round(time.monotonic() - begun, 1), "busy": busy, "left": await new()}
 
 
-async def _count(app: App) -> dict[str, int]:
-    """Counts live runs, their followers, and tasks of our own code."""
+async def _state(app: App) -> tuple[dict[str, int], set["asyncio.Task[Any]"]]:
+    """Counts live runs and their followers, and finds the tasks of our own code."""
 
-    async def count() -> dict[str, int]:
-        runs = list(app.runs._runs.values())
-        coroutines = [task.get_coro() for task in asyncio.all_tasks()]
-        files = [one.cr_code.co_filename for one in coroutines if inspect.iscoroutine(one)]
-        ours = [file for file in files if Path(file).is_relative_to(ROOT) and ".venv" not in file]
+    async def state() -> tuple[dict[str, int], set["asyncio.Task[Any]"]]:
+        runs, tasks = list(app.runs._runs.values()), asyncio.all_tasks() - {asyncio.current_task()}
         followers = sum(run.log.followers for run in runs)
-        return {"live": sum(not run.ended for run in runs), "followers": followers, "tasks": len(ours) - 1}
+        return {"live": sum(not run.ended for run in runs), "followers": followers}, set(filter(_is_ours, tasks))
 
     assert app._loop
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(count(), app._loop))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(state(), app._loop))
+
+
+def _is_ours(task: "asyncio.Task[Any]") -> bool:
+    coroutine = task.get_coro()
+    file = coroutine.cr_code.co_filename if inspect.iscoroutine(coroutine) else ""
+    return file.startswith(str(ROOT)) and ".venv" not in file
 
 
 def _launched(folder: Path) -> App:

@@ -118,7 +118,7 @@ class Talker:
         tokens = int(message.split()[0].removeprefix("N="))
         turn = Turn(message, None if self.model else "".join(map(token, range(tokens))))
         self.turns.append(turn)
-        body = {"message": message, "conversation_id": self.conversation_id, "memory": self.memory}
+        body: dict[str, Any] = {"message": message, "conversation_id": self.conversation_id, "memory": self.memory}
         body |= {"backend": self.model, "max_tokens": tokens} if self.model else {}
         on_moment("asked")
         async with client.stream("POST", "/stream", json=body) as response:
