@@ -20,12 +20,12 @@ class ApprovalHandlers:
         """Answers a waiting tool call, from the event's {call, approved, input}. -> page"""
         page = page.for_request(self._identity, request)
         try:
-            given = event._data if isinstance(event._data, dict) else {}
-            edited = given.get("input")
+            sent = event._data if isinstance(event._data, dict) else {}
+            edited = sent.get("input")
             if edited is not None and not isinstance(edited, dict):
                 raise ChatError("invalid_request", "The input must be a JSON object.")
             run = self._runs.get(page.run_id or "", page.visitor)
-            run.tool_calls.answer(str(given.get("call")), ApprovalAnswer(given.get("approved") is True, edited))
+            run.tool_calls.answer(str(sent.get("call")), ApprovalAnswer(sent.get("approved") is True, edited))
         except ChatError as e:
             warn(e.message)
         return page
@@ -34,8 +34,8 @@ class ApprovalHandlers:
         """Cancels one running tool call."""
         page = page.for_request(self._identity, request)
         try:
-            given = event._data if isinstance(event._data, dict) else {}
-            self._runs.get(page.run_id or "", page.visitor).tool_calls.cancel(str(given.get("call")))
+            sent = event._data if isinstance(event._data, dict) else {}
+            self._runs.get(page.run_id or "", page.visitor).tool_calls.cancel(str(sent.get("call")))
         except ChatError as e:
             warn(e.message)
 

@@ -38,10 +38,10 @@ class Endpoint:
         """
         if not all(isinstance(value or "", str) for value in (message, backend, memory, conversation_id)):
             raise gr.Error("message, backend, memory and conversation_id must be strings.", print_exception=False)
-        wanted = RequestFields(backend=backend or None, memory=memory or None, conversation_id=conversation_id or None)
+        fields = RequestFields(backend=backend or None, memory=memory or None, conversation_id=conversation_id or None)
         try:
-            ask = await wanted.turn_request(self._turns, message or "", self._identity.requester(request))
-            run = await self._turns.start(ask)
+            turn = await fields.turn_request(self._turns, message or "", self._identity.requester(request))
+            run = await self._turns.start(turn)
         except ChatError as e:
             raise gr.Error(as_text(e.message), print_exception=False) from e
         async with aclosing(run.log.follow(wake_s=lambda: 1.0)) as batches:  # to notice a disconnected client

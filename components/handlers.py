@@ -52,15 +52,15 @@ class Handlers:
         page = page.for_request(self.identity, request)
         if not (prompt or "").strip():
             return await self._unchanged(page)
-        ask = replace(self._request(fields), message=prompt, conversation_id=page.conversation_id)
-        return await self._begin(ask, page, request)
+        turn = replace(self._request(fields), message=prompt, conversation_id=page.conversation_id)
+        return await self._begin(turn, page, request)
 
     async def on_retry(self, page: PageState, request: gr.Request, data: gr.RetryData, *fields: Any) -> Updates:
         """Generates another reply to the last message, as a branch."""
         page = page.for_request(self.identity, request)
         message = page.user_message(_index(data.index))
-        ask = replace(self._request(fields), regenerate=message.id if message else None)
-        return await self._branch(ask, page, request)
+        turn = replace(self._request(fields), regenerate=message.id if message else None)
+        return await self._branch(turn, page, request)
 
     async def on_regenerate(self, page: PageState, request: gr.Request, data: gr.EventData, *fields: Any) -> Updates:
         """Generates another reply to any shown message, as a branch."""
@@ -164,24 +164,24 @@ class Handlers:
         )
         return TurnRequest("", backend=backend, memory=memory, options=options)
 
-    async def _branch(self, ask: TurnRequest, page: PageState, request: gr.Request) -> Updates:
-        if not (ask.regenerate or ask.edit_of) or page.conversation_id is None:
+    async def _branch(self, turn: TurnRequest, page: PageState, request: gr.Request) -> Updates:
+        if not (turn.regenerate or turn.edit_of) or page.conversation_id is None:
             warn("This message no longer exists. Reload the page.")
-            return await self._unchanged(page, ask.message)
-        return await self._begin(replace(ask, conversation_id=page.conversation_id), page, request, keep_prompt=True)
+            return await self._unchanged(page, turn.message)
+        return await self._begin(replace(turn, conversation_id=page.conversation_id), page, request, keep_prompt=True)
 
     async def _begin(
-        self, ask: TurnRequest, page: PageState, request: gr.Request, *, keep_prompt: bool = False
+        self, turn: TurnRequest, page: PageState, request: gr.Request, *, keep_prompt: bool = False
     ) -> Updates:
         requester = self.identity.requester(request)
         try:
-            run = await self.turns.start(replace(ask, visitor=requester.visitor, address=requester.address))
+            run = await self.turns.start(replace(turn, visitor=requester.visitor, address=requester.address))
         except ChatError as e:
             warn(f"Not sent. {e.message}")
-            edited = ask.message if ask.edit_of else ""
+            edited = turn.message if turn.edit_of else ""
             return await (self._unchanged(page, edited) if e.code != "not_found" else self._if_deleted(page, edited))
         page.player = None  # the page shows a conversation from now on
-        updates: Updates = {} if keep_prompt else {"draft": render_draft(accepted=ask.message)}
+        updates: Updates = {} if keep_prompt else {"draft": render_draft(accepted=turn.message)}
         updates |= {"live": [], "panel": render_panel(run.state, whole=False, now=run.now())}
         try:
             view = await self._load(page, run.conversation_id, INITIAL_MESSAGES)

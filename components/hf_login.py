@@ -21,7 +21,7 @@ class HubLogin:
 
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
-        self._given: weakref.WeakSet[Key] = weakref.WeakSet()
+        self._from_login: weakref.WeakSet[Key] = weakref.WeakSet()
         """The keys that came from a login. A key that the visitor typed is kept when they sign out."""
 
     def sync_keys(self, request: gr.Request, visitor: str | None) -> None:
@@ -29,15 +29,15 @@ class HubLogin:
         keys, token = self._backends.keys, _token(request)
         for backend in self._hub_backends():
             known = keys.get(visitor, backend.name)
-            if token is None and known in self._given:
+            if token is None and known in self._from_login:
                 keys.forget(visitor, backend.name)
-            elif token and visitor and (known is None or (known in self._given and known.reveal() != token)):
+            elif token and visitor and (known is None or (known in self._from_login and known.reveal() != token)):
                 try:
                     keys.put(visitor, backend.name, token)
                 except ChatError:
                     continue
-                if made := keys.get(visitor, backend.name):
-                    self._given.add(made)
+                if key := keys.get(visitor, backend.name):
+                    self._from_login.add(key)
 
     def _hub_backends(self) -> list[Backend]:
         return [one for one in self._backends if one.settings.key_name == _HUB_KEY]

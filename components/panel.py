@@ -140,9 +140,9 @@ def _end(text: str) -> str:
 
 def render_context(context: events.Context) -> dict[str, Any]:
     """Renders the model input with long texts and lists cut. The context viewer shows all of it."""
-    given, left = context.messages, context.left_out
-    skipped = given[_BEFORE_GAP : _BEFORE_GAP - _LISTED] if len(given) > _LISTED else []
-    listed = [*given[:_BEFORE_GAP], *given[_BEFORE_GAP + len(skipped) :]]
+    messages, left = context.messages, context.left_out
+    skipped = messages[_BEFORE_GAP : _BEFORE_GAP - _LISTED] if len(messages) > _LISTED else []
+    listed = [*messages[:_BEFORE_GAP], *messages[_BEFORE_GAP + len(skipped) :]]
     return {
         "tokens": context.tokens,
         "limit": context.limit,

@@ -58,14 +58,14 @@ class ReplayHandlers:
 
     async def on_play(self, page: PageState, request: gr.Request, event: gr.EventData) -> None:
         """Moves the replay to a moment, and pauses or plays from it: the event is {at, speed, playing}."""
-        page, given = page.for_request(self._identity, request), event._data
-        if page.player is None or not isinstance(given, dict):
+        page, sent = page.for_request(self._identity, request), event._data
+        if page.player is None or not isinstance(sent, dict):
             return
         if (player := self._players.get(page.player)) is None:
             warn("This replay was unloaded to save memory. Reload the page to continue.")
             return
-        at, speed = _number(given.get("at"), 0.0), _number(given.get("speed"), 1.0)
-        player.seek(at, min(max(_SLOWEST, speed), _FASTEST), playing=given.get("playing") is True)
+        at, speed = _number(sent.get("at"), 0.0), _number(sent.get("speed"), 1.0)
+        player.seek(at, min(max(_SLOWEST, speed), _FASTEST), playing=sent.get("playing") is True)
 
     async def follow(self, page: PageState, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
         """Shows the replay until it pauses, gets another command, or leaves the page. -> live, panel"""
