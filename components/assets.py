@@ -47,7 +47,7 @@ def warn(message: str) -> None:
 def page_head() -> str:
     """Builds the HTML of the page's head: the scripts that belong to no component, and the style for printing.
 
-    The scripts run before any component exists. Each has a scope of its own; `dom.js` is the first.
+    Each script has a scope of its own.
     """
     assets = f"const ASSETS = {json.dumps(_assets())};\n"
     scripts = "".join(f"<script type='module'>{read(f'{name}.js')}</script>" for name in _SCRIPTS)
@@ -55,7 +55,7 @@ def page_head() -> str:
     return f"{scripts}<script type='module'>{assets}{read('typeset.js')}</script>{print_style}"
 
 
-_SCRIPTS = "dom", "context", "prompt", "page", "edit", "copy", "selection", "print"
+_SCRIPTS = "prompt", "page", "edit", "copy", "selection", "print"
 
 
 def _assets() -> dict[str, Any]:
@@ -80,5 +80,6 @@ def _assets() -> dict[str, Any]:
 
 
 def early_script() -> str:
-    """Builds the script that runs before any of Gradio's: it fixes the page's URL and the messages of refusals."""
-    return f"<script>{read('early.js')}</script>"
+    """Builds the script that runs before any of Gradio's, and so before all others that use the helpers in it."""
+    scripts = "".join(f"(() => {{\n{read(name)}\n}})();\n" for name in ("early.js", "dom.js", "context.js"))
+    return f"<script>{scripts}</script>"
