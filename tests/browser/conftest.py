@@ -138,7 +138,7 @@ _IMPORT = """async (body) => {
   const answer = await fetch('conversations', { method: 'POST', headers, body: JSON.stringify(body) });
   const id = (await answer.json()).conversation_id, link = `#sidebar [data-id='${id}'] a`;
   if (!one('#intro')?.offsetParent) one('#sidebar .new').click();
-  window.glassboxConversations();
+  window.glassbox.emit('conversations');
   await until(() => one(link) && one('#intro')?.offsetParent);
   one(link).click();
   await until(() => location.search.includes(id) && one('#chat [data-testid=bot]') && one('#chat .turn'));
