@@ -1,7 +1,7 @@
 """Standard output and error of this process, written so that a pipe that nobody reads holds nothing up.
 
-Texts go through a bounded queue to a thread that writes them. What does not fit is lost, counted, and told where it
-would have stood once the pipe is read again.
+Texts go through a bounded queue to a thread that writes them. Text that does not fit is dropped, counted, and reported
+in its place as soon as the pipe is read again.
 """
 
 import io
@@ -114,7 +114,7 @@ def _write(descriptor: int, data: bytes) -> None:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:
             select.select([], [descriptor], [])
-        except OSError:  # the reader has gone
+        except OSError:  # the reader has closed the pipe
             return
 
 

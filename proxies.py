@@ -2,7 +2,7 @@
 
 The clients differ: httpx 0.28 raises on `NO_PROXY=[::1]`, knows no networks (10.0.0.0/8) and no `socks://`, and sends
 requests for 127.0.0.1 to the proxy; requests lets `socks5://` resolve names on this machine. So the variables are
-written anew once, before the first client is made: this machine's own addresses never go through a proxy, and what
+rewritten once, before the first client is made: this machine's own addresses never go through a proxy, and what
 no client can use is replaced by an address where nothing listens, so that requests fail rather than bypass the proxy.
 """
 

@@ -50,8 +50,8 @@ function showMode(column) {
 }
 
 function tell(column, text, bad) {
-  column.at('.told').classList.toggle('bad', bad);
-  write(column.at('.told'), text);
+  column.at('.notice').classList.toggle('bad', bad);
+  write(column.at('.notice'), text);
 }
 
 // The model chosen on the page, if this is the page's backend and it offers several.

@@ -9,8 +9,8 @@ let notice = ''; // about an import, until the visitor does something else
 
 const path = (id) => `conversations/${encodeURIComponent(id)}`;
 function tell(text, bad = false) {
-  $('.told').textContent = text;
-  $('.told').classList.toggle('bad', bad);
+  $('.notice').textContent = text;
+  $('.notice').classList.toggle('bad', bad);
 }
 function action(text, act, className = '') {
   const button = make('button', { type: 'button', className }, text);

@@ -1,7 +1,7 @@
 // The raw events of the panel's run as a table, read from the run's record while the table is open.
 const { make, number, on, write } = window.glassbox;
 const root = element.querySelector('#events');
-const [total, kinds, box, status, rows] = ['summary span', '.kinds', 'input', '.told', '.rows'].map((s) => root.querySelector(s));
+const [total, kinds, box, status, rows] = ['summary span', '.kinds', 'input', '.notice', '.rows'].map((s) => root.querySelector(s));
 const MOST = 300, CUT = 20_000, EVERY_MS = 500, AGAIN_MS = 2000;
 const off = new Set(['token', 'reasoning', 'tool_input', 'state']); // hidden at first, because there are so many
 let run = null, live = false, whole = false, reading = null, again = 0;

@@ -4,7 +4,7 @@ const { promptBox, request, textOf, write } = window.glassbox;
 const dialog = element.querySelector('dialog'), view = element.querySelector('#viewer-context');
 const [close, copyButton] = ['.close', '.copy'].map((s) => dialog.querySelector(s));
 const [total, unit, calls, bar, legend, made, status, scroll, note, given, ofTools, tools, ofLeft, left] =
-  ['.total strong', '.total span', '.calls', '.fill', '.key', '.made', '.told', '.scroll', '.note', '.given', '.of-tools', '.given-tools', '.of-left', '.left-out'].map((s) => view.querySelector(s));
+  ['.total strong', '.total span', '.calls', '.fill', '.key', '.made', '.notice', '.scroll', '.note', '.given', '.of-tools', '.given-tools', '.of-left', '.left-out'].map((s) => view.querySelector(s));
 let run = null, question = null, data = null, call = 0, reading = null, opener = null;
 
 // Shows a view of the dialog. The focus returns to its element when the dialog closes.

@@ -55,7 +55,7 @@ def focused(chat: Chat) -> str:
 
 def test_conversations_are_listed_opened_and_gone_back_to(visitor: Chat) -> None:
     page = visitor.page
-    expect(page.locator("#sidebar .told")).to_have_text("Your conversations appear here.")
+    expect(page.locator("#sidebar .notice")).to_have_text("Your conversations appear here.")
     said(visitor, "hello whales")
     whales = page.url
     page.click("#sidebar .new")
@@ -104,7 +104,7 @@ def test_search_marks_what_it_finds_in_any_message(visitor: Chat) -> None:
     expect(entries(visitor)).to_have_count(1)
     expect(page.locator("#sidebar mark")).to_have_text("<b>whale")
     page.fill("#sidebar input[type=search]", "no such word")
-    expect(page.locator("#sidebar .told")).to_have_text("No results.")
+    expect(page.locator("#sidebar .notice")).to_have_text("No results.")
     page.fill("#sidebar input[type=search]", "")
     expect(entries(visitor)).to_have_count(2)
 
@@ -135,7 +135,7 @@ def test_one_is_renamed_kept_as_a_file_imported_and_deleted(visitor: Chat, tmp_p
     expect(entries(visitor).first.locator("b")).to_have_text("Of <i>whales</i>")
     (tmp_path / "odd.json").write_text("{no")
     page.set_input_files("#sidebar input[type=file]", tmp_path / "odd.json")
-    expect(page.locator("#sidebar .told")).to_contain_text("odd.json was not imported")
+    expect(page.locator("#sidebar .notice")).to_contain_text("odd.json was not imported")
 
 
 def test_exports_of_others_are_imported_and_what_was_not_is_said(visitor: Chat) -> None:
@@ -146,7 +146,7 @@ def test_exports_of_others_are_imported_and_what_was_not_is_said(visitor: Chat) 
         "#sidebar input[type=file]", {"name": "export.zip", "mimeType": "application/zip", "buffer": data}
     )
     expect(entries(visitor).locator("b")).to_have_text(["Whales", "Sums"])
-    told = page.locator("#sidebar .told")
+    told = page.locator("#sidebar .notice")
     expect(told).to_have_text(
         "2 conversations imported. 1 conversation could not be read: <b>Empty: It has no messages that could be shown."
     )
@@ -191,7 +191,7 @@ def test_another_visitor_sees_none_of_it(visitor: Chat, new_chat: Callable[..., 
     said(visitor, "hello")
     other = new_chat(visitor.page.url)
     other.wait_toast("no such conversation")
-    expect(other.page.locator("#sidebar .told")).to_have_text("Your conversations appear here.")
+    expect(other.page.locator("#sidebar .notice")).to_have_text("Your conversations appear here.")
     assert entries(other).count() == 0
 
 

@@ -120,7 +120,7 @@ def test_a_wrong_parameter_is_said_where_it_is_and_a_right_one_is_used_on_the_pa
     column(talked, 0).locator(".mode select").select_option("window")
     turns = page.locator(f"{VIEWER} .column [name=window_turns]").first
     turns.fill("-3")
-    page.locator(f"{VIEWER} .column .told.bad").first.wait_for()
+    page.locator(f"{VIEWER} .column .notice.bad").first.wait_for()
     assert page.locator(f"{VIEWER} .use").first.is_disabled()
     turns.fill("1")
     page.locator(f"{VIEWER} .use:enabled").get_by_text("window").click()
