@@ -55,7 +55,7 @@ class LimitSettings(BaseModel):
     refused_keys_per_minute: Annotated[int, Field(ge=1)] = 10
     """Keys that a provider refuses, of one visitor or address, before no more are tried."""
     visitors_per_address: Annotated[int, Field(ge=1)] = 4
-    """All visitors of one address together have as much as so many visitors."""
+    """All visitors of one address together have the limits of this many visitors."""
     conversations_per_visitor: _Limit = None
     """Stored conversations of one visitor."""
     connections_per_address: _Limit = None
