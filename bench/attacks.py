@@ -111,7 +111,7 @@ def measure(options: Namespace) -> list[Row]:
 
 
 def measure_attacks(times: int, only: Sequence[str] = ()) -> list[Row]:
-    """Measures each attack, or those of some names, so many times.
+    """Measures each attack, or those named in `only`, `times` times.
 
     `quiet_s` and `meanwhile_s` are seconds to first tokens, by backend; `memory` has the bytes of the app and its
     children before and after each repetition; `wrong` has the errors of the other visitor and of the app.

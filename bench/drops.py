@@ -72,7 +72,7 @@ def _connections(url: str, message: str, seen: Sequence[Event]) -> list[AsyncGen
 
 
 async def _follow(url: str, message: str, drops: int, luck: random.Random) -> tuple[list[Event], int]:
-    """Follows a run to its end through so many drops; returns its events, and the number of drops."""
+    """Follows a run to its end with up to `drops` drops; returns its events, and the number of drops."""
     seen, dropped, most = list[Event](), 0, _TOKENS // (drops + 1)
     while not (seen and seen[-1]["type"] in _LAST):
         until = len(seen) + luck.randrange(1, most) if dropped < drops else math.inf

@@ -58,7 +58,7 @@ async def _read(response: Response, follower: _Follower) -> None:
 
 
 async def _serve(url: str, side: str, many: int, tokens: int) -> list[_Follower]:
-    """Lets so many followers read a reply each, or in `_ONE_RUN` one reply that the first of them requests."""
+    """Lets `many` followers read a reply each, or for `_ONE_RUN` the same reply, which the first requests."""
     followers, message = [_Follower() for _ in range(many)], f"N={tokens} R={RATE}"
 
     async def follow(method: str, path: str, follower: _Follower) -> None:

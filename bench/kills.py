@@ -38,7 +38,7 @@ _FEW = 10
 so that a drift of the machine affects all alike.
 """
 _LOCAL_SHARE = 10
-"""One kill in so many is of the bundled model, if there are enough."""
+"""One in this many kills is with the bundled model."""
 _LATEST_S = 8.0
 _MUST_BE_NONE = {
     "conversations whose head is missing": "conversations c LEFT JOIN messages m ON m.id = c.head "

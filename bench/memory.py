@@ -35,7 +35,7 @@ from settings import BackendSettings, Settings
 SIZES = (500, 1000, 2000, 5000, 10_000)
 """Messages of a conversation."""
 LONG, MOST_CHOICE_MS, MOST_OPEN_MS = 2000, 20, 1000
-"""The limits for a conversation of so many messages."""
+"""The length of a conversation, and its limits."""
 _TURNS = 12
 _REPLY = 256
 _WORDS = [

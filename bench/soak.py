@@ -1,4 +1,4 @@
-"""Fifty simultaneous visitors for half an hour, a tenth of them hostile: whether anybody sees an error of the server or
+"""Fifty simultaneous visitors for half an hour, a tenth of them hostile: whether a visitor sees an error of the server or
 another visitor's words, and what is left afterwards.
 
 They talk, stop, reload, leave, switch and upload, over HTTP, WebSockets and the page's own protocol, with the bundled
@@ -23,7 +23,7 @@ from bench.tables import Row, print_problems, print_table
 from bench.visitors import LIMITS, Hostile, Seen, Visitor
 
 _VISITORS, _HOSTILE_SHARE, _LOCAL_SHARE = 50, 10, 25
-"""One of so many is hostile, and one uses the local model as well, which is too slow for more of them."""
+"""One visitor in this many is hostile, and one uses the local model as well, which is too slow for more of them."""
 _WARM_S = 120.0
 """When memory is first measured, in a soak of twice that: sessions of closed pages are kept for two minutes."""
 _LEFT_S = 75.0

@@ -45,7 +45,7 @@ def middle(rows: Iterable[Row], figure: str) -> float | None:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Returns the value below which so many percent of the values are."""
+    """Returns a percentile of values."""
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
 

@@ -21,7 +21,7 @@ _OPENED = """([selector, count]) => {
   const parts = [...document.querySelectorAll(`${selector} details`)];
   return parts.length >= count && parts.every((part) => part.open = true);
 }"""
-"""Opens so many tool calls as soon as they are there, as a person does who watches them."""
+"""Opens the tool calls as soon as they exist, as a person does who watches them."""
 _SKEW_MS = 5.0
 """The most by which the page's clock may be behind."""
 

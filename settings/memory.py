@@ -18,7 +18,7 @@ class MemorySettings(ModeParameters, BaseModel):
     default: str = "tokens"
     """The memory mode that is selected at first."""
     retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    """Days after which unused conversations, and documents of visitors who do not use them, are deleted; 0 keeps all."""
+    """Days after which unused conversations, and documents of visitors who do not use them, are deleted; 0: never."""
     mirror: str | None = None
     """`package.module:ClassName` of a LangChain message history to which each finished turn is written as well."""
     mirror_options: dict[str, Any] = {}

@@ -98,7 +98,7 @@ def test_listed_files_are_uploaded(hub: SpaceHub, tmp_path: Path) -> None:
 
 
 def test_errors_are_reported_and_nothing_is_uploaded(hub: SpaceHub, tmp_path: Path) -> None:
-    for arguments, more, told in (
+    for arguments, more, message in (
         (["zoe/glass"], {"HF_TOKEN": TOKEN}, "SURE=1"),
         (["glass", "--sure"], {"HF_TOKEN": TOKEN}, "allowed: owner/name"),
         (["zoe/glass", "--sure"], {}, "hf auth login"),
@@ -107,7 +107,7 @@ def test_errors_are_reported_and_nothing_is_uploaded(hub: SpaceHub, tmp_path: Pa
         (["zoe/glass", "--sure"], {"HF_TOKEN": "hf_other"}, "the token is not accepted"),
     ):
         done = deployed(tmp_path, hub.url, *arguments, **more)
-        assert done.returncode == 1 and told in done.stderr, done.stderr
+        assert done.returncode == 1 and message in done.stderr, done.stderr
         assert "Traceback" not in done.stderr and "sk-123" not in done.stderr
     hub.writable = False
     done = deployed(tmp_path, hub.url, "zoe/glass", "--sure", HF_TOKEN=TOKEN)

@@ -232,7 +232,7 @@ async def test_name_is_never_a_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "code", "told"),
+    ("name", "data", "code", "message"),
     [
         ("a.png", b"text", "invalid_request", "allowed are files that end in"),
         ("a.pdf", b"text", "invalid_request", "cannot be read"),
@@ -242,17 +242,17 @@ async def test_name_is_never_a_path(tmp_path: Path) -> None:
         ("a.pdf", pdf(*[b""] * 3), "invalid_request", "more than 2 pages"),
     ],
 )
-async def test_rejected_file_leaves_nothing(library: Library, name: str, data: bytes, code: str, told: str) -> None:
+async def test_rejected_file_leaves_nothing(library: Library, name: str, data: bytes, code: str, message: str) -> None:
     library.limits = DocumentLimits(file_bytes=2000, pages=2, characters=500)
-    assert told in await refused(library, name, data, code)
+    assert message in await refused(library, name, data, code)
 
 
 async def test_number_of_documents_is_limited(library: Library) -> None:
     library.limits = DocumentLimits(documents=2)
     for name in ("a.txt", "b.txt", "b.txt"):
         await library.add("anna", name, b"text")
-    told = await refused(library, "c.txt", b"text", "invalid_request")
-    assert "at most 2 documents. Remove one first" in told
+    message = await refused(library, "c.txt", b"text", "invalid_request")
+    assert "at most 2 documents. Remove one first" in message
     assert len(await library.documents("anna")) == 2
     await library.add("ben", "c.txt", b"text")
 
@@ -262,8 +262,8 @@ async def test_total_of_all_owners_is_limited(library: Library) -> None:
     library.limits = DocumentLimits(total_characters=100)
     annas = await library.add("anna", "a.txt", b"a" * 60)
     for owner, name, size in (("ben", "b.txt", 41), ("anna", "b.txt", 41), ("anna", "a.txt", 101)):
-        told = await refused(library, name, b"b" * size, "too_large", owner)
-        assert "library is full. Tell the operator of this app" in told
+        message = await refused(library, name, b"b" * size, "too_large", owner)
+        assert "library is full. Tell the operator of this app" in message
     assert (await library.documents("anna"), await library.documents("ben")) == ([annas], [])
     assert await places(library, "a" * 60) == [("a.txt", "section 1")]  # it was not replaced
     bens = await library.add("ben", "b.txt", b"b" * 40)
@@ -279,18 +279,18 @@ async def test_totals_of_an_owner_and_an_address_are_limited(tmp_path: Path) -> 
     library = Library(tmp_path / "library.db", limits=limits, salt=b"of the tests")
     here, there = "192.0.2.1", "192.0.2.2"
 
-    async def told(owner: str, size: int) -> str:
+    async def error(owner: str, size: int) -> str:
         return await refused(library, "b.txt", b"x" * size, "too_large", owner, here)
 
     annas = await library.add("anna", "a.txt", b"a" * 60, here)
-    message = await told("anna", 41)
+    message = await error("anna", 41)
     assert "100 characters" in message and "101. Remove one first" in message and "at most" not in message
-    assert "your address" in await told("ben", 91)
+    assert "your address" in await error("ben", 91)
     await library.add("anna", "a.txt", b"c" * 100, here)  # replaces the first
-    assert "your address" in await told("ben", 51)
+    assert "your address" in await error("ben", 51)
     await library.add("ben", "b.txt", b"b" * 20, here)
     await library.add("zoe", "b.txt", b"b" * 20, here)
-    assert "your address" in await told("tom", 1)  # three documents
+    assert "your address" in await error("tom", 1)  # three documents
     await library.add("tom", "b.txt", b"b" * 100, there)
     await library.add("tim", "b.txt", b"b" * 100, None)  # of an unknown address
     (bens,) = await library.documents("ben")
