@@ -1,4 +1,4 @@
-"""Fifty simultaneous visitors for half an hour, a tenth of them hostile: whether a visitor sees an error of the server or
+"""Fifty simultaneous visitors for half an hour, a tenth of them hostile: whether any sees an error of the server or
 another visitor's words, and what is left afterwards.
 
 They talk, stop, reload, leave, switch and upload, over HTTP, WebSockets and the page's own protocol, with the bundled

@@ -21,7 +21,7 @@ OnMoment = Callable[[str], None]
 
 @dataclass
 class Turn:
-    """One message and its reply as the client received it; `expected` is the whole reply if it is known from the script."""
+    """A message and its reply as the client received it; `expected` is the whole reply if a script defines it."""
 
     message: str
     expected: str | None = None
