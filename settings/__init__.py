@@ -5,24 +5,14 @@ default. No other module reads the environment. Invalid settings raise a `Settin
 what was found and what is allowed.
 """
 
-from settings.backends import BackendSettings
-from settings.limits import PUBLIC_LIMITS, LimitSettings
-from settings.loader import load_settings
-from settings.memory import MemorySettings
-from settings.server import ROOT_PATH, FileSettings, Settings
-from settings.tools import ToolSettings, TracingSettings
-from settings.validation import SettingsError
-
-__all__ = [
-    "PUBLIC_LIMITS",
-    "ROOT_PATH",
-    "BackendSettings",
-    "FileSettings",
-    "LimitSettings",
-    "MemorySettings",
-    "Settings",
-    "SettingsError",
-    "ToolSettings",
-    "TracingSettings",
-    "load_settings",
-]
+from settings.backends import BackendSettings as BackendSettings
+from settings.limits import PUBLIC_LIMITS as PUBLIC_LIMITS
+from settings.limits import LimitSettings as LimitSettings
+from settings.loader import load_settings as load_settings
+from settings.memory import MemorySettings as MemorySettings
+from settings.server import ROOT_PATH as ROOT_PATH
+from settings.server import FileSettings as FileSettings
+from settings.server import Settings as Settings
+from settings.tools import ToolSettings as ToolSettings
+from settings.tools import TracingSettings as TracingSettings
+from settings.validation import SettingsError as SettingsError
