@@ -253,7 +253,7 @@ def test_a_model_calls_two_tools_at_once_and_answers_with_their_results(chooser:
     drawn = [one.get_attribute("data-p") for one in chooser.page.locator("#timeline .stretches i").all()]
     assert drawn[-4:] == ["streaming", "tool", "waiting", "streaming"]
     found = chooser.part("search").locator("pre").last.text_content() or ""
-    assert found.startswith("[1] README.md") and "window_turns" in found
+    assert found.startswith("[1] memory.md") and "window_turns" in found
     assert chooser.part("calculator").locator("pre").all_text_contents() == ['{\n "expression": "17*23"\n}', "391"]
     told = {m["tool_call_id"]: m["content"] for m in house.bodies()[-1]["messages"] if m["role"] == "tool"}
     assert told["call_1"] == "391" and "window_turns" in told["call_2"]
