@@ -65,8 +65,8 @@ def match(word: str, *, beginning: bool = False) -> str:
         return f'"{exact}"*' if len(run) == 1 else f'"{exact}"'
     if not beginning:
         return f'"{exact}"'
-    whole = " ".join([*exact.split(" ")[:-1], run[:_LONGEST]])
-    return f'("{exact}" OR "{whole}"*)'
+    unstemmed = " ".join([*exact.split(" ")[:-1], run[:_LONGEST]])
+    return f'("{exact}" OR "{unstemmed}"*)'
 
 
 def pairs(word: str) -> list[str]:

@@ -26,6 +26,13 @@ log = structlog.get_logger(__name__)
 
 _STATE_GAP_S = 0.115
 """Seconds between two `state` events: at most ten a second, the last one included."""
+_STREAMED = {
+    events.Token: "content",
+    events.Reasoning: "content",
+    events.ToolOutput: "chunk",
+    events.ToolInput: "delta",
+}
+"""The fields whose characters count towards the limit of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +148,16 @@ class LiveRun:
             return
         self.last_event = self.last_activity
         implied = _implied_status(event)
-        if implied and (implied.phase != shown[0] or (_is_output(event) and implied.content != self._implied_text)):
+        is_output = implied and implied.phase in ("thinking", "streaming")
+        if implied and (implied.phase != shown[0] or (is_output and implied.content != self._implied_text)):
             self._append(implied, event)
         else:
             self._append(event)
         if implied:
             self._implied_text = implied.content
         self._reply.add(event)
-        self._characters += _characters(event)
+        if field := _STREAMED.get(type(event)):
+            self._characters += len(getattr(event, field))
         if self._characters > self.lifetime.characters:
             self.request_stop("limit")
         self._schedule_digest()
@@ -241,23 +250,6 @@ def _implied_status(event: Event) -> events.Status | None:
             return events.Status("approval", f"Waiting for your approval of {event.tool}")
         case _:
             return None
-
-
-def _is_output(event: Event) -> bool:
-    return isinstance(event, events.Token | events.Reasoning | events.ToolInput)
-
-
-def _characters(event: Event) -> int:
-    """The streamed characters of an event."""
-    match event:
-        case events.Token() | events.Reasoning():
-            return len(event.content)
-        case events.ToolOutput():
-            return len(event.chunk)
-        case events.ToolInput():
-            return len(event.delta)
-        case _:
-            return 0
 
 
 def _end_of(step: Step, now: float, error: str = "cancelled") -> events.End:
