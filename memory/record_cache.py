@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from weakref import WeakSet, WeakValueDictionary
 
-from memory.run_records import decompressed
 from memory.store import Store
+from memory.stored_turns import decompressed
 from runs.errors import ChatError
 from runs.events import escape_line_ends
 from runs.threads import Threads

@@ -9,6 +9,7 @@ from memory.messages import Message, Summary
 from memory.modes import MODES, Candidates, LeftOut, Mode, ModeLimits, Selection, get_mode, recent_start
 from runs import events
 from runs.errors import ChatError
+from settings import MemorySettings
 
 SENT = st.tuples(st.sampled_from(["user", "assistant", "system", "tool"]), st.integers(1, 400))
 HISTORIES = st.lists(SENT, max_size=40).map(
@@ -191,6 +192,7 @@ async def test_new_mode_is_one_function_and_one_line(turns: Turns, monkeypatch: 
         return Selection(kept, tuple(LeftOut(m, "a reply") for m in candidates.messages if m not in kept))
 
     monkeypatch.setitem(MODES, "questions", Mode("questions", "your own messages", questions))
+    assert MemorySettings(default="questions").default == "questions"
     first = await turns.start(TurnRequest("one", "anna", memory="questions"))
     assert first.task
     await first.task

@@ -1,10 +1,11 @@
-"""Turns on their way into the database: the user's message, the growing reply, and the ended reply with its record."""
+"""Turns in the database: the user's message, the growing reply, and the ended reply with its run's record."""
 
 import time
 import zlib
 from collections.abc import Sequence
+from typing import Any, cast
 
-from sqlalchemy import bindparam, delete, insert, update
+from sqlalchemy import Select, bindparam, delete, insert, select, update
 
 from memory.conversations import first_text, insert_conversation, update_conversation
 from memory.database import Database
@@ -13,12 +14,13 @@ from memory.message_tree import insert_messages, linear_messages, message_row_of
 from memory.messages import Message, Role
 from memory.options import TurnOptions
 from memory.rows import message_of, message_row, parts_column, storable
-from memory.tables import messages, runs
+from memory.tables import conversations, messages, runs
+from runs.errors import NO_RUN, ChatError
 from runs.live import LiveRun, new_id
 
 
-class TurnWrites(Database):
-    """The methods of the store that write turns."""
+class StoredTurns(Database):
+    """The methods of the store for turns and their records."""
 
     async def begin_turn(
         self,
@@ -99,3 +101,51 @@ class TurnWrites(Database):
             await db.execute(delete(runs).where(runs.c.id == run.id))  # an earlier attempt may have succeeded
             if known.rowcount:  # the visitor may have deleted the conversation meanwhile
                 await db.execute(insert(runs).values(row))
+
+    async def record(self, run_id: str) -> str:
+        """An ended run's events as JSON lines. Raises ChatError `not_found`."""
+        return decompressed(await self.compressed_record(run_id))
+
+    async def compressed_record(self, run_id: str) -> bytes:
+        """The record as it is stored, for `decompressed` or `zlib`. Raises ChatError `not_found`."""
+        return bytes(await self._value(select(runs.c.record).where(runs.c.id == storable(run_id))))
+
+    async def conversation_of(self, run_id: str) -> str:
+        """The id of an ended run's conversation. Raises ChatError `not_found`."""
+        return str(await self._value(select(runs.c.conversation_id).where(runs.c.id == storable(run_id))))
+
+    async def answered_message(self, run_id: str) -> Message | None:
+        """The message that a run answered; None if nothing of the run is stored."""
+        reply = messages.alias()
+        answered = (reply.c.run_id == storable(run_id)) & (reply.c.role == "assistant")
+        wanted = select(messages).join(reply, reply.c.parent_id == messages.c.id).where(answered)
+        async with self.reading() as db:
+            found = (await db.execute(wanted)).first()
+        return message_of(found) if found else None
+
+    async def newest_run(self, owner: str, text: str, **same: str) -> str | None:
+        """The id of the owner's newest run for a message of this text.
+
+        `same` narrows the search to a `conversation_id`, or to the values that its conversation used last.
+        """
+        asked = messages.join(conversations, messages.c.conversation_id == conversations.c.id)
+        newest = select(messages.c.run_id).select_from(asked).order_by(messages.c.created.desc())
+        newest = newest.where(messages.c.role == "user", messages.c.text == storable(text))
+        newest = newest.where(conversations.c.owner == owner)
+        for name, value in same.items():
+            column = conversations.c["id" if name == "conversation_id" else name]
+            newest = newest.where(column == storable(value))
+        async with self.reading() as db:
+            return cast(str | None, (await db.execute(newest.limit(1))).scalar_one_or_none())
+
+    async def _value(self, wanted: Select[Any]) -> Any:
+        async with self.reading() as db:
+            value = (await db.execute(wanted)).scalar_one_or_none()
+        if value is None:
+            raise ChatError("not_found", NO_RUN)
+        return value
+
+
+def decompressed(record: bytes) -> str:
+    """A stored record as JSON lines."""
+    return zlib.decompress(record).decode()
