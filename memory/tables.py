@@ -5,6 +5,8 @@
 
 from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
+from memory.options import PARAMETERS
+
 metadata = MetaData()
 
 conversations = Table(
@@ -21,10 +23,7 @@ conversations = Table(
     Column("temperature", Float),
     Column("max_tokens", Integer),
     Column("tools", JSON(none_as_null=True)),
-    Column("window_turns", Integer),
-    Column("token_limit", Integer),
-    Column("summary_tokens", Integer),
-    Column("recall_turns", Integer),
+    *(Column(name, Integer) for name in PARAMETERS),
     Column("model", Text),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False, index=True),

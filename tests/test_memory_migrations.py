@@ -87,17 +87,19 @@ def columns(db: Connection) -> dict[str, list[tuple[str, str, bool]]]:
     }
 
 
+def make_old(db: Connection) -> None:
+    """Replaces the tables by those of the version before options."""
+    metadata.drop_all(db)
+    old = BEFORE_OPTIONS.replace("BLOB", "BYTEA" if db.dialect.name == "postgresql" else "BLOB")
+    for statement in ["DROP TABLE alembic_version", *old.strip().split(";\n")]:
+        db.exec_driver_sql(statement)
+
+
 @ON_BOTH
 async def test_an_upgraded_database_is_like_a_new_one(store: Store, database_url: str, reopened: Any) -> None:
     fresh = await on(store, columns)
     assert await on(store, differences) == []
     assert await on(store, version) == HEAD
-
-    def make_old(db: Connection) -> None:
-        metadata.drop_all(db)
-        for statement in ["DROP TABLE alembic_version", *BEFORE_OPTIONS.replace("BLOB", _binary(db)).split(";\n")]:
-            if statement.strip():
-                db.exec_driver_sql(statement)
 
     await on(store, make_old)
     later = await reopened()
@@ -108,10 +110,6 @@ async def test_an_upgraded_database_is_like_a_new_one(store: Store, database_url
     assert [m.parent_id for m in await later.history("c")] == [None, "m1"]
 
 
-def _binary(db: Connection) -> str:
-    return "BYTEA" if db.dialect.name == "postgresql" else "BLOB"
-
-
 @ON_BOTH
 async def test_failed_upgrade_changes_nothing_and_is_retried(
     store: Store,
@@ -119,12 +117,6 @@ async def test_failed_upgrade_changes_nothing_and_is_retried(
     reopened: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def make_old(db: Connection) -> None:
-        metadata.drop_all(db)
-        for statement in ["DROP TABLE alembic_version", *BEFORE_OPTIONS.replace("BLOB", _binary(db)).split(";\n")]:
-            if statement.strip():
-                db.exec_driver_sql(statement)
-
     await on(store, make_old)
 
     def failing(db: Connection) -> None:
