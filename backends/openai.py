@@ -18,7 +18,7 @@ from backends.model_list_parser import parse_model_list, with_props
 from backends.models import ModelList
 from backends.openai_request import RequestShape
 from backends.request_shape import LearnedShape
-from proxies import on_this_machine
+from hosting.proxies import on_this_machine
 from runs.errors import ChatError
 from runs.threads import Threads
 from settings import BackendSettings

@@ -1,7 +1,6 @@
-"""What a reverse proxy says about a request: the address of the client, and the host, scheme and path prefix that the
-browser used.
+"""Forwarding headers of reverse proxies: the client's address, and the host, scheme and path prefix of the browser.
 
-It counts only if the proxy is one of `trusted_proxies`, or the tunnel of the public link. Everything behind this
+They count only if the proxy is one of `trusted_proxies`, or the tunnel of the public link. Everything behind this
 middleware, Gradio included, sees the request as the browser made it, without a forwarding header.
 
 Sources: RFC 7239 (`Forwarded`), MDN's pages on the `X-Forwarded-*` headers, ASGI's specification of `root_path`.
@@ -21,16 +20,19 @@ from hosting.error_responses import RefusalLog
 from hosting.hosts import split_host
 from settings import ROOT_PATH
 
-_DROPPED = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-gradio-server")
-"""The last is how Gradio's own front server names the page's address."""
+_FORWARDING = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-gradio-server")
+"""Headers that are removed. `X-Gradio-Server` is how Gradio's own front server names the page's address."""
 _PAIR = re.compile(r'(for|host|proto)=("(?:[^"\\]|\\.)*"|[^;,\s]+)', re.IGNORECASE)
-_USUAL_PORTS = ("80", "443")
+_DEFAULT_PORTS = ("80", "443")
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """What the headers say; "" and empty where they say nothing. `clients` is in the order of the header."""
+    """The values of a request's forwarding headers; empty where a header is missing.
+
+    `clients` are in the order of the header, the nearest one last.
+    """
 
     clients: Sequence[str] = ()
     hosts: Sequence[str] = ()
@@ -39,32 +41,35 @@ class Forwarded:
 
     @classmethod
     def read(cls, headers: Headers) -> "Forwarded":
-        """The `X-Forwarded-*` headers; where one is missing, `Forwarded`."""
+        """Reads the `X-Forwarded-*` headers, and `Forwarded` for those that are missing."""
         pairs: dict[str, list[str]] = {"for": [], "host": [], "proto": []}
         for name, value in _PAIR.findall(",".join(headers.getlist("forwarded"))):
             pairs[name.lower()].append(value.strip('"'))
-        clients = _listed(headers, "x-forwarded-for") or pairs["for"]
-        hosts = [host for host in _listed(headers, "x-forwarded-host") or pairs["host"] if split_host(host)[0]]
-        schemes = _listed(headers, "x-forwarded-proto") or pairs["proto"]
-        ports, prefixes = _listed(headers, "x-forwarded-port"), _listed(headers, "x-forwarded-prefix")
-        if hosts and ports and ports[0].isdecimal() and ports[0] not in _USUAL_PORTS and not split_host(hosts[0])[1]:
+        clients = _values(headers, "x-forwarded-for") or pairs["for"]
+        hosts = [host for host in _values(headers, "x-forwarded-host") or pairs["host"] if split_host(host)[0]]
+        schemes = _values(headers, "x-forwarded-proto") or pairs["proto"]
+        ports, prefixes = _values(headers, "x-forwarded-port"), _values(headers, "x-forwarded-prefix")
+        if hosts and ports and ports[0].isdecimal() and ports[0] not in _DEFAULT_PORTS and not split_host(hosts[0])[1]:
             hosts[0] += f":{ports[0]}"
         prefix = prefixes[0].rstrip("/") if prefixes else ""
+        scheme = schemes[0].lower() if schemes else ""
         return cls(
             clients=clients,
             hosts=hosts,
-            scheme={"ws": "http", "wss": "https"}.get(found := (schemes or [""])[0].lower(), found),
+            scheme={"ws": "http", "wss": "https"}.get(scheme, scheme),
             prefix=prefix if ROOT_PATH.fullmatch(prefix) else "",
         )
 
 
-def _listed(headers: Headers, name: str) -> list[str]:
+def _values(headers: Headers, name: str) -> list[str]:
     return [value.strip() for text in headers.getlist(name) for value in text.split(",") if value.strip()]
 
 
 class ForwardedMiddleware:
-    """Stands outermost of what is ours. `root_path` is the prefix where no trusted proxy names one; `tunnel` tells the
-    address of the public link, "" while there is none; `knows` tells whether a host is one of ours.
+    """ASGI middleware that applies forwarding headers to the scope and removes them. It is the outermost one.
+
+    `root_path` is the prefix where no trusted proxy names one; `tunnel` returns the address of the public link, or "";
+    `knows` says whether a host is a known one.
     """
 
     def __init__(
@@ -84,80 +89,84 @@ class ForwardedMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        scope = self._as_the_browser_sent_it(dict(scope))
+        scope = self._apply(dict(scope))
         prefix, path = scope["root_path"], scope["path"]
         if scope["type"] == "websocket":
             await self.app(scope, receive, send)
         elif prefix and path == prefix and scope["method"] in ("GET", "HEAD"):
             query = scope.get("query_string", b"").decode("latin-1")
-            there = f"./{path.rpartition('/')[2]}/{'?' if query else ''}{query}"
-            await RedirectResponse(there, 308)(scope, receive, send)
+            target = f"./{path.rpartition('/')[2]}/{'?' if query else ''}{query}"
+            await RedirectResponse(target, 308)(scope, receive, send)
         else:
-            await self.app(scope, receive, _relative_redirects(scope, send))
+            await self.app(scope, receive, _with_relative_redirects(scope, send))
 
-    def _as_the_browser_sent_it(self, scope: Scope) -> Scope:
+    def _apply(self, scope: Scope) -> Scope:
+        """The scope as the browser made the request."""
         headers = Headers(scope=scope)
         peer = scope["client"][0] if scope.get("client") else ""
-        told, prefix = Forwarded.read(headers), self._root_path
-        scope["headers"] = [(name, value) for name, value in scope["headers"] if not _DROPPED.fullmatch(name)]
+        forwarded, prefix = Forwarded.read(headers), self._root_path
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if not _FORWARDING.fullmatch(name)]
         tunnel = self._is_tunnel(peer, headers.get("host", ""))
         if self._trusts(peer) or tunnel:
-            if told.scheme in ("http", "https"):
-                scope["scheme"] = told.scheme.replace("http", "ws") if scope["type"] == "websocket" else told.scheme
-            if client := self._client(told.clients, peer):
+            if forwarded.scheme in ("http", "https"):
+                scheme = forwarded.scheme
+                scope["scheme"] = scheme.replace("http", "ws") if scope["type"] == "websocket" else scheme
+            if client := self._client(forwarded.clients, peer):
                 scope["client"] = (client, 0)
-            if told.hosts and not tunnel:
+            if forwarded.hosts and not tunnel:
                 origin = headers.get("origin", "").partition("://")[2]
-                # a proxy that appends passes on what a client wrote: one unknown name is enough for the guard to refuse
-                unknown = next((host for host in told.hosts if not self._knows(host)), None)
-                MutableHeaders(scope=scope)["host"] = unknown or (origin if origin in told.hosts else told.hosts[0])
-            prefix = told.prefix or prefix
-        elif told.clients or told.hosts or told.scheme or told.prefix:
+                # a proxy that appends also passes on what a client wrote: with one unknown host the guard refuses
+                unknown = next((host for host in forwarded.hosts if not self._knows(host)), None)
+                MutableHeaders(scope=scope)["host"] = unknown or (
+                    origin if origin in forwarded.hosts else forwarded.hosts[0]
+                )
+            prefix = forwarded.prefix or prefix
+        elif forwarded.clients or forwarded.hosts or forwarded.scheme or forwarded.prefix:
             self._note_ignored(peer)
-        return _below(scope, prefix)
+        return _with_root_path(scope, prefix)
 
     def _trusts(self, peer: str) -> bool:
         address = _address(peer)
         return bool(address) and any(ipaddress.ip_address(address) in network for network in self._networks)
 
     def _is_tunnel(self, peer: str, host: str) -> bool:
-        """Whether the request came through the tunnel, whose program runs on this machine and keeps the `Host`."""
-        there = urlsplit(self._tunnel()).netloc
-        return bool(there) and _address(peer) in _LOOPBACK and split_host(host) == split_host(there)
+        """Whether the request came through the tunnel: its program runs on this machine and keeps the `Host`."""
+        link = urlsplit(self._tunnel()).netloc
+        return bool(link) and _address(peer) in _LOOPBACK and split_host(host) == split_host(link)
 
     def _client(self, clients: Sequence[str], peer: str) -> str:
-        """The nearest address that is no trusted proxy's; what stands before it anybody can have written."""
-        found = ""
+        """The nearest address that is not a trusted proxy's. A client can write any address before it."""
+        nearest = ""
         for client in reversed(clients):
             if not (address := _address(client)):
                 break
-            found = address
+            nearest = address
             if not self._trusts(address):
                 break
-        return found
+        return nearest
 
     def _note_ignored(self, peer: str) -> None:
-        near = peer if peer in _LOOPBACK else "the proxy's address"
+        proxy = peer if peer in _LOOPBACK else "the proxy's address"
         self._log.note(
             "forwarded",
-            f"X-Forwarded-* headers are ignored: if a reverse proxy sends them, add {near} to trusted_proxies",
+            f"X-Forwarded-* headers are ignored: if a reverse proxy sends them, add {proxy} to trusted_proxies",
         )
 
 
 def _address(text: str) -> str:
-    """An address as `X-Forwarded-For` and `Forwarded` write it, with a port or without; "" if it is none."""
+    """The IP address in an entry of `X-Forwarded-For` or `Forwarded`, without its port; "" if there is none."""
     bare = re.sub(r"^\[([^\]]*)\](:\d+)?$|^([\d.]+):\d+$", r"\1\3", text)
     try:
-        found = ipaddress.ip_address(bare)
+        address = ipaddress.ip_address(bare)
     except ValueError:
         return ""
-    return str(getattr(found, "ipv4_mapped", None) or found)
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def _below(scope: Scope, prefix: str) -> Scope:
-    """The scope with a whole path and its `root_path`, whether the proxy has taken the prefix away or not.
+def _with_root_path(scope: Scope, prefix: str) -> Scope:
+    """The scope with `root_path` and the full path, whether or not the proxy has removed the prefix.
 
-    nginx makes //x of /demo/x where only the address of `proxy_pass` ends with a slash.
+    nginx turns /demo/x into //x if only the address of `proxy_pass` ends with a slash.
     """
     path, raw = "/" + scope["path"].lstrip("/"), b"/" + (scope.get("raw_path") or b"").lstrip(b"/")
     removed = prefix and path != prefix and not path.startswith(f"{prefix}/")
@@ -168,10 +177,10 @@ def _below(scope: Scope, prefix: str) -> Scope:
     return scope
 
 
-def _relative_redirects(scope: Scope, send: Send) -> Send:
-    """Redirects to our own address become relative to the request's path: right below any prefix, behind any proxy.
+def _with_relative_redirects(scope: Scope, send: Send) -> Send:
+    """Makes redirects to our own address relative to the request's path, so that they work behind any proxy.
 
-    Those that name a path alone are left as they are: it comes from the browser, as the target of a login does.
+    A redirect to a path alone stays as it is: the path comes from the browser, as the target of a login does.
     """
     prefix, host = scope["root_path"], Headers(scope=scope).get("host", "")
     depth = scope["path"].removeprefix(prefix).count("/") - 1
@@ -179,10 +188,10 @@ def _relative_redirects(scope: Scope, send: Send) -> Send:
     async def send_relative(message: Message) -> None:
         headers = MutableHeaders(scope=message) if message["type"] == "http.response.start" else MutableHeaders()
         if location := headers.get("location"):
-            there = urlsplit(location)
-            if there.netloc == host and there.path.startswith(prefix):
-                path = there.path.removeprefix(prefix).lstrip("/")
-                query = f"?{there.query}" if there.query else ""
+            target = urlsplit(location)
+            if target.netloc == host and target.path.startswith(prefix):
+                path = target.path.removeprefix(prefix).lstrip("/")
+                query = f"?{target.query}" if target.query else ""
                 headers["location"] = f"./{'../' * depth}{path}{query}"
         await send(message)
 

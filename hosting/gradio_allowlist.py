@@ -1,7 +1,7 @@
-"""Which of Gradio's own routes are open.
+"""The list of Gradio's own routes that are open.
 
-Gradio serves more than the page and its clients need: files, proxies, uploads, run history, monitoring, an editor of
-its own. Only what is needed is open; all the rest is not found.
+Gradio serves more than the page and its clients need: files, proxies, uploads, run history, monitoring, an editor.
+Everything that is not listed here is not found.
 """
 
 import re
@@ -14,13 +14,17 @@ _API = re.compile(
     r"/gradio_api/((app_id|user|login_check|info|startup-events|theme\.css|reset|cancel|queue/(join|data)|run/predict)/?"
     r"|heartbeat/[^/]+|call/(v2/)?[^/]+(/[^/]*)?)"
 )
-LOGIN_PAGE = re.compile(
+_LOGIN_PAGE = re.compile(
     r"/(|login/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\w+)?|(assets|static|svelte)/.+)"
     r"|/gradio_api/(startup-events|theme\.css)/?"
 )
-"""What a browser loads to show the login, and the login itself."""
 
 
 def is_open(path: str) -> bool:
-    """Whether one of Gradio's paths is served at all."""
+    """Returns whether a path of Gradio's is served at all."""
     return bool(_PAGE.fullmatch(path) or _API.fullmatch(path))
+
+
+def is_login_page(path: str) -> bool:
+    """Returns whether a browser needs the path to show the login page or to log in."""
+    return bool(_LOGIN_PAGE.fullmatch(path))

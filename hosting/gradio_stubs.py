@@ -1,8 +1,7 @@
-"""Keeps Gradio from making its editor's stubs (`.pyi`) as it is imported: the app starts in two thirds of the time.
+"""Keeps Gradio from generating stub files (`.pyi`) when it is imported: the app starts in two thirds of the time.
 
-Gradio 6 parses the source of each of its components and compares it with the stub beside it, at every start
-(`gradio/component_meta.py`, `create_or_modify_pyi`). They are of use to who writes code in an editor, not to who runs
-it, and there is no setting.
+Gradio 6 parses the source of each of its components and compares it with the stub file beside it, at every start
+(`gradio/component_meta.py`, `create_or_modify_pyi`). Stubs serve code editors only, and no setting turns this off.
 """
 
 import importlib.abc
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-_MODULE, _MAKES = "gradio.component_meta", "create_or_modify_pyi"
+_MODULE, _FUNCTION = "gradio.component_meta", "create_or_modify_pyi"
 
 
 class _WithoutStubs(importlib.abc.Loader):
@@ -24,8 +23,8 @@ class _WithoutStubs(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        if hasattr(module, _MAKES):
-            setattr(module, _MAKES, lambda *_: None)
+        if hasattr(module, _FUNCTION):
+            setattr(module, _FUNCTION, lambda *_: None)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -40,6 +39,6 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def skip_stub_generation() -> None:
-    """To be called before anything imports gradio; afterwards it changes nothing."""
+    """Turns the generation off. Call it before anything imports gradio; later it has no effect."""
     if _MODULE not in sys.modules:
         sys.meta_path.insert(0, _Finder())

@@ -1,7 +1,7 @@
-"""The names that this server answers to, and which origins are its own.
+"""The hosts that this server answers to, and the origins that are its own.
 
-A page of another site can have its own name resolve to this machine (DNS rebinding): its requests then come with that
-name as `Host` and with a matching `Origin`. So only known names are served.
+A page of another site can let its own name resolve to this machine (DNS rebinding): its requests then come with that
+name as `Host` and with a matching `Origin`. Therefore only known hosts are served.
 """
 
 import ipaddress
@@ -15,37 +15,32 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _SPACES = ".hf.space"
 
 
-def split_host(text: str) -> tuple[str, str]:
-    """Name and port of a `Host`, each "" if there is none; the name is in small letters, without brackets or a dot at
-    the end.
+def split_host(host: str) -> tuple[str, str]:
+    """Splits a `Host` into name and port; each is "" if it is missing or invalid.
+
+    The name is in lower case, without brackets and without a dot at the end.
     """
-    found = _HOST.fullmatch(text.strip().lower())
-    return (found["name"].strip("[]").rstrip("."), found["port"] or "") if found else ("", "")
+    match = _HOST.fullmatch(host.strip().lower())
+    return (match["name"].strip("[]").rstrip("."), match["port"] or "") if match else ("", "")
 
 
-def shown_host(text: str) -> str:
-    """A `Host` for a sentence or the log: nothing but what a host can consist of."""
-    return text.strip().lower() if split_host(text)[0] else "(not a host name)"
-
-
-def is_ip_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+def printable_host(host: str) -> str:
+    """A `Host` for a message or the log: it has only characters that a host can have."""
+    return host.strip().lower() if split_host(host)[0] else "(not a host name)"
 
 
 def machine_names() -> set[str]:
-    """This machine's own names, as far as it knows them without the network."""
+    """This machine's own names, as far as they are known without the network."""
     full = socket.gethostname().lower().rstrip(".")
     short = full.partition(".")[0]
     return {full, short, f"{short}.local"} - {"", ".local"}
 
 
 class Hosts:
-    """`names` are known besides `allowed`, which the operator set; `link` tells the address of the public link, which
-    may come later; `on_space` adds the names that Hugging Face gives to Spaces.
+    """The known hosts.
+
+    `allowed` are the hosts in the settings and `names` further ones; `link` returns the address of the public link,
+    which may come later; `on_space` adds the hosts of Hugging Face Spaces.
     """
 
     def __init__(
@@ -60,40 +55,50 @@ class Hosts:
         self._names = machine_names() | {name.lower().strip("[]").rstrip(".") for name in names if name}
 
     def knows(self, host: str) -> bool:
-        """Whether a `Host` is one of ours. A request without one is no browser's."""
+        """Returns whether a `Host` is a known one. A request without `Host` is accepted: no browser sends one."""
         name, _ = split_host(host)
         if not name:
             return not host.strip()
-        if name == "localhost" or name.endswith(".localhost") or is_ip_address(name):
+        if name == "localhost" or name.endswith(".localhost") or _is_ip_address(name):
             return True
         if name in self._allowed or name in self._names or (self._on_space and name.endswith(_SPACES)):
             return True
         return name == split_host(urlsplit(self._link()).netloc)[0]
 
     def allows(self, origin: str) -> bool:
-        """Whether an `Origin` has the name of a host that the operator allowed, on any port."""
+        """Returns whether an `Origin` has the name of a host that the settings allow, on any port."""
         return split_host(_netloc(origin))[0] in self._allowed
 
 
 def is_cross_origin(headers: Mapping[str, str], origins: Sequence[str] = (), hosts: Hosts | None = None) -> bool:
-    """Whether a browser says that another site's page makes this request, none of `origins`. No `Origin` means no
-    browser.
+    """Returns whether a page of another site makes this request, by the browser's headers.
+
+    `origins` are accepted. A request without `Origin` and `Sec-Fetch-Site` is not from a browser.
     """
     if origin := headers.get("origin"):
-        return not (origin in origins or _same(origin, headers.get("host", "")) or (hosts and hosts.allows(origin)))
-    # another port or a neighbouring subdomain is the same site, and somebody else's page
+        same = _is_same_host(origin, headers.get("host", ""))
+        return not (origin in origins or same or (hosts and hosts.allows(origin)))
+    # another port or a neighbouring subdomain is "same-site", but it may be somebody else's page
     return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
 
 
-def _same(origin: str, host: str) -> bool:
-    """Whether an `Origin` names this `Host`; the scheme may differ, since a proxy may have ended TLS.
+def _is_same_host(origin: str, host: str) -> bool:
+    """Returns whether an `Origin` names this `Host`. The scheme may differ, since a proxy may have ended TLS.
 
-    A sandboxed page's origin is "null", which names no host.
+    The origin of a sandboxed page is "null", which names no host.
     """
     name, port = split_host(_netloc(origin))
     default = _DEFAULT_PORTS.get(origin.partition(":")[0], "")
-    there, port_there = split_host(host)
-    return bool(name) and name == there and (port or default) == (port_there or default)
+    host_name, host_port = split_host(host)
+    return bool(name) and name == host_name and (port or default) == (host_port or default)
+
+
+def _is_ip_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _netloc(origin: str) -> str:

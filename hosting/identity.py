@@ -1,6 +1,6 @@
-"""Who is asking: a signed HttpOnly cookie that owns conversations and runs. A visitor is a random id, nothing more.
+"""Visitors and their cookies. A visitor is a random id in a signed HttpOnly cookie, which owns conversations and runs.
 
-`GET /` and `/example` set it; API routes never do. Gradio's `session_hash` is chosen by the client and owns nothing.
+`GET /` and `/example` set the cookie; API routes never do.
 """
 
 import hashlib
@@ -26,34 +26,40 @@ class Connection(Protocol):
     """A request or a WebSocket, of Starlette or of Gradio."""
 
     @property
-    def cookies(self) -> Any: ...
+    def cookies(self) -> Any:
+        """The cookies by name."""
 
     @property
-    def client(self) -> Any: ...
+    def client(self) -> Any:
+        """The address of the client, if it is known."""
 
 
 COOKIE = "glassbox_visitor"
 _PAGES = {"/", "/example"}
+"""Pages that set the cookie."""
 _YEAR_S = 365 * 24 * 3600
 
 
-def load_secret(given: str | None, folder: Path) -> str:
-    """The signing secret: as given, else kept in the data folder; a new one for each start where that cannot be."""
-    if given:
-        return given
-    file, made = folder / "secret", secrets.token_urlsafe(32)
+def load_secret(secret: str | None, folder: Path) -> str:
+    """The secret that signs cookies: the given one, else one that is kept in the data folder.
+
+    If it cannot be kept, each start has a new one.
+    """
+    if secret:
+        return secret
+    file, new_secret = folder / "secret", secrets.token_urlsafe(32)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not file.exists() or not file.stat().st_size:
             with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as new:
-                new.write(made)
-        return file.read_text().strip() or made
+                new.write(new_secret)
+        return file.read_text().strip() or new_secret
     except OSError:
-        return made
+        return new_secret
 
 
 class Identity:
-    """Makes and reads visitors' cookies. On a Space the page is an iframe on another site, hence `cross_site`."""
+    """Makes and reads visitors' cookies. `cross_site` is for a Space, whose page is an iframe on another site."""
 
     def __init__(self, secret: str, *, cross_site: bool = False) -> None:
         self._secret = secret
@@ -61,24 +67,24 @@ class Identity:
         self._site = "SameSite=None; Secure; Partitioned" if cross_site else "SameSite=Lax"
 
     def visitor(self, cookies: Mapping[str, str]) -> str | None:
-        """The visitor's id, or None without a cookie of ours."""
+        """The visitor's id, or None without a valid cookie."""
         try:
             return self._signer.unsign(cookies.get(COOKIE, "")).decode()
         except BadSignature:
             return None
 
     def requester(self, connection: Connection) -> Requester:
-        """Who asks, and from where: a proxy's word for it counts as far as the settings trust the proxy."""
+        """The visitor and the address of a connection, as `ForwardedMiddleware` has set it."""
         client = connection.client
         return Requester(self.visitor(connection.cookies or {}), client.host if client else None)
 
     def derive(self, purpose: str, *parts: str | None) -> str:
-        """An id of 128 bits that is always the same for the same parts, and unguessable to those who know them."""
+        """Derives an id of 128 bits: always the same for the same parts, and unguessable to those who know them."""
         digest = hmac.digest(self._secret.encode(), json.dumps([purpose, *parts]).encode(), hashlib.sha256)
         return urlsafe_b64encode(digest[:16]).decode().rstrip("=")
 
     def new_cookie(self, *, secure: bool = False, path: str = "/") -> str:
-        """The Set-Cookie value for a new visitor; `secure` if they came over https. It is sent back below `path`."""
+        """The `Set-Cookie` value for a new visitor. `secure` is for https; the cookie is sent back below `path`."""
         value, site = self._signer.sign(secrets.token_urlsafe(16)).decode(), self._site
         if secure and "Secure" not in site:
             site += "; Secure"
@@ -86,7 +92,7 @@ class Identity:
 
 
 class VisitorMiddleware:
-    """Gives a page's visitor a cookie if they have none."""
+    """ASGI middleware that sets a cookie on a page whose visitor has none."""
 
     def __init__(self, app: ASGIApp, identity: Identity) -> None:
         self.app, self.identity = app, identity

@@ -1,7 +1,7 @@
-"""Headers that tell a browser what our pages may do, and the nonces of their scripts.
+"""Response headers that tell a browser what our pages may do, and the nonces of their scripts.
 
-A reply may hold anything: no script runs but those that the page came with, no image or font or connection leaves for
-another site, so that nothing that a model or a tool wrote can carry words away.
+A reply may contain anything. So no script runs but the page's own, and no image, font or connection goes to another
+site: nothing that a model or a tool wrote can carry text away.
 """
 
 import re
@@ -17,14 +17,14 @@ _POLICY = (
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'{frames}"
 )
-"""'unsafe-eval': Gradio makes functions of the scripts of its HTML components. Its styles stand within the page."""
-_GRADIOS = b"<script data-gradio-mode>"
-"""The first of Gradio's scripts after the one that holds its configuration."""
+"""'unsafe-eval': Gradio makes functions from the scripts of its HTML components. Its styles are inline."""
+_GRADIO_SCRIPT = b"<script data-gradio-mode>"
+"""The first of Gradio's scripts after the one with its configuration."""
 _ROOT = re.compile(rb'const root = "[^"\n]*";')
-"""Where that script takes the page's address from."""
+"""The line of that script that sets the page's address."""
 _MANIFEST = b'href="/manifest.json"', b'href="./manifest.json"'
-"""Gradio's only address that ignores a path prefix."""
-_ALWAYS = {
+"""Gradio's only address that ignores a path prefix, and its replacement."""
+_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
@@ -33,19 +33,22 @@ _ALWAYS = {
 
 
 class SecurityHeadersMiddleware:
-    """Adds them to every answer; a page's scripts get its nonce. On a Space, Hugging Face's pages may frame ours.
+    """ASGI middleware that adds the headers to every response, and a nonce to the scripts of a page.
 
-    `first` is put before the scripts of Gradio's page that use the address which the server thinks it has.
+    With `on_space` Hugging Face's pages may frame ours. `early_script` is inserted before Gradio's scripts that use the
+    page's address.
     """
 
-    def __init__(self, app: ASGIApp, on_space: bool = False, origins: Sequence[str] = (), first: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, on_space: bool = False, origins: Sequence[str] = (), early_script: str = ""
+    ) -> None:
         self.app, self._frames = app, f" {_HUGGING_FACE}" if on_space else ""
-        self._first = first.encode()
-        self._always = dict(_ALWAYS)
+        self._early_script = early_script.encode()
+        self._headers = dict(_HEADERS)
         if not on_space:
-            self._always["X-Frame-Options"] = "SAMEORIGIN"
+            self._headers["X-Frame-Options"] = "SAMEORIGIN"
         if not origins:
-            self._always["Cross-Origin-Resource-Policy"] = "same-origin"
+            self._headers["Cross-Origin-Resource-Policy"] = "same-origin"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,11 +57,11 @@ class SecurityHeadersMiddleware:
         page: Message | None = None
         body, nonce = b"", secrets.token_urlsafe(16)
 
-        async def send_safe(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal page, body
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in self._always.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 if headers.get("content-type", "").startswith("text/html"):
                     headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce, frames=self._frames)
@@ -69,13 +72,13 @@ class SecurityHeadersMiddleware:
                 if message.get("more_body"):
                     return
                 body = _ROOT.sub(b"const root = window.gradio_config.root;", body)
-                body = body.replace(_GRADIOS, self._first + _GRADIOS, 1).replace(*_MANIFEST)
-                marked = body.replace(b"<script", f'<script nonce="{nonce}"'.encode())
+                body = body.replace(_GRADIO_SCRIPT, self._early_script + _GRADIO_SCRIPT, 1).replace(*_MANIFEST)
+                with_nonces = body.replace(b"<script", f'<script nonce="{nonce}"'.encode())
                 if scope["method"] != "HEAD":
-                    MutableHeaders(scope=page)["content-length"] = str(len(marked))
+                    MutableHeaders(scope=page)["content-length"] = str(len(with_nonces))
                 await send(page)
-                message = {**message, "body": marked}
+                message = {**message, "body": with_nonces}
                 page = None
             await send(message)
 
-        await self.app(scope, receive, send_safe)
+        await self.app(scope, receive, send_with_headers)

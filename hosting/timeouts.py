@@ -1,5 +1,6 @@
-"""Time and size limits of connections: heads and WebSocket messages that arrive in drops, clients that left without a
-word. Gradio offers no way to set them, so they are set on the server after it was made.
+"""Limits on connections: slow request heads, slow or large WebSocket messages, clients that vanished.
+
+Gradio offers no way to set these limits, so they are set on its server after it has started.
 """
 
 import asyncio
@@ -14,58 +15,63 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame, Opcode
 
 _HEAD_S = 20.0
-"""For the head of a request to arrive in; uvicorn itself waits for ever."""
+"""Time limit for the head of a request, in seconds; uvicorn has none."""
 _MESSAGE_S = 60.0
-"""Time limit for a WebSocket message to arrive whole, in seconds, from its first byte."""
+"""Time limit for a whole WebSocket message from its first byte, in seconds."""
 _SMALL = 200_000
-"""Bytes of an unfinished WebSocket message that are not counted: more than the longest message of a visitor takes."""
+"""Unfinished WebSocket messages up to this size, in bytes, are not counted; a visitor's longest message is shorter."""
 _UNFINISHED = 64_000_000
-"""Bytes of memory that longer unfinished WebSocket messages of all visitors take together."""
+"""The most bytes of memory for longer unfinished WebSocket messages of all visitors together."""
 _FRAGMENT = 64
-"""Bytes of memory that a fragment takes besides its data."""
+"""Bytes of memory of a fragment beside its data."""
 _PING_S, _PONG_S = 10.0, 15.0
-"""Together less than the 30 s after which a vanished client must have been noticed."""
+"""Interval and timeout of pings, in seconds: a vanished client must be noticed within 30 s."""
 
 
 class TimeoutHTTPProtocol(H11Protocol):
-    """HTTP that lets go of a client whose request does not come."""
+    """HTTP protocol that closes connections whose request head does not arrive in time."""
 
     _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts the timer of the first head."""
         super().connection_made(transport)
-        self._expect()
+        self._watch_head()
 
     def data_received(self, data: bytes) -> None:
+        """Starts the timer of the next head, or cancels it when the head is complete."""
         super().data_received(data)
-        self._expect()
+        self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
+        """Cancels the timer."""
+        self._cancel()
         super().connection_lost(exc)
 
-    def _expect(self) -> None:
-        """Drops that come do not give more time: a head has its seconds from its first."""
+    def _watch_head(self) -> None:
+        """Data does not extend the time limit of a head."""
         if self.conn.their_state is not h11.IDLE:
-            self._forget()
+            self._cancel()
         elif self._head is None:
-            self._head = self.loop.call_later(_HEAD_S, self._let_go)
+            self._head = self.loop.call_later(_HEAD_S, self._close)
 
-    def _forget(self) -> None:
+    def _cancel(self) -> None:
         if self._head:
             self._head.cancel()
             self._head = None
 
-    def _let_go(self) -> None:
+    def _close(self) -> None:
         self._head = None
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if self.conn.their_state is h11.IDLE and not answering and not self.transport.is_closing():
+        responding = self.cycle is not None and not self.cycle.response_complete
+        if self.conn.their_state is h11.IDLE and not responding and not self.transport.is_closing():
             self.transport.close()
 
 
 class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
-    """WebSockets whose messages have a time limit, and that say why a message was too large before they close. What is
-    unfinished is bounded for all of them together, fragments included: a message of many has many times its memory.
+    """WebSocket protocol with a time limit for messages, and a message for people before it closes for a large one.
+
+    The memory of unfinished messages is bounded for all connections together. Fragments count with their overhead: a
+    message of many small ones takes many times its size.
     """
 
     unfinished: ClassVar[Counter["BoundedWebSocketProtocol"]] = Counter()
@@ -75,33 +81,37 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
     """Bytes of memory of the unfinished message's fragments."""
 
     def data_received(self, data: bytes) -> None:
+        """Counts an unfinished message and starts its timer."""
         super().data_received(data)
         self._count(self._fragments + len(self.conn.reader.buffer))
         unfinished = bool(self.frames) or len(self.conn.reader.buffer) > 0
         if unfinished and self._deadline is None:
-            self._deadline = self.loop.call_later(_MESSAGE_S, self._give_up)
+            self._deadline = self.loop.call_later(_MESSAGE_S, self._time_out)
         elif not unfinished:
             self._cancel_deadline()
 
     async def send(self, message: Any) -> None:
-        """Returns when the client has taken it, but for some kilobytes, so that the app knows what is on its way."""
+        """Returns when the client has taken all but some kilobytes, so that the app knows what is in flight."""
         await super().send(message)
         await self.writable.wait()
 
     def handle_text(self, event: Frame) -> None:
+        """Counts a first fragment of text."""
         self._fragments = len(event.data) + _FRAGMENT
         super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:
+        """Counts a first fragment of bytes."""
         self._fragments = len(event.data) + _FRAGMENT
         super().handle_bytes(event)
 
     def handle_cont(self, event: Frame) -> None:
+        """Counts a further fragment."""
         self._fragments += len(event.data) + _FRAGMENT
         super().handle_cont(event)
 
     def _count(self, size: int) -> None:
-        """Counts an unfinished message, and gives it up where it grows beyond what all may take."""
+        """Counts an unfinished message, and closes the connection if it grows beyond the limit for all."""
         grows = size > self.unfinished[self]
         if size <= _SMALL or self.transport.is_closing():
             del self.unfinished[self]
@@ -111,11 +121,13 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self._fail(CloseCode.TRY_AGAIN_LATER, "Others are sending large messages: try again in a minute.")
 
     def send_receive_event_to_app(self) -> None:
-        self._cancel_deadline()  # what follows is another message
+        """Ends the time limit of a message that is complete."""
+        self._cancel_deadline()
         self._fragments = 0
         super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
+        """Sends an `error` event before a connection is closed for a large message."""
         sent = self.conn.close_sent
         if sent and sent.code == CloseCode.MESSAGE_TOO_BIG and not self.transport.is_closing():
             message = f"This is too large: at most {self.config.ws_max_size:,} bytes can be sent."
@@ -124,6 +136,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_parser_exception()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Cancels the timer and drops the unfinished message."""
         self._cancel_deadline()
         del self.unfinished[self]
         super().connection_lost(exc)
@@ -133,16 +146,16 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def _give_up(self) -> None:
-        """Closes the socket, unless this side is what keeps the message from arriving."""
+    def _time_out(self) -> None:
+        """Closes the connection, unless this side has paused reading."""
         self._deadline = None
         if self.read_paused:
-            self._deadline = self.loop.call_later(_MESSAGE_S, self._give_up)
+            self._deadline = self.loop.call_later(_MESSAGE_S, self._time_out)
         elif not self.transport.is_closing():
             self._fail(CloseCode.POLICY_VIOLATION, "The message took too long to arrive.")
 
     def _fail(self, code: CloseCode, reason: str) -> None:
-        """Closes the socket and lets go of what has arrived."""
+        """Closes the connection and drops what has arrived."""
         self.frames, self._fragments = [], 0
         del self.unfinished[self]
         self.conn.fail(code, reason)
@@ -150,14 +163,14 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 def set_connection_limits(server: Any, message_bytes: int) -> None:
-    """Sets the limits of a running uvicorn server; a WebSocket message has at most `message_bytes` bytes.
+    """Sets the limits of a running uvicorn server; `message_bytes` is the most bytes of a WebSocket message.
 
-    A WebSocket that answers no ping is closed; of any other the system gives up what stays unacknowledged, heartbeats
-    included. Connections inherit it from the socket that listens.
+    A WebSocket that does not answer a ping is closed. The system closes any other connection whose data, heartbeats
+    included, stays unacknowledged; connections inherit this from the listening socket.
     """
     server.config.http_protocol_class = TimeoutHTTPProtocol
     server.config.ws_protocol_class, server.config.ws_max_size = BoundedWebSocketProtocol, message_bytes
     server.config.ws_ping_interval, server.config.ws_ping_timeout = _PING_S, _PONG_S
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        for listening in (one for part in server.servers for one in part.sockets):
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_PONG_S * 1000))
+        for listener in (sock for each in server.servers for sock in each.sockets):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_PONG_S * 1000))

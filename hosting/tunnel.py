@@ -1,6 +1,6 @@
-"""The public link: Gradio's share server and tunnel program, and why there is none, in a sentence and soon.
+"""The tunnel of the public link: Gradio's share server and tunnel program, with failures reported soon and clearly.
 
-Gradio's own client waits for half a minute where the program has ended already, and prints what it did.
+Gradio's own client waits for half a minute even if the program has already ended, and prints to the terminal.
 """
 
 import json
@@ -14,59 +14,62 @@ import httpx
 from gradio import networking, tunneling
 from gradio.exceptions import ChecksumMismatchError
 
-_ANSWER_S, _TUNNEL_S = 6.0, 20.0
+_REQUEST_S, _TUNNEL_S = 6.0, 20.0
+"""Timeouts of a request to the share server and of opening the tunnel, in seconds."""
 _GOES_ON = "The local page goes on."
+"""The end of each message."""
 
 
 class TunnelError(Exception):
-    """Why there is no link, and what to do; for people."""
+    """There is no public link. The message tells people why, and what to do."""
 
 
 class OpenTunnel(tunneling.Tunnel):
-    """A running tunnel; `url` is where it leads from."""
+    """A running tunnel; `url` is its public address."""
 
     def _read_url_from_tunnel_stream(self) -> str:
-        process, said = self._process, []
-        late = threading.Timer(_TUNNEL_S, process.kill)
-        late.start()
+        process, output = self._process, list[str]()
+        timeout = threading.Timer(_TUNNEL_S, process.kill)
+        timeout.start()
         try:
             assert process.stdout
             for raw in process.stdout:
                 line = raw.decode("utf-8", "replace").strip()
-                said.append(line)
+                output.append(line)
                 if "start proxy success: " in line:
-                    threading.Thread(target=process.stdout.read, daemon=True).start()  # or it waits for a reader
+                    threading.Thread(target=process.stdout.read, daemon=True).start()  # else the program blocks
                     return line.partition("start proxy success: ")[2]
                 if "login to server failed" in line:
                     break
         finally:
-            late.cancel()
+            timeout.cancel()
         process.kill()
         raise TunnelError(
-            f"the tunnel to Gradio's share server did not open ({said[-1][-200:] if said else 'it said nothing'}). "
-            f"Try again in a while; a firewall that lets only web pages through does this, too. {_GOES_ON}"
+            f"the tunnel to Gradio's share server did not open ({output[-1][-200:] if output else 'no output'}). "
+            f"Try again in a while; a firewall that allows only web pages can be the cause. {_GOES_ON}"
         )
 
     @property
     def _process(self) -> "subprocess.Popen[bytes]":
         assert self.proc is not None
-        found: subprocess.Popen[bytes] = self.proc
-        return found
+        process: subprocess.Popen[bytes] = self.proc
+        return process
 
     def wait(self) -> None:
-        """Until the tunnel ends."""
+        """Waits until the tunnel ends."""
         if self.proc:
             self._process.wait()
 
     def close(self) -> None:
+        """Ends the tunnel."""
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             self.kill()  # type: ignore[no-untyped-call]
 
 
 def open_tunnel(port: int, token: str, folder: Path) -> OpenTunnel:
-    """Opens a tunnel to this port of 127.0.0.1. `folder` keeps the server's certificate. Raises TunnelError."""
+    """Opens a tunnel to this port of 127.0.0.1; the server's certificate is kept in `folder`. Raises TunnelError."""
     host, server_port, certificate = _server(folder)
-    _fetch_program()
+    _download_program()
     tunnel = OpenTunnel(host, server_port, "127.0.0.1", port, token, certificate)
     try:
         tunnel.start_tunnel()
@@ -77,49 +80,52 @@ def open_tunnel(port: int, token: str, folder: Path) -> OpenTunnel:
 
 
 def _server(folder: Path) -> tuple[str, int, str | None]:
-    """Host and port of the share server, and the file of its certificate."""
-    if given := networking.GRADIO_SHARE_SERVER_ADDRESS:
-        named, _, numbered = given.partition(":")
-        return named, int(numbered), None
+    """The host and port of the share server, and the file of its certificate."""
+    if configured := networking.GRADIO_SHARE_SERVER_ADDRESS:
+        host, _, configured_port = configured.partition(":")
+        return host, int(configured_port), None
     try:
-        answer = httpx.get(networking.GRADIO_API_SERVER, timeout=_ANSWER_S)
-        told = answer.raise_for_status().json()[0]
-        host, port, certificate = str(told["host"]), int(told["port"]), str(told["root_ca"])
+        response = httpx.get(networking.GRADIO_API_SERVER, timeout=_REQUEST_S)
+        server = response.raise_for_status().json()[0]
+        host, port, certificate = str(server["host"]), int(server["port"]), str(server["root_ca"])
     except httpx.HTTPStatusError as e:
         status = e.response.status_code
-        raise TunnelError(
-            f"Gradio's share server is not well (it answered {status}). Try again later. {_GOES_ON}"
-        ) from e
+        raise TunnelError(f"Gradio's share server has a problem (status {status}). Try again later. {_GOES_ON}") from e
     except httpx.HTTPError as e:
         why = "did not answer" if isinstance(e, httpx.TimeoutException) else "cannot be reached"
-        check = "Check the network, and that no firewall is in the way"
+        check = "Check the network, and that no firewall blocks it"
         raise TunnelError(f"Gradio's share server {why} ({type(e).__name__}). {check}. {_GOES_ON}") from e
     except (json.JSONDecodeError, LookupError, TypeError, ValueError) as e:
-        odd = "something else answers in place of Gradio's share server, such as a Wi-Fi's login page"
-        raise TunnelError(f"{odd}. Open a web page in the browser first, then try again. {_GOES_ON}") from e
-    kept = folder / "share.pem"
+        other = "something else answers in place of Gradio's share server, such as a Wi-Fi's login page"
+        raise TunnelError(f"{other}. Open a web page in the browser first, then try again. {_GOES_ON}") from e
+    file = folder / "share.pem"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        kept.write_text(certificate)
+        file.write_text(certificate)
     except OSError as e:
-        raise TunnelError(f"{kept} cannot be written ({e.strerror}). Set GLASSBOX_DATA. {_GOES_ON}") from e
-    return host, port, str(kept)
+        raise TunnelError(f"{file} cannot be written ({e.strerror}). Set GLASSBOX_DATA. {_GOES_ON}") from e
+    return host, port, str(file)
 
 
-def _fetch_program() -> None:
-    """Gets the tunnel program, once on this machine."""
-    program, there = Path(tunneling.BINARY_PATH), Path(tunneling.BINARY_PATH).exists()
+def _download_program() -> None:
+    """Downloads the tunnel program unless this machine has it."""
+    program = Path(tunneling.BINARY_PATH)
+    existed = program.exists()
     try:
         tunneling.Tunnel.download_binary()  # type: ignore[no-untyped-call]
     except ChecksumMismatchError as e:
         with suppress(OSError):
             program.unlink()
-        changed = "what came for the tunnel program is not what Gradio published: a proxy or an antivirus changed it"
+        changed = (
+            "the downloaded tunnel program is not the one that Gradio published: a proxy or an antivirus changed it"
+        )
         raise TunnelError(f"{changed}. It was not started. Try again from another network. {_GOES_ON}") from e
     except (httpx.HTTPError, OSError) as e:
-        by_hand = f"Or get it by hand from {tunneling.BINARY_URL}, as {program}"
+        by_hand = f"Or download {tunneling.BINARY_URL} by hand and save it as {program}"
         raise TunnelError(
             f"the tunnel program cannot be downloaded ({type(e).__name__}). Check the network. {by_hand}. {_GOES_ON}"
         ) from e
-    if not there and not program.exists():
-        raise TunnelError(f"the tunnel program was removed as it came: allow {program} in the antivirus. {_GOES_ON}")
+    if not existed and not program.exists():
+        raise TunnelError(
+            f"the tunnel program was removed after its download: allow {program} in the antivirus. {_GOES_ON}"
+        )

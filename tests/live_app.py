@@ -1,28 +1,63 @@
-"""A real running app for tests of its transports, and clients of it."""
+"""A running app for tests of its transports, with its page or without, and clients of it."""
 
 import asyncio
 import json
+import os
+import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import httpx_sse
 import pytest
-from gradio.routes import App as GradioServer
+import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
-from app import App
 from bench.ports import free_port
+from hosting.proxies import use_proxies
+from hosting.timeouts import set_connection_limits
 from settings import Settings
 from tests.conftest import scripted
+from transports.service import Service
+
+if TYPE_CHECKING:
+    from app import App
+
+use_proxies(os.environ, None, [])
 
 Events = list[dict[str, Any]]
 NAMES = {"done": "complete", "failed": "error"}
 
 
-def launch_app(data: Path, **more: Any) -> App:
+class Api(Service):
+    """The app without its page, served by uvicorn in a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.url = f"http://127.0.0.1:{settings.port}/"
+        config = uvicorn.Config(self.create_app(), port=settings.port or 0, log_level="warning", proxy_headers=False)
+        self.server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.server.run, name="api", daemon=True)
+
+    def launch(self) -> None:
+        """Returns when it serves."""
+        self._thread.start()
+        while not self.server.started:
+            assert self._thread.is_alive(), "it did not start"
+            threading.Event().wait(0.005)
+        set_connection_limits(self.server, self.settings.limits.body_bytes)
+
+    def close(self) -> None:
+        run_on_loop(self, self.end())
+        self.server.config.timeout_graceful_shutdown = 1
+        self.server.should_exit = True
+        self._thread.join(20)
+
+
+def settings_for(data: Path, **more: Any) -> Settings:
     settings: dict[str, Any] = {
         "backends": [scripted("Script"), scripted("Slow script", speed=5)],
         "data": data,
@@ -30,23 +65,30 @@ def launch_app(data: Path, **more: Any) -> App:
         "host": "127.0.0.1",
         "port": free_port(),
     }
+    return Settings(**{**settings, **more})
+
+
+def launch_app(data: Path, **more: Any) -> "App":
+    """The app with its page."""
+    from app import App
+
+    server: Any = import_module("gradio.routes").App
+    create_app = server.create_app
+
+    def create_once(*args: Any, **options: Any) -> Any:
+        """Makes the server that serves. Gradio makes three more before it, which take most of the time of a start."""
+        return create_app(*args, **options) if "app_kwargs" in options else None
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GradioServer, "create_app", _created_once)
-        app = App(Settings(**{**settings, **more}))
+        patch.setattr(server, "create_app", create_once)
+        app = App(settings_for(data, **more))
         app.launch()
     return app
 
 
-_create_app = GradioServer.create_app
-
-
-def _created_once(*args: Any, **options: Any) -> Any:
-    """Makes the server that serves. Gradio makes three more before it, which take most of the time of a start."""
-    return _create_app(*args, **options) if "app_kwargs" in options else None
-
-
 @contextmanager
-def live_app(data: Path, **more: Any) -> Iterator[App]:
+def live_app(data: Path, **more: Any) -> "Iterator[App]":
+    """The app with its page."""
     app = launch_app(data, **more)
     try:
         yield app
@@ -54,18 +96,29 @@ def live_app(data: Path, **more: Any) -> Iterator[App]:
         app.close()
 
 
-def run_on_loop(app: App, work: Coroutine[Any, Any, Any]) -> Any:
+@contextmanager
+def live_api(data: Path, **more: Any) -> Iterator[Api]:
+    """The app without its page: it starts and ends in a fraction of the time."""
+    api = Api(settings_for(data, **more))
+    api.launch()
+    try:
+        yield api
+    finally:
+        api.close()
+
+
+def run_on_loop(app: Service, work: Coroutine[Any, Any, Any]) -> Any:
     """Runs something on the app's own loop."""
     assert app._loop
     return asyncio.run_coroutine_threadsafe(work, app._loop).result(timeout=20)
 
 
 @asynccontextmanager
-async def client_of(app: App, *, cookie: bool = True, **more: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody who has opened the page and so has a cookie, or an API client without one."""
+async def client_of(app: "Api | App", *, cookie: bool = True, **more: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A visitor with a cookie, or an API client without one."""
     async with httpx.AsyncClient(base_url=app.url, timeout=30, **more) as client:
         if cookie:
-            (await client.get("/example")).raise_for_status()  # a page that costs little
+            (await client.get("/example")).raise_for_status()
         yield client
 
 
@@ -95,7 +148,9 @@ async def refused(answer: httpx.Response, status: int, code: str) -> str:
 
 
 @asynccontextmanager
-async def socket_of(app: App, client: httpx.AsyncClient | None = None, **more: Any) -> AsyncIterator[ClientConnection]:
+async def socket_of(
+    app: "Api | App", client: httpx.AsyncClient | None = None, **more: Any
+) -> AsyncIterator[ClientConnection]:
     """A WebSocket, with the cookie of a client."""
     headers = dict(more.pop("headers", {}))
     if client and client.cookies:

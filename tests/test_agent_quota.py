@@ -15,7 +15,7 @@ from runs.registry import RunRegistry
 from runs.requester import Requester
 from settings import BackendSettings, LimitSettings, load_settings
 from tests.conftest import scripted
-from tests.live_app import client_of, events_of, events_until_end, live_app, refused, socket_of, told
+from tests.live_app import client_of, events_of, events_until_end, live_api, refused, socket_of, told
 
 ZOE, TOM = Requester("zoe", "192.0.2.1"), Requester("tom", "192.0.2.1")
 
@@ -146,7 +146,7 @@ def test_public_apps_have_limits_and_private_ones_do_not(tmp_path: Path) -> None
 
 async def test_all_transports_share_one_quota(tmp_path: Path) -> None:
     limits = LimitSettings(messages_per_minute=6, visitors_per_address=50)
-    with live_app(tmp_path, limits=limits) as app:
+    with live_api(tmp_path, limits=limits) as app:
         async with client_of(app) as client:
             told_first = (await client.get("/limits")).json()
             assert told_first["limits"]["messages_per_minute"] == 6 and told_first["left"] == {"minute": 6, "day": None}
@@ -177,7 +177,7 @@ async def test_all_transports_share_one_quota(tmp_path: Path) -> None:
 
 
 async def test_conversations_per_visitor_are_limited_and_can_be_deleted(tmp_path: Path) -> None:
-    with live_app(tmp_path, limits=LimitSettings(conversations_per_visitor=2)) as app:
+    with live_api(tmp_path, limits=LimitSettings(conversations_per_visitor=2)) as app:
         async with client_of(app) as client:
             made = [(await client.post("/conversations", json={"messages": []})).json() for _ in range(2)]
             for answer in (
@@ -205,7 +205,7 @@ async def test_refused_thread_imports_nothing(tmp_path: Path, bound: str) -> Non
         "key": LimitSettings(),
     }
     keyed = BackendSettings(name="Keyed", kind="openai", model="m", key="NO_SUCH_KEY")
-    with live_app(tmp_path, backends=[scripted("Slow script", speed=5), keyed], limits=limits[bound]) as app:
+    with live_api(tmp_path, backends=[scripted("Slow script", speed=5), keyed], limits=limits[bound]) as app:
         async with client_of(app) as client:
             async with client.stream("POST", "/stream", json={"message": "tour"}) as running:
                 chosen = {"backend": "Keyed"} if bound == "key" else {}
@@ -221,7 +221,7 @@ async def test_invalid_own_key_lifts_no_limit_with_a_fallback(tmp_path: Path, mo
     paid = BackendSettings(
         name="Paid", kind="openai", model="m", key="NO_SUCH_KEY", base_url="http://127.0.0.1:9/v1", fallback="Script"
     )
-    with live_app(tmp_path, backends=[scripted("Script"), paid], limits=LimitSettings(messages_per_day=2)) as app:
+    with live_api(tmp_path, backends=[scripted("Script"), paid], limits=LimitSettings(messages_per_day=2)) as app:
         async with client_of(app) as client:
             visitor = app.identity.visitor(dict(client.cookies))
             app.backends.keys.put(visitor, "Paid", "made-up-key-of-nobody")
@@ -235,7 +235,7 @@ async def test_invalid_own_key_lifts_no_limit_with_a_fallback(tmp_path: Path, mo
 
 async def test_batch_respects_the_limit_of_live_runs(tmp_path: Path) -> None:
     limits = LimitSettings(runs_per_visitor=2, messages_per_minute=9)
-    with live_app(tmp_path, backends=[scripted("Slow script", speed=40)], limits=limits) as app:
+    with live_api(tmp_path, backends=[scripted("Slow script", speed=40)], limits=limits) as app:
         async with client_of(app) as client:
             seen: list[int] = []
 
@@ -259,7 +259,7 @@ async def test_batch_respects_the_limit_of_live_runs(tmp_path: Path) -> None:
 
 async def test_surplus_runs_wait_and_report_their_position(tmp_path: Path) -> None:
     backends = [scripted("Slow script", speed=20)]
-    with live_app(tmp_path, backends=backends, limits=LimitSettings(runs=1, waiting=2)) as app:
+    with live_api(tmp_path, backends=backends, limits=LimitSettings(runs=1, waiting=2)) as app:
         async with client_of(app) as client:
             begun = time.monotonic()
 
@@ -284,7 +284,7 @@ async def test_surplus_runs_wait_and_report_their_position(tmp_path: Path) -> No
 
 async def test_waiting_run_can_be_stopped(tmp_path: Path) -> None:
     backends = [scripted("Slow script", speed=5)]
-    with live_app(tmp_path, backends=backends, limits=LimitSettings(runs=1)) as app:
+    with live_api(tmp_path, backends=backends, limits=LimitSettings(runs=1)) as app:
         async with client_of(app) as client, asyncio.TaskGroup() as group:
             first = group.create_task(events_of(client, "POST", "/stream", json={"message": "tour"}))
             await asyncio.sleep(0.2)

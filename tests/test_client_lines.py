@@ -12,9 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import App
 from tests.conftest import scripted
-from tests.live_app import live_app
+from tests.live_app import Api, live_api
 from tests.node import NODE
 from tests.unreliable_proxy import unreliable_http_proxy, unreliable_socket_proxy
 
@@ -23,8 +22,8 @@ _LINES = {"events": unreliable_http_proxy, "socket": unreliable_socket_proxy}
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    with live_app(tmp_path_factory.mktemp("lines"), backends=[scripted("Quick", speed=60)]) as app:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with live_api(tmp_path_factory.mktemp("lines"), backends=[scripted("Quick", speed=60)]) as app:
         yield app
 
 
@@ -45,7 +44,7 @@ async def chat(**given: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("over", ["events", "socket"])
-def test_over_a_bad_line_the_reply_comes_whole_and_once(app: App, over: str) -> None:
+def test_over_a_bad_line_the_reply_comes_whole_and_once(app: Api, over: str) -> None:
     cut = 0
 
     @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -17,7 +17,7 @@ async def seen(
     answer: Mapping[str, str] | None = None,
     **options: Any,
 ) -> tuple[dict[str, Any], list[Any]]:
-    """The scope that the app behind the middleware is given, and what was sent back."""
+    """The scope of the app behind the middleware, and the response."""
     scopes: list[Any] = [{}]
     sent: list[Any] = []
 
@@ -111,7 +111,7 @@ async def test_forwarded_host_replaces_the_host(headers: dict[str, str], host: s
     [("a.example, evil.test", "evil.test"), ("evil.test, a.example", "evil.test"), ("a.example", "a.example")],
 )
 async def test_unknown_forwarded_host_is_refused(told: str, host: str) -> None:
-    """A proxy that appends its own word passes on what a client wrote before it."""
+    """A proxy that appends to a header also passes on what the client wrote."""
     scope, _ = await seen({"X-Forwarded-Host": told}, **TRUST, knows=lambda name: name == "a.example")
     assert Headers(scope=scope).getlist("host") == [host]
 
@@ -243,4 +243,4 @@ async def test_tunnel_is_recognized_by_its_link(peer: str, host: str, believed: 
     assert (scope["client"][0], scope["scheme"]) == (("203.0.113.9", "https") if believed else (peer, "http"))
     assert Headers(scope=scope)["host"] == host
     scope = await given("")
-    assert scope["client"][0] == peer, "without a link nobody is the tunnel"
+    assert scope["client"][0] == peer, "there is no tunnel without a link"

@@ -107,7 +107,7 @@ async def test_large_bodies_count_until_their_responses() -> None:
     app: Any = Starlette(routes=[Route("/ours", slow, methods=["POST"])])
     quota = Quota(LimitSettings(), RunRegistry())
     guarded = GuardMiddleware(
-        app, GuardConfig(frozenset({"/ours"}), 1000, Identity("s").requester, quota, uploads={"/ours": 9000})
+        app, GuardConfig(frozenset({"/ours"}), 1000, Identity("s").requester, quota, upload_bytes={"/ours": 9000})
     )
     transport = httpx.ASGITransport(guarded, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:

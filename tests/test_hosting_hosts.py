@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from hosting.hosts import Hosts, is_cross_origin, machine_names, shown_host, split_host
+from hosting.hosts import Hosts, is_cross_origin, machine_names, printable_host, split_host
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,8 @@ def test_a_host_is_a_name_and_a_port(host: str, expected: tuple[str, str]) -> No
 
 
 def test_printable_host_shows_only_valid_hosts() -> None:
-    assert shown_host("Example.org:80") == "example.org:80"
-    assert shown_host("<script>") == shown_host("a\nb") == shown_host("") == "(not a host name)"
+    assert printable_host("Example.org:80") == "example.org:80"
+    assert printable_host("<script>") == printable_host("a\nb") == printable_host("") == "(not a host name)"
 
 
 KNOWN = [

@@ -1,4 +1,4 @@
-"""What is kept of a page's session: as long as the page is there, and a while longer."""
+"""The sessions of pages and their expiry."""
 
 import asyncio
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 @pytest.fixture
 def kept(app: App) -> set[str]:
-    """What Gradio keeps, by session."""
+    """Gradio's state by session, emptied."""
     state: Any = app.demo.state_holder
     state.session_data.clear()
     state.time_last_used.clear()
@@ -37,7 +37,7 @@ def kept(app: App) -> set[str]:
 
 
 async def opened(client: httpx.AsyncClient, app: App, session: str) -> int:
-    """The page's first event, to its end; returns the status."""
+    """Runs the page's first event and returns its status."""
     dependencies: Any = app.demo.config["dependencies"]
     load = next(one["id"] for one in dependencies if "load" in str(one["targets"]))
     body = {"data": [], "fn_index": load, "session_hash": session, "trigger_id": None, "event_data": None}
@@ -48,22 +48,22 @@ async def opened(client: httpx.AsyncClient, app: App, session: str) -> int:
 
 
 async def until_gone(app: App, kept: set[str]) -> None:
-    """A line's end reaches the server a moment later."""
+    """Waits until Gradio keeps no session: the server notices a lost connection a moment later."""
     async with asyncio.timeout(10):
         while kept:
-            app.sessions.forget(app.demo)
+            app.sessions.expire(app.demo)
             await asyncio.sleep(0.02)
 
 
 async def test_session_of_a_closed_page_expires(app: App, kept: set[str]) -> None:
     async with client_of(app) as visitor, client_of(app) as other:
         assert await opened(visitor, app, "apage") == 200
-        app.sessions._kept = AT_ONCE
+        app.sessions._expiry = AT_ONCE
         async with visitor.stream("GET", "/gradio_api/heartbeat/apage"):
-            app.sessions.forget(app.demo)
+            app.sessions.expire(app.demo)
             assert set(kept) == {"apage"}
         await until_gone(app, kept)
-        app.sessions._kept = LATER
+        app.sessions._expiry = LATER
         for client in (visitor, other):
             assert await opened(client, app, "apage") == 404
             assert (await client.get("/gradio_api/app_id?session_hash=apage")).status_code == 404
@@ -75,7 +75,7 @@ async def test_session_of_a_page_that_closed_just_now_is_kept(app: App, kept: se
         assert await opened(visitor, app, "reconnects") == 200
         async with visitor.stream("GET", "/gradio_api/heartbeat/reconnects"):
             pass
-        app.sessions.forget(app.demo)
+        app.sessions.expire(app.demo)
         assert set(kept) == {"reconnects"}
 
 
@@ -84,9 +84,9 @@ async def test_sessions_of_api_calls_expire(app: App, kept: set[str]) -> None:
         called = await client.post("/gradio_api/call/chat", json={"data": ["Say hello.", "Script", "none", None]})
         said = await client.get(f"/gradio_api/call/chat/{called.json()['event_id']}")
         assert "event: complete" in said.text and kept
-        app.sessions._kept = AT_ONCE
+        app.sessions._expiry = AT_ONCE
         await until_gone(app, kept)
-        app.sessions._kept = LATER
+        app.sessions._expiry = LATER
 
 
 async def joined(client: httpx.AsyncClient, app: App, session: str, handler: str, *data: Any) -> None:
@@ -114,10 +114,10 @@ async def test_page_closed_in_mid_stream_ends_its_handler(app: App, kept: set[st
             assert run.log.followers == 1
         async with asyncio.timeout(3):
             await until(lambda: run.log.followers == 0)
-        assert not run.ended, "the run of a visitor with a cookie goes on"
-        app.sessions._kept = AT_ONCE
+        assert not run.ended, "the run of a visitor with a cookie continues"
+        app.sessions._expiry = AT_ONCE
         await until_gone(app, kept)
-        app.sessions._kept = LATER
+        app.sessions._expiry = LATER
         run_on_loop(app, run.stop("user"))
     for held in (queue.pending_messages_per_session, queue.pending_event_ids_session, app.sessions._used):
         assert session not in held
@@ -126,7 +126,7 @@ async def test_page_closed_in_mid_stream_ends_its_handler(app: App, kept: set[st
 
 
 async def test_handler_of_a_page_that_never_listened_is_ended(app: App, kept: set[str]) -> None:
-    """A page may go between two requests: nobody reads what its handler yields."""
+    """A page may close between two requests: nobody reads what its handler yields."""
     session = "never listens"
     async with client_of(app) as visitor:
         assert await opened(visitor, app, session) == 200
@@ -136,34 +136,34 @@ async def test_handler_of_a_page_that_never_listened_is_ended(app: App, kept: se
         (run,) = app.turns.runs.live()
         await joined(visitor, app, session, "follow", None)
         await until(lambda: run.log.followers == 1)
-        app.sessions._kept = AT_ONCE
+        app.sessions._expiry = AT_ONCE
         run_on_loop(app, app.sessions.end_expired(app.demo))
         async with asyncio.timeout(3):
             await until(lambda: run.log.followers == 0)
-        app.sessions._kept = LATER
+        app.sessions._expiry = LATER
         run_on_loop(app, run.stop("user"))
 
 
 def test_gradio_client_continues_after_its_session_expired(app: App, kept: set[str]) -> None:
     client = Client(app.url, verbose=False)
     assert client.predict("Say hello.", "Script", api_name="/chat")
-    app.sessions._kept = AT_ONCE
-    assert client.session_hash in app.sessions.forget(app.demo)
-    app.sessions._kept = LATER
+    app.sessions._expiry = AT_ONCE
+    assert client.session_hash in app.sessions.expire(app.demo)
+    app.sessions._expiry = LATER
     assert client.predict("Say hello.", "Script", api_name="/chat")
 
 
 async def test_page_without_cookie_is_told_that_its_session_expired(app: App, kept: set[str]) -> None:
     async with client_of(app, cookie=False) as browser:
         assert await opened(browser, app, "in a frame") == 200
-        app.sessions._kept = AT_ONCE
+        app.sessions._expiry = AT_ONCE
         await until_gone(app, kept)
-        app.sessions._kept = LATER
+        app.sessions._expiry = LATER
         assert (await browser.get("/gradio_api/app_id?session_hash=in+a+frame")).status_code == 404
 
 
 def test_pages_of_an_address_are_bounded(app: App) -> None:
-    sessions, near = Sessions(kept=AT_ONCE), Requester("a", "198.51.100.1")
+    sessions, near = Sessions(expiry=AT_ONCE), Requester("a", "198.51.100.1")
     for name in "one", "two", "one":
         assert sessions.admit(name, near, 2)
     with pytest.raises(ChatError) as e:
@@ -171,17 +171,17 @@ def test_pages_of_an_address_are_bounded(app: App) -> None:
     assert e.value.code == "rate_limited" and "wait" in e.value.message
     assert sessions.admit("three", Requester("c", "198.51.100.2"), 2)
     with sessions.connected("two"):
-        sessions.forget(app.demo)
+        sessions.expire(app.demo)
         assert sessions.admit("four", near, 2)
         with pytest.raises(ChatError):
             sessions.admit("five", near, 2)
 
 
 def test_oldest_sessions_are_dropped() -> None:
-    sessions, requester = Sessions(most=3), Requester("a", "198.51.100.1")
+    sessions, requester = Sessions(max_sessions=3), Requester("a", "198.51.100.1")
     for number in range(10):
         assert sessions.admit(str(number), requester)
-    assert list(sessions._owners) == ["7", "8", "9"] and sessions._from == {"198.51.100.1": 3}
+    assert list(sessions._owners) == ["7", "8", "9"] and sessions._per_address == {"198.51.100.1": 3}
 
 
 async def test_calls_without_a_session_are_counted_too(tmp_path: Path) -> None:
@@ -196,10 +196,10 @@ async def test_calls_without_a_session_are_counted_too(tmp_path: Path) -> None:
 
 
 async def test_a_visitors_key_is_kept_while_a_page_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app._SESSIONS_S", 0.05)
+    monkeypatch.setattr("transports.service._SESSIONS_S", 0.05)
     keyed = BackendSettings(name="Keyed", kind="openai", model="m", key="NO_SUCH_KEY")
     with live_app(tmp_path, backends=[scripted("Script"), keyed]) as app:
-        keys, app.sessions._kept = app.backends.keys, timedelta(seconds=1)
+        keys, app.sessions._expiry = app.backends.keys, timedelta(seconds=1)
         keys._absent_s = 0.5
         async with client_of(app) as visitor:
             assert await opened(visitor, app, "apage") == 200
@@ -207,7 +207,7 @@ async def test_a_visitors_key_is_kept_while_a_page_is_there(tmp_path: Path, monk
             async with visitor.stream("GET", "/gradio_api/heartbeat/apage"):
                 await asyncio.sleep(2)
                 assert len(keys._keys) == 1
-            for _ in range(4):  # its line is gone, the page is not
+            for _ in range(4):  # the connection is lost, but the page is open
                 await asyncio.sleep(0.5)
                 assert (await visitor.get("/gradio_api/app_id?session_hash=apage")).status_code == 200
                 assert len(keys._keys) == 1

@@ -1,4 +1,4 @@
-"""The public link, over a share server on 127.0.0.1, and every way in which there can be none."""
+"""The public link over a share server on 127.0.0.1, and its failures."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from bench.ports import free_port
 from hosting import tunnel
 from hosting.tunnel import TunnelError, open_tunnel
 from tests.conftest import until
-from tests.live_app import client_of, events_of, launch_app, refused
+from tests.live_app import client_of, events_of, launch_app, live_api, refused
 from tests.share_server import ENDS, REFUSED, SILENT, ShareServer, share_server
 
 
@@ -40,7 +40,7 @@ async def test_public_link_leads_to_the_app_and_has_a_qr_code(server: ShareServe
             async with httpx.AsyncClient(base_url=told["url"], timeout=30) as far:
                 assert "Glassbox" in (await far.get("/")).text
                 assert (await events_of(far, "POST", "/stream", json={"message": "hello"}))[-1]["type"] == "complete"
-                # the tunnel's word counts for who asks, and nobody else's on this machine
+                # forwarding headers count from the tunnel, and from no other program of this machine
                 told = {"X-Forwarded-Proto": "https"}
                 assert "Secure" in (await far.get("/", headers={**told, "Cookie": ""})).headers["set-cookie"]
                 assert "Secure" not in httpx.get(app.url, headers=told).headers["set-cookie"]  # noqa: ASYNC210
@@ -56,12 +56,9 @@ async def test_public_link_leads_to_the_app_and_has_a_qr_code(server: ShareServe
 
 
 async def test_public_link_is_off_by_default(tmp_path: Path) -> None:
-    app = launch_app(tmp_path)
-    try:
+    with live_api(tmp_path) as app:
         async with client_of(app) as here:
             assert (await here.get("/share")).json() == {"state": "off", "url": "", "message": ""}
-    finally:
-        app.close()
 
 
 def changed(server: ShareServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +91,7 @@ def locked(server: ShareServer, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (offline, "cannot be reached (ConnectError). Check the network"),
         (nameless, "cannot be reached (ConnectError). Check the network"),
-        ({"answer": 503}, "it answered 503"),
+        ({"answer": 503}, "status 503"),
         ({"answer": b"<html>Welcome to the Wi-Fi</html>"}, "Wi-Fi's login page"),
         ({"answer": b"[]"}, "something else answers"),
         (no_program, "the tunnel program cannot be downloaded (ConnectError)"),
@@ -104,7 +101,7 @@ def locked(server: ShareServer, monkeypatch: pytest.MonkeyPatch) -> None:
         (locked, "cannot be started"),
         ({"program": REFUSED}, "login to server failed: i/o deadline reached"),
         ({"program": ENDS}, "cannot open config"),
-        (impatient, "did not open (it said nothing)"),
+        (impatient, "did not open (no output)"),
     ],
 )
 def test_failed_public_link_is_explained_soon(
@@ -121,4 +118,4 @@ def test_failed_public_link_is_explained_soon(
     assert expected in str(told.value) and str(told.value).endswith("The local page goes on.")
     assert "\n" not in str(told.value) and time.monotonic() - begun < 10
     if given is changed:
-        assert not Path(tunneling.BINARY_PATH).exists(), "the next try must not find it"
+        assert not Path(tunneling.BINARY_PATH).exists(), "it must not be used by the next attempt"

@@ -1,4 +1,4 @@
-"""AG-UI: the route on a real running app, and the official client against it."""
+"""The AG-UI route of a running app, also with the official client."""
 
 import asyncio
 import json
@@ -14,13 +14,12 @@ import httpx
 import pytest
 from ag_ui.encoder import AGUI_MEDIA_TYPE
 
-from app import App
 from runs import events
 from runs.live import LiveRun
 from settings import LimitSettings, ToolSettings
 from tests.agui import Told, verify
 from tests.conftest import until
-from tests.live_app import launch_app
+from tests.live_app import Api, live_api
 from tests.node import NODE, NPM
 
 _CLIENT = "@ag-ui/client@1.0.0"
@@ -28,41 +27,40 @@ THREAD = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     tools = ToolSettings(enabled=["calculator", "clock", "count"])
-    app = launch_app(tmp_path_factory.mktemp("agui"), limits=LimitSettings(abandoned_seconds=1), tools=tools)
-    yield app
-    app.close()
+    with live_api(tmp_path_factory.mktemp("agui"), limits=LimitSettings(abandoned_seconds=1), tools=tools) as app:
+        yield app
 
 
 @pytest.fixture
-def http(app: App) -> Iterator[httpx.Client]:
+def http(app: Api) -> Iterator[httpx.Client]:
     """A client without a cookie."""
     with httpx.Client(base_url=app.url, timeout=20) as client:
         yield client
 
 
 @contextmanager
-def visitor(app: App) -> Iterator[httpx.Client]:
-    """A client that has opened the page."""
+def visitor(app: Api) -> Iterator[httpx.Client]:
+    """A client with a visitor's cookie."""
     with httpx.Client(base_url=app.url, timeout=20) as client:
-        client.get("/").raise_for_status()
+        client.get("/example").raise_for_status()
         yield client
 
 
 @pytest.fixture
-def anna(app: App) -> Iterator[httpx.Client]:
+def anna(app: Api) -> Iterator[httpx.Client]:
     with visitor(app) as client:
         yield client
 
 
 def says(text: Any, thread: str = THREAD, **more: Any) -> dict[str, Any]:
-    """A RunAgentInput."""
+    """A RunAgentInput with one user message."""
     return {"threadId": thread, "runId": "r", "messages": [{"id": "1", "role": "user", "content": text}], **more}
 
 
 def told(answer: httpx.Response) -> Told:
-    """The events of an answer."""
+    """The events of a response."""
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert "set-cookie" not in answer.headers
@@ -185,7 +183,7 @@ def test_ids_of_the_client_are_echoed(http: httpx.Client) -> None:
         assert (one["threadId"], one["runId"]) == (thread, run)
 
 
-def test_same_thread_id_of_two_visitors_is_two_conversations(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+def test_same_thread_id_of_two_visitors_is_two_conversations(app: Api, anna: httpx.Client, http: httpx.Client) -> None:
     with visitor(app) as ben:
         for thread in ("t1", THREAD):
             first = anna.post("/agui", json=says("annas secret", thread))
@@ -202,7 +200,7 @@ def test_same_thread_id_of_two_visitors_is_two_conversations(app: App, anna: htt
 
 
 @pytest.mark.parametrize("thread", ["customer-support-thread-1", "01JD7Z9QW0000000000000TEST", THREAD, "\x00" * 22])
-def test_clients_without_cookie_never_share_a_thread_id(app: App, http: httpx.Client, thread: str) -> None:
+def test_clients_without_cookie_never_share_a_thread_id(app: Api, http: httpx.Client, thread: str) -> None:
     first = http.post("/agui", json=says("a secret", thread))
     assert told(first)[0]["threadId"] == thread
     with httpx.Client(base_url=app.url, timeout=20) as other:
@@ -211,7 +209,7 @@ def test_clients_without_cookie_never_share_a_thread_id(app: App, http: httpx.Cl
     assert first.headers["x-conversation-id"] != second.headers["x-conversation-id"]
 
 
-def test_conversation_id_continues_a_thread_without_cookie(app: App, http: httpx.Client) -> None:
+def test_conversation_id_continues_a_thread_without_cookie(app: Api, http: httpx.Client) -> None:
     first = http.post("/agui", json=says("remember me"))
     told(first)
     thread = first.headers["x-conversation-id"]
@@ -255,21 +253,18 @@ def test_guessed_thread_id_without_cookie_is_a_new_conversation(http: httpx.Clie
 def test_a_thread_is_found_again_after_a_restart(tmp_path: Path) -> None:
     cookies, ids = httpx.Cookies(), []
     for text in ("before", "after"):
-        app = launch_app(tmp_path)
-        try:
+        with live_api(tmp_path) as app:
             with httpx.Client(base_url=app.url, timeout=20, cookies=cookies) as client:
-                client.get("/").raise_for_status()
+                client.get("/example").raise_for_status()
                 answer = client.post("/agui", json=says(text, "t1"))
                 ids.append(answer.headers["x-conversation-id"])
                 found = told(answer)
                 cookies = client.cookies
-        finally:
-            app.close()
     assert ids[0] == ids[1]
     assert ("user", "before") in given_to_the_model(found)
 
 
-def test_parallel_requests_create_one_thread(app: App, anna: httpx.Client) -> None:
+def test_parallel_requests_create_one_thread(app: Api, anna: httpx.Client) -> None:
     async def both() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=app.url, cookies=anna.cookies, timeout=20) as client:
             body = says("hello", forwardedProps={"backend": "Slow script"})
@@ -321,7 +316,7 @@ def test_resume_payload_is_validated(anna: httpx.Client) -> None:
     assert status["edited"] == {"text": "Bye"}
 
 
-def test_resume_without_a_waiting_run_is_refused(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+def test_resume_without_a_waiting_run_is_refused(app: Api, anna: httpx.Client, http: httpx.Client) -> None:
     asked = interrupted(anna)
     wrong = [
         http.post("/agui", json=resumed(asked)),
@@ -345,7 +340,7 @@ def test_approval_given_elsewhere_is_kept(anna: httpx.Client) -> None:
     refused(anna.post("/agui", json=resumed(asked)), 409, "busy")
 
 
-def test_cancelled_interrupts_and_a_new_message_stop_the_run(app: App, anna: httpx.Client) -> None:
+def test_cancelled_interrupts_and_a_new_message_stop_the_run(app: Api, anna: httpx.Client) -> None:
     asked = interrupted(anna)
     body = {**resumed(asked, status="cancelled", payload=None), "messages": says("hello")["messages"]}
     answer = anna.post("/agui", json=body)
@@ -353,7 +348,7 @@ def test_cancelled_interrupts_and_a_new_message_stop_the_run(app: App, anna: htt
     assert answer.headers["x-run-id"] != asked["run"]
     run = app.runs.find(asked["run"])
     assert run and isinstance(run.log.entries[-1].event, events.Stopped)
-    again = anna.post("/agui", json=body)  # the first has ended: nothing waits, and the message is answered
+    again = anna.post("/agui", json=body)  # the run has ended, so the message is answered
     assert told(again)[-1]["outcome"] == {"type": "success"}
 
 
@@ -367,8 +362,7 @@ def test_resume_may_repeat_the_last_message(anna: httpx.Client) -> None:
 
 def test_several_interrupts_are_answered_together(tmp_path: Path) -> None:
     tools = ToolSettings(enabled=["calculator", "clock", "count"], approval=["calculator", "clock", "count"])
-    app = launch_app(tmp_path, tools=tools)
-    try:
+    with live_api(tmp_path, tools=tools) as app:
         with visitor(app) as client:
             found = told(client.post("/agui", json=says("tools")))
             asked = found[-1]["outcome"]["interrupts"]
@@ -382,12 +376,10 @@ def test_several_interrupts_are_answered_together(tmp_path: Path) -> None:
             contents = [results[one["toolCallId"]] for one in asked]
             assert contents[0] == "391" and "refused" in contents[1] and contents[2].strip() == "1 of 2\n2 of 2"
             assert found[-1]["outcome"] == {"type": "success"}
-    finally:
-        app.close()
 
 
-def left(app: App, client: httpx.Client, thread: str) -> LiveRun:
-    """A run whose client has left in the middle."""
+def left(app: Api, client: httpx.Client, thread: str) -> LiveRun:
+    """A run whose client has disconnected in mid-stream."""
     body = says("endless", thread, forwardedProps={"backend": "Slow script"})
     with client.stream("POST", "/agui", json=body) as answer:
         next(answer.iter_lines())
@@ -396,7 +388,7 @@ def left(app: App, client: httpx.Client, thread: str) -> LiveRun:
     return run
 
 
-def test_run_with_an_owner_continues_without_its_client(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+def test_run_with_an_owner_continues_without_its_client(app: Api, anna: httpx.Client, http: httpx.Client) -> None:
     owned, loose = left(app, anna, "t1"), left(app, http, THREAD + "x")
     asyncio.run(until(lambda: loose.ended))
     last = loose.log.entries[-1].event
@@ -405,7 +397,7 @@ def test_run_with_an_owner_continues_without_its_client(app: App, anna: httpx.Cl
     assert anna.post(f"/runs/{owned.id}/stop").json() == {"status": "stopped"}
 
 
-def test_stop_from_another_client_is_an_event(app: App, anna: httpx.Client) -> None:
+def test_stop_from_another_client_is_an_event(app: Api, anna: httpx.Client) -> None:
     body = says("endless", forwardedProps={"backend": "Slow script"})
     with anna.stream("POST", "/agui", json=body) as answer, visitor(app) as other:
         other.cookies = anna.cookies
@@ -415,7 +407,7 @@ def test_stop_from_another_client_is_an_event(app: App, anna: httpx.Client) -> N
     assert (end["outcome"], end["result"]["reason"]) == ({"type": "cancelled"}, "user")
 
 
-def test_silent_stream_has_heartbeats(app: App, anna: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_stream_has_heartbeats(app: Api, anna: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     from transports import streams
 
     monkeypatch.setattr(streams, "HEARTBEAT_S", 0.2)
@@ -432,7 +424,7 @@ def test_silent_stream_has_heartbeats(app: App, anna: httpx.Client, monkeypatch:
 
 @pytest.fixture(scope="module")
 def agui_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where the official client is installed, kept between runs; without it its test is left out."""
+    """A folder with the official client, kept between test runs. Without it the test is skipped."""
     cache = getattr(request.config, "cache", None)
     folder = Path(cache.mkdir("agui-client-1.0.0")) if cache else tmp_path_factory.mktemp("agui-client")
     if (folder / "node_modules" / "@ag-ui" / "client").exists():
@@ -448,7 +440,7 @@ def agui_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return folder
 
 
-def test_the_official_client_holds_conversations(app: App, agui_client: Path) -> None:
+def test_the_official_client_holds_conversations(app: Api, agui_client: Path) -> None:
     cases = Path(__file__).parent / "agui_client.mjs"
     ran = subprocess.run(
         [NODE, str(cases)],

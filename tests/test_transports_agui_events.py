@@ -1,4 +1,4 @@
-"""AG-UI: the translation of a run's log, wherever it is cut."""
+"""The translation of a run's log into AG-UI events, split at any place."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from runs.tool_calls import ApprovalAnswer
 from settings import ToolSettings
 from tests.agui import Told, verify
 from transports.agui_events import EventTranslation
-from transports.agui_resume import InterruptId
+from transports.agui_interrupts import InterruptId
 
 
 def translated(entries: Sequence[Entry], cuts: Sequence[int] = ()) -> list[Told]:
-    """A run's entries as the AG-UI runs that end at these places and at its own end."""
+    """The entries of a run as AG-UI runs that end at `cuts` and at the run's end."""
     runs: list[Told] = []
     done = 0
     for cut in [*sorted(set(cuts)), len(entries)]:
@@ -41,7 +41,7 @@ def joined(runs: Sequence[Told], kind: str, field: str) -> str:
 
 
 def check_runs(entries: Sequence[Entry], runs: list[Told]) -> None:
-    """However the log is cut, each part is a sound run, and together they say what the log says."""
+    """Checks that each part is a valid AG-UI run, and that together they say what the log says."""
     last = entries[-1].event
     for told in runs:
         state = verify(told)
@@ -87,7 +87,7 @@ _LASTS: list[events.Last] = [
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Entry]:
-    """Any run that keeps to the grammar: what runs in it may overlap in any way."""
+    """Any run that follows the grammar, with calls and steps that overlap in any way."""
     told: list[events.Event] = [events.Run("c", "Script", "full"), events.Status("queued", "Processing...")]
     opened: dict[str, events.End] = {}
     for number in range(draw(st.integers(0, 25))):
@@ -166,7 +166,7 @@ def test_run_pauses_only_while_all_open_calls_wait() -> None:
     assert [view.take(entry) and view.paused for entry in log] == [False] * 4 + [[]] * 2 + [False] * 2 + [True]
     end = view.pause(600)[-1].model_dump(mode="json", by_alias=True)
     [asked] = end["outcome"]["interrupts"]
-    assert InterruptId.read(asked["id"]) == InterruptId("r" * 22, 9, "call_2")
+    assert InterruptId.parse(asked["id"]) == InterruptId("r" * 22, 9, "call_2")
     assert asked["toolCallId"] == f"{'r' * 22}-call_2"
     assert asked["metadata"] == {"tool": "careful", "input": {"text": "x" * 1000}}
     assert len(asked["message"]) < 400
@@ -208,9 +208,9 @@ def test_incomplete_usage_is_not_reported(last: events.ModelEnd) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "a:b:c", "a::c", "a:-1:c", "a:1e3:c", "a:٣:c", "a:99999999999:c", "a:1"])
 def test_invalid_interrupt_id_is_not_parsed(text: str) -> None:
-    place = InterruptId.read(text)
+    place = InterruptId.parse(text)
     assert place is None or str(place) == "a:1:"
 
 
 def test_interrupt_id_round_trips_any_call_id() -> None:
-    assert InterruptId.read(str(InterruptId("run", 12, "call:1:2"))) == InterruptId("run", 12, "call:1:2")
+    assert InterruptId.parse(str(InterruptId("run", 12, "call:1:2"))) == InterruptId("run", 12, "call:1:2")

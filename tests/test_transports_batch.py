@@ -1,4 +1,4 @@
-"""Prompts x backends x memory modes over one stream, on a real running app."""
+"""The batch route of a running app: prompts x backends x memory modes over one stream."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -7,31 +7,30 @@ from typing import Any
 import httpx
 import pytest
 
-from app import App
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
-from tests.live_app import Events, client_of, events_of, live_app, refused
+from tests.live_app import Api, Events, client_of, events_of, live_api, refused
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     gone = BackendSettings(name="Gone", kind="langchain", **{"class": "no_such_package:Model"})
     keyed = BackendSettings(name="Keyed", kind="openai", model="m", key="NO_SUCH_KEY")
     backends = [scripted("Script"), scripted("Slow script", speed=5), gone, keyed]
     limits = LimitSettings(runs=6)
-    with live_app(tmp_path_factory.mktemp("batch"), backends=backends, limits=limits) as app:
+    with live_api(tmp_path_factory.mktemp("batch"), backends=backends, limits=limits) as app:
         yield app
 
 
 @pytest.fixture
-async def anna(app: App) -> AsyncIterator[httpx.AsyncClient]:
+async def anna(app: Api) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app) as client:
         yield client
 
 
 def cells(told: Events) -> dict[int, Events]:
-    """Each cell's own events, in order."""
+    """The events of each cell, in order."""
     assert told[-1]["type"] == "batch_done"
     found: dict[int, Events] = {}
     for event in told[:-1]:
@@ -64,8 +63,8 @@ async def test_failed_cell_does_not_affect_the_others(anna: httpx.AsyncClient) -
     assert (found[0][-1]["code"], found[2][-1]["code"]) == ("backend_unavailable", "missing_key")
 
 
-async def test_cells_run_in_parallel_up_to_a_limit(app: App, anna: httpx.AsyncClient) -> None:
-    """More than this app has places for: those that wait do not fail."""
+async def test_cells_run_in_parallel_up_to_a_limit(app: Api, anna: httpx.AsyncClient) -> None:
+    """The app has fewer slots than cells: those that wait do not fail."""
     most, done = 0, asyncio.Event()
 
     async def watch() -> None:
@@ -82,7 +81,7 @@ async def test_cells_run_in_parallel_up_to_a_limit(app: App, anna: httpx.AsyncCl
     assert 2 <= most <= 4
 
 
-async def test_batch_stores_nothing(app: App, anna: httpx.AsyncClient) -> None:
+async def test_batch_stores_nothing(app: Api, anna: httpx.AsyncClient) -> None:
     found = await run_batch(anna, prompts=["tell nobody"], system_prompt="Be kind.", max_tokens=50)
     run, context = found[0][0], next(event for event in found[0] if event["type"] == "context")
     assert context["messages"][0]["content"] == "Be kind."
@@ -93,7 +92,7 @@ async def test_batch_stores_nothing(app: App, anna: httpx.AsyncClient) -> None:
     assert b"tell nobody" not in kept
 
 
-async def test_cell_is_approved_and_stopped_by_its_run_id(app: App, anna: httpx.AsyncClient) -> None:
+async def test_cell_is_approved_and_stopped_by_its_run_id(app: Api, anna: httpx.AsyncClient) -> None:
     batch = asyncio.create_task(run_batch(anna, prompts=["approval", "endless"], backends=["Slow script"]))
     await until(
         lambda: len(list(app.runs.live())) == 2 and any(run.tool_calls.awaiting_approval for run in app.runs.live())
@@ -110,7 +109,7 @@ async def test_cell_is_approved_and_stopped_by_its_run_id(app: App, anna: httpx.
     assert [found[index][-1]["type"] for index in (0, 1)] == ["complete", "stopped"]
 
 
-async def test_runs_end_when_their_reader_leaves(app: App, anna: httpx.AsyncClient) -> None:
+async def test_runs_end_when_their_reader_leaves(app: Api, anna: httpx.AsyncClient) -> None:
     told = await events_of(
         anna, "POST", "/batch", most=30, json={"prompts": ["endless"] * 3, "backends": ["Slow script"]}
     )
@@ -137,7 +136,7 @@ async def test_runs_end_when_their_reader_leaves(app: App, anna: httpx.AsyncClie
     ],
 )
 async def test_batch_that_no_cell_could_answer_is_refused(
-    app: App, anna: httpx.AsyncClient, given: Any, status: int, code: str, says: str
+    app: Api, anna: httpx.AsyncClient, given: Any, status: int, code: str, says: str
 ) -> None:
     assert says in await refused(await anna.post("/batch", json=given), status, code)
     assert not list(app.runs.live())

@@ -1,4 +1,4 @@
-"""What a model is given, by `GET /runs/{id}/context` and `POST /context`."""
+"""The contexts of `GET /runs/{id}/context` and `POST /context`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,21 +7,20 @@ from typing import Any
 import httpx
 import pytest
 
-from app import App
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted
-from tests.live_app import client_of, events_of, live_app, refused
+from tests.live_app import Api, client_of, events_of, live_api, refused
 
 TALK = [{"role": ("user", "assistant")[n % 2], "content": f"{n} whale " + "words " * 20} for n in range(20)]
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     priced = scripted("Priced").model_copy(update={"price": [0.5, 2.0]})
     folder: Path = tmp_path_factory.mktemp("contexts")
     gone: Any = {"name": "Gone", "kind": "langchain", "fallback": "Script", "class": "no_such_package:Model"}
     backends = [scripted(), priced, BackendSettings(**gone)]
-    with live_app(folder, backends=backends, limits=LimitSettings(reply_tokens=1000)) as app:
+    with live_api(folder, backends=backends, limits=LimitSettings(reply_tokens=1000)) as app:
         yield app
 
 
@@ -37,7 +36,7 @@ async def looked(client: httpx.AsyncClient, **wanted: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("memory", ["none", "full", "window", "tokens", "summary", "recall"])
-async def test_preview_equals_the_context_of_the_run(app: App, memory: str) -> None:
+async def test_preview_equals_the_context_of_the_run(app: Api, memory: str) -> None:
     async with client_of(app) as client:
         this = await imported(client)
         wanted = {"message": "whale 7", "conversation_id": this, "memory": memory, "window_turns": 2, "recall_turns": 1}
@@ -55,7 +54,7 @@ async def test_preview_equals_the_context_of_the_run(app: App, memory: str) -> N
         whole = run.json()
         assert (whole["backend"], whole["memory"], len(whole["contexts"])) == ("Script", memory, 1)
         assert whole["contexts"][0]["messages"] == told["messages"]
-        # the same turn, after it has been
+        # the same turn, when it has ended
         asked = (await client.get(f"/conversations/{this}")).json()["messages"][-2]["id"]
         for later in ({"message_id": asked}, {}):
             named = {name: value for name, value in wanted.items() if name != "message"} | later
@@ -63,7 +62,7 @@ async def test_preview_equals_the_context_of_the_run(app: App, memory: str) -> N
 
 
 @pytest.mark.parametrize("message", ["/calculator 17*23", "/calculator 1/0"])
-async def test_preview_of_a_command_equals_the_context_of_its_run(app: App, message: str) -> None:
+async def test_preview_of_a_command_equals_the_context_of_its_run(app: Api, message: str) -> None:
     async with client_of(app) as client:
         told = await looked(client, message=message)
         events = await events_of(client, "POST", "/stream", json={"message": message})
@@ -73,14 +72,14 @@ async def test_preview_of_a_command_equals_the_context_of_its_run(app: App, mess
         assert "Here is what the tool calculator found" in told["messages"][-1]["content"]
 
 
-async def test_preview_of_a_command_runs_only_pure_tools(app: App) -> None:
+async def test_preview_of_a_command_runs_only_pure_tools(app: Api) -> None:
     async with client_of(app) as client:
         told = await looked(client, message="/clock UTC")
     assert told["messages"][-1]["content"].startswith("Here is what the tool clock found:\n\n[the result of clock]")
     assert (told["estimated"], told["note"]) == (True, "What /clock returns is not known before it runs.")
 
 
-async def test_the_backend_that_answered_is_named_in_the_context_the_export_and_its_import(app: App) -> None:
+async def test_the_backend_that_answered_is_named_in_the_context_the_export_and_its_import(app: Api) -> None:
     async with client_of(app) as client:
         events = await events_of(client, "POST", "/stream", json={"message": "Hi", "backend": "Gone"})
         assert (events[0]["backend"], events[-1]["type"]) == ("Gone", "complete")
@@ -92,7 +91,7 @@ async def test_the_backend_that_answered_is_named_in_the_context_the_export_and_
         assert [(m["backend"], m["model"]) for m in told] == [(None, None), ("Script", None)]
 
 
-async def test_preview_has_parameters_and_cost(app: App) -> None:
+async def test_preview_has_parameters_and_cost(app: Api) -> None:
     async with client_of(app) as client:
         this = await imported(client)
         told = await looked(client, conversation_id=this, message="Hi", backend="Priced", memory="window")
@@ -109,7 +108,7 @@ async def test_preview_has_parameters_and_cost(app: App) -> None:
         assert less["cost"] == {"input_tokens": read, "output_tokens": 10, "money": money}
 
 
-async def test_preview_shows_a_message_that_does_not_fit(app: App) -> None:
+async def test_preview_shows_a_message_that_does_not_fit(app: Api) -> None:
     async with client_of(app) as client:
         talk = [{"role": "user", "content": "word " * 6000}, {"role": "assistant", "content": "word " * 6000}]
         this = (await client.post("/conversations", json={"messages": talk})).json()["conversation_id"]
@@ -118,13 +117,13 @@ async def test_preview_shows_a_message_that_does_not_fit(app: App) -> None:
         assert told["tokens"] > told["limit"]
 
 
-async def test_new_conversation_has_a_preview(app: App) -> None:
+async def test_new_conversation_has_a_preview(app: Api) -> None:
     async with client_of(app, cookie=False) as client:
         told = await looked(client, message="Hi")
         assert [(m["role"], m["part"]) for m in told["messages"]] == [("system", "system"), ("user", "message")]
 
 
-async def test_invalid_preview_requests_are_refused(app: App) -> None:
+async def test_invalid_preview_requests_are_refused(app: Api) -> None:
     async with client_of(app) as client, client_of(app) as other:
         this = await imported(client)
         theirs = (await client.get(f"/conversations/{this}")).json()["messages"]

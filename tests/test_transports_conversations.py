@@ -9,19 +9,18 @@ from typing import Any
 
 import pytest
 
-from app import App
 from settings import LimitSettings
 from tests.conftest import until
 from tests.exports import chatgpt, letter, node, tour, zipped
 from tests.exports import text_message as spoken
-from tests.live_app import client_of, events_of, live_app, refused
+from tests.live_app import Api, client_of, events_of, live_api, refused
 from tests.test_memory_exports import children_first
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder: Path = tmp_path_factory.mktemp("conversations")
-    with live_app(folder) as app:
+    with live_api(folder) as app:
         yield app
 
 
@@ -30,7 +29,7 @@ async def said(client: Any, message: str, **more: Any) -> dict[str, Any]:
     return dict((await events_of(client, "POST", "/stream", json={"message": message, **more}))[0])
 
 
-async def test_the_list_is_the_visitors_own(app: App) -> None:
+async def test_the_list_is_the_visitors_own(app: Api) -> None:
     async with client_of(app) as anna, client_of(app) as ben, client_of(app, cookie=False) as nobody:
         one = (await said(anna, "whales"))["conversation_id"]
         two = (await said(anna, "ships", memory="recall"))["conversation_id"]
@@ -53,7 +52,7 @@ async def test_the_list_is_the_visitors_own(app: App) -> None:
         await refused(await anna.get("/conversations", params={"before": "x"}), 400, "invalid_request")
 
 
-async def test_markdown_export_escapes_its_content(app: App) -> None:
+async def test_markdown_export_escapes_its_content(app: Api) -> None:
     async with client_of(app) as client:
         talk = [
             {"role": "user", "content": "<b>Hi</b> \u05e9\u05dc\u05d5\u05dd/../\"'\n# not a title"},
@@ -80,7 +79,7 @@ async def test_markdown_export_escapes_its_content(app: App) -> None:
         assert text.rstrip().endswith("```\ncode\n```\n\n*Stopped by you*")
 
 
-async def test_branches_are_exported_and_imported(app: App) -> None:
+async def test_branches_are_exported_and_imported(app: Api) -> None:
     async with client_of(app) as client:
         this = (await said(client, "one"))["conversation_id"]
         await said(client, "two", conversation_id=this)
@@ -95,10 +94,10 @@ async def test_branches_are_exported_and_imported(app: App) -> None:
             {"role": "user", "content": "another beginning", "id": "c1", "parent_id": None},
             {"role": "user", "content": "hangs nowhere", "id": "d1", "parent_id": "no such"},
         ]
-        sent = whole | {"other_messages": branch, "title": "Taken in"}
+        sent = whole | {"other_messages": branch, "title": "Imported"}
         copy = (await client.post("/conversations", json=sent)).json()["conversation_id"]
         got = (await client.get(f"/conversations/{copy}")).json()
-        assert got["title"] == "Taken in"
+        assert got["title"] == "Imported"
         assert [m["content"] for m in got["messages"]] == [m["content"] for m in whole["messages"]]
         assert {m["id"] for m in got["messages"]}.isdisjoint(m["id"] for m in whole["messages"])
         others = {m["content"]: m for m in got["other_messages"]}
@@ -124,12 +123,12 @@ async def test_branches_are_exported_and_imported(app: App) -> None:
         [],
     ],
 )
-async def test_invalid_conversation_is_refused(app: App, bad: Any) -> None:
+async def test_invalid_conversation_is_refused(app: Api, bad: Any) -> None:
     async with client_of(app) as client:
         await refused(await client.post("/conversations", json=bad), 400, "invalid_request")
 
 
-async def test_export_files_of_other_services_are_imported(app: App) -> None:
+async def test_export_files_of_other_services_are_imported(app: Api) -> None:
     async with client_of(app) as client:
         for body in (json.dumps([tour(), letter()]).encode(), zipped(conversations=[tour(), letter()], user={})):
             told = (await client.post("/conversations", content=body)).json()
@@ -154,7 +153,7 @@ async def test_export_files_of_other_services_are_imported(app: App) -> None:
 
 
 async def test_import_reports_what_it_left_out(tmp_path: Path) -> None:
-    with live_app(tmp_path, limits=LimitSettings(conversations_per_visitor=3)) as app:
+    with live_api(tmp_path, limits=LimitSettings(conversations_per_visitor=3)) as app:
         async with client_of(app) as client:
             await said(client, "one")
             many = [chatgpt(f"t{n}", [node("q", None, spoken("user", "hi"))], "q", at=1.7e9 + n) for n in range(5)]
@@ -170,7 +169,7 @@ async def test_import_reports_what_it_left_out(tmp_path: Path) -> None:
 
 
 async def test_parallel_imports_respect_the_conversation_limit(tmp_path: Path) -> None:
-    with live_app(tmp_path, limits=LimitSettings(conversations_per_visitor=3, messages_per_minute=100)) as app:
+    with live_api(tmp_path, limits=LimitSettings(conversations_per_visitor=3, messages_per_minute=100)) as app:
         async with client_of(app) as client:
             many = [chatgpt(f"t{n}", [node("q", None, spoken("user", "hi"))], "q", at=1.7e9 + n) for n in range(2)]
             await client.get("/conversations")
@@ -188,7 +187,7 @@ async def test_only_imports_may_be_large_and_do_not_block_others(tmp_path: Path)
         {"role": ("user", "assistant")[n % 2], "content": " ".join(words), "id": f"m{n}", "parts": []}
         for n in range(1064)
     ]
-    with live_app(tmp_path, limits=LimitSettings(import_bytes=30_000_000)) as app:
+    with live_api(tmp_path, limits=LimitSettings(import_bytes=30_000_000)) as app:
         async with client_of(app) as anna, client_of(app) as ben:
             body = json.dumps({"title": "Large", "messages": messages})
             assert 20_000_000 < len(body) < 30_000_000
@@ -217,7 +216,7 @@ async def test_number_of_large_bodies_is_bounded(tmp_path: Path) -> None:
         await go_on.wait()
         yield b"x"
 
-    with live_app(tmp_path, limits=LimitSettings(body_bytes=4000)) as app:
+    with live_api(tmp_path, limits=LimitSettings(body_bytes=4000)) as app:
         async with client_of(app) as client:
             sending = [asyncio.create_task(client.post("/conversations", content=body())) for _ in range(8)]
             await until(lambda: len(begun) == 8)
@@ -248,14 +247,14 @@ async def slowest(client: Any) -> float:
         return longest
 
 
-async def test_alternatives_listed_children_first_are_imported_soon(app: App) -> None:
+async def test_alternatives_listed_children_first_are_imported_soon(app: Api) -> None:
     async with client_of(app) as client:
         answer = await client.post("/conversations", json=children_first(10_000), timeout=60)
         got = (await client.get(f"/conversations/{answer.json()['conversation_id']}", timeout=60)).json()
         assert len(got["other_messages"]) == 10_000
 
 
-async def test_odd_parts_do_not_stop_an_import(app: App) -> None:
+async def test_odd_parts_do_not_stop_an_import(app: Api) -> None:
     async with client_of(app) as client:
         parts = [{"kind": "thinking", "text": "Hm\ud800", "start": 1.0}, {"kind": "virus"}, 7, None]
         message = {"role": "assistant", "content": "x", "parts": parts, "run_id": "not taken"}

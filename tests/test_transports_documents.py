@@ -1,4 +1,4 @@
-"""A visitor's documents and the list of tools, over HTTP on a real running app."""
+"""The routes of documents and tools of a running app."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,49 +7,37 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import App
-from bench.ports import free_port
-from settings import LimitSettings, Settings, ToolSettings
-from tests.conftest import scripted
+from settings import LimitSettings, ToolSettings
+from tests.serving import Api, live_api
 
 MOST = 20_000
 
 
-def launch_app(data: Path, *tools: str, **limits: int) -> App:
-    app = App(
-        Settings(
-            backends=[scripted("Script")],
-            tools=ToolSettings(enabled=list(tools)),
-            limits=LimitSettings(**{"body_bytes": 5_000, "document_bytes": MOST, **limits}),
-            trusted_proxies=["127.0.0.1"],
-            data=data,
-            database_url=f"sqlite:///{data / 'glassbox.db'}",
-            host="127.0.0.1",
-            port=free_port(),
-        )
-    )
-    app.launch()
-    return app
+@contextmanager
+def serving(data: Path, *tools: str, **limits: int) -> Iterator[Api]:
+    bounds = LimitSettings(**{"body_bytes": 5_000, "document_bytes": MOST, **limits})
+    enabled = ToolSettings(enabled=list(tools))
+    with live_api(data, tools=enabled, limits=bounds, trusted_proxies=["127.0.0.1"]) as app:
+        yield app
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    app = launch_app(tmp_path_factory.mktemp("documents"), "calculator", "search")
-    yield app
-    app.close()
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with serving(tmp_path_factory.mktemp("documents"), "calculator", "search") as app:
+        yield app
 
 
 @pytest.fixture
-def anna(app: App) -> Iterator[httpx.Client]:
+def anna(app: Api) -> Iterator[httpx.Client]:
     with visitor(app) as client:
         yield client
 
 
 @contextmanager
-def visitor(app: App, **headers: str) -> Iterator[httpx.Client]:
-    """Somebody who has opened the page, and so has a cookie."""
+def visitor(app: Api, **headers: str) -> Iterator[httpx.Client]:
+    """A client with a visitor's cookie."""
     with httpx.Client(base_url=app.url, timeout=20, headers=headers) as client:
-        client.get("/").raise_for_status()
+        client.get("/example").raise_for_status()
         yield client
 
 
@@ -89,7 +77,7 @@ def test_encoding_of_a_document_is_reported(anna: httpx.Client, encoding: str) -
     assert added.json() in anna.get("/documents").json()
 
 
-def test_documents_of_another_visitor_are_not_found(app: App, anna: httpx.Client) -> None:
+def test_documents_of_another_visitor_are_not_found(app: Api, anna: httpx.Client) -> None:
     mine = anna.post("/documents", params={"name": "diary.txt"}, content="secret thoughts").json()
     with visitor(app) as ben:
         assert ben.get("/documents").json() == []
@@ -97,7 +85,7 @@ def test_documents_of_another_visitor_are_not_found(app: App, anna: httpx.Client
     assert mine in anna.get("/documents").json()
 
 
-def test_documents_need_a_cookie(app: App) -> None:
+def test_documents_need_a_cookie(app: Api) -> None:
     with httpx.Client(base_url=app.url, timeout=20) as nobody:
         assert nobody.get("/documents").json() == []
         refused = nobody.post("/documents", params={"name": "a.txt"}, content="word")
@@ -126,28 +114,24 @@ def test_unsearchable_file_is_refused(anna: httpx.Client, name: str, content: by
     assert told in refused.json()["message"]
 
 
-def test_path_in_a_document_name_is_removed(anna: httpx.Client, app: App) -> None:
+def test_path_in_a_document_name_is_removed(anna: httpx.Client, app: Api) -> None:
     added = anna.post("/documents", params={"name": "../../x.txt"}, content="word")
     assert added.json()["name"] == "x.txt"
     assert not list(app.settings.data.rglob("x.txt"))
 
 
 def test_documents_need_the_tool_search(tmp_path: Path) -> None:
-    app = launch_app(tmp_path, "calculator")
-    try:
+    with serving(tmp_path, "calculator") as app:
         with visitor(app) as client:
             refused = client.post("/documents", params={"name": "a.txt"}, content="word")
             assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
             assert client.get("/documents").status_code == 404
-    finally:
-        app.close()
 
 
 def test_one_address_does_not_fill_the_library_for_others(tmp_path: Path) -> None:
-    """Each time with a new cookie, as somebody does who wants to take all the room."""
+    """Each document has a new cookie, as of an attacker who fills the library."""
     limits = {"document_characters_per_visitor": 6_000, "document_bytes_per_day": 9_000, "visitors_per_address": 2}
-    app = launch_app(tmp_path, "search", **limits)
-    try:
+    with serving(tmp_path, "search", **limits) as app:
         told = list[tuple[int, str]]()
         for _ in range(5):
             with visitor(app) as client:
@@ -157,9 +141,7 @@ def test_one_address_does_not_fill_the_library_for_others(tmp_path: Path) -> Non
         kept = [status for status, _ in told if status == 201]
         assert len(kept) == 2
         assert {status for status, _ in told} == {201, 413, 429}
-        assert any("from your address" in message for _, message in told)
+        assert any("the limit for your address is reached" in message for _, message in told)
         assert any("may be added by your address in a day" in message for _, message in told)
         with visitor(app, **{"X-Forwarded-For": "203.0.113.7"}) as other:
             assert other.post("/documents", params={"name": "a.txt"}, content="word " * 1000).status_code == 201
-    finally:
-        app.close()

@@ -1,4 +1,4 @@
-"""The model of a message over each transport, on a real running app with a real provider's server."""
+"""The model of a message over each transport, on a running app with a provider's server."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -9,11 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app import App
 from runs.live import new_id
 from settings import BackendSettings
 from tests.conftest import scripted, until
-from tests.live_app import client_of, events_of, events_until_end, live_app, refused, socket_of
+from tests.live_app import Api, client_of, events_of, events_until_end, live_api, refused, socket_of
 from tests.providers import OpenAIServer
 from tests.remote import asked_for_replies
 
@@ -22,7 +21,7 @@ MODELS = ["first", "second"]
 
 @dataclass
 class House:
-    app: App
+    app: Api
     server: OpenAIServer
 
     @property
@@ -36,7 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with OpenAIServer() as server:
         server.models = [{"id": name, "context_length": 4096 * n} for n, name in enumerate(MODELS, 1)]
         many = BackendSettings(name="Many", kind="openai", base_url=server.base_url, models=MODELS)
-        with live_app(tmp_path_factory.mktemp("models"), backends=[many, scripted("Script")]) as app:
+        with live_api(tmp_path_factory.mktemp("models"), backends=[many, scripted("Script")]) as app:
             yield House(app, server)
 
 

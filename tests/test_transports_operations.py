@@ -1,4 +1,4 @@
-"""Alive, ready, and the operator's figures."""
+"""Health, readiness and metrics."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from runs.errors import ChatError
-from tests.live_app import client_of, events_of, live_app, refused
+from tests.live_app import client_of, events_of, live_api, refused
 
 
 def figures(text: str) -> dict[tuple[str, ...], float]:
@@ -19,7 +19,7 @@ def figures(text: str) -> dict[tuple[str, ...], float]:
 
 
 async def test_metrics_count_runs_tokens_times_and_errors(tmp_path: Path) -> None:
-    with live_app(tmp_path, metrics_token=SecretStr("for prometheus")) as app:
+    with live_api(tmp_path, metrics_token=SecretStr("for prometheus")) as app:
         async with client_of(app) as client:
             await events_of(client, "POST", "/stream", json={"message": "hello <script>"})
             await events_of(client, "POST", "/stream", json={"message": "cut"})
@@ -42,15 +42,15 @@ async def test_metrics_count_runs_tokens_times_and_errors(tmp_path: Path) -> Non
 
 
 async def test_metrics_are_off_by_default_and_behind_auth(tmp_path: Path) -> None:
-    with live_app(tmp_path / "open") as app:
+    with live_api(tmp_path / "open") as app:
         async with client_of(app) as client:
             await refused(await client.get("/metrics"), 404, "not_found")
-    with live_app(tmp_path / "closed", auth=("zoe", "secret")) as app:
+    with live_api(tmp_path / "closed", auth=("zoe", "secret")) as app:
         async with client_of(app, cookie=False) as client:
             await refused(await client.get("/metrics"), 401, "authentication")
             assert (await client.get("/metrics", auth=("zoe", "secret"))).status_code == 200
             assert (await client.get("/readyz")).json() == {"status": "ok"}
-    with live_app(tmp_path / "both", auth=("zoe", "secret"), metrics_token=SecretStr("t")) as app:
+    with live_api(tmp_path / "both", auth=("zoe", "secret"), metrics_token=SecretStr("t")) as app:
         async with client_of(app, cookie=False) as client:
             assert (await client.get("/metrics", headers={"Authorization": "Bearer t"})).status_code == 200
             await refused(await client.get("/metrics"), 401, "authentication")
@@ -62,7 +62,7 @@ async def test_not_ready_while_the_database_fails_or_the_app_ends(
     async def fails() -> None:
         raise ChatError("internal", "The database failed.")
 
-    with live_app(tmp_path) as app:
+    with live_api(tmp_path) as app:
         async with client_of(app) as client:
             assert (await client.get("/readyz")).status_code == 200
             with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""A run's record over HTTP, on a real running app: whose it is, and how it grows."""
+"""The record of a run over HTTP: its owner and its growth."""
 
 import asyncio
 import json
@@ -11,74 +11,55 @@ import httpx
 import pytest
 
 from agent.turn import TurnRequest
-from app import App
-from bench.ports import free_port
 from runs.events import Entry, Status
 from runs.live import LiveRun
-from settings import Settings
-from tests.conftest import scripted
 from tests.grammar import check
+from tests.live_app import Api, live_api
 from transports.chunks import _EVENTS, in_chunks
 
 ODD = "one\u2028two\u0085three\nfour"
-"""Holds what some programs take for the end of a line."""
-
-
-def launch_app(data: Path, **more: Any) -> App:
-    app = App(
-        Settings(
-            backends=[scripted("Script"), scripted("Slow script", speed=5)],
-            data=data,
-            database_url=f"sqlite:///{data / 'glassbox.db'}",
-            host="127.0.0.1",
-            port=free_port(),
-            **more,
-        )
-    )
-    app.launch()
-    return app
+"""Contains characters that some programs take for the end of a line."""
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    app = launch_app(tmp_path_factory.mktemp("records"))
-    yield app
-    app.close()
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with live_api(tmp_path_factory.mktemp("records")) as app:
+        yield app
 
 
 @pytest.fixture
-def http(app: App) -> Iterator[httpx.Client]:
+def http(app: Api) -> Iterator[httpx.Client]:
     """A client without a cookie."""
     with httpx.Client(base_url=app.url, timeout=20) as client:
         yield client
 
 
 @pytest.fixture
-def anna(app: App) -> Iterator[httpx.Client]:
+def anna(app: Api) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=app.url, timeout=20) as client:
-        client.get("/").raise_for_status()
+        client.get("/example").raise_for_status()
         yield client
 
 
 @pytest.fixture
-def ben(app: App) -> Iterator[httpx.Client]:
+def ben(app: Api) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=app.url, timeout=20) as client:
-        client.get("/").raise_for_status()
+        client.get("/example").raise_for_status()
         yield client
 
 
-def started(app: App, client: httpx.Client, message: str, backend: str = "Slow script") -> LiveRun:
+def started(app: Api, client: httpx.Client, message: str, backend: str = "Slow script") -> LiveRun:
     assert app._loop
     ask = TurnRequest(message, app.identity.visitor(client.cookies), backend=backend)
     return asyncio.run_coroutine_threadsafe(app.turns.start(ask), app._loop).result(timeout=10)
 
 
-def stopped(app: App, run: LiveRun) -> None:
+def stopped(app: Api, run: LiveRun) -> None:
     assert app._loop
     asyncio.run_coroutine_threadsafe(run.stop("user"), app._loop).result(timeout=10)
 
 
-def ended(app: App, client: httpx.Client, message: str = ODD) -> LiveRun:
+def ended(app: Api, client: httpx.Client, message: str = ODD) -> LiveRun:
     run = started(app, client, message, "Script")
     for _ in range(500):
         if run.ended:
@@ -87,8 +68,8 @@ def ended(app: App, client: httpx.Client, message: str = ODD) -> LiveRun:
     raise AssertionError(run.state)
 
 
-def forget(app: App, run: LiveRun) -> None:
-    """From now on only the store has it."""
+def forget(app: Api, run: LiveRun) -> None:
+    """Drops a run from memory, so that only the store has it."""
     app.runs.discard(run)
 
 
@@ -107,7 +88,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> str:
     return str(answer.json()["message"])
 
 
-def test_an_ended_run_is_the_same_from_memory_and_from_the_store(app: App, anna: httpx.Client) -> None:
+def test_an_ended_run_is_the_same_from_memory_and_from_the_store(app: Api, anna: httpx.Client) -> None:
     run = ended(app, anna)
     from_memory = anna.get(f"/runs/{run.id}")
     check(told(from_memory))
@@ -119,7 +100,7 @@ def test_an_ended_run_is_the_same_from_memory_and_from_the_store(app: App, anna:
     assert (from_store.text, from_store.headers["x-run-live"]) == (from_memory.text, "0")
 
 
-def test_a_live_run_grows_to_its_whole_record(app: App, anna: httpx.Client) -> None:
+def test_a_live_run_grows_to_its_whole_record(app: Api, anna: httpx.Client) -> None:
     run = started(app, anna, "endless")
     events: list[dict[str, Any]] = []
     while len(events) < 60:
@@ -137,7 +118,7 @@ def test_a_live_run_grows_to_its_whole_record(app: App, anna: httpx.Client) -> N
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_record_starts_after_the_given_event(app: App, anna: httpx.Client, stored: bool) -> None:
+def test_record_starts_after_the_given_event(app: Api, anna: httpx.Client, stored: bool) -> None:
     run = ended(app, anna)
     most = len(run.log.entries)
     if stored:
@@ -148,22 +129,22 @@ def test_record_starts_after_the_given_event(app: App, anna: httpx.Client, store
 
 
 @pytest.mark.parametrize("after", ["-1", "1.5", "x", ""])
-def test_invalid_after_is_refused(app: App, anna: httpx.Client, after: str) -> None:
+def test_invalid_after_is_refused(app: Api, anna: httpx.Client, after: str) -> None:
     run = ended(app, anna)
     assert "after" in refused(anna.get(f"/runs/{run.id}", params={"after": after}), 400, "invalid_request")
 
 
 def test_run_of_another_visitor_is_not_found(
-    app: App, anna: httpx.Client, ben: httpx.Client, http: httpx.Client
+    app: Api, anna: httpx.Client, ben: httpx.Client, http: httpx.Client
 ) -> None:
     live, done, stored = started(app, anna, "endless"), ended(app, anna), ended(app, anna)
     forget(app, stored)
     for run in (live, done, stored):
         assert anna.get(f"/runs/{run.id}").status_code == 200
-        for stranger in (ben, http):
-            answer = stranger.get(f"/runs/{run.id}")
+        for other_client in (ben, http):
+            answer = other_client.get(f"/runs/{run.id}")
             refused(answer, 404, "not_found")
-            assert answer.content == stranger.get("/runs/never-was").content
+            assert answer.content == other_client.get("/runs/never-was").content
             assert "x-run-live" not in answer.headers
     stopped(app, live)
 
@@ -173,7 +154,7 @@ def test_unknown_run_is_not_found(http: httpx.Client, run_id: str) -> None:
     refused(http.get(f"/runs/{run_id}"), 404, "not_found")
 
 
-def test_run_without_owner_is_open_to_all_who_have_its_id(app: App, anna: httpx.Client, http: httpx.Client) -> None:
+def test_run_without_owner_is_open_to_all_who_have_its_id(app: Api, anna: httpx.Client, http: httpx.Client) -> None:
     run = ended(app, http)
     assert told(anna.get(f"/runs/{run.id}"))
     forget(app, run)
@@ -181,7 +162,7 @@ def test_run_without_owner_is_open_to_all_who_have_its_id(app: App, anna: httpx.
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_record_is_deleted_with_its_conversation(app: App, anna: httpx.Client, stored: bool) -> None:
+def test_record_is_deleted_with_its_conversation(app: Api, anna: httpx.Client, stored: bool) -> None:
     run = ended(app, anna)
     if stored:
         forget(app, run)
@@ -206,13 +187,10 @@ async def test_long_record_yields_to_other_tasks() -> None:
     assert turns >= len(entries) / _EVENTS - 1
 
 
-def test_record_is_refused_to_other_sites_and_without_login(app: App, anna: httpx.Client, tmp_path: Path) -> None:
+def test_record_is_refused_to_other_sites_and_without_login(app: Api, anna: httpx.Client, tmp_path: Path) -> None:
     run = ended(app, anna)
     refused(anna.get(f"/runs/{run.id}", headers={"origin": "http://evil.example"}), 403, "authentication")
-    closed = launch_app(tmp_path, auth=("ann", "one"))
-    try:
+    with live_api(tmp_path, auth=("ann", "one")) as closed:
         with httpx.Client(base_url=closed.url, timeout=20) as client:
             refused(client.get("/runs/x"), 401, "authentication")
             refused(client.get("/runs/x", auth=("ann", "one")), 404, "not_found")
-    finally:
-        closed.close()

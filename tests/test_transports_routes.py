@@ -1,4 +1,4 @@
-"""The routes of a real running app, as API clients and browsers reach them."""
+"""The routes of a running app, with its page and without."""
 
 import asyncio
 import time
@@ -15,59 +15,63 @@ from app import App
 from bench.ports import free_port
 from hosting.identity import COOKIE
 from runs.errors import ChatError
-from settings import BackendSettings, LimitSettings, Settings
+from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted
+from tests.live_app import Api, launch_app, live_api, live_app
 
 SECRET, VISITORS = "sk-of-the-operator", "sk-of-a-visitor"
 
 
-def launch_app(data: Path, **more: Any) -> App:
+def settings(**more: Any) -> dict[str, Any]:
     broken = BackendSettings(name="Gone", kind="langchain", **{"class": "no_such_package:Model"})
     away: Any = {"kind": "openai", "model": "m", "base_url": f"http://127.0.0.1:{free_port()}/v1"}
     keyed = BackendSettings(name="Keyed", key="KEYED_KEY", fallback="Script", context=1000, **away)
     bring = BackendSettings(name="Bring", key="BRING_KEY", **away)
-    app = App(
-        Settings(
-            backends=[scripted("Script", speed=5), broken, keyed, bring],
-            keys={"KEYED_KEY": SecretStr(SECRET)},
-            limits=LimitSettings(body_bytes=50_000),
-            data=data,
-            database_url=f"sqlite:///{data / 'glassbox.db'}",
-            host="127.0.0.1",
-            port=free_port(),
-            **more,
-        )
-    )
-    app.launch()
-    return app
+    return {
+        "backends": [scripted("Script", speed=5), broken, keyed, bring],
+        "keys": {"KEYED_KEY": SecretStr(SECRET)},
+        "limits": LimitSettings(body_bytes=50_000),
+        **more,
+    }
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    app = launch_app(tmp_path_factory.mktemp("open"))
-    yield app
-    app.close()
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with live_api(tmp_path_factory.mktemp("open"), **settings()) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def page_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    with live_app(tmp_path_factory.mktemp("page"), **settings()) as app:
+        yield app
 
 
 @pytest.fixture(scope="module")
 def closed_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    app = launch_app(tmp_path_factory.mktemp("closed"), auth=("ann", "one"), on_space=True)
-    yield app
-    app.close()
+    with live_app(tmp_path_factory.mktemp("closed"), **settings(auth=("ann", "one"), on_space=True)) as app:
+        yield app
 
 
 @pytest.fixture
-def http(app: App) -> Iterator[httpx.Client]:
+def page(page_app: App) -> Iterator[httpx.Client]:
+    """A client of the app with its page, without a cookie."""
+    with httpx.Client(base_url=page_app.url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def http(app: Api) -> Iterator[httpx.Client]:
     """A client without a cookie."""
     with httpx.Client(base_url=app.url, timeout=20) as client:
         yield client
 
 
 @pytest.fixture
-def browser(app: App) -> Iterator[httpx.Client]:
-    """A client that has seen the page, and so has a cookie."""
+def browser(app: Api) -> Iterator[httpx.Client]:
+    """A client with a visitor's cookie."""
     with httpx.Client(base_url=app.url, timeout=20) as client:
-        client.get("/").raise_for_status()
+        client.get("/example").raise_for_status()
         yield client
 
 
@@ -86,15 +90,15 @@ def refused(answer: httpx.Response, status: int, code: str) -> str:
     return str(answer.json()["message"])
 
 
-def test_the_page_and_its_health_are_served(http: httpx.Client) -> None:
-    assert http.get("/healthz").json() == {"status": "ok"}
-    page = http.get("/")
-    assert page.status_code == 200
-    assert "Glassbox" in page.text
+def test_the_page_and_its_health_are_served(page: httpx.Client) -> None:
+    assert page.get("/healthz").json() == {"status": "ok"}
+    answer = page.get("/")
+    assert answer.status_code == 200
+    assert "Glassbox" in answer.text
 
 
 def test_unexpected_exception_is_an_internal_error_and_logged(
-    http: httpx.Client, app: App, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    http: httpx.Client, app: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(visitor: str | None) -> None:
         raise KeyError("/home/somebody")
@@ -105,7 +109,7 @@ def test_unexpected_exception_is_an_internal_error_and_logged(
 
 
 def listed(client: httpx.Client) -> dict[str, dict[str, Any]]:
-    """What `GET /backends` tells, by name."""
+    """The backends of `GET /backends` by name."""
     answer = client.get("/backends").raise_for_status()
     assert SECRET not in answer.text
     assert VISITORS not in answer.text
@@ -113,7 +117,7 @@ def listed(client: httpx.Client) -> dict[str, dict[str, Any]]:
 
 
 def settled(client: httpx.Client) -> dict[str, dict[str, Any]]:
-    """The same, when no backend is being looked up any more."""
+    """The backends once none is loading."""
     for _ in range(200):
         found = listed(client)
         if not [told for told in found.values() if told["state"] == "loading"]:
@@ -148,7 +152,7 @@ def test_a_backend_that_is_not_ready_says_why(http: httpx.Client) -> None:
     assert "BRING_KEY" in found["Bring"]["reason"]
 
 
-def test_a_rate_limit_says_until_when(app: App, http: httpx.Client) -> None:
+def test_a_rate_limit_says_until_when(app: Api, http: httpx.Client) -> None:
     settled(http)
     backend = app.backends.get("Keyed")
     backend.record_outcome(backend.key, ChatError("rate_limited", "Too many.", retryable=True, retry_after=30))
@@ -160,7 +164,7 @@ def test_a_rate_limit_says_until_when(app: App, http: httpx.Client) -> None:
     assert (told["state"], told["ttft_s"]) == ("ready", 0.25)
 
 
-def test_each_visitor_sees_whose_key_is_used(app: App, http: httpx.Client, browser: httpx.Client) -> None:
+def test_each_visitor_sees_whose_key_is_used(app: Api, http: httpx.Client, browser: httpx.Client) -> None:
     def keys(client: httpx.Client) -> list[Any]:
         return [told["key"] for told in listed(client).values()]
 
@@ -227,21 +231,21 @@ def test_message_part_that_is_not_text_is_refused_with_its_type(http: httpx.Clie
     assert "data:,sk" not in told
 
 
-def test_a_conversation_belongs_to_its_cookie(app: App, browser: httpx.Client, http: httpx.Client) -> None:
+def test_a_conversation_belongs_to_its_cookie(app: Api, browser: httpx.Client, http: httpx.Client) -> None:
     conversation_id = imported(browser)
     assert browser.get(f"/conversations/{conversation_id}").status_code == 200
     with httpx.Client(base_url=app.url) as other:
-        other.get("/")
-        for stranger in (http, other):
-            refused(stranger.get(f"/conversations/{conversation_id}"), 404, "not_found")
-            refused(stranger.delete(f"/conversations/{conversation_id}"), 404, "not_found")
+        other.get("/example")
+        for other_client in (http, other):
+            refused(other_client.get(f"/conversations/{conversation_id}"), 404, "not_found")
+            refused(other_client.delete(f"/conversations/{conversation_id}"), 404, "not_found")
         forged = {"cookie": f"{COOKIE}={browser.cookies[COOKIE]}x"}
         refused(http.get(f"/conversations/{conversation_id}", headers=forged), 404, "not_found")
         free = imported(http)
         assert other.get(f"/conversations/{free}").status_code == 200
 
 
-def test_deleting_a_conversation_ends_its_run(app: App, http: httpx.Client) -> None:
+def test_deleting_a_conversation_ends_its_run(app: Api, http: httpx.Client) -> None:
     assert app._loop
     starting = asyncio.run_coroutine_threadsafe(app.turns.start(TurnRequest("endless")), app._loop)
     run = starting.result(timeout=10)
@@ -261,29 +265,29 @@ def test_lone_surrogate_is_replaced_or_refused(http: httpx.Client) -> None:
         assert told["messages"][0]["content"] == "a\ufffd"
 
 
-def test_only_the_page_sets_the_cookie(browser: httpx.Client, http: httpx.Client) -> None:
-    assert COOKIE in browser.cookies
-    assert COOKIE not in browser.get("/").headers.get("set-cookie", "")
-    for path in ("/healthz", "/backends", "/memory-modes", f"/conversations/{imported(http)}", "/config"):
-        assert COOKIE not in http.get(path).headers.get("set-cookie", "")
-    flags = http.get("/").headers["set-cookie"]
+def test_only_the_page_sets_the_cookie(page: httpx.Client) -> None:
+    for path in ("/healthz", "/backends", "/memory-modes", f"/conversations/{imported(page)}", "/config"):
+        assert COOKIE not in page.get(path).headers.get("set-cookie", "")
+    flags = page.get("/").headers["set-cookie"]
     assert "HttpOnly" in flags
     assert "SameSite=Lax" in flags
+    assert COOKIE in page.cookies
+    assert COOKIE not in page.get("/").headers.get("set-cookie", "")
 
 
 @pytest.mark.parametrize(
     "headers", [{"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}]
 )
-def test_pages_of_other_sites_are_refused(http: httpx.Client, headers: dict[str, str]) -> None:
-    refused(http.get("/backends", headers=headers), 403, "authentication")
-    refused(http.post("/conversations", headers=headers, json={"messages": []}), 403, "authentication")
-    refused(http.post("/gradio_api/queue/join", headers=headers, json={}), 403, "authentication")
+def test_pages_of_other_sites_are_refused(page: httpx.Client, headers: dict[str, str]) -> None:
+    refused(page.get("/backends", headers=headers), 403, "authentication")
+    refused(page.post("/conversations", headers=headers, json={"messages": []}), 403, "authentication")
+    refused(page.post("/gradio_api/queue/join", headers=headers, json={}), 403, "authentication")
 
 
-def test_no_other_origin_is_allowed_to_read(http: httpx.Client, app: App) -> None:
-    own = http.get("/backends", headers={"origin": app.url.rstrip("/")})
+def test_no_other_origin_is_allowed_to_read(page: httpx.Client, page_app: App) -> None:
+    own = page.get("/backends", headers={"origin": page_app.url.rstrip("/")})
     assert own.status_code == 200
-    for answer in (own, http.get("/", headers={"origin": "http://evil.example"})):
+    for answer in (own, page.get("/", headers={"origin": "http://evil.example"})):
         assert "access-control-allow-origin" not in answer.headers
 
 
@@ -318,10 +322,10 @@ def test_export_can_be_imported(http: httpx.Client) -> None:
     assert [m["content"] for m in told] == [m["content"] for m in exported["messages"]]
 
 
-def test_uploads_and_deep_links_are_not_found(http: httpx.Client) -> None:
-    assert http.get("/gradio_api/deep_link", params={"session_hash": "x"}).status_code == 404
-    assert http.post("/gradio_api/upload", files={"files": b"x"}).status_code == 404
-    described = http.get("/openapi.json").json()["paths"]
+def test_uploads_and_deep_links_are_not_found(page: httpx.Client) -> None:
+    assert page.get("/gradio_api/deep_link", params={"session_hash": "x"}).status_code == 404
+    assert page.post("/gradio_api/upload", files={"files": b"x"}).status_code == 404
+    described = page.get("/openapi.json").json()["paths"]
     assert "/stream" in described and not [path for path in described if "gradio" in path]
 
 
@@ -343,7 +347,6 @@ def test_on_a_space_the_cookie_works_in_a_frame(closed_app: App) -> None:
         assert flag in flags
 
 
-def test_a_taken_port_is_an_error(app: App, tmp_path: Path) -> None:
-    settings = app.settings.model_copy(update={"data": tmp_path, "database_url": f"sqlite:///{tmp_path / 'x.db'}"})
-    with pytest.raises(OSError, match=str(settings.port)):
-        App(settings).launch()
+def test_a_taken_port_is_an_error(app: Api, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=str(app.settings.port)):
+        launch_app(tmp_path, port=app.settings.port)

@@ -1,4 +1,4 @@
-"""The same run is the same run over every transport, and what one of them started any other may follow and end."""
+"""A run is the same over every transport, and any transport may follow and stop the run of another."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ from tests.pages import PARAMETERS, Page, shown_text
 
 _AGUI_EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 _UNTOLD = {"state", "status", "model_start", "model_end"}
-"""How many of the first there are depends on time; the others have no event in AG-UI."""
+"""The number of the first depends on time; the others have no event in AG-UI."""
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +47,16 @@ async def anna(app: App) -> AsyncIterator[httpx.AsyncClient]:
 
 @dataclass
 class Seen:
-    """What somebody has seen of a run."""
+    """A run as a follower has seen it."""
 
     text: str
     thoughts: str
     tools: list[tuple[str, Any, str]]
-    """Name, input and output of each call."""
+    """The name, input and output of each call."""
     given: list[tuple[str, str]]
-    """What the model was given first."""
+    """The context of the first model call."""
     kinds: list[str]
-    """Of the events, in their order, pieces of one text as one. Of calls that run at once each is told in its order."""
+    """The events in order, with the chunks of a text joined. Parallel calls are compared one by one."""
 
 
 def _name(call: tuple[str, Any, str]) -> str:
@@ -84,7 +84,7 @@ def seen(events: Events) -> Seen:
 
 
 async def asked_of(run: LiveRun) -> str | None:
-    """The call that waits for an answer, once one does; None if the run ends without asking."""
+    """Waits for a call that asks for approval and returns it; None if the run ends without one."""
     await until(lambda: run.tool_calls.awaiting_approval or run.ended)
     return next(iter(run.tool_calls.awaiting_approval), None)
 
@@ -103,7 +103,7 @@ def on_apps_loop(app: App, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any
     return asyncio.to_thread(run_on_loop, app, work)
 
 
-# A message over each transport; what waits is approved over the same one, where it can be
+# A message over each transport, which also approves where it can
 
 
 async def over_sse(app: App, client: httpx.AsyncClient, message: str) -> Seen:
@@ -115,7 +115,7 @@ async def over_sse(app: App, client: httpx.AsyncClient, message: str) -> Seen:
 
 
 async def over_eventsource(app: App, client: httpx.AsyncClient, message: str) -> Seen:
-    """Whose line drops after every few events, so that it comes back."""
+    """An EventSource whose connection is lost after every few events."""
     events: Events = []
     while not events or events[-1]["type"] not in ("complete", "error"):
         back = {"Last-Event-ID": str(len(events))} if events else {}
@@ -126,7 +126,7 @@ async def over_eventsource(app: App, client: httpx.AsyncClient, message: str) ->
 
 
 async def read(answer: httpx.Response, client: httpx.AsyncClient, events: Events, most: int = 10**6) -> None:
-    """The events of an SSE answer, or the first of them; what asks is approved."""
+    """The events of an SSE response, or the first of them. Approvals are given."""
     answer.raise_for_status()
     most += len(events)
     async for line in answer.aiter_lines():
@@ -168,7 +168,7 @@ def _interrupts(run: list[Any]) -> list[Any]:
 
 
 def ours(runs: list[list[Any]]) -> Events:
-    """AG-UI's events as those of ours that they stand for. Steps that an interrupt ends begin again after it."""
+    """AG-UI's events as our own. Steps that an interrupt ends are started again after it."""
     names = {e.tool_call_id: e.tool_call_name for run in runs for e in run if e.type == "TOOL_CALL_START"}
     found: Events = []
     for number, run in enumerate(runs):
@@ -222,7 +222,7 @@ async def over_batch(app: App, client: httpx.AsyncClient, message: str) -> Seen:
 
 
 async def over_gradio(app: App, client: httpx.AsyncClient, message: str) -> Seen:
-    """It is told the text alone; the rest is that of the run behind it."""
+    """Gradio's API has only the text; the rest is read from its run."""
     async with client_of(app, cookie=False) as nobody:
         here = (await nobody.post("/conversations", json={"messages": []})).json()
         gradio = await asyncio.to_thread(Client, app.url, verbose=False)
@@ -244,7 +244,7 @@ async def over_gradio(app: App, client: httpx.AsyncClient, message: str) -> Seen
 
 
 async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
-    """What its handlers draw; the order of events is that of its table, which loads the record."""
+    """The page as its handlers draw it. The events are those of its table, which loads the record."""
     handlers = Handlers(app.turns, app.identity)
     page = Page(handlers, client.cookies[COOKIE])
     page.options = (None, None, None, None, *PARAMETERS, None)  # all tools are on
@@ -302,7 +302,7 @@ async def test_the_same_script_is_the_same_run_over_every_transport(app: App, me
     assert expected.kinds[-1] == ("error" if message == "cut" else "complete")
 
 
-# One run, started over one transport and followed, answered or stopped over another
+# A run that is started over one transport and followed, approved or stopped over another
 
 
 async def start_by_stream(app: App, client: httpx.AsyncClient, message: str) -> str:
@@ -346,7 +346,7 @@ def run_of(app: App, run_id: str) -> LiveRun:
 
 
 async def opened(app: App, client: httpx.AsyncClient, run_id: str) -> Page:
-    """The visitor's page, on the conversation of a run."""
+    """The visitor's page with the conversation of a run."""
     page = Page(Handlers(app.turns, app.identity), client.cookies[COOKIE])
     await on_apps_loop(app, page.load(conversation=run_of(app, run_id).conversation_id))
     assert page.state.run_id == run_id

@@ -1,4 +1,4 @@
-"""Runs as Server-Sent Events, on a real running app, read by another SSE client (httpx-sse)."""
+"""Runs as Server-Sent Events, read by another SSE client (httpx-sse)."""
 
 import asyncio
 import json
@@ -12,52 +12,51 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from app import App
 from runs.live import LiveRun
 from settings import LimitSettings, ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
-from tests.live_app import client_of, events_of, events_until_end, live_app, refused, socket_of
+from tests.live_app import Api, client_of, events_of, events_until_end, live_api, refused, socket_of
 from transports import streams
 from transports.chunks import in_chunks
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     backends = [scripted("Script"), scripted("Slow script", speed=5), scripted("Quick", speed=200)]
     limits = LimitSettings(abandoned_seconds=1, body_bytes=100_000, reply_tokens=4000)
     tools = ToolSettings(enabled=["calculator", "clock"], approval=["clock"])
-    with live_app(tmp_path_factory.mktemp("streams"), backends=backends, limits=limits, tools=tools) as app:
+    with live_api(tmp_path_factory.mktemp("streams"), backends=backends, limits=limits, tools=tools) as app:
         yield app
 
 
 @pytest.fixture
-async def anna(app: App) -> AsyncIterator[httpx.AsyncClient]:
+async def anna(app: Api) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app) as client:
         yield client
 
 
 @pytest.fixture
-async def ben(app: App) -> AsyncIterator[httpx.AsyncClient]:
+async def ben(app: Api) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app) as client:
         yield client
 
 
 @pytest.fixture
-async def nobody(app: App) -> AsyncIterator[httpx.AsyncClient]:
+async def nobody(app: Api) -> AsyncIterator[httpx.AsyncClient]:
     """An API client without a cookie."""
     async with client_of(app, cookie=False) as client:
         yield client
 
 
-def run_of(app: App, told: list[dict[str, Any]]) -> LiveRun:
+def run_of(app: Api, told: list[dict[str, Any]]) -> LiveRun:
     run = app.runs.find(told[0]["run_id"])
     assert run
     return run
 
 
 async def started(client: httpx.AsyncClient, message: str, backend: str = "Slow script") -> str:
-    """A run that goes on while nobody follows it; its id."""
+    """Starts a run that continues without followers; returns its id."""
     sent = {"message": message, "backend": backend}
     return str((await events_of(client, "POST", "/stream", most=1, json=sent))[0]["run_id"])
 
@@ -71,7 +70,7 @@ async def test_a_message_is_answered_by_its_runs_events(anna: httpx.AsyncClient,
     assert {"reasoning", "tool_start", "tool_output", "tool_end"} <= {event["type"] for event in told}
 
 
-async def test_response_names_its_run_and_is_not_buffered(app: App, anna: httpx.AsyncClient) -> None:
+async def test_response_names_its_run_and_is_not_buffered(app: Api, anna: httpx.AsyncClient) -> None:
     async with anna.stream("POST", "/stream", json={"message": "Hi"}) as answer:
         told = "".join([text async for text in answer.aiter_text()])
     headers = answer.headers
@@ -87,7 +86,7 @@ async def test_response_names_its_run_and_is_not_buffered(app: App, anna: httpx.
 
 
 @pytest.mark.parametrize("kept", ["live", "in memory", "stored"])
-async def test_run_is_followed_from_any_event_exactly_once(app: App, anna: httpx.AsyncClient, kept: str) -> None:
+async def test_run_is_followed_from_any_event_exactly_once(app: Api, anna: httpx.AsyncClient, kept: str) -> None:
     backend = "Slow script" if kept == "live" else "Script"
     run_id = await started(anna, "tour", backend)
     run = app.runs.find(run_id)
@@ -105,14 +104,14 @@ async def test_run_is_followed_from_any_event_exactly_once(app: App, anna: httpx
     check(whole)
     for told, after in zip(everyone, [0, 3, 6, 9, 1, 7], strict=True):
         assert told == whole[after:]
-    assert last == whole[9:], "an EventSource keeps its address: what it has received goes before it"
+    assert last == whole[9:], "Last-Event-ID has precedence over the address, which an EventSource keeps"
     for after in (len(whole), len(whole) + 1, 10**12):
         assert (await anna.get(path, params={"after": after})).status_code == 204
         assert (await anna.get(path, headers={"Last-Event-ID": str(after)})).status_code == 204
     assert (await anna.get(f"/runs/{run_id}")).text.count("\n") == len(whole)
 
 
-async def test_stream_from_memory_equals_stream_from_store(app: App, anna: httpx.AsyncClient) -> None:
+async def test_stream_from_memory_equals_stream_from_store(app: Api, anna: httpx.AsyncClient) -> None:
     first = await anna.post("/stream", json={"message": "tour"})
     run_id = first.headers["x-run-id"]
     from_memory = await anna.get(f"/runs/{run_id}/events")
@@ -128,16 +127,16 @@ async def test_stream_from_memory_equals_stream_from_store(app: App, anna: httpx
 
 
 async def test_reconnected_eventsource_resumes_and_starts_no_run(
-    app: App, anna: httpx.AsyncClient, ben: httpx.AsyncClient, nobody: httpx.AsyncClient
+    app: Api, anna: httpx.AsyncClient, ben: httpx.AsyncClient, nobody: httpx.AsyncClient
 ) -> None:
     params = {"query": "  tour\n", "backend": "Slow script"}
     first = await events_of(anna, "GET", "/stream", most=6, params=params)
     run = run_of(app, first)
     back = {"Last-Event-ID": "6"}
     before = len(app.runs._runs)
-    for stranger in (ben, nobody):
+    for other_client in (ben, nobody):
         for headers in (back, {"Last-Event-ID": ""}):
-            assert (await stranger.get("/stream", params=params, headers=headers)).status_code == 204
+            assert (await other_client.get("/stream", params=params, headers=headers)).status_code == 204
     others: list[dict[str, str]] = [
         {"query": "tour, please"},
         {"query": "tour", "backend": "Script"},
@@ -163,7 +162,7 @@ async def test_newest_run_of_a_query_is_resumed(anna: httpx.AsyncClient) -> None
 
 
 async def test_stop_is_idempotent_and_answers_after_the_end(
-    app: App, anna: httpx.AsyncClient, ben: httpx.AsyncClient
+    app: Api, anna: httpx.AsyncClient, ben: httpx.AsyncClient
 ) -> None:
     run_id = await started(anna, "endless")
     path = f"/runs/{run_id}/stop"
@@ -191,7 +190,7 @@ async def test_stop_is_idempotent_and_answers_after_the_end(
     ],
 )
 async def test_approval_is_answered_once(
-    app: App, anna: httpx.AsyncClient, ben: httpx.AsyncClient, answer: dict[str, Any], expected: str
+    app: Api, anna: httpx.AsyncClient, ben: httpx.AsyncClient, answer: dict[str, Any], expected: str
 ) -> None:
     run_id = await started(anna, "/clock Europe/Paris", "Script")
     run = app.runs.find(run_id)
@@ -271,7 +270,7 @@ JSON = {"content-type": "application/json"}
     ],
 )
 async def test_invalid_request_is_refused_and_starts_no_run(
-    app: App, nobody: httpx.AsyncClient, sent: Any, status: int, code: str, says: str
+    app: Api, nobody: httpx.AsyncClient, sent: Any, status: int, code: str, says: str
 ) -> None:
     before = set(app.runs._runs)
     assert says in await refused(await nobody.post("/stream", **sent), status, code)
@@ -309,14 +308,14 @@ async def test_unknown_path_or_method_is_an_error_response(
 
 
 @pytest.mark.parametrize("last", ["-1", "x", "1e5", "9" * 30, "5\t6", "5; x", "٣"])
-async def test_invalid_last_event_id_is_refused(app: App, anna: httpx.AsyncClient, last: str) -> None:
+async def test_invalid_last_event_id_is_refused(app: Api, anna: httpx.AsyncClient, last: str) -> None:
     run_id = await started(anna, "Hi", "Script")
     sent: Any = {"headers": {"Last-Event-ID": last.encode()}}
     for path in (f"/runs/{run_id}/events", "/stream?query=Hi"):
         assert "Last-Event-ID" in await refused(await anna.get(path, **sent), 400, "invalid_request")
 
 
-async def test_query_cannot_inject_a_header(app: App) -> None:
+async def test_query_cannot_inject_a_header(app: Api) -> None:
     url = urlsplit(app.url)
     assert url.hostname and url.port
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
@@ -326,7 +325,7 @@ async def test_query_cannot_inject_a_header(app: App) -> None:
     assert answer.startswith(b"HTTP/1.1 4")
 
 
-async def test_page_of_another_site_starts_no_run(app: App, anna: httpx.AsyncClient) -> None:
+async def test_page_of_another_site_starts_no_run(app: Api, anna: httpx.AsyncClient) -> None:
     before = set(app.runs._runs)
     for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
         for method, sent in (("GET", {"params": {"query": "Hi"}}), ("POST", {"json": {"message": "Hi"}})):
@@ -335,7 +334,7 @@ async def test_page_of_another_site_starts_no_run(app: App, anna: httpx.AsyncCli
     assert set(app.runs._runs) == before
 
 
-async def test_a_run_without_owner_ends_soon_after_its_last_follower(app: App, nobody: httpx.AsyncClient) -> None:
+async def test_a_run_without_owner_ends_soon_after_its_last_follower(app: Api, nobody: httpx.AsyncClient) -> None:
     run = app.runs.find(await started(nobody, "endless"))
     assert run
     async with client_of(app, cookie=False) as other:
@@ -348,7 +347,7 @@ async def test_a_run_without_owner_ends_soon_after_its_last_follower(app: App, n
     check(told)
 
 
-async def test_run_with_owner_continues_without_followers(app: App, anna: httpx.AsyncClient) -> None:
+async def test_run_with_owner_continues_without_followers(app: Api, anna: httpx.AsyncClient) -> None:
     run = app.runs.find(await started(anna, "endless"))
     assert run
     await until(lambda: run.log.followers == 0)
@@ -388,7 +387,7 @@ async def test_heartbeats_are_sent_only_between_events(monkeypatch: pytest.Monke
     async def receive() -> Any:
         await asyncio.Event().wait()
 
-    await streams.Stream(written())({"type": "http", "method": "GET", "path": "/"}, receive, send)
+    await streams.SSEResponse(written())({"type": "http", "method": "GET", "path": "/"}, receive, send)
     events = b"".join(sent).decode().split("\n\n")
     comments = [event for event in events if event.startswith(":")]
     assert len(comments) >= 2
@@ -400,9 +399,9 @@ async def test_follower_that_does_not_read_is_disconnected(
 ) -> None:
     monkeypatch.setattr(streams, "_SEND_S", 0.5)
     endless = scripted("Endless", speed=50, context=100_000)
-    with live_app(tmp_path, backends=[endless], limits=LimitSettings(reply_tokens=40_000)) as app:
-        server: Any = app.demo.server
-        for listening in server.servers[0].sockets:  # what the system would hold is more than a reply
+    with live_api(tmp_path, backends=[endless], limits=LimitSettings(reply_tokens=40_000)) as app:
+        server: Any = app.server
+        for listening in server.servers[0].sockets:  # else the system's buffer holds a whole reply
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         async with client_of(app) as anna:
             run = app.runs.find(await started(anna, "endless", "Endless"))
@@ -412,7 +411,7 @@ async def test_follower_that_does_not_read_is_disconnected(
             hearing = asyncio.create_task(events_of(anna, "GET", f"/runs/{run.id}/events"))
             await until(lambda: run.log.followers == 6)
             await until(lambda: run.log.followers == 1)
-            assert not run.ended, "it was not its end that let them go"
+            assert not run.ended, "they were not disconnected by the end of the run"
             await anna.post(f"/runs/{run.id}/stop")
             check(await hearing)
         for one in deaf:
@@ -420,7 +419,7 @@ async def test_follower_that_does_not_read_is_disconnected(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def _deaf(app: App, path: str, cookie: str) -> socket.socket:
+def _deaf(app: Api, path: str, cookie: str) -> socket.socket:
     url = urlsplit(app.url)
     one = socket.socket()
     one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -1,4 +1,4 @@
-"""A conversation over a WebSocket, on a real running app, through the `websockets` library."""
+"""The WebSocket of a running app, with the library `websockets` as its client."""
 
 import asyncio
 import base64
@@ -14,24 +14,23 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from app import App
 from settings import LimitSettings, ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
-from tests.live_app import client_of, events_of, events_until_end, live_app, socket_of, told
+from tests.live_app import Api, client_of, events_of, events_until_end, live_api, socket_of, told
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     backends = [scripted("Script"), scripted("Slow script", speed=5)]
     limits = LimitSettings(abandoned_seconds=1, body_bytes=100_000)
     tools = ToolSettings(enabled=["calculator", "clock"], approval=["clock"])
-    with live_app(tmp_path_factory.mktemp("socket"), backends=backends, limits=limits, tools=tools) as app:
+    with live_api(tmp_path_factory.mktemp("socket"), backends=backends, limits=limits, tools=tools) as app:
         yield app
 
 
 @pytest.fixture
-async def anna(app: App) -> AsyncIterator[httpx.AsyncClient]:
+async def anna(app: Api) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app) as client:
         yield client
 
@@ -40,7 +39,7 @@ def message(text: str, **more: Any) -> str:
     return json.dumps({"message": text, **more})
 
 
-async def test_a_conversation_of_two_turns(app: App, anna: httpx.AsyncClient) -> None:
+async def test_a_conversation_of_two_turns(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app, anna) as socket:
         await socket.send(message("tour", memory="full"))
         first = await events_until_end(socket)
@@ -52,11 +51,11 @@ async def test_a_conversation_of_two_turns(app: App, anna: httpx.AsyncClient) ->
     given = next(event for event in second if event["type"] == "context")["messages"]
     asked = [m["content"] for m in given if m["role"] == "user"]
     assert [one.partition("\n")[0] for one in asked] == ["tour", "And?"]
-    assert asked[0].endswith("391"), "what its tool found"
+    assert asked[0].endswith("391"), "the result of its tool"
     assert await events_of(anna, "GET", f"/runs/{first[0]['run_id']}/events") == first
 
 
-async def test_one_run_at_a_time_and_a_stop_that_ends_it(app: App, anna: httpx.AsyncClient) -> None:
+async def test_one_run_at_a_time_and_a_stop_that_ends_it(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app, anna) as socket:
         await socket.send(message("endless", backend="Slow script"))
         begun = await told(socket)
@@ -78,7 +77,7 @@ async def test_one_run_at_a_time_and_a_stop_that_ends_it(app: App, anna: httpx.A
 
 
 @pytest.mark.parametrize("stored", [False, True])
-async def test_another_socket_resumes_a_run_from_any_event(app: App, anna: httpx.AsyncClient, stored: bool) -> None:
+async def test_another_socket_resumes_a_run_from_any_event(app: Api, anna: httpx.AsyncClient, stored: bool) -> None:
     async with socket_of(app, anna) as socket:
         await socket.send(message("tour", backend="Script" if stored else "Slow script"))
         begun = [await told(socket) for _ in range(5)]
@@ -95,7 +94,7 @@ async def test_another_socket_resumes_a_run_from_any_event(app: App, anna: httpx
     assert begun + rest == whole
 
 
-async def test_run_of_another_visitor_cannot_be_resumed(app: App, anna: httpx.AsyncClient) -> None:
+async def test_run_of_another_visitor_cannot_be_resumed(app: Api, anna: httpx.AsyncClient) -> None:
     run_id = (await anna.post("/stream", json={"message": "Hi"})).headers["x-run-id"]
     async with client_of(app) as ben, socket_of(app, ben) as his, socket_of(app) as nobodys:
         for socket in (his, nobodys):
@@ -103,7 +102,7 @@ async def test_run_of_another_visitor_cannot_be_resumed(app: App, anna: httpx.As
             assert (await told(socket))["code"] == "not_found"
 
 
-async def test_approval_is_answered_over_the_socket(app: App, anna: httpx.AsyncClient) -> None:
+async def test_approval_is_answered_over_the_socket(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app, anna) as socket:
         await socket.send(message("/clock Europe/Paris"))
         event = await told(socket)
@@ -120,11 +119,11 @@ async def test_approval_is_answered_over_the_socket(app: App, anna: httpx.AsyncC
 
 
 BAD: list[tuple[Any, str, str]] = [
-    ("{", "invalid_request", "no JSON"),
-    ("[" * 50_000, "invalid_request", "no JSON"),
+    ("{", "invalid_request", "not JSON"),
+    ("[" * 50_000, "invalid_request", "not JSON"),
     ("[]", "invalid_request", "JSON object"),
     ('"x"', "invalid_request", "JSON object"),
-    ("", "invalid_request", "no JSON"),
+    ("", "invalid_request", "not JSON"),
     (b"\x00\xff", "invalid_request", "binary"),
     (b'{"type": "ping"}', "invalid_request", "binary"),
     ('{"type": "nope"}', "invalid_request", "resume"),
@@ -150,7 +149,7 @@ BAD: list[tuple[Any, str, str]] = [
 ]
 
 
-async def test_invalid_message_is_an_error_and_the_socket_stays_open(app: App, anna: httpx.AsyncClient) -> None:
+async def test_invalid_message_is_an_error_and_the_socket_stays_open(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app, anna) as socket:
         for sent, code, says in BAD:
             await socket.send(sent)
@@ -163,7 +162,7 @@ async def test_invalid_message_is_an_error_and_the_socket_stays_open(app: App, a
 
 
 @pytest.mark.parametrize("sent", ["x" * 100_001, "é" * 50_001, ["x" * 60_000, "y" * 60_000], b"x" * 10_000_000])
-async def test_an_oversized_message_closes_its_socket_with_a_reason(app: App, sent: Any) -> None:
+async def test_an_oversized_message_closes_its_socket_with_a_reason(app: Api, sent: Any) -> None:
     async with socket_of(app) as other:
         async with socket_of(app) as socket:
             await socket.send(sent)
@@ -177,13 +176,13 @@ async def test_an_oversized_message_closes_its_socket_with_a_reason(app: App, se
         assert (await told(other))["type"] == "pong"
 
 
-async def test_a_message_of_the_largest_size_is_read(app: App) -> None:
+async def test_a_message_of_the_largest_size_is_read(app: Api) -> None:
     async with socket_of(app) as socket:
         await socket.send("x" * 100_000)
-        assert "no JSON" in (await told(socket))["message"]
+        assert "not JSON" in (await told(socket))["message"]
 
 
-async def test_thousand_messages_a_second_do_not_block_others(app: App, anna: httpx.AsyncClient) -> None:
+async def test_thousand_messages_a_second_do_not_block_others(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app) as flood, socket_of(app, anna) as calm:
         for n in range(1000):
             await flood.send("{" if n % 2 else '{"type": "ping"}')
@@ -196,7 +195,7 @@ async def test_thousand_messages_a_second_do_not_block_others(app: App, anna: ht
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1"])
-async def test_page_of_another_site_is_refused_in_the_handshake(app: App, anna: httpx.AsyncClient, origin: str) -> None:
+async def test_page_of_another_site_is_refused_in_the_handshake(app: Api, anna: httpx.AsyncClient, origin: str) -> None:
     with pytest.raises(InvalidStatus) as refusal:
         async with socket_of(app, anna, headers={"Origin": origin}):
             pass
@@ -204,14 +203,14 @@ async def test_page_of_another_site_is_refused_in_the_handshake(app: App, anna: 
     assert (answer.status_code, json.loads(answer.body)["code"]) == (403, "authentication")
 
 
-async def test_own_page_may_connect(app: App, anna: httpx.AsyncClient) -> None:
+async def test_own_page_may_connect(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app, anna, headers={"Origin": app.url.rstrip("/")}) as socket:
         await socket.send('{"type": "ping"}')
         assert await told(socket) == {"type": "pong"}
 
 
 async def test_socket_needs_the_login(tmp_path: Path) -> None:
-    with live_app(tmp_path, auth=("ann", "one")) as closed:
+    with live_api(tmp_path, auth=("ann", "one")) as closed:
         for headers in ({}, {"Authorization": "Basic " + base64.b64encode(b"ann:two").decode()}):
             with pytest.raises(InvalidStatus) as refusal:
                 async with socket_of(closed, headers=headers):
@@ -222,7 +221,7 @@ async def test_socket_needs_the_login(tmp_path: Path) -> None:
             assert await told(it) == {"type": "pong"}
 
 
-async def test_a_run_without_owner_ends_soon_after_its_socket(app: App) -> None:
+async def test_a_run_without_owner_ends_soon_after_its_socket(app: Api) -> None:
     async with socket_of(app) as socket:
         await socket.send(message("endless", backend="Slow script"))
         run = app.runs.find((await told(socket))["run_id"])
@@ -232,8 +231,8 @@ async def test_a_run_without_owner_ends_soon_after_its_socket(app: App) -> None:
     assert run.log.entries[-1].wire()["reason"] == "abandoned"
 
 
-async def test_a_socket_that_answers_no_ping_is_closed(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    config: Any = app.demo.server.config
+async def test_a_socket_that_answers_no_ping_is_closed(app: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    config: Any = app.server.config
     assert config.ws_ping_interval + config.ws_ping_timeout < 30
     monkeypatch.setattr(config, "ws_ping_interval", 0.2)
     monkeypatch.setattr(config, "ws_ping_timeout", 0.3)
@@ -250,7 +249,7 @@ async def test_a_socket_that_answers_no_ping_is_closed(app: App, monkeypatch: py
     assert received.startswith(b"HTTP/1.1 101")
 
 
-async def test_socket_that_does_not_read_does_not_block_others(app: App, anna: httpx.AsyncClient) -> None:
+async def test_socket_that_does_not_read_does_not_block_others(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app, anna, max_queue=1) as deaf, socket_of(app, anna) as calm:
         await deaf.send(message("endless"))
         run_id = (await told(deaf))["run_id"]

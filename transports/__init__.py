@@ -1,1 +1,1 @@
-"""How anything but the page reaches a run: HTTP routes beside it, in the same process. Knows nothing of gradio."""
+"""The ways to a run beside the page: HTTP routes, Server-Sent Events, WebSocket, AG-UI. Does not import gradio."""

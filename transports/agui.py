@@ -1,9 +1,9 @@
 """AG-UI (https://docs.ag-ui.com, protocol 1.0) over HTTP: `RunAgentInput` in, its events out.
 
-A visitor's thread is a conversation of ours, found by the visitor and the thread's id together. Without a cookie each
-request stands by itself, on the messages that it brings, since anybody may send the same thread id. The one exception
-is a thread id that equals an `X-Conversation-Id` of ours: only the client that got it knows it. The store decides what
-a known thread contains. A client's own `state`, `context` and `tools` are not used.
+A visitor's thread is a conversation, whose id is derived from the visitor and the thread id. Without a cookie each
+request is a new conversation with the messages that it brings, since anybody may send the same thread id; the exception
+is a thread id that equals one of our `X-Conversation-Id` headers, which only the client that received it knows. The
+store decides what a known thread contains. A client's own `state`, `context` and `tools` are not used.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from ag_ui.core import BaseEvent, Message, RunAgentInput, TextPart
 from ag_ui.encoder import EventEncoder
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agent.turns import Turns
@@ -27,18 +27,19 @@ from runs.live import LiveRun
 from runs.requester import Requester
 from runs.text import clean_text, valid_text
 from transports.agui_events import EventTranslation
-from transports.agui_resume import resume
+from transports.agui_interrupts import resume
+from transports.dependencies import CurrentRequester
 from transports.schemas import RequestFields, validation_error
-from transports.streams import HEARTBEAT_S, Stream
+from transports.streams import HEARTBEAT_S, SSEResponse
 
-_LONGEST_ID = 1000
-_MOST_IMPORTED = 10_000
-"""The most earlier messages that a new thread takes, as `POST /conversations` does."""
-_SETTLED_S = 0.25
-"""A run that waits has told all its questions when nothing came for as long: calls made together ask one by one."""
+_MAX_ID = 1000
+_MAX_IMPORTED = 10_000
+"""The most earlier messages of a new thread, as of `POST /conversations`."""
+_PAUSE_S = 0.25
+"""Silence after which a run that waits has asked for all approvals, in seconds: parallel calls ask one by one."""
 _AT_ONCE = 500
-"""Entries in one write, before others get their turn."""
-_KINDS = frozenset(("text", "image", "audio", "video", "document"))
+"""The most entries in one write, so that other requests are served in between."""
+_PART_TYPES = frozenset(("text", "image", "audio", "video", "document"))
 _ROLES: dict[str, Role] = {
     "user": "user",
     "assistant": "assistant",
@@ -46,27 +47,27 @@ _ROLES: dict[str, Role] = {
     "developer": "system",
     "tool": "tool",
 }
-"""Messages of other roles are what a client shows, and no part of the conversation."""
+"""Roles by AG-UI's. Messages of other roles are for display only, and not part of the conversation."""
 
 
 class AgentInput(RunAgentInput):
-    """As the protocol has it; a part of a kind that it does not know is refused by its name."""
+    """The protocol's input. A message part of an unknown type is refused with its type."""
 
     @field_validator("messages", mode="before")
     @classmethod
-    def _known_parts(cls, messages: Any) -> Any:
-        if isinstance(messages, list) and len(messages) > 2 * _MOST_IMPORTED:
+    def _check_part_types(cls, messages: Any) -> Any:
+        if isinstance(messages, list) and len(messages) > 2 * _MAX_IMPORTED:
             raise _too_many(len(messages))
         for message in messages if isinstance(messages, list) else ():
             content = message.get("content") if isinstance(message, dict) else None
             for part in content if isinstance(content, list) else ():
-                if isinstance(part, dict) and (kind := str(part.get("type"))) not in _KINDS:
-                    raise ValueError(_unusable(kind))
+                if isinstance(part, dict) and (kind := str(part.get("type"))) not in _PART_TYPES:
+                    raise ValueError(_not_text(kind))
         return messages
 
 
-class _Chosen(BaseModel):
-    """`forwardedProps`; what others mean by it is left alone."""
+class _ForwardedProps(BaseModel):
+    """Our fields of `forwardedProps`; others are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
     backend: str | None = None
@@ -83,46 +84,47 @@ def add_agui(router: APIRouter, turns: Turns, identity: Identity) -> None:
         responses={200: {"description": "AG-UI events.", "content": {"text/event-stream": {}}}},
         tags=["runs"],
     )
-    async def run_agent(given: AgentInput, request: Request) -> Response:
-        """Starts a run in a thread with the last user message, or goes on with one that waits, by `resume`."""
-        _check_ids(given)
-        requester = identity.requester(request)
+    async def run_agent(agent_input: AgentInput, requester: CurrentRequester) -> Response:
+        """Starts a run with the thread's last user message, or continues a waiting one by `resume`."""
+        _check_ids(agent_input)
         visitor = requester.visitor
-        conversation_id = identity.derive("agui thread", visitor, given.thread_id) if visitor else None
-        view, seq = EventTranslation(given.thread_id, given.run_id, given.messages), 0
-        resumed = None
-        if given.resume:
-            last = given.messages[-1] if given.messages else None
+        conversation_id = identity.derive("agui thread", visitor, agent_input.thread_id) if visitor else None
+        translation = EventTranslation(agent_input.thread_id, agent_input.run_id, agent_input.messages)
+        resumed, seq = None, 0
+        if agent_input.resume:
+            last = agent_input.messages[-1] if agent_input.messages else None
             text = validate_message(_text(last), turns.settings.limits) if last and last.role == "user" else None
-            resumed = await resume(turns, given.resume, visitor, conversation_id, text)
+            resumed = await resume(turns, agent_input.resume, visitor, conversation_id, text)
         if resumed:
             run, seq = resumed.run, resumed.seq
         else:
-            run = await _started(turns, given, requester, conversation_id)
+            run = await _start(turns, agent_input, requester, conversation_id)
         headers = {"X-Run-Id": run.id, "X-Conversation-Id": run.conversation_id}
-        return Stream(_written(run, view, seq), headers)
+        return SSEResponse(_encoded_events(run, translation, seq), headers)
 
 
-async def _started(turns: Turns, given: RunAgentInput, requester: Requester, conversation_id: str | None) -> LiveRun:
-    """A turn with the last user message; a thread that is new to us begins with those before it."""
-    chosen = _chosen(given.forwarded_props)
-    place = next((i for i in reversed(range(len(given.messages))) if given.messages[i].role == "user"), None)
-    if place is None:
-        raise ChatError("invalid_request", "messages: there is none of the user's to answer.")
-    text, earlier = _text(given.messages[place]), given.messages[:place]
-    existing = conversation_id or given.thread_id
+async def _start(
+    turns: Turns, agent_input: RunAgentInput, requester: Requester, conversation_id: str | None
+) -> LiveRun:
+    """Starts a turn with the last user message; a new thread imports the messages before it."""
+    chosen, messages = _forwarded_props(agent_input.forwarded_props), agent_input.messages
+    last = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
+    if last is None:
+        raise ChatError("invalid_request", "messages: there is no user message to answer.")
+    text, earlier = _text(messages[last]), messages[:last]
+    existing = conversation_id or agent_input.thread_id
     known = existing if await _is_known(turns, existing, requester.visitor) else None
-    wanted = RequestFields(backend=chosen.backend, memory=chosen.memory, model=chosen.model, conversation_id=known)
-    ask = await wanted.turn_request(turns, text, requester)
+    options = RequestFields(backend=chosen.backend, memory=chosen.memory, model=chosen.model, conversation_id=known)
+    ask = await options.turn_request(turns, text, requester)
     if known is None:
-        if len(earlier) > _MOST_IMPORTED:
+        if len(earlier) > _MAX_IMPORTED:
             raise _too_many(len(earlier))
         ask = replace(ask, new_id=conversation_id, earlier=_imported(earlier))
     return await turns.start(ask)
 
 
 def _too_many(count: int) -> ChatError:
-    message = f"messages: {count:,} earlier messages; a new thread takes at most {_MOST_IMPORTED:,}."
+    message = f"messages: {count:,} earlier messages; a new thread takes at most {_MAX_IMPORTED:,}."
     return ChatError("too_large", message)
 
 
@@ -136,41 +138,41 @@ async def _is_known(turns: Turns, conversation_id: str, visitor: str | None) -> 
     return True
 
 
-async def _written(run: LiveRun, view: EventTranslation, seq: int) -> AsyncGenerator[bytes, None]:
-    """The run as the client sees it, from where an earlier AG-UI run of its left off, up to its end or a pause."""
-    told = view.begin(run.log.entries[:seq])
-    if len(run.log.entries) <= seq:  # nothing to go with it yet
-        yield _encoded(told)
-        told = []
-    async with aclosing(run.log.follow(seq, lambda: _SETTLED_S if view.paused else HEARTBEAT_S)) as batches:
+async def _encoded_events(run: LiveRun, translation: EventTranslation, seq: int) -> AsyncGenerator[bytes, None]:
+    """Yields the run's events after `seq`, where an earlier AG-UI run ended, up to its end or a pause."""
+    out = translation.begin(run.log.entries[:seq])
+    if len(run.log.entries) <= seq:
+        yield _encode(out)
+        out = []
+    async with aclosing(run.log.follow(seq, lambda: _PAUSE_S if translation.paused else HEARTBEAT_S)) as batches:
         async for batch in batches:
-            if not batch and view.paused:
-                told = view.pause(run.lifetime.seconds)
+            if not batch and translation.paused:
+                out = translation.pause(run.lifetime.seconds)
             for start in range(0, len(batch), _AT_ONCE):
-                told += [event for entry in batch[start : start + _AT_ONCE] for event in view.take(entry)]
-                yield _encoded(told)
-                told = []
+                out += [event for entry in batch[start : start + _AT_ONCE] for event in translation.take(entry)]
+                yield _encode(out)
+                out = []
                 await asyncio.sleep(0)
-            if told:
-                yield _encoded(told)
-            if view.ended:
+            if out:
+                yield _encode(out)
+            if translation.ended:
                 return
 
 
-def _encoded(told: Sequence[BaseEvent]) -> bytes:
+def _encode(out: Sequence[BaseEvent]) -> bytes:
     encoder = EventEncoder()
-    return escape_line_ends("".join(encoder.encode(event) for event in told)).encode()
+    return escape_line_ends("".join(encoder.encode(event) for event in out)).encode()
 
 
-def _check_ids(given: RunAgentInput) -> None:
-    for name, value in (("threadId", given.thread_id), ("runId", given.run_id)):
-        if len(value) > _LONGEST_ID or valid_text(value) != value:
-            raise ChatError("invalid_request", f"{name}: at most {_LONGEST_ID:,} characters of text.")
+def _check_ids(agent_input: RunAgentInput) -> None:
+    for name, value in (("threadId", agent_input.thread_id), ("runId", agent_input.run_id)):
+        if len(value) > _MAX_ID or valid_text(value) != value:
+            raise ChatError("invalid_request", f"{name}: at most {_MAX_ID:,} characters of text.")
 
 
-def _chosen(props: Any) -> _Chosen:
+def _forwarded_props(props: Any) -> _ForwardedProps:
     try:
-        return _Chosen.model_validate({} if props is None else props)
+        return _ForwardedProps.model_validate({} if props is None else props)
     except ValidationError as e:
         raise ChatError("invalid_request", f"forwardedProps: {validation_error(e).message}") from None
 
@@ -181,15 +183,15 @@ def _imported(messages: Sequence[Message]) -> list[tuple[Role, str]]:
 
 
 def _text(message: Message) -> str:
-    """The text of a message; a part that is none is refused by its name."""
+    """The text of a message. Raises ChatError for a part that is not text."""
     content = message.content
     if isinstance(content, list):
         for part in content:
             if not isinstance(part, TextPart):
-                raise ChatError("invalid_request", f"messages: {_unusable(part.type)}")
+                raise ChatError("invalid_request", f"messages: {_not_text(part.type)}")
         return "".join(part.text for part in content if isinstance(part, TextPart))
     return content if isinstance(content, str) else ""
 
 
-def _unusable(kind: str) -> str:
-    return f"a part of the type {kind[:40]!r} cannot be taken: no model here is given any"
+def _not_text(part_type: str) -> str:
+    return f"a part of the type {part_type[:40]!r} is not accepted: the models here read only text"

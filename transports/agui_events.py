@@ -1,7 +1,6 @@
-"""A run's log as AG-UI events, of version 1.0 of the protocol. Knows nothing of HTTP or of where the log comes from.
+"""Translates a run's events into those of AG-UI 1.0.
 
-What has no event there goes out as CUSTOM, with the fields that ours have: `status`, `context`, `tool_input` and
-`tool_output`.
+Events without a counterpart become CUSTOM events with our fields: `status`, `context`, `tool_input`, `tool_output`.
 """
 
 import json
@@ -15,16 +14,16 @@ from ag_ui.core import BaseEvent, Message, TokenUsage
 from runs import events
 from runs.events import JSON, Entry
 from runs.state import AgentState, digest
-from transports.agui_resume import InterruptId, interrupt
+from transports.agui_interrupts import InterruptId, interrupt
 
 _LONG_ID = 16
-"""Characters from which on an id of a call is taken for one that no other run of the thread has."""
+"""Length from which the id of a call is assumed to be unique in its thread."""
 _ENVELOPE = ("type", "seq", "run_id", "timestamp")
 
 
 @dataclass
-class _Made:
-    """A message of ours as a client has put it together."""
+class _Reply:
+    """A message of the model, as the client has assembled it."""
 
     text: list[str] = field(default_factory=list)
     calls: list[agui.ToolCall] = field(default_factory=list)
@@ -34,166 +33,171 @@ class _Made:
 
 
 class EventTranslation:
-    """A fold over a run's entries. `begin` comes first; after `pause`, or the run's last entry, it has `ended`.
+    """A fold over a run's entries. Call `begin` first; after `pause` or the run's last entry it has `ended`.
 
-    What was open at a pause is ended for the client, and begun again by the next AG-UI run, which goes on there.
+    A pause ends all open messages and steps for the client; the next AG-UI run starts them again.
     """
 
     def __init__(self, thread_id: str, run_id: str, messages: Sequence[Message] = ()) -> None:
-        """The ids are the client's, and so are the messages that it has."""
+        """The ids and the messages are those of the client's request."""
         self.ended = False
-        self._given = messages
-        self._made: dict[str, _Made | agui.ToolMessage] = {}
-        """The messages of this AG-UI run, by id."""
+        self._client_messages = messages
+        self._replies: dict[str, _Reply | agui.ToolMessage] = {}
+        """The messages of this AG-UI run by id, tool results included."""
         self.waiting: dict[str, events.Approval] = {}
-        """The calls that wait for a person, by id."""
-        self._thread, self._run = thread_id, run_id
-        self._seq, self._of, self._started, self._model = 0, "", 0.0, ""
-        self._message: str | None = None
-        """The message of this call of the model, which its tool calls belong to."""
-        self._writing = False
-        self._thought: str | None = None
+        """The tool calls that wait for approval, by id."""
+        self._thread_id, self._agui_run_id = thread_id, run_id
+        self._seq, self._run_id, self._started, self._model = 0, "", 0.0, ""
+        self._message_id: str | None = None
+        """The message of the current model call; its tool calls belong to it."""
+        self._message_open = False
+        self._reasoning_id: str | None = None
+        """The open reasoning message."""
         self._steps: dict[str, str] = {}
-        self._calls: set[str] = set()
+        """The names of open steps by id."""
+        self._open_calls: set[str] = set()
         self._state: JSON = {}
-        self._used: dict[str, int] = {}
-        self._uncounted = False
+        """The state that the client has."""
+        self._usage: dict[str, int] = {}
+        self._usage_incomplete = False
 
     def begin(self, before: Iterable[Entry] = ()) -> list[BaseEvent]:
-        """The first events. `before` is what an earlier AG-UI run has told of this run; what waited is answered."""
+        """The first events. `before` are the entries that an earlier AG-UI run has sent."""
         for entry in before:
             self.take(entry)
-        self.waiting.clear()
-        self._made.clear()
-        self._writing, self._thought, self._used, self._uncounted = False, None, {}, False
-        told: list[BaseEvent] = [
-            agui.RunStartedEvent(thread_id=self._thread, run_id=self._run, protocol_version=agui.PROTOCOL_VERSION)
+        self.waiting.clear()  # they are answered now
+        self._replies.clear()
+        self._message_open, self._reasoning_id, self._usage, self._usage_incomplete = False, None, {}, False
+        out: list[BaseEvent] = [
+            agui.RunStartedEvent(
+                thread_id=self._thread_id, run_id=self._agui_run_id, protocol_version=agui.PROTOCOL_VERSION
+            )
         ]
         if self._state:
-            told.append(agui.StateSnapshotEvent(snapshot=dict(self._state)))
-        return told + [agui.StepStartedEvent(step_name=name) for name in self._steps.values()]
+            out.append(agui.StateSnapshotEvent(snapshot=dict(self._state)))
+        return out + [agui.StepStartedEvent(step_name=name) for name in self._steps.values()]
 
     def take(self, entry: Entry) -> list[BaseEvent]:
-        """What an entry becomes."""
+        """The AG-UI events of an entry."""
         self._seq = entry.seq
-        told = self._translated(entry)
-        for one in told:
-            one.timestamp = round(entry.at * 1000)
-        return told
+        out = self._translate(entry)
+        for event in out:
+            event.timestamp = round(entry.at * 1000)
+        return out
 
     @property
     def paused(self) -> bool:
-        """Whether nothing goes on until somebody answers."""
-        return bool(self.waiting) and self._calls <= self.waiting.keys()
+        """True while the run only waits for approvals."""
+        return bool(self.waiting) and self._open_calls <= self.waiting.keys()
 
     def pause(self, seconds: float) -> list[BaseEvent]:
-        """Ends the AG-UI run with an interrupt for each waiting call. `seconds` is how long a run may take."""
-        until = self._started + seconds
-        asked = [
-            interrupt(InterruptId(self._of, self._seq, call_id), self._call(call_id), one, until)
-            for call_id, one in self.waiting.items()
+        """Ends the AG-UI run with an interrupt for each waiting call. `seconds` is the time limit of a run."""
+        expires_at = self._started + seconds
+        interrupts = [
+            interrupt(InterruptId(self._run_id, self._seq, call_id), self._call_id(call_id), approval, expires_at)
+            for call_id, approval in self.waiting.items()
         ]
-        return self._finished(agui.RunFinishedInterruptOutcome(interrupts=asked))
+        return self._finish(agui.RunFinishedInterruptOutcome(interrupts=interrupts))
 
-    def _translated(self, entry: Entry) -> list[BaseEvent]:
+    def _translate(self, entry: Entry) -> list[BaseEvent]:
         match entry.event:
             case events.Run() as e:
-                self._of, self._started, self._model = entry.run_id, entry.at, e.backend
+                self._run_id, self._started, self._model = entry.run_id, entry.at, e.backend
                 about = {"backend": e.backend, "memory": e.memory}
                 self._state = about | asdict(digest(AgentState(), entry.at))
                 return [agui.StateSnapshotEvent(snapshot=dict(self._state))]
             case events.Status() as e:
                 self.waiting.pop(e.tool_call_id or "", None)
                 self._model = e.backend or self._model
-                return [self._custom(entry), *self._changed({"status": e.phase, "backend": self._model})]
+                return [self._custom(entry), *self._state_delta({"status": e.phase, "backend": self._model})]
             case events.Context() | events.ToolInput() | events.ToolOutput():
                 return [self._custom(entry)]
             case events.ModelStart():
-                told, self._message = self._quiet(), None
-                return told
+                out, self._message_id = self._close_message(), None
+                return out
             case events.ModelEnd() as e:
-                self._count(e)
-                return self._quiet()
+                self._count_usage(e)
+                return self._close_message()
             case events.Reasoning() as e:
-                told = self._retracted() if e.retracts else []
+                out = self._retract_message() if e.retracts else []
                 return [
-                    *told,
-                    *self._think(),
-                    agui.ReasoningMessageContentEvent(message_id=str(self._thought), delta=e.content),
+                    *out,
+                    *self._open_reasoning(),
+                    agui.ReasoningMessageContentEvent(message_id=str(self._reasoning_id), delta=e.content),
                 ]
             case events.Token() as e:
-                told = self._write()
-                self._of_message().text.append(e.content)
-                return [*told, agui.TextMessageContentEvent(message_id=str(self._message), delta=e.content)]
+                out = self._open_message()
+                self._current_reply().text.append(e.content)
+                return [*out, agui.TextMessageContentEvent(message_id=str(self._message_id), delta=e.content)]
             case events.ChainStart() as e:
-                return [agui.StepStartedEvent(step_name=self._step(e))]
+                return [agui.StepStartedEvent(step_name=self._open_step(e))]
             case events.ChainEnd() as e:
                 return [agui.StepFinishedEvent(step_name=self._steps.pop(e.id))]
             case events.ToolStart() as e:
-                return self._called(e)
+                return self._tool_call(e)
             case events.ToolEnd() as e:
                 self.waiting.pop(e.tool_call_id, None)
-                self._calls.discard(e.tool_call_id)
-                return [self._result(e)]
+                self._open_calls.discard(e.tool_call_id)
+                return [self._tool_result(e)]
             case events.Approval() as e:
                 self.waiting[e.tool_call_id] = e
                 return []
             case events.State() as e:
-                return self._changed(asdict(e))
+                return self._state_delta(asdict(e))
             case events.Complete() | events.Stopped() | events.Error() as e:
-                return self._last(e)
+                return self._end(e)
             case _:
                 assert_never(entry.event)
 
-    def _write(self) -> list[BaseEvent]:
-        """Begins a message unless one is open."""
-        if self._writing:
+    def _open_message(self) -> list[BaseEvent]:
+        """Starts a message unless one is open."""
+        if self._message_open:
             return []
-        told = self._quiet()
-        self._message, self._writing = self._new_id(), True
-        return [*told, agui.TextMessageStartEvent(message_id=self._message, role="assistant")]
+        out = self._close_message()
+        self._message_id, self._message_open = self._new_id(), True
+        return [*out, agui.TextMessageStartEvent(message_id=self._message_id, role="assistant")]
 
-    def _of_message(self) -> "_Made":
-        """What is known of the message of this call of the model."""
-        made = self._made.setdefault(str(self._message), _Made())
-        assert isinstance(made, _Made)
-        return made
+    def _current_reply(self) -> _Reply:
+        """The message of the current model call."""
+        reply = self._replies.setdefault(str(self._message_id), _Reply())
+        assert isinstance(reply, _Reply)
+        return reply
 
-    def _retracted(self) -> list[BaseEvent]:
-        """Takes back the message of this call of the model: the protocol has no event for that but all that is left."""
-        told = self._quiet()
-        self._made.pop(str(self._message), None)
-        self._message = None
-        left = [made.message(key) if isinstance(made, _Made) else made for key, made in self._made.items()]
-        return [*told, agui.MessagesSnapshotEvent(messages=[*self._given, *left])]
+    def _retract_message(self) -> list[BaseEvent]:
+        """Removes the message of the current model call by a snapshot of the others: no event removes a single one."""
+        out = self._close_message()
+        self._replies.pop(str(self._message_id), None)
+        self._message_id = None
+        left = [one.message(key) if isinstance(one, _Reply) else one for key, one in self._replies.items()]
+        return [*out, agui.MessagesSnapshotEvent(messages=[*self._client_messages, *left])]
 
-    def _think(self) -> list[BaseEvent]:
-        """Begins a thought unless one is open."""
-        if self._thought:
+    def _open_reasoning(self) -> list[BaseEvent]:
+        """Starts a reasoning message unless one is open."""
+        if self._reasoning_id:
             return []
-        told = self._quiet()
-        thought = self._thought = self._new_id()
+        out = self._close_message()
+        reasoning_id = self._reasoning_id = self._new_id()
         return [
-            *told,
-            agui.ReasoningStartEvent(message_id=thought),
-            agui.ReasoningMessageStartEvent(message_id=thought),
+            *out,
+            agui.ReasoningStartEvent(message_id=reasoning_id),
+            agui.ReasoningMessageStartEvent(message_id=reasoning_id),
         ]
 
-    def _quiet(self) -> list[BaseEvent]:
-        """Ends the message or the thought that is open."""
-        told: list[BaseEvent] = []
-        if self._writing and self._message:
-            told.append(agui.TextMessageEndEvent(message_id=self._message))
-        if self._thought:
-            told += [
-                agui.ReasoningMessageEndEvent(message_id=self._thought),
-                agui.ReasoningEndEvent(message_id=self._thought),
+    def _close_message(self) -> list[BaseEvent]:
+        """Ends the open message or reasoning message."""
+        out: list[BaseEvent] = []
+        if self._message_open and self._message_id:
+            out.append(agui.TextMessageEndEvent(message_id=self._message_id))
+        if self._reasoning_id:
+            out += [
+                agui.ReasoningMessageEndEvent(message_id=self._reasoning_id),
+                agui.ReasoningEndEvent(message_id=self._reasoning_id),
             ]
-        self._writing, self._thought = False, None
-        return told
+        self._message_open, self._reasoning_id = False, None
+        return out
 
-    def _step(self, start: events.ChainStart) -> str:
-        """The name of a step; of those open together no two may have the same."""
+    def _open_step(self, start: events.ChainStart) -> str:
+        """Gives a step a name that no other open step has."""
         taken, name, number = set(self._steps.values()), start.name, 1
         while name in taken:
             number += 1
@@ -201,91 +205,98 @@ class EventTranslation:
         self._steps[start.id] = name
         return name
 
-    def _called(self, start: events.ToolStart) -> list[BaseEvent]:
-        """The input of a call is known when it starts, so that the client's part of it ends at once."""
-        told, call_id = self._quiet(), self._call(start.tool_call_id)
-        self._message = self._message or self._new_id()
-        self._calls.add(start.tool_call_id)
-        given = json.dumps(start.input, ensure_ascii=False)
-        function = agui.FunctionCall(name=start.tool, arguments=given)
-        self._of_message().calls.append(agui.ToolCall(id=call_id, function=function))
+    def _tool_call(self, start: events.ToolStart) -> list[BaseEvent]:
+        """A tool call with its whole input, which is known when the call starts."""
+        out, call_id = self._close_message(), self._call_id(start.tool_call_id)
+        self._message_id = self._message_id or self._new_id()
+        self._open_calls.add(start.tool_call_id)
+        arguments = json.dumps(start.input, ensure_ascii=False)
+        function = agui.FunctionCall(name=start.tool, arguments=arguments)
+        self._current_reply().calls.append(agui.ToolCall(id=call_id, function=function))
         return [
-            *told,
-            agui.ToolCallStartEvent(tool_call_id=call_id, tool_call_name=start.tool, parent_message_id=self._message),
-            agui.ToolCallArgsEvent(tool_call_id=call_id, delta=given),
+            *out,
+            agui.ToolCallStartEvent(
+                tool_call_id=call_id, tool_call_name=start.tool, parent_message_id=self._message_id
+            ),
+            agui.ToolCallArgsEvent(tool_call_id=call_id, delta=arguments),
             agui.ToolCallEndEvent(tool_call_id=call_id),
         ]
 
-    def _result(self, end: events.ToolEnd) -> BaseEvent:
-        about: JSON = {"duration_s": end.duration_s}
-        message_id, call_id, content = self._new_id(), self._call(end.tool_call_id), end.output or end.error or ""
-        self._made[message_id] = agui.ToolMessage(id=message_id, role="tool", tool_call_id=call_id, content=content)
+    def _tool_result(self, end: events.ToolEnd) -> BaseEvent:
+        metadata: JSON = {"duration_s": end.duration_s}
+        message_id, call_id, content = self._new_id(), self._call_id(end.tool_call_id), end.output or end.error or ""
+        self._replies[message_id] = agui.ToolMessage(id=message_id, role="tool", tool_call_id=call_id, content=content)
         return agui.ToolCallResultEvent(
             message_id=message_id,
             tool_call_id=call_id,
             content=content,
             role="tool",
-            metadata=about if end.error is None else {**about, "error": end.error},
+            metadata=metadata if end.error is None else {**metadata, "error": end.error},
         )
 
     def _custom(self, entry: Entry) -> BaseEvent:
         value = {name: field for name, field in entry.wire().items() if name not in _ENVELOPE}
         if "tool_call_id" in value:
-            value["tool_call_id"] = self._call(value["tool_call_id"])
+            value["tool_call_id"] = self._call_id(value["tool_call_id"])
         return agui.CustomEvent(name=entry.type, value=value)
 
-    def _changed(self, now: JSON) -> list[BaseEvent]:
-        """The client's state, mended where it differs."""
-        changed = {name: value for name, value in now.items() if self._state.get(name) != value}
-        self._state |= changed
-        mended: list[Any] = [{"op": "replace", "path": f"/{name}", "value": value} for name, value in changed.items()]
-        return [agui.StateDeltaEvent(delta=mended)] if mended else []
+    def _state_delta(self, now: JSON) -> list[BaseEvent]:
+        """The changes from the client's state to the current one, as a JSON patch."""
+        changes = {name: value for name, value in now.items() if self._state.get(name) != value}
+        self._state |= changes
+        patch: list[Any] = [{"op": "replace", "path": f"/{name}", "value": value} for name, value in changes.items()]
+        return [agui.StateDeltaEvent(delta=patch)] if patch else []
 
-    def _last(self, last: events.Last) -> list[BaseEvent]:
+    def _end(self, last: events.Last) -> list[BaseEvent]:
         if isinstance(last, events.Complete):
             result = {"status": "complete", "usage": last.usage, "timing": last.timing}
-            return self._finished(agui.RunFinishedSuccessOutcome(), result)
+            return self._finish(agui.RunFinishedSuccessOutcome(), result)
         if isinstance(last, events.Stopped):
             result = {"status": "stopped", "reason": last.reason, "usage": last.usage, "timing": last.timing}
-            return self._finished(agui.RunFinishedCancelledOutcome(), result)
-        about: JSON = {"retryable": last.retryable}
+            return self._finish(agui.RunFinishedCancelledOutcome(), result)
+        metadata: JSON = {"retryable": last.retryable}
         if last.retry_after is not None:
-            about["retry_after"] = last.retry_after
-        told = self._all_ended()
-        return [*told, agui.RunErrorEvent(message=last.message, code=last.code, usage=self._usage(), metadata=about)]
+            metadata["retry_after"] = last.retry_after
+        out = self._close_all()
+        return [
+            *out,
+            agui.RunErrorEvent(message=last.message, code=last.code, usage=self._token_usage(), metadata=metadata),
+        ]
 
-    def _finished(self, outcome: agui.RunFinishedOutcome, result: JSON | None = None) -> list[BaseEvent]:
-        told, usage = self._all_ended(), self._usage()
+    def _finish(self, outcome: agui.RunFinishedOutcome, result: JSON | None = None) -> list[BaseEvent]:
+        out, usage = self._close_all(), self._token_usage()
         run = agui.RunFinishedEvent(
-            thread_id=self._thread, run_id=self._run, outcome=outcome, result=result, usage=usage
+            thread_id=self._thread_id, run_id=self._agui_run_id, outcome=outcome, result=result, usage=usage
         )
-        return [*told, run]
+        return [*out, run]
 
-    def _all_ended(self) -> list[BaseEvent]:
+    def _close_all(self) -> list[BaseEvent]:
         self.ended = True
         names: Sequence[str] = [*self._steps.values()]
-        return self._quiet() + [agui.StepFinishedEvent(step_name=name) for name in reversed(names)]
+        return self._close_message() + [agui.StepFinishedEvent(step_name=name) for name in reversed(names)]
 
-    def _count(self, end: events.ModelEnd) -> None:
+    def _count_usage(self, end: events.ModelEnd) -> None:
         usage = end.usage or {}
         if usage.get("estimated") or (end.usage is None and end.error == "cancelled"):
-            self._uncounted = True
+            self._usage_incomplete = True
         for name in ("input_tokens", "output_tokens"):
             if name in usage:
-                self._used[name] = self._used.get(name, 0) + int(usage[name] or 0)
+                self._usage[name] = self._usage.get(name, 0) + int(usage[name] or 0)
 
-    def _usage(self) -> list[TokenUsage] | None:
-        """What the provider counted in this AG-UI run, if it counted all: the protocol has no mark for an estimate."""
-        given, made = self._used.get("input_tokens"), self._used.get("output_tokens")
-        if self._uncounted or (given is None and made is None):
+    def _token_usage(self) -> list[TokenUsage] | None:
+        """The provider's counts for this AG-UI run; None if some are estimates, which the protocol cannot mark."""
+        input_tokens, output_tokens = self._usage.get("input_tokens"), self._usage.get("output_tokens")
+        if self._usage_incomplete or (input_tokens is None and output_tokens is None):
             return None
-        both = None if given is None or made is None else given + made
-        return [TokenUsage(model=self._model, input_tokens=given, output_tokens=made, total_tokens=both)]
+        total = None if input_tokens is None or output_tokens is None else input_tokens + output_tokens
+        return [
+            TokenUsage(model=self._model, input_tokens=input_tokens, output_tokens=output_tokens, total_tokens=total)
+        ]
 
     def _new_id(self) -> str:
-        """A message's own, wherever an AG-UI run began: no entry opens two."""
-        return f"{self._of}-{self._seq}"
+        """The id of a message. It is unique, since no entry opens two, and the same in each AG-UI run."""
+        return f"{self._run_id}-{self._seq}"
 
-    def _call(self, call_id: str) -> str:
-        """The id of a call in its thread: some servers count anew with each reply."""
-        return call_id if len(call_id) >= _LONG_ID else f"{self._of}-{call_id}"
+    def _call_id(self, call_id: str) -> str:
+        """The id of a call, made unique in its thread: some servers number calls from 1 in each reply."""
+        return call_id if len(call_id) >= _LONG_ID else f"{self._run_id}-{call_id}"

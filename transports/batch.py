@@ -1,4 +1,4 @@
-"""Prompts x backends x memory modes, all at once over one stream: for comparing, so nothing of it is stored."""
+"""The batch route: every prompt on every backend with every memory mode, as one stream. Nothing of it is stored."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -6,35 +6,35 @@ from contextlib import aclosing
 from itertools import product
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field
 
 from agent.turn import Turn, TurnRequest
 from agent.turns import Turns
-from hosting.identity import Identity
 from memory.options import ReplyOptions, TurnOptions
 from runs.errors import ChatError
 from runs.events import encode_json
 from runs.requester import Requester
-from transports.streams import Stream, encode, events_of
+from transports.dependencies import CurrentRequester
+from transports.streams import SSEResponse, encode_sse, follow_run
 
 _AT_ONCE = 4
-"""Cells of one batch that run at the same time, if a visitor may have as many."""
-_MOST_CELLS = 256
+"""The most cells of a batch that run at once; a visitor's limit may be lower."""
+_MAX_CELLS = 256
 _WAITING = 64
-"""Writes that may wait for a slow reader; its runs' logs hold the rest."""
+"""The most writes that wait for a slow reader; the logs of its runs hold the rest."""
 
 
 class Batch(ReplyOptions):
-    """Every combination becomes a cell; its index is (p·B + b)·M + m."""
+    """Each combination is a cell with the index (p·B + b)·M + m."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
-    prompts: Annotated[list[str], Field(min_length=1, max_length=_MOST_CELLS)]
-    backends: Annotated[list[str] | None, Field(min_length=1, max_length=_MOST_CELLS)] = None
-    memory: Annotated[list[str] | None, Field(min_length=1, max_length=_MOST_CELLS)] = None
+    prompts: Annotated[list[str], Field(min_length=1, max_length=_MAX_CELLS)]
+    backends: Annotated[list[str] | None, Field(min_length=1, max_length=_MAX_CELLS)] = None
+    memory: Annotated[list[str] | None, Field(min_length=1, max_length=_MAX_CELLS)] = None
 
 
-def add_batch(router: APIRouter, turns: Turns, identity: Identity) -> None:
+def add_batch(router: APIRouter, turns: Turns) -> None:
     """Adds `POST /batch`."""
 
     @router.post(
@@ -43,72 +43,70 @@ def add_batch(router: APIRouter, turns: Turns, identity: Identity) -> None:
         responses={200: {"description": "Events, each with its cell's `index`.", "content": {"text/event-stream": {}}}},
         tags=["runs"],
     )
-    async def batch(given: Batch, request: Request) -> Response:
-        """Streams the replies to every combination; one cell's failure is that cell's `error` alone."""
-        requester = identity.requester(request)
-        cells = await _cells(turns, given, requester)
+    async def run_batch(batch: Batch, requester: CurrentRequester) -> Response:
+        """Streams the replies to all combinations. A failed cell ends with an `error` of its own."""
+        cells = await _cells(turns, batch, requester)
         turns.quota.check(requester, len(cells))
         turns.quota.count(requester, len(cells))
-        return Stream(_written(turns, cells))
+        return SSEResponse(_encoded_events(turns, cells))
 
 
-async def _cells(turns: Turns, given: Batch, requester: Requester) -> list[Turn]:
-    """The cells in the order of their index. Raises ChatError for what no cell could answer."""
-    backends = given.backends or [turns.backends.default.name]
-    modes = given.memory or [turns.settings.memory.default]
-    if (size := len(given.prompts) * len(backends) * len(modes)) > _MOST_CELLS:
-        raise ChatError("too_large", f"These are {size:,} combinations; at most {_MOST_CELLS} can be run at once.")
-    options = TurnOptions(**given.model_dump(include=set(ReplyOptions.model_fields)))
-    combinations = product(given.prompts, backends, modes)
+async def _cells(turns: Turns, batch: Batch, requester: Requester) -> list[Turn]:
+    """The cells in the order of their index. Raises ChatError for a request that no cell could answer."""
+    backends = batch.backends or [turns.backends.default.name]
+    modes = batch.memory or [turns.settings.memory.default]
+    if (size := len(batch.prompts) * len(backends) * len(modes)) > _MAX_CELLS:
+        raise ChatError("too_large", f"These are {size:,} combinations; at most {_MAX_CELLS} can be run at once.")
+    options = TurnOptions(**batch.model_dump(include=set(ReplyOptions.model_fields)))
     cells: list[Turn] = []
-    for prompt, backend, mode in combinations:
+    for prompt, backend, mode in product(batch.prompts, backends, modes):
         cells.append(
             turns.prepare(
                 TurnRequest(prompt, requester.visitor, None, backend, mode, options, address=requester.address)
             )
         )
-        await asyncio.sleep(0)  # a cell takes some milliseconds, as a message does
+        await asyncio.sleep(0)  # preparing a cell takes some milliseconds
     return cells
 
 
-async def _written(turns: Turns, cells: Sequence[Turn]) -> AsyncGenerator[bytes, None]:
-    """All cells' events as they come; runs that are still live when the reader leaves end with it."""
-    waiting: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
-    places = asyncio.Semaphore(turns.quota.runs_at_once(_AT_ONCE))
+async def _encoded_events(turns: Turns, cells: Sequence[Turn]) -> AsyncGenerator[bytes, None]:
+    """Yields the events of all cells as they come. Runs that are still live when the reader leaves are ended."""
+    writes: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
+    slots = asyncio.Semaphore(turns.quota.runs_at_once(_AT_ONCE))
 
-    async def answer(index: int, cell: Turn) -> None:
-        async with places:
+    async def run_cell(index: int, cell: Turn) -> None:
+        async with slots:
             run = turns.start_ephemeral(cell)
             try:
-                async with aclosing(events_of(run)) as batches:
+                async with aclosing(follow_run(run)) as batches:
                     async for batch in batches:
-                        await waiting.put(b"".join(_encoded({**entry.wire(), "index": index}) for entry in batch))
+                        await writes.put(b"".join(_encoded({**entry.wire(), "index": index}) for entry in batch))
             finally:
-                run.request_stop("abandoned")  # where the reader has left
+                run.request_stop("abandoned")  # has no effect on a run that has ended
                 if run.task:
                     run.task.add_done_callback(lambda _: turns.runs.discard(run))
 
-    async def answer_all() -> None:
+    async def run_all() -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for index, cell in enumerate(cells):
-                    group.create_task(answer(index, cell))
-            await waiting.put(_encoded({"type": "batch_done", "cells": len(cells)}))
+                    group.create_task(run_cell(index, cell))
+            await writes.put(_encoded({"type": "batch_done", "cells": len(cells)}))
         finally:
-            await waiting.put(None)
+            await writes.put(None)
 
-    answering = asyncio.create_task(answer_all(), name="batch")
+    running = asyncio.create_task(run_all(), name="batch")
     try:
         chunks: list[bytes | None] = []
         while not chunks or chunks[-1] is not None:
-            chunks = [await waiting.get()]
-            while not waiting.empty():
-                chunks.append(waiting.get_nowait())
+            chunks = [await writes.get()]
+            while not writes.empty():
+                chunks.append(writes.get_nowait())
             yield b"".join(chunk for chunk in chunks if chunk)
-        await answering
+        await running
     finally:
-        answering.cancel()
+        running.cancel()
 
 
-def _encoded(body: dict[str, Any]) -> bytes:
-    return encode(body["type"], encode_json(body))
+def _encoded(event: dict[str, Any]) -> bytes:
+    return encode_sse(event["type"], encode_json(event))

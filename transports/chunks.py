@@ -1,37 +1,38 @@
-"""Events on their way to a reader, in pieces that are small in number and in bytes: others get their turn between them,
-and of a long event a slow reader holds a piece, not a copy.
+"""Splits long responses into chunks, small in bytes and in events.
+
+Other requests are served between chunks, and a slow reader of a long event holds a chunk of it instead of a copy.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 
 _EVENTS = 500
-"""Events in one piece: encoding one that nobody has followed takes 20 µs."""
+"""The most events in a chunk: encoding an event that nobody has followed takes 20 µs."""
 _CHARACTERS = 64_000
-"""Characters in one piece."""
+"""The most characters in a chunk."""
 
-Parts = tuple[str, str, str]
-"""What stands before an event's JSON, the JSON, and what stands behind it."""
+FramedText = tuple[str, str, str]
+"""An event's JSON, or another text, between its prefix and its suffix."""
 
 
-async def in_chunks(events: Iterable[Parts]) -> AsyncGenerator[bytes, None]:
-    """All of the events, in order."""
-    waiting: list[str] = []
+async def in_chunks(texts: Iterable[FramedText]) -> AsyncGenerator[bytes, None]:
+    """Yields all texts in order, encoded."""
+    chunk: list[str] = []
     number = size = 0
-    for parts in events:
+    for framed in texts:
         number += 1
-        for part in parts:
-            for start in range(0, len(part), _CHARACTERS):
-                text = part[start : start + _CHARACTERS]
-                if waiting and (size + len(text) > _CHARACTERS or number > _EVENTS):
-                    yield _encoded(waiting)
-                    waiting, number, size = [], 1, 0
+        for text in framed:
+            for start in range(0, len(text), _CHARACTERS):
+                part = text[start : start + _CHARACTERS]
+                if chunk and (size + len(part) > _CHARACTERS or number > _EVENTS):
+                    yield _encode(chunk)
+                    chunk, number, size = [], 1, 0
                     await asyncio.sleep(0)
-                waiting.append(text)
-                size += len(text)
-    if waiting:
-        yield _encoded(waiting)
+                chunk.append(part)
+                size += len(part)
+    if chunk:
+        yield _encode(chunk)
 
 
-def _encoded(texts: list[str]) -> bytes:
+def _encode(texts: list[str]) -> bytes:
     return "".join(texts).encode("utf-8", "replace")

@@ -8,19 +8,18 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from agent.turns import Turns
-from hosting.identity import Identity
 from memory.conversation_list import find_conversations, set_title
-from memory.conversations import Conversation
 from memory.imports import ConversationImporter, ImportResult
 from memory.messages import Message
 from runs.events import JSON, json_texts, text_bytes
 from runs.threads import Threads
-from transports.markdown_export import download, markdown_of
-from transports.send_budget import Answer, SendBudget
+from transports.dependencies import CurrentRequester, CurrentVisitor
+from transports.markdown_export import attachment_headers, markdown_texts
+from transports.send_budget import BudgetedResponse, SendBudget
 
 _THREADS = Threads("exports", 2)
-_FIXED = 500
-"""What a message takes besides its texts."""
+_MESSAGE_BYTES = 500
+"""Memory of a message beside its texts."""
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -34,29 +33,27 @@ _BODY: dict[str, Any] = {
 }
 
 
-class Renamed(BaseModel):
+class RenameRequest(BaseModel):
+    """The new title of a conversation."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
     title: str
 
 
-def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held: SendBudget) -> None:
+def add_conversations(router: APIRouter, turns: Turns, budget: SendBudget) -> None:
     """Adds `GET|POST /conversations` and `GET|PATCH|DELETE /conversations/{conversation_id}`."""
     store, imports = turns.store, ConversationImporter(turns.store, turns.settings.limits.import_bytes)
 
-    async def theirs(conversation_id: str, request: Request) -> Conversation:
-        return await store.conversation(conversation_id, identity.visitor(request.cookies))
-
     @router.get("/conversations", tags=["conversations"])
     async def list_conversations(
-        request: Request,
+        visitor: CurrentVisitor,
         search: Annotated[str, Query(max_length=200, description="In titles and messages.")] = "",
         limit: Annotated[int, Query(ge=1, le=100)] = 50,
-        before: Annotated[str | None, Query(max_length=100, description="`next` of the answer before.")] = None,
+        before: Annotated[str | None, Query(max_length=100, description="`next` of the previous answer.")] = None,
     ) -> dict[str, Any]:
-        """The visitor's own, the newest first; none without a cookie."""
-        visitor = identity.visitor(request.cookies)
+        """The visitor's own conversations, the newest first; none without a cookie."""
         found, following = await find_conversations(store, visitor, search, limit, before) if visitor else ([], None)
-        told = [
+        conversations = [
             {
                 "id": one.id,
                 "title": one.title,
@@ -69,12 +66,11 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held:
             }
             for one in found
         ]
-        return {"conversations": told, "next": following}
+        return {"conversations": conversations, "next": following}
 
     @router.post("/conversations", tags=["conversations"], openapi_extra=_BODY)
-    async def import_conversations(request: Request) -> dict[str, Any]:
-        """Of one conversation {conversation_id}; of a file with several also all of them, and what was left out."""
-        requester = identity.requester(request)
+    async def import_conversations(request: Request, requester: CurrentRequester) -> dict[str, Any]:
+        """Answers {conversation_id}; for a file with several also all of them, and what was left out."""
         await turns.conversations.check_limit(requester.visitor)
         turns.quota.check(requester)
         turns.quota.count(requester)
@@ -83,7 +79,7 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held:
             await turns.conversations.check_limit(requester.visitor)
             return await turns.conversations.left(requester.visitor)
 
-        return _answer(await imports.import_file(requester.visitor, await request.body(), room))
+        return _imported_fields(await imports.import_file(requester.visitor, await request.body(), room))
 
     @router.get(
         "/conversations/{conversation_id}",
@@ -91,42 +87,46 @@ def add_conversations(router: APIRouter, turns: Turns, identity: Identity, held:
         responses={200: {"content": {"application/json": {}, "text/markdown": {}}}},
     )
     async def export_conversation(
-        conversation_id: str, request: Request, format: Literal["json", "markdown"] = "json"
+        conversation_id: str, requester: CurrentRequester, format: Literal["json", "markdown"] = "json"
     ) -> Response:
-        """The current branch as `messages`, and those of the other branches as `other_messages`."""
-        found = await theirs(conversation_id, request)
-        branch, requester = await store.history(found.id), identity.requester(request)
+        """The current branch as `messages`, and the messages of other branches as `other_messages`."""
+        conversation = await store.conversation(conversation_id, requester.visitor)
+        branch = await store.history(conversation.id)
         if format == "markdown":
-            size, headers = await _THREADS.run(_size, branch), download(found.title, "md")
-            return Answer(markdown_of(found, branch), held.hold(requester, size), "text/markdown", headers)
-        here, tree = {message.id for message in branch}, await store.tree(found.id)
+            size = await _THREADS.run(_memory_bytes, branch)
+            headers = attachment_headers(conversation.title, "md")
+            texts = markdown_texts(conversation, branch)
+            return BudgetedResponse(texts, budget.reserve(requester, size), "text/markdown", headers)
+        in_branch, tree = {message.id for message in branch}, await store.tree(conversation.id)
         del branch
-        told = {
-            "conversation_id": found.id,
-            "title": found.title,
-            "messages": (_told(message) for message in tree if message.id in here),
-            "other_messages": (_told(message) for message in tree if message.id not in here),
+        body = {
+            "conversation_id": conversation.id,
+            "title": conversation.title,
+            "messages": (_message_fields(message) for message in tree if message.id in in_branch),
+            "other_messages": (_message_fields(message) for message in tree if message.id not in in_branch),
         }
-        return Answer(json_texts(told, 2), held.hold(requester, await _THREADS.run(_size, tree)))
+        return BudgetedResponse(json_texts(body, 2), budget.reserve(requester, await _THREADS.run(_memory_bytes, tree)))
 
     @router.patch("/conversations/{conversation_id}", tags=["conversations"])
-    async def rename_conversation(conversation_id: str, given: Renamed, request: Request) -> dict[str, str]:
-        found = await theirs(conversation_id, request)
-        return {"id": found.id, "title": await set_title(store, found.id, given.title)}
+    async def rename_conversation(
+        conversation_id: str, request: RenameRequest, visitor: CurrentVisitor
+    ) -> dict[str, str]:
+        conversation = await store.conversation(conversation_id, visitor)
+        return {"id": conversation.id, "title": await set_title(store, conversation.id, request.title)}
 
     @router.delete("/conversations/{conversation_id}", status_code=204, tags=["conversations"])
-    async def delete_conversation(conversation_id: str, request: Request) -> None:
-        found = await theirs(conversation_id, request)
-        await turns.conversations.delete(found.id)
+    async def delete_conversation(conversation_id: str, visitor: CurrentVisitor) -> None:
+        conversation = await store.conversation(conversation_id, visitor)
+        await turns.conversations.delete(conversation.id)
 
 
-def _size(messages: Sequence[Message]) -> int:
-    """About how many characters of memory they take."""
+def _memory_bytes(messages: Sequence[Message]) -> int:
+    """The approximate memory of messages."""
     texts = (len(m.text) + sum(text_bytes(part.wire()) for part in m.parts) for m in messages)
-    return _FIXED * len(messages) + sum(texts)
+    return _MESSAGE_BYTES * len(messages) + sum(texts)
 
 
-def _told(message: Message) -> JSON:
+def _message_fields(message: Message) -> JSON:
     return {
         "role": message.role,
         "content": message.text,
@@ -141,7 +141,7 @@ def _told(message: Message) -> JSON:
     }
 
 
-def _answer(imported: ImportResult) -> JSON:
+def _imported_fields(imported: ImportResult) -> JSON:
     first = imported.conversations[0][0]
     if len(imported.conversations) == 1 and not (imported.skipped or imported.left_out):
         return {"conversation_id": first}

@@ -1,4 +1,4 @@
-"""Routes for whoever runs the app: whether it lives, whether it is ready, and its figures."""
+"""The routes for operators: health, readiness and metrics."""
 
 import asyncio
 import secrets
@@ -11,7 +11,7 @@ from agent.metrics import Metrics
 from agent.turns import Turns
 from runs.errors import ChatError
 
-_READY_S = 2.0
+_READY_TIMEOUT_S = 2.0
 
 
 def add_operations(router: APIRouter, turns: Turns) -> None:
@@ -26,19 +26,19 @@ def add_operations(router: APIRouter, turns: Turns) -> None:
 
     @router.get("/readyz", tags=["what there is"])
     async def readyz() -> Response:
-        """200 while messages can be taken: the store answers, and the app is not about to end. Else 503, and why."""
+        """200 while the store answers and the app is not shutting down; else 503 with the reason."""
         reason = "it is ending" if turns.closing else None
         try:
-            async with asyncio.timeout(_READY_S):
+            async with asyncio.timeout(_READY_TIMEOUT_S):
                 await turns.store.check()
         except (ChatError, TimeoutError):
             reason = "the database does not answer"
-        told = {"status": "ok"} if reason is None else {"status": "not ready", "reason": reason}
-        return JSONResponse(told, 200 if reason is None else 503)
+        body = {"status": "ok"} if reason is None else {"status": "not ready", "reason": reason}
+        return JSONResponse(body, 200 if reason is None else 503)
 
     @router.get("/metrics", include_in_schema=False)
-    async def figures(request: Request) -> Response:
-        """For Prometheus; only with the operator's token, or behind `--auth`."""
+    async def prometheus_metrics(request: Request) -> Response:
+        """Metrics for Prometheus, with the operator's token or behind `--auth`."""
         token = settings.metrics_token
         if token is None and settings.auth is None:
             raise ChatError("not_found", "There is nothing here: GET /docs shows what there is.")

@@ -1,4 +1,4 @@
-"""What a browser loads beside the app's page: the JavaScript client, its example, the description of our routes."""
+"""The pages and scripts beside Gradio's page: the JavaScript client, its example, the documentation of the routes."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -14,18 +14,18 @@ from runs.errors import ChatError
 from tracing import NOTE
 
 _WEB = Path(__file__).parent.parent / "web"
-_FRESH = {"Cache-Control": "no-cache"}
-_SWAGGER = {"swagger-ui-bundle.js", "swagger-ui.css"}
-_ABOUT = """Start a run over any of these routes and follow it over any other: each is a view of the same events.
+_NO_CACHE = {"Cache-Control": "no-cache"}
+_SWAGGER_FILES = {"swagger-ui-bundle.js", "swagger-ui.css"}
+_DESCRIPTION = """Start a run over any of these routes and follow it over any other: each is a view of the same events.
 
 Not described here: the WebSocket `/ws/chat`, and Gradio's endpoint `/chat` for its own clients. docs/api.md shows both.
 """
 
 
 def add_pages(router: APIRouter, *, traced: bool = False) -> None:
-    """Adds `GET /client.js`, `/example`, `/docs` and `/openapi.json`; call it after all other routes were added.
+    """Adds `GET /client.js`, `/example`, `/docs` and `/openapi.json`. Call it after all other routes were added.
 
-    `traced` says that what is sent goes to LangSmith too: the example tells it.
+    `traced` makes the example say that messages go to LangSmith, too.
     """
     page = (_WEB / "example.html").read_text(encoding="utf-8")
     if traced:
@@ -33,16 +33,16 @@ def add_pages(router: APIRouter, *, traced: bool = False) -> None:
 
     @router.get("/client.js", include_in_schema=False)
     async def client() -> FileResponse:
-        return FileResponse(_WEB / "client.js", media_type="text/javascript", headers=_FRESH)
+        return FileResponse(_WEB / "client.js", media_type="text/javascript", headers=_NO_CACHE)
 
     @router.get("/example", include_in_schema=False)
     async def example() -> HTMLResponse:
-        return HTMLResponse(page, headers=_FRESH)
+        return HTMLResponse(page, headers=_NO_CACHE)
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return get_swagger_ui_html(
-            openapi_url="openapi.json",  # relative: the app may stand below a prefix
+            openapi_url="openapi.json",  # relative: the app may be served below a prefix
             title="Glassbox's routes",
             swagger_js_url="docs/swagger-ui-bundle.js",
             swagger_css_url="docs/swagger-ui.css",
@@ -51,16 +51,16 @@ def add_pages(router: APIRouter, *, traced: bool = False) -> None:
 
     @router.get("/docs/{name}", include_in_schema=False)
     async def docs_file(name: str) -> FileResponse:
-        if name not in _SWAGGER:
+        if name not in _SWAGGER_FILES:
             raise ChatError("not_found", "There is nothing here.")
         return FileResponse(str(files("fastapi_offline") / "static" / name))
 
-    described: dict[str, Any] = {}
+    description: dict[str, Any] = {}
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> dict[str, Any]:
-        if not described:
+        if not description:
             routes = [route for route in router.routes if isinstance(route, APIRoute)]
-            described.update(get_openapi(title="Glassbox", version="1", description=_ABOUT, routes=routes))
+            description.update(get_openapi(title="Glassbox", version="1", description=_DESCRIPTION, routes=routes))
         prefix = request.scope.get("root_path")
-        return {**described, "servers": [{"url": prefix}]} if prefix else described
+        return {**description, "servers": [{"url": prefix}]} if prefix else description

@@ -1,18 +1,18 @@
-"""The route of a run's record: its events as JSON lines; of a live run those that there are."""
+"""The route of a run's record: its events as JSON lines."""
 
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from agent.turns import Turns
-from hosting.identity import Identity
 from transports.chunks import in_chunks
+from transports.dependencies import CurrentRequester
 from transports.run_lookup import RunEvents, load_run
 
 
-def add_records(router: APIRouter, turns: Turns, identity: Identity) -> None:
+def add_records(router: APIRouter, turns: Turns) -> None:
     """Adds `GET /runs/{run_id}`."""
 
     @router.get(
@@ -21,14 +21,16 @@ def add_records(router: APIRouter, turns: Turns, identity: Identity) -> None:
         responses={200: {"description": "JSON lines.", "content": {"application/x-ndjson": {}}}},
         tags=["runs"],
     )
-    async def record(run_id: str, request: Request, after: Annotated[int, Query(ge=0)] = 0) -> StreamingResponse:
-        """A run's events so far; `X-Run-Live: 0` says that nothing follows these."""
-        found = await load_run(turns, run_id, identity.requester(request))
-        headers = {"Cache-Control": "no-cache", "X-Run-Live": str(int(not found.ended))}
-        return StreamingResponse(_written(found, after), headers=headers, media_type="application/x-ndjson")
+    async def record(
+        run_id: str, requester: CurrentRequester, after: Annotated[int, Query(ge=0)] = 0
+    ) -> StreamingResponse:
+        """A run's events so far; `X-Run-Live: 0` means that the run has ended."""
+        run = await load_run(turns, run_id, requester)
+        headers = {"Cache-Control": "no-cache", "X-Run-Live": str(int(not run.ended))}
+        return StreamingResponse(_json_lines(run, after), headers=headers, media_type="application/x-ndjson")
 
 
-async def _written(found: RunEvents, after: int) -> AsyncGenerator[bytes, None]:
-    lines = found.lines[after:]
+async def _json_lines(run: RunEvents, after: int) -> AsyncGenerator[bytes, None]:
+    lines = run.lines[after:]
     async for data in in_chunks(("", line.json, "\n") for line in lines):
         yield data

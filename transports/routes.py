@@ -1,4 +1,4 @@
-"""The HTTP routes beside the page: health, what can be chosen, and those of its neighbours here."""
+"""All routes that are not Gradio's, and their errors in one shape."""
 
 import logging
 from collections.abc import Callable, Coroutine
@@ -16,50 +16,39 @@ from agent.turns import Turns
 from hosting.error_responses import error_response
 from hosting.guard import first_segment
 from hosting.identity import Identity
-from memory.modes import MODES
 from runs.errors import INTERNAL, ChatError
 from transports.agui import add_agui
 from transports.batch import add_batch
+from transports.catalog import add_catalog
 from transports.contexts import add_contexts
 from transports.conversations import add_conversations
 from transports.documents import add_documents
-from transports.limits import add_limits
 from transports.operations import add_operations
 from transports.pages import add_pages
 from transports.records import add_records
 from transports.schemas import validation_error
 from transports.send_budget import SendBudget
-from transports.share_link import ShareLink, add_sharing
+from transports.share_link import ShareLink, add_share_link
 from transports.streams import add_streams
-from transports.websocket import add_socket
+from transports.websocket import add_websocket
 
 logger = logging.getLogger(__name__)
 
-OWN_PATHS = frozenset(
-    f"/{name}"
-    for name in (
-        *("healthz", "readyz", "metrics", "backends", "memory-modes", "conversations", "context", "tools", "documents"),
-        *("stream", "runs", "ws", "batch", "agui", "client.js", "example", "docs", "openapi.json", "limits"),
-        *("share", "share.svg"),
-    )
-)
-"""First path segments of the routes here."""
-
 
 class Problem(BaseModel):
-    """What every refusal is: `message` says what to do."""
+    """An error response; `message` says what to do."""
 
     code: str
     message: str
 
 
 class _Route(APIRoute):
-    """Answers what goes wrong in our own shape, {code, message}."""
+    """A route whose errors have the shape {code, message}."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def handle_ours(request: Request) -> Response:
+        async def handle_errors(request: Request) -> Response:
             try:
                 return await handle(request)
             except ChatError as e:
@@ -67,73 +56,59 @@ class _Route(APIRoute):
             except RequestValidationError as e:
                 return error_response(validation_error(e))
             except HTTPException as e:
-                return error_response(
-                    ChatError("invalid_request", f"The request cannot be read: {e.detail}"), e.status_code
-                )
+                error = ChatError("invalid_request", f"The request cannot be read: {e.detail}")
+                return error_response(error, e.status_code)
             except Exception:
                 logger.exception("%s %s failed", request.method, first_segment(request.scope))
                 return error_response(ChatError("internal", INTERNAL, retryable=True))
 
-        return handle_ours
-
-
-async def unrouted_response(request: Request, error: Exception) -> Response:
-    """The app's handler of 404 and 405: in our shape on our paths, as Gradio's clients expect it on all others."""
-    assert isinstance(error, HTTPException)
-    if first_segment(request.scope) not in OWN_PATHS:
-        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-    if error.status_code == 405:
-        allowed = ", ".join(_methods(request))
-        answer = error_response(
-            ChatError("invalid_request", f"{request.method} cannot be used here; use {allowed}."), 405
-        )
-        answer.headers["Allow"] = allowed
-        return answer
-    return error_response(ChatError("not_found", "There is nothing here: GET /docs shows what there is."))
-
-
-def _methods(request: Request) -> list[str]:
-    """All methods of a path: the error knows those of its first route alone."""
-    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
-    here = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted(set().union(*here))
+        return handle_errors
 
 
 def build_router(turns: Turns, identity: Identity, link: ShareLink | None = None) -> APIRouter:
-    """The routes, over the same pieces that the page uses."""
-    refusals: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem}, "5XX": {"model": Problem}}
-    router, held = APIRouter(route_class=_Route, responses=refusals), SendBudget()
-
+    """Returns all routes over these objects, which the page uses, too."""
+    responses: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem}, "5XX": {"model": Problem}}
+    router, budget = APIRouter(route_class=_Route, responses=responses), SendBudget()
     add_operations(router, turns)
-
-    @router.get("/backends", tags=["what there is"])
-    async def backends(request: Request) -> list[dict[str, Any]]:
-        """The backends that can be chosen, whether each is ready, and if not why."""
-        return turns.backends.describe(identity.visitor(request.cookies))
-
-    @router.get("/memory-modes", tags=["what there is"])
-    async def memory_modes() -> list[dict[str, Any]]:
-        """What a conversation may remember."""
-        memory = turns.settings.memory
-        return [
-            {
-                "name": mode.name,
-                "about": mode.about,
-                "default": mode.name == memory.default,
-                "parameters": {name: getattr(memory, name) for name in mode.parameters},
-            }
-            for mode in MODES.values()
-        ]
-
-    add_streams(router, turns, identity)
-    add_records(router, turns, identity)
-    add_batch(router, turns, identity)
+    add_catalog(router, turns)
+    add_streams(router, turns)
+    add_records(router, turns)
+    add_batch(router, turns)
     add_agui(router, turns, identity)
-    add_socket(router, turns, identity, held)
-    add_conversations(router, turns, identity, held)
-    add_contexts(router, turns, identity, held)
-    add_documents(router, turns, identity)
-    add_limits(router, turns, identity)
-    add_sharing(router, link or ShareLink())
+    add_websocket(router, turns, budget)
+    add_conversations(router, turns, budget)
+    add_contexts(router, turns, budget)
+    add_documents(router, turns)
+    add_share_link(router, link or ShareLink())
     add_pages(router, traced=turns.settings.tracing.langsmith)
     return router
+
+
+def own_paths(router: APIRouter) -> frozenset[str]:
+    """The first path segments of the routes."""
+    return frozenset(first_segment({"path": getattr(route, "path", "/")}) for route in router.routes)
+
+
+def unrouted_handler(paths: frozenset[str]) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:
+    """Returns the app's handler of 404 and 405. Below `paths` it answers in our shape, elsewhere in Gradio's."""
+
+    async def handle_unrouted(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if first_segment(request.scope) not in paths:
+            return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+        if error.status_code != 405:
+            return error_response(ChatError("not_found", "There is nothing here: GET /docs shows what there is."))
+        allowed = ", ".join(_methods(request))
+        wrong = ChatError("invalid_request", f"{request.method} cannot be used here; use {allowed}.")
+        response = error_response(wrong, 405)
+        response.headers["Allow"] = allowed
+        return response
+
+    return handle_unrouted
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of a path: the error knows only those of the first matching route."""
+    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
+    matching = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted(set().union(*matching))

@@ -1,4 +1,4 @@
-"""A run by its id, for those who may see it: live, ended and still in memory, or out of the store."""
+"""Finds a run by its id, for those who may see it: a live one, an ended one in memory, or a stored one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from runs.requester import Requester
 
 @dataclass(frozen=True, slots=True)
 class RunHandle:
-    """A run without its events. `live` is None for one that is only in the store."""
+    """A run without its events. `live` is None for a run that is only in the store."""
 
     run_id: str
     conversation_id: str
@@ -22,10 +22,11 @@ class RunHandle:
 
     @property
     def ended(self) -> bool:
+        """True once the run has ended."""
         return self.live is None or self.live.ended
 
     async def end(self, turns: Turns) -> RecordEnd:
-        """How many events there are so far, and the phase that it is in or ended with. Raises ChatError `not_found`."""
+        """The number of events so far, and the phase. Raises ChatError `not_found`."""
         if self.live:
             return RecordEnd(len(self.live.log.entries), self.live.state.phase)
         return await turns.records.end(self.run_id)
@@ -33,26 +34,27 @@ class RunHandle:
 
 @dataclass(frozen=True, slots=True)
 class RunEvents(RunHandle):
-    """A run with its events so far. Hold this for as long as they are read."""
+    """A run with its events so far. Keep this object while the events are read."""
 
     lines: Sequence[Entry | StoredEvent]
     reading: RecordLease | None = None
-    """What is held of the store's records."""
+    """Keeps the stored record in memory."""
 
     @classmethod
     def of(cls, run: LiveRun) -> "RunEvents":
+        """The events of a run in memory."""
         return cls(run.id, run.conversation_id, run, run.log.entries)
 
     @property
     def entries(self) -> list[Entry]:
-        """The events. Raises ValueError for a record that cannot be read."""
+        """The decoded events. Raises ValueError for a damaged record."""
         return [line if isinstance(line, Entry) else decode(line.json) for line in self.lines]
 
 
 async def get_run(turns: Turns, run_id: str, visitor: str | None) -> RunHandle:
-    """Raises ChatError `not_found`; nothing tells a run that is another's from one that does not exist.
+    """Finds a run. Raises ChatError `not_found` for another visitor's run as for one that does not exist.
 
-    A run is for those who may use its conversation, and goes with it, also while it is still in memory.
+    A run belongs to those who may use its conversation, and is deleted with it, even while it is in memory.
     """
     store, run = turns.store, turns.runs.find(run_id)
     if run and not run.stored:
@@ -67,13 +69,13 @@ async def get_run(turns: Turns, run_id: str, visitor: str | None) -> RunHandle:
 
 
 async def load_run(turns: Turns, run_id: str, requester: Requester) -> RunEvents:
-    """A run to be read. Raises ChatError `not_found` as `get_run` does, and `busy` for one long record too many."""
+    """Finds a run with its events. Raises ChatError `not_found`, or `busy` where too many long records are read."""
     return await load_run_events(turns, await get_run(turns, run_id, requester.visitor), requester)
 
 
-async def load_run_events(turns: Turns, known: RunHandle, requester: Requester) -> RunEvents:
-    """A known run with its events. Raises ChatError `not_found`, and `busy` for one long record too many."""
-    if known.live:
-        return RunEvents.of(known.live)
-    reading = await turns.records.read(known.run_id, requester.network)
-    return RunEvents(known.run_id, known.conversation_id, None, reading.record, reading)
+async def load_run_events(turns: Turns, run: RunHandle, requester: Requester) -> RunEvents:
+    """Loads the events of a run. Raises ChatError as `load_run` does."""
+    if run.live:
+        return RunEvents.of(run.live)
+    reading = await turns.records.read(run.run_id, requester.network)
+    return RunEvents(run.run_id, run.conversation_id, None, reading.record, reading)

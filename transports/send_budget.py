@@ -1,5 +1,6 @@
-"""Long answers on their way to slow readers, bounded for each address: an event over a WebSocket, which is sent whole,
-and what an export or a context is made of.
+"""Bounds the long responses that are on their way to slow readers, for each address.
+
+It counts events over WebSockets, which are sent whole, and exports and contexts.
 """
 
 from collections import Counter
@@ -14,56 +15,54 @@ from runs.errors import ChatError
 from runs.requester import Requester
 from transports.chunks import in_chunks
 
-_MOST = 32_000_000
-"""Characters of long answers that may be on their way to one address; one alone may be longer."""
+_MAX_CHARACTERS = 32_000_000
+"""The most characters on their way to one address; a single response may be longer."""
 _SMALL = 100_000
-"""Characters of an answer that are not counted: `connections_per_address` bounds the number of these."""
+"""Responses up to this length are not counted: `connections_per_address` bounds their number."""
 
 
 class SendBudget:
-    """One for the whole app."""
+    """Counts the characters on their way, by address. There is one for the whole app."""
 
     def __init__(self) -> None:
-        self._held = Counter[str]()
+        self._reserved = Counter[str]()
 
     @contextmanager
-    def hold(self, requester: Requester, characters: int) -> Iterator[None]:
-        """Counts an answer for as long as it is on its way. Raises ChatError `busy` for one too many."""
+    def reserve(self, requester: Requester, characters: int) -> Iterator[None]:
+        """Counts a response until the block ends. Raises ChatError `busy` where it exceeds the budget."""
         if characters <= _SMALL:
             yield
             return
-        here = requester.network or ""
-        if self._held[here] and self._held[here] + characters > _MOST:
+        address = requester.network or ""
+        if self._reserved[address] and self._reserved[address] + characters > _MAX_CHARACTERS:
             message = "Your address is being sent too much at once: wait until some of it has arrived."
             raise ChatError("busy", message, retryable=True, retry_after=5)
-        self._held[here] += characters
+        self._reserved[address] += characters
         try:
             yield
         finally:
-            self._held[here] -= characters
-            if not self._held[here]:
-                del self._held[here]
+            self._reserved[address] -= characters
+            if not self._reserved[address]:
+                del self._reserved[address]
 
 
-class Answer(StreamingResponse):
-    """Texts as one answer, made and sent in pieces. It is `held` until it has been sent, and a refusal where that is
-    too much.
-    """
+class BudgetedResponse(StreamingResponse):
+    """Streams texts in chunks. It holds its reservation until it is sent, or is an error if the budget is exceeded."""
 
     def __init__(
         self,
         texts: Iterable[str],
-        held: AbstractContextManager[None],
+        reservation: AbstractContextManager[None],
         media_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(in_chunks(("", text, "") for text in texts), media_type=media_type, headers=headers)
-        self._hold = held
+        self._reservation = reservation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with ExitStack() as stack:
             try:
-                stack.enter_context(self._hold)
+                stack.enter_context(self._reservation)
             except ChatError as e:
                 await error_response(e)(scope, receive, send)
                 return

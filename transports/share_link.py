@@ -1,4 +1,4 @@
-"""The public link, for the page to show: its address as text and as a QR code, or why there is none."""
+"""The public link: its address as text and as a QR code, or why there is none."""
 
 import io
 from dataclasses import asdict, dataclass
@@ -12,18 +12,18 @@ from runs.errors import ChatError
 
 @dataclass(slots=True)
 class ShareLink:
-    """`off` if none was asked for. `message` says what a failure means and what to do."""
+    """The state of the public link; `off` if the settings ask for none. `message` explains a failure."""
 
     state: Literal["off", "making", "ready", "failed"] = "off"
     url: str = ""
     message: str = ""
 
     def address(self) -> str:
-        """The link's address while it leads here, else ""."""
+        """The address of the link while it is ready, else ""."""
         return self.url if self.state == "ready" else ""
 
 
-def add_sharing(router: APIRouter, link: ShareLink) -> None:
+def add_share_link(router: APIRouter, link: ShareLink) -> None:
     """Adds `GET /share` and `/share.svg`."""
 
     @router.get("/share", include_in_schema=False)
@@ -34,6 +34,6 @@ def add_sharing(router: APIRouter, link: ShareLink) -> None:
     async def share_code() -> Response:
         if link.state != "ready":
             raise ChatError("not_found", "There is no public link.")
-        drawn = io.BytesIO()
-        segno.make(link.url, error="m").save(drawn, kind="svg", scale=6, border=2, light="white")
-        return Response(drawn.getvalue(), media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
+        image = io.BytesIO()
+        segno.make(link.url, error="m").save(image, kind="svg", scale=6, border=2, light="white")
+        return Response(image.getvalue(), media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})

@@ -1,4 +1,4 @@
-"""A run as Server-Sent Events: started, followed from any place, stopped, approved.
+"""The routes that follow a run as Server-Sent Events, and those that stop it and answer its approvals.
 
 The protocol: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -10,149 +10,152 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 import fastapi
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Response
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
-from starlette.types import Message as Written
+from starlette.types import Message as SentMessage
 from starlette.types import Receive, Scope, Send
 
 from agent.turns import Turns
 from agent.validation import validate_message
-from hosting.identity import Identity
 from memory.record_cache import StoredEvent
 from runs.errors import ChatError
 from runs.events import Entry
 from runs.live import LiveRun
-from transports.chunks import Parts, in_chunks
+from runs.requester import Requester
+from transports.chunks import FramedText, in_chunks
+from transports.dependencies import CurrentRequester, CurrentVisitor
 from transports.run_lookup import RunEvents, RunHandle, get_run, load_run_events
-from transports.schemas import Approved, Message, Query, RequestFields
+from transports.schemas import Approval, Message, Query, RequestFields
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 10.0
 _HEARTBEAT = b": ping\n\n"
 _SEND_S = 30.0
-"""For a client to take what it is sent; one that does not is let go, and may come back for the rest."""
+"""Write timeout, in seconds. A client that exceeds it is disconnected; it may resume later."""
 _AT_ONCE = 500
-"""Events in one write, before others get their turn: encoding one that nobody has followed takes 20 µs."""
+"""The most events in one write, so that other requests are served in between."""
 _RENAMED = {"complete": "done", "error": "failed"}
 """EventSource keeps the name `error` for itself."""
-_MOST_DIGITS = 15
+_MAX_DIGITS = 15
 
-_LastEventId = Annotated[str | None, Header(description="The last event that was received: what comes after is sent.")]
-_After = Annotated[int, fastapi.Query(ge=0, description="As Last-Event-ID, which goes before it.")]
+_LastEventId = Annotated[str | None, Header(description="The last event that was received: later ones are sent.")]
+_After = Annotated[int, fastapi.Query(ge=0, description="As Last-Event-ID, which has precedence.")]
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "The run's events.", "content": {"text/event-stream": {}}},
-    204: {"description": "There is nothing more to come."},
+    204: {"description": "There are no more events."},
 }
 
 
-def encode(kind: str, body: str, seq: int | None = None) -> bytes:
-    """One event on the wire. `body` is JSON, which escapes line ends."""
-    return f"{_head(kind, seq)}{body}\n\n".encode("utf-8", "replace")
+def encode_sse(event_type: str, body: str, seq: int | None = None) -> bytes:
+    """Encodes an event. `body` is JSON, which escapes line ends."""
+    return f"{_head(event_type, seq)}{body}\n\n".encode("utf-8", "replace")
 
 
-def _head(kind: str, seq: int | None) -> str:
-    place = f"id: {seq}\n" if seq else ""
-    return f"{place}event: {_RENAMED.get(kind, kind)}\ndata: "
+def _head(event_type: str, seq: int | None) -> str:
+    event_id = f"id: {seq}\n" if seq else ""
+    return f"{event_id}event: {_RENAMED.get(event_type, event_type)}\ndata: "
 
 
-class Stream(EventSourceResponse):
-    """Bytes as an SSE answer that no proxy holds back, with a comment line wherever it is silent for long. An event may
-    be several writes: comment lines go out between events alone.
+class SSEResponse(EventSourceResponse):
+    """An SSE response of encoded events, with headers against buffering proxies and a comment line as heartbeat.
+
+    An event may be several writes: a heartbeat goes out only between events.
     """
 
     def __init__(self, content: AsyncIterable[bytes], headers: dict[str, str] | None = None) -> None:
-        told = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})}
-        super().__init__(content, headers=told, ping=HEARTBEAT_S, send_timeout=_SEND_S, sep="\n")
-        self.ping_message_factory = lambda: _HEARTBEAT  # type: ignore[assignment]  # bytes go out as they are
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})}
+        super().__init__(content, headers=headers, ping=HEARTBEAT_S, send_timeout=_SEND_S, sep="\n")
+        self.ping_message_factory = lambda: _HEARTBEAT  # type: ignore[assignment]  # bytes are sent unchanged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        one_at_a_time, whole = asyncio.Lock(), True
+        lock, between_events = asyncio.Lock(), True
 
-        async def send_in_order(message: Written) -> None:
-            nonlocal whole
+        async def send_in_order(message: SentMessage) -> None:
+            nonlocal between_events
             body = message.get("body")
-            if body is _HEARTBEAT and (one_at_a_time.locked() or not whole):
-                return  # what is on its way is a sign of life itself
-            async with one_at_a_time:
+            if body is _HEARTBEAT and (lock.locked() or not between_events):
+                return  # the event that is being sent serves as heartbeat
+            async with lock:
                 if body:
-                    whole = body.endswith(b"\n\n")
+                    between_events = body.endswith(b"\n\n")
                 await send(message)
 
         try:
             await super().__call__(scope, receive, send_in_order)
         except SendTimeoutError:
-            logger.info("a reader of %s took nothing for %.0f s and is let go", scope["path"], _SEND_S)
+            logger.info("a client of %s read nothing for %.0f s and was disconnected", scope["path"], _SEND_S)
 
 
-def add_streams(router: APIRouter, turns: Turns, identity: Identity) -> None:
+def add_streams(router: APIRouter, turns: Turns) -> None:
     """Adds `GET|POST /stream` and, below `/runs/{run_id}`, `GET /events`, `POST /stop` and `POST /approve`."""
 
-    async def start(wanted: RequestFields, message: str, request: Request) -> Response:
-        run = await turns.start(await wanted.turn_request(turns, message, identity.requester(request)))
-        return _stream(RunEvents.of(run), after=0)
+    async def start(options: RequestFields, message: str, requester: Requester) -> Response:
+        run = await turns.start(await options.turn_request(turns, message, requester))
+        return _sse_response(RunEvents.of(run), after=0)
 
-    async def answer(known: RunHandle, after: int, request: Request) -> Response:
-        """The events after a place; 204 where nothing follows, which needs no reading of a record."""
-        if known.ended and after and after >= (await known.end(turns)).events:
+    async def follow_from(run: RunHandle, after: int, requester: Requester) -> Response:
+        """The events after `after`; 204 if there are none, without loading a record."""
+        if run.ended and after and after >= (await run.end(turns)).events:
             return Response(status_code=204)
-        return _stream(await load_run_events(turns, known, identity.requester(request)), after)
+        return _sse_response(await load_run_events(turns, run, requester), after)
 
     @router.post("/stream", response_class=Response, responses=_STREAM, tags=["runs"])
-    async def post_stream(message: Message, request: Request) -> Response:
+    async def post_stream(message: Message, requester: CurrentRequester) -> Response:
         """Starts a run and follows it."""
-        return await start(message, message.message, request)
+        return await start(message, message.message, requester)
 
     @router.get("/stream", response_class=Response, responses=_STREAM, tags=["runs"])
     async def get_stream(
-        query: Annotated[Query, fastapi.Query()], request: Request, last_event_id: _LastEventId = None
+        query: Annotated[Query, fastapi.Query()], requester: CurrentRequester, last_event_id: _LastEventId = None
     ) -> Response:
-        """Starts a run and follows it; for EventSource, which resumes it by `Last-Event-ID` when the line drops."""
+        """Starts a run and follows it. EventSource resumes it with `Last-Event-ID` when the connection is lost."""
         if last_event_id is None:
-            return await start(query, query.query, request)
-        visitor = identity.visitor(request.cookies)
-        after = _place(last_event_id or "0")
+            return await start(query, query.query, requester)
+        after = _parse_event_id(last_event_id or "0")
         same = query.model_dump(include={"backend", "memory", "conversation_id"}, exclude_none=True)
         run_id = None
-        if visitor:
-            asked = validate_message(query.query, turns.settings.limits)
-            run_id = await turns.store.newest_run(visitor, asked, **same)
+        if requester.visitor:
+            message = validate_message(query.query, turns.settings.limits)
+            run_id = await turns.store.newest_run(requester.visitor, message, **same)
         if run_id is None:
             return Response(status_code=204)
         try:
-            return await answer(await get_run(turns, run_id, visitor), after, request)
+            return await follow_from(await get_run(turns, run_id, requester.visitor), after, requester)
         except ChatError as e:
             if e.code != "not_found":
                 raise
-            return Response(status_code=204)  # it was cut off with the process, and has no record
+            return Response(status_code=204)  # the run was cut off with the process, and has no record
 
     @router.get("/runs/{run_id}/events", response_class=Response, responses=_STREAM, tags=["runs"])
-    async def follow(run_id: str, request: Request, after: _After = 0, last_event_id: _LastEventId = None) -> Response:
-        """Follows a run, live or ended, from the start or from any place."""
-        known = await get_run(turns, run_id, identity.visitor(request.cookies))
-        return await answer(known, _place(last_event_id) if last_event_id else after, request)
+    async def follow(
+        run_id: str, requester: CurrentRequester, after: _After = 0, last_event_id: _LastEventId = None
+    ) -> Response:
+        """Follows a live or ended run from its start or from any event."""
+        run = await get_run(turns, run_id, requester.visitor)
+        return await follow_from(run, _parse_event_id(last_event_id) if last_event_id else after, requester)
 
     @router.post("/runs/{run_id}/stop", tags=["runs"])
-    async def stop(run_id: str, request: Request) -> dict[str, str]:
-        """Ends a run and answers when it has ended; may be called as often as you like."""
-        known = await get_run(turns, run_id, identity.visitor(request.cookies))
-        if known.live:
-            await known.live.stop("user")
-        return {"status": (await known.end(turns)).type}
+    async def stop(run_id: str, visitor: CurrentVisitor) -> dict[str, str]:
+        """Stops a run and answers when it has ended. It may be called again."""
+        run = await get_run(turns, run_id, visitor)
+        if run.live:
+            await run.live.stop("user")
+        return {"status": (await run.end(turns)).type}
 
     @router.post("/runs/{run_id}/approve", tags=["runs"])
-    async def approve(run_id: str, given: Approved, request: Request) -> dict[str, str]:
-        """Answers a tool call that waits for a person; 409 if it does not."""
-        known = await get_run(turns, run_id, identity.visitor(request.cookies))
-        if known.live is None:
+    async def approve(run_id: str, approval: Approval, visitor: CurrentVisitor) -> dict[str, str]:
+        """Answers a tool call that waits for approval; 409 if it does not wait."""
+        run = await get_run(turns, run_id, visitor)
+        if run.live is None:
             raise ChatError("busy", "This run has ended: nothing in it waits for an approval.")
-        known.live.tool_calls.answer(given.tool_call_id, given.answer())
-        return {"status": known.live.state.phase}
+        run.live.tool_calls.answer(approval.tool_call_id, approval.answer())
+        return {"status": run.live.state.phase}
 
 
-async def events_of(run: LiveRun, after: int = 0) -> AsyncGenerator[Sequence[Entry], None]:
-    """Follows a run in batches small enough that others get their turn between them. Hold it in `aclosing`."""
+async def follow_run(run: LiveRun, after: int = 0) -> AsyncGenerator[Sequence[Entry], None]:
+    """Yields a run's events in batches, between which other requests are served. Use it with `aclosing`."""
     async with aclosing(run.log.follow(after)) as batches:
         async for batch in batches:
             for start in range(0, len(batch), _AT_ONCE):
@@ -161,26 +164,27 @@ async def events_of(run: LiveRun, after: int = 0) -> AsyncGenerator[Sequence[Ent
                     await asyncio.sleep(0)
 
 
-def _stream(found: RunEvents, after: int) -> Response:
-    return Stream(_written(found, after), {"X-Run-Id": found.run_id, "X-Conversation-Id": found.conversation_id})
+def _sse_response(run: RunEvents, after: int) -> Response:
+    headers = {"X-Run-Id": run.run_id, "X-Conversation-Id": run.conversation_id}
+    return SSEResponse(_encoded_events(run, after), headers)
 
 
-async def _written(found: RunEvents, after: int) -> AsyncGenerator[bytes, None]:
-    if found.live is None:
-        async for data in in_chunks(_parts(line) for line in found.lines[after:]):
+async def _encoded_events(run: RunEvents, after: int) -> AsyncGenerator[bytes, None]:
+    if run.live is None:
+        async for data in in_chunks(_framed(line) for line in run.lines[after:]):
             yield data
         return
-    async with aclosing(events_of(found.live, after)) as batches:
+    async with aclosing(follow_run(run.live, after)) as batches:
         async for batch in batches:
-            async for data in in_chunks(_parts(entry) for entry in batch):
+            async for data in in_chunks(_framed(entry) for entry in batch):
                 yield data
 
 
-def _parts(line: Entry | StoredEvent) -> Parts:
+def _framed(line: Entry | StoredEvent) -> FramedText:
     return _head(line.type, line.seq), line.json, "\n\n"
 
 
-def _place(last_event_id: str) -> int:
-    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= _MOST_DIGITS):
+def _parse_event_id(last_event_id: str) -> int:
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= _MAX_DIGITS):
         raise ChatError("invalid_request", "Last-Event-ID: this is not the id of an event that was sent: a number.")
     return int(last_event_id)

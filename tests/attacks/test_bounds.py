@@ -1,4 +1,4 @@
-"""What grows with what visitors send, filled to its bound."""
+"""Everything that grows with what visitors send, filled to its bound."""
 
 import asyncio
 import json
@@ -32,13 +32,12 @@ from agent import mirror, summaries
 from agent.quota import Quota
 from agent.turn import TurnRequest
 from agent.turns import Turns
-from app import App
 from backends import Backends, sse_reader
 from backends.openai import OpenAIBackend
 from backends.sse_reader import SSEReader, UnreadableResponse
 from components.handlers import Handlers
 from components.page import build_page
-from hosting import guard, timeouts
+from hosting import request_bodies, timeouts
 from hosting.guard import GuardConfig, GuardMiddleware
 from hosting.identity import Identity
 from hosting.sessions import Sessions
@@ -53,19 +52,19 @@ from runs.registry import RunRegistry
 from runs.requester import Requester
 from settings import BackendSettings, LimitSettings, MemorySettings, Settings
 from tests.conftest import until
-from tests.live_app import client_of, events_of, live_app, refused, run_on_loop, socket_of
+from tests.live_app import Api, client_of, events_of, live_api, refused, run_on_loop, socket_of
 from transports import batch, routes, send_budget
 from transports.chunks import in_chunks
 
 pytest_plugins = ["tests.pages"]
 SIZES = {"one": 2000, "two": 2000, "three": 2000, "short": 100, "alone": 9000}
-"""Characters of runs' records."""
+"""The length of each run's record, in characters."""
 ZOE = Requester("zoe", "192.0.2.1")
 
 
 async def test_bodies_of_one_address_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "_HELD_BYTES", 10_000)
-    monkeypatch.setattr(guard, "_SMALL_BYTES", 100)
+    monkeypatch.setattr(request_bodies, "_BYTES_PER_ADDRESS", 10_000)
+    monkeypatch.setattr(request_bodies, "_SMALL_BYTES", 100)
     go, waiting = asyncio.Event(), 0
 
     async def slow(request: Request) -> JSONResponse:
@@ -91,10 +90,10 @@ async def test_bodies_of_one_address_are_bounded_together(monkeypatch: pytest.Mo
         assert "Your address" in await refused(answer, 409, "busy") and answer.headers["retry-after"] == "5"
         held += [asyncio.create_task(who.post("/ours", content=b"x" * n)) for who, n in ((one, 90), (other, 3000))]
         await until(lambda: waiting == 5)
-        assert guarded._held == {"192.0.2.1": 9000, "192.0.2.2": 3000}
+        assert guarded._bodies._bytes == {"192.0.2.1": 9000, "192.0.2.2": 3000}
         go.set()
         assert [(await answer).status_code for answer in held] == [200] * 5
-        assert not guarded._held
+        assert not guarded._bodies._bytes
 
 
 @pytest.mark.parametrize("piece", [20_000, 1], ids=["long", "of many fragments"])
@@ -105,7 +104,7 @@ async def test_unfinished_socket_messages_are_bounded_together(
     monkeypatch.setattr(timeouts, "_UNFINISHED", 90_000)
     unfinished = Frame(Opcode.TEXT, b"x" * piece, fin=False).serialize(mask=True)
     unfinished += Frame(Opcode.CONT, b"x" * piece, fin=False).serialize(mask=True) * (1 if piece > 1 else 500)
-    with live_app(tmp_path, limits=LimitSettings(body_bytes=100_000)) as app:
+    with live_api(tmp_path, limits=LimitSettings(body_bytes=100_000)) as app:
         async with socket_of(app) as first, socket_of(app) as second, socket_of(app) as third:
             for socket in (first, second):
                 socket.transport.write(unfinished)
@@ -116,7 +115,9 @@ async def test_unfinished_socket_messages_are_bounded_together(
             assert closed.value.rcvd and closed.value.rcvd.code == 1013
             async with socket_of(app) as fourth:
                 await fourth.send('{"type": "ping"}')
-                assert await asyncio.wait_for(fourth.recv(), 10) == '{"type":"pong"}', "a short one is not held up"
+                assert await asyncio.wait_for(fourth.recv(), 10) == '{"type":"pong"}', (
+                    "a short message is still answered"
+                )
             first.transport.write(Frame(Opcode.CONT, b"").serialize(mask=True))
             assert "no JSON" in str(await asyncio.wait_for(first.recv(), 10))
             await until(lambda: len(BoundedWebSocketProtocol.unfinished) == 1)
@@ -127,13 +128,13 @@ async def test_readers_of_a_long_event_share_it_and_get_chunks() -> None:
     event = Context([{"role": "user", "content": "ä" * 300_000, "tokens": 1}], [], 1, None)
     entry = Entry(1, "run", 0.0, event)
     first = entry.json
-    assert entry.json is first, "encoded once for all who read it at the same time"
+    assert entry.json is first, "it is encoded once for parallel readers"
     pieces = [piece async for piece in in_chunks(("", entry.json, "\n") for _ in range(3))]
     assert b"".join(pieces) == 3 * f"{first}\n".encode()
     assert max(map(len, pieces)) <= 128_000
     shared = ref(first)
     del first
-    assert shared() is None, "and let go of with the last of them"
+    assert shared() is None, "it is dropped after the last of them"
 
 
 async def test_long_records_in_memory_are_shared_and_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +167,7 @@ async def test_requests_without_a_record_work_while_records_are_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory.record_cache, "_LONG", 10)
-    with live_app(tmp_path) as app:
+    with live_api(tmp_path) as app:
         app.turns.records._of_address = 10
         async with client_of(app) as anna:
             told = [await events_of(anna, "POST", "/stream", json={"message": text}) for text in ("Hi", "tour")]
@@ -211,12 +212,12 @@ def test_end_of_a_record_is_read_without_decompressing_it(size: int) -> None:
 async def test_long_responses_to_one_address_are_bounded_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(send_budget, "_MOST", 3_000_000)
+    monkeypatch.setattr(send_budget, "_MAX_CHARACTERS", 3_000_000)
     ours = send_budget.SendBudget()
     monkeypatch.setattr(routes, "SendBudget", lambda: ours)
-    with live_app(tmp_path) as app:
-        server: Any = app.demo.server
-        for listening in server.servers[0].sockets:  # what the system would hold is less than an answer
+    with live_api(tmp_path) as app:
+        server: Any = app.server
+        for listening in server.servers[0].sockets:  # else the system's buffer holds a whole response
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         async with client_of(app) as anna:
             talk = [{"role": role, "content": "word " * 200_000} for role in ("user", "assistant")]
@@ -231,7 +232,7 @@ async def test_long_responses_to_one_address_are_bounded_together(
                     if read == "/ws/chat":
                         assert b" 101 " in await asyncio.to_thread(deaf.recv, 4096)
                         deaf.sendall(Frame(Opcode.TEXT, resume.encode()).serialize(mask=True))
-                    await until(lambda: ours._held)
+                    await until(lambda: ours._reserved)
                     answers = [await anna.get(path) for path in paths] + [await anna.post("/context", json=look)]
                     for answer in answers:
                         assert "Your address is being sent" in await refused(answer, 409, "busy"), read
@@ -242,15 +243,15 @@ async def test_long_responses_to_one_address_are_bounded_together(
                                 await asyncio.wait_for(other.recv(), 10)
                     assert closed.value.rcvd and closed.value.rcvd.code == 1013
                     assert "Your address is being sent" in closed.value.rcvd.reason
-                    assert (await anna.get("/conversations")).status_code == 200, "what is short is not held up"
-                await until(lambda: not ours._held)
+                    assert (await anna.get("/conversations")).status_code == 200, "short responses are still sent"
+                await until(lambda: not ours._reserved)
             answer = await anna.get(f"/conversations/{this}")
             assert [m["content"] for m in answer.json()["messages"]][:2] == [m["content"] for m in talk]
 
 
 @contextmanager
-def deaf_client(app: App, path: str, cookie: str) -> Iterator[socket.socket]:
-    """A client that asks and reads nothing."""
+def deaf_client(app: Api, path: str, cookie: str) -> Iterator[socket.socket]:
+    """A client that sends a request and reads nothing."""
     url = urlsplit(app.url)
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -276,7 +277,7 @@ def test_json_is_encoded_entry_by_entry() -> None:
 
     texts = json_texts({"messages": messages(), "others": iter(())}, 2)
     first = [next(texts) for _ in range(3)]
-    assert made == [0], "none is made before it is sent"
+    assert made == [0], "texts are made only when they are sent"
     assert json.loads("".join([*first, *texts])) == {"messages": [message] * 3, "others": []}
 
 
@@ -285,11 +286,11 @@ async def test_a_batch_waits_for_its_reader(turns: Turns, monkeypatch: pytest.Mo
     ended: list[LiveRun] = []
     turns.watchers.append(ended.append)
     cells = await batch._cells(turns, batch.Batch(prompts=["Hi"] * 9), ZOE)
-    async with aclosing(batch._written(turns, cells)) as written:
+    async with aclosing(batch._encoded_events(turns, cells)) as written:
         await anext(written)
         await until(lambda: len(ended) >= 4)
         await asyncio.sleep(0.2)
-        assert len(ended) == 4, "the next cells begin before the first ones are read"
+        assert len(ended) == 4, "later cells must wait for the reader"
         assert b"batch_done" in [chunk async for chunk in written][-1]
     assert len(ended) == 9
 
@@ -298,7 +299,7 @@ async def test_long_session_names_are_not_kept(tmp_path: Path) -> None:
     sessions = Sessions()
     assert not sessions.admit("x" * 101, ZOE) and not sessions._owners
     assert sessions.admit("x" * 100, ZOE)
-    with live_app(tmp_path) as app:
+    with live_api(tmp_path) as app:
         async with client_of(app) as client:
             body = {"data": [], "fn_index": 0, "session_hash": "x" * 100_000}
             await refused(await client.post("/gradio_api/queue/join", json=body), 404, "not_found")
@@ -325,7 +326,7 @@ FREE = threading.Event()
 
 
 class SlowHistory(BaseChatMessageHistory):
-    """A history whose server does not answer."""
+    """A message history whose server does not answer."""
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         FREE.wait(20)

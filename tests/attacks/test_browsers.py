@@ -1,4 +1,4 @@
-"""What other sites' pages may do, and what our own may: origins, cookies, headers."""
+"""Browsers: origins, cookies, and security headers."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.live_app import client_of, events_of, live_app, refused, socket_of
+from tests.live_app import client_of, events_of, live_api, live_app, refused, socket_of
 
 FRIEND, FOE = "https://friend.example", "https://evil.example"
 
@@ -19,7 +19,7 @@ async def test_responses_have_security_headers(tmp_path: Path) -> None:
                 page = await client.get(path)
                 policy = page.headers["content-security-policy"]
                 nonce = re.search(r"'nonce-([\w-]+)'", policy)
-                assert nonce and nonce[1] not in seen, "a nonce is for once"
+                assert nonce and nonce[1] not in seen, "a nonce is used once"
                 seen.add(nonce[1])
                 tags = re.findall(r"<script[^>]*>", page.text)
                 assert tags and all(f'nonce="{nonce[1]}"' in tag for tag in tags)
@@ -32,26 +32,26 @@ async def test_responses_have_security_headers(tmp_path: Path) -> None:
 
 
 async def test_cookie_is_httponly_and_samesite(tmp_path: Path) -> None:
-    with live_app(tmp_path / "home", trusted_proxies=["127.0.0.1"]) as app:
+    with live_api(tmp_path / "home", trusted_proxies=["127.0.0.1"]) as app:
         async with client_of(app, cookie=False) as client:
-            plain = (await client.get("/")).headers["set-cookie"]
+            plain = (await client.get("/example")).headers["set-cookie"]
             assert "HttpOnly" in plain and "SameSite=Lax" in plain and "Secure" not in plain
             client.cookies.clear()
-            over_tls = (await client.get("/", headers={"X-Forwarded-Proto": "https"})).headers["set-cookie"]
+            over_tls = (await client.get("/example", headers={"X-Forwarded-Proto": "https"})).headers["set-cookie"]
             assert "Secure" in over_tls and "SameSite=Lax" in over_tls
             client.cookies.clear()
             for path in ("/backends", "/conversations", "/gradio_api/info"):
                 assert "set-cookie" not in (await client.get(path)).headers
-    with live_app(tmp_path / "space", on_space=True) as app:
+    with live_api(tmp_path / "space", on_space=True) as app:
         async with client_of(app, cookie=False) as client:
-            page = await client.get("/")
+            page = await client.get("/example")
             assert "SameSite=None; Secure; Partitioned" in page.headers["set-cookie"]
             assert "https://huggingface.co" in page.headers["content-security-policy"]
             assert "x-frame-options" not in page.headers
 
 
 async def test_only_configured_origins_may_call_and_never_with_cookies(tmp_path: Path) -> None:
-    with live_app(tmp_path, allowed_origins=[FRIEND]) as app:
+    with live_api(tmp_path, allowed_origins=[FRIEND]) as app:
         async with client_of(app) as visitor:
             cookies = dict(visitor.cookies)
         asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
@@ -74,7 +74,7 @@ async def test_only_configured_origins_may_call_and_never_with_cookies(tmp_path:
 
 @pytest.mark.parametrize("origin", [FOE, "null", "http://127.0.0.1:1"])
 async def test_page_of_another_site_opens_no_socket(tmp_path: Path, origin: str) -> None:
-    with live_app(tmp_path) as app:
+    with live_api(tmp_path) as app:
         with pytest.raises(InvalidStatus) as refusal:
             async with socket_of(app, headers={"Origin": origin}):
                 pass
@@ -82,8 +82,8 @@ async def test_page_of_another_site_opens_no_socket(tmp_path: Path, origin: str)
 
 
 async def test_a_form_on_another_site_changes_nothing(tmp_path: Path) -> None:
-    """A form can send without asking first: as text, and with a cookie where that is not SameSite."""
-    with live_app(tmp_path, on_space=True) as app:
+    """A form needs no preflight: it sends text, with the cookie where that is not SameSite."""
+    with live_api(tmp_path, on_space=True) as app:
         async with client_of(app) as visitor:
             made = (await visitor.post("/conversations", json={"messages": []})).json()["conversation_id"]
             crossed = {"Origin": FOE, "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"}
@@ -150,8 +150,8 @@ async def test_no_response_shows_a_path_or_a_trace(tmp_path: Path) -> None:
 
 
 async def test_unknown_host_is_refused(tmp_path: Path) -> None:
-    """DNS rebinding: the page of evil.example has its name resolve to this machine, and is then of the same origin."""
-    with live_app(tmp_path) as app:
+    """DNS rebinding: evil.example resolves to this machine, so that its page has the same origin."""
+    with live_api(tmp_path) as app:
         port = app.settings.port
         async with client_of(app) as visitor:
             for host in (

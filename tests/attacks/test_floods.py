@@ -1,4 +1,4 @@
-"""Much, slow, or too large: what one address may take of a server that others use, too."""
+"""Floods: too many, too slow or too large requests of one address."""
 
 import asyncio
 import io
@@ -15,32 +15,31 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.frames import Frame, Opcode
 
-from app import App
-from hosting import guard, timeouts
+from hosting import request_bodies, timeouts
 from settings import LimitSettings
-from tests.live_app import client_of, live_app, refused, socket_of
+from tests.live_app import Api, client_of, live_api, live_app, refused, socket_of
 
 MOST = 12
 
 
 @pytest.fixture
-def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setattr(timeouts, "_HEAD_S", 1.0)
-    monkeypatch.setattr(guard, "_BODY_S", 1.0)
+    monkeypatch.setattr(request_bodies, "_TIMEOUT_S", 1.0)
     monkeypatch.setattr(timeouts, "_MESSAGE_S", 1.0)
     bounds = {"body_bytes": 100_000, "document_bytes": 200_000, "import_bytes": 200_000}
     limits = LimitSettings(connections_per_address=MOST, **bounds)
-    with live_app(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
+    with live_api(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
         yield app
 
 
-async def alive(app: App) -> None:
+async def alive(app: Api) -> None:
     async with asyncio.timeout(5), httpx.AsyncClient(base_url=app.url) as client:
         assert (await client.get("/healthz")).json() == {"status": "ok"}
 
 
 @pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"POST /stream HTTP/1.1\r\nX-"])
-async def test_slow_request_head_times_out(app: App, first: bytes) -> None:
+async def test_slow_request_head_times_out(app: Api, first: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
     begun = time.monotonic()
     writer.write(first)
@@ -49,11 +48,11 @@ async def test_slow_request_head_times_out(app: App, first: bytes) -> None:
         writer.write(b"a" if first else b"")
         await asyncio.wait({ended}, timeout=0.2)
     writer.close()
-    assert ended.done(), "the connection is held for as long as drops come"
+    assert ended.done(), "the connection must not stay open while bytes arrive"
     await alive(app)
 
 
-async def test_second_request_of_a_connection_has_its_own_timeout(app: App) -> None:
+async def test_second_request_of_a_connection_has_its_own_timeout(app: Api) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /heal")
     async with asyncio.timeout(10):
@@ -62,14 +61,14 @@ async def test_second_request_of_a_connection_has_its_own_timeout(app: App) -> N
     writer.close()
 
 
-async def test_slow_body_times_out(app: App) -> None:
+async def test_slow_body_times_out(app: Api) -> None:
     async def drops() -> object:
         while True:
             yield b" "
             await asyncio.sleep(0.2)
 
     async with asyncio.timeout(10), client_of(app) as client:
-        with pytest.raises(httpx.TransportError):  # httpx reads no answer before all is sent
+        with pytest.raises(httpx.TransportError):  # httpx reads no response before it has sent everything
             await client.post("/stream", content=drops(), headers={"Content-Type": "application/json"})
     reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
     writer.write(b"POST /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
@@ -80,12 +79,12 @@ async def test_slow_body_times_out(app: App) -> None:
 
 
 def unfinished(fragmented: bool) -> Frame:
-    """The beginning of a message: one frame of several, or one frame whose end is missing."""
+    """The beginning of a message: the first of several frames, or a frame without its end."""
     return Frame(Opcode.TEXT, b"x" * 90_000, fin=not fragmented)
 
 
 @pytest.mark.parametrize("fragmented", [True, False])
-async def test_slow_socket_message_times_out(app: App, fragmented: bool) -> None:
+async def test_slow_socket_message_times_out(app: Api, fragmented: bool) -> None:
     async with AsyncExitStack() as stack:
         sockets = [await stack.enter_async_context(socket_of(app)) for _ in range(MOST)]
         sent = unfinished(fragmented).serialize(mask=True)
@@ -100,8 +99,8 @@ async def test_slow_socket_message_times_out(app: App, fragmented: bool) -> None
     await alive(app)
 
 
-async def test_a_socket_with_one_message_after_another_stays_open(app: App) -> None:
-    """The end of each message arrives together with the beginning of the next one, for longer than one may take."""
+async def test_a_socket_with_one_message_after_another_stays_open(app: Api) -> None:
+    """The end of each message arrives with the beginning of the next one, beyond the time limit of a message."""
     ping = Frame(Opcode.TEXT, b'{"type": "ping"}').serialize(mask=True)
     async with socket_of(app) as socket:
         socket.transport.write(ping[:5])
@@ -111,14 +110,14 @@ async def test_a_socket_with_one_message_after_another_stays_open(app: App) -> N
             assert await asyncio.wait_for(socket.recv(), 5) == '{"type":"pong"}'
 
 
-async def alive_beside(app: App, socket: ClientConnection) -> None:
-    """Another address is served while this one holds all of its connections."""
+async def alive_beside(app: Api, socket: ClientConnection) -> None:
+    """Checks that another address is served while this one has all of its connections open."""
     async with httpx.AsyncClient(base_url=app.url, headers={"X-Forwarded-For": "203.0.113.9"}) as client:
         assert (await client.get("/healthz")).status_code == 200
     assert socket.close_code is None
 
 
-async def test_connections_of_an_address_are_bounded(app: App) -> None:
+async def test_connections_of_an_address_are_bounded(app: Api) -> None:
     async with AsyncExitStack() as stack:
         opened = refusals = 0
         for _ in range(3 * MOST):
@@ -138,7 +137,7 @@ async def test_connections_of_an_address_are_bounded(app: App) -> None:
     await alive(app)
 
 
-async def test_oversized_requests_are_refused_with_the_limit(app: App) -> None:
+async def test_oversized_requests_are_refused_with_the_limit(app: Api) -> None:
     big = "x" * 300_000
     async with client_of(app) as client:
         for answer in (
@@ -167,7 +166,7 @@ async def test_oversized_requests_are_refused_with_the_limit(app: App) -> None:
 
 
 async def test_batch_counts_as_many_messages(tmp_path: Path) -> None:
-    with live_app(tmp_path, limits=LimitSettings(messages_per_minute=10)) as app:
+    with live_api(tmp_path, limits=LimitSettings(messages_per_minute=10)) as app:
         async with client_of(app) as client:
             await refused(await client.post("/batch", json={"prompts": ["a"] * 11}), 413, "too_large")
             await client.post("/batch", json={"prompts": ["a"] * 6})
@@ -191,7 +190,7 @@ async def test_login_attempts_are_bounded(tmp_path: Path) -> None:
                 status = (await client.get("/backends", auth=("zoe", f"guess {n}"))).status_code
             assert status == 429, "HTTP Basic is a login, too"
             answer = await client.get("/backends", auth=("zoe", "secret"))
-            assert answer.status_code == 429, "or the guess that is right would be known"
+            assert answer.status_code == 429, "else an attacker would learn that a guess is right"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +200,7 @@ async def test_forwarded_address_counts_only_from_trusted_proxies(
     tmp_path: Path, proxies: list[str] | None, believed: bool
 ) -> None:
     limits = LimitSettings(messages_per_minute=1, visitors_per_address=1)
-    with live_app(tmp_path, limits=limits, trusted_proxies=proxies) as app:
+    with live_api(tmp_path, limits=limits, trusted_proxies=proxies) as app:
         async with client_of(app, cookie=False) as client:
             statuses = []
             for n in range(3):
@@ -211,9 +210,9 @@ async def test_forwarded_address_counts_only_from_trusted_proxies(
 
 
 async def test_client_behind_a_proxy_cannot_forge_its_address(tmp_path: Path) -> None:
-    """The proxy adds the address that it sees; what a client wrote stands before it."""
+    """The proxy appends the address that it sees to what the client wrote."""
     limits = LimitSettings(messages_per_minute=1, visitors_per_address=1)
-    with live_app(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
+    with live_api(tmp_path, limits=limits, trusted_proxies=["127.0.0.1"]) as app:
         async with client_of(app, cookie=False) as client:
             statuses = []
             for n in range(3):
@@ -224,7 +223,7 @@ async def test_client_behind_a_proxy_cannot_forge_its_address(tmp_path: Path) ->
 
 
 def bomb() -> bytes:
-    """A zip of a few kilobytes that unfolds to hundreds of megabytes."""
+    """A zip of a few kilobytes that unpacks to hundreds of megabytes."""
     folded = io.BytesIO()
     with zipfile.ZipFile(folded, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("big.txt", b"0" * 200_000_000)
@@ -232,7 +231,7 @@ def bomb() -> bytes:
 
 
 async def test_type_of_a_file_is_decided_by_its_content(tmp_path: Path) -> None:
-    with live_app(tmp_path) as app:
+    with live_api(tmp_path) as app:
         process = psutil.Process()
         async with client_of(app) as client:
             packed, before = bomb(), process.memory_info().rss
@@ -240,17 +239,17 @@ async def test_type_of_a_file_is_decided_by_its_content(tmp_path: Path) -> None:
                 answer = await client.post("/documents", params={"name": name}, content=packed)
                 assert answer.status_code in (400, 413), name
                 assert set(answer.json()) == {"code", "message"} and str(tmp_path) not in answer.text
-            assert process.memory_info().rss - before < 100_000_000, "it was unfolded"
+            assert process.memory_info().rss - before < 100_000_000, "it was unpacked"
             assert (await client.get("/documents")).json() == []
             taken = await client.post("/documents", params={"name": "../../etc/cron.d/a.txt"}, content=b"words")
             assert taken.status_code == 201 and "/" not in taken.json()["name"]
         found = await asyncio.to_thread(lambda: list(tmp_path.rglob("a.txt")))
-        assert not found, "no file of a visitor's name is made"
+        assert not found, "no file gets a name that a visitor chose"
 
 
 async def test_previews_are_bounded_apart_from_messages(tmp_path: Path) -> None:
     limits = LimitSettings(previews_per_minute=3, visitors_per_address=2)
-    with live_app(tmp_path, limits=limits) as app:
+    with live_api(tmp_path, limits=limits) as app:
         async with client_of(app) as client, client_of(app) as other, client_of(app) as third:
             for one in (client, other):
                 for _ in range(3):

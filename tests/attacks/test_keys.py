@@ -1,4 +1,4 @@
-"""Keys that are tried one after another: the provider hears of few, whoever brings them and however."""
+"""Guessed keys: only few of them reach the provider."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from agent.turn import TurnRequest
-from app import App
 from components.handlers import Handlers
 from hosting.identity import COOKIE
 from runs.errors import ChatError
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted, until
-from tests.live_app import client_of, events_of, live_app, refused, run_on_loop
+from tests.live_app import Api, client_of, events_of, live_api, refused, run_on_loop
 from tests.pages import Request, cookie
 from tests.providers import BAD_KEY, Hang, OpenAIServer, Reply
 
@@ -25,7 +24,7 @@ GOOD = "sk-good"
 
 
 class Provider(OpenAIServer):
-    """Accepts one key."""
+    """A provider that accepts one key."""
 
     def __init__(self) -> None:
         def good(request: Any) -> bool:
@@ -46,22 +45,22 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def app(tmp_path: Path, provider: Provider) -> Iterator[App]:
+def app(tmp_path: Path, provider: Provider) -> Iterator[Api]:
     keyed = BackendSettings(name="Keyed", kind="openai", model="test-model", base_url=f"{provider.url}/v1", key="A_KEY")
     limits = LimitSettings(refused_keys_per_minute=MOST)
-    with live_app(tmp_path, backends=[scripted(), keyed], limits=limits) as app:
+    with live_api(tmp_path, backends=[scripted(), keyed], limits=limits) as app:
         yield app
 
 
-def tried(app: App, key: str, address: str, visitor: str | None = None) -> None:
-    """A key that is pasted on a page, by a new visitor unless one is named by their cookie."""
+def tried(app: Api, key: str, address: str, visitor: str | None = None) -> None:
+    """Enters a key on a page, as the visitor of a cookie or as a new one."""
     handlers = Handlers(app.turns, app.identity)
     request: Any = Request({COOKIE: visitor or cookie(app.identity)}, SimpleNamespace(host=address))
     run_on_loop(app, handlers.header.on_key(key, "Keyed", request))
 
 
 @pytest.mark.filterwarnings("ignore:Keyed rejected this key", "ignore:Too many keys")
-def test_refused_keys_of_a_page_are_bounded(app: App, provider: Provider) -> None:
+def test_refused_keys_of_a_page_are_bounded(app: Api, provider: Provider) -> None:
     good = cookie(app.identity)
     tried(app, GOOD, "203.0.113.1", good)
     for n in range(4 * MOST):
@@ -72,7 +71,7 @@ def test_refused_keys_of_a_page_are_bounded(app: App, provider: Provider) -> Non
         tried(app, f"sk-guess-{n}", f"203.0.114.{n}", one)  # from a new address each time
     assert provider.refusals == 2 * MOST
     tried(app, f"{GOOD}", "203.0.113.9")
-    assert provider.refusals == 2 * MOST, "others are not held to it, and a good key counts as none that is refused"
+    assert provider.refusals == 2 * MOST, "others may still try, and a good key is not counted"
     for _ in range(2 * MOST):
         tried(app, GOOD, "203.0.113.9", good)
     held = app.backends.keys.get(app.identity.visitor({COOKIE: good}), "Keyed")
@@ -80,13 +79,13 @@ def test_refused_keys_of_a_page_are_bounded(app: App, provider: Provider) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:Keyed rejected this key", "ignore:Too many keys")
-async def test_parallel_key_trials_are_bounded(app: App, provider: Provider) -> None:
+async def test_parallel_key_trials_are_bounded(app: Api, provider: Provider) -> None:
     await asyncio.gather(*(asyncio.to_thread(tried, app, f"sk-guess-{n}", "203.0.113.1") for n in range(4 * MOST)))
     assert provider.refusals == MOST
 
 
 @pytest.mark.filterwarnings("ignore:Too many keys")
-async def test_cancelled_trials_count_as_refused_keys_and_leave_no_key(app: App, provider: Provider) -> None:
+async def test_cancelled_trials_count_as_refused_keys_and_leave_no_key(app: Api, provider: Provider) -> None:
     provider.listing = Hang()
     handlers, visitor = Handlers(app.turns, app.identity), cookie(app.identity)
     request: Any = Request({COOKIE: visitor}, SimpleNamespace(host="203.0.113.1"))
@@ -110,7 +109,7 @@ async def test_cancelled_trials_count_as_refused_keys_and_leave_no_key(app: App,
     assert guessed() == MOST
 
 
-async def test_stopped_messages_with_a_refused_key_count_as_refused_keys(app: App, provider: Provider) -> None:
+async def test_stopped_messages_with_a_refused_key_count_as_refused_keys(app: Api, provider: Provider) -> None:
     visitor = app.identity.visitor({COOKIE: cookie(app.identity)})
     app.backends.keys.put(visitor, "Keyed", "sk-guess")
 
@@ -131,7 +130,7 @@ async def test_stopped_messages_with_a_refused_key_count_as_refused_keys(app: Ap
     assert asked_for_replies() - asked == MOST - 1
 
 
-async def test_messages_with_a_refused_key_are_answered_without_the_provider(app: App, provider: Provider) -> None:
+async def test_messages_with_a_refused_key_are_answered_without_the_provider(app: Api, provider: Provider) -> None:
     async with client_of(app) as client, client_of(app) as other:
         named = {"message": "hello", "backend": "Keyed"}
         for one, key in ((client, "sk-guess"), (other, GOOD)):

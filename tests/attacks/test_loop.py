@@ -1,4 +1,4 @@
-"""The event loop under each route's worst input, within the limits that `--share` sets: it is held for nobody."""
+"""The event loop under the worst input of each route, within the limits of `--share`."""
 
 import asyncio
 import gc
@@ -12,15 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
-from app import App
 from settings import LimitSettings
 from tests.attacks.test_pages import opened
-from tests.live_app import client_of, live_app, socket_of, told
+from tests.live_app import Api, client_of, live_api, socket_of, told
 
 HELD_S, LATE_S = 0.5, 4.0
-"""Seconds for which the loop's thread may compute without a pause: quiet, the longest is 0.2 s, most of it in C code
-that parses or writes JSON; what is quadratic, or works on all of a conversation, took 1 to 24 s. And seconds until
-others get their turn, whatever else runs on the machine.
+"""The longest that the loop's thread may compute without a pause, and the longest that others may wait, in seconds.
+
+On an idle machine the longest computation takes 0.2 s, mostly in C code that parses or writes JSON; quadratic code, or
+code that works on a whole conversation, took 1 to 24 s. The wait includes other programs of a busy machine.
 """
 LIMITS = LimitSettings(messages_per_minute=0, messages_per_day=0, runs_per_visitor=0, previews_per_minute=0)
 ROLES = "user", "assistant"
@@ -28,21 +28,21 @@ TEXT = "x <y> *z* "
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder: Path = tmp_path_factory.mktemp("loop")
-    with live_app(folder, limits=LIMITS.with_public_limits()) as app:
+    with live_api(folder, limits=LIMITS.with_public_limits()) as app:
         httpx.post(
             f"{app.url}stream", json={"message": "hello"}, timeout=60
         ).raise_for_status()  # imports what turns need
         gc.collect()
-        gc.freeze()  # else the loop's thread would look through the objects of the whole test suite, as no server has
+        gc.freeze()  # else the loop's thread would collect the objects of the whole test suite, which no server has
         yield app
         gc.unfreeze()
 
 
 @asynccontextmanager
-async def watched(app: App) -> AsyncIterator[None]:
-    """Fails if the app's loop is held for longer than HELD_S, or late by more than LATE_S, meanwhile."""
+async def watched(app: Api) -> AsyncIterator[None]:
+    """Fails if the app's loop is blocked for more than HELD_S, or late by more than LATE_S, until the block ends."""
     held, late, ended = [0.0], [0.0], False
 
     async def watch() -> None:
@@ -64,20 +64,20 @@ async def watched(app: App) -> AsyncIterator[None]:
 
 
 def talk(count: int, size: int) -> list[dict[str, str]]:
-    """Messages whose texts have so many characters each."""
+    """Messages of the given length."""
     text = (TEXT * (size // len(TEXT) + 1))[: size - 16]
     return [{"role": ROLES[n % 2], "content": f"message {n:7} {text}"} for n in range(count)]
 
 
 def calls(replies: int, count: int) -> list[dict[str, Any]]:
-    """Turns whose replies have so many results each."""
+    """Turns whose replies have the given number of tool results."""
     part = {"kind": "tool", "name": "calculator", "start": 0, "text": "2", "input": {"expression": "1"}}
     turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "parts": [part] * count}]
     return turn * replies
 
 
 def branch(count: int) -> dict[str, Any]:
-    """Messages each of which answers the one that is listed behind it."""
+    """Messages that are listed before their parents."""
     others = [
         {"role": ROLES[n % 2], "content": "a", "id": f"i{n}", "parent_id": f"i{n - 1}" if n else None}
         for n in range(count)
@@ -86,7 +86,7 @@ def branch(count: int) -> dict[str, Any]:
 
 
 Body = Callable[[], Any]
-"""Makes a body: before the loop is watched, since the tests share its interpreter."""
+"""Factories of bodies. They run before the loop is watched, since the tests share its interpreter."""
 IMPORTS: dict[str, Body] = {
     "alternatives": lambda: {"messages": [], "other_messages": [{"role": "user", "content": "a"}] * 25_000},
     "children first": lambda: branch(25_000),
@@ -99,7 +99,7 @@ IMPORTS: dict[str, Body] = {
 
 
 @pytest.mark.parametrize("name", IMPORTS)
-async def test_huge_conversation_does_not_block_the_loop(app: App, name: str) -> None:
+async def test_huge_conversation_does_not_block_the_loop(app: Api, name: str) -> None:
     body = json.dumps(IMPORTS[name]())
     async with client_of(app) as client:
         client.timeout = httpx.Timeout(120)
@@ -166,7 +166,7 @@ ATTACKS: dict[str, tuple[str, Body]] = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_worst_input_does_not_block_the_loop(app: App, name: str) -> None:
+async def test_worst_input_does_not_block_the_loop(app: Api, name: str) -> None:
     path, make = ATTACKS[name]
     made = make()
     body = made if isinstance(made, str) else json.dumps(made)

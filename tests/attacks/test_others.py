@@ -1,4 +1,4 @@
-"""One visitor reaches for what is another's: by id, by session, by cookie, by Gradio's own routes."""
+"""A visitor tries to reach the data of another: by id, session, cookie, or Gradio's own routes."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -81,7 +81,7 @@ async def test_ids_of_another_visitor_are_not_found(scene: Scene, method: str, p
     async with httpx.AsyncClient(base_url=scene.app.url, cookies={COOKIE: cookies[who]}, timeout=30) as client:
         sent = {"json": filled(body, scene)} if body else {}
         answer = await client.request(method, filled(path, scene), **sent)
-    # who has no cookie owns no documents, and is told to open the page first
+    # without a cookie there are no documents: the error says to open the page first
     assert answer.status_code == (401 if "documents" in path and who != "another" else 404), answer.text
     assert WORDS not in answer.text and scene.conversation_id not in answer.text
     kept = (await scene.victim.get(f"/conversations/{scene.conversation_id}")).json()
@@ -149,7 +149,7 @@ async def test_session_of_another_visitor_is_not_found(scene: Scene) -> None:
 
 
 async def test_only_quick_handlers_bypass_the_queue_of_gradio(scene: Scene) -> None:
-    """Stop, which the page must be able to say at any moment."""
+    """Stop must work at any moment."""
     direct = [one["id"] for one in config_of(scene.app)["dependencies"] if not one["queue"]]
     assert direct
     for one in config_of(scene.app)["dependencies"]:

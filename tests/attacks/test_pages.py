@@ -1,4 +1,4 @@
-"""Pages on huge conversations: what the server keeps of each, and what it sends."""
+"""Pages of huge conversations: what the server keeps and sends."""
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -15,7 +15,7 @@ from tests.live_app import client_of, live_app
 from tests.test_runs_replay import recorded
 
 KEPT = 100_000
-"""Characters that may be kept of a page, whatever it shows."""
+"""The most characters that the server may keep for a page."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 
 def characters(value: Any) -> int:
-    """Of all texts in a value."""
+    """The total length of all texts in a value."""
     match value:
         case str():
             return len(value)
@@ -40,7 +40,7 @@ def characters(value: Any) -> int:
 
 
 async def opened(app: App, client: httpx.AsyncClient, conversation_id: str) -> tuple[str, str]:
-    """Loads the page as a browser does. Returns its session, and what was sent to it."""
+    """Loads the page as a browser does. Returns its session and the data that it received."""
     config = (await client.get("/config", params={"conversation": conversation_id})).json()
     load = next(one["id"] for one in config["dependencies"] if any(target[1] == "load" for target in one["targets"]))
     session = new_id()

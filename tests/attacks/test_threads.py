@@ -1,4 +1,4 @@
-"""What blocks a thread blocks nobody else: tools that are not async and never return."""
+"""Tools that are not async and never return block nobody else."""
 
 import asyncio
 import threading
@@ -10,11 +10,10 @@ import pytest
 from langchain_core.tools import tool
 
 from agent import tool_middleware
-from app import App
 from runs.threads import Threads
 from settings import ToolSettings
 from tests.conftest import until
-from tests.live_app import client_of, events_of, live_app, run_on_loop
+from tests.live_app import Api, client_of, events_of, live_api, run_on_loop
 
 STUCK = 7
 """More than the threads of asyncio's default executor on two processors."""
@@ -23,21 +22,21 @@ go = threading.Event()
 
 @tool
 def stuck() -> str:
-    """Returns when it is let go."""
+    """Returns when the test ends."""
     go.wait(60)
     return "late"
 
 
 @pytest.fixture
-def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     go.clear()
     monkeypatch.setattr(tool_middleware, "_THREADS", Threads("tools", STUCK, refusal=tool_middleware._BUSY))
-    with live_app(tmp_path, tools=ToolSettings(enabled=["clock", f"{__name__}:stuck"], seconds=0.3)) as app:
+    with live_api(tmp_path, tools=ToolSettings(enabled=["clock", f"{__name__}:stuck"], seconds=0.3)) as app:
         yield app
         go.set()
 
 
-async def test_tools_that_never_return_do_not_block_others(app: App) -> None:
+async def test_tools_that_never_return_do_not_block_others(app: Api) -> None:
     async def errors(client: Any, message: str) -> list[str]:
         told = await events_of(client, "POST", "/stream", json={"message": message})
         return [event.get("error") for event in told if event["type"] == "tool_end"]

@@ -15,7 +15,7 @@ from requests.utils import get_environ_proxies
 
 from agent.tools import wikipedia as module
 from backends.weights import bundled_weights
-from proxies import on_this_machine, use_proxies
+from hosting.proxies import on_this_machine, use_proxies
 from tests.app_process import RunningApp
 from tests.forwarder import Forwarder
 from tests.hub import HubServer

@@ -1,0 +1,41 @@
+"""The routes that list what a client can choose: backends, memory modes, tools; and a visitor's limits."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from agent.turns import Turns
+from memory.modes import MODES
+from transports.dependencies import CurrentRequester, CurrentVisitor
+
+
+def add_catalog(router: APIRouter, turns: Turns) -> None:
+    """Adds `GET /backends`, `/memory-modes`, `/tools` and `/limits`."""
+
+    @router.get("/backends", tags=["what there is"])
+    async def backends(visitor: CurrentVisitor) -> list[dict[str, Any]]:
+        """The backends, whether each is ready, and if not why."""
+        return turns.backends.describe(visitor)
+
+    @router.get("/memory-modes", tags=["what there is"])
+    async def memory_modes() -> list[dict[str, Any]]:
+        """The memory modes and their parameters."""
+        memory = turns.settings.memory
+        return [
+            {
+                "name": mode.name,
+                "about": mode.about,
+                "default": mode.name == memory.default,
+                "parameters": {name: getattr(memory, name) for name in mode.parameters},
+            }
+            for mode in MODES.values()
+        ]
+
+    @router.get("/tools")
+    async def tools() -> list[dict[str, Any]]:
+        return turns.toolbox.listed()
+
+    @router.get("/limits", tags=["what there is"])
+    async def limits(requester: CurrentRequester) -> dict[str, Any]:
+        """`limits` by the names of the settings; `left`: the messages of this minute and day, null without a limit."""
+        return turns.quota.listed(requester)
