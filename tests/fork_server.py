@@ -108,7 +108,7 @@ def _serve(control: socket.socket) -> None:
 
 def _become(app: Any, files: Sequence[int], arguments: list[str], environment: dict[str, str], session: bool) -> None:
     """Runs the app in this process. Raises SystemExit at its end."""
-    from outlets import outlets
+    from hosting.output import nonblocking_output
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if session:
@@ -119,7 +119,7 @@ def _become(app: Any, files: Sequence[int], arguments: list[str], environment: d
     for known in (os.environ, app.ENVIRON):
         known.clear()
         known.update(environment)
-    with outlets():
+    with nonblocking_output():
         sys.exit(app.main(arguments))
 
 

@@ -29,10 +29,11 @@ def test_invalid_setting_stops_the_start_with_a_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/stream/x"])
-def test_root_path_of_a_route_is_rejected(path: str) -> None:
+def test_root_path_of_a_route_is_rejected(path: str, tmp_path: Path) -> None:
     """Otherwise nobody could tell whether a proxy has removed the prefix."""
+    settings = Settings(root_path=path, data=tmp_path, database_url=f"sqlite:///{tmp_path / 'glassbox.db'}")
     with pytest.raises(SettingsError, match="root_path: found"):
-        App(Settings(root_path=path))
+        App(settings)
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 200)])

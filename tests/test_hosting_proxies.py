@@ -103,7 +103,7 @@ def test_unusable_proxy_is_reported_and_never_bypassed(given: str, told: str) ->
 
 @pytest.mark.parametrize("missing", ["socksio", "socks"])
 def test_a_missing_package_for_socks_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxies._installed", lambda module: module != missing)
+    monkeypatch.setattr("hosting.proxies._installed", lambda module: module != missing)
     (problem,) = use_proxies({"ALL_PROXY": "socks5://127.0.0.1:9"}, None, [])
     assert {"socksio": "socksio", "socks": "PySocks"}[missing] in problem and "make setup" in problem
 
