@@ -22,12 +22,13 @@ setup: .venv/ready
 run: setup
 	@exec $(BIN)/python app.py $(ARGS)
 
-# Three at once on two processors, as the browser's tests wait for half of their time. $(1) comes before the others.
-all_tests = @told=$$(mktemp -d); pids=; \
+# The browser's tests wait for half of their time: their two parts, the others and the commands $(1) run at once.
+all_tests = @told=$$(mktemp -d); \
+	($(or $(1),true)) > $$told/checks 2>&1 & pids=$$!; \
 	for part in a-k l-z; do \
 		$(BIN)/python -m pytest tests/browser/test_[$$part]*.py > $$told/$$part 2>&1 & pids="$$pids $$!"; \
 	done; \
-	$(1) $(BIN)/python -m pytest --ignore=tests/browser; failed=$$?; \
+	$(BIN)/python -m pytest --ignore=tests/browser; failed=$$?; \
 	for pid in $$pids; do wait $$pid || failed=1; done; \
 	cat $$told/*; rm -rf $$told; exit $$failed
 
@@ -41,7 +42,7 @@ endif
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(call all_tests,$(BIN)/mypy && $(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(SOURCES) &&)
+	$(call all_tests,$(BIN)/mypy && $(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(SOURCES))
 
 # make deploy SPACE=owner/name [SECRETS="GOOGLE_API_KEY …"] [PRIVATE=1] [SURE=1]
 deploy: setup
