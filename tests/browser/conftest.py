@@ -82,7 +82,7 @@ class Contexts:
             context.new_page()
         try:
             yield context
-            _clean(context)
+            _clean(context, options.get("viewport", DESKTOP))
             free.append(context)
         except BaseException:
             context.close()
@@ -97,12 +97,15 @@ class Contexts:
             chat.leave()
 
 
-def _clean(context: BrowserContext) -> None:
-    """Closes all pages but the first, and forgets what they have stored."""
+def _clean(context: BrowserContext, viewport: Any) -> None:
+    """Closes all pages but the first, which is left as a new one, and forgets what they have stored."""
     kept, *others = context.pages
     for page in others:
         page.close()
     kept.unroute_all()
+    kept.mouse.move(0, 0)
+    if kept.viewport_size != viewport:
+        kept.set_viewport_size(viewport)
     if kept.url.startswith("http"):
         try:
             kept.goto(urljoin(kept.url, "/healthz"))  # a small answer from the same origin
