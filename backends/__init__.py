@@ -1,7 +1,6 @@
-"""The registry: which kinds of backend there are, and the ones that the settings name.
+"""The registry of backends: the known kinds, and the entries of the settings.
 
-A kind's module is imported when an entry names it, so that what nobody uses costs nothing and a missing package
-disables one backend, with its reason, instead of stopping the start.
+A kind's module is imported when an entry names it. A missing package disables that backend; the app still starts.
 """
 
 import difflib
@@ -40,14 +39,14 @@ KINDS: dict[str, str] = {
     "langchain": "backends.langchain:LangChainBackend",
     "scripted": "backends.scripted:ScriptedBackend",
 }
-"""Kind -> where its class is."""
+"""The import path of each kind's class."""
 
 _EVERY_KIND = frozenset({"name", "kind", "context", "timeout", "fallback", "price", "tools"})
-"""The settings that every kind uses."""
+"""The settings that every kind accepts."""
 
 
 class UnavailableBackend(Backend):
-    """Stands for an entry whose package is not installed."""
+    """A placeholder for an entry whose package is not installed."""
 
     kind = "missing"
 
@@ -56,32 +55,34 @@ class UnavailableBackend(Backend):
         self._reason = reason
 
     def health(self, key: Key | None = None) -> Health:
+        """Returns `unavailable` with the reason."""
         return Health("unavailable", self._reason)
 
     def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
+        """Raises ChatError `backend_unavailable`."""
         raise ChatError("backend_unavailable", f"{self.name} is not available: {self._reason}")
 
 
 class Backends:
-    """The configured backends, in their order; the first is the one chosen at the start."""
+    """The configured backends, in the order of the settings."""
 
     def __init__(self, entries: list[BackendSettings], keys: Mapping[str, SecretStr] | None = None) -> None:
-        """`keys` are the operator's, by variable. Raises SettingsError for an entry that its kind cannot use."""
-        self._held = {name: Key(secret.get_secret_value()) for name, secret in (keys or {}).items()}
-        """The operator's keys, and the variables of headers and query parameters; the log is cleared of them."""
-        self._backends = {entry.name: _build(entry, self._held) for entry in entries}
+        """`keys` are the operator's secrets, by environment variable. Raises SettingsError for an unusable entry."""
+        self._secrets = {name: Key(secret.get_secret_value()) for name, secret in (keys or {}).items()}
+        """The operator's keys and the values in `headers` and `query`, as keys so that the log redacts them."""
+        self._backends = {entry.name: _build(entry, self._secrets) for entry in entries}
         self.keys = VisitorKeys()
-        """What visitors brought."""
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(self._backends.values())
 
     @property
     def default(self) -> Backend:
+        """The first backend, which is selected where a visitor has not chosen one."""
         return next(iter(self))
 
     def get(self, name: str) -> Backend:
-        """Raises ChatError `not_found`, naming what there is."""
+        """Returns a backend by name. Raises ChatError `not_found`, which lists the names."""
         try:
             return self._backends[name]
         except KeyError:
@@ -89,20 +90,20 @@ class Backends:
             raise ChatError("not_found", f"There is no backend {name[:60]!r}; there are {names}.") from None
 
     def key(self, backend: Backend, visitor: str | None) -> Key | None:
-        """The key that a visitor uses a backend with: their own, else the operator's."""
+        """Returns the key for a visitor's requests: their own, else the operator's."""
         return self.keys.get(visitor, backend.name) or backend.key
 
     def health(self, backend: Backend, visitor: str | None) -> Health:
-        """How a backend is for this visitor, as far as is known; what is old news is looked up for the next time."""
+        """Returns a backend's last known health for a visitor, and refreshes it in the background if it is old."""
         key = self.key(backend, visitor)
         backend.refresh_health(key)
         return backend.health(key)
 
     def describe(self, visitor: str | None) -> list[dict[str, Any]]:
-        """What `GET /backends` and the page tell a visitor of each backend."""
-        return [self._told(backend, visitor) for backend in self]
+        """Returns the items of `GET /backends`: each backend as this visitor sees it."""
+        return [self._describe(backend, visitor) for backend in self]
 
-    def _told(self, backend: Backend, visitor: str | None) -> dict[str, Any]:
+    def _describe(self, backend: Backend, visitor: str | None) -> dict[str, Any]:
         key, health = self.key(backend, visitor), self.health(backend, visitor)
         used = backend.with_model(None, key)
         return {
@@ -114,11 +115,11 @@ class Backends:
             "progress": health.progress,
             "until": health.until,
             "ttft_s": backend.ttft_s,
-            "key": _whose(key) if backend.settings.key_name else None,
+            "key": _key_owner(key) if backend.settings.key_name else None,
             "takes": [name for name in OPTION_NAMES if name in used.supported_options],
             "fallback": backend.settings.fallback,
             "model": used.model,
-            "models": [_model(offered) for offered in backend.model_choices(key)],
+            "models": [_describe_model(choice) for choice in backend.model_choices(key)],
             "context": used.context,
             "thinking": used.model_info.thinking,
             "images": used.model_info.images,
@@ -127,50 +128,52 @@ class Backends:
         }
 
     def chosen(self, backend: Backend, model: str | None, visitor: str | None) -> Backend:
-        """A backend with a model that a visitor chose, or its default. Raises ChatError for one that it has not."""
+        """Returns a backend with one of its models, the default for None. Raises ChatError for an unknown model."""
         return backend.with_model(model, self.key(backend, visitor))
 
     def chain(self, backend: Backend, model: str | None = None, visitor: str | None = None) -> list[Backend]:
-        """A backend with the chosen model, its fallback with the default one, the fallback's own, and so on."""
+        """Returns a backend with the chosen model, followed by its fallbacks with their default models."""
         found = [self.chosen(backend, model, visitor)]
         while found[-1].settings.fallback:
             found.append(self.chosen(self._backends[found[-1].settings.fallback], None, visitor))
         return found
 
     async def open(self) -> None:
+        """Opens all backends."""
         for backend in self:
             await backend.open()
 
     async def close(self) -> None:
+        """Closes all backends."""
         for backend in self:
             await backend.close()
 
 
-def _model(offer: ModelChoice) -> dict[str, Any]:
+def _describe_model(choice: ModelChoice) -> dict[str, Any]:
     return {
-        "name": offer.model_info.name,
-        "ready": not offer.problem,
-        "reason": offer.problem or None,
-        "context": offer.context,
-        "takes": [name for name in OPTION_NAMES if name in offer.supported_options],
-        "thinking": offer.model_info.thinking,
-        "images": offer.model_info.images,
+        "name": choice.model_info.name,
+        "ready": not choice.problem,
+        "reason": choice.problem or None,
+        "context": choice.context,
+        "takes": [name for name in OPTION_NAMES if name in choice.supported_options],
+        "thinking": choice.model_info.thinking,
+        "images": choice.model_info.images,
     }
 
 
-def _whose(key: Key | None) -> str:
+def _key_owner(key: Key | None) -> str:
     return "missing" if key is None else "yours" if key.from_visitor else "everybody's"
 
 
-def _resolved(entry: BackendSettings, held: Mapping[str, Key]) -> BackendSettings:
-    """The entry with the values of the variables that it names. Raises SettingsError."""
+def _resolved(entry: BackendSettings, secrets: Mapping[str, Key]) -> BackendSettings:
+    """The entry with its environment variables replaced by their values. Raises SettingsError."""
     try:
-        return entry.resolved({name: held[name].reveal() for name in entry.variables})
+        return entry.resolved({name: secrets[name].reveal() for name in entry.variables})
     except KeyError as e:
         raise SettingsError(f"backend {entry.name!r}: headers, query: the variable {e} is not set; set it") from None
 
 
-def _build(entry: BackendSettings, held: Mapping[str, Key]) -> Backend:
+def _build(entry: BackendSettings, secrets: Mapping[str, Key]) -> Backend:
     if entry.kind not in KINDS:
         close = difflib.get_close_matches(entry.kind, KINDS, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
@@ -183,7 +186,7 @@ def _build(entry: BackendSettings, held: Mapping[str, Key]) -> Backend:
         if unused := {field.removesuffix("_") for field in entry.model_fields_set} - usable:
             allowed = ", ".join(sorted(usable))
             raise BackendError(f"{', '.join(sorted(unused))}: not used by the kind {entry.kind!r}; allowed: {allowed}")
-        backend: Backend = kind(_resolved(entry, held), held.get(entry.key_name or ""))
+        backend: Backend = kind(_resolved(entry, secrets), secrets.get(entry.key_name or ""))
         return backend
     except ImportError as e:
         logger.warning("backend %r is disabled: %s", entry.name, e)

@@ -1,19 +1,18 @@
-"""Signs of life of a provider: any byte of its answer is one, also where it holds nothing of the reply.
+"""Provider activity: any byte of a response counts, so that the idle timeout sees a provider that is alive.
 
-The run registers a listener; the code that reads the response calls it. Each call of a model has the listener of the
-task that it was made in.
+The run registers a listener; the code that reads the response reports activity to the listener of its task.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_listener: ContextVar[Callable[[], None] | None] = ContextVar("sign_of_life", default=None)
+_listener: ContextVar[Callable[[], None] | None] = ContextVar("activity_listener", default=None)
 
 
 @contextmanager
 def activity_listener(listener: Callable[[], None]) -> Iterator[None]:
-    """Calls the listener at each sign of life in this task, and in those that it makes."""
+    """Calls the listener at each activity in this task and in the tasks that it creates."""
     token = _listener.set(listener)
     try:
         yield
@@ -22,6 +21,6 @@ def activity_listener(listener: Callable[[], None]) -> Iterator[None]:
 
 
 def report_activity() -> None:
-    """Tells that bytes have come."""
+    """Reports that bytes have arrived."""
     if listener := _listener.get():
         listener()

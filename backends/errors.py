@@ -1,7 +1,7 @@
-"""What HTTP clients and providers' SDKs raise, as the errors that a visitor may read.
+"""The mapping from exceptions of HTTP clients and SDKs to `ChatError`s.
 
-Nothing of an exception's own text goes into a message: providers echo keys in it. What does is a status, the name of a
-class, and the type, code and parameter of the provider's own error.
+A message never contains an exception's text, since providers echo keys in it. It may contain the HTTP status, and the
+type, code and parameter of the provider's error.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.exceptions import ContextOverflowError
 
 from backends.provider_errors import ProviderError, provider_error, status_of
-from backends.redaction import without_words
+from backends.redaction import mask_words
 from runs.errors import ChatError
 
 _TIMEOUTS = {"APITimeoutError", "TimeoutException", "Timeout", "TimeoutError"}
@@ -37,9 +37,9 @@ _NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance", re.I)
 _MOST_LOGGED = 1000
 """Characters of a provider's text in the log."""
 _MARGIN = 1000
-"""Characters more of it that are looked at: a masked text is shorter."""
+"""Additional characters that are read, since masking shortens the text."""
 _LONGEST_S = 3600.0
-"""A provider that asks for more is asked again after that: it may not have meant it."""
+"""The longest `Retry-After` that is respected, in seconds."""
 _KEY = re.compile(r"api.?key|API_KEY_INVALID", re.I)
 _OPTIONS = {
     "temperature": "temperature",
@@ -49,9 +49,9 @@ _OPTIONS = {
 
 
 def to_chat_error(name: str, exception: BaseException) -> ChatError | None:
-    """The exception of a client library as one to read; `name` is the backend's. None for what nobody foresaw.
+    """Maps a client library's exception to a ChatError; `name` is the backend's. Returns None for an unknown exception.
 
-    A library wraps the one with the status in one of its own, so the causes are looked at too.
+    The causes are examined too: libraries wrap the exception that has the status.
     """
     causes = list(_causes(exception))
     for one in causes:
@@ -65,42 +65,40 @@ def to_chat_error(name: str, exception: BaseException) -> ChatError | None:
 
 
 def log_text(exception: BaseException, words: Iterable[str] = ()) -> str:
-    """An exception for the operator's log: its kind, and what the provider wrote, without any of these words.
+    """Describes an exception for the operator's log: its class and the provider's text, with the given words masked.
 
-    This takes some time where the words are long: call it in a thread then.
-
-    Keys are taken out where the log is written.
+    This is slow if the words are long; call it in a thread then. The logging itself redacts keys.
     """
-    said = [(error, one) for one in _causes(exception) if (error := provider_error(one)) and error.text]
-    if not said:
+    errors = [(error, one) for one in _causes(exception) if (error := provider_error(one)) and error.text]
+    if not errors:
         return type(exception).__name__
-    error, cause = said[0]
+    error, cause = errors[0]
     status = f" HTTP {error.status}" if error.status else ""
-    text = without_words(error.text, words, most=_MOST_LOGGED + _MARGIN)[:_MOST_LOGGED]
+    text = mask_words(error.text, words, most=_MOST_LOGGED + _MARGIN)[:_MOST_LOGGED]
     return f"{type(cause).__name__}{status} {error.names}: {text}"
 
 
 def connection_lost(name: str) -> ChatError:
-    """A connection that ended before the reply did."""
+    """Returns the error for a connection that ended before the reply did."""
     message = f"The connection to {name} broke off: try again."
     return ChatError("backend_unavailable", message, retryable=True)
 
 
 def idle_timeout(name: str, seconds: float) -> ChatError:
-    """A backend of which nothing comes."""
+    """Returns the error for a backend that sends nothing; `seconds` is the timeout."""
     message = f"{name} sent nothing for {seconds:g} s: try again, or pick another backend."
     return ChatError("timeout", message, retryable=True)
 
 
 def rate_limited(name: str, wait_s: float | None) -> ChatError:
-    """A backend that asks not to be asked, for so many seconds if it says."""
+    """Returns the error for a rate limit; `wait_s` is its duration in seconds, if known."""
     when = "a little" if wait_s is None else f"{wait_s:.0f} s" if wait_s < 120 else f"{wait_s / 60:.0f} minutes"
     message = f"{name} has too many requests at the moment: wait {when}, then try again."
     return ChatError("rate_limited", message, retryable=True, retry_after=wait_s)
 
 
 def _too_long(name: str) -> ChatError:
-    message = f"{name} says that this is too long for it: shorten the message, or pick another memory mode."
+    message = f"This is too long for {name}: shorten the message, or pick another memory mode."
     return ChatError("context_too_long", message)
 
 
@@ -114,7 +112,7 @@ def _causes(exception: BaseException) -> Iterator[BaseException]:
 
 
 def _by_kind(name: str, causes: Sequence[BaseException]) -> ChatError | None:
-    """By the names of classes, from the surest sign to the vaguest: libraries wrap all of them in much the same."""
+    """The error by the names of classes, from the most specific to the vaguest."""
     kinds = {kind.__name__ for one in causes for kind in type(one).__mro__}
     missing = next((one for one in (causes[0], causes[0].__cause__) if isinstance(one, ImportError)), None)
     if missing is not None:
@@ -141,45 +139,45 @@ def _by_status(name: str, exception: BaseException) -> ChatError | None:
     if "HttpProcessingError" in {kind.__name__ for kind in type(exception).__mro__}:
         return None  # aiohttp's own: its code is about the connection
     if status is not None and 300 <= status < 400:
-        message = f"{name} sends whoever asks it to another address: check its `base_url`."
+        message = f"{name} redirects to another address: check its `base_url`."
         return ChatError("backend_unavailable", message)
     if status is not None and status < 300:
         return None
     if status is None:
         return _in_stream(name, exception, text)
     error = provider_error(exception) or ProviderError(status)
-    said = ": ".join(filter(None, (f"HTTP {status}", ", ".join(error.names))))
+    details = ": ".join(filter(None, (f"HTTP {status}", ", ".join(error.names))))
     if status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(text)):
         return _too_long(name)
     if status in (401, 403) or (status == 400 and _KEY.search(text)):
-        return ChatError("authentication", f"{name} rejected the key ({said}): check it, or pick another backend.")
+        return ChatError("authentication", f"{name} rejected the key ({details}): check it, or pick another backend.")
     wait = retry_after(response, exception)
     if status == 402 or (status == 429 and wait is None and _NO_CREDIT.search(text)):
-        message = f"{name} says that this key has no credit left ({said}): use another key or backend."
+        message = f"This key has no credit left at {name} ({details}): use another key or backend."
         return ChatError("rate_limited", message)
     if status == 404:
-        return _not_found(name, error, said)
+        return _not_found(name, error, details)
     if status == 429:
         return rate_limited(name, wait)
     if status in (408, 504):
         return ChatError("timeout", f"{name} did not answer in time: try again.", retryable=True)
     if status >= 500:
-        message = f"{name} failed ({said}): try again."
+        message = f"{name} failed ({details}): try again."
         return ChatError("backend_unavailable", message, retryable=True, retry_after=wait)
-    return ChatError("invalid_request", f"{name} did not accept the request ({said}): {_advice(error)}.")
+    return ChatError("invalid_request", f"{name} did not accept the request ({details}): {_advice(error)}.")
 
 
-def _not_found(name: str, error: ProviderError, said: str) -> ChatError:
-    """Servers answer 404 for an unknown model, and for an address at which there is nothing."""
+def _not_found(name: str, error: ProviderError, details: str) -> ChatError:
+    """The error for a 404: the model is unknown, or the address is wrong."""
     if error.page or error.text.lower().strip(".") in ("", "not found", "404 page not found", "404 not found"):
-        message = f"{name}'s server has nothing at this address ({said}): check its `base_url` and `model` settings."
+        message = f"{name}'s server has nothing at this address ({details}): check its `base_url` and `model` settings."
     else:
-        message = f"{name} does not know this model ({said}): check its `model` setting."
+        message = f"{name} does not know this model ({details}): check its `model` setting."
     return ChatError("backend_unavailable", message)
 
 
 def _advice(error: ProviderError) -> str:
-    """What to do about a refused request, by the parameter that the provider names."""
+    """The advice for a rejected request, by the parameter that the provider names."""
     if error.page:
         return "a web page answered, not the provider's API; check its `base_url`"
     field = re.split(r"[.\[]", error.parameter)[0]
@@ -197,7 +195,7 @@ def _advice(error: ProviderError) -> str:
 
 
 def _in_stream(name: str, exception: BaseException, text: str) -> ChatError | None:
-    """An error that a provider sends within a stream it has begun: OpenAI's SDK gives it no status."""
+    """The error that a provider sends within a stream, for which OpenAI's SDK has no status."""
     if type(exception).__name__ != "APIError":
         return None
     code = str(getattr(exception, "code", ""))
@@ -206,12 +204,14 @@ def _in_stream(name: str, exception: BaseException, text: str) -> ChatError | No
     if code == "rate_limit_exceeded":
         return rate_limited(name, None)
     error = provider_error(exception) or ProviderError()
-    said = f" ({', '.join(error.names)})" if error.names else ""
-    return ChatError("backend_unavailable", f"{name} failed while it was answering{said}: try again.", retryable=True)
+    details = f" ({', '.join(error.names)})" if error.names else ""
+    return ChatError(
+        "backend_unavailable", f"{name} failed while it was answering{details}: try again.", retryable=True
+    )
 
 
 def retry_after(response: Any, exception: BaseException | None = None) -> float | None:
-    """Seconds that a provider asks to wait: the header, as seconds or as a date, else Google's RetryInfo."""
+    """Returns the seconds to wait: the `Retry-After` header, in seconds or as a date, or Google's RetryInfo."""
     headers: Mapping[str, str] = getattr(response, "headers", None) or {}
     given = headers.get("retry-after") or headers.get("Retry-After") or ""
     if re.fullmatch(r"\d+(\.\d+)?", given):

@@ -1,4 +1,4 @@
-"""Google's Gemini, through langchain-google-genai."""
+"""The kind `gemini`: Google's Gemini API, through langchain-google-genai."""
 
 import asyncio
 import hashlib
@@ -7,13 +7,12 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 
 import httpx
 from langchain_core.language_models import BaseChatModel
 
 from backends.base import BackendError, CountedText, Health, ModelOptions, TemplateTokens
-from backends.chat_model import ChatModelBackend, ModelBuildError, new_client, probed, read_body
+from backends.chat_model import ChatModelBackend, ModelBuildError, health_of, new_client, read_body
 from backends.errors import retry_after
 from backends.keys import Key
 from backends.model_list_parser import parse_model_list
@@ -25,26 +24,29 @@ from settings import BackendSettings
 logger = logging.getLogger(__name__)
 
 _COUNTED, _COUNTED_AT_ONCE = 5000, 16
+"""The most counts that are kept, and texts that are counted together."""
 _COUNT_S, _COUNT_AGAIN_S = 1.0, 60.0
-"""How long a turn waits to have its texts counted, and for how long none does after that was in vain."""
+"""The timeout of counting, and the pause after it has failed, in seconds."""
 _NO_THINKING = re.compile(
     r"thinking(?! level).{0,40}not.{0,10}(enabled|supported)|not support.{0,20}thinking(?! level)", re.I
 )
 _LEVEL = re.compile(r"thinking.?level", re.I)
 _UNNAMED = "unnamed"
-"""Until the provider has listed its models; requests go out with a model's own name."""
+"""The model's name until the provider's list is known; requests have the real name."""
 _PAGES, _PAGE, _LISTED = 10, 1000, 4_000_000
-"""Pages of the list of models that are read, models of one, and bytes of all."""
+"""Limits of the list of models: pages, models per page, and bytes of all pages."""
 _GOOGLE = "https://generativelanguage.googleapis.com"
 
 
 class GeminiBackend(ChatModelBackend):
+    """An entry of the kind `gemini`."""
+
     kind = "gemini"
     uses = frozenset({"model", "models", "ignores", "key", "base_url", "options"})
     max_tokens_field = "max_output_tokens"
     model_field = "model"
     template = TemplateTokens(with_system=0, without_system=0, user=0, assistant=0)
-    """Google counts texts alone."""
+    """Google's counts do not include a template."""
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
@@ -55,21 +57,22 @@ class GeminiBackend(ChatModelBackend):
         self._address = settings.base_url or _GOOGLE
         self._resource = f"{self._address}/v1beta/models/{(self.model or '').removeprefix('models/')}"
         self._counted: OrderedDict[bytes, int] = OrderedDict([(_digest(""), 0)])
-        """Tokens by the digests of texts, which may be long."""
+        """Token counts by the texts' digests, since texts may be long."""
         self._count_again = 0.0
-        self._thinks = True
+        self._shows_thinking = True
 
     def build(self, key: Key | None) -> BaseChatModel:
+        """Builds a GeminiChat."""
         from backends.gemini_chat import GeminiChat
 
         assert key is not None
-        wanted = {
+        arguments = {
             "model": self.model or _UNNAMED,
             "api_key": key.reveal(),
-            # always given: else variables would send the key elsewhere, or put it into the environment
+            # always given: otherwise environment variables would send the key elsewhere, or receive it
             "base_url": self._address,
             "vertexai": False,
-            "max_retries": 1,  # one attempt: the SDK takes 0 for its own default
+            "max_retries": 1,  # one attempt; 0 stands for the SDK's default
             "include_thoughts": True,
             **self.settings.options,
         }
@@ -77,42 +80,39 @@ class GeminiBackend(ChatModelBackend):
         if unknown := self.settings.options.keys() - {*fields, *(about.alias for about in fields.values())}:
             raise ModelBuildError(f"its options are not accepted: there is no {min(unknown)!r}")
         try:
-            return GeminiChat(**wanted)
+            return GeminiChat(**arguments)
         except Exception as e:  # its text may hold the key
             raise ModelBuildError(f"its options are not accepted ({type(e).__name__})") from None
 
     def to_chat_error(self, exception: Exception) -> ChatError | None:
-        """A model that does not think says so only when it is asked to show it: then it is asked without."""
-        told = super().to_chat_error(exception)
-        if told and told.code == "invalid_request" and _LEVEL.search(str(exception)):
-            message = f"{self.name} does not take the `thinking_level` in its `options`: name another one there."
+        """Maps an exception; after a rejection of `include_thoughts`, the turn is retried without it."""
+        error = super().to_chat_error(exception)
+        if error and error.code == "invalid_request" and _LEVEL.search(str(exception)):
+            message = f"{self.name} does not accept the `thinking_level` in its `options`: change it there."
             return ChatError("invalid_request", message)
-        if told and told.code == "invalid_request" and self._thinks and _NO_THINKING.search(str(exception)):
-            self._thinks = False
-            message = f"{self.name} shows no thinking; it is not asked to."
+        if error and error.code == "invalid_request" and self._shows_thinking and _NO_THINKING.search(str(exception)):
+            self._shows_thinking = False
+            message = f"{self.name} does not show thinking; the request is sent without it."
             return ChatError("backend_unavailable", message, retryable=True)
-        return told
+        return error
 
     def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
+        """Returns the model of one turn, without `include_thoughts` if it was rejected."""
         model = super().chat_model(options, key)
-        return model if self._thinks else model.model_copy(update={"include_thoughts": None})
+        return model if self._shows_thinking else model.model_copy(update={"include_thoughts": None})
 
     async def count_tokens(self, texts: Sequence[str], key: Key | None = None) -> list[CountedText]:
-        """Counted by Google, https://ai.google.dev/api/tokens, if it answers at once; else estimated.
+        """Counts the tokens through Google's API, https://ai.google.dev/api/tokens, or estimates them if that is slow.
 
-        What has been counted is known from then on: a turn asks for what is new to it.
+        Counts are cached: each turn counts only its new texts.
         """
-        fresh = [text for text in dict.fromkeys(texts) if text and _digest(text) not in self._counted][
-            -_COUNTED_AT_ONCE:
-        ]
-        if fresh and key and time.monotonic() >= self._count_again:
-            await self._count(fresh, key)
-        guesses = [CountedText(text, estimate_tokens(text), estimated=True) for text in texts]
+        new = [text for text in dict.fromkeys(texts) if text and _digest(text) not in self._counted]
+        if new and key and time.monotonic() >= self._count_again:
+            await self._count(new[-_COUNTED_AT_ONCE:], key)
+        counts = [self._counted.get(_digest(text)) for text in texts]
         return [
-            reading
-            if (tokens := self._counted.get(_digest(reading.text))) is None
-            else replace(reading, tokens=tokens, estimated=False)
-            for reading in guesses
+            CountedText(text, estimate_tokens(text), estimated=True) if tokens is None else CountedText(text, tokens)
+            for text, tokens in zip(texts, counts, strict=True)
         ]
 
     async def _count(self, texts: Sequence[str], key: Key) -> None:
@@ -120,33 +120,33 @@ class GeminiBackend(ChatModelBackend):
 
         async def count(client: httpx.AsyncClient, text: str) -> None:
             body = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
-            answer = await client.post(url, json=body, headers={"x-goog-api-key": key.reveal()})
-            self._counted[_digest(text)] = int(answer.raise_for_status().json()["totalTokens"])
+            response = await client.post(url, json=body, headers={"x-goog-api-key": key.reveal()})
+            self._counted[_digest(text)] = int(response.raise_for_status().json()["totalTokens"])
 
         try:
             async with asyncio.timeout(_COUNT_S), await new_client() as client:
                 await asyncio.gather(*(count(client, text) for text in texts))
         except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError) as e:
-            logger.info("backend %r does not count: %s", self.name, type(e).__name__)
+            logger.info("backend %r: counting tokens failed: %s", self.name, type(e).__name__)
             self._count_again = time.monotonic() + _COUNT_AGAIN_S
         while len(self._counted) > _COUNTED:
             self._counted.popitem(last=False)
 
     async def probe(self, key: Key | None) -> Health:
-        """Asks for the list of models, https://ai.google.dev/api/models#method:-models.list, page by page."""
+        """Requests the list of models, https://ai.google.dev/api/models#method:-models.list, page by page."""
         assert key is not None
         url, headers = f"{self._address}/v1beta/models", {"x-goog-api-key": key.reveal()}
         query = {"pageSize": str(_PAGE)}
         pages, left, more = list[ModelList](), _LISTED, True
         async with await new_client() as client:
             while more and len(pages) < _PAGES:
-                async with client.stream("GET", url, params=query, headers=headers) as answer:
-                    # 400 is how Google says that a key is none
-                    status = 401 if answer.status_code == 400 and not pages else answer.status_code
-                    found = probed(self.name, key, status, retry_after(answer))
-                    if not found.ready:
-                        return found
-                    text = await read_body(answer, left) if status == 200 else None
+                async with client.stream("GET", url, params=query, headers=headers) as response:
+                    # Google's status for a malformed key is 400
+                    status = 401 if response.status_code == 400 and not pages else response.status_code
+                    health = health_of(self.name, key, status, retry_after(response))
+                    if not health.ready:
+                        return health
+                    text = await read_body(response, left) if status == 200 else None
                 if text is None:
                     break
                 left -= len(text)
@@ -154,7 +154,7 @@ class GeminiBackend(ChatModelBackend):
                 pages.append(page)
                 more = bool(query["pageToken"])
         self.remember(key, joined(pages, complete=not more))
-        return found
+        return health
 
 
 def _digest(text: str) -> bytes:

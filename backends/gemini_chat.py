@@ -1,5 +1,6 @@
-"""Gemini's chat model, made reliable: Stop ends the request, variables of the environment change nothing, a refusal and
-a stream that ends before the reply does are errors.
+"""Gemini's chat model, made reliable.
+
+A cancel ends the request, environment variables have no effect, and a blocked or incomplete reply is an error.
 """
 
 import asyncio
@@ -23,39 +24,39 @@ from backends.reply_reader import USAGE_S
 from backends.sse_reader import LineSplitter
 from runs.errors import ChatError
 
-_DECLINED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"}
-"""Why Gemini ends a reply before its end: https://ai.google.dev/api/generate-content#FinishReason"""
+_BLOCKED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"}
+"""Finish reasons of a blocked reply: https://ai.google.dev/api/generate-content#FinishReason"""
 _WHOLE = {"STOP", "MAX_TOKENS"}
 _NO_DATA = (":", "event:", "id:", "retry:")
-"""How lines of an event stream begin that hold no data."""
+"""The prefixes of an event stream's lines without data."""
 _PROMPT = "prompt: "
-"""Before the reason for which it does not begin one."""
+"""The prefix of the reason why a prompt was blocked."""
 
 
 def _as_output(message: BaseMessage) -> BaseMessage:
-    """A tool's result as an object with its text: LangChain would read JSON in it, of which Google refuses NaN."""
+    """A tool result as an object with its text: LangChain would parse JSON in it, and Google rejects NaN."""
     if not isinstance(message, ToolMessage):
         return message
     return message.model_copy(update={"content": json.dumps({"output": message.text}, ensure_ascii=False)})
 
 
 class GeminiChat(ChatGoogleGenerativeAI):
-    """`max_output_tokens` and `temperature` are set on copies of it."""
+    """LangChain's chat model for Gemini; `max_output_tokens` and `temperature` are set on copies of it."""
 
     temperature: float | None = None
-    """The model's own, where nobody sets one; LangChain's class would send 0.7."""
+    """None leaves it to the model; LangChain's class would send 0.7."""
 
     @model_validator(mode="after")
-    def _only_what_it_is_given(self) -> Self:
-        """GOOGLE_GENAI_USE_VERTEXAI would turn the SDK to another service, whatever its LangChain class was told."""
+    def _ignore_environment(self) -> Self:
+        """Rebuilds the client: GOOGLE_GENAI_USE_VERTEXAI would select another service, against the arguments."""
         assert self.google_api_key is not None
         options = HttpOptions(
             base_url=str(self.base_url),
             headers=dict(self.additional_headers or {}),
-            # the SDK's own follow redirects, and the key would go along; turns have time-outs of their own
+            # the SDK's clients would follow redirects with the key; a turn has its own timeouts
             httpx_client=httpx.Client(follow_redirects=False, timeout=None),  # nosec B113
             httpx_async_client=httpx.AsyncClient(  # nosec B113
-                follow_redirects=False, timeout=None, event_hooks={"response": [_answered, _split_at_cr_and_lf]}
+                follow_redirects=False, timeout=None, event_hooks={"response": [_response_started, _split_at_cr_and_lf]}
             ),
         )
         self.client = Client(vertexai=False, api_key=self.google_api_key.get_secret_value(), http_options=options)
@@ -69,23 +70,23 @@ class GeminiChat(ChatGoogleGenerativeAI):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        """Reads in a task of its own: one that is cancelled within the SDK's read ends the request.
+        """Streams through a task of its own: a cancel within the SDK's read ends the request.
 
-        A cancel between two chunks leaves the SDK's generators suspended and the model at work (33 of 80 measured).
+        A cancel between two chunks would leave the SDK suspended and the model running (33 of 80 measured).
         """
-        arrived: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
+        queue: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
 
         async def read() -> None:
             try:
                 plain = [_as_output(message) for message in messages]
                 async for chunk in super(GeminiChat, self)._astream(plain, stop, None, **kwargs):
-                    arrived.put_nowait(chunk)
+                    queue.put_nowait(chunk)
             finally:
-                arrived.put_nowait(None)
+                queue.put_nowait(None)
 
         reading, reason, until = asyncio.create_task(read()), "", None
         try:
-            while chunk := await _next(arrived, until):
+            while chunk := await _next(queue, until):
                 reason = _reason(chunk) or reason
                 until = until or (asyncio.get_running_loop().time() + USAGE_S if reason else None)
                 if run_manager:
@@ -97,55 +98,53 @@ class GeminiChat(ChatGoogleGenerativeAI):
             reading.cancel()
             await asyncio.wait({reading})
             if not reading.cancelled():
-                reading.exception()  # what happens to the line after the reply's end does no harm
-        if reason in _DECLINED or reason.startswith(_PROMPT):
+                reading.exception()  # an error after the reply's end does no harm
+        if reason in _BLOCKED or reason.startswith(_PROMPT):
             why = reason.removeprefix(_PROMPT).lower()
-            raise ChatError("invalid_request", f"Gemini declined to go on ({why}): ask in another way.")
+            raise ChatError("invalid_request", f"Gemini blocked this reply ({why}): rephrase the message.")
         if not reason:
             raise httpx.RemoteProtocolError("the stream ended before the reply did")
         if reason not in _WHOLE:
-            message = f"Gemini gave up on this reply ({reason.lower()}): try again."
+            message = f"Gemini ended this reply early ({reason.lower()}): try again."
             raise ChatError("backend_unavailable", message, retryable=True)
 
 
-async def _next(
-    arrived: "asyncio.Queue[ChatGenerationChunk | None]", until: float | None
-) -> ChatGenerationChunk | None:
-    """What arrives next; None at the end, and where nothing does until then."""
+async def _next(queue: "asyncio.Queue[ChatGenerationChunk | None]", until: float | None) -> ChatGenerationChunk | None:
+    """The next chunk; None at the end, and if none arrives until then."""
     try:
         async with asyncio.timeout_at(until):
-            return await arrived.get()
+            return await queue.get()
     except TimeoutError:
         return None
 
 
-async def _answered(response: httpx.Response) -> None:
+async def _response_started(response: httpx.Response) -> None:
     report_activity()
     await dispatch(RESPONSE_STARTED, {})
 
 
 async def _split_at_cr_and_lf(response: httpx.Response) -> None:
-    """Gives a response lines as the SDK can read them.
+    """Replaces a response's `aiter_lines`, so that the SDK can read the lines.
 
-    They end as the standard of Server-Sent Events has it (httpx's also end at U+2028). Comments and the fields beside
-    `data` are left out: the SDK would take them for JSON.
+    They end by the standard of Server-Sent Events (httpx also splits at U+2028). Comments and all fields but `data` are
+    skipped: the SDK would parse them as JSON.
     """
 
     async def lines() -> AsyncIterator[str]:
-        found = LineSplitter()
+        splitter = LineSplitter()
         async for data in response.aiter_bytes():
             report_activity()
-            for line in found.feed(data):
+            for line in splitter.feed(data):
                 if not line.startswith(_NO_DATA):
                     yield line
-        if found.rest:
-            yield found.rest.decode(errors="replace")
+        if splitter.rest:
+            yield splitter.rest.decode(errors="replace")
 
     response.aiter_lines = lines  # type: ignore[method-assign]
 
 
 def _reason(chunk: ChatGenerationChunk) -> str:
-    """Why a chunk says that the reply ends here; a refused prompt has no reply at all."""
+    """The finish reason in a chunk, or the reason why the prompt was blocked; empty if there is none."""
     feedback = chunk.message.response_metadata.get("prompt_feedback") or {}
     if feedback.get("block_reason"):
         return f"{_PROMPT}{getattr(feedback['block_reason'], 'value', feedback['block_reason'])}"

@@ -1,8 +1,7 @@
-"""Keys: the operator's, and the ones that visitors bring. They live in this process's memory and nowhere else.
+"""Keys: the operator's and the visitors'. They are kept in this process's memory only.
 
-A visitor's key belongs to one backend, is gone some minutes after their last page, and is never put into the
-environment, which all visitors share. Nothing prints one: a `Key` shows no more than that it is one, and the log is
-cleared of all of them.
+A visitor's key belongs to one backend and is forgotten some minutes after the visitor's last page closes. It is never
+put into the environment, which all visitors share. A key is never printed: its `repr` is empty, and the log redacts it.
 """
 
 import time
@@ -13,13 +12,13 @@ from typing import Any
 from runs.errors import ChatError
 
 _MOST_CHARACTERS = 1000
-_SHORTEST_CLEARED = 6
-"""What is shorter is no key, and to clear the log of it would make it unreadable."""
+_SHORTEST_REDACTED = 6
+"""Shorter keys are not redacted: the log would become unreadable."""
 _known: "weakref.WeakSet[Key]" = weakref.WeakSet()
 
 
 class Key:
-    """A key; equal only to itself. `from_visitor` means that a visitor brought it."""
+    """A secret key; equal only to itself. `from_visitor` is True for a visitor's key."""
 
     __slots__ = ("__weakref__", "_secret", "from_visitor")
 
@@ -28,31 +27,30 @@ class Key:
         _known.add(self)
 
     def reveal(self) -> str:
-        """The key itself: only for the constructor field that it belongs to, and for a request's header."""
+        """Returns the secret: only for a client's constructor and a request's header."""
         return self._secret
 
     def __repr__(self) -> str:
         return "Key(…)"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("a key is neither stored nor copied")
+        raise TypeError("a key can be neither stored nor copied")
 
 
 def redact_keys(text: str, visitors: Collection[Key] | None = None) -> str:
-    """A text without any key that this process holds; of visitors' keys only those in `visitors`, if given."""
+    """Redacts the keys of this process in a text; only those of the visitors' keys that are in `visitors`, if given."""
     keys = [key for key in list(_known) if visitors is None or not key.from_visitor or key in visitors]
-    for secret in sorted((key.reveal() for key in keys), key=len, reverse=True):  # one may begin with another
-        if len(secret) >= _SHORTEST_CLEARED:
+    for secret in sorted((key.reveal() for key in keys), key=len, reverse=True):  # one may start with another
+        if len(secret) >= _SHORTEST_REDACTED:
             text = text.replace(secret, "[key]")
     return text
 
 
 class VisitorKeys:
-    """What visitors brought, by visitor and backend.
+    """The visitors' keys, by visitor and backend.
 
-    The keys of a visitor are forgotten `absent_s` seconds after a page of theirs was last seen, or one of their keys
-    used (a reload is no end); each of them `idle_s` seconds after its own last use; and the ones least lately used
-    where there are more than `most` in all.
+    A visitor's keys are forgotten `absent_s` seconds after their last open page or last use of a key, and each key
+    `idle_s` seconds after its own last use. Of more than `most` keys the least recently used are forgotten.
     """
 
     def __init__(
@@ -69,55 +67,56 @@ class VisitorKeys:
         self._swept = clock()
 
     def put(self, visitor: str | None, backend: str, text: str) -> None:
-        """Takes a visitor's key. Raises ChatError as `parse`."""
+        """Parses and stores a visitor's key. Raises ChatError as `parse`."""
         self.store(visitor, backend, self.parse(visitor, text))
 
     def parse(self, visitor: str | None, text: str) -> Key:
-        """A key that a visitor brings, not kept yet. Raises ChatError for what cannot be one, without repeating it."""
+        """Parses a visitor's key without storing it. Raises ChatError, which never contains the text."""
         if visitor is None:
             raise ChatError(
                 "invalid_request", "A key can only be kept for a page with cookies: allow them, and reload."
             )
         text = text.strip()
         if not text:
-            raise ChatError("invalid_request", "There is no key: paste one first.")
+            raise ChatError("invalid_request", "The key is empty: paste one first.")
         if len(text) > _MOST_CHARACTERS or not (text.isascii() and text.isprintable()) or " " in text:
-            raise ChatError("invalid_request", "This is no key: a key is one word of letters, digits and signs.")
+            raise ChatError("invalid_request", "This is not a key: a key is one word of letters, digits and signs.")
         return Key(text, from_visitor=True)
 
     def store(self, visitor: str | None, backend: str, key: Key) -> None:
-        """Keeps a visitor's key, instead of an earlier one."""
-        place = visitor or "", backend
-        self._keys.pop(place, None)  # the newest comes last
-        self._keys[place], self._used[place] = key, self._clock()
-        self._seen[place[0]] = self._clock()
+        """Stores a visitor's key and replaces an earlier one."""
+        entry = visitor or "", backend
+        self._keys.pop(entry, None)  # the newest comes last
+        self._keys[entry], self._used[entry] = key, self._clock()
+        self._seen[entry[0]] = self._clock()
         self.expire()
 
     def get(self, visitor: str | None, backend: str) -> Key | None:
-        """The visitor's key for a backend, if they brought one that is still kept."""
+        """Returns the visitor's key for a backend, if there is one."""
         if self._clock() - self._swept > 1.0:
             self.expire()
-        place = visitor or "", backend
-        if place not in self._keys:
+        entry = visitor or "", backend
+        if entry not in self._keys:
             return None
-        self._used[place] = self._seen[place[0]] = self._clock()
-        return self._keys[place]
+        self._used[entry] = self._seen[entry[0]] = self._clock()
+        return self._keys[entry]
 
     def all_of(self, visitor: str | None) -> list[Key]:
-        """All of a visitor's keys."""
+        """Returns all keys of a visitor."""
         return [key for (owner, _), key in self._keys.items() if owner == visitor]
 
     def forget(self, visitor: str | None, backend: str) -> None:
+        """Forgets a visitor's key for a backend."""
         self._keys.pop((visitor or "", backend), None)
         self._used.pop((visitor or "", backend), None)
 
     def mark_present(self, visitors: Iterable[str]) -> None:
-        """Each of these has a page open now."""
+        """Records that these visitors have a page open."""
         now = self._clock()
         self._seen |= {visitor: now for visitor in visitors if visitor in self._seen}
 
     def expire(self) -> None:
-        """Forgets the keys whose time has come; needs no call, but that leaves them in memory until the next use."""
+        """Forgets expired keys. `get` does so too; without this call they stay in memory until the next use."""
         now = self._swept = self._clock()
         for visitor, backend in list(self._keys):
             if now - self._seen[visitor] > self._absent_s or now - self._used[visitor, backend] > self._idle_s:

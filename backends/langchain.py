@@ -1,4 +1,4 @@
-"""Any LangChain chat model, by import path: `class = "package.module:ClassName"` with `options`."""
+"""The kind `langchain`: any LangChain chat model, by import path: `class = "package.module:ClassName"`."""
 
 import importlib
 import logging
@@ -15,11 +15,11 @@ from settings import BackendSettings
 logger = logging.getLogger(__name__)
 
 _LONGEST_REPLY = ("max_tokens", "max_output_tokens", "max_new_tokens", "num_predict", "max_tokens_to_sample")
-"""What the classes call it."""
+"""The classes' names for the longest reply."""
 
 
 class LangChainBackend(ChatModelBackend):
-    """The class is imported and built in the background; a failure disables the backend with its reason."""
+    """An entry of the kind `langchain`. The class is imported in the background; a failure is its health's reason."""
 
     kind = "langchain"
     uses = frozenset({"class", "options", "key", "key_field", "thinking", "ignores"})
@@ -31,10 +31,11 @@ class LangChainBackend(ChatModelBackend):
             found = settings.class_
             raise BackendError(f"class: found {found!r}, allowed: 'package.module:ClassName'")
         if settings.key_field and not settings.key:
-            raise BackendError("key_field: is of no use without `key`, the name of the variable that holds the key")
+            raise BackendError("key_field: has no effect without `key`, the name of the variable that holds the key")
         self._path = module, name
 
     def build(self, key: Key | None) -> BaseChatModel:
+        """Imports the class and creates the model."""
         module, name = self._path
         try:
             kind = getattr(importlib.import_module(module), name)
@@ -45,7 +46,7 @@ class LangChainBackend(ChatModelBackend):
         except AttributeError:
             raise ModelBuildError(f"there is no {name!r} in {module}") from None
         if not (isinstance(kind, type) and issubclass(kind, BaseChatModel)):
-            raise ModelBuildError(f"{name} is no LangChain chat model")
+            raise ModelBuildError(f"{name} is not a LangChain chat model")
         options = dict(self.settings.options)
         if key is not None:
             options[self._key_field(kind)] = key.reveal()
@@ -54,25 +55,25 @@ class LangChainBackend(ChatModelBackend):
         except ImportError as e:
             raise ModelBuildError(f"{name} needs {_package(e)} that is not installed") from None
         except (Exception, SystemExit) as e:
-            # a constructor may raise anything; its text may hold a key, so only its kind is told
+            # a constructor may raise anything; its text may hold a key, so only the class is shown
             raise ModelBuildError(f"{name} did not accept its options ({type(e).__name__})") from None
-        self._see(model)
+        self._inspect(model)
         return model
 
     def to_chat_error(self, exception: Exception) -> ChatError | None:
-        """What nobody foresaw is the class's own failure: it may raise anything."""
-        if told := super().to_chat_error(exception):
-            return told
+        """Maps an exception; an unknown one counts as a failure of the class, which may raise anything."""
+        if error := super().to_chat_error(exception):
+            return error
         logger.error("backend %r failed", self.name, exc_info=exception)
         return ChatError("backend_unavailable", f"{self.name} failed ({type(exception).__name__}): try again.")
 
-    def _named(self) -> str | None:
-        """The model's name, where the options say it."""
+    def _model_name(self) -> str | None:
+        """The model's name, if the options have it."""
         name = self.settings.options.get("model")
         return name if isinstance(name, str) else None
 
     def _key_field(self, kind: type[BaseChatModel]) -> str:
-        """The constructor's name for the key: `key_field`, else the field that `lc_secrets` maps to the variable."""
+        """The constructor's argument for the key: `key_field`, or the field that `lc_secrets` maps to the variable."""
         field = self.settings.key_field or _secret_field(kind, str(self.settings.key))
         if field is None:
             raise ModelBuildError(
@@ -83,26 +84,29 @@ class LangChainBackend(ChatModelBackend):
                 return about.alias or known
         raise ModelBuildError(f"{kind.__name__} has no field {field!r}: name another in `key_field`")
 
-    def _see(self, model: BaseChatModel) -> None:
+    def _inspect(self, model: BaseChatModel) -> None:
+        """Finds out which options the class has, and whether it accepts tools."""
         fields = type(model).model_fields
         self.max_tokens_field = next((name for name in _LONGEST_REPLY if name in fields), "")
-        taken = {"system_prompt", *({"max_tokens"} if self.max_tokens_field else ())}
         self.supports_tools = type(model).bind_tools is not BaseChatModel.bind_tools
-        self.supported_options = frozenset(taken | ({"temperature"} & fields.keys())) - self.settings.ignored(
-            self._named()
-        )
+        found = {
+            "system_prompt",
+            *({"max_tokens"} if self.max_tokens_field else ()),
+            *({"temperature"} & fields.keys()),
+        }
+        self.supported_options = frozenset(found) - self.settings.ignored(self._model_name())
 
 
 def _package(error: ImportError) -> str:
-    """Which package is missing; classes raise an error of their own because of the one that knows."""
+    """The missing package; classes raise their own error, whose cause names it."""
     causes = (error, error.__cause__, error.__context__)
     return next((e.name for e in causes if isinstance(e, ImportError) and e.name), "a package")
 
 
 def _secret_field(kind: type[BaseChatModel], variable: str) -> str | None:
-    """By `lc_secrets`, a property of an instance; one without any values serves, since none is built without a key.
+    """The field that `lc_secrets` maps to the variable; None if the class does not say.
 
-    None where the class does not say it, or fails at it: its entry is then told to say it.
+    `lc_secrets` is a property of instances, so it is read from one without values.
     """
     try:
         secrets: dict[str, Any] = kind.model_construct().lc_secrets

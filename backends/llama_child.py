@@ -1,23 +1,23 @@
-"""The process that holds a local model: llama.cpp's own server, through xllamacpp. Run as a script, imports nothing of
-ours.
+"""The script of a local model's process: llama.cpp's server, through xllamacpp.
 
-A process of its own, because building the model holds Python's interpreter lock for as long as it loads, and because a
-crash in native code must not take the page with it. Reads one line of JSON (path, key, context, slots, threads) from
-standard input, answers with one line (`address`, `error` or `missing`), and lives until its standard input closes: so
-it ends with its parent, however that ends.
+It is a separate process because loading a model holds Python's interpreter lock, and because a crash in native code
+must not end the app. It imports no other module of this project. It reads one line of JSON (path, key, context, slots,
+threads), writes one line (`address`, `error` or `missing`), and runs until its standard input closes, which it does
+when the parent process ends.
 """
 
 import json
 import sys
 
 BATCH = 128
-"""Tokens of a prompt read in one go: a cancel is noticed between two of them."""
+"""Tokens of a prompt that are processed at once; a cancel takes effect between two batches."""
 CACHE_MIB = 128
-"""For conversations that have lost their slot to others, and come back; llama.cpp's own default is eight gigabytes."""
+"""The cache of conversations without a slot, in MiB; llama.cpp's default is eight gigabytes."""
 
 
 def main() -> None:
-    wanted = json.loads(sys.stdin.readline())
+    """Starts the server and waits for the end of standard input."""
+    config = json.loads(sys.stdin.readline())
     try:
         import xllamacpp
     except ImportError as e:
@@ -25,15 +25,15 @@ def main() -> None:
         return
 
     params = xllamacpp.CommonParams()
-    params.model.path = wanted["path"]
-    params.model_alias = {"local"}  # else its answers would name the path
-    params.n_ctx = wanted["context"] * wanted["slots"]
-    params.n_parallel = wanted["slots"]
+    params.model.path = config["path"]
+    params.model_alias = {"local"}  # otherwise responses contain the path
+    params.n_ctx = config["context"] * config["slots"]
+    params.n_parallel = config["slots"]
     params.n_batch = params.n_ubatch = BATCH
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = wanted["threads"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config["threads"]
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.api_keys = [wanted["key"]]
+    params.api_keys = [config["key"]]
     params.verbosity = 0
     params.cache_ram_mib = CACHE_MIB
     params.ui = False

@@ -1,6 +1,6 @@
-"""The chat of a local model's process as a LangChain model.
+"""The chat model of a local model's process.
 
-The server speaks OpenAI's protocol; what it adds to it (progress of reading the prompt, thinking) is kept here.
+The server speaks OpenAI's protocol, with llama.cpp's extensions: the progress of reading the prompt, and thinking.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -13,18 +13,18 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import SecretStr
 
+from backends.chat_template import THINK
 from backends.llama_stream import stream_chunks
 from backends.model_events import PROGRESS, dispatch
-from backends.openai_chat import CompatibleChat, own_clients, readable
+from backends.openai_chat import CompatibleChat, local_clients, with_complete_calls
 from backends.reply_reader import read_reply
-from backends.tokenizer import THINK
 
 
 class LocalChat(CompatibleChat):
-    """llama.cpp's chat, with its progress as a custom event."""
+    """LangChain's chat model for llama.cpp's server, with its progress as a custom event."""
 
     thinks: bool = False
-    """Whether the template opens each reply's thinking: what llama.cpp leaves of the tag depends on the template."""
+    """True if the template opens each reply's thinking; llama.cpp may then omit the opening tag."""
 
     @property
     def _llm_type(self) -> str:
@@ -56,23 +56,23 @@ class LocalChat(CompatibleChat):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        if "response_format" in kwargs:  # the SDK knows how to ask for a class
+        if "response_format" in kwargs:  # the SDK handles structured output
             source = super()._astream(messages, stop, run_manager, **kwargs)
         else:
-            source = self._pieces(messages, stop, **kwargs)
-        async with aclosing(source) as pieces, aclosing(readable(pieces)) as chunks:  # type: ignore[type-var]
+            source = self._raw_chunks(messages, stop, **kwargs)
+        async with aclosing(source) as raw, aclosing(with_complete_calls(raw)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
                 progress = (chunk.generation_info or {}).get(PROGRESS)
                 if progress:
                     await dispatch(PROGRESS, {"read": progress["processed"], "total": progress["total"]})
-                if not progress or chunk.text:  # a tag that the template opens may come with it
+                if not progress or chunk.text:  # the chunk may also have the template's opening tag
                     yield chunk
 
-    async def _pieces(
+    async def _raw_chunks(
         self, messages: list[BaseMessage], stop: list[str] | None, **kwargs: Any
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        asked = kwargs | {"stream": True, "stream_options": {"include_usage": True}}
-        payload = self._get_request_payload(messages, stop=stop, **asked)
+        arguments = kwargs | {"stream": True, "stream_options": {"include_usage": True}}
+        payload = self._get_request_payload(messages, stop=stop, **arguments)
         extra, opened = payload.pop("extra_body", {}), not self.thinks
         body = {**payload, **extra}
         async with aclosing(read_reply(stream_chunks(str(self.openai_api_base), self._key(), body))) as chunks:
@@ -94,8 +94,8 @@ class LocalChat(CompatibleChat):
 
 
 def local_chat(address: str, key: str, *, thinks: bool = False) -> LocalChat:
-    """The chat model of a process; `max_tokens` and `temperature` are set on copies of it."""
-    # only where the template opens it: then the tags stay in the text, in every form, and are read with the others'
+    """Creates the chat model of a process; `max_tokens` and `temperature` are set on copies of it."""
+    # if the template opens the thinking, the tags stay in the text and are parsed with those of other backends
     thinking = {"reasoning_format": "none"} if thinks else {}
     return LocalChat(
         thinks=thinks,
@@ -104,8 +104,8 @@ def local_chat(address: str, key: str, *, thinks: bool = False) -> LocalChat:
         api_key=lambda: key,
         stream_usage=True,
         max_retries=0,
-        # langchain-openai's own guard loses cancels on Python 3.11: the model would run on
+        # langchain-openai's own timeout loses cancels on Python 3.11: the model would run on
         stream_chunk_timeout=None,
         extra_body={"return_progress": True, **thinking},
-        **own_clients(),
+        **local_clients(),
     )

@@ -1,6 +1,4 @@
-"""What an entry of the settings and its provider's list of models make of each other: which models a visitor may choose
-among, which one is used where nobody chooses, and what holds for each. Pure functions.
-"""
+"""The choice of models: pure functions of an entry of the settings and its provider's list."""
 
 from collections.abc import Sequence
 
@@ -11,8 +9,8 @@ from settings import BackendSettings
 _NAME_CHARACTERS = 200
 
 
-def offered(entry: BackendSettings, listed: ModelList) -> Sequence[Model]:
-    """The models that a visitor may choose among: those of the entry, or the provider's by name."""
+def choices(entry: BackendSettings, listed: ModelList) -> Sequence[Model]:
+    """Returns the models that a visitor may choose: those of the entry, or the provider's by name."""
     if entry.models is None:
         return ()
     if entry.models == "*":
@@ -23,15 +21,15 @@ def offered(entry: BackendSettings, listed: ModelList) -> Sequence[Model]:
 
 
 def default(entry: BackendSettings, listed: ModelList) -> str | None:
-    """The model where nobody chooses: the entry's own, else the first that the provider has; None if there is none."""
+    """Returns the default model: the entry's own, or the first that the provider has; None if there is none."""
     own = entry.default_model
     if own and not listed.problem(own):
         return own
-    return next((one.name for one in offered(entry, listed) if not listed.problem(one.name)), own)
+    return next((one.name for one in choices(entry, listed) if not listed.problem(one.name)), own)
 
 
 def health(entry: BackendSettings, listed: ModelList) -> Health:
-    """Unavailable where the provider has none of the entry's models; else ready, and the reason names one it lacks."""
+    """Returns `unavailable` if the provider has none of the entry's models; else `ready`, and names a missing one."""
     if entry.models == "*" and default(entry, listed) is None:
         return Health("unavailable", "its server lists no chat models: name one in `model`")
     names = entry.models if isinstance(entry.models, list) else [entry.model] if entry.model else []
@@ -41,9 +39,9 @@ def health(entry: BackendSettings, listed: ModelList) -> Health:
     return Health("ready", missing[0] if missing else "")
 
 
-def refusal(entry: BackendSettings, listed: ModelList, model: str) -> str:
-    """Why a model cannot be chosen, naming some that can; empty if it can be."""
-    models = offered(entry, listed)
+def problem(entry: BackendSettings, listed: ModelList, model: str) -> str:
+    """Says why a model cannot be chosen, and names similar ones; empty if it can be."""
+    models = choices(entry, listed)
     if any(one.name == model for one in models):
         return ""
     names = ", ".join(nearest(model[:_NAME_CHARACTERS], models)) or "none at the moment"
@@ -51,10 +49,10 @@ def refusal(entry: BackendSettings, listed: ModelList, model: str) -> str:
 
 
 def context(entry: BackendSettings, model_info: Model) -> int:
-    """The most tokens of prompt and reply together: what the provider reports, with the entry's own as a bound."""
+    """Returns the limit of prompt and reply together, in tokens: the smaller of the entry's and the provider's."""
     return min([size for size in (entry.context, model_info.context) if size], default=DEFAULT_CONTEXT)
 
 
-def taken(entry: BackendSettings, model_info: Model, options: frozenset[str]) -> frozenset[str]:
-    """Those of the options that the model does not ignore."""
+def supported_options(entry: BackendSettings, model_info: Model, options: frozenset[str]) -> frozenset[str]:
+    """Returns the options that the model does not ignore."""
     return options - entry.ignored(model_info.name) - model_info.ignores

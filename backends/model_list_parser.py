@@ -1,6 +1,6 @@
-"""The lists of models that providers answer with, as `ModelList`s.
+"""The parser of providers' lists of models.
 
-The same facts have other names at each provider. Sources: Google's "Models" (`supportedGenerationMethods`,
+Each provider has its own names for the same properties. Sources: Google's "Models" (`supportedGenerationMethods`,
 `inputTokenLimit`, `outputTokenLimit`, `thinking`), OpenAI's "List models", vLLM (`max_model_len`), llama-server
 (`meta.n_ctx_train`, `capabilities`, `/props`), OpenRouter's "Models" (`context_length`, `architecture`, `top_provider`,
 `supported_parameters`), Hugging Face's router (`providers`), Mistral's "List models" (`max_context_length`,
@@ -20,14 +20,15 @@ JSON = Mapping[str, Any]
 
 _NAME_CHARACTERS = 200
 _CONTEXTS = range(256, 1_000_000_000)
-"""Sizes of a context that are believed, in tokens."""
+"""Plausible context sizes, in tokens."""
 _REPLIES = range(1, 1_000_000_000)
+"""Plausible reply sizes, in tokens."""
 
 _CONTEXT = (
     *("loaded_context_length", "meta.n_ctx", "n_ctx", "max_model_len", "context_length", "context_window"),
     *("max_context_length", "context_size", "inputTokenLimit", "max_input_tokens", "meta.n_ctx_train"),
 )
-"""Where the size of the context is; what the server uses at the moment stands before what the model could do."""
+"""Paths of the context size; the size that the server uses comes before the model's maximum."""
 _REPLY = ("outputTokenLimit", "max_completion_tokens", "max_output_tokens", "top_provider.max_completion_tokens")
 _INPUTS = ("architecture.input_modalities", "input_modalities", "supported_input_modalities")
 _OUTPUTS = ("architecture.output_modalities", "output_modalities", "supported_output_modalities")
@@ -37,14 +38,14 @@ _TOOLS = ("capabilities.function_calling", "supports_tools", "supports_function_
 _NO_CHAT = frozenset(
     ("embed", "embedding", "embeddings", "rerank", "reranker", "moderation", "tts", "stt", "transcribe")
 )
-"""Words in the names of models that do not chat, and types of such models."""
+"""Words in the names and types of models that do not chat."""
 _NO_CHAT_TYPES = _NO_CHAT | {"image", "audio", "video", "speech"}
 
 
 def parse_model_list(text: bytes, *, prefix: str = "") -> tuple[ModelList, str]:
-    """The list in a provider's answer and the token of its next page, empty if there is none.
+    """Parses a provider's list; returns it with the token of its next page, empty for the last page.
 
-    What is no list of models is an empty one. `prefix` is left out of names.
+    Anything else than a list of models gives an empty list. `prefix` is removed from names.
     """
     try:
         data = json.loads(text)
@@ -62,7 +63,7 @@ def parse_model_list(text: bytes, *, prefix: str = "") -> tuple[ModelList, str]:
 
 
 def with_props(listed: ModelList, text: bytes) -> ModelList:
-    """The list of a llama-server with what its `/props` says: the context that it runs with, and whether it sees."""
+    """Adds the context and the image support of a llama-server's `/props` to its list."""
     try:
         props = json.loads(text)
     except (ValueError, RecursionError):
@@ -79,7 +80,7 @@ def with_props(listed: ModelList, text: bytes) -> ModelList:
 
 
 def _entries(data: Any) -> Iterator[JSON]:
-    """The dictionaries of a bare list, or of the lists `data` and `models`: llama-server gives both."""
+    """The objects of a bare list, or of the lists `data` and `models`; llama-server sends both."""
     named = [data.get("data"), data.get("models")] if isinstance(data, dict) else []
     for entries in [data, *named]:
         yield from (entry for entry in entries if isinstance(entry, dict)) if isinstance(entries, list) else ()
@@ -103,14 +104,16 @@ def _model(entry: JSON, prefix: str) -> Model | None:
         name,
         _context(entry, contexts),
         _size(entry, _REPLY, _REPLIES),
-        _known(_flag(entry, _THINKING), "reasoning" in parameters if parameters else None, _in(abilities, "thinking")),
-        _known(
+        _first_known(
+            _flag(entry, _THINKING), "reasoning" in parameters if parameters else None, _in(abilities, "thinking")
+        ),
+        _first_known(
             _flag(entry, _IMAGES),
             "image" in inputs if inputs else None,
             _in(abilities, "vision", "multimodal", "image"),
             True if kind == "vlm" else None,
         ),
-        _known(
+        _first_known(
             _flag(entry, _TOOLS),
             "tools" in parameters if parameters else None,
             _in(abilities, "tools", "tool_use"),
@@ -124,7 +127,7 @@ def _model(entry: JSON, prefix: str) -> Model | None:
 
 
 def _chats(entry: JSON, name: str, abilities: Sequence[str]) -> bool:
-    """Whether it is a chat model, as far as the list tells."""
+    """False if the list says that it is no chat model."""
     methods, outputs = _strings(entry, ("supportedGenerationMethods",)), _strings(entry, _OUTPUTS)
     kind = entry.get("type")
     return not (
@@ -138,7 +141,7 @@ def _chats(entry: JSON, name: str, abilities: Sequence[str]) -> bool:
 
 
 def _context(entry: JSON, contexts: Sequence[tuple[str, int]]) -> int | None:
-    """A router may ask any of its providers: what all of them can take counts."""
+    """The smallest context of all providers, since a router may use any of them."""
     sizes = [_size(entry, _CONTEXT, _CONTEXTS), _size(entry, ("top_provider.context_length",), _CONTEXTS)]
     return min([size for size in sizes if size] + [size for _, size in contexts], default=None)
 
@@ -153,8 +156,8 @@ def _contexts(entry: JSON) -> tuple[tuple[str, int], ...]:
 
 
 def _any_provider(entry: JSON, field: str) -> bool | None:
-    told = [flag for provider in _live(entry) if (flag := _flag(provider, (field,))) is not None]
-    return any(told) if told else None
+    flags = [flag for provider in _live(entry) if (flag := _flag(provider, (field,))) is not None]
+    return any(flags) if flags else None
 
 
 def _live(entry: JSON) -> list[JSON]:
@@ -164,7 +167,7 @@ def _live(entry: JSON) -> list[JSON]:
 
 
 def _merged(first: Model, second: Model) -> Model:
-    """Two entries of one model: what the first does not say is taken from the second."""
+    """Two entries of one model as one; the first takes precedence."""
     names = ("context", "reply", "thinking", "images", "tools")
     missing = {name: getattr(second, name) for name in names if getattr(first, name) is None}
     return replace(first, **missing, chat=first.chat and second.chat)
@@ -177,21 +180,21 @@ def _at(entry: JSON, path: str) -> Any:
     return value
 
 
-def _size(entry: JSON, paths: Iterable[str], believed: range) -> int | None:
-    """The first number at the paths that can be one; some servers write it as text."""
+def _size(entry: JSON, paths: Iterable[str], plausible: range) -> int | None:
+    """The first plausible number at the paths; some servers write it as text."""
     for path in paths:
         value = _at(entry, path)
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
             value = int(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and value in believed:
+        if isinstance(value, int) and not isinstance(value, bool) and value in plausible:
             return value
     return None
 
 
 def _flag(entry: JSON, paths: Iterable[str]) -> bool | None:
-    """The first answer at the paths; an object, as some give for an ability with settings of its own, is a yes."""
+    """The first boolean at the paths. An object counts as True: some servers give an ability settings of its own."""
     for path in paths:
         value = _at(entry, path)
         if isinstance(value, bool):
@@ -210,9 +213,9 @@ def _strings(entry: JSON, paths: Iterable[str]) -> list[str] | None:
 
 
 def _in(abilities: Sequence[str], *words: str) -> bool | None:
-    """A list of abilities says yes for what is in it; what is not may only be left out."""
+    """True if a list of abilities has one of the words; None if not, since such lists may be incomplete."""
     return True if any(word in abilities for word in words) else None
 
 
-def _known(*answers: bool | None) -> bool | None:
-    return next((answer for answer in answers if answer is not None), None)
+def _first_known(*flags: bool | None) -> bool | None:
+    return next((flag for flag in flags if flag is not None), None)

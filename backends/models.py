@@ -1,4 +1,4 @@
-"""The models of a provider: what is known of each, and which name stands for which."""
+"""A provider's models: their properties, and the lookup of names."""
 
 import difflib
 import heapq
@@ -9,64 +9,67 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 KEPT = 1000
-"""Models of one list that are kept."""
+"""The most models of one list that are kept."""
 OFFERED = 300
-"""Models of one list that a visitor can choose among."""
+"""The most models of one list that a visitor can choose."""
 _NAMED, _LIKELY = 5, 40
-"""Models that a sentence names, and that are looked at for it."""
+"""The number of models that a message names, and of candidates that are compared for it."""
 _PROBLEMS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a provider says of one model; None where it says nothing. Sizes are in tokens."""
+    """A provider's description of one model; None stands for unknown. Sizes are in tokens."""
 
     name: str
     context: int | None = None
-    """The most that prompt and reply may have together; Gemini counts the prompt alone."""
+    """The limit of prompt and reply together; Gemini counts the prompt alone."""
     reply: int | None = None
     """The longest reply."""
     thinking: bool | None = None
+    """True if it shows its thinking."""
     images: bool | None = None
-    """Whether it takes images."""
+    """True if it accepts images."""
     tools: bool | None = None
-    """Whether it can choose tools."""
+    """True if it can choose tools."""
     chat: bool = True
-    """False where the list says that it does not chat, such as a model for embeddings."""
+    """False for a model that does not chat, such as one for embeddings."""
     ignores: frozenset[str] = frozenset()
-    """The visitor's options that it does not take."""
+    """The visitors' options that it does not accept."""
     aliases: tuple[str, ...] = ()
+    """Its other names."""
     contexts: tuple[tuple[str, int], ...] = ()
-    """The context by the name of the provider that runs it, where a router says so."""
+    """A router's contexts, by the name of the provider that runs the model."""
 
 
 @dataclass(frozen=True)
 class ModelList:
-    """The models that a provider lists. `complete` is False for a list that was cut: a model may be there unlisted."""
+    """The models that a provider lists."""
 
     models: tuple[Model, ...] = ()
     complete: bool = True
+    """False for a list that was cut: the provider may have other models."""
     any_name: bool = False
-    """The server has one model and answers with it to every name, as llama-server does."""
+    """True for a server with one model, which answers to every name, as llama-server does."""
     _problems: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def offered(self) -> tuple[Model, ...]:
-        """The chat models by name, as many as a visitor can choose among."""
-        return tuple(sorted((one for one in self.models if one.chat and "*" not in one.name), key=_by_name)[:OFFERED])
+        """The chat models, sorted by name; at most `OFFERED`."""
+        return tuple(sorted((one for one in self.models if one.chat and "*" not in one.name), key=_sort_key)[:OFFERED])
 
     @cached_property
-    def _places(self) -> dict[str, Model]:
+    def _by_name(self) -> dict[str, Model]:
         return {_key(name): model for model in reversed(self.models) for name in (*model.aliases, model.name)}
 
     def find(self, name: str) -> Model | None:
-        """The model that a provider takes a name for, under that name.
+        """Returns the model that the provider uses for a name, with that name; None if it has none.
 
-        Ollama leaves `:latest` out, and routers take words behind a colon that no list tells, such as `:fastest`.
+        Ollama omits `:latest`, and routers accept suffixes behind a colon, such as `:fastest`, that no list contains.
         """
         key = _key(name)
         plain, _, route = key.partition(":")
-        found = self._places.get(key) or self._places.get(f"{key}:latest") or self._places.get(plain)
+        found = self._by_name.get(key) or self._by_name.get(f"{key}:latest") or self._by_name.get(plain)
         if found is None:
             found = next((one for one in self.models if "*" in one.name and fnmatchcase(key, _key(one.name))), None)
         if found is None and self.any_name:
@@ -76,7 +79,7 @@ class ModelList:
         return replace(found, name=name, context=dict(found.contexts).get(route, found.context))
 
     def problem(self, name: str) -> str:
-        """Says that the list lacks a model, and names the nearest that are there; empty if it does not lack it."""
+        """Says that the list lacks a model, and names the nearest ones; empty if it has it."""
         if not self.models or not self.complete or self.find(name):
             return ""
         if name not in self._problems:
@@ -89,24 +92,24 @@ class ModelList:
 
 
 def nearest(name: str, models: Iterable[Model], most: int = _NAMED) -> list[str]:
-    """The names most like a name, chat models first. Versions count least: a family's next model is near."""
+    """Returns the most similar names, chat models first. Versions count least: the next of a family is near."""
     versioned, plain = (difflib.SequenceMatcher(b=text, autojunk=False) for text in (_key(name), _family(name)))
 
-    def roughly(model: Model) -> tuple[bool, float]:
+    def rough(model: Model) -> tuple[bool, float]:
         plain.set_seq1(_family(model.name))
         return not model.chat, -plain.quick_ratio()
 
-    def exactly(model: Model) -> tuple[bool, float, float, str]:
+    def exact(model: Model) -> tuple[bool, float, float, str]:
         plain.set_seq1(_family(model.name))
         versioned.set_seq1(_key(model.name))
         return not model.chat, -plain.ratio(), -versioned.ratio(), model.name
 
-    likely = heapq.nsmallest(_LIKELY, models, roughly)  # an exact look at a thousand takes a quarter of a second
-    return [model.name for model in sorted(likely, key=exactly)[:most]]
+    likely = heapq.nsmallest(_LIKELY, models, rough)  # exact ratios of a thousand take a quarter of a second
+    return [model.name for model in sorted(likely, key=exact)[:most]]
 
 
 def joined(lists: Sequence[ModelList], *, complete: bool) -> ModelList:
-    """The pages of one list."""
+    """Joins the pages of one list."""
     models = {model.name: model for page in lists for model in page.models}
     kept = tuple(models.values())[:KEPT]
     return ModelList(kept, complete and len(models) <= KEPT and all(page.complete for page in lists))
@@ -117,9 +120,9 @@ def _key(name: str) -> str:
 
 
 def _family(name: str) -> str:
-    """A name without its numbers."""
+    """A model's name without its numbers."""
     return " ".join(re.findall(r"[^\W\d_]+", _key(name)))
 
 
-def _by_name(model: Model) -> tuple[str, str]:
+def _sort_key(model: Model) -> tuple[str, str]:
     return model.name.casefold(), model.name

@@ -1,8 +1,8 @@
-"""langchain-openai's chat model for every server that speaks OpenAI's protocol, not only for OpenAI's own.
+"""langchain-openai's chat model for every server that speaks OpenAI's protocol.
 
-What others add to the protocol or leave out of it is met here: thinking in a field of its own (`reasoning_content` of
-DeepSeek, vLLM and llama.cpp, `reasoning` of Ollama and OpenRouter), a refusal in another, `max_tokens` in place of
-`max_completion_tokens`, and a stream that ends without having come to its end.
+It handles what other servers add or omit: thinking in its own field (`reasoning_content` of DeepSeek, vLLM and
+llama.cpp, `reasoning` of Ollama and OpenRouter), refusals, `max_tokens` instead of `max_completion_tokens`, and streams
+that end too early.
 """
 
 import inspect
@@ -29,8 +29,9 @@ from backends.model_events import (
     dispatch,
     dispatch_tool_input,
 )
-from backends.openai_request import REASONING, SIGNATURES, RequestShape, shaped, signatures_of, thinking_of
+from backends.openai_request import REASONING, SIGNATURES, apply_shape, call_signatures, thinking_fields
 from backends.reply_reader import payloads, read_reply
+from backends.request_shape import RequestShape
 from backends.sse_reader import StreamedError
 from backends.thinking_blocks import THINKING_BLOCKS, fragments_of
 from runs.errors import ChatError
@@ -38,8 +39,8 @@ from runs.errors import ChatError
 OPENAI = "https://api.openai.com/v1"
 
 
-def own_clients() -> dict[str, Any]:
-    """Arguments for a server on this machine: the default clients would go through a proxy of the environment."""
+def local_clients() -> dict[str, Any]:
+    """Returns client arguments for a server on this machine; the defaults would use a proxy of the environment."""
     return {
         "openai_proxy": None,
         "http_client": openai.DefaultHttpxClient(trust_env=False, verify=False),
@@ -48,14 +49,14 @@ def own_clients() -> dict[str, Any]:
 
 
 def unknown_options(options: Mapping[str, Any]) -> list[str]:
-    """Those that are neither LangChain's nor the SDK's: each call would fail at them."""
+    """Returns the options that neither LangChain nor the SDK knows; every request with them would fail."""
     fields = CompatibleChat.model_fields
     known = {*fields, *(about.alias for about in fields.values())}
     return sorted(options.keys() - known - inspect.signature(AsyncCompletions.create).parameters.keys())
 
 
 class _Stream:
-    """The answer to one streamed request, in the shape in which langchain-openai takes the SDK's."""
+    """The response to a streamed request, with the interface that langchain-openai expects of the SDK's."""
 
     def __init__(self, opening: Any, tools: Collection[str]) -> None:
         """`opening` is the SDK's context manager, which sends the request."""
@@ -78,7 +79,7 @@ class _Stream:
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         assert self._chunks is not None
-        await dispatch(RESPONSE_STARTED, {})  # not where the request is opened: a cancel there would leave it open
+        await dispatch(RESPONSE_STARTED, {})  # not in __aenter__: a cancel there would leave the request open
         try:
             async for chunk in self._chunks:
                 yield chunk
@@ -87,7 +88,7 @@ class _Stream:
 
 
 class _Completions:
-    """The SDK's chat completions, whose streams we read ourselves: the SDK knows only OpenAI's own."""
+    """The SDK's chat completions with our own reader for streams, since the SDK reads OpenAI's dialect only."""
 
     def __init__(self, sdk: AsyncCompletions) -> None:
         self._sdk = sdk
@@ -103,7 +104,7 @@ class _Completions:
 
 
 class CompatibleChat(ChatOpenAI):
-    """`max_tokens` and `temperature` are set on copies of it."""
+    """LangChain's chat model for OpenAI-compatible servers; `max_tokens` and `temperature` are set on copies of it."""
 
     _shape: RequestShape = PrivateAttr(default_factory=RequestShape)
 
@@ -118,14 +119,14 @@ class CompatibleChat(ChatOpenAI):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """It would be stored under langchain-openai's name, and be no such class when it is loaded."""
+        """Returns False: it would be stored under langchain-openai's name and loaded as another class."""
         return False
 
     def _get_request_payload(self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
         payload: dict[str, Any] = super()._get_request_payload(input_, stop=stop, **kwargs)
         if self.openai_api_base != OPENAI and "max_completion_tokens" in payload:
             payload["max_tokens"] = payload.pop("max_completion_tokens")
-        return shaped(payload, self._convert_input(input_).to_messages(), self._shape)
+        return apply_shape(payload, self._convert_input(input_).to_messages(), self._shape)
 
     def _convert_chunk_to_generation_chunk(
         self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
@@ -133,16 +134,16 @@ class CompatibleChat(ChatOpenAI):
         made = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}
-            if made and (thinking := thinking_of(delta)):
-                made.message.additional_kwargs[REASONING] = thinking
-            if made and (signatures := signatures_of(delta)):
+            if made and (fields := thinking_fields(delta)):
+                made.message.additional_kwargs[REASONING] = fields
+            if made and (signatures := call_signatures(delta)):
                 made.message.additional_kwargs[SIGNATURES] = signatures
             if made and (fragments := fragments_of(delta)):
                 made.message.additional_kwargs[THINKING_BLOCKS] = fragments
-            if made and (thought := delta.get("reasoning_content") or delta.get("reasoning")):
-                made.message.additional_kwargs["reasoning_content"] = thought
+            if made and (thinking := delta.get("reasoning_content") or delta.get("reasoning")):
+                made.message.additional_kwargs["reasoning_content"] = thinking
             if made and not made.message.content and (refusal := delta.get("refusal")):
-                made.message.content = str(refusal)  # what it says instead of an answer
+                made.message.content = str(refusal)
         ours = {name: chunk[name] for name in (TOOL_INPUT, TIMINGS) if chunk.get(name)}
         if made and ours:
             made.generation_info = {**(made.generation_info or {}), **ours}
@@ -157,43 +158,43 @@ class CompatibleChat(ChatOpenAI):
     ) -> AsyncIterator[ChatGenerationChunk]:
         chunk, reason = None, ""
         source = super()._astream(messages, stop, run_manager, **kwargs)
-        async with aclosing(source) as pieces, aclosing(readable(pieces)) as chunks:  # type: ignore[type-var]
+        async with aclosing(source) as raw, aclosing(with_complete_calls(raw)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
                 reason = str((chunk.generation_info or {}).get("finish_reason") or reason)
                 yield chunk
         if reason == "content_filter":
-            raise ChatError("invalid_request", "The provider's filter ended this reply: ask in another way.")
+            raise ChatError("invalid_request", "The provider's content filter ended this reply: rephrase the message.")
         if chunk is None:
-            raise json.JSONDecodeError("not one event of a stream", "", 0)
-        if reason == "error":  # as OpenRouter says that who it asked has failed
+            raise json.JSONDecodeError("a stream without events", "", 0)
+        if reason == "error":  # OpenRouter's reason if the provider behind it fails
             raise ChatError("backend_unavailable", "The provider failed at this reply: try again.", retryable=True)
 
 
-async def readable(chunks: AsyncIterator[ChatGenerationChunk]) -> AsyncGenerator[ChatGenerationChunk, None]:
-    """The chunks, with all tool calls in a last one; what came of their arguments is told as it comes.
+async def with_complete_calls(chunks: AsyncIterator[ChatGenerationChunk]) -> AsyncGenerator[ChatGenerationChunk, None]:
+    """Yields the chunks, with all tool calls in the last one; deltas of their arguments become events at once.
 
-    Arguments that are cut, or are no object, become a text: LangChain would guess what a cut one means, and the tool
-    would be called with that; this it takes for an invalid call. What LangChain and the SDK raise over a chunk of
-    another shape is a reply that cannot be read.
+    Arguments that are cut, or not an object, become a JSON string, which LangChain treats as an invalid call; it would
+    complete cut ones by a guess. Raises JSONDecodeError for a chunk that LangChain or the SDK cannot read.
     """
     merged = AIMessageChunk(content="")
     try:
         async for chunk in chunks:
-            for piece in (chunk.generation_info or {}).pop(TOOL_INPUT, ()):
-                await dispatch_tool_input(piece)
+            for delta in (chunk.generation_info or {}).pop(TOOL_INPUT, ()):
+                await dispatch_tool_input(delta)
             if isinstance(chunk.message, AIMessageChunk) and chunk.message.tool_call_chunks:
                 merged += AIMessageChunk(content="", tool_call_chunks=chunk.message.tool_call_chunks)
                 chunk.message.tool_call_chunks, chunk.message.tool_calls, chunk.message.invalid_tool_calls = [], [], []
             yield chunk
     except (TypeError, AttributeError, LookupError, ValidationError) as e:
-        raise json.JSONDecodeError(f"not of the protocol's shape: {type(e).__name__}", "", 0) from e
+        raise json.JSONDecodeError(f"a chunk of an unknown shape: {type(e).__name__}", "", 0) from e
     if calls := merged.tool_call_chunks:
-        whole = [ToolCallChunk(**{**call, "args": _sound(call["args"] or "{}")}) for call in calls]
-        last = AIMessageChunk(content="", tool_call_chunks=whole)
+        complete = [ToolCallChunk(**{**call, "args": _valid_arguments(call["args"] or "{}")}) for call in calls]
+        last = AIMessageChunk(content="", tool_call_chunks=complete)
         yield ChatGenerationChunk(message=last, generation_info={COMPLETE_TOOL_CALLS: True})
 
 
-def _sound(arguments: str) -> str:
+def _valid_arguments(arguments: str) -> str:
+    """The arguments, as a JSON string if they are not an object."""
     try:
         return arguments if isinstance(json.loads(arguments), dict) else json.dumps(arguments)
     except ValueError:

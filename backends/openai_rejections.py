@@ -1,8 +1,7 @@
-"""What a server's refusal says about a request, and the shape of a request that the server may accept.
+"""The parser of servers' rejections: it derives the shape of a request that the server may accept.
 
-Wordings were collected from OpenAI, Azure, Mistral, Groq, xAI, Google, vLLM, LiteLLM, llama.cpp and others. A server
-may also echo what a visitor wrote: the words of the conversation are no part of a refusal. What follows from a refusal
-is only kept where the next request succeeds.
+The wordings were collected from OpenAI, Azure, Mistral, Groq, xAI, Google, vLLM, LiteLLM, llama.cpp and others. A
+server may echo the conversation, so its words are masked first. A new shape is kept only if the next request succeeds.
 """
 
 import re
@@ -10,20 +9,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from backends.openai_request import FIXED, LONGEST_REPLY, RequestShape
 from backends.provider_errors import ProviderError
-from backends.redaction import without_words
+from backends.redaction import mask_words
+from backends.request_shape import FIXED, LONGEST_REPLY, RequestShape
 
 _STATUSES = frozenset({None, 400, 404, 405, 415, 422, 500, 501})
-"""The HTTP statuses of a refused request: 500 where a chat template fails, None for an error within a stream."""
+"""The HTTP statuses of a rejection: 500 if a chat template fails, None for an error within a stream."""
 _ECHO = 16
-"""Characters in a row that an error shares with a message by an echo; a field's name alone is mostly shorter."""
+"""The shortest run of characters that counts as an echo; names of fields are mostly shorter."""
 _CODES = frozenset(
     {"unsupported_parameter", "unsupported_value", "unknown_parameter", "unrecognized_parameter", "extra_forbidden"}
 )
 _BAD_REQUEST = re.compile(r"invalid.?(request|argument|param)|bad.?request|validation", re.I)
-"""In the type or code of an error that is about the request. Without it, an error within a stream may be a crash."""
-_REFUSED = re.compile(
+"""The types and codes of errors about the request; another error within a stream may be a crash."""
+_REJECTED = re.compile(
     r"unsupported|unrecogni[sz]ed|unknown|unexpected|disallowed|forbidden|deprecated|no longer|only the default"
     r"|(not|n['\u2019]t|cannot|never)( \w+)? (be )?(support|permit|allow|accept|recogni[sz]|enable|available|use)"
     r"|extra.?(input|field|parameter|argument)|additional propert|cannot both|cannot find field"
@@ -39,13 +38,13 @@ _RANGE = re.compile(
     r"|\b(up to|above|below) -?\d|\d to -?\d|[\[(] ?-?[\d.]+, ?-?[\d.]+ ?[\])]",
     re.I,
 )
-"""What states which values a field may have: the server takes the field, and one visitor's value is wrong."""
+"""The phrases about the range of a field: the server accepts the field, but not one visitor's value."""
 _ALLOWED = re.compile(
     r"(?<!not )(?<!un)\b(expected|allowed|valid|supported|available|known|accepted|permitted)"
     r"( \w+)? (one of|are|fields?|parameters?|params?|arguments?|properties|keys|values)\b",
     re.I,
 )
-"""What begins a list of the fields that a server does take."""
+"""The beginning of a list of accepted fields."""
 _INSTEAD = re.compile(r"(?:use|try|by|of|mean)\W{1,4}(max_(?:completion_|output_|new_)?tokens)\b", re.I)
 _NO_SYSTEM = re.compile(
     r"(system|developer).{0,3}(role|message|prompt|instruction)s?.{0,40}"
@@ -65,17 +64,17 @@ _MISSING = re.compile(r"missing|must be (passed|provided|included|present|sent)|
 _THINKING = re.compile(r"\b(reasoning_content)\b|[`'\".](reasoning)\b|\b(reasoning) field")
 
 
-def accepted_shape(
+def corrected_shape(
     shape: RequestShape, error: ProviderError, body: Mapping[str, Any], name: str
 ) -> tuple[RequestShape, str] | None:
-    """The shape that the refused request `body` should have had, and a sentence about it, by the backend's name.
+    """Derives the shape that the rejected request `body` should have had, with a sentence for the visitor.
 
-    None where the error does not say, or where following it would change nothing.
+    `name` is the backend's. Returns None if the error does not say, or if nothing would change.
     """
     if error.status not in _STATUSES or error.page:
         return None
     messages = body.get("messages") or ()
-    error = replace(error, text=without_words(error.text, _texts(messages), run=_ECHO))
+    error = replace(error, text=mask_words(error.text, _texts(messages), run=_ECHO))
     if _may_be_crash(error):
         return _system(shape, error, messages, name)
     return (
@@ -87,7 +86,7 @@ def accepted_shape(
 
 
 def _texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """All that the messages of a request say, and the arguments of their tool calls."""
+    """All texts of a request's messages, with the arguments of their tool calls."""
     for message in messages:
         content = message.get("content")
         blocks = content if isinstance(content, list) else [content]
@@ -98,7 +97,7 @@ def _texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _may_be_crash(error: ProviderError) -> bool:
-    """Whether an error is no sign that the server refuses the request: the next attempt may succeed as it is."""
+    """True if the error may be a crash, so that the same request may succeed the next time."""
     if error.status is not None:
         return error.status >= 500
     names = {error.type, error.code}
@@ -108,7 +107,7 @@ def _may_be_crash(error: ProviderError) -> bool:
 def _thinking(
     shape: RequestShape, error: ProviderError, messages: Sequence[Mapping[str, Any]], name: str
 ) -> tuple[RequestShape, str] | None:
-    """Some servers refuse their own field for thinking in what comes back, others want it in every message."""
+    """The shape for a rejected field for thinking, or for a missing one: servers differ."""
     found = _THINKING.search(f"{error.parameter} {error.text}")
     if found is None:
         return None
@@ -116,8 +115,8 @@ def _thinking(
     sent = [message for message in messages if message["role"] == "assistant"]
     if _MISSING.search(error.text) and any(field not in message for message in sent):
         changed = replace(shape, reasoning=field, without=shape.without - {field})
-        return changed, f"{name} wants `{field}` in every message of the model: it was added."
-    if _is_refusal(error) and any(field in message for message in sent):
+        return changed, f"{name} requires `{field}` in every assistant message: it was added."
+    if _is_rejection(error) and any(field in message for message in sent):
         changed = replace(shape, without=shape.without | {field})
         return changed, f"{name} does not accept `{field}` in messages: it was left out."
     return None
@@ -148,16 +147,16 @@ def _system(
 def _fields(
     shape: RequestShape, error: ProviderError, body: Mapping[str, Any], name: str
 ) -> tuple[RequestShape, str] | None:
-    """The shape without the field that the server does not accept, or with another name for the longest reply.
+    """The shape without the rejected field, or with another name for the longest reply.
 
-    One field at a time: if the server refuses another one too, it says so of the next request.
+    It changes one field at a time: if the server rejects another one too, the next error says so.
     """
-    if not _is_refusal(error):
+    if not _is_rejection(error):
         return None
     sent = {*body, *(body.get("extra_body") or ())} - FIXED - {"tools", "extra_body", "extra_headers", "extra_query"}
     names, named = {**shape.fields}, _named(error, sent)
-    if {*named} >= {*LONGEST_REPLY}:  # one in the request and one in `extra_body`, which has the last word
-        return replace(shape, fields=names | {LONGEST_REPLY[0]: None}), f"{name} takes one of {LONGEST_REPLY} alone."
+    if {*named} >= {*LONGEST_REPLY}:  # one in the request and one in `extra_body`, which takes precedence
+        return replace(shape, fields=names | {LONGEST_REPLY[0]: None}), f"{name} accepts only one of {LONGEST_REPLY}."
     if not named or _is_range(error, named[0]):
         return None
     field = named[0]
@@ -166,10 +165,10 @@ def _fields(
     return replace(shape, fields=names), _sentence(name, field, names[key])
 
 
-def _other_name(key: str, refused: str, names: Mapping[str, str | None], error: ProviderError) -> str | None:
-    """Another name for the longest reply: the one that the error names, else OpenAI's other one; None after that."""
+def _other_name(key: str, rejected: str, names: Mapping[str, str | None], error: ProviderError) -> str | None:
+    """Another name for the longest reply: the one in the error, or OpenAI's other one; None after that."""
     found = _INSTEAD.search(error.text)
-    if found and found[1].lower() != refused and found[1].lower() != key:
+    if found and found[1].lower() != rejected and found[1].lower() != key:
         return found[1].lower()
     other = LONGEST_REPLY[key == LONGEST_REPLY[0]]
     return None if key in names else other
@@ -177,17 +176,17 @@ def _other_name(key: str, refused: str, names: Mapping[str, str | None], error: 
 
 def _sentence(name: str, field: str, new: str | None) -> str:
     if new:
-        return f"{name} takes `{new}` in place of `{field}`: the request was changed."
+        return f"{name} expects `{new}` instead of `{field}`: the request was changed."
     shown = {"temperature": "The temperature", **dict.fromkeys(LONGEST_REPLY, "The longest reply")}.get(field)
     return f"{shown} was not used: {name} does not accept it." if shown else f"{name} does not accept `{field}`."
 
 
-def _is_refusal(error: ProviderError) -> bool:
-    return bool(_CODES & {error.code, error.type}) or bool(_REFUSED.search(error.text))
+def _is_rejection(error: ProviderError) -> bool:
+    return bool(_CODES & {error.code, error.type}) or bool(_REJECTED.search(error.text))
 
 
 def _is_range(error: ProviderError, field: str) -> bool:
-    """Whether an error is about the value of a field, not about the field."""
+    """True if an error is about the value of a field, not about the field."""
     other = _INSTEAD.search(error.text) if field.startswith("max_") else None
     if (_CODES - {"unsupported_value"}) & {error.code, error.type} or (other and other[1].lower() != field):
         return False
@@ -195,7 +194,7 @@ def _is_range(error: ProviderError, field: str) -> bool:
 
 
 def _named(error: ProviderError, fields: Collection[str]) -> list[str]:
-    """Those of the fields that an error names: as its parameter, else in its text in the order of their places."""
+    """The fields that an error names: as its parameter, or in its text, in the order of appearance."""
     top = re.split(r"[.\[]", error.parameter.removeprefix("body."))[0]
     if found := sorted(field for field in fields if _key(field) == _key(top)):
         return found
@@ -207,17 +206,17 @@ def _named(error: ProviderError, fields: Collection[str]) -> list[str]:
 
 
 def _in_order(text: str, fields: Collection[str]) -> list[str]:
-    return [field for place, field in sorted((_place(text, field), field) for field in fields) if place >= 0]
+    return [field for at, field in sorted((_position(text, field), field) for field in fields) if at >= 0]
 
 
 def _key(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _place(text: str, field: str) -> int:
-    """Where a text first names a field, -1 if nowhere.
+def _position(text: str, field: str) -> int:
+    """The position at which a text first names a field, also in camel case; -1 if it does not.
 
-    Camel case counts too. A field that is a plain word counts only where it is marked as a field.
+    A field that is a plain word counts only if it is marked as a field.
     """
     words = "_?".join(map(re.escape, field.split("_")))
     if "_" in field or field == "temperature":

@@ -1,83 +1,54 @@
-"""Requests in OpenAI's protocol as a strict server accepts them.
+"""Requests in OpenAI's protocol, in the form that strict servers accept.
 
-The protocol: https://platform.openai.com/docs/api-reference/chat/create. Many servers check more than OpenAI does, or
-know fewer fields. What all of them accept is always sent; what one of them needs is a `RequestShape`.
+The protocol: https://platform.openai.com/docs/api-reference/chat/create. Many servers check more than OpenAI, or know
+fewer fields. Requests use what all servers accept; a `RequestShape` describes the needs of one server.
 """
 
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from backends.request_shape import FIXED, RequestShape
 from backends.thinking_blocks import THINKING_BLOCKS, blocks_of
 from runs.text import valid_text
 
-SystemRole = Literal["system", "developer", "user"]
-LONGEST_REPLY = ("max_tokens", "max_completion_tokens")
-"""OpenAI's names for the longest reply: the older one, which most servers know, and the newer one."""
-FIXED = frozenset({"model", "messages", "stream"})
-"""Fields without which there is no request."""
 REASONING = "reasoning_fields"
-"""In `additional_kwargs` of a reply: its thinking, by the name of the field in which the server sent it."""
+"""The key in a reply's `additional_kwargs` for its thinking, by the name of the server's field."""
 SIGNATURES = "tool_call_signatures"
-"""In `additional_kwargs` of a reply: what Google adds to tool calls (`extra_content`), by the calls' ids."""
+"""The key in a reply's `additional_kwargs` for Google's `extra_content` of tool calls, by the calls' ids."""
 _NO_RESULT = "[no result]"
 _NO_REASONING = " "
-"""Kimi refuses an empty text for thinking that is not there; it and DeepSeek accept a blank."""
+"""The text for missing thinking: Kimi rejects an empty one; Kimi and DeepSeek accept a space."""
 _UNNAMED = re.compile(r"[^A-Za-z0-9_-]")
 
 
-@dataclass(frozen=True, slots=True)
-class RequestShape:
-    """How a server wants its requests, by its entry in the settings or as its refusals have shown.
-
-    `fields` gives a field another name, or None to leave it out. `without` names fields of messages to leave out.
-    """
-
-    fields: Mapping[str, str | None] = field(default_factory=dict)
-    system_role: SystemRole | None = None
-    """The role of the system prompt; "user" puts it in front of the first message, None leaves it as it is."""
-    without: frozenset[str] = frozenset()
-    reasoning: str | None = None
-    """The field that every message of the assistant must have for its thinking."""
-    null_content: bool = False
-    """Whether a message that only calls tools has the content null; else it is an empty text."""
-
-    def name(self, name: str) -> str | None:
-        """What a field is called, None where it is left out."""
-        if name in LONGEST_REPLY and name not in self.fields:
-            other = LONGEST_REPLY[name == LONGEST_REPLY[0]]
-            return self.fields.get(other, name)
-        return self.fields.get(name, name)
-
-
-def shaped(payload: Mapping[str, Any], messages: Sequence[BaseMessage], shape: RequestShape) -> dict[str, Any]:
-    """The body of a request for a server of this shape; `messages` are those that the payload was made of."""
+def apply_shape(payload: Mapping[str, Any], messages: Sequence[BaseMessage], shape: RequestShape) -> dict[str, Any]:
+    """Returns the body of a request in this shape; `messages` are those from which the payload was made."""
     names = {key: key if key in FIXED else shape.name(key) for key in payload}
     made = {key: value for key, value in payload.items() if names[key] == key and key != "extra_body"}
     given = (payload.get("extra_body") or {}).items()
     extra = {name: value for key, value in given if (name := shape.fields.get(key, key))}
-    # the SDK takes its own names alone; others go into its `extra_body`, which it puts beside them
+    # the SDK accepts only its own names; others go into its `extra_body`, which it merges into the body
     if extra := extra | {name: payload[key] for key, name in names.items() if name and name != key}:
         made["extra_body"] = extra
     if "messages" in payload:
         declared = {tool.get("function", {}).get("name") for tool in payload.get("tools") or ()}
-        told = [_plain(message, declared) for message in payload["messages"]]
-        _return_thinking(told, messages, shape)
-        made["messages"] = [_fit(message, shape) for message in _with_system(_answered(told), shape)]
+        plain = [_plain(message, declared) for message in payload["messages"]]
+        _return_thinking(plain, messages, shape)
+        made["messages"] = [_fit(message, shape) for message in _with_system(_with_results(plain), shape)]
     return made
 
 
-def thinking_of(delta: Mapping[str, Any]) -> dict[str, str]:
-    """The thinking in a piece of a reply, by the name of its field, to be returned in that field."""
+def thinking_fields(delta: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the thinking in a delta by the name of its field, so that it can be sent back in that field."""
     return {name: delta[name] for name in ("reasoning_content", "reasoning") if isinstance(delta.get(name), str)}
 
 
-def signatures_of(delta: Mapping[str, Any]) -> dict[str, Any]:
-    """What a piece of a reply adds to tool calls, by their ids: Gemini's signatures of thoughts must come back.
+def call_signatures(delta: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the `extra_content` of a delta's tool calls by their ids; Gemini requires its thought signatures back.
 
     Source: https://ai.google.dev/gemini-api/docs/thought-signatures, "OpenAI compatibility".
     """
@@ -87,7 +58,7 @@ def signatures_of(delta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(message: Mapping[str, Any], declared: Collection[str]) -> dict[str, Any]:
-    """A message without a name, with its content as text wherever it is only text, and with sound tool calls."""
+    """A message without a name, with text content where it is only text, and with valid tool calls."""
     made = {key: value for key, value in message.items() if key != "name"}
     content = made.get("content")
     if made["role"] != "assistant" and isinstance(content, list) and all(_is_text(block) for block in content):
@@ -96,7 +67,7 @@ def _plain(message: Mapping[str, Any], declared: Collection[str]) -> dict[str, A
         made["content"] = made["content"] if isinstance(made["content"], str) else json.dumps(made["content"])
         made["content"] = made["content"] or "[no output]"
     if made["role"] == "assistant":
-        if isinstance(content, list):  # what it thought is no part of what it said
+        if isinstance(content, list):  # thinking is not part of the text
             texts = (block for block in content if _is_text(block))
             made["content"] = "".join(block if isinstance(block, str) else block["text"] for block in texts)
         made["content"] = made.get("content") or ""
@@ -110,7 +81,7 @@ def _is_text(block: Any) -> bool:
 
 
 def _call(call: Mapping[str, Any], declared: Collection[str]) -> dict[str, Any]:
-    """A tool call with a declared name or one that OpenAI allows, and with the text of a JSON object as arguments."""
+    """A tool call with a declared or allowed name, and with a JSON object as arguments."""
     function = call["function"]
     try:
         arguments = json.loads(function["arguments"] or "{}", parse_constant=str)
@@ -122,12 +93,12 @@ def _call(call: Mapping[str, Any], declared: Collection[str]) -> dict[str, Any]:
     return {**call, "type": "function", "function": {**function, "name": name, "arguments": text}}
 
 
-def _return_thinking(told: Sequence[dict[str, Any]], messages: Sequence[BaseMessage], shape: RequestShape) -> None:
-    """Adds to each message with tool calls the thinking that came with it, in the fields that the server used.
+def _return_thinking(plain: Sequence[dict[str, Any]], messages: Sequence[BaseMessage], shape: RequestShape) -> None:
+    """Adds the thinking to each message with tool calls, in the server's own fields.
 
-    DeepSeek, Kimi, Gemini and others refuse the results of tools without it. In other messages it is not wanted.
+    DeepSeek, Kimi, Gemini and others reject tool results without it, and some reject it in other messages.
     """
-    for made, message in zip(told, messages, strict=True):
+    for made, message in zip(plain, messages, strict=True):
         if made["role"] != "assistant" or not isinstance(message, AIMessage):
             continue
         if made.get("tool_calls") and isinstance(fields := message.additional_kwargs.get(REASONING), Mapping):
@@ -142,8 +113,8 @@ def _return_thinking(told: Sequence[dict[str, Any]], messages: Sequence[BaseMess
             made[shape.reasoning] = _NO_REASONING
 
 
-def _answered(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages with exactly one result behind each tool call, in the order of the calls, and no other results."""
+def _with_results(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages with exactly one result after each tool call, in the order of the calls, and no other results."""
     results = {one["tool_call_id"]: one for one in messages if one["role"] == "tool"}
     made: list[dict[str, Any]] = []
     for message in messages:
@@ -157,7 +128,7 @@ def _answered(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _with_system(messages: Sequence[dict[str, Any]], shape: RequestShape) -> list[dict[str, Any]]:
-    """The messages with the system prompt in the role that the server has for it."""
+    """The messages with the system prompt in the server's role for it."""
     if shape.system_role is None or not messages or messages[0]["role"] not in ("system", "developer"):
         return list(messages)
     system, *others = messages

@@ -1,6 +1,6 @@
-"""What a provider says about a request that it refused: its error's type, code and parameter, and its text.
+"""The parser of providers' error responses: type, code, parameter and text.
 
-Providers agree on no form. These are read: OpenAI's `{"error": {message, type, param, code}}`, FastAPI's
+There is no common format. It reads OpenAI's `{"error": {message, type, param, code}}`, FastAPI's
 `{"detail": …}` and pydantic's list in it (vLLM, Mistral), Google's `{"error": {status, details}}` (also within a list),
 Ollama's `{"error": "text"}`, Cloudflare's `{"errors": […]}`, OpenRouter's `metadata.raw`, plain text and web pages.
 """
@@ -14,20 +14,20 @@ from typing import Any
 from backends.keys import redact_keys
 
 _MOST_TEXT = 4000
-"""Characters of a provider's text that are looked at."""
+"""Characters of a provider's text that are read."""
 _MOST_BODY = 100_000
 _LONGEST_NAME = 60
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+|\[\d{1,4}\])*|\d{1,5}")
-"""What an error's type, code or parameter looks like. Providers echo keys and messages: other text is not shown."""
+"""The form of a type, code or parameter. Any other text is not shown, since providers echo keys and messages."""
 _KEY_LIKE = re.compile(r"[A-Za-z_].*\d{4}")
-"""Names have no long numbers; keys do."""
+"""Names with long numbers, which may be keys."""
 _PAGE = re.compile(r"\s*<(!doctype|html|head|body)\b", re.I)
 _TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.I | re.S)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderError:
-    """`type`, `code` and `parameter` are safe to show: names of bounded length, or empty. `text` is not."""
+    """A provider's error. `type`, `code` and `parameter` are names that are safe to show, or empty; `text` is not."""
 
     status: int | None = None
     type: str = ""
@@ -35,17 +35,17 @@ class ProviderError:
     parameter: str = ""
     text: str = ""
     page: bool = False
-    """Whether the answer was a web page: something other than the provider's API answered."""
+    """True if the response was a web page, which is not from the provider's API."""
 
     @property
     def names(self) -> list[str]:
-        """Type, code and parameter, as far as there are any, each once."""
+        """The type, code and parameter that are known, each once."""
         codes = [name for name in dict.fromkeys((self.type, self.code)) if name]
         return [*codes, *([f"parameter {self.parameter}"] if self.parameter else [])]
 
 
 def provider_error(exception: BaseException) -> ProviderError | None:
-    """Reads what a client library's exception holds of the provider's answer; None if there was no such answer."""
+    """Reads the provider's response in a client library's exception; returns None if there was no response."""
     body = _body(exception)
     status = status_of(exception)
     if status is None and not isinstance(body, Mapping):
@@ -67,7 +67,7 @@ def provider_error(exception: BaseException) -> ProviderError | None:
 
 
 def status_of(exception: BaseException) -> int | None:
-    """The HTTP status that a client library's exception stands for, None if it stands for none."""
+    """Returns the HTTP status of a client library's exception; None if it has none."""
     response = getattr(exception, "response", None)
     found = (getattr(exception, name, None) for name in ("status_code", "code"))
     numbers = (*found, getattr(response, "status_code", None))
@@ -75,11 +75,11 @@ def status_of(exception: BaseException) -> int | None:
 
 
 def _body(exception: BaseException) -> Any:
-    """The provider's answer: JSON as its value, else text. The answer itself comes before what an SDK made of it."""
+    """The response's body, as JSON or text. The response itself takes precedence over the SDK's copy of it."""
     response: Any = getattr(exception, "response", None)
     try:
         text = response.text if isinstance(response.text, str) else ""
-    except Exception:  # any library's: there is no response, or it cannot be read any more
+    except Exception:  # of any library: there is no response, or it has been closed
         text = ""
     if text:
         try:
@@ -91,7 +91,7 @@ def _body(exception: BaseException) -> Any:
 
 
 def _errors(body: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """All the errors in an answer, the outer ones first; a text is one that has only a message."""
+    """All errors in a body, the outer ones first; a text counts as an error with only a message."""
     if depth > 6 or not body:
         return
     if isinstance(body, str):
@@ -115,7 +115,7 @@ def _errors(body: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
 
 
 def _parsed(text: str) -> Any:
-    """JSON objects and lists within a text; None for another text."""
+    """The JSON object or list of objects in a text; None for other texts."""
     start = re.search(r"[{\[]", text)
     if start is None or len(text) > _MOST_BODY:
         return None
@@ -139,20 +139,20 @@ def _text(error: Mapping[str, Any]) -> str:
 
 
 def _first(errors: list[Mapping[str, Any]], *names: str) -> str:
-    """The first value under one of these names that may be shown."""
+    """The first value under one of these names that is safe to show."""
     values = (_name(error.get(name)) for name in names for error in errors)
     return next((value for value in values if value), "")
 
 
 def _other_code(error: Mapping[str, Any], status: int | None) -> Any:
-    """An error's code, unless it is the HTTP status again."""
+    """An error's code, unless it repeats the HTTP status."""
     code = error.get("code")
     return None if str(code) == str(status) else code
 
 
 def _name(value: Any) -> str:
-    """A type, code or parameter as it may be shown; empty for what is none."""
-    if isinstance(value, list | tuple) and all(isinstance(step, str | int) for step in value):  # pydantic's place
+    """A type, code or parameter that is safe to show; empty for any other value."""
+    if isinstance(value, list | tuple) and all(isinstance(step, str | int) for step in value):  # pydantic's `loc`
         value = ".".join(str(step) for step in value if step != "body")
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""

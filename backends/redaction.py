@@ -1,4 +1,4 @@
-"""Takes visitors' words out of texts that are logged: providers echo what they were sent."""
+"""The masking of visitors' words in logged texts, since providers echo requests."""
 
 import json
 import re
@@ -6,18 +6,18 @@ from collections.abc import Iterable, Set
 
 MASK = "[…]"
 _RUN = 8
-"""Characters in a row that count as somebody's words."""
+"""The shortest run of characters that counts as a visitor's words."""
 _SHORTEST = 3
-"""A whole message that is shorter says nothing."""
+"""Shorter messages are not masked."""
 _FEW_RUNS = 300
-"""Up to this many runs, a search for each of them in a source takes less time than a pass over the source."""
+"""Up to this number of runs, searching for each of them is faster than a pass over the source."""
 
 
-def without_words(text: str, words: Iterable[str], run: int = _RUN, most: int | None = None) -> str:
-    """The text with everything masked that one of `words` has as well, in runs of at least `run` characters.
+def mask_words(text: str, words: Iterable[str], run: int = _RUN, most: int | None = None) -> str:
+    """Masks all runs of at least `run` characters that the text shares with one of `words`.
 
-    A word or message that is shorter than that is masked where it appears as a whole. Upper and lower case, and the
-    escapes of JSON, make no difference. Only the first `most` characters of the text are masked and returned.
+    A shorter word is masked where it appears as a whole. Case and JSON escapes are ignored. Only the first `most`
+    characters of the text are masked and returned.
     """
     text, most = (text, len(text)) if most is None else (text[: most + run - 1], most)  # a run may end behind `most`
     lowered, hidden = _lowered(text), bytearray(len(text))
@@ -41,21 +41,21 @@ def without_words(text: str, words: Iterable[str], run: int = _RUN, most: int | 
 
 
 def _shared(runs: Set[str], source: str, length: int) -> set[str]:
-    """Those of the runs, all of one length, that the source has as well."""
+    """The runs, all of one length, that the source contains."""
     if len(runs) <= _FEW_RUNS:
         return {run for run in runs if run in source}
     return {run for at in range(len(source) - length + 1) if (run := source[at : at + length]) in runs}
 
 
 def _forms(text: str) -> set[str]:
-    """A text as it may be echoed: as it is, on one line, and escaped as JSON."""
+    """The forms in which a text may be echoed: as it is, on one line, and escaped as JSON."""
     forms = (text.strip(), " ".join(text.split()), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
     return {_lowered(form) for form in forms}
 
 
 def _lowered(text: str) -> str:
-    """In small letters, without a change of length, each letter by itself.
+    """The text in lower case, letter by letter, with the same length.
 
-    Unicode has one letter whose small form is longer, and one (sigma) whose small form depends on its place in a word.
+    One letter of Unicode has a longer lower case, and one (sigma) a lower case that depends on its position.
     """
     return text.replace("\u0130", "i").lower().replace("\u03c2", "\u03c3")

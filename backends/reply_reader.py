@@ -1,8 +1,8 @@
-"""A streamed reply of OpenAI's protocol as chunks in one shape, whichever shape a server gives them, up to its end.
+"""The reader of streamed replies in OpenAI's protocol: it normalizes the chunks of different servers and finds the end.
 
-The end has several signs: a finish reason, `[DONE]`, and the final usage. Any one of them ends the reply; what happens
-to the line afterwards does no harm. Usage that follows within `USAGE_S` still counts. Usage alone is a weak sign, since
-some servers send figures in the middle of a reply: the reply goes on where more of it follows within `USAGE_S`.
+The end has several signs: a finish reason, `[DONE]`, and the final usage. Any of them ends the reply; an error on the
+connection after that does no harm. Usage that follows within `USAGE_S` still counts. Usage alone is a weak sign, since
+some servers send it in the middle of a reply: the reply continues if more of it arrives within `USAGE_S`.
 """
 
 import asyncio
@@ -19,14 +19,13 @@ from backends.thinking_blocks import FIELDS as BLOCK_FIELDS
 from backends.tool_deltas import ToolDeltas
 
 USAGE_S = 1.0
-"""How long usage, or more of the reply after usage, is waited for after the first sign of the end, in seconds."""
+"""Seconds to wait for usage, or for more of the reply after usage, after the first sign of the end."""
 _LINE_S = 0.1
-"""How long the end of the line is waited for after usage and a finish reason or `[DONE]`, in seconds: a connection
-whose body was read to its end is used again."""
+"""Seconds to wait for the end of the body after usage and another sign: only then the connection can be reused."""
 _THOUGHTS = ("reasoning_content", "reasoning")
 _NO_REASON = {"", "null", "none"}
 _SUCCESS = {"none", "", "0", "200", "success", "ok"}
-"""Codes of servers that send one, and a message, without an error."""
+"""Values of `code` that do not stand for an error."""
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 Payload = dict[str, Any] | Done
@@ -36,18 +35,18 @@ class ReplyReader:
     """A fold over the objects of one reply."""
 
     def __init__(self, tools: Collection[str] = ()) -> None:
-        """`tools` are the names of those that the model was offered."""
+        """`tools` are the names of the tools in the request."""
         self.finished = False
-        """Whether there was a finish reason or `[DONE]`."""
+        """True after a finish reason or `[DONE]`."""
         self.counted = False
-        """Whether usage with output tokens is known."""
-        self.grown = 0
-        """How often something of the reply has come."""
-        self.begun = False
-        """Whether any part of the reply has come, an empty one included."""
+        """True after usage with output tokens."""
+        self.deltas = 0
+        """The number of non-empty deltas."""
+        self.started = False
+        """True after any delta, even an empty one."""
         self._done = False
-        self._summed = False
-        """Whether usage without choices was the latest that has come of the reply."""
+        self._usage_last = False
+        """True if usage without choices came after the latest delta."""
         self._reason = ""
         self._model: str | None = None
         self._text: list[str] = []
@@ -55,17 +54,17 @@ class ReplyReader:
         self._by_message = False
         self._calls = ToolDeltas(tools)
         self._timings: dict[str, Any] | None = None
-        """llama.cpp's own measurements."""
+        """llama.cpp's measurements."""
 
     @property
     def ended(self) -> bool:
-        """Whether there was a sign of the end. More of the reply cancels the sign if it was usage alone."""
-        return self.finished or self._summed
+        """True after a sign of the end. More of the reply cancels a sign that was usage alone."""
+        return self.finished or self._usage_last
 
-    def take(self, payload: Payload) -> dict[str, Any] | None:
-        """An object of the stream as a chunk of the protocol, without tool calls; None where nothing is in it.
+    def feed(self, payload: Payload) -> dict[str, Any] | None:
+        """Returns an object of the stream as a normalized chunk without tool calls; None if it is empty.
 
-        What it adds to the arguments of calls is in a field of ours, TOOL_INPUT: `ToolDeltas.add` gives it.
+        The field TOOL_INPUT, our own, has the deltas of tool call arguments as returned by `ToolDeltas.add`.
 
         Raises StreamedError for an error, and TypeError, AttributeError or LookupError for an object of another shape.
         """
@@ -81,21 +80,21 @@ class ReplyReader:
         payload = dict(payload)
         self._timings = payload.pop("timings", None) or self._timings
         if self._done or not choices:
-            self._summed = self._summed or (counted and self.grown > 0)
+            self._usage_last = self._usage_last or (counted and self.deltas > 0)
             return {**payload, "choices": [], "usage": usage}
-        self.begun, before = True, self.grown
+        self.started, before = True, self.deltas
         self._model = payload.get("model") or self._model
         choice = choices[0]
         delta = self._delta(choice)
-        self.grown += any(delta.get(name) for name in ("content", "refusal", *_THOUGHTS))
+        self.deltas += any(delta.get(name) for name in ("content", "refusal", *_THOUGHTS))
         inputs: list[dict[str, str]] = []
         if calls := delta.pop("tool_calls", None):
             inputs += self._calls.add(calls)
-            self.grown += 1
+            self.deltas += 1
         if call := delta.pop("function_call", None):
             inputs += self._calls.add_function_call(call)
-            self.grown += 1
-        self._summed = self._summed and self.grown == before
+            self.deltas += 1
+        self._usage_last = self._usage_last and self.deltas == before
         reason = choice.get("finish_reason")
         if reason and str(reason).lower() not in _NO_REASON:
             self._reason, self.finished = str(reason), True
@@ -105,10 +104,8 @@ class ReplyReader:
         return {**payload, "choices": [one], "usage": usage, **({TOOL_INPUT: inputs} if inputs else {})}
 
     def last(self) -> dict[str, Any] | None:
-        """The reply's last chunk, with its whole tool calls, its finish reason and llama.cpp's timings; None if nothing
-        has come at all.
-        """
-        if not self.begun:
+        """Returns the last chunk: complete tool calls, finish reason and timings; None without a reply."""
+        if not self.started:
             return None
         delta: dict[str, Any] = {"role": "assistant", "content": ""}
         if self._calls:
@@ -117,7 +114,7 @@ class ReplyReader:
         return {"model": self._model, "choices": [choice], TIMINGS: self._timings}
 
     def _delta(self, choice: dict[str, Any]) -> dict[str, Any]:
-        """What a choice adds to the reply: its `delta`, else what its `message` or `text` has more than came before."""
+        """The delta of a choice: its `delta`, or the new part of its `message` or `text`."""
         delta = dict(choice.get("delta") or {})
         if message := choice.get("message"):
             added = self._added(message, final=bool(choice.get("finish_reason")))
@@ -131,8 +128,8 @@ class ReplyReader:
         return delta
 
     def _added(self, message: dict[str, Any], *, final: bool) -> dict[str, Any]:
-        """What of a message has not come yet. A final one is the whole reply; others are deltas under another name."""
-        if not self.grown:
+        """The new part of a message. A final message is the whole reply; others are deltas under another name."""
+        if not self.deltas:
             self._by_message = True
             return dict(message)
         if not final and self._by_message:
@@ -152,19 +149,19 @@ class ReplyReader:
 
 
 def _content(content: Any) -> str | list[Any]:
-    """The content of a delta: parts that are all text become one text. Raises TypeError for what is neither."""
+    """The content of a delta; parts that are all text become one text. Raises TypeError for another shape."""
     if isinstance(content, dict):
         content = [content]
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):
-        raise TypeError("content that is neither text nor a list of parts")
+        raise TypeError("the content is neither a text nor a list of parts")
     texts = [_text_of(part) for part in content]
     return content if None in texts else "".join(str(text) for text in texts)
 
 
 def _text_of(part: Any) -> str | None:
-    """The text of a part; None for a part of another kind."""
+    """The text of a content part; None for a part of another kind."""
     if isinstance(part, str):
         return part
     if isinstance(part, dict) and part.get("type", "text") in ("text", "output_text"):
@@ -173,7 +170,7 @@ def _text_of(part: Any) -> str | None:
 
 
 def _error(payload: dict[str, Any]) -> Any:
-    """What a payload says of an error, in any of the shapes that servers have for it; None if it is none."""
+    """The error in a payload, in any of the servers' shapes; None if there is none."""
     error = payload.get("error")
     if error and (not isinstance(error, dict) or any(error.values())):
         return error
@@ -184,7 +181,7 @@ def _error(payload: dict[str, Any]) -> Any:
 
 
 def _usage(usage: Any) -> dict[str, Any] | None:
-    """The figures of a provider's usage, without what is no number; None where there are none."""
+    """The numbers of a provider's usage; None if there are none."""
     if not isinstance(usage, dict):
         return None
     figures: dict[str, Any] = {name: usage[name] for name in _USAGE if isinstance(usage.get(name), int)}
@@ -196,48 +193,48 @@ def _usage(usage: Any) -> dict[str, Any] | None:
 
 
 async def payloads(body: AsyncIterator[bytes]) -> AsyncGenerator[Payload, None]:
-    """The objects in the body of a streamed answer."""
-    events = SSEReader()
+    """Yields the objects in the body of a streamed response."""
+    reader = SSEReader()
     async for data in body:
         report_activity()
-        for payload in events.feed(data):
+        for payload in reader.feed(data):
             yield payload
-    for payload in events.end():
+    for payload in reader.end():
         yield payload
 
 
 async def read_reply(
     source: AsyncGenerator[Payload, None], tools: Collection[str] = ()
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The chunks of a reply, the tool calls whole in the last one. It closes the source.
+    """Yields the chunks of a reply, with complete tool calls in the last one, and closes the source.
 
-    Raises what the source raises before there is a sign of the end, httpx.RemoteProtocolError for a stream that ends
-    without one, and Unreadable for one without any event.
+    Raises the source's exceptions before a sign of the end, httpx.RemoteProtocolError for a stream that ends without
+    one, and UnreadableResponse for a stream without events.
     """
     reader, until = ReplyReader(tools), None
     loop = asyncio.get_running_loop()
     async with aclosing(source):
         while True:
-            before = reader.grown
+            before = reader.deltas
             try:
                 async with asyncio.timeout_at(until):
-                    chunk = reader.take(await anext(source))
+                    chunk = reader.feed(await anext(source))
             except StopAsyncIteration:
                 break
-            except Exception:  # a reply that has ended is whole, whatever happens to the line afterwards
+            except Exception:  # a reply that has ended is complete, even if the connection then fails
                 if not reader.ended:
                     raise
                 break
             if not reader.ended:
                 until = None
-            elif until is None or reader.grown > before:
+            elif until is None or reader.deltas > before:
                 until = loop.time() + USAGE_S
             if until is not None and reader.finished and reader.counted:
                 until = min(until, loop.time() + _LINE_S)
             if chunk:
                 yield chunk
-    if not reader.ended and not reader.begun:
-        raise UnreadableResponse("not one event of a reply")
+    if not reader.ended and not reader.started:
+        raise UnreadableResponse("a stream without events")
     if not reader.ended:
         raise httpx.RemoteProtocolError("the stream ended before the reply did")
     if last := reader.last():

@@ -1,10 +1,12 @@
-"""The body of a provider's streamed answer as JSON objects: Server-Sent Events, and what servers send in place of them.
+"""The reader of providers' streams: Server-Sent Events, and what servers send instead, as JSON objects.
 
-Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream. Servers differ from it,
-so that an event also ends where its data is a whole JSON object (some end events with a single line end), and a body
-without events may be one JSON object (from a server that does not stream) or one in each line. Data that does not begin
-like an object (`ping`, `null`, `[]`) keeps the connection alive, and is left out. Google sends an error as the only
-object of a list. A proxy may write `data:` in front of lines that have it already.
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream. Servers differ from it:
+
+- An event also ends where its data is a complete JSON object; some servers end events with a single line end.
+- A body without events may be one JSON object, from a server that does not stream, or one object a line.
+- Data that does not start like an object (`ping`, `null`, `[]`) keeps the connection alive, and is skipped.
+- Google sends an error as the only object of a list.
+- A proxy may add a second `data:` prefix.
 """
 
 import json
@@ -14,20 +16,20 @@ from collections.abc import Iterator
 from typing import Any
 
 _LONGEST = 32_000_000
-"""Characters of an event that is not complete yet."""
+"""The most characters of an incomplete event."""
 _BOM = b"\xef\xbb\xbf"
 _STARTS = ("{", "[{")
 _SIGNS = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
-"""What brackets and strings are made of."""
+"""The tokens that matter for matching brackets outside of strings."""
 _KEEP_ALIVE = {"ping", "heartbeat", "keepalive", "keep-alive"}
 
 
 class Done:
-    """The end that a stream announces with `[DONE]`."""
+    """The end of a stream, as announced by `[DONE]`."""
 
 
 class StreamedError(Exception):
-    """An error that a provider sends within a stream; `body` is the provider's own JSON or text."""
+    """An error that a provider sends within a stream; `body` is the provider's JSON or text."""
 
     def __init__(self, body: Any) -> None:
         self.body = body
@@ -36,30 +38,30 @@ class StreamedError(Exception):
 
 
 class UnreadableResponse(json.JSONDecodeError):
-    """Something that is no event of a stream; nothing of it is in the message."""
+    """An error for data that is no event of a stream; the message does not contain the data."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why, "", 0)
 
 
 class LineSplitter:
-    """Splits bytes into lines at CR, LF and CRLF only, wherever the bytes are cut; U+2028 and the like are text."""
+    """Splits a stream of bytes into lines at CR, LF and CRLF only; U+2028 and similar characters are text."""
 
     def __init__(self) -> None:
         self.rest = b""
-        """The line that has not ended yet."""
-        self._begun = self._after_cr = False
+        """The incomplete last line."""
+        self._started = self._after_cr = False
 
     def feed(self, data: bytes) -> Iterator[str]:
-        """The lines that the bytes complete. Bytes that are no UTF-8 become U+FFFD."""
-        if self._after_cr and data:  # a CR has ended its line already: an LF right behind it belongs to it
+        """Yields the lines that the bytes complete. Invalid UTF-8 becomes U+FFFD."""
+        if self._after_cr and data:  # a CR has ended its line already: a following LF belongs to it
             data, self._after_cr = data.removeprefix(b"\n"), False
         data, self.rest = self.rest + data, b""
-        if not self._begun:
+        if not self._started:
             if len(data) < len(_BOM) and _BOM.startswith(data):
                 self.rest = data
                 return
-            data, self._begun = data.removeprefix(_BOM), True
+            data, self._started = data.removeprefix(_BOM), True
         self._after_cr = data.endswith(b"\r")
         *lines, self.rest = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         for line in lines:
@@ -67,27 +69,28 @@ class LineSplitter:
 
 
 class SSEReader:
-    """Reads a body incrementally. `feed` takes bytes as they arrive, `end` what is left at the body's end."""
+    """Reads a body incrementally: call `feed` with its bytes, then `end`."""
 
     def __init__(self) -> None:
         self._lines = LineSplitter()
         self._kind = ""
         self._data: list[str] = []
         self._bare = ""
-        """JSON outside of any event."""
+        """JSON outside of events."""
         self._scanned, self._depth, self._quoted = 0, 0, False
-        """How far it has been looked at, its open brackets there, and whether a string is open."""
+        """The scanned length of `_bare`, its open brackets there, and whether a string is open."""
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any] | Done]:
-        """The objects that the bytes complete.
+        """Yields the objects that the bytes complete.
 
-        Raises Unreadable for data that begins like a JSON object and is none, StreamedError for an event named `error`.
+        Raises UnreadableResponse for data that starts like a JSON object but is none, and StreamedError for an event
+        named `error`.
         """
         for line in self._lines.feed(data):
             yield from self._line(line)
         if len(self._lines.rest) + len(self._bare) + sum(map(len, self._data)) > _LONGEST:
             raise UnreadableResponse(f"an event of more than {_LONGEST:,} bytes")
-        while self._lines.rest.rstrip().endswith(b"}"):  # a whole answer need not end with a line end
+        while self._lines.rest.rstrip().endswith(b"}"):  # a complete response may lack a line end
             rest = self._lines.rest.decode(errors="replace")
             if not self._is_bare(rest) or (first := self._first_bare(self._bare + rest)) is None:
                 break
@@ -96,7 +99,7 @@ class SSEReader:
             yield found
 
     def end(self) -> Iterator[dict[str, Any] | Done]:
-        """What the body's end completes: servers forget the last line end. Something cut off is left out."""
+        """Yields the objects that the body's end completes, without a last line end. Incomplete data is dropped."""
         rest = self._lines.rest.decode(errors="replace")
         for line in (rest, ""):
             try:
@@ -114,27 +117,27 @@ class SSEReader:
             yield found
         name, _, value = line.partition(":")
         if not line:
-            yield from self._dispatched(whole=False)
+            yield from self._dispatched(complete=False)
             self._kind = ""
         elif name == "data":
             value = value.removeprefix(" ")
             self._data.append(value.removeprefix("data:").removeprefix(" ") if value.startswith("data:") else value)
-            yield from self._dispatched(whole=True)
+            yield from self._dispatched(complete=True)
         elif name == "event":
             self._kind = value.strip()
-        elif name == "error" and value.strip():  # as llama.cpp writes it, beside the protocol
+        elif name == "error" and value.strip():  # llama.cpp's extension of the protocol
             raise StreamedError(_object(value) or value.strip())
         elif _is_done(line):
             yield Done()
 
     def _is_bare(self, line: str) -> bool:
-        """Whether a line is JSON outside of any event."""
+        """True if a line is JSON outside of events."""
         return bool(self._bare) or (not self._data and line.lstrip().startswith(_STARTS))
 
     def _first_bare(self, text: str) -> tuple[dict[str, Any], str] | None:
-        """The object that JSON outside of any event begins with, and what follows it; None until it is complete.
+        """The first object in JSON outside of events, and the rest of the text; None until it is complete.
 
-        Each character is looked at once, however many lines it takes: a text that is no such object never becomes one.
+        Each character is scanned once. A text that turns out not to be an object is not scanned again.
         """
         for sign in _SIGNS.finditer(text, self._scanned):
             self._scanned = sign.end()
@@ -153,15 +156,15 @@ class SSEReader:
         self._bare, self._scanned = "", 0
         return found, rest
 
-    def _dispatched(self, *, whole: bool) -> Iterator[dict[str, Any] | Done]:
-        """The pending event; with `whole` only where its data needs no further line."""
+    def _dispatched(self, *, complete: bool) -> Iterator[dict[str, Any] | Done]:
+        """The pending event; with `complete`, only if its data needs no further line."""
         text = "\n".join(self._data)
         if not text.strip():
             self._data.clear()
             return
         found = Done() if _is_done(text) else _object(text)
-        plain = self._kind in ("", "message")  # others' events are not ours to understand
-        if found is None and whole and not (plain and _keeps_alive(text)):
+        plain = self._kind in ("", "message")  # other kinds of events are unknown
+        if found is None and complete and not (plain and _keeps_alive(text)):
             return
         self._data.clear()
         if self._kind == "error":
@@ -183,13 +186,13 @@ def _is_done(text: str) -> bool:
 
 
 def _keeps_alive(text: str) -> bool:
-    """Whether no further line can make a JSON object, or a list of one, of a text."""
+    """True if no further line can turn a text into a JSON object or a list of one."""
     text = text.strip()
     return text == "[]" or not text.startswith(("{", "["))
 
 
 def _object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text is, alone or as the only one of a list; else None."""
+    """The text as a JSON object, also if it is the only one of a list; else None."""
     text = text.strip()
     if not (text.startswith(("{", "[")) and text.endswith(("}", "]"))):
         return None

@@ -1,7 +1,7 @@
-"""Thinking as signed blocks beside the text of a reply: they go back with the reply's tool calls as they came.
+"""Signed thinking blocks, which must be sent back unchanged with the reply's tool calls.
 
-OpenRouter sends `reasoning_details` and LiteLLM `thinking_blocks`, in fragments; the model's provider refuses blocks
-that are missing, in pieces or changed ("Invalid `signature` in `thinking` block"). Source:
+OpenRouter sends `reasoning_details` and LiteLLM `thinking_blocks`, in fragments. The model's provider rejects missing,
+fragmented or changed blocks ("Invalid `signature` in `thinking` block"). Source:
 https://openrouter.ai/docs/use-cases/reasoning-tokens, "Preserving reasoning blocks";
 https://docs.litellm.ai/docs/reasoning_content.
 """
@@ -13,25 +13,25 @@ from typing import Any
 from runs.text import valid_text
 
 THINKING_BLOCKS = "thinking_blocks"
-"""In `additional_kwargs` of a reply: for each of the fields, its fragments as JSON; LangChain appends later ones."""
+"""The key in a reply's `additional_kwargs` for the fragments of each field, as JSON; LangChain appends later ones."""
 FIELDS = ("reasoning_details", "thinking_blocks")
 _GROWING = ("text", "thinking", "summary", "data")
-"""Fields of a block that a later fragment adds to; it replaces the others."""
+"""The fields of a block that later fragments extend; other fields are replaced."""
 
 
 def fragments_of(delta: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The fragments of blocks in a piece of a reply, by the name of their field."""
+    """Returns the fragments of blocks in a delta, by the name of their field."""
     found = {name: delta[name] for name in FIELDS if isinstance(delta.get(name), list)}
     return {name: [json.dumps(one) for one in some if isinstance(one, dict)] for name, some in found.items() if some}
 
 
 def blocks_of(fragments: Iterable[str]) -> list[dict[str, Any]]:
-    """The blocks that the fragments make, in the order in which they began."""
+    """Merges fragments into blocks, in the order of their first fragments."""
     blocks: list[dict[str, Any]] = []
     for fragment in map(json.loads, fragments):
-        if begun := next((block for block in reversed(blocks) if _continues(fragment, block)), None):
-            added = {name: begun[name] + fragment[name] for name in _GROWING if _grows(name, begun, fragment)}
-            begun.update({name: value for name, value in fragment.items() if value is not None} | added)
+        if block := next((block for block in reversed(blocks) if _continues(fragment, block)), None):
+            joined = {name: block[name] + fragment[name] for name in _GROWING if _grows(name, block, fragment)}
+            block.update({name: value for name, value in fragment.items() if value is not None} | joined)
         else:
             blocks.append(fragment)
     return [
@@ -48,7 +48,7 @@ def _grows(name: str, block: Mapping[str, Any], fragment: Mapping[str, Any]) -> 
 
 
 def _continues(fragment: Mapping[str, Any], block: Mapping[str, Any]) -> bool:
-    """Whether a fragment belongs to a block: by its index or id, else to an unsigned block of the same type."""
+    """True if a fragment belongs to a block: by its index or id, or to an unsigned block of the same type."""
     if any(fragment.get(name) is not None and block.get(name) not in (None, fragment[name]) for name in ("type", "id")):
         return False
     if fragment.get("index") is not None or block.get("index") is not None:

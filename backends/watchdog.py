@@ -1,6 +1,4 @@
-"""Liveness checks of a local model's process: one that is there and does not answer is killed, so that it is started
-again like one that has died.
-"""
+"""The watchdog of a local model's process: it kills a process that hangs, which is then restarted like a dead one."""
 
 import http.client
 import logging
@@ -13,19 +11,19 @@ logger = logging.getLogger(__name__)
 _EVERY_S = 5.0
 _TIMEOUT_S = 5.0
 _MISSES = 2
-"""Checks in a row without an answer, after which the process is killed."""
+"""The number of failed checks in a row after which the process is killed."""
 
 
 class Watchdog(threading.Thread):
-    """Asks the process's `/health` (llama.cpp, tools/server/README.md) every few seconds, in a thread of its own.
+    """A thread that requests the process's `/health` (llama.cpp, tools/server/README.md) every few seconds.
 
-    llama.cpp answers it while it reads and writes, from other threads than the model's.
+    llama.cpp answers it while the model runs, from another thread.
     """
 
     def __init__(self, name: str, address: str, process: "subprocess.Popen[str]") -> None:
         super().__init__(name=f"watchdog of {name}", daemon=True)
-        self.answers = True
-        """Whether the last check had an answer."""
+        self.responds = True
+        """False if the last check failed."""
         self._backend, self._process, self._where = name, process, urlsplit(address)
         self._ended = threading.Event()
 
@@ -34,12 +32,13 @@ class Watchdog(threading.Thread):
         self._ended.set()
 
     def run(self) -> None:
+        """Checks until `stop` or the end of the process."""
         misses = 0
         while not self._ended.wait(_EVERY_S) and self._process.poll() is None:
-            self.answers = self._check()
-            misses = 0 if self.answers else misses + 1
+            self.responds = self._check()
+            misses = 0 if self.responds else misses + 1
             if misses >= _MISSES and not self._ended.is_set():
-                logger.warning("the process of %r does not answer and is killed", self._backend)
+                logger.warning("the process of %r does not respond and is killed", self._backend)
                 self._process.kill()
 
     def _check(self) -> bool:

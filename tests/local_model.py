@@ -35,11 +35,10 @@ def _taken_by_others(ours: tuple[psutil.Process, ...]) -> float:
 
 
 def _client(backend: LocalBackend) -> httpx.AsyncClient:
-    told = backend._tokenizer
-    assert told
-    address = f"http://{told._connection.host}:{told._connection.port}"
-    # no certificates are needed, and loading them would hold up the loop that is watched
-    return httpx.AsyncClient(base_url=address, headers=told._headers, timeout=10, verify=False)
+    assert backend._tokenizer
+    client = backend._tokenizer._client
+    # no certificates are needed, and loading them would block the event loop that is watched
+    return httpx.AsyncClient(base_url=client.address, headers=client.headers, timeout=10, verify=False)
 
 
 async def _busy(client: httpx.AsyncClient) -> int:

@@ -1,4 +1,4 @@
-"""Backends that ask a provider, over real HTTP and through whole turns: what every kind of them does."""
+"""The contract of all kinds with a remote provider, over real HTTP and in complete turns."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ CANARY = "sk-canary-0123456789abcdef"
 
 @dataclass
 class House:
-    """Turns over real backends, with everything that they leave behind."""
+    """`Turns` with real backends, and access to everything that they leave behind."""
 
     turns: Turns
     backends: Backends
@@ -68,7 +68,7 @@ class House:
         return await self.backend.check_health(self.backends.key(self.backend, visitor))
 
     async def left_behind(self) -> str:
-        """Whatever can be read of it afterwards, but the log."""
+        """Returns everything that can be read afterwards, except the log."""
         listed = [self.backends.describe(visitor) for visitor in ("anna", None)]
         events = [entry.json for run in self.runs for entry in run.log.entries]
         stored = [str(await self.turns.store.history(run.conversation_id)) for run in self.runs]
@@ -77,7 +77,7 @@ class House:
 
 @asynccontextmanager
 async def housed(folder: Path, *entries: BackendSettings, **keys: str) -> AsyncIterator[House]:
-    """The backends are not opened: nobody is asked how it is but by a test's own will."""
+    """Creates a `House`. Its backends are not opened, so that only tests start health checks."""
     settings = Settings(
         backends=list(entries),
         limits=LimitSettings(reply_tokens=256),
@@ -103,7 +103,7 @@ def on_disk(folder: Path) -> bytes:
 
 
 async def closed_within(server: ProviderServer, most: float) -> None:
-    """Fails if a request goes on for longer, not counting what other programs took of the CPU."""
+    """Fails if a request lasts longer, without the CPU time of other programs."""
     ours = (psutil.Process(),)
     begun, taken = time.monotonic(), _taken_by_others(ours)
     while server.open_streams:
@@ -126,7 +126,7 @@ def asked_for_replies(server: ProviderServer) -> list[Request]:
 
 @dataclass(frozen=True)
 class Failure:
-    """What the server answers, what the run then ends with, and how often the server is asked."""
+    """A server's response, the end of the run, and the number of requests."""
 
     answer: Any
     code: str
@@ -152,9 +152,9 @@ FAILURES: dict[str, Failure] = {
     "403": Failure(providers.FORBIDDEN, "authentication", "rejected the key", retryable=False),
     "404": Failure(providers.NO_MODEL, "backend_unavailable", "does not know this model", retryable=False),
     "quota": Failure(providers.NO_QUOTA, "rate_limited", "no credit left", retryable=False),
-    "too long": Failure(providers.TOO_LONG, "context_too_long", "too long for it", retryable=False),
+    "too long": Failure(providers.TOO_LONG, "context_too_long", "too long for", retryable=False),
     "400": Failure(providers.NO_IMAGES, "invalid_request", "HTTP 400", retryable=False),
-    "413": Failure(Raw("Request Entity Too Large", 413), "context_too_long", "too long for it", retryable=False),
+    "413": Failure(Raw("Request Entity Too Large", 413), "context_too_long", "too long for", retryable=False),
     "500": Failure(providers.BROKEN, "backend_unavailable", "HTTP 500", asked=3),
     "502 as a page": Failure(Raw(status=502), "backend_unavailable", "HTTP 502", asked=3),
     "503": Failure(providers.OVERLOADED, "backend_unavailable", "HTTP 503", asked=3),
@@ -165,7 +165,7 @@ FAILURES: dict[str, Failure] = {
         Reply(breaks=providers.BROKEN, after=0), "backend_unavailable", "try again|Retry", asked=3
     ),
     "too long in the stream": Failure(
-        Reply(breaks=providers.TOO_LONG, after=0), "context_too_long", "too long for it", retryable=False
+        Reply(breaks=providers.TOO_LONG, after=0), "context_too_long", "too long for", retryable=False
     ),
     "filter": Failure(
         Reply(finish="content_filter"), "invalid_request", "ask in another way", "Hello there!", retryable=False
@@ -174,7 +174,7 @@ FAILURES: dict[str, Failure] = {
 
 
 class RemoteContract(ABC):
-    """What every kind does that asks a provider over the network; subclasses say which."""
+    """The tests of every kind with a remote provider; subclasses name the kind."""
 
     kind: ClassVar[str]
     server_class: ClassVar[type[ProviderServer]]
@@ -197,7 +197,7 @@ class RemoteContract(ABC):
 
     @abstractmethod
     def roles(self, request: Request) -> list[str]:
-        """Who says what in a request, the system prompt left aside."""
+        """Returns the roles of a request without the system prompt."""
 
     @pytest.fixture(autouse=True)
     def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ class RemoteContract(ABC):
 
     @pytest.fixture(autouse=True)
     def _cleared_log(self, caplog: pytest.LogCaptureFixture) -> Any:
-        """The whole log as the app writes it holds no key."""
+        """The log as the app writes it contains no key."""
         caplog.handler.setFormatter(log_formatter("text"))
         caplog.set_level(logging.DEBUG)
         caplog.set_level(logging.INFO, "aiosqlite")
@@ -227,7 +227,7 @@ class RemoteContract(ABC):
             ("assistant", "Hello, wörld", "whole", None),
         ]
 
-    async def test_a_reply_without_a_word_is_said_to_be_one(self, tmp_path: Path) -> None:
+    async def test_an_empty_reply_is_reported(self, tmp_path: Path) -> None:
         with self.server(Reply([], thinking=["Hm"])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
@@ -235,7 +235,7 @@ class RemoteContract(ABC):
         assert (told[-1]["type"], told[-1]["content"]) == ("complete", "")
         assert stored[-1].note == "The model ended its reply without a word."
 
-    async def test_thinking_comes_before_the_reply_and_is_not_in_it(self, tmp_path: Path) -> None:
+    async def test_thinking_precedes_the_reply_and_is_not_in_it(self, tmp_path: Path) -> None:
         with self.server(Reply(["Yes", "."], thinking=["Hm", ", well"])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
@@ -244,14 +244,14 @@ class RemoteContract(ABC):
         phases = list(dict.fromkeys(e["phase"] for e in of(told, "status")))
         assert phases == ["queued", "waiting", "thinking", "streaming"]
 
-    async def test_thinking_in_tags_is_told_apart_wherever_they_are_split(self, tmp_path: Path) -> None:
+    async def test_thinking_in_tags_is_separated_wherever_they_are_split(self, tmp_path: Path) -> None:
         with self.server(Reply(["<thi", "nk>Hm", ", well</th", "ink>\n\nYes", "."])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert (text_of(told, "reasoning"), told[-1]["content"]) == ("Hm, well", "Yes.")
 
     @pytest.mark.parametrize("name", FAILURES)
-    async def test_a_failure_is_told_and_keeps_what_was_written(self, tmp_path: Path, name: str) -> None:
+    async def test_a_failure_is_reported_and_keeps_the_reply_so_far(self, tmp_path: Path, name: str) -> None:
         failure = FAILURES[name]
         with self.server(failure.answer) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -267,7 +267,7 @@ class RemoteContract(ABC):
         again = [e for e in of(told, "status") if "Attempt" in e["content"]]
         assert [e["phase"] for e in again] == ["queued"] * (failure.asked - 1)
 
-    async def test_a_closed_port_is_told_after_three_attempts(self, tmp_path: Path) -> None:
+    async def test_a_closed_port_is_reported_after_three_attempts(self, tmp_path: Path) -> None:
         with self.server() as server:
             entry = self.entry(server, base_url=f"http://127.0.0.1:{free_port()}")
         async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
@@ -277,9 +277,7 @@ class RemoteContract(ABC):
             assert len(of(told, "model_start")) == 3
             assert house.backends.describe("anna")[0]["state"] == "unreachable"
 
-    async def test_a_refused_key_that_is_echoed_is_shown_nowhere(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    async def test_an_echoed_key_is_shown_nowhere(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         with self.server(providers.BAD_KEY, listing=providers.BAD_KEY) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 await house.ask()
@@ -292,7 +290,7 @@ class RemoteContract(ABC):
         assert CANARY not in left
         assert "refused [key]" in caplog.text
 
-    async def test_a_short_rate_limit_is_waited_for_and_told(self, tmp_path: Path) -> None:
+    async def test_a_short_rate_limit_is_awaited_and_reported(self, tmp_path: Path) -> None:
         with self.server(rate_limit(1), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
@@ -303,7 +301,7 @@ class RemoteContract(ABC):
         assert "too many requests" in again
         assert again.endswith("Attempt 2 of 3 in 1.0 s")
 
-    async def test_a_long_rate_limit_is_not_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_long_rate_limit_is_not_awaited(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with self.server(rate_limit(99), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
@@ -329,7 +327,7 @@ class RemoteContract(ABC):
         [(Hang(), ""), (Reply(breaks="hang", after=1), "Hello")],
         ids=["no answer", "one piece"],
     )
-    async def test_a_silent_provider_is_given_up(self, tmp_path: Path, answer: Any, content: str) -> None:
+    async def test_a_silent_provider_times_out(self, tmp_path: Path, answer: Any, content: str) -> None:
         with self.server(answer) as server:
             async with housed(tmp_path, self.entry(server, timeout=0.4), TEST_KEY=CANARY) as house:
                 begun = time.monotonic()
@@ -340,13 +338,13 @@ class RemoteContract(ABC):
                 await until(lambda: server.disconnects and not server.open_streams, 1)
         assert len(asked_for_replies(server)) == 1
 
-    async def test_a_slow_provider_that_goes_on_is_not_given_up(self, tmp_path: Path) -> None:
+    async def test_a_slow_provider_does_not_time_out(self, tmp_path: Path) -> None:
         with self.server(Reply(["word "] * 4, pause=0.2)) as server:
             async with housed(tmp_path, self.entry(server, timeout=0.5), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert (told[-1]["type"], told[-1]["content"]) == ("complete", "word " * 4)
 
-    async def test_bytes_that_drip_in_make_whole_characters(self, tmp_path: Path) -> None:
+    async def test_single_bytes_become_complete_characters(self, tmp_path: Path) -> None:
         text = ["Grüße ", "世界", "🎉", " e\u0301"]
         with self.server(Reply(text, thinking=["思考"], drip=5, pause=0.0002)) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -354,7 +352,7 @@ class RemoteContract(ABC):
         assert [e["content"] for e in of(told, "token")] == text
         assert text_of(told, "reasoning") == "思考"
 
-    async def test_a_reply_cut_at_the_longest_reply_says_so(self, tmp_path: Path) -> None:
+    async def test_a_reply_cut_at_the_longest_reply_is_reported(self, tmp_path: Path) -> None:
         with self.server(Reply(finish="length"), Reply(finish="length"), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = [await house.ask(options=TurnOptions(max_tokens=most)) for most in (3, 4, 4)]
@@ -366,21 +364,21 @@ class RemoteContract(ABC):
             assert note in [e["content"] for e in of(one, "status")] or note is None, "whoever follows is told, too"
             assert of(one, "model_end")[-1].get("cut") == (True if note else None)
 
-    async def test_a_reply_that_the_provider_gave_up_is_tried_again(self, tmp_path: Path) -> None:
+    async def test_a_reply_that_the_provider_fails_is_retried(self, tmp_path: Path) -> None:
         with self.server(Reply([""], finish="error"), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
         assert any("Attempt 2" in e["content"] for e in of(told, "status"))
 
-    async def test_one_that_was_given_up_amid_its_words_has_failed(self, tmp_path: Path) -> None:
+    async def test_a_reply_that_the_provider_fails_midway_is_an_error(self, tmp_path: Path) -> None:
         with self.server(Reply(finish="error")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert (told[-1]["code"], told[-1]["content"]) == ("backend_unavailable", "Hello there!")
 
     @pytest.mark.parametrize("status", [301, 302, 307, 308])
-    async def test_nothing_is_sent_on_to_another_address(self, tmp_path: Path, status: int) -> None:
+    async def test_redirects_are_not_followed(self, tmp_path: Path, status: int) -> None:
         with self.server() as other:
             away = Raw("", status, location=f"{other.url}/v1beta/models/test-model:streamGenerateContent?alt=sse")
             with self.server(away, listing=away) as server:
@@ -408,7 +406,7 @@ class RemoteContract(ABC):
                 await until(lambda: len(server.disconnects) == len(asked_for_replies(server)) - 1, 0.5)
                 await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, 0.5)
 
-    async def test_turns_alternate_even_after_one_that_failed(self, tmp_path: Path) -> None:
+    async def test_roles_alternate_even_after_a_failed_turn(self, tmp_path: Path) -> None:
         with self.server(Reply(["One"]), providers.BAD_KEY, Reply(["Three"])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 await house.ask("first", memory="full")
@@ -433,9 +431,7 @@ class RemoteContract(ABC):
             assert CANARY not in request.path
             assert CANARY not in json.dumps(request.body)
 
-    async def test_variables_that_the_sdks_read_change_nothing(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_variables_of_the_sdks_have_no_effect(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         nowhere = f"http://127.0.0.1:{free_port()}"
         variables = {
             "OPENAI_API_KEY": "env-openai",
@@ -467,7 +463,7 @@ class RemoteContract(ABC):
         assert "env-" not in "".join(map(str, server.requests))
         assert dict(os.environ) == before
 
-    async def test_visitors_with_their_own_keys_use_each_their_own(self, tmp_path: Path) -> None:
+    async def test_each_visitor_uses_their_own_key(self, tmp_path: Path) -> None:
         def answer(request: Request) -> Reply:
             return Reply(["for ", self.key_sent(request)[-4:]], pause=0.05)
 
@@ -499,7 +495,7 @@ class RemoteContract(ABC):
         ],
         ids=["truth", "page", "401", "403", "503", "429", "drop", "hang"],
     )
-    async def test_a_probe_tells_how_it_is(
+    async def test_a_probe_sets_the_health(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listing: Any, state: str, reason: str
     ) -> None:
         monkeypatch.setattr(remote_module, "PROBE_TIMEOUT_S", 0.3 if isinstance(listing, Hang) else 3.0)
@@ -518,7 +514,7 @@ class RemoteContract(ABC):
                 await until(lambda: not server.open_streams, 1)
         assert [request.method for request in server.requests] == ["GET"], "fresh news is not asked for again"
 
-    async def test_a_probe_of_a_closed_port_says_that_nobody_is_there(self, tmp_path: Path) -> None:
+    async def test_a_probe_of_a_closed_port_reports_unreachable(self, tmp_path: Path) -> None:
         with self.server() as server:
             entry = self.entry(server, base_url=f"http://127.0.0.1:{free_port()}")
         async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
@@ -526,14 +522,14 @@ class RemoteContract(ABC):
         assert health.state == "unreachable"
         assert "cannot be reached" in health.reason
 
-    async def test_a_model_that_the_server_does_not_have_is_unavailable(self, tmp_path: Path) -> None:
+    async def test_a_model_that_the_server_lacks_is_unavailable(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server, model="other"), TEST_KEY=CANARY) as house:
                 health = await house.health()
                 assert health.state == "unavailable"
                 assert "'other'" in health.reason
 
-    async def test_without_a_key_nobody_is_asked(self, tmp_path: Path) -> None:
+    async def test_without_a_key_the_provider_is_not_requested(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server)) as house:
                 (listed,) = house.backends.describe("anna")
@@ -544,7 +540,7 @@ class RemoteContract(ABC):
                 assert refused.value.code == "missing_key"
         assert server.requests == []
 
-    async def test_options_that_the_class_refuses_are_told(self, tmp_path: Path) -> None:
+    async def test_options_that_the_class_rejects_are_reported(self, tmp_path: Path) -> None:
         with self.server() as server:
             entry = self.entry(server, options={"temperature": "hot"})
             async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:

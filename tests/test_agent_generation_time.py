@@ -17,9 +17,9 @@ from runs.record import fold_record
 from settings import ToolSettings
 from tests.providers import OpenAIServer, Stream
 from tests.remote import CANARY, RemoteContract, Told, housed, of, text_of
+from tests.streams import STOP, call, calls, delta
 from tests.test_backends_gemini import TestGemini as Gemini
 from tests.test_backends_openai import TestOpenAI as OpenAI
-from tests.test_provider_streams import STOP, call, calls, delta
 
 RATE, PAUSE = 50.0, 0.02
 """Tokens per second of the servers, and the seconds before each token."""

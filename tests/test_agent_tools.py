@@ -12,8 +12,8 @@ from agent import retries
 from agent.turn import TurnRequest
 from agent.turns import Turns
 from backends import Backends
-from backends import scripted as module
-from backends.scripted import FAULTS, broken_tool
+from backends import script as module
+from backends.script import FAULTS, broken_tool
 from memory.messages import Message
 from memory.store import Store
 from runs.registry import RunRegistry

@@ -1,4 +1,4 @@
-"""One contract for every kind of backend, and the registry."""
+"""The contract of every kind of backend, and the registry."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -65,13 +65,13 @@ def subject(request: pytest.FixtureRequest, local: LocalBackend) -> Subject:
     return Subject(LangChainBackend(entry), at_rest, at_work)
 
 
-async def test_it_is_ready_after_it_was_waited_for(subject: Subject) -> None:
+async def test_wait_ready_makes_it_ready(subject: Subject) -> None:
     await subject.backend.wait_ready()
     assert subject.backend.health().state == "ready"
     assert subject.backend.health().reason == ""
 
 
-async def test_its_model_streams_in_pieces(subject: Subject) -> None:
+async def test_its_model_streams(subject: Subject) -> None:
     await subject.backend.wait_ready()
     model = subject.backend.chat_model(ModelOptions(max_tokens=12, temperature=0.1))
     pieces = [chunk.text async for chunk in model.astream([HumanMessage("tell me of lighthouses")]) if chunk.text]
@@ -79,7 +79,7 @@ async def test_its_model_streams_in_pieces(subject: Subject) -> None:
     await subject.at_rest()
 
 
-async def test_closing_its_stream_ends_the_work(subject: Subject) -> None:
+async def test_closing_its_stream_stops_the_model(subject: Subject) -> None:
     await subject.backend.wait_ready()
     model = subject.backend.chat_model(ModelOptions(max_tokens=500))
     async with aclosing(model.astream(LONG)) as chunks:  # type: ignore[type-var]
@@ -93,7 +93,7 @@ async def test_closing_its_stream_ends_the_work(subject: Subject) -> None:
     await subject.at_rest()
 
 
-async def test_cancelling_its_reader_ends_the_work(subject: Subject) -> None:
+async def test_cancelling_its_reader_stops_the_model(subject: Subject) -> None:
     await subject.backend.wait_ready()
     model, begun = subject.backend.chat_model(ModelOptions(max_tokens=500)), asyncio.Event()
 
@@ -110,7 +110,7 @@ async def test_cancelling_its_reader_ends_the_work(subject: Subject) -> None:
     await subject.at_rest()
 
 
-async def test_it_reads_texts_and_counts_their_tokens(subject: Subject) -> None:
+async def test_it_counts_the_tokens_of_texts(subject: Subject) -> None:
     await subject.backend.wait_ready()
     texts = ["", "word", "Some words, in a sentence.", "Some words, in a sentence." * 50, "Ünïcödé 日本 \U0001f600"]
     readings = await subject.backend.count_tokens(texts)
@@ -187,7 +187,7 @@ async def test_errors_of_sdks_become_chat_errors(
     assert "secret" not in told.message
 
 
-async def test_a_chat_error_stays_itself_and_a_defect_is_not_explained(subject: Subject) -> None:
+async def test_a_chat_error_is_unchanged_and_a_bug_gives_none(subject: Subject) -> None:
     known = ChatError("busy", "Wait.")
     assert subject.backend.to_chat_error(known) is known
     told = subject.backend.to_chat_error(ValueError("defect"))
@@ -200,7 +200,7 @@ async def test_a_chat_error_stays_itself_and_a_defect_is_not_explained(subject: 
         assert "defect" not in told.message
 
 
-async def test_the_registry_keeps_order_and_names_what_there_is() -> None:
+async def test_the_registry_keeps_the_order_and_lists_names() -> None:
     registry = Backends([scripted("One"), scripted("Two")])
     assert [b.name for b in registry] == ["One", "Two"]
     assert registry.default is registry.get("One")
@@ -211,7 +211,7 @@ async def test_the_registry_keeps_order_and_names_what_there_is() -> None:
     assert len(refused.value.message) < 200
 
 
-async def test_a_missing_package_disables_one_backend_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_package_disables_only_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(module.KINDS, "langchain", "no_such_package.backend:Backend")
     registry = Backends([BackendSettings(name="Gone", kind="langchain"), scripted("Here")])
     await registry.open()
@@ -226,7 +226,7 @@ async def test_a_missing_package_disables_one_backend_only(monkeypatch: pytest.M
     await registry.close()
 
 
-async def test_an_unknown_kind_is_told_with_those_allowed() -> None:
+async def test_an_unknown_kind_lists_the_allowed_ones() -> None:
     with pytest.raises(SettingsError) as refused:
         Backends([scripted("A"), BackendSettings(name="B", kind="opnai")])
     told = str(refused.value)
@@ -244,7 +244,7 @@ async def test_an_unknown_kind_is_told_with_those_allowed() -> None:
         ({"kind": "local", "model": "gpt-5"}, "model: found 'gpt-5'"),
     ],
 )
-async def test_an_entry_that_its_kind_cannot_use_stops_the_start(entry: dict[str, Any], told: str) -> None:
+async def test_an_unusable_entry_stops_the_start(entry: dict[str, Any], told: str) -> None:
     with pytest.raises(SettingsError) as refused:
         Backends([BackendSettings(name="Wrong", **entry)])
     assert "'Wrong'" in str(refused.value)
@@ -254,7 +254,7 @@ async def test_an_entry_that_its_kind_cannot_use_stops_the_start(entry: dict[str
 
 @pytest.mark.parametrize("kind", module.KINDS)
 @pytest.mark.parametrize("tools", [True, False])
-async def test_whether_a_model_is_offered_tools_can_be_set_for_every_kind(kind: str, tools: bool) -> None:
+async def test_the_setting_tools_applies_to_every_kind(kind: str, tools: bool) -> None:
     needs = {"langchain": {"class": "tests.models:Talker"}, "local": {}, "scripted": {}}.get(kind, {"model": "m"})
     entry = BackendSettings(name="Backend", kind=kind, tools=tools, **needs)
     assert Backends([entry]).default.offers_tools is tools

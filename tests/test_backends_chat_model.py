@@ -1,4 +1,4 @@
-"""What is known of a key: looked up in the background, learned from turns, gone with the key."""
+"""Accounts: health checks in the background, outcomes of turns, and the end of an account with its key."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from langchain_core.language_models import BaseChatModel
 from backends import Key, ModelOptions
 from backends import chat_model as module
 from backends.base import Health
-from backends.chat_model import ChatModelBackend, ModelBuildError, probed
+from backends.chat_model import ChatModelBackend, ModelBuildError, health_of
 from runs.errors import ChatError
 from settings import BackendSettings
 from tests.conftest import until
@@ -24,7 +24,7 @@ Probe = Callable[[Key | None], Awaitable[Health]]
 
 
 class Remote(ChatModelBackend):
-    """Takes a key; builds a `Talker` and asks nobody, unless a test says otherwise."""
+    """A backend with a key that builds a `Talker`; tests set the results of its probes."""
 
     kind = "openai"
 
@@ -80,7 +80,7 @@ def error(code: Any, retry_after: float | None = None) -> ChatError:
     return ChatError(code, "X cannot be reached: is its server running?", retryable=True, retry_after=retry_after)
 
 
-async def test_looking_happens_in_the_background_and_builds_the_model(remote: Remote, key: Key) -> None:
+async def test_a_check_runs_in_the_background_and_builds_the_model(remote: Remote, key: Key) -> None:
     begun = asyncio.Event()
 
     async def answer(key: Key | None) -> Health:
@@ -98,7 +98,7 @@ async def test_looking_happens_in_the_background_and_builds_the_model(remote: Re
     assert remote.built == 1, "the first turn need not wait for it"
 
 
-async def test_an_operators_key_is_looked_at_from_the_start(key: Key) -> None:
+async def test_an_operators_key_is_checked_at_the_start(key: Key) -> None:
     backend = Remote()
     backend.key = key
     await backend.open()
@@ -107,18 +107,18 @@ async def test_an_operators_key_is_looked_at_from_the_start(key: Key) -> None:
     await backend.close()
 
 
-async def test_a_fresh_answer_is_not_asked_for_again(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_recent_check_is_not_repeated(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         remote.refresh_health(key)
         await asyncio.sleep(0.005)
     assert remote.asked == [key]
-    monkeypatch.setitem(module._OLD_S, "ready", 0.0)
+    monkeypatch.setitem(module._STALE_S, "ready", 0.0)
     remote.refresh_health(key)
     await asyncio.sleep(0.005)
     assert remote.asked == [key, key]
 
 
-async def test_bad_news_is_asked_for_again_sooner(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_check_is_repeated_sooner(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     remote.answer = says("unreachable", "it is away")
     assert (await remote.check_health(key)).reason == "it is away"
     remote.refresh_health(key)
@@ -131,14 +131,14 @@ async def test_bad_news_is_asked_for_again_sooner(remote: Remote, key: Key, monk
     assert len(remote.asked) == 2
 
 
-async def test_looking_now_asks_though_the_answer_is_fresh(remote: Remote, key: Key) -> None:
+async def test_check_health_repeats_a_recent_check(remote: Remote, key: Key) -> None:
     await remote.check_health(key)
     remote.answer = says("key_refused", "no")
     assert (await remote.check_health(key)).state == "key_refused"
     assert len(remote.asked) == 2
 
 
-async def test_a_probe_ends_after_its_time(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_probe_times_out(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PROBE_TIMEOUT_S", 0.02)
     remote.answer = hangs
     health = await asyncio.wait_for(remote.check_health(key), 1)
@@ -146,7 +146,7 @@ async def test_a_probe_ends_after_its_time(remote: Remote, key: Key, monkeypatch
     assert "did not answer" in health.reason
 
 
-async def test_one_slow_account_does_not_hold_up_another(remote: Remote, key: Key) -> None:
+async def test_a_slow_account_does_not_delay_another(remote: Remote, key: Key) -> None:
     slow = Key("sk-slow")
 
     async def answer(key: Key | None) -> Health:
@@ -159,7 +159,7 @@ async def test_one_slow_account_does_not_hold_up_another(remote: Remote, key: Ke
     await asyncio.wait_for(remote.wait_ready(slow), 1)
 
 
-async def test_what_a_probe_raises_is_told_without_its_text(remote: Remote, key: Key) -> None:
+async def test_an_exception_of_a_probe_is_reported_without_its_text(remote: Remote, key: Key) -> None:
     async def refused(key: Key | None) -> Health:
         raise ConnectionRefusedError("sk-secret")
 
@@ -170,7 +170,7 @@ async def test_what_a_probe_raises_is_told_without_its_text(remote: Remote, key:
     assert "it cannot be reached" in (await remote.check_health(key)).reason
     remote.answer = broken
     health = await remote.check_health(key)
-    assert (health.state, health.reason) == ("unreachable", "it cannot be asked (KeyError)")
+    assert (health.state, health.reason) == ("unreachable", "the check failed (KeyError)")
     assert remote.built == 0
 
 
@@ -185,7 +185,7 @@ async def test_each_key_has_its_own_model_and_its_own_health(remote: Remote, key
 
 
 @pytest.mark.parametrize("probe_fails", [False, True])
-async def test_what_is_known_of_a_key_goes_with_it(remote: Remote, probe_fails: bool) -> None:
+async def test_an_account_is_dropped_with_its_key(remote: Remote, probe_fails: bool) -> None:
     key = Key("sk-for-a-moment", from_visitor=True)
     if probe_fails:
         remote.fails = ModelBuildError("no")
@@ -222,7 +222,7 @@ async def test_what_is_known_of_a_key_goes_with_it(remote: Remote, probe_fails: 
         ("internal", "ready"),
     ],
 )
-async def test_a_turns_error_shows_how_the_backend_is(remote: Remote, key: Key, code: str, state: str) -> None:
+async def test_a_turns_error_sets_the_health(remote: Remote, key: Key, code: str, state: str) -> None:
     await remote.wait_ready(key)
     remote.record_outcome(key, error(code))
     health = remote.health(key)
@@ -233,19 +233,19 @@ async def test_a_turns_error_shows_how_the_backend_is(remote: Remote, key: Key, 
     assert remote.ttft_s == 0.5
 
 
-async def test_a_turns_error_is_told_as_a_part_of_a_sentence(remote: Remote, key: Key) -> None:
+async def test_a_turns_error_becomes_part_of_a_sentence(remote: Remote, key: Key) -> None:
     remote.record_outcome(key, error("backend_unavailable"))
     assert remote.health(key).reason == "it cannot be reached: is its server running?"
 
 
 @pytest.mark.parametrize(("own", "told"), [(True, "your key"), (False, "the server's key")])
-async def test_a_refused_key_says_whose_it_is(remote: Remote, own: bool, told: str) -> None:
+async def test_a_rejected_key_names_its_owner(remote: Remote, own: bool, told: str) -> None:
     key = Key("sk-of-the-tests", from_visitor=own)
     remote.record_outcome(key, error("authentication"))
     assert told in remote.health(key).reason
 
 
-async def test_a_rate_limit_passes_by_itself(remote: Remote, key: Key) -> None:
+async def test_a_rate_limit_expires(remote: Remote, key: Key) -> None:
     await remote.wait_ready(key)
     remote.record_outcome(key, error("rate_limited", 0.3))
     health = remote.health(key)
@@ -260,7 +260,7 @@ async def test_a_rate_limit_passes_by_itself(remote: Remote, key: Key) -> None:
     await remote.wait_ready(key)
 
 
-async def test_a_rate_limit_is_not_forgotten_for_a_probe_that_went_well(remote: Remote, key: Key) -> None:
+async def test_a_successful_probe_does_not_end_a_rate_limit(remote: Remote, key: Key) -> None:
     remote.record_outcome(key, error("rate_limited", 30))
     assert (await remote.check_health(key)).state == "rate_limited"
     remote.record_outcome(key, error("rate_limited", 0.001))
@@ -269,13 +269,13 @@ async def test_a_rate_limit_is_not_forgotten_for_a_probe_that_went_well(remote: 
     assert (await remote.check_health(key)).state == "key_refused"
 
 
-async def test_a_rate_limit_without_a_time_refuses_no_second_attempt(remote: Remote, key: Key) -> None:
+async def test_a_rate_limit_without_a_time_allows_a_second_attempt(remote: Remote, key: Key) -> None:
     await remote.wait_ready(key)
     remote.record_outcome(key, error("rate_limited"))
     await remote.wait_ready(key)
 
 
-async def test_without_a_key_it_says_what_is_missing(remote: Remote) -> None:
+async def test_a_missing_key_is_reported(remote: Remote) -> None:
     health = remote.health()
     assert health.state == "key_missing"
     assert "X_KEY" in health.reason
@@ -289,7 +289,7 @@ async def test_without_a_key_it_says_what_is_missing(remote: Remote) -> None:
     assert (remote.asked, remote.built) == ([], 0)
 
 
-async def test_one_that_needs_no_key_has_one_account_for_all() -> None:
+async def test_a_keyless_backend_has_one_account() -> None:
     backend = Remote(base_url="http://127.0.0.1:9/v1")
     await backend.open()
     await until(lambda: backend.health().ready)
@@ -298,7 +298,7 @@ async def test_one_that_needs_no_key_has_one_account_for_all() -> None:
     await backend.close()
 
 
-async def test_a_model_that_cannot_be_built_is_unavailable_until_it_can(remote: Remote, key: Key) -> None:
+async def test_a_model_is_unavailable_until_it_can_be_built(remote: Remote, key: Key) -> None:
     remote.fails = ModelBuildError("a package is missing")
     assert (await remote.check_health(key)).state == "unavailable"
     refused = await refusal(remote, key)
@@ -309,7 +309,7 @@ async def test_a_model_that_cannot_be_built_is_unavailable_until_it_can(remote: 
     assert remote.health(key).ready
 
 
-async def test_whatever_a_build_raises_makes_it_unavailable(remote: Remote, key: Key) -> None:
+async def test_any_exception_of_a_build_makes_it_unavailable(remote: Remote, key: Key) -> None:
     remote.fails = KeyError("sk-secret")
     health = await remote.check_health(key)
     assert health.state == "unavailable"
@@ -319,7 +319,7 @@ async def test_whatever_a_build_raises_makes_it_unavailable(remote: Remote, key:
     assert "secret" not in f"{health}{refused.message}"
 
 
-async def test_turns_that_begin_together_build_once_and_none_takes_it_from_another(remote: Remote, key: Key) -> None:
+async def test_concurrent_turns_build_once_and_a_cancel_does_not_end_the_build(remote: Remote, key: Key) -> None:
     begin = threading.Event()
 
     def build(key: Key | None) -> BaseChatModel:
@@ -338,7 +338,7 @@ async def test_turns_that_begin_together_build_once_and_none_takes_it_from_anoth
     assert remote.health(key).ready
 
 
-async def test_a_provider_that_has_no_such_model_is_unavailable(remote: Remote, key: Key) -> None:
+async def test_a_provider_without_the_model_is_unavailable(remote: Remote, key: Key) -> None:
     remote.answer = says("unavailable", "it has no such model")
     await remote.check_health(key)
     for _ in range(2):
@@ -346,14 +346,14 @@ async def test_a_provider_that_has_no_such_model_is_unavailable(remote: Remote, 
 
 
 @pytest.mark.parametrize("state", ["key_refused", "unreachable"])
-async def test_a_turn_may_try_what_a_probe_doubted(remote: Remote, key: Key, state: str) -> None:
+async def test_a_failed_probe_does_not_prevent_a_turn(remote: Remote, key: Key, state: str) -> None:
     remote.answer = says(state, "no")
     await remote.check_health(key)
     await remote.wait_ready(key)
     assert remote.health(key).state == state
 
 
-async def test_closing_it_ends_its_probes(key: Key) -> None:
+async def test_close_ends_probes(key: Key) -> None:
     backend, ended = Remote(), list[str]()
 
     async def answer(key: Key | None) -> Health:
@@ -385,8 +385,8 @@ async def test_closing_it_ends_its_probes(key: Key) -> None:
         (503, "unreachable"),
     ],
 )
-def test_a_probes_status_tells_how_it_is(status: int, state: str) -> None:
-    found = probed("X", None, status, 5.0)
+def test_the_status_of_a_probe_sets_the_health(status: int, state: str) -> None:
+    found = health_of("X", None, status, 5.0)
     assert found.state == state
     assert (found.until or 0) == (pytest.approx(time.time() + 5, abs=1) if state == "rate_limited" else 0)
     assert bool(found.reason) is (state != "ready")

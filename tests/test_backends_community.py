@@ -1,4 +1,4 @@
-"""The kind `langchain` with real classes of langchain-community: their keys, their options, what they lack."""
+"""The kind `langchain` with real classes of langchain-community: keys, options and missing features."""
 
 import asyncio
 import json
@@ -28,13 +28,13 @@ def langchain(path: str, **more: Any) -> BackendSettings:
 
 
 def baichuan(server: OpenAIServer | None = None, **more: Any) -> BackendSettings:
-    """Tells by `lc_secrets` which field takes the key."""
+    """An entry whose class has `lc_secrets`."""
     options = {"baichuan_api_base": f"{server.base_url}/chat/completions", "streaming": True} if server else {}
     return langchain("baichuan:ChatBaichuan", **{"options": options, "key": "BAICHUAN_API_KEY", **more})
 
 
 def minimax(server: OpenAIServer | None = None, **more: Any) -> BackendSettings:
-    """Does not tell."""
+    """An entry whose class has no `lc_secrets`."""
     options = {"minimax_api_host": f"{server.base_url}/chat/completions", "streaming": True} if server else {}
     named = {"options": options, "key": "MINIMAX_API_KEY", "key_field": "minimax_api_key", **more}
     return langchain("minimax:MiniMaxChat", **{name: value for name, value in named.items() if value is not None})
@@ -65,7 +65,7 @@ async def test_a_reply_streams_with_the_key_in_a_header_only(tmp_path: Path, ent
 
 
 @both
-async def test_a_visitors_own_key_beats_the_environment(
+async def test_a_visitors_key_takes_precedence_over_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: Any
 ) -> None:
     with OpenAIServer() as server:
@@ -82,7 +82,7 @@ async def test_a_visitors_own_key_beats_the_environment(
 
 
 @both
-async def test_a_cut_connection_keeps_what_was_written(tmp_path: Path, entry: Any) -> None:
+async def test_a_lost_connection_keeps_the_reply_so_far(tmp_path: Path, entry: Any) -> None:
     with OpenAIServer(Reply(breaks="cut", after=2, pause=APART)) as server:
         settings = entry(server)
         async with housed(tmp_path, settings, **{str(settings.key): CANARY}) as house:
@@ -94,8 +94,10 @@ async def test_a_cut_connection_keeps_what_was_written(tmp_path: Path, entry: An
 
 
 @both
-async def test_a_refused_key_is_told_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: Any) -> None:
-    """These classes do not look at the status; what they cannot read still leads to the key."""
+async def test_a_rejected_key_is_reported_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: Any
+) -> None:
+    """These classes ignore the status; their exception for an unreadable body is still mapped to the key."""
     monkeypatch.setattr("agent.retries._BACKOFF", lambda state: 0.0)
     with OpenAIServer(providers.BAD_KEY) as server:
         settings = entry(server)
@@ -131,7 +133,7 @@ async def test_the_longest_reply_is_in_the_request(tmp_path: Path) -> None:
     assert plain["temperature"] == 0.7, "the class's own"
 
 
-async def test_a_longest_reply_that_the_class_forgets_is_kept_all_the_same(tmp_path: Path) -> None:
+async def test_a_longest_reply_that_the_class_ignores_still_cuts_the_reply(tmp_path: Path) -> None:
     with OpenAIServer(Reply(["word "] * 60, pause=0.005)) as server:
         async with housed(tmp_path, baichuan(server), BAICHUAN_API_KEY=CANARY) as house:
             told = await house.ask(options=TurnOptions(max_tokens=10))
@@ -139,7 +141,7 @@ async def test_a_longest_reply_that_the_class_forgets_is_kept_all_the_same(tmp_p
     assert len(of(told, "token")) < 30
 
 
-async def test_one_without_such_fields_takes_a_system_prompt_only(tmp_path: Path) -> None:
+async def test_a_class_without_fields_supports_only_a_system_prompt(tmp_path: Path) -> None:
     text = "Hello there, friend."
     entry = langchain("fake:FakeListChatModel", options={"responses": [text], "sleep": 0.001})
     async with housed(tmp_path, entry) as house:
@@ -187,7 +189,7 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("entry", "reason"), UNUSABLE)
-async def test_what_cannot_be_made_is_unavailable_with_a_reason(
+async def test_a_model_that_cannot_be_created_is_unavailable_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: BackendSettings, reason: str
 ) -> None:
     if entry.key:
@@ -212,8 +214,8 @@ PROVIDERS = [
 ]
 
 
-def test_a_provider_is_not_imported_before_it_is_used() -> None:
-    """In a new process, and but for what Gradio imports itself."""
+def test_a_provider_is_imported_on_first_use() -> None:
+    """Checked in a new process; Gradio's own imports do not count."""
     code = """if True:
         import sys, gradio
         before = set(sys.modules)

@@ -1,4 +1,4 @@
-"""`to_chat_error`: real exceptions of the client libraries, each as they raise it."""
+"""`to_chat_error`, on real exceptions of client libraries."""
 
 import json
 import math
@@ -27,14 +27,14 @@ Make = Callable[[], BaseException]
 
 
 def raised(work: Callable[[], Any]) -> BaseException:
-    """What it raises, with its causes as they are then."""
+    """Returns the exception that it raises, with its causes."""
     with pytest.raises(BaseException) as caught:
         work()
     return caught.value
 
 
 def by_openai(status: int, text: str = CANARY, code: str | None = None, **headers: str) -> BaseException:
-    """As the SDK makes it of a provider's answer."""
+    """Returns the exception of OpenAI's SDK for a response."""
     error = {"message": f"{text} {CANARY}", "type": "of the tests", "param": None, "code": code}
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     response = httpx.Response(status, json={"error": error}, headers=headers, request=REQUEST)
@@ -49,7 +49,7 @@ def by_google(status: int, text: str = CANARY, *details: Any, **headers: str) ->
 
 
 def wrapped(error: ClientError | ServerError) -> BaseException:
-    """As langchain-google-genai raises it again."""
+    """Returns the exception as langchain-google-genai re-raises it."""
 
     def handle() -> None:
         try:
@@ -77,7 +77,7 @@ def no_json() -> BaseException:
 
 
 def no_connection(inner: Exception) -> BaseException:
-    """As OpenAI's SDK raises it."""
+    """Returns the connection error of OpenAI's SDK."""
     return caused(openai.APIConnectionError(message=CANARY, request=REQUEST), inner)
 
 
@@ -204,9 +204,7 @@ TABLE: list[tuple[str, Make, str, bool, float | None]] = [
 
 
 @pytest.mark.parametrize(("make", "code", "retryable", "wait"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE])
-def test_what_a_library_raises_becomes_an_error_to_read(
-    make: Make, code: str, retryable: bool, wait: float | None
-) -> None:
+def test_a_librarys_exception_becomes_a_chat_error(make: Make, code: str, retryable: bool, wait: float | None) -> None:
     told = to_chat_error("Model X", make())
     assert told
     assert (told.code, told.retryable, told.retry_after) == (code, retryable, wait)
@@ -214,7 +212,7 @@ def test_what_a_library_raises_becomes_an_error_to_read(
     assert "canary" not in told.message
 
 
-def test_googles_rate_limit_is_waited_for_though_it_speaks_of_billing() -> None:
+def test_googles_rate_limit_is_temporary_although_it_mentions_billing() -> None:
     told = to_chat_error("Gemini", wrapped(by_google(429, BILLING, RETRY_INFO)))
     assert told
     assert (told.code, told.retryable, told.retry_after) == ("rate_limited", True, 7.5)
@@ -228,20 +226,20 @@ def test_googles_rate_limit_is_waited_for_though_it_speaks_of_billing() -> None:
     ],
     ids=["in an answer", "in a stream"],
 )
-def test_a_code_says_why_where_the_text_does_not(make: Make, retryable: bool) -> None:
+def test_a_code_decides_if_the_text_does_not(make: Make, retryable: bool) -> None:
     told = to_chat_error("Model X", make())
     assert told
     assert (told.code, told.retryable) == ("rate_limited", retryable)
 
 
-def test_an_answer_that_the_sdk_cannot_read_is_no_refusal() -> None:
+def test_a_response_that_the_sdk_cannot_read_is_not_a_rejection() -> None:
     response = httpx.Response(200, text=CANARY, request=REQUEST)
     told = to_chat_error("Model X", openai.APIResponseValidationError(response, body=CANARY))
     assert told
     assert (told.code, told.retryable) == ("backend_unavailable", True)
 
 
-def test_the_way_out_of_no_connection_and_of_a_cut_one_differ() -> None:
+def test_no_connection_and_a_lost_one_have_different_advice() -> None:
     refused, cut = (
         to_chat_error("X", no_connection(inner))
         for inner in (httpx.ConnectError(CANARY), httpx.RemoteProtocolError(CANARY))
@@ -253,14 +251,14 @@ def test_the_way_out_of_no_connection_and_of_a_cut_one_differ() -> None:
 
 
 @pytest.mark.parametrize("wrap", [lambda inner: inner, lambda inner: caused(openai.APITimeoutError(REQUEST), inner)])
-def test_who_cannot_even_be_connected_to_is_not_reached(wrap: Callable[[BaseException], BaseException]) -> None:
+def test_a_connect_timeout_means_unreachable(wrap: Callable[[BaseException], BaseException]) -> None:
     told = to_chat_error("X", wrap(caused(httpx.ConnectTimeout(CANARY), TimeoutError())))
     assert told
     assert (told.code, told.retryable) == ("backend_unavailable", True)
     assert "cannot be reached" in told.message
 
 
-def test_a_chat_error_stays_itself_even_within_another() -> None:
+def test_a_chat_error_is_unchanged_even_as_a_cause() -> None:
     known = ChatError("busy", "Wait.")
     assert to_chat_error("X", known) is known
     assert to_chat_error("X", caused(RuntimeError(CANARY), known)) is known
@@ -269,11 +267,11 @@ def test_a_chat_error_stays_itself_even_within_another() -> None:
 @pytest.mark.parametrize(
     "defect", [ValueError(CANARY), KeyError(CANARY), AssertionError(), ZeroDivisionError()], ids=repr
 )
-def test_a_defect_is_not_explained(defect: Exception) -> None:
+def test_a_bug_gives_none(defect: Exception) -> None:
     assert to_chat_error("X", defect) is None
 
 
-def test_our_own_errors_name_the_backend_and_can_be_tried_again() -> None:
+def test_our_own_errors_name_the_backend_and_are_retryable() -> None:
     for told, code in ((connection_lost("Model X"), "backend_unavailable"), (idle_timeout("Model X", 0.5), "timeout")):
         assert (told.code, told.retryable) == (code, True)
         assert "Model X" in told.message
@@ -284,14 +282,14 @@ def answer(given: str | None, **more: str) -> httpx.Response:
     return httpx.Response(429, headers=({} if given is None else {"Retry-After": given}) | more)
 
 
-def test_a_date_to_wait_for_becomes_seconds() -> None:
+def test_a_retry_date_becomes_seconds() -> None:
     assert retry_after(answer(formatdate(time.time() + 90, usegmt=True))) == pytest.approx(90, abs=2)
     assert retry_after(answer(formatdate(time.time() - 90, usegmt=True))) == 0.0
     assert retry_after(answer("99999999999999999999")) == 3600, "one answer shuts nobody out for longer"
 
 
 @pytest.mark.parametrize("given", [None, "", "soon", "-5", "1e9", "5 minutes", "Mon, 99 Jan 2020 25:00:00 GMT", "0 0"])
-def test_what_names_no_time_is_no_time(given: str | None) -> None:
+def test_an_invalid_retry_after_gives_none(given: str | None) -> None:
     assert retry_after(answer(given)) is None
     assert retry_after(None) is None
     assert retry_after(answer(given), APIError(429, {"error": {"details": [RETRY_INFO]}})) == (
@@ -299,13 +297,13 @@ def test_what_names_no_time_is_no_time(given: str | None) -> None:
     )
 
 
-def test_a_time_beyond_all_measure_stays_a_number_that_can_be_sent() -> None:
+def test_a_huge_retry_after_is_limited() -> None:
     wait = retry_after(answer("9" * 400))
     assert wait is not None
     assert math.isfinite(wait)
 
 
-def test_an_answer_that_cannot_be_unpacked_is_unreadable() -> None:
+def test_a_response_that_cannot_be_unpacked_is_unreadable() -> None:
     packed = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(CANARY.encode()))
     told = to_chat_error("X", raised(packed.read))
     assert told
@@ -321,7 +319,7 @@ def test_the_headers_of_any_library_are_read() -> None:
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=40))
-def test_no_header_breaks_it(given_text: str) -> None:
+def test_any_header_is_read_without_an_exception(given_text: str) -> None:
     wait = retry_after(httpx.Response(429, headers=[(b"retry-after", given_text.encode("latin-1"))]))
     assert wait is None or wait >= 0
 
@@ -331,7 +329,7 @@ STATUSES = st.integers(400, 599)
 
 
 def in_every_place(kind: int, status: int, text: str) -> BaseException:
-    """An exception that has the canary in all of its texts."""
+    """Returns an exception with the canary in all of its texts."""
     text = f"{text} {CANARY}"
     match kind:
         case 0:
@@ -352,7 +350,7 @@ def in_every_place(kind: int, status: int, text: str) -> BaseException:
 
 
 @given(st.integers(0, 6), STATUSES, TEXTS)
-def test_no_message_holds_anything_of_an_exceptions_text(kind: int, status: int, text: str) -> None:
+def test_no_message_contains_an_exceptions_text(kind: int, status: int, text: str) -> None:
     told = to_chat_error("Model X", in_every_place(kind, status, text))
     assert told
     assert "canary" not in told.message

@@ -1,4 +1,4 @@
-"""The kind `gemini` over real HTTP and through whole turns; most of it is the contract that it shares with `openai`."""
+"""The kind `gemini`, over real HTTP and in complete turns, including the contract that it shares with `openai`."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ from tests.remote import CANARY, RemoteContract, asked_for_replies, housed, of, 
 
 
 def stream(*chunks: Any) -> Raw:
-    """An answer in Google's words."""
+    """Returns a response in Google's format."""
     return Raw("".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks), type="text/event-stream")
 
 
@@ -38,7 +38,7 @@ class TestGemini(RemoteContract):
     def roles(self, request: Request) -> list[str]:
         return ["assistant" if content["role"] == "model" else content["role"] for content in request.body["contents"]]
 
-    async def test_what_a_visitor_sets_is_in_the_request(self, tmp_path: Path) -> None:
+    async def test_a_visitors_options_are_in_the_request(self, tmp_path: Path) -> None:
         options = TurnOptions(system_prompt="Be brief.", temperature=0.3, max_tokens=77)
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -54,13 +54,13 @@ class TestGemini(RemoteContract):
             "/v1beta/models/test-model:streamGenerateContent?alt=sse"
         }
 
-    async def test_a_temperature_that_nobody_set_is_the_models_own(self, tmp_path: Path) -> None:
+    async def test_an_unset_temperature_is_not_sent(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 await house.ask()
         assert "temperature" not in asked_for_replies(server)[0].body["generationConfig"]
 
-    async def test_a_blank_system_prompt_is_none(self, tmp_path: Path) -> None:
+    async def test_a_blank_system_prompt_is_not_sent(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 await house.ask(options=TurnOptions(system_prompt="  "))
@@ -76,7 +76,7 @@ class TestGemini(RemoteContract):
         assert True not in request.body["generationConfig"].get("thinkingConfig", {}).values()
         assert request.headers["x-title"] == "Glassbox"
 
-    async def test_thinking_and_text_in_one_piece_are_told_apart(self, tmp_path: Path) -> None:
+    async def test_thinking_and_text_in_one_chunk_are_separated(self, tmp_path: Path) -> None:
         parts = [{"text": "Hm.", "thought": True}, {"text": "Yes"}]
         both = {"candidates": [{"content": {"role": "model", "parts": parts}, "index": 0}]}
         with self.server(stream(both, said(".", finishReason="STOP"))) as server:
@@ -84,7 +84,7 @@ class TestGemini(RemoteContract):
                 told = await house.ask()
         assert (told[-1]["type"], told[-1]["content"], text_of(told, "reasoning")) == ("complete", "Yes.", "Hm.")
 
-    async def test_a_key_that_google_calls_no_valid_one_is_refused(self, tmp_path: Path) -> None:
+    async def test_an_invalid_key_is_rejected(self, tmp_path: Path) -> None:
         bad = providers.BAD_GEMINI_KEY
         with self.server(bad, listing=bad) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -95,7 +95,7 @@ class TestGemini(RemoteContract):
         assert len(asked_for_replies(server)) == 1
 
     @pytest.mark.parametrize("reason", ["SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII"])
-    async def test_a_reply_that_is_broken_off_for_a_reason_says_so(self, tmp_path: Path, reason: str) -> None:
+    async def test_a_reply_that_ends_early_gives_the_reason(self, tmp_path: Path, reason: str) -> None:
         with self.server(stream(said("So far"), said("", finishReason=reason))) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
@@ -105,16 +105,16 @@ class TestGemini(RemoteContract):
         assert reason.lower() in told[-1]["message"]
 
     @pytest.mark.parametrize("reason", ["SAFETY", "OTHER"])
-    async def test_a_question_that_is_declined_says_so(self, tmp_path: Path, reason: str) -> None:
+    async def test_a_blocked_prompt_gives_the_reason(self, tmp_path: Path, reason: str) -> None:
         usage = {"promptTokenCount": 7, "totalTokenCount": 7}
         with self.server(stream({"promptFeedback": {"blockReason": reason}, "usageMetadata": usage})) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert (told[-1]["type"], told[-1]["code"], told[-1]["retryable"]) == ("error", "invalid_request", False)
-        assert f"declined to go on ({reason.lower()})" in told[-1]["message"]
+        assert f"blocked this reply ({reason.lower()})" in told[-1]["message"]
         assert len(asked_for_replies(server)) == 1
 
-    async def test_a_model_that_does_not_think_is_asked_without(self, tmp_path: Path) -> None:
+    async def test_a_model_without_thinking_is_retried_without_it(self, tmp_path: Path) -> None:
         refused = providers.Fail(400, gemini="Thinking is not enabled for models/test-model")
         with self.server(refused, Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -123,18 +123,18 @@ class TestGemini(RemoteContract):
         asked = ["thinkingConfig" in request.body["generationConfig"] for request in asked_for_replies(server)]
         assert asked == [True, False, False]
 
-    async def test_the_models_name_may_be_whole(self, tmp_path: Path) -> None:
+    async def test_the_models_name_may_have_its_prefix(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server, model="models/test-model"), TEST_KEY=CANARY) as house:
                 assert (await house.health()).ready
                 assert (await house.ask())[-1]["type"] == "complete"
 
-    async def test_an_option_that_nobody_knows_is_named(self, tmp_path: Path) -> None:
+    async def test_an_unknown_option_is_named(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server, options={"nonsense": 3}), TEST_KEY=CANARY) as house:
                 assert (await house.health()).reason == "its options are not accepted: there is no 'nonsense'"
 
-    async def test_a_limit_whose_end_stands_in_the_body_only_is_waited_for(self, tmp_path: Path) -> None:
+    async def test_a_rate_limit_with_a_delay_in_the_body_is_respected(self, tmp_path: Path) -> None:
         error = {
             "code": 429,
             "message": "You exceeded your current quota, please check your plan and billing details.",
@@ -150,25 +150,25 @@ class TestGemini(RemoteContract):
         assert second.at - first.at >= 0.3
         assert [e["phase"] for e in of(told, "status") if "Attempt 2 of 3" in e["content"]] == ["queued"]
 
-    async def test_the_provider_is_asked_for_its_models(self, tmp_path: Path) -> None:
+    async def test_the_provider_lists_its_models(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 assert (await house.health()).ready
         assert [request.path for request in server.requests] == ["/v1beta/models?pageSize=1000"]
 
-    def test_google_itself_is_asked_where_nothing_else_is_said(self, tmp_path: Path) -> None:
+    def test_the_default_address_is_googles(self, tmp_path: Path) -> None:
         backend = GeminiBackend(self.entry(GeminiServer(), base_url=None), Key(CANARY))
         assert backend._address.startswith("https://")
         assert backend.settings.key_name == "TEST_KEY"
         assert self.entry(GeminiServer(), key=None).key_name == "GOOGLE_API_KEY"
 
     @pytest.mark.parametrize("name", ["api_key", "google_api_key", "base_url", "model"])
-    def test_options_that_have_a_setting_of_their_own_are_refused(self, name: str) -> None:
+    def test_options_with_their_own_setting_are_rejected(self, name: str) -> None:
         with pytest.raises(BackendError, match=name) as refused:
             GeminiBackend(self.entry(GeminiServer(), options={name: CANARY}))
         assert CANARY not in str(refused.value)
 
-    async def test_tokens_are_counted_by_google_and_each_text_once(self, tmp_path: Path) -> None:
+    async def test_google_counts_each_text_once(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 first = await house.start("one two three")
@@ -186,7 +186,7 @@ class TestGemini(RemoteContract):
         assert all(CANARY in r.headers["x-goog-api-key"] and CANARY not in str(r.body) for r in counted)
 
     @pytest.mark.parametrize("counts", [Hang(), providers.BROKEN, Raw(), providers.NO_MODEL])
-    async def test_where_google_does_not_count_tokens_are_estimated(self, tmp_path: Path, counts: Any) -> None:
+    async def test_tokens_are_estimated_if_counting_fails(self, tmp_path: Path, counts: Any) -> None:
         with self.server() as server:
             server.counts = counts  # type: ignore[attr-defined]
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -201,10 +201,10 @@ class TestGemini(RemoteContract):
 
     @pytest.mark.parametrize("model", ["gemini-3.8-flash", "family-latest"])
     @pytest.mark.parametrize("ids", [("one", "two"), ("same", "same"), (None, None)])
-    async def test_signatures_come_back_with_tool_calls(
+    async def test_signatures_are_returned_with_tool_calls(
         self, tmp_path: Path, model: str, ids: tuple[str | None, str | None]
     ) -> None:
-        """Without them this server, as Google's since Gemini 3, answers 400."""
+        """This server answers 400 without them, as Google's does since Gemini 3."""
         calls = [Tool("calculator", ['{"expression": "17*23"}'], ids[0]), Tool("clock", id=ids[1])]
         again = Tool("calculator", ['{"expression": "391*2"}'], "three")
         with self.server(Reply([], ["Hm"], calls), Reply(["First, "], tools=[again]), Reply(["782"])) as server:
@@ -221,8 +221,8 @@ class TestGemini(RemoteContract):
         second, third, last = (signatures(request) for request in asked_for_replies(server)[1:])
         assert (second, third, last) == ([SIGNATURE, b""], [SIGNATURE, b"", SIGNATURE], [])
 
-    async def test_a_later_turn_is_given_earlier_tool_calls_as_text(self, tmp_path: Path) -> None:
-        """Whoever made them: another backend, an import, or the model itself."""
+    async def test_a_later_turn_has_earlier_tool_calls_as_text(self, tmp_path: Path) -> None:
+        """The calls are from another backend, an import, or the model itself."""
         tour = {"role": "assistant", "content": "The calculator says 391."}, {"role": "tool", "content": "391"}
         with self.server() as server:
             assert isinstance(server, GeminiServer)
@@ -236,9 +236,7 @@ class TestGemini(RemoteContract):
         assert "The calculator says 391." in json.dumps(request.body["contents"])
 
     @pytest.mark.parametrize(("level", "ends"), [(None, "complete"), ("low", "complete"), ("minimal", "error")])
-    async def test_a_level_of_thinking_is_sent_where_the_settings_name_one(
-        self, tmp_path: Path, level: str | None, ends: str
-    ) -> None:
+    async def test_a_thinking_level_of_the_settings_is_sent(self, tmp_path: Path, level: str | None, ends: str) -> None:
         options = {"thinking_level": level} if level else {}
         with self.server() as server:
             assert isinstance(server, GeminiServer)
@@ -254,7 +252,7 @@ class TestGemini(RemoteContract):
 
 
 def signatures(request: Request) -> list[bytes]:
-    """Those of the tool calls in a request."""
+    """Returns the signatures of the tool calls in a request."""
     calls = [part for content in request.body["contents"] for part in content["parts"] if "functionCall" in part]
     return [base64.urlsafe_b64decode(call.get("thoughtSignature", "")) for call in calls]
 
@@ -266,7 +264,7 @@ def gemini_event(text: str, finish: str | None = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("line", ["end", "eof", "hang", "cut", "reset"])
-async def test_a_finish_reason_ends_the_reply_whatever_becomes_of_the_line(tmp_path: Path, line: Any) -> None:
+async def test_a_finish_reason_ends_the_reply_even_if_the_connection_fails(tmp_path: Path, line: Any) -> None:
     contract = TestGemini()
     stream = Stream([gemini_event("Hello"), gemini_event("!", "STOP"), 0.05], line)
     with contract.server(stream) as server:

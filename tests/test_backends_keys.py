@@ -1,4 +1,4 @@
-"""Keys: nothing prints one, and what a visitor brought is theirs, for a while."""
+"""Keys are never printed, and a visitor's key is theirs for a limited time."""
 
 import copy
 import io
@@ -43,7 +43,7 @@ def held(kept: VisitorKeys, visitor: str | None = "anna", backend: str = "A") ->
     return None if key is None else key.reveal()
 
 
-def test_a_key_shows_itself_in_no_text() -> None:
+def test_a_key_is_in_no_text() -> None:
     key = Key(SECRET, from_visitor=True)
     shown = [repr(key), str(key), f"{key}", f"{key!r:>40}", str([key]), str({"key": key}), f"{vars(Key)}"]
     assert not [text for text in shown if SECRET in text]
@@ -51,7 +51,7 @@ def test_a_key_shows_itself_in_no_text() -> None:
     assert not hasattr(key, "__dict__")
 
 
-def test_a_key_is_neither_stored_nor_copied() -> None:
+def test_a_key_cannot_be_stored_or_copied() -> None:
     for take in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
             take(Key(SECRET))
@@ -66,25 +66,25 @@ KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, m
 
 
 @given(st.lists(KEYS, min_size=1, max_size=4), st.lists(st.text(max_size=10), min_size=1, max_size=5))
-def test_a_cleared_text_holds_no_key(secrets: list[str], parts: list[str]) -> None:
+def test_a_redacted_text_contains_no_key(secrets: list[str], parts: list[str]) -> None:
     made = [Key(secret) for secret in secrets]
     text = "".join(f"{part} {key.reveal()}" for part in parts for key in made)
     assert not [key for key in made if key.reveal() in redact_keys(text).replace("[key]", " ")]
 
 
-def test_of_a_key_that_begins_with_another_nothing_is_left() -> None:
+def test_a_key_that_starts_with_another_is_redacted_completely() -> None:
     longer = [Key(SECRET + "+" * more) for more in range(20)]
     for key in longer:
         assert redact_keys(f"({key.reveal()})") == "([key])"
 
 
-def test_what_is_no_key_is_left_in_a_text() -> None:
+def test_short_secrets_are_not_redacted() -> None:
     short = Key("key")
     assert redact_keys("a key is a key") == "a key is a key"
     assert short.reveal() == "key"
 
 
-def test_a_log_shows_no_key_not_even_in_a_traceback() -> None:
+def test_a_log_contains_no_key_even_in_a_traceback() -> None:
     key, written = Key(SECRET), io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(log_formatter("text"))
@@ -104,7 +104,7 @@ def test_a_log_shows_no_key_not_even_in_a_traceback() -> None:
     assert "RuntimeError: refused [key]" in told
 
 
-def test_a_visitors_key_is_for_them_and_for_one_backend(clock: Clock) -> None:
+def test_a_visitors_key_belongs_to_one_backend(clock: Clock) -> None:
     kept = keys(clock)
     kept.put("anna", "A", f"  {SECRET}\n")
     kept.put("ben", "A", "another-key")
@@ -116,7 +116,7 @@ def test_a_visitors_key_is_for_them_and_for_one_backend(clock: Clock) -> None:
     kept.forget("anna", "A")
 
 
-def test_another_key_takes_the_place_of_the_first(clock: Clock) -> None:
+def test_another_key_replaces_the_first(clock: Clock) -> None:
     kept = keys(clock)
     kept.put("anna", "A", "the-first-key")
     first = kept.get("anna", "A")
@@ -129,7 +129,7 @@ def test_another_key_takes_the_place_of_the_first(clock: Clock) -> None:
     ["", "  \n", "x" * 1001, "two words", "tab\tbed", "li\nne", "nul\x00", "kéy", "\u202ekey", "del\x7f", "\ud83dx"],
     ids=ascii,
 )
-def test_what_cannot_be_a_key_is_refused_without_being_repeated(clock: Clock, text: str) -> None:
+def test_an_invalid_key_is_rejected_without_repeating_it(clock: Clock, text: str) -> None:
     kept = keys(clock)
     with pytest.raises(ChatError) as refused:
         kept.put("anna", "A", text)
@@ -139,7 +139,7 @@ def test_what_cannot_be_a_key_is_refused_without_being_repeated(clock: Clock, te
 
 
 @given(st.text(min_size=1, max_size=1100))
-def test_every_key_that_is_taken_can_go_into_a_header(text: str) -> None:
+def test_every_accepted_key_is_a_valid_header(text: str) -> None:
     kept = VisitorKeys()
     try:
         kept.put("anna", "A", text)
@@ -163,7 +163,7 @@ def test_without_a_cookie_no_key_is_kept(clock: Clock) -> None:
     assert held(kept, "") is None
 
 
-def test_ones_own_key_beats_the_operators() -> None:
+def test_a_visitors_key_takes_precedence_over_the_operators() -> None:
     entry = BackendSettings(name="A", kind="openai", model="m", key="A_KEY")
     backends = Backends([entry], {"A_KEY": SecretStr("of-the-operator")})
     backend = backends.default
@@ -180,7 +180,7 @@ def test_ones_own_key_beats_the_operators() -> None:
     assert backends.key(backend, "anna") is backend.key
 
 
-def test_keys_are_forgotten_some_time_after_a_page_was_last_seen(clock: Clock) -> None:
+def test_keys_are_forgotten_after_the_last_page_has_closed(clock: Clock) -> None:
     kept = keys(clock)
     kept.put("anna", "A", SECRET)
     for _ in range(5):
@@ -195,7 +195,7 @@ def test_keys_are_forgotten_some_time_after_a_page_was_last_seen(clock: Clock) -
     assert held(kept) is None
 
 
-def test_a_use_shows_that_the_visitor_is_there(clock: Clock) -> None:
+def test_a_use_counts_as_presence(clock: Clock) -> None:
     kept = keys(clock)
     kept.put("anna", "A", SECRET)
     kept.put("anna", "B", "another-key")
@@ -208,7 +208,7 @@ def test_a_use_shows_that_the_visitor_is_there(clock: Clock) -> None:
     assert not kept._keys and not kept._used and not kept._seen
 
 
-def test_a_key_that_is_not_used_is_forgotten_though_a_page_is_open(clock: Clock) -> None:
+def test_an_unused_key_is_forgotten_although_a_page_is_open(clock: Clock) -> None:
     kept = keys(clock)
     kept.put("anna", "A", SECRET)
     kept.put("anna", "B", "another-key")
@@ -221,7 +221,7 @@ def test_a_key_that_is_not_used_is_forgotten_though_a_page_is_open(clock: Clock)
     assert held(kept, backend="B") == "another-key"
 
 
-def test_of_too_many_the_ones_least_lately_used_are_forgotten(clock: Clock) -> None:
+def test_the_least_recently_used_of_too_many_keys_are_forgotten(clock: Clock) -> None:
     kept = keys(clock, most=3)
     for visitor in ("anna", "ben", "cleo"):
         clock.now += 0.1
@@ -240,7 +240,7 @@ MOVES = st.tuples(
 
 
 @given(st.lists(MOVES, max_size=40))
-def test_whatever_visitors_do_nobody_gets_anothers_key_and_none_outlives_its_time(
+def test_no_visitor_gets_anothers_key_and_no_key_outlives_its_time(
     moves: list[tuple[str, str | None, str]],
 ) -> None:
     clock = Clock()

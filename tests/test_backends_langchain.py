@@ -15,7 +15,7 @@ def backend(path: str, **options: Any) -> LangChainBackend:
     return LangChainBackend(BackendSettings(name="Model", kind="langchain", options=options, **{"class": path}))
 
 
-async def test_any_chat_model_is_made_by_its_import_path() -> None:
+async def test_any_chat_model_is_created_by_its_import_path() -> None:
     path = f"{GenericFakeChatModel.__module__}:{GenericFakeChatModel.__name__}"
     made = backend(path, messages=iter([AIMessage("hello there you")]))
     await made.wait_ready()
@@ -23,7 +23,7 @@ async def test_any_chat_model_is_made_by_its_import_path() -> None:
     assert "".join([c.text async for c in model.astream([HumanMessage("hi")])]) == "hello there you"
 
 
-async def test_a_turns_options_reach_a_copy_of_the_model() -> None:
+async def test_a_turns_options_are_set_on_a_copy() -> None:
     made = backend("tests.models:Talker", temperature=0.9)
     await made.wait_ready()
     first, second = (
@@ -46,7 +46,7 @@ async def test_a_turns_options_reach_a_copy_of_the_model() -> None:
         ("tests.models:NoModel", "no LangChain chat model"),
     ],
 )
-async def test_a_model_that_cannot_be_made_is_unavailable_and_says_why(path: str, reason: str) -> None:
+async def test_a_model_that_cannot_be_created_is_unavailable(path: str, reason: str) -> None:
     options = {} if path.endswith("NoModel") else {"api_key": "sk-secret"}
     made = backend(path, **options)
     await made.open()

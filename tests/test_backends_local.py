@@ -1,4 +1,4 @@
-"""The embedded model for real: its process, its weights, its tokenizer, and that a stop reaches it."""
+"""The kind `local` with the real model: process, weights, tokenizer and Stop."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ SYSTEM = SystemMessage("You are a helpful assistant.", id="system")
 
 
 def started(backend: LocalBackend, text: str, max_tokens: int = 800) -> LiveRun:
-    """A run of the agent on a message."""
+    """Starts a run of the agent on a message."""
     model = backend.chat_model(ModelOptions(max_tokens=max_tokens))
     messages = [SYSTEM, HumanMessage(text, id="asked")]
 
@@ -59,7 +59,7 @@ def started(backend: LocalBackend, text: str, max_tokens: int = 800) -> LiveRun:
 
 
 async def told(run: LiveRun, sign: str) -> None:
-    """Returns when an event of the run says `sign`."""
+    """Returns when an event of the run contains `sign`."""
     async with aclosing(run.log.follow()) as batches:
         async for batch in batches:
             if any(sign in entry.json for entry in batch):
@@ -68,7 +68,7 @@ async def told(run: LiveRun, sign: str) -> None:
 
 
 @on_session_loop
-async def test_each_of_fifty_stops_at_random_moments_of_a_reply_frees_the_model(local: LocalBackend) -> None:
+async def test_each_of_fifty_stops_at_random_moments_frees_the_model(local: LocalBackend) -> None:
     choice, stops = random.Random(11), 0
     while stops < 50:
         run = started(local, "Write a long story about a lighthouse")
@@ -158,7 +158,7 @@ STRICT = (
 
 
 def with_template(folder: Path, template: str) -> BackendSettings:
-    """The bundled model with another chat template in the old one's place, after a comment that fills it up."""
+    """Copies the bundled model with another chat template, padded by a comment."""
     bundled, path = bundled_weights(), folder / "other.gguf"
     assert bundled
     weights = bundled.read_bytes()
@@ -171,7 +171,7 @@ def with_template(folder: Path, template: str) -> BackendSettings:
 
 
 @on_session_loop
-async def test_a_template_that_demands_alternate_roles_is_counted_too(tmp_path: Path) -> None:
+async def test_a_template_that_requires_alternating_roles_is_counted(tmp_path: Path) -> None:
     backend = LocalBackend(with_template(tmp_path, STRICT))
     await backend.open()
     try:
@@ -182,7 +182,7 @@ async def test_a_template_that_demands_alternate_roles_is_counted_too(tmp_path: 
 
 
 def thinking(message: str) -> str:
-    """A template that opens the thinking of a reply, and shows a message so."""
+    """A template that opens the thinking of a reply."""
     return (
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}" + message + "{{ '<|im_end|>\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}"
@@ -200,7 +200,7 @@ THOUGHT = "{% if m.reasoning_content %}{{ '<think>\\n' + m.reasoning_content + '
         pytest.param("{{ m.content }}", id="as nobody knows"),
     ],
 )
-async def test_thinking_that_a_template_opens_is_told_apart(tmp_path: Path, message: str) -> None:
+async def test_thinking_that_a_template_opens_is_separated(tmp_path: Path, message: str) -> None:
     entry = with_template(tmp_path, thinking(message))
     async with housed(tmp_path, entry) as house:
         await house.backends.open()
@@ -219,15 +219,14 @@ NO_SYSTEM = (
 
 
 @on_session_loop
-async def test_a_template_that_refuses_a_system_prompt_is_given_it_in_another_way(tmp_path: Path) -> None:
+async def test_a_template_without_a_system_role_gets_the_prompt_in_the_first_message(tmp_path: Path) -> None:
     async with housed(tmp_path, with_template(tmp_path, NO_SYSTEM)) as house:
         await house.backends.open()
         told_so = await house.ask("Hi", options=TurnOptions(system_prompt="Be brief.", max_tokens=5))
         backend = house.backend
         assert isinstance(backend, LocalBackend)
         assert backend._tokenizer
-        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-        prompt = backend._tokenizer._post("/apply-template", {"messages": messages})["prompt"]
+        prompt = backend._tokenizer._client.format_prompt(["system", "user"], ["Be brief.", "Hi"])
         assert backend.health().ready
     assert re.fullmatch(r"\[\[user\]\] Be brief\.\s+Hi\n\[\[assistant\]\] ", prompt), prompt
     assert told_so[-1]["type"] == "complete"
@@ -236,9 +235,9 @@ async def test_a_template_that_refuses_a_system_prompt_is_given_it_in_another_wa
 
 @on_session_loop
 @pytest.mark.parametrize(
-    ("refused", "reason"), [("user", "cannot be loaded"), ("assistant", "no chat template that works")]
+    ("refused", "reason"), [("user", "cannot be loaded"), ("assistant", "no working chat template")]
 )
-async def test_a_template_that_does_not_work_is_told_with_a_way_out(tmp_path: Path, refused: str, reason: str) -> None:
+async def test_a_broken_template_is_reported_with_advice(tmp_path: Path, refused: str, reason: str) -> None:
     template = NO_SYSTEM.replace("'system'", f"'{refused}'")
     async with housed(tmp_path, with_template(tmp_path, template)) as house:
         await house.backends.open()
@@ -278,27 +277,29 @@ HOSTILE = st.lists(st.sampled_from([*CONTROL, "<|im_", "start|>", "<", "|>", "sy
 
 
 @pytest.mark.parametrize("word", CONTROL)
-def test_the_words_of_these_tests_do_control_the_model(local: LocalBackend, word: str) -> None:
+def test_the_control_words_of_these_tests_are_real(local: LocalBackend, word: str) -> None:
     tokenizer = local._tokenizer
     assert tokenizer
-    assert len(tokenizer._ids(word, obeyed=True)) == 1 < len(tokenizer._ids(word, obeyed=False))
+    assert (
+        len(tokenizer._client.tokenize(word, special=True)) == 1 < len(tokenizer._client.tokenize(word, special=False))
+    )
 
 
 @given(HOSTILE.map("".join))
 @examples(max_examples=60, deadline=None)
-def test_control_words_are_read_and_not_obeyed(local: LocalBackend, text: str) -> None:
+def test_control_words_are_made_inert(local: LocalBackend, text: str) -> None:
     tokenizer = local._tokenizer
     assert tokenizer
     (reading,) = tokenizer.count_tokens([text])
-    obeyed, plain = (tokenizer._ids(reading.text, obeyed=obeyed) for obeyed in (True, False))
-    assert obeyed == plain
+    special, plain = (tokenizer._client.tokenize(reading.text, special=special) for special in (True, False))
+    assert special == plain
     assert reading.tokens == len(plain)
     assert reading.text.replace("\u2060", "") == text
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def own() -> AsyncIterator[LocalBackend]:
-    """A process that a test may kill."""
+    """A backend whose process a test may kill."""
     backend = LocalBackend(BUNDLED.model_copy(update={"context": 512, "slots": 1}))
     await backend.open()
     yield backend
@@ -306,7 +307,7 @@ async def own() -> AsyncIterator[LocalBackend]:
 
 
 @on_session_loop
-async def test_the_process_is_given_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_process_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "HF_TOKEN", "GLASSBOX_SECRET", "GLASSBOX_DATABASE_URL", "GLASSBOX_AUTH"):
         monkeypatch.setenv(name, "canary")
     monkeypatch.setenv("GGML_OF_THE_TESTS", "kept")
@@ -323,7 +324,7 @@ async def test_the_process_is_given_no_secrets(monkeypatch: pytest.MonkeyPatch) 
 
 
 @on_session_loop
-async def test_a_killed_process_is_told_and_started_again(own: LocalBackend) -> None:
+async def test_a_killed_process_is_reported_and_restarted(own: LocalBackend) -> None:
     assert own.health().state == "loading"
     await own.wait_ready()
     run = started(own, "Write a long story about a lighthouse")
@@ -333,7 +334,7 @@ async def test_a_killed_process_is_told_and_started_again(own: LocalBackend) -> 
     assert run.task
     await asyncio.wait_for(asyncio.shield(asyncio.wait({run.task})), 10)
     assert check_run(run)[-1]["type"] == "error"
-    own._process.wait(10)
+    await until(lambda: not (own._process and own._process.alive))
     assert own.health().state == "unavailable"
     assert "next message" in own.health().reason
     await own.wait_ready()
@@ -347,7 +348,7 @@ async def test_a_killed_process_is_told_and_started_again(own: LocalBackend) -> 
 
 
 @on_session_loop
-async def test_a_process_that_hangs_is_told_killed_and_started_again(
+async def test_a_hanging_process_is_reported_killed_and_restarted(
     own: LocalBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watchdog, "_EVERY_S", 0.3)
@@ -358,12 +359,12 @@ async def test_a_process_that_hangs_is_told_killed_and_started_again(
     os.kill(hung.pid, signal.SIGSTOP)
     waiting = [asyncio.create_task(own.count_tokens([f"text {n}"])) for n in range(20)]
     await until(lambda: own.health().state == "unreachable")
-    assert "does not answer" in own.health().reason
+    assert "does not respond" in own.health().reason
     async with asyncio.timeout(2):  # what waits for the process holds up none of the threads that all share
         await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(20)))
     failed = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
     assert all(isinstance(error, ChatError) and error.retryable for error in failed)
-    await until(lambda: hung.poll() is not None)
+    await until(lambda: not hung.alive)
     await own.wait_ready()
     assert own.health().ready
     assert (await own.count_tokens(["text"]))[0].tokens == 1
@@ -374,15 +375,16 @@ async def test_many_texts_are_counted_in_few_requests(local: LocalBackend, monke
     assert local._tokenizer
     texts = [f"word <{n}> [of] many" for n in range(3000)]
     requests: list[str] = []
-    real = local._tokenizer._post
-    monkeypatch.setattr(local._tokenizer, "_post", lambda path, body: requests.append(path) or real(path, body))
+    client = local._tokenizer._client
+    real = client._send
+    monkeypatch.setattr(client, "_send", lambda method, path, data: requests.append(path) or real(method, path, data))
     readings = await local.count_tokens([*texts, *texts])
     assert len(requests) == 1, "no further one to look for control words"
     for n in range(0, 3000, 500):
         assert (
             readings[n]
             == readings[3000 + n]
-            == CountedText(texts[n], len(local._tokenizer._ids(texts[n], obeyed=False)))
+            == CountedText(texts[n], len(local._tokenizer._client.tokenize(texts[n], special=False)))
         )
 
 
@@ -402,7 +404,7 @@ async def test_the_cache_of_counted_texts_is_bounded_in_characters(
 
 @on_session_loop
 @pytest.mark.parametrize("kind", ["missing", "truncated", "garbage", "other", "folder"])
-async def test_weights_that_cannot_be_loaded_are_unavailable_with_a_way_out(tmp_path: Path, kind: str) -> None:
+async def test_weights_that_cannot_be_loaded_are_reported_with_advice(tmp_path: Path, kind: str) -> None:
     path, bundled = tmp_path / "weights.gguf", bundled_weights()
     assert bundled
     match kind:
@@ -430,7 +432,7 @@ async def test_weights_that_cannot_be_loaded_are_unavailable_with_a_way_out(tmp_
 
 
 @on_session_loop
-async def test_closing_while_it_loads_leaves_no_process() -> None:
+async def test_close_during_loading_leaves_no_process() -> None:
     before = set(psutil.Process().children())
     backend = LocalBackend(BUNDLED)
     await backend.open()

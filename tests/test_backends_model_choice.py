@@ -1,4 +1,4 @@
-"""Choosing among the models of an entry, over real HTTP and through whole turns; what a provider says of a model."""
+"""The choice of a model, over real HTTP and in complete turns, and providers' descriptions of models."""
 
 import json
 import time
@@ -22,7 +22,7 @@ each = pytest.mark.parametrize("kind", KINDS, ids=["openai", "gemini"])
 
 
 def listed(server: ProviderServer, name: str, context: int | None = None, *, chat: bool = True, **more: Any) -> Any:
-    """A model as the server's list has it."""
+    """Adds a model to the server's list."""
     if isinstance(server, OpenAIServer):
         told = {"id": name, "object": "model", **({"context_length": context} if context else {})}
         return told | ({} if chat else {"type": "embedding"}) | more
@@ -38,7 +38,7 @@ def entry(server: ProviderServer, **more: Any) -> BackendSettings:
 
 
 def model_of(request: Request) -> str:
-    """The model that a request for a reply is for."""
+    """Returns the model of a request."""
     named = request.body.get("model") or request.path.removeprefix("/v1beta/models/").partition(":")[0]
     return str(named)
 
@@ -49,7 +49,7 @@ def told_of(house: House, visitor: str | None = "anna") -> dict[str, Any]:
 
 
 @each
-async def test_a_visitor_chooses_among_the_listed_models(kind: type[ProviderServer], tmp_path: Path) -> None:
+async def test_a_visitor_chooses_one_of_the_listed_models(kind: type[ProviderServer], tmp_path: Path) -> None:
     with kind() as server:
         server.models = [listed(server, "b", 4096), listed(server, "a", 16384), listed(server, "c")]
         async with housed(tmp_path, entry(server, models=["a", "b"]), TEST_KEY=CANARY) as house:
@@ -95,7 +95,7 @@ async def test_a_star_has_a_default_of_the_settings(kind: type[ProviderServer], 
 
 
 @each
-async def test_a_turn_that_comes_before_the_list_waits_for_it(kind: type[ProviderServer], tmp_path: Path) -> None:
+async def test_a_turn_before_the_list_waits_for_it(kind: type[ProviderServer], tmp_path: Path) -> None:
     with kind() as server:
         server.models = [listed(server, "a", 4096), listed(server, "b")]
         async with housed(tmp_path, entry(server, model="*"), TEST_KEY=CANARY) as house:
@@ -113,7 +113,7 @@ async def test_a_turn_that_comes_before_the_list_waits_for_it(kind: type[Provide
 @pytest.mark.parametrize(
     "answer", [providers.NO_MODEL, Raw(json.dumps({"data": [], "models": []}), type="application/json")]
 )
-async def test_without_a_list_a_star_offers_nothing_and_a_named_model_works(
+async def test_without_a_list_a_star_has_no_models_and_a_named_one_works(
     kind: type[ProviderServer], tmp_path: Path, answer: Any
 ) -> None:
     with kind() as server:
@@ -134,7 +134,7 @@ async def test_without_a_list_a_star_offers_nothing_and_a_named_model_works(
 
 
 @each
-async def test_a_model_that_is_gone_is_named_with_the_nearest(kind: type[ProviderServer], tmp_path: Path) -> None:
+async def test_a_removed_model_is_reported_with_the_nearest(kind: type[ProviderServer], tmp_path: Path) -> None:
     with kind() as server:
         names = ("family-2.5-pro", "family-3.1-pro", "family-3.5-flash-lite", "family-3.8-flash", "other", "vectors")
         server.models = [listed(server, name, chat=name != "vectors") for name in names]
@@ -148,7 +148,7 @@ async def test_a_model_that_is_gone_is_named_with_the_nearest(kind: type[Provide
 
 
 @each
-async def test_of_several_models_one_may_be_gone(kind: type[ProviderServer], tmp_path: Path) -> None:
+async def test_one_of_several_models_may_be_removed(kind: type[ProviderServer], tmp_path: Path) -> None:
     with kind() as server:
         server.models = [listed(server, "b")]
         async with housed(tmp_path, entry(server, models=["a", "b"]), TEST_KEY=CANARY) as house:
@@ -165,7 +165,7 @@ async def test_of_several_models_one_may_be_gone(kind: type[ProviderServer], tmp
 
 @each
 @pytest.mark.parametrize(("own", "reported", "limit"), [(2048, 4096, 2048), (8192, 4096, 4096), (None, 4096, 4096)])
-async def test_the_context_is_the_reported_one_and_the_settings_bound_it(
+async def test_the_context_is_the_providers_limited_by_the_settings(
     kind: type[ProviderServer], tmp_path: Path, own: int | None, reported: int, limit: int
 ) -> None:
     with kind() as server:
@@ -178,9 +178,7 @@ async def test_the_context_is_the_reported_one_and_the_settings_bound_it(
 
 @each
 @pytest.mark.parametrize("odd", [0, -5, True, "many", None, 1e300, [], {"a": 1}, 10**30, "8192 "])
-async def test_a_context_that_cannot_be_one_is_not_believed(
-    kind: type[ProviderServer], tmp_path: Path, odd: Any
-) -> None:
+async def test_an_implausible_context_is_ignored(kind: type[ProviderServer], tmp_path: Path, odd: Any) -> None:
     with kind() as server:
         server.models = [listed(server, "a") | {"context_length": odd, "inputTokenLimit": odd}]
         async with housed(tmp_path, entry(server, model="a"), TEST_KEY=CANARY) as house:
@@ -188,7 +186,7 @@ async def test_a_context_that_cannot_be_one_is_not_believed(
             assert told_of(house)["context"] == 8192
 
 
-async def test_what_a_model_can_do_is_listed_and_used(tmp_path: Path) -> None:
+async def test_a_models_abilities_are_listed_and_used(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         able = {"architecture": {"input_modalities": ["text", "image"]}, "top_provider": {"max_completion_tokens": 100}}
         seer = listed(server, "seer", 65536, supported_parameters=["temperature", "reasoning", "max_tokens"], **able)
@@ -210,9 +208,7 @@ async def test_what_a_model_can_do_is_listed_and_used(tmp_path: Path) -> None:
 
 @each
 @pytest.mark.parametrize("ignores", [["temperature"], {"family-3*": ["temperature"]}])
-async def test_an_option_that_the_settings_call_ignored_is_not_sent(
-    kind: type[ProviderServer], tmp_path: Path, ignores: Any
-) -> None:
+async def test_an_ignored_option_is_not_sent(kind: type[ProviderServer], tmp_path: Path, ignores: Any) -> None:
     options = TurnOptions(temperature=0.3, max_tokens=77)
     with kind() as server:
         server.models = [listed(server, "family-3.8"), listed(server, "family-2.5")]
@@ -228,7 +224,7 @@ async def test_an_option_that_the_settings_call_ignored_is_not_sent(
     assert ("temperature" in first, "77" in first) == (False, True)
 
 
-async def test_ignored_lengths_are_not_sent_and_the_reply_is_cut_all_the_same(tmp_path: Path) -> None:
+async def test_an_ignored_longest_reply_is_not_sent_and_still_cuts_the_reply(tmp_path: Path) -> None:
     with OpenAIServer(Reply(["word "] * 50)) as server:
         async with housed(tmp_path, entry(server, model="a", ignores=["max_tokens"]), TEST_KEY=CANARY) as house:
             told = await house.ask(options=TurnOptions(max_tokens=7))
@@ -238,7 +234,7 @@ async def test_ignored_lengths_are_not_sent_and_the_reply_is_cut_all_the_same(tm
 
 @each
 async def test_each_key_has_its_own_list(kind: type[ProviderServer], tmp_path: Path) -> None:
-    """A list may hold the names of a visitor's own models: no other visitor sees them."""
+    """A list may contain a visitor's own models, which no other visitor may see."""
     with kind() as server:
         server.models = [listed(server, "public")]
         async with housed(tmp_path, entry(server, model="*"), TEST_KEY=CANARY) as house:
@@ -274,7 +270,7 @@ async def test_the_model_stays_with_the_conversation(kind: type[ProviderServer],
 
 
 @each
-async def test_a_kept_model_that_is_not_offered_any_more_gives_way_to_the_default(
+async def test_a_removed_model_of_a_conversation_is_replaced_by_the_default(
     kind: type[ProviderServer], tmp_path: Path
 ) -> None:
     with kind() as server:
@@ -289,8 +285,8 @@ async def test_a_kept_model_that_is_not_offered_any_more_gives_way_to_the_defaul
     assert [model_of(request) for request in asked_for_replies(server)] == ["b", "a"]
 
 
-async def test_what_one_model_lacks_is_not_said_of_another(tmp_path: Path) -> None:
-    """A model that takes no tools is asked without them; the entry's other models keep theirs."""
+async def test_a_missing_ability_of_one_model_does_not_affect_another(tmp_path: Path) -> None:
+    """A model without tools gets requests without them; the entry's other models keep theirs."""
 
     def answer(request: Request) -> Any:
         refused = request.body["model"] == "a" and "tools" in request.body
@@ -326,7 +322,7 @@ async def test_a_fallback_answers_with_its_own_default(kind: type[ProviderServer
     assert [time for name, time in listed_now.items() if name != "Other"] == [None]
 
 
-async def test_the_pages_of_geminis_list_are_put_together(tmp_path: Path) -> None:
+async def test_the_pages_of_geminis_list_are_joined(tmp_path: Path) -> None:
     with GeminiServer() as server:
         server.page = 2
         server.models = [listed(server, f"model-{n}", 4096 + n) for n in range(5)]
@@ -342,7 +338,7 @@ async def test_the_pages_of_geminis_list_are_put_together(tmp_path: Path) -> Non
     assert len(server.requests) <= 3 + 10
 
 
-async def test_a_llama_server_says_how_long_its_context_is(tmp_path: Path) -> None:
+async def test_a_llama_server_reports_its_context(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         meta = {"owned_by": "llamacpp", "meta": {"n_ctx_train": 131072}}
         server.models = [listed(server, "/models/some.gguf", **meta)]
@@ -357,7 +353,7 @@ async def test_a_llama_server_says_how_long_its_context_is(tmp_path: Path) -> No
 
 
 @each
-async def test_names_of_models_do_not_fill_the_memory(kind: type[ProviderServer], tmp_path: Path) -> None:
+async def test_names_of_models_use_bounded_memory(kind: type[ProviderServer], tmp_path: Path) -> None:
     with kind() as server:
         async with housed(tmp_path, entry(server, model="*"), TEST_KEY=CANARY) as house:
             backend, key = house.backend, house.backends.key(house.backend, "anna")

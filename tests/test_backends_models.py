@@ -1,4 +1,4 @@
-"""Lists of models in the shapes of real providers, and in any other shape."""
+"""Lists of models in the formats of real providers, and in any other."""
 
 import json
 from typing import Any
@@ -136,13 +136,13 @@ def read(data: Any, prefix: str = "") -> ModelList:
         "moonshot",
     ],
 )
-def test_what_a_provider_lists_is_read(data: Any, expected: list[Model]) -> None:
+def test_a_providers_list_is_parsed(data: Any, expected: list[Model]) -> None:
     found = read(data)
     assert list(found.models) == expected
     assert found.offered == tuple(sorted((m for m in expected if m.chat), key=lambda m: m.name.casefold()))
 
 
-def test_a_page_of_geminis_list_is_read() -> None:
+def test_a_page_of_geminis_list_is_parsed() -> None:
     found, token = parse_model_list(json.dumps(GEMINI).encode(), prefix="models/")
     assert token == "more"
     assert found.models == (Model("family-3.8-quick", 1048576, 65536, True), Model("family-vectors", 2048, chat=False))
@@ -166,7 +166,7 @@ def test_a_page_of_geminis_list_is_read() -> None:
         ({"data": [{"id": "a"}]}, "models/a", True),
     ],
 )
-def test_a_name_is_found_as_its_provider_takes_it(listed: Any, name: str, known: bool) -> None:
+def test_a_name_is_found_as_its_provider_would(listed: Any, name: str, known: bool) -> None:
     found = read(listed)
     assert (found.find(name) is not None) == known
     assert bool(found.problem(name)) != known
@@ -180,7 +180,7 @@ def test_the_context_of_a_router_is_that_of_the_named_provider_or_of_all() -> No
     assert sizes == {"an/oss": 32768, "an/oss:novita": 131072, "an/oss:nscale": 32768, "an/oss:fastest": 32768}
 
 
-def test_the_properties_of_a_llama_server_count_more_than_its_list() -> None:
+def test_a_llama_servers_properties_take_precedence_over_its_list() -> None:
     props = {"default_generation_settings": {"n_ctx": 2048}, "modalities": {"vision": False}}
     (model,) = with_props(read(LLAMA_SERVER), json.dumps(props).encode()).models
     assert (model.context, model.images) == (2048, False)
@@ -230,7 +230,7 @@ def test_a_name_can_say_that_a_model_does_not_chat(name: str) -> None:
     [{}, [], None, 5, "text", {"data": None}, {"data": {}}, {"data": ["a"]}, {"data": [None, 5, {}, {"id": 5}]}]
     + [{"data": [{"id": name}]} for name in ("", " a", "a\n", "x" * 201, "\ud800")],
 )
-def test_what_is_no_list_of_models_lacks_none(data: Any) -> None:
+def test_an_invalid_list_lacks_no_model(data: Any) -> None:
     found = read(data)
     assert (found.models, found.problem("any"), found.offered) == ((), "", ())
 
@@ -278,7 +278,7 @@ ENTRIES = st.lists(
 
 
 @given(st.one_of(ANY, ENTRIES, st.dictionaries(st.sampled_from(["data", "models", "nextPageToken"]), ENTRIES | ANY)))
-def test_any_answer_is_read_without_harm(data: Any) -> None:
+def test_any_json_is_parsed_without_an_exception(data: Any) -> None:
     found, token = parse_model_list(json.dumps(data).encode(), prefix="models/")
     assert isinstance(token, str)
     for model in found.models:
@@ -292,10 +292,10 @@ def test_any_answer_is_read_without_harm(data: Any) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_without_harm(text: bytes) -> None:
+def test_any_bytes_are_parsed_without_an_exception(text: bytes) -> None:
     parse_model_list(text)
     with_props(read(LLAMA_SERVER), text)
 
 
-def test_a_deep_answer_is_no_list() -> None:
+def test_deeply_nested_json_is_an_empty_list() -> None:
     assert parse_model_list(b'{"data": ' + b"[" * 200_000)[0] == ModelList()

@@ -1,4 +1,4 @@
-"""The kind `openai` over real HTTP and through whole turns."""
+"""The kind `openai`, over real HTTP and in complete turns."""
 
 import json
 from collections.abc import Sequence
@@ -38,26 +38,26 @@ class TestOpenAI(RemoteContract):
         assert roles[0] == "system"
         return roles[1:]
 
-    async def test_thinking_may_be_in_a_field_of_another_name(self, tmp_path: Path) -> None:
+    async def test_thinking_may_be_in_another_field(self, tmp_path: Path) -> None:
         with self.server(Reply(["Yes"], thinking=["Hm", ", well"], thinking_field="reasoning")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert (text_of(told, "reasoning"), told[-1]["content"]) == ("Hm, well", "Yes")
 
-    async def test_a_refusal_is_what_the_model_says(self, tmp_path: Path) -> None:
+    async def test_a_refusal_is_the_reply(self, tmp_path: Path) -> None:
         with self.server(Reply(["I cannot ", "help."], text_field="refusal")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert (told[-1]["type"], told[-1]["content"]) == ("complete", "I cannot help.")
 
     @pytest.mark.parametrize("usage", ["end", "every"])
-    async def test_the_final_count_is_told_however_the_server_counts(self, tmp_path: Path, usage: Any) -> None:
+    async def test_the_final_usage_is_reported_for_every_way_of_counting(self, tmp_path: Path, usage: Any) -> None:
         with self.server(Reply(["a", "b", "c", "d"], usage=usage)) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 4}
 
-    async def test_without_a_count_tokens_are_estimated(self, tmp_path: Path) -> None:
+    async def test_tokens_are_estimated_without_usage(self, tmp_path: Path) -> None:
         with self.server(Reply(["a", "b", "c" * 1080, "d"], usage="never")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
@@ -103,7 +103,7 @@ class TestOpenAI(RemoteContract):
                 told = await house.ask()
         assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 1}
 
-    async def test_what_a_visitor_sets_is_in_the_request(self, tmp_path: Path) -> None:
+    async def test_a_visitors_options_are_in_the_request(self, tmp_path: Path) -> None:
         options = TurnOptions(system_prompt="Be brief.", temperature=0.3, max_tokens=77)
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -120,13 +120,13 @@ class TestOpenAI(RemoteContract):
         assert "temperature" not in plain
         assert not {"max_completion_tokens", "user", "api_key"} & (tuned.keys() | plain.keys())
 
-    async def test_a_blank_system_prompt_is_none(self, tmp_path: Path) -> None:
+    async def test_a_blank_system_prompt_is_not_sent(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 await house.ask(options=TurnOptions(system_prompt="  "))
         assert asked_for_replies(server)[0].body["messages"] == [{"role": "user", "content": "Hi"}]
 
-    async def test_openai_itself_is_told_the_longest_reply_in_its_own_words(self) -> None:
+    async def test_openai_gets_max_completion_tokens(self) -> None:
         backend = OpenAIBackend(BackendSettings(name="OpenAI", kind="openai", model="gpt-5"))
         await backend.wait_ready(key := Key(CANARY))
         model = backend.chat_model(ModelOptions(max_tokens=9), key)
@@ -145,7 +145,7 @@ class TestOpenAI(RemoteContract):
         assert (request.body["top_p"], request.body["think"]) == (0.5, False)
         assert request.headers["x-title"] == "Glassbox"
 
-    async def test_a_server_that_needs_no_key_gets_none_of_the_environments(
+    async def test_a_keyless_server_gets_no_key_of_the_environment(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "env-openai")
@@ -158,7 +158,7 @@ class TestOpenAI(RemoteContract):
         assert "authorization" not in probe.headers
         assert self.key_sent(request) == "none"
 
-    async def test_variables_of_the_operators_account_do_not_go_with_a_visitors_key(
+    async def test_the_operators_account_variables_are_not_sent_with_a_visitors_key(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_ORG_ID", "env-organization")
@@ -173,7 +173,7 @@ class TestOpenAI(RemoteContract):
         assert request.headers["x-title"] == "Glassbox"
         assert "env-" not in str(request)
 
-    async def test_a_missing_model_is_told_with_those_that_there_are(self, tmp_path: Path) -> None:
+    async def test_a_missing_model_is_reported_with_the_existing_ones(self, tmp_path: Path) -> None:
         names = [f"model-{n}" for n in range(7)]
         listing = Raw(json.dumps({"data": [{"id": name} for name in names]}), type="application/json")
         with self.server(listing=listing) as server:
@@ -194,7 +194,7 @@ class TestOpenAI(RemoteContract):
         ],
         ids=["none", "tagged", "no ids", "no data", "list", "huge"],
     )
-    async def test_a_server_that_lists_in_another_way_is_taken_as_ready(self, tmp_path: Path, listed: Any) -> None:
+    async def test_a_server_with_another_list_is_ready(self, tmp_path: Path, listed: Any) -> None:
         with self.server(listing=Raw(json.dumps(listed), type="application/json")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 assert (await house.health()).ready
@@ -203,17 +203,15 @@ class TestOpenAI(RemoteContract):
         ("listed", "ready"),
         [(["test-model"], True), (["test-model", "test-model:free"], True), (["test-model:4b"], False)],
     )
-    async def test_what_routers_take_behind_a_name_is_in_no_list(
-        self, tmp_path: Path, listed: list[str], ready: bool
-    ) -> None:
-        """Ollama's tags are part of its names: it lists none without."""
+    async def test_routers_suffixes_need_not_be_listed(self, tmp_path: Path, listed: list[str], ready: bool) -> None:
+        """Ollama's tags are part of its names, so its list has none without a tag."""
         listing = Raw(json.dumps({"data": [{"id": name} for name in listed]}), type="application/json")
         with self.server(listing=listing) as server:
             entry = self.entry(server, model="test-model:fastest")
             async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
                 assert (await house.health()).ready is ready
 
-    async def test_a_model_that_has_come_meanwhile_answers_at_once(self, tmp_path: Path) -> None:
+    async def test_a_newly_added_model_answers_at_once(self, tmp_path: Path) -> None:
         with self.server(listing=Raw(json.dumps({"data": [{"id": "other"}]}), type="application/json")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 assert (await house.health()).state == "unavailable"
@@ -225,7 +223,7 @@ class TestOpenAI(RemoteContract):
         "event",
         ["null", "[]", '"x"', '{"choices": [{"index": 0, "delta": {"content": 5}}]}', '{"choices": [null]}'],
     )
-    async def test_what_has_another_shape_is_no_reply(self, tmp_path: Path, event: str) -> None:
+    async def test_a_response_of_another_shape_is_unreadable(self, tmp_path: Path, event: str) -> None:
         odd = Raw(f"data: {event}\n\ndata: [DONE]\n\n", type="text/event-stream")
         with self.server(odd) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -234,7 +232,7 @@ class TestOpenAI(RemoteContract):
         assert len(asked_for_replies(server)) == 3
 
     @pytest.mark.parametrize("arguments", ['{"expression": "1+', "[1, 2]", "nonsense", "5", '"1+1"'])
-    async def test_arguments_that_are_no_object_are_not_guessed(self, tmp_path: Path, arguments: str) -> None:
+    async def test_arguments_that_are_not_an_object_are_not_completed(self, tmp_path: Path, arguments: str) -> None:
         asked = Reply([], tools=[Tool("calculator", [arguments[:3], arguments[3:]]), Tool("calculator", [SUM])])
         with self.server(asked, Reply(["It is 391."])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -250,7 +248,7 @@ class TestOpenAI(RemoteContract):
         assert len(set(ids)) == 2, "the server had given both the same"
         assert {first["tool_call_id"], second["tool_call_id"]} == set(ids)
 
-    async def test_a_server_without_tools_is_asked_without_them_from_then_on(self, tmp_path: Path) -> None:
+    async def test_after_a_rejection_of_tools_requests_omit_them(self, tmp_path: Path) -> None:
         with self.server(Fail(400, None, "test-model does not support tools"), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
@@ -258,9 +256,7 @@ class TestOpenAI(RemoteContract):
         assert [one[-1]["type"] for one in told] == ["complete"] * 2
         assert ["tools" in request.body for request in asked_for_replies(server)] == [True, False, False]
 
-    async def test_whether_a_server_has_tools_now_is_tried_again_after_an_hour(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_tools_are_tried_again_after_an_hour(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("backends.openai._WITHOUT_S", 0.0)
         with self.server(Fail(400, None, "test-model does not support tools"), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -270,7 +266,7 @@ class TestOpenAI(RemoteContract):
         assert ["tools" in request.body for request in asked_for_replies(server)] == [True, False, False, True]
 
     @pytest.mark.parametrize("echoed", ["what is a hammer, a tool?", "this model does not support tools"])
-    async def test_words_of_a_visitor_turn_no_tools_off(self, tmp_path: Path, echoed: str) -> None:
+    async def test_a_visitors_words_do_not_turn_tools_off(self, tmp_path: Path, echoed: str) -> None:
         with self.server(Fail(400, "content_policy", f"Refused: {echoed}")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
@@ -279,7 +275,7 @@ class TestOpenAI(RemoteContract):
                 assert (await house.ask())[-1]["type"] == "complete"
         assert "tools" in asked_for_replies(server)[-1].body
 
-    async def test_an_option_that_nobody_knows_is_named(self, tmp_path: Path) -> None:
+    async def test_an_unknown_option_is_named(self, tmp_path: Path) -> None:
         with self.server() as server:
             async with housed(tmp_path, self.entry(server, options={"nonsense": 3}), TEST_KEY=CANARY) as house:
                 health = await house.health()
@@ -289,14 +285,14 @@ class TestOpenAI(RemoteContract):
         )
 
     @pytest.mark.parametrize("name", ["api_key", "openai_api_key", "base_url", "model"])
-    def test_options_that_have_a_setting_of_their_own_are_refused(self, name: str) -> None:
+    def test_options_with_their_own_setting_are_rejected(self, name: str) -> None:
         with pytest.raises(BackendError, match=name) as refused:
             OpenAIBackend(self.entry(OpenAIServer(), options={name: CANARY}))
         assert CANARY not in str(refused.value)
 
 
-async def test_two_kinds_of_limit_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that says when to come again is waited for, one that wants money is not."""
+async def test_rate_limit_and_missing_credit_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate limit with a delay is retried; missing credit is not."""
     monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
     contract = TestOpenAI()
     answers: Sequence[Fail] = [rate_limit(0.01), rate_limit(0.01), providers.NO_QUOTA]

@@ -1,4 +1,4 @@
-"""What a visitor and the operator learn of a provider's refusal, in whatever form it comes."""
+"""Providers' errors in all forms, as the visitor and the operator see them."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from agent.tools import Toolbox
 from backends.errors import log_text, to_chat_error
 from backends.keys import Key
 from backends.provider_errors import provider_error
-from backends.redaction import MASK, without_words
+from backends.redaction import MASK, mask_words
 from settings import BackendSettings, ToolSettings
 from tests.providers import Fail, GeminiServer, OpenAIServer, Raw, Reply, Request, Tool
 from tests.remote import CANARY, housed
@@ -31,7 +31,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(body: Any, status: int = 400) -> openai.APIStatusError:
-    """As the SDK raises it."""
+    """Returns the SDK's exception for a body."""
     text = body if isinstance(body, str) else json.dumps(body)
     response = httpx.Response(status, text=text, request=REQUEST)
     return openai.OpenAI(api_key="k")._make_status_error_from_response(response)
@@ -119,7 +119,7 @@ FORMS: dict[str, tuple[Any, list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_of_error_is_read(name: str) -> None:
+def test_every_form_of_error_is_parsed(name: str) -> None:
     body, names, text = FORMS[name]
     error = provider_error(refused(body))
     assert error
@@ -140,19 +140,19 @@ JSON_VALUES = st.recursive(
 
 
 @given(JSON_VALUES, st.integers(400, 599))
-def test_no_answer_breaks_the_reading(body: Any, status: int) -> None:
+def test_any_response_is_parsed_without_an_exception(body: Any, status: int) -> None:
     told = to_chat_error("X", refused(body, status))
     assert told and len(told.message) < 500
 
 
-def test_a_key_is_never_a_name() -> None:
+def test_a_key_is_never_shown_as_a_name() -> None:
     key = Key("sk_live_abcdefgh")
     told = to_chat_error("X", refused({"error": {"message": "no", "code": key.reveal(), "type": "t"}}, 401))
     assert told and key.reveal() not in told.message
 
 
 @pytest.mark.parametrize("name", ["a" * 59 + "!", "sk_live_51H8abcd1234", "a_" * 29 + "-", "1" * 60, "a.b.c[1].d"])
-def test_odd_names_are_judged_at_once(name: str) -> None:
+def test_odd_names_are_parsed_quickly(name: str) -> None:
     error = provider_error(refused({"error": {"message": "no", "code": name}}))
     assert error and error.code == (name if name == "a.b.c[1].d" else "")
 
@@ -160,8 +160,8 @@ def test_odd_names_are_judged_at_once(name: str) -> None:
 def test_long_pages_and_conversations_are_bounded() -> None:
     error = provider_error(refused("<html>" + "<script" * 14_000 + "<" * 50_000))
     assert error and error.page and len(error.text) <= 4000
-    assert without_words("a" * 4000, ["a" * 32_000]) == MASK
-    assert without_words("Bad input: abcdefgh", ["x" * 1_000_000, "abcdefgh"]) == f"Bad input: {MASK}"
+    assert mask_words("a" * 4000, ["a" * 32_000]) == MASK
+    assert mask_words("Bad input: abcdefgh", ["x" * 1_000_000, "abcdefgh"]) == f"Bad input: {MASK}"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_long_pages_and_conversations_are_bounded() -> None:
         (None, "log has the provider's text"),
     ],
 )
-def test_the_sentence_says_what_to_do(parameter: str | None, advice: str) -> None:
+def test_the_message_has_advice(parameter: str | None, advice: str) -> None:
     told = to_chat_error("X", refused({"error": {"message": "no", "type": "invalid", "param": parameter}}))
     assert told and advice in told.message
 
@@ -191,7 +191,7 @@ def test_the_sentence_says_what_to_do(parameter: str | None, advice: str) -> Non
         ({"error": "model 'x' not found, try pulling it first"}, "does not know this model"),
     ],
 )
-def test_a_missing_page_is_told_from_a_missing_model(body: Any, said: str) -> None:
+def test_a_wrong_address_and_a_missing_model_are_distinguished(body: Any, said: str) -> None:
     told = to_chat_error("X", refused(body, 404))
     assert told and said in told.message
 
@@ -208,7 +208,7 @@ SECRET = 'my cat\'s name is "Mitzi" of Zürich'
 
 
 def echo(request: Request) -> Raw:
-    """Refuses a request, and repeats all of it in every way."""
+    """Rejects a request and echoes it in every form."""
     said = " | ".join(str(message.get("content")) for message in request.body["messages"])
     key = request.headers.get("authorization", "")
     text = (
@@ -251,7 +251,9 @@ async def test_tool_results_are_not_logged_either(tmp_path: Path, caplog: pytest
     assert "12345679" not in caplog.text.replace("123456790", "12345679")
 
 
-async def test_with_messages_in_the_log_the_text_is_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_with_messages_in_the_log_the_text_is_not_masked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "agent")
     with OpenAIServer(echo) as server:
         async with housed(tmp_path, entry(server), TEST_KEY=CANARY) as house:
@@ -260,7 +262,7 @@ async def test_with_messages_in_the_log_the_text_is_whole(tmp_path: Path, caplog
     assert "Mitzi of Zug" in next(r.getMessage() for r in caplog.records if "Bad input" in r.getMessage())
 
 
-async def test_gemini_errors_are_told_with_their_status(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_gemini_errors_have_their_status(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "agent")
     with GeminiServer(Fail(400, None, gemini="The schema is odd.")) as server:
         async with housed(tmp_path, entry(server, "gemini"), TEST_KEY=CANARY) as house:
@@ -283,7 +285,7 @@ async def test_a_server_that_asks_for_a_key_says_how_to_set_one(tmp_path: Path) 
     assert "rejected the key" not in f"{health.reason} {told[-1]['message']} {later['reason']}"
 
 
-async def test_refused_headers_are_not_called_a_key(tmp_path: Path) -> None:
+async def test_rejected_headers_are_not_called_a_key(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         server.listing = Fail(403, None, "No.")
         async with housed(tmp_path, entry(server, key=None, headers={"X-Token": "abc"})) as house:
@@ -293,22 +295,22 @@ async def test_refused_headers_are_not_called_a_key(tmp_path: Path) -> None:
 
 
 @given(st.text(min_size=8, max_size=60), st.text(max_size=20), st.text(max_size=20), st.booleans())
-def test_what_a_visitor_wrote_is_masked_wherever_it_is(words: str, before: str, after: str, escaped: bool) -> None:
+def test_a_visitors_words_are_masked_everywhere(words: str, before: str, after: str, escaped: bool) -> None:
     echoed = json.dumps(words)[1:-1] if escaped else words
     if len(words.strip()) < 8:
         return
-    kept = without_words(f"{before}{echoed}{after}", [words])
+    kept = mask_words(f"{before}{echoed}{after}", [words])
     assert words.strip() not in kept
     assert MASK in kept
 
 
-def test_a_text_without_the_words_is_whole() -> None:
+def test_a_text_without_the_words_is_unchanged() -> None:
     text = "Unsupported parameter: 'max_tokens' is not supported with this model."
-    assert without_words(text, ["What is the capital of France?", "", "Hi", "\n"]) == text
-    assert without_words("The PIN 4711 is wrong", ["4711"]) == f"The PIN {MASK} is wrong"
+    assert mask_words(text, ["What is the capital of France?", "", "Hi", "\n"]) == text
+    assert mask_words("The PIN 4711 is wrong", ["4711"]) == f"The PIN {MASK} is wrong"
 
 
-async def test_nothing_is_masked_where_the_log_has_no_such_lines(
+async def test_nothing_is_masked_for_a_disabled_log_level(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.WARNING, "agent")
@@ -339,8 +341,8 @@ async def test_long_words_are_searched_outside_of_the_event_loop(
 
 
 @pytest.mark.parametrize("most", [0, 5, 11, 15, 200])
-def test_a_text_that_is_cut_ends_in_nobodys_words(most: int) -> None:
-    kept = without_words("Bad input: abcdefgh and more", ["say:abcdefgh"], most=most)
+def test_a_cut_text_does_not_end_in_a_visitors_words(most: int) -> None:
+    kept = mask_words("Bad input: abcdefgh and more", ["say:abcdefgh"], most=most)
     assert kept == f"Bad input: {MASK} and more" if most == 200 else kept == ("Bad input: "[:most] + MASK * (most > 11))
 
 
@@ -350,9 +352,9 @@ LETTERS = "ab\u0130\u03a3\u03c3\u03c2\xe9A "
 
 @given(st.text(LETTERS, min_size=9, max_size=40), st.text(LETTERS, max_size=900))
 def test_short_and_long_texts_are_masked_alike(words: str, text: str) -> None:
-    """A short text is searched for in the words, the words are walked through for a long one."""
+    """Short and long texts use different algorithms."""
     padding = "".join(chr(0x4E00 + at) for at in range(700))
-    assert without_words(text + padding, [words]) == without_words(text + "\u4dff", [words])[:-1] + padding
+    assert mask_words(text + padding, [words]) == mask_words(text + "\u4dff", [words])[:-1] + padding
 
 
 def test_all_of_a_long_log_line_is_bounded() -> None:

@@ -5,7 +5,8 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from backends.base import ModelOptions
-from backends.scripted import FAULTS, TOUR, TOUR_THOUGHTS, ScriptedBackend, script
+from backends.script import FAULTS, TOUR, TOUR_THOUGHTS, script
+from backends.scripted import ScriptedBackend
 from runs.errors import ChatError
 
 
@@ -14,7 +15,7 @@ async def reply(backend: ScriptedBackend, message: str) -> str:
     return "".join([chunk.text async for chunk in model.astream([HumanMessage(message)])])
 
 
-async def test_the_tour_thinks_first_and_then_writes_all_of_it(scripted_backend: ScriptedBackend) -> None:
+async def test_the_tour_has_thinking_and_then_its_text(scripted_backend: ScriptedBackend) -> None:
     assert (await reply(scripted_backend, "Tour please")).strip() == TOUR.strip()
     thoughts = "".join(piece.text for piece in script("tour") if piece.thinking)
     assert thoughts.strip() == TOUR_THOUGHTS.strip()
@@ -50,14 +51,14 @@ async def test_faults_end_in_their_error(
     assert bool(found) is written
 
 
-def test_slow_and_stall_wait_where_they_say() -> None:
+def test_slow_and_stall_pause_as_described() -> None:
     slow, stall = list(script("slow")), list(script("stall"))
     assert slow[0].wait_s >= 5
     assert max(piece.wait_s for piece in slow[1:]) < 1
     assert stall[0].wait_s < 1 < max(piece.wait_s for piece in stall)
 
 
-def test_endless_goes_on() -> None:
+def test_endless_does_not_end() -> None:
     assert len(list(islice(script("endless"), 10_000))) == 10_000
 
 

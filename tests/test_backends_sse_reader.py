@@ -1,4 +1,4 @@
-"""A provider's streamed body as JSON objects, wherever its bytes are cut."""
+"""The reader of a streamed body, with bytes cut anywhere."""
 
 import json
 from itertools import pairwise
@@ -22,7 +22,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 def read(*pieces: bytes) -> list[Any]:
-    """The objects, `done` for an announced end, and the kind of error that ends them."""
+    """Returns the objects, `done` for an announced end, and the class of an error."""
     events, found = SSEReader(), list[Any]()
     try:
         for piece in pieces:
@@ -34,7 +34,7 @@ def read(*pieces: bytes) -> list[Any]:
 
 
 @given(PIECES, CUTS)
-def test_the_cuts_do_not_matter(text: str, places: list[int]) -> None:
+def test_bytes_may_be_cut_anywhere(text: str, places: list[int]) -> None:
     assert read(*cut(text.encode(), places)) == read(text.encode())
 
 
@@ -87,7 +87,7 @@ KEEP_ALIVES = ["ping", "null", "[]", "5", '"ping"', "[1, 2]", "OPEN: ROUTER"]
         ("", []),
     ],
 )
-def test_what_is_in_a_body(text: str, found: list[Any]) -> None:
+def test_objects_in_a_body(text: str, found: list[Any]) -> None:
     assert read(text.encode()) == read(*[bytes([b]) for b in text.encode()]) == found
 
 

@@ -1,4 +1,4 @@
-"""Deltas of tool calls merged into whole calls, in every combination of what servers do with them."""
+"""The merger of tool call deltas, in every combination of servers' deviations."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ TWICE = ("encoded twice", "encoded twice, in pieces")
 
 @dataclass(frozen=True)
 class Calling:
-    """How a server sends tool calls."""
+    """A server's way of sending tool calls."""
 
     index: str = "right"
     ids: str = "once"
@@ -35,7 +35,7 @@ class Calling:
     """Whether they come only in the final message."""
 
     def deltas(self, calls: Sequence[Call]) -> list[list[dict[str, Any]]]:
-        """The `tool_calls` of each delta."""
+        """Returns the `tool_calls` of each delta."""
         if self.together:
             return [[whole_call(n, *call) | _index(n, self.index) for n, call in enumerate(calls)]]
         return [[one] for n, call in enumerate(calls) for one in call_deltas(n, *call, self)]
@@ -46,7 +46,7 @@ def cut(text: str) -> list[str]:
 
 
 def call_deltas(number: int, name: str, arguments: dict[str, str], how: Calling) -> list[dict[str, Any]]:
-    """One call in the deltas that a server sends for it."""
+    """Returns the deltas that a server sends for one call."""
     text = json.dumps(arguments)
     pieces: list[Any] = {
         "pieces": cut(text),
@@ -82,7 +82,7 @@ def whole_call(number: int, name: str, arguments: dict[str, str]) -> dict[str, A
 
 
 def merged(deltas: Sequence[Any], tools: Any = TOOLS) -> list[tuple[str, Any]]:
-    """The calls' names and arguments, once it is sure that they have one shape and indexes of their own."""
+    """Returns the calls' names and arguments, and checks their shape and indexes."""
     merging = ToolDeltas(tools)
     for one in deltas:
         merging.add(one)
@@ -104,7 +104,7 @@ CALLS: list[list[Call]] = [
 @pytest.mark.parametrize("calls", CALLS, ids=len)
 @pytest.mark.parametrize("arguments", ARGUMENTS)
 @pytest.mark.parametrize("names", NAMES)
-def test_calls_are_whole_in_each_combination(calls: list[Call], names: str, arguments: str) -> None:
+def test_calls_are_complete_in_each_combination(calls: list[Call], names: str, arguments: str) -> None:
     for index, ids in itertools.product(INDEXES, IDS):
         deltas = Calling(index, ids, names, arguments).deltas(calls)
         assert merged(deltas) == calls, (index, ids, deltas)
@@ -113,9 +113,7 @@ def test_calls_are_whole_in_each_combination(calls: list[Call], names: str, argu
 @pytest.mark.parametrize("calls", CALLS, ids=len)
 @pytest.mark.parametrize("arguments", TWICE)
 @pytest.mark.parametrize("names", ["once", "repeated"])
-def test_arguments_that_are_encoded_twice_are_those_of_their_call(
-    calls: list[Call], names: str, arguments: str
-) -> None:
+def test_arguments_may_be_encoded_twice(calls: list[Call], names: str, arguments: str) -> None:
     for index, ids in itertools.product(INDEXES, ("once", "repeated", "missing")):
         assert merged(Calling(index, ids, names, arguments).deltas(calls)) == calls, (index, ids)
 
@@ -137,7 +135,7 @@ def test_a_counted_delta_continues_the_call_of_its_id() -> None:
 
 @pytest.mark.parametrize("calls", CALLS, ids=len)
 @pytest.mark.parametrize("index", INDEXES)
-def test_whole_calls_in_one_delta_stay_apart(calls: list[Call], index: str) -> None:
+def test_complete_calls_in_one_delta_stay_separate(calls: list[Call], index: str) -> None:
     assert merged(Calling(index, together=True).deltas(calls)) == calls
 
 
@@ -186,19 +184,19 @@ def test_names_are_repeated_or_in_pieces(deltas: list[Any], names: list[str]) ->
 
 
 @pytest.mark.parametrize("arguments", ["[1, 2]", "nonsense", '"1+1"', '{"a": ', "5"])
-def test_what_is_no_object_is_not_made_one(arguments: str) -> None:
+def test_arguments_that_are_not_an_object_are_unchanged(arguments: str) -> None:
     merging = ToolDeltas(TOOLS)
     merging.add([{"index": 0, "function": {"name": "clock", "arguments": arguments}}])
     assert merging.calls()[0]["function"]["arguments"] == arguments
 
 
 @pytest.mark.parametrize("odd", [[None], ["text"], [5], 5, True])
-def test_what_is_no_call_is_refused(odd: Any) -> None:
+def test_an_invalid_call_is_rejected(odd: Any) -> None:
     with pytest.raises(TypeError):
         ToolDeltas().add(odd)
 
 
-def test_nothing_is_no_call() -> None:
+def test_no_delta_gives_no_call() -> None:
     merging = ToolDeltas(TOOLS)
     merging.add([{"index": 0, "function": {}}])
     merging.add([])

@@ -1,4 +1,4 @@
-"""Models whose class cannot be offered tools: they answer without, and commands still run."""
+"""Models without `bind_tools` answer without tools, and commands still run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,14 @@ from tests.models import Talker
 
 
 class Raiser(Talker):
-    """Has `bind_tools`, which does nothing but raise."""
+    """A model whose `bind_tools` raises."""
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
         raise NotImplementedError
 
 
 class OwnBackend(Backend):
-    """A kind written from scratch, over a class of LangChain's without `bind_tools`."""
+    """A new kind of backend, with a LangChain class without `bind_tools`."""
 
     kind = "own"
     model_class: type[Talker] = Talker

@@ -1,4 +1,4 @@
-"""Weights: what names them, what is wrong with a file, and how they come from the Hub."""
+"""Weights: their names, invalid files, and downloads from the Hub."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ ROOT = Path(__file__).parent.parent
         ("gpt-5", False),
     ],
 )
-def test_names_of_weights(name: str, expected: bool) -> None:
+def test_names_of_weights_are_recognized(name: str, expected: bool) -> None:
     assert is_weights_name(name) is expected
 
 
@@ -57,9 +57,10 @@ def test_the_bundled_weights_are_found_without_importing_their_package() -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(None, "no file x.gguf"), (b"", "no GGUF"), (b"GGU", "no GGUF"), (b"<html>", "no GGUF")]
+    ("content", "told"),
+    [(None, "no file x.gguf"), (b"", "not a GGUF"), (b"GGU", "not a GGUF"), (b"<html>", "not a GGUF")],
 )
-def test_a_file_that_is_none_is_told_without_its_folder(tmp_path: Path, content: bytes | None, told: str) -> None:
+def test_an_invalid_file_is_reported_without_its_folder(tmp_path: Path, content: bytes | None, told: str) -> None:
     path = tmp_path / "x.gguf"
     if content is not None:
         path.write_bytes(content)
@@ -74,14 +75,14 @@ FETCH = """if True:
     spec = importlib.util.spec_from_file_location("weights", sys.argv[1])
     weights = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(weights)
-    weights._ANSWER_S = 0.5
+    weights._CONNECT_S = 0.5
     enough = float(sys.argv[2])
     for model in sys.argv[3:]:
         told = []
         def progress(done, total):
             told.append((done, total))
             if done >= enough:
-                raise weights.WeightsError("the download was ended")
+                raise weights.WeightsError("the download was cancelled")
         try:
             found = {"path": str(weights.find_weights(model, progress))}
         except weights.WeightsError as e:
@@ -96,7 +97,7 @@ def environment(home: Path, address: str) -> dict[str, str]:
 
 
 def fetch(home: Path, address: str, *models: str, enough: float = math.inf) -> list[dict[str, Any]]:
-    """What is found for each model, or the error, and the progress that was told; it ends where that is `enough`."""
+    """Returns each model's file or error, and the reported progress; cancels a download at `enough`."""
     command = [sys.executable, "-c", FETCH, str(ROOT / "backends" / "weights.py"), str(enough), *models]
     done = subprocess.run(
         command, env=environment(home, address), capture_output=True, text=True, timeout=30, check=True
@@ -105,7 +106,7 @@ def fetch(home: Path, address: str, *models: str, enough: float = math.inf) -> l
 
 
 def downloads(server: HubServer) -> list[str | None]:
-    """From where on each download was asked for."""
+    """Returns the start of each requested range."""
     return [request.headers.get("range") for request in server.requests if request.method == "GET"]
 
 
@@ -130,7 +131,7 @@ def test_weights_of_the_hub_are_downloaded_once(tmp_path: Path) -> None:
     assert asked == len(server.requests)
 
 
-def test_a_download_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_cut_download_is_continued(tmp_path: Path) -> None:
     with HubServer({NAME: DATA}, piece=1_000_000) as server:
         server.cut_at = 15_000_000
         (found,) = fetch(tmp_path, server.url, MODEL)
@@ -143,17 +144,17 @@ def test_a_download_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
     assert CHUNK <= int(second.removeprefix("bytes=").removesuffix("-")) <= 15_000_000
 
 
-def test_a_download_that_was_ended_leaves_nothing_half_behind(tmp_path: Path) -> None:
+def test_a_cancelled_download_leaves_no_partial_file(tmp_path: Path) -> None:
     with HubServer({NAME: DATA}, piece=1_000_000) as server:
         (ended,) = fetch(tmp_path, server.url, MODEL, enough=CHUNK)
-        assert ended["error"] == "the download was ended"
+        assert ended["error"] == "the download was cancelled"
         assert ended["told"][-1] == [CHUNK, SIZE]
         assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) < CHUNK
         (found,) = fetch(tmp_path, server.url, MODEL)
     assert Path(found["path"]).read_bytes() == DATA
 
 
-def test_what_the_hub_refuses_has_a_sentence_of_its_own(tmp_path: Path) -> None:
+def test_each_error_of_the_hub_has_its_own_message(tmp_path: Path) -> None:
     files = {NAME: b"<html>", "owner/gated/model.gguf": b"GGUF"}
     names = ["owner/none/model.gguf", "owner/repo/none.gguf", "owner/gated/model.gguf", NAME]
     with HubServer(files, gated={"owner/gated"}) as server:
@@ -161,8 +162,8 @@ def test_what_the_hub_refuses_has_a_sentence_of_its_own(tmp_path: Path) -> None:
     assert told == [
         "the Hub has no owner/none, or it is private and HF_TOKEN is not set",
         "owner/repo has no file none.gguf",
-        "owner/gated asks for your consent: give it on its page of the Hub, then set HF_TOKEN",
-        "model.gguf is no GGUF file",
+        "owner/gated is gated: accept its terms on the Hub, then set HF_TOKEN",
+        "model.gguf is not a GGUF file",
     ]
 
 
@@ -171,7 +172,7 @@ class SilentServer(HubServer):
         await asyncio.Event().wait()
 
 
-def test_without_a_network_it_fails_soon_and_says_so(tmp_path: Path) -> None:
+def test_without_a_network_it_fails_quickly(tmp_path: Path) -> None:
     with SilentServer({}) as silent:
         for address in (f"http://127.0.0.1:{free_port()}", silent.url):
             begun = time.monotonic()
@@ -190,7 +191,7 @@ slots = 1
 
 
 class App:
-    """The app as a person starts it in a terminal, with a local model of the Hub's."""
+    """The app in a terminal, with a local model from the Hub."""
 
     def __init__(self, folder: Path, server: HubServer) -> None:
         port, self.folder, self._drawn = free_port(), folder, b""
@@ -216,7 +217,7 @@ class App:
         return self._drawn.decode()
 
     def until(self, condition: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
-        """What GET /backends says of the model, again and again, the last time as wanted."""
+        """Polls GET /backends until the model is as expected."""
         said: list[dict[str, Any]] = []
         end = time.monotonic() + 40
         while not (said and condition(said[-1])):
@@ -228,7 +229,7 @@ class App:
         return said
 
     def end(self) -> int:
-        """Asks it to end, and waits for three seconds at most."""
+        """Terminates it, and waits for at most three seconds."""
         self.process.terminate()
         return self.process.wait(3)
 
@@ -242,7 +243,7 @@ class App:
 
 @pytest.fixture(scope="module")
 def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, App]]:
-    """One that downloads the bundled model, and one whose download takes minutes; together, which is quicker."""
+    """Starts two apps at once: one downloads the bundled model, the other one's download takes minutes."""
     path = bundled_weights()
     assert path
     with (
@@ -255,7 +256,7 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, App]]:
             yield first, second
 
 
-def test_the_app_tells_how_far_its_download_is(apps: tuple[App, App]) -> None:
+def test_the_app_reports_the_progress_of_its_download(apps: tuple[App, App]) -> None:
     app, _ = apps
     said = app.until(lambda one: one["ready"])
     assert app.end() == 0
@@ -271,7 +272,7 @@ def test_the_app_tells_how_far_its_download_is(apps: tuple[App, App]) -> None:
     assert "Traceback" not in app.drawn
 
 
-def test_the_app_ends_soon_though_a_download_is_slow(apps: tuple[App, App]) -> None:
+def test_the_app_ends_quickly_during_a_slow_download(apps: tuple[App, App]) -> None:
     _, app = apps
     app.until(lambda one: list(app.folder.rglob("*.incomplete")))
     assert app.end() == 0

@@ -22,7 +22,7 @@ from tests.grammar import check, written
 from tests.live_app import client_of, events_of, events_until_end, live_app, socket_of
 from tests.providers import OpenAIServer, Stream
 from tests.remote import asked_for_replies, of, text_of
-from tests.test_provider_streams import DONE, ONE_CALL, asked, delta
+from tests.streams import DONE, ONE_CALL, asked, delta
 
 THOUGHT, ANSWER = "They want a sum. 2 and 2.\n", "It is 4."
 PIECES = ["They want ", "a sum. ", "2 and 2.\n", "</think>", "\n\n", "It is ", "4."]

@@ -1,6 +1,6 @@
-"""The OpenAI-compatible reader against servers with any combination of oddities, over real HTTP and whole turns.
+"""The reader of OpenAI-compatible streams against any combination of deviations, over real HTTP and in complete turns.
 
-The one invariant: the reply is whole, or the error says what the server did wrong.
+The invariant: the reply is complete, or the error names the server's fault.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from backends import reply_reader
 from settings import ToolSettings
 from tests.providers import OpenAIServer, Request, Stream
 from tests.remote import CANARY, House, Told, housed, of, text_of
+from tests.streams import delta, usage
 from tests.strict_server import StrictServer
 from tests.test_backends_openai import TestOpenAI as Contract
 from tests.test_backends_tool_deltas import ARGUMENTS, IDS, INDEXES, NAMES, Calling, whole_call
-from tests.test_provider_streams import delta, usage
 
 DONE = "[DONE]"
 THOUGHTS = ("none", "reasoning_content", "reasoning", "parts", "tags", "closing tag")
@@ -42,7 +42,7 @@ FAILURES = {
 
 @dataclass(frozen=True)
 class Case:
-    """A reply, and how its server differs from OpenAI's own."""
+    """A reply, and the deviations of its server from OpenAI's."""
 
     text: Sequence[str]
     thought: Sequence[str]
@@ -104,13 +104,13 @@ CASE = st.builds(
 
 
 def units(text: str) -> str:
-    """The text in UTF-16 units: characters beyond the first plane as their two halves."""
+    """Returns the text in UTF-16 units, with surrogate pairs as two halves."""
     code = text.encode("utf-16-le")
     return "".join(chr(int.from_bytes(code[n : n + 2], "little")) for n in range(0, len(code), 2))
 
 
 def halved(pieces: Sequence[str], escaped: bool) -> list[str]:
-    """The pieces, with characters in two halves over two of them where the JSON is escaped."""
+    """Returns the chunks, with surrogate pairs split over two of them if the JSON is escaped."""
     if not escaped:
         return list(pieces)
     joined = units("".join(pieces))
@@ -136,7 +136,7 @@ def text_deltas(case: Case) -> list[dict[str, Any]]:
 
 
 def objects(case: Case) -> list[Any]:
-    """The stream's events."""
+    """Returns the stream's events."""
     reason = {"finish": ""} if case.empty_reasons else {}
     found: list[Any] = [delta(**reason, role="assistant")]
     found += [
@@ -162,7 +162,7 @@ def objects(case: Case) -> list[Any]:
 
 
 def faulty(case: Case, found: list[Any]) -> list[Any]:
-    """The events up to a fault amid the reply, and the fault."""
+    """Returns the events before a fault within the reply, and the fault."""
     if case.fault == "none":
         return found
     faults = {
@@ -175,7 +175,7 @@ def faulty(case: Case, found: list[Any]) -> list[Any]:
 
 
 def encoded(case: Case) -> bytes:
-    """The events as a server writes them."""
+    """Returns the events as a server writes them."""
     ends, body = case.line_end, "\ufeff" if case.mark else ""
     for one in faulty(case, objects(case)):
         kind, data = one if isinstance(one, tuple) else ("", one)
@@ -201,9 +201,9 @@ def stream_of(case: Case) -> Stream:
 
 
 def check_request(case: Case, body: Any) -> None:
-    """Raises AssertionError where a strict server would refuse the request that follows the case's reply.
+    """Raises AssertionError if a strict server would reject the request after the case's reply.
 
-    A server that sent its thinking in a field of its own wants it back with the tool calls, in that field.
+    A server with a field for thinking requires it back with the tool calls, in that field.
     """
     field = case.thinking if case.thinking in ("reasoning_content", "reasoning") else ""
     StrictServer(thinking=field).check(body)
@@ -214,7 +214,7 @@ def expected_thought(case: Case) -> str:
 
 
 def expected_text(case: Case) -> str:
-    """All that may have been streamed as text: before its closing tag a thought is told as such."""
+    """Returns all streamed text; before its closing tag, thinking is text."""
     text = "".join(case.text)
     return text.lstrip("\n") if case.thinking == "tags" else text
 
@@ -238,7 +238,7 @@ def check_whole(case: Case, told: Told) -> None:
 
 
 def check_failed(case: Case, told: Told) -> None:
-    """What has come is kept, and the error says what the server did wrong."""
+    """The reply so far is kept, and the error names the server's fault."""
     last, before = told[-1], "".join(case.thought) if case.thinking == "closing tag" else ""
     says = FAILURES.get(case.fault, "broke off")
     assert last["type"] == "error", last
@@ -250,7 +250,7 @@ def check_failed(case: Case, told: Told) -> None:
 
 @dataclass
 class Rig:
-    """A house with one server, for all cases."""
+    """A `House` with one server for all cases."""
 
     server: OpenAIServer
     house: House
@@ -290,7 +290,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CASE)
-def test_the_reply_is_whole_or_the_error_says_what_was_wrong(rig: Rig, case: Case) -> None:
+def test_the_reply_is_complete_or_an_error_is_reported(rig: Rig, case: Case) -> None:
     told = rig.ask(case)
     if case.fault == "none" and case.sign != "none":
         check_whole(case, told)
@@ -330,12 +330,12 @@ def test_each_kind_of_thinking_with_each_end(rig: Rig, thinking: str, sign: str)
 
 @pytest.mark.parametrize("fault", sorted(FAILURES))
 @pytest.mark.parametrize("thinking", THOUGHTS)
-def test_each_fault_amid_each_kind_of_thinking(rig: Rig, fault: str, thinking: str) -> None:
+def test_each_fault_during_each_kind_of_thinking(rig: Rig, fault: str, thinking: str) -> None:
     for at in (0, 1, 3):
         case = replace(PLAIN, thinking=thinking, fault=fault, at=at)
         check_failed(case, rig.ask(case))
 
 
-def test_text_of_is_what_a_reader_sees(rig: Rig) -> None:
+def test_text_of_is_the_visible_text(rig: Rig) -> None:
     told = rig.ask(PLAIN)
     assert text_of(told, "token") == told[-1]["content"] == "Well, 4."

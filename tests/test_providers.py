@@ -1,4 +1,4 @@
-"""The providers' real clients against the test servers: that the servers speak the protocols as providers do."""
+"""The test servers speak the providers' protocols, checked with the providers' own clients."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ def client(server: ProviderServer) -> BaseChatModel:
 
 
 async def said(server: ProviderServer) -> AIMessageChunk:
-    """The whole reply, put together from its chunks."""
+    """Returns the complete reply, joined from its chunks."""
     whole = AIMessageChunk(content="")
     async for chunk in client(server).astream("Hi"):
         whole += chunk
@@ -65,7 +65,7 @@ async def said(server: ProviderServer) -> AIMessageChunk:
 
 
 async def broke(server: ProviderServer) -> tuple[str, Exception]:
-    """What arrived before the error, and the error."""
+    """Returns the text before the error, and the error."""
     text = ""
     try:
         async for chunk in client(server).astream("Hi"):
@@ -76,7 +76,7 @@ async def broke(server: ProviderServer) -> tuple[str, Exception]:
 
 
 def told(error: BaseException) -> str:
-    """The kinds of an error and of its causes."""
+    """Returns the classes of an error and of its causes."""
     names = [kind.__name__ for kind in type(error).__mro__]
     return " ".join(names) + (f" < {told(error.__cause__)}" if error.__cause__ else "")
 
@@ -97,7 +97,7 @@ async def test_a_reply_arrives_with_its_usage(kind: type[ProviderServer]) -> Non
     assert (server.open_streams, server.disconnects) == (0, [])
 
 
-async def test_gemini_tells_thinking_and_text_apart() -> None:
+async def test_gemini_separates_thinking_and_text() -> None:
     with GeminiServer(Reply(["Yes"], thinking=["Hm", ", well"])) as server:
         reply = await said(server)
     assert [b["reasoning"] for b in reply.content_blocks if b["type"] == "reasoning"] == ["Hm, well"]
@@ -107,7 +107,7 @@ async def test_gemini_tells_thinking_and_text_apart() -> None:
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-async def test_compatible_servers_think_in_a_field_of_their_own(field: Any) -> None:
+async def test_compatible_servers_have_a_field_for_thinking(field: Any) -> None:
     with OpenAIServer(Reply(["Yes"], thinking=["Hm", ", well"], thinking_field=field)) as server:
         sdk = openai.AsyncOpenAI(base_url=server.base_url, api_key=KEY)
         stream = await sdk.chat.completions.create(
@@ -132,7 +132,7 @@ async def test_tools_are_called(kind: type[ProviderServer]) -> None:
 
 
 @both
-async def test_a_drip_splits_lines_and_characters(kind: type[ProviderServer]) -> None:
+async def test_a_slow_response_splits_lines_and_characters(kind: type[ProviderServer]) -> None:
     with kind(Reply(["Zażółć ", "gęślą ", "🦊"], drip=3)) as server:
         assert (await said(server)).text == "Zażółć gęślą 🦊"
 
@@ -151,7 +151,7 @@ async def test_a_cut_connection_is_an_error(kind: type[ProviderServer], answer: 
 
 
 @both
-async def test_a_polite_end_is_told_only_by_the_missing_reason(kind: type[ProviderServer]) -> None:
+async def test_an_early_end_shows_only_by_the_missing_reason(kind: type[ProviderServer]) -> None:
     with kind(Reply(breaks="eof", after=2)) as server:
         reply = await said(server)
     assert reply.text == "Hello there"
@@ -206,7 +206,7 @@ async def test_an_error_within_the_stream(kind: type[ProviderServer]) -> None:
 
 
 @both
-async def test_answers_are_used_in_turn_or_chosen_by_the_request(kind: type[ProviderServer]) -> None:
+async def test_replies_are_used_in_order_or_chosen_by_the_request(kind: type[ProviderServer]) -> None:
     def choose(request: Request) -> Reply:
         return Reply(["a greeting" if "Hi" in json.dumps(request.body) else "none"])
 
@@ -229,7 +229,7 @@ async def test_a_stop_ends_the_connection(kind: type[ProviderServer], answer: An
         assert len(server.disconnects) == len(server.requests) == 1
 
 
-def test_a_hung_request_does_not_hold_up_the_end() -> None:
+def test_a_hanging_request_does_not_delay_the_end() -> None:
     def ask(url: str) -> None:
         with pytest.raises(httpx.HTTPError):
             httpx.post(url, json={"stream": True}, timeout=10)
@@ -259,7 +259,7 @@ def test_models_are_listed() -> None:
 
 
 def download(server: HubServer, home: Path, *files: str, token: str = "") -> list[str]:
-    """Each file's path in the cache, or the kind of error, as the Hub's own client tells in a process of its own."""
+    """Returns each file's path in the cache or the class of the error, from the Hub's client in another process."""
     code = """if True:
         import sys
         from huggingface_hub import hf_hub_download
@@ -285,7 +285,7 @@ def test_a_cut_download_resumes(tmp_path: Path) -> None:
     assert got == [("HEAD", None), ("GET", None), ("GET", f"bytes={kept}-")]
 
 
-def test_the_hub_refuses(tmp_path: Path) -> None:
+def test_the_hub_rejects(tmp_path: Path) -> None:
     names = "owner/repo/none.gguf", "owner/none/model.gguf", "owner/gated/model.gguf"
     with HubServer({"owner/repo/model.gguf": b"GGUF", "owner/gated/model.gguf": b"GGUF"}, {"owner/gated"}) as server:
         told = download(server, tmp_path, *names)

@@ -1,4 +1,4 @@
-"""What is sent to a server that checks every request: whole turns against `StrictServer`, and what tools may return."""
+"""Requests of complete turns, checked by `StrictServer`, and the results that tools may return."""
 
 import json
 from collections.abc import AsyncIterator
@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from agent import retries
 from agent.tool_results import text_of_result
 from agent.tools import Toolbox
-from backends.openai_request import REASONING, RequestShape, shaped
+from backends.openai_request import REASONING, apply_shape
+from backends.request_shape import RequestShape
 from memory.modes import MODES
 from settings import BackendSettings, ToolSettings
 from tests.providers import GeminiServer, OpenAIServer, Reply, Tool
@@ -25,7 +26,7 @@ from tests.strict_server import StrictServer
 
 
 class Place(BaseModel):
-    """An object that a tool may return."""
+    """An object as a tool result."""
 
     city: str
     size: float
@@ -63,7 +64,7 @@ returned: list[Any] = [None]
 
 @tool
 def gives(text: str) -> Any:
-    """Returns whatever the test says."""
+    """Returns the value that the test sets."""
     return returned[0]
 
 
@@ -86,7 +87,7 @@ def entry(server: Any, kind: str = "openai", **more: Any) -> BackendSettings:
 
 @asynccontextmanager
 async def strict(folder: Path, server: StrictServer, **more: Any) -> AsyncIterator[House]:
-    """A house whose requests were all accepted in the end."""
+    """A `House` whose requests are all accepted."""
     async with housed(folder, entry(server, **more)) as house:
         names = [f"tests.test_strict_requests:{name}" for name in ("gives", "with_artifact")]
         house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator", *names]))
@@ -137,7 +138,7 @@ async def test_an_artifact_is_not_sent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 @pytest.mark.parametrize("text", [(), ("I will look. ",)])
-async def test_thinking_comes_back_with_the_tool_calls(tmp_path: Path, field: Any, text: Any) -> None:
+async def test_thinking_is_returned_with_the_tool_calls(tmp_path: Path, field: Any, text: Any) -> None:
     call = Reply(text, thinking=["Hm", ", well"], tools=[GIVES], thinking_field=field)
     returned[0] = "seen"
     with StrictServer(call, Reply(["Fine."], thinking=["Ah"], thinking_field=field), thinking=field) as server:
@@ -187,7 +188,7 @@ LITELLM = [
         ),
     ],
 )
-async def test_signed_blocks_of_thinking_come_back_whole(
+async def test_signed_thinking_blocks_are_returned_unchanged(
     tmp_path: Path, field: str, fragments: list[Any], blocks: list[Any]
 ) -> None:
     class Signing(OpenAIServer):
@@ -203,8 +204,8 @@ async def test_signed_blocks_of_thinking_come_back_whole(
     assert asked_for_replies(server)[1].body["messages"][-2][field] == blocks
 
 
-async def test_signatures_of_thoughts_come_back_with_their_calls(tmp_path: Path) -> None:
-    """As from Google's OpenAI-compatible API, which refuses the results of tools without them."""
+async def test_thought_signatures_are_returned_with_their_calls(tmp_path: Path) -> None:
+    """Google's OpenAI-compatible API rejects tool results without them."""
     signature = {"google": {"thought_signature": "c2lnbmVk"}}
 
     class Signing(OpenAIServer):
@@ -223,7 +224,7 @@ async def test_signatures_of_thoughts_come_back_with_their_calls(tmp_path: Path)
     assert call["extra_content"] == signature
 
 
-async def test_a_signature_goes_with_a_call_whose_id_was_used_before(tmp_path: Path) -> None:
+async def test_a_signature_is_returned_with_a_repeated_id(tmp_path: Path) -> None:
     class Signing(StrictServer):
         def check(self, body: Any) -> None:
             pass
@@ -245,7 +246,7 @@ async def test_a_signature_goes_with_a_call_whose_id_was_used_before(tmp_path: P
     assert [json.loads(call["extra_content"]["google"]["thought_signature"])["text"] for call in calls] == ["0", "1"]
 
 
-async def test_half_of_a_character_in_arguments_harms_nothing(tmp_path: Path) -> None:
+async def test_half_a_character_in_arguments_is_accepted(tmp_path: Path) -> None:
     returned[0] = "seen"
     half = Tool("gives", ['{"text": "\\ud83d", "\\ude00": ["\\ud83d"]}'], "a")
     with StrictServer(called(half), Reply(["Fine."])) as server:
@@ -262,7 +263,7 @@ async def test_a_server_that_sent_no_thinking_gets_none(tmp_path: Path) -> None:
     assert asked_for_replies(server)[1].body["messages"][-2].keys() == {"role", "content", "tool_calls"}
 
 
-async def test_odd_calls_are_sent_back_as_sound_ones(tmp_path: Path) -> None:
+async def test_malformed_calls_are_returned_as_valid_ones(tmp_path: Path) -> None:
     returned[0] = "seen"
     odd = called(
         Tool("gives", ['{"text": "a"}'], "a"),
@@ -281,11 +282,11 @@ async def test_odd_calls_are_sent_back_as_sound_ones(tmp_path: Path) -> None:
 
 @tool("gives.it all")
 def oddly_named(text: str) -> str:
-    """Has a name that OpenAI refuses."""
+    """A tool with a name that OpenAI rejects."""
     return "seen"
 
 
-async def test_a_tool_of_an_odd_name_is_offered_under_a_sound_one(tmp_path: Path) -> None:
+async def test_a_tool_with_an_invalid_name_gets_a_valid_one(tmp_path: Path) -> None:
     with StrictServer(called(Tool("gives_it_all", ['{"text": "a"}'])), Reply(["Fine."])) as server:
         async with strict(tmp_path, server) as house:
             house.turns.toolbox = Toolbox(ToolSettings(enabled=["tests.test_strict_requests:oddly_named"]))
@@ -303,8 +304,8 @@ async def test_ids_that_we_make_are_accepted_by_mistral(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_every_memory_mode_gives_what_a_strict_server_accepts(tmp_path: Path, mode: str) -> None:
-    """After turns with tools, an empty reply, a failure, an import that begins with an assistant, and a command."""
+async def test_a_strict_server_accepts_every_memory_mode(tmp_path: Path, mode: str) -> None:
+    """The history has tools, an empty reply, a failure, an import that starts with an assistant, and a command."""
     returned[0] = "seen"
     said = [
         ("assistant", "Welcome!"),
@@ -366,11 +367,11 @@ async def test_any_result_of_a_tool_is_accepted(tmp_path: Path, result: Any) -> 
 
 
 @given(content=JSON_VALUES | st.lists(BLOCKS | JSON_VALUES, max_size=4))
-def test_any_content_is_text_that_can_be_encoded(content: Any) -> None:
+def test_any_content_becomes_text_that_can_be_encoded(content: Any) -> None:
     text_of_result(content).encode()
 
 
-def test_a_call_without_a_result_and_a_result_without_a_call_do_not_go_out() -> None:
+def test_calls_without_result_and_results_without_call_are_not_sent() -> None:
     calls = [{"name": "a", "args": {}, "id": one, "type": "tool_call"} for one in ("1", "2")]
     messages = [
         SystemMessage("s"),
@@ -382,15 +383,15 @@ def test_a_call_without_a_result_and_a_result_without_a_call_do_not_go_out() -> 
     from langchain_openai.chat_models.base import _convert_message_to_dict
 
     payload = {"model": "m", "messages": [_convert_message_to_dict(one) for one in messages]}
-    sent = shaped(payload, messages, RequestShape())["messages"]
+    sent = apply_shape(payload, messages, RequestShape())["messages"]
     assert [(one["tool_call_id"], one["content"]) for one in sent[3:]] == [("1", "[no result]"), ("2", "second")]
     assert sent[2]["reasoning"] == "hm"
     server = StrictServer(thinking="reasoning")
     server.check({"model": "m", "messages": sent})
 
 
-def test_the_strict_server_refuses_what_langchain_sends() -> None:
-    """That a check can fail: it does for the requests as the library makes them."""
+def test_the_strict_server_rejects_langchains_requests() -> None:
+    """The checks of `StrictServer` can fail: they do for the library's own requests."""
     server, call = StrictServer(), {"id": "1", "type": "function", "function": {"name": "a", "arguments": "{}"}}
     user = {"role": "user", "content": "Hi"}
     asked = {"role": "assistant", "content": "", "tool_calls": [call]}
@@ -409,7 +410,7 @@ def test_the_strict_server_refuses_what_langchain_sends() -> None:
 
 
 @pytest.mark.parametrize("mistral", [False, True])
-async def test_calls_of_earlier_turns_come_again_in_the_form_of_the_protocol(tmp_path: Path, mistral: bool) -> None:
+async def test_calls_of_earlier_turns_are_returned_in_the_protocols_form(tmp_path: Path, mistral: bool) -> None:
     returned[0] = "seen"
     gives = Tool("gives", ['{"text": "a"}'], "abcdefghi")
     answers = called(gives), Reply(["Fine."]), called(gives), Reply(["Again."])
@@ -424,7 +425,7 @@ async def test_calls_of_earlier_turns_come_again_in_the_form_of_the_protocol(tmp
     assert [m["content"] for m in messages if m["role"] == "tool"] == ["seen", "seen"]
 
 
-async def test_gemini_is_given_calls_of_earlier_turns_without_their_signatures(tmp_path: Path) -> None:
+async def test_gemini_gets_calls_of_earlier_turns_without_signatures(tmp_path: Path) -> None:
     returned[0] = "seen"
     answers = called(GIVES), Reply(["Fine."]), called(GIVES), Reply(["Again."])
     with GeminiServer(*answers) as server:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backends.scripted import TOUR_THOUGHTS
+from backends.script import TOUR_THOUGHTS
 from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Page
 from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
 from tests.providers import OpenAIServer, Reply, Stream
-from tests.test_provider_streams import DONE, HELLO, ONE_CALL, STOP, delta, halves
+from tests.streams import DONE, HELLO, ONE_CALL, STOP, delta, halves
 
 THOUGHT = "They want a sum, I add 2 and 2."
 CLOSED = Stream(

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.prompt_tokens import tokens_of_texts
+from backends.chat_template import tokens_of_texts
 
 TEXTS = st.lists(st.text(st.sampled_from("a \n<é\U0001f600"), max_size=6), min_size=1, max_size=5)
 
@@ -11,7 +11,7 @@ def rendered(texts: list[str], *, stripped: bool = False) -> str:
 
 
 @given(TEXTS, st.booleans(), st.integers(1, 3))
-def test_every_byte_before_the_last_texts_end_belongs_to_one_text(texts: list[str], stripped: bool, size: int) -> None:
+def test_every_token_belongs_to_exactly_one_text(texts: list[str], stripped: bool, size: int) -> None:
     marks = [f"MARK{n}." for n in range(len(texts))]
     prompt, marked = rendered(texts, stripped=stripped), rendered(marks)
     data = prompt.encode()
@@ -22,7 +22,7 @@ def test_every_byte_before_the_last_texts_end_belongs_to_one_text(texts: list[st
     assert [sum(counts[: n + 1]) for n in range(len(texts))] == [-(-end // size) for end in ends]
 
 
-def test_a_template_that_changes_a_text_is_not_guessed_at() -> None:
+def test_a_template_that_changes_a_text_gives_none() -> None:
     assert tokens_of_texts("<HI>", "<MARK0.>", ["MARK0."], ["hi"], ["<", "HI", ">"]) is None
     assert tokens_of_texts("<hi>", "<>", ["MARK0."], ["hi"], ["<", "hi", ">"]) is None
     assert tokens_of_texts("<hi>", "<MARK0.>", ["MARK0."], ["hi"], ["<", "hi"]) is None, "a piece is missing"
