@@ -13,7 +13,7 @@ from agent.model_middleware import RoundsError
 from agent.retries import with_idle_timeout
 from agent.tool_set import ToolSet
 from agent.turn import Turn
-from backends import Backend, Key, ModelOptions
+from backends import Backend, ModelOptions
 from backends.errors import log_text
 from memory.options import TurnOptions
 from runs import events
@@ -30,10 +30,10 @@ _LONG = 20_000
 _THREADS = Threads("provider errors", 1)
 
 
-async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, key: Key | None, turn: Turn) -> None:
+async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: Turn) -> None:
     """Lets a backend answer a turn, and records the outcome with the backend. Raises ChatError."""
-    await _wait_ready(run, backend, key)
-    backend = backend.with_model(None, key)  # the provider may have listed its models meanwhile
+    await _wait_ready(run, backend)
+    backend = backend.with_model(None)  # the provider may have listed its models meanwhile
     run.report_backend(
         backend.name, backend.chosen_model, f"{backend.name} answers with its model {backend.chosen_model}"
     )
@@ -43,9 +43,9 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, key: K
             model_options(backend, turn.options, settings.limits),
             turn.tool_set.with_backend_tools(backend),
         )
-        model = backend.chat_model(options, key)
+        model = backend.chat_model(options)
         backend.check_tools(model, tool_set.offered)
-        model_input = await build_model_input(settings, backend, turn, options.max_tokens, tool_set.offered, key)
+        model_input = await build_model_input(settings, backend, turn, options.max_tokens, tool_set.offered)
         if model_input.note:
             run.set_status("queued", model_input.note)
         await with_idle_timeout(run, backend, _stream(run, model, backend, model_input, options, tool_set))
@@ -54,7 +54,7 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, key: K
         if error is None:
             raise
         if not run.has_output:
-            backend.record_outcome(key, error)
+            backend.record_outcome(error)
         if error is e:
             raise
         if logger.isEnabledFor(logging.INFO):
@@ -63,7 +63,7 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, key: K
             text = await _THREADS.run(log_text, e, texts) if long else log_text(e, texts)
             logger.info("run %s: %s: %s", run.id, error.code, text)
         raise error from e
-    backend.record_outcome(key, None, time_to_first_token(run.state, started))
+    backend.record_outcome(None, time_to_first_token(run.state, started))
 
 
 def time_to_first_token(state: AgentState, started: float) -> float | None:
@@ -92,12 +92,12 @@ def report_position(run: LiveRun, what: str, position: int) -> None:
     run.set_status("queued", f"Waiting for {what}: {ahead}")
 
 
-async def _wait_ready(run: LiveRun, backend: Backend, key: Key | None) -> None:
+async def _wait_ready(run: LiveRun, backend: Backend) -> None:
     """Waits for a backend that is loading, and reports its progress."""
-    waiting = asyncio.create_task(backend.wait_ready(key))
+    waiting = asyncio.create_task(backend.wait_ready())
     try:
         while not (await asyncio.wait({waiting}, timeout=_LOADING_S))[0]:
-            health = backend.health(key)
+            health = backend.health()
             share = "" if health.progress is None else f", {health.progress:.0%}"
             run.set_status("queued", f"Loading {backend.name}{share}")
         await waiting

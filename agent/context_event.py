@@ -28,7 +28,7 @@ async def build_context(backend: Backend, model_input: ModelInput, messages: Seq
     """Builds the complete context of a model call with these messages of a turn."""
     many = len(messages) > MANY
     extras, texts = await in_thread(many, _texts, messages)
-    readings = await backend.count_tokens(texts, model_input.key)
+    readings = await backend.count_tokens(texts)
     template = backend.template
     prompted = bool(messages) and messages[0].type == "system"
     entries = await in_thread(many, _entries, template, model_input, messages, extras, readings)

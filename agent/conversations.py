@@ -47,7 +47,7 @@ class Conversations:
         if backend is None or backend != conversation.backend:
             return False
         try:
-            self._backends.chosen(self._backends.get(backend), conversation.options.model, visitor)
+            self._backends.bind(backend, visitor).with_model(conversation.options.model)
         except ChatError:
             return False
         return True

@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool
 from agent.token_counts import MANY, count_history, describe_tools
 from agent.tool_history import Results, calls_id, result_messages, results_of, select_results
 from agent.turn import Turn
-from backends import Backend, Key
+from backends import Backend
 from memory.messages import Message, Summary
 from memory.modes import Candidates, LeftOut, ModeLimits, Selection, recent_start
 from memory.options import PARAMETERS, TurnOptions
@@ -46,8 +46,6 @@ class ModelInput:
     """A sentence about the selection, for people."""
     tools: Sequence[events.JSON] = ()
     """Descriptions of the offered tools, as {name, content, tokens}."""
-    key: Key | None = None
-    """The key with which the provider counts later messages."""
 
 
 async def build_model_input(
@@ -56,12 +54,8 @@ async def build_model_input(
     turn: Turn,
     reply_tokens: int,
     tools: Sequence[BaseTool] = (),
-    key: Key | None = None,
 ) -> ModelInput:
-    """Builds the input of a turn for a backend, which is offered `tools` and writes at most `reply_tokens`.
-
-    With a `key` the provider may be asked to count tokens.
-    """
+    """Builds the input of a turn for a backend, which is offered `tools` and writes at most `reply_tokens`."""
     mode, prompt = turn.mode, turn.options.system_prompt
     if prompt is None:
         prompt = settings.system_prompt
@@ -69,7 +63,7 @@ async def build_model_input(
     many = sum(1 + len(one.parts) for one in loaded.messages) > MANY
     history, unanswered = await in_thread(many, _answered, loaded.messages)
     template = backend.template
-    message, system = await backend.count_tokens([turn.message.text, prompt], key)
+    message, system = await backend.count_tokens([turn.message.text, prompt])
     prompted = bool(system.text.strip())
     offered = await describe_tools(backend, tools)
     spent = template.per_prompt(with_system=prompted) + message.tokens + template.per_message("user")
@@ -81,14 +75,14 @@ async def build_model_input(
     past = Candidates(history)
     if mode.summarizes:
         made, failed = await turn.load_summary(history)
-        past = replace(past, summary=made and await _read(backend, made, key, prompted=prompted), failed=failed)
+        past = replace(past, summary=made and await _read(backend, made, prompted=prompted), failed=failed)
     if mode.searches:
         older, most = history[: recent_start(history, limits)], _SEARCHED * limits.recall_turns
         past = replace(past, matches=await _THREADS.run(loaded.index.search, older, turn.message.text, most))
     known = loaded.counted_messages.setdefault(f"{backend.name}\n{backend.model or ''}", {})
-    past = await count_history(backend, mode, past, limits, known, key)
+    past = await count_history(backend, mode, past, limits, known)
     view = await in_thread(many, mode.select, past, limits)
-    results = await select_results(backend, view, mode.budget(limits), known, key, many=many)
+    results = await select_results(backend, view, mode.budget(limits), known, many=many)
 
     def assembled() -> ModelInput:
         earlier, parts, why = _earlier(view, results, {tool["name"] for tool in offered})
@@ -100,9 +94,7 @@ async def build_model_input(
         left = (*unanswered, *view.left_out, *results.left_out)
         left_out = [_left_out(item, exact=not message.estimated) for item in left]
         summary_tokens = view.summary.tokens if view.summary else 0
-        return ModelInput(
-            messages, left_out, input_budget, mode.name, parts, why, summary_tokens, view.note, offered, key
-        )
+        return ModelInput(messages, left_out, input_budget, mode.name, parts, why, summary_tokens, view.note, offered)
 
     return await in_thread(many, assembled)
 
@@ -128,9 +120,9 @@ def _earlier(
     return kept, parts, why
 
 
-async def _read(backend: Backend, summary: Summary, key: Key | None, *, prompted: bool) -> Summary:
+async def _read(backend: Backend, summary: Summary, *, prompted: bool) -> Summary:
     """Returns the summary as the backend reads it, with the number of tokens that it adds to the context."""
-    text, template = (await backend.count_tokens([f"{SUMMARY}{summary.text}"], key))[0], backend.template
+    text, template = (await backend.count_tokens([f"{SUMMARY}{summary.text}"]))[0], backend.template
     tokens = text.tokens + _SEAM
     if not prompted:
         tokens += (

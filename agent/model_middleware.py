@@ -111,7 +111,7 @@ async def _fitted(backend: Backend, model_input: ModelInput, messages: Sequence[
     if not fresh:
         return list(messages)
     spent = (await build_context(backend, model_input, [m for m in messages if m not in fresh])).tokens
-    readings = await backend.count_tokens([m.text for m in fresh], model_input.key)
+    readings = await backend.count_tokens([m.text for m in fresh])
     share = max(_LEAST, (model_input.input_budget - spent) // len(fresh) - 2 * backend.template.user)
     share = min(share, backend.max_result_tokens or share)
     read = {}

@@ -32,9 +32,9 @@ async def preview(turns: Turns, request: TurnRequest, message_id: str | None = N
     message = await _message(turns, request, message_id)
     turn = turns.prepare(replace(request, message=message.text, conversation_id=None))
     backend = turn.chain[0]
-    key = turns.backends.key(backend, turn.visitor)
-    if backend.in_process and not backend.health(key).ready:
+    if backend.in_process and not backend.health().ready:
         raise ChatError("backend_unavailable", f"{backend.name} is not ready yet: try again.", retryable=True)
+    backend = backend.bind(None)  # no text leaves this machine
     turn = turns.with_history(turn, request.conversation_id or "", message)
     options = model_options(backend, turn.options, turns.settings.limits)
     tool_set = turn.tool_set.with_backend_tools(backend)

@@ -21,7 +21,7 @@ from agent.chunks import CallState, flush_call, read_chunk
 from agent.model_input import mode_limits
 from agent.quota import Quota
 from agent.thinking_tags import Tags
-from backends import Backend, Key, ModelOptions
+from backends import Backend, ModelOptions
 from memory.history_cache import HistoryCache
 from memory.messages import Message, Summary
 from memory.modes import recent_start
@@ -78,7 +78,6 @@ class SummaryJob:
     conversation_id: str
     last: str
     backend: Backend
-    key: Key | None
     options: TurnOptions
     requester: Requester
     cost: Cost = field(default_factory=Cost)
@@ -116,7 +115,7 @@ class Summarizer:
         if task := self._tasks.pop(conversation_id, None):
             task.cancel()
         for other, writing in list(self._writing.values()):
-            if backend and backend.in_process and other is backend:
+            if backend and backend.in_process and other.name == backend.name:
                 writing.cancel()  # it starts again when the backend is idle
 
     async def close(self) -> None:
@@ -187,13 +186,13 @@ class Summarizer:
         """Writes and stores one summary. Returns False if too few tokens are left after this turn."""
         most = mode_limits(self._memory, job.options, 0, 0).summary_tokens
         async with asyncio.timeout(_LONGEST_S):
-            await job.backend.wait_ready(job.key)
+            await job.backend.wait_ready()
             limit = self._limits.summary_input_tokens
             request = await _request(job.backend, messages, made, most, limit - job.cost.input_tokens, limit)
             if request is None:
                 return False
             prompt, covered, tokens = request
-            self._quota.take_call(job.requester, own_key=job.key is not None and job.key.from_visitor)
+            self._quota.take_call(job.requester, own_key=job.backend.has_visitors_key)
             text, usage = "", None
             try:
                 text, usage = await _answer(job, prompt, most)
@@ -231,7 +230,7 @@ async def _request(
     task = f"{_TASK} Use at most {most * 3 // 5} words."
     so_far = f"The notes so far:\n{made.text}\n\n" if made else ""
     lines = [f"{_NAMES[message.role]}: {message.text}\n" for message in messages]
-    readings = await backend.count_tokens([task, so_far, *lines])
+    readings = await backend.bind(None).count_tokens([task, so_far, *lines])
     fixed = readings[0].tokens + readings[1].tokens
     readable = int((backend.context - most) * _SHARE)
     later = budget < min(limit, readable)  # after another turn the whole limit is free
@@ -255,7 +254,7 @@ async def _request(
 async def _answer(job: SummaryJob, prompt: Sequence[BaseMessage], most: int) -> tuple[str, tuple[int, int] | None]:
     """Returns the model's text without thinking, and the provider's token counts, None if it has none."""
     cool = 0.0 if "temperature" in job.backend.supported_options else None
-    model = job.backend.chat_model(ModelOptions(most, cool), job.key)
+    model = job.backend.chat_model(ModelOptions(most, cool))
     use_threads(job.backend.threads)
     text, call = "", CallState(tags=Tags(opened=job.backend.opens_thinking))
     stream = model.astream(list(prompt))

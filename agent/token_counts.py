@@ -12,7 +12,7 @@ from dataclasses import replace
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from backends import Backend, Key
+from backends import Backend
 from memory.messages import Message
 from memory.modes import Candidates, Mode, ModeLimits, matching_positions
 from runs.events import JSON
@@ -25,7 +25,7 @@ _BLOCK = 2000
 
 
 async def count_history(
-    backend: Backend, mode: Mode, past: Candidates, limits: ModeLimits, known: dict[str, Message], key: Key | None
+    backend: Backend, mode: Mode, past: Candidates, limits: ModeLimits, known: dict[str, Message]
 ) -> Candidates:
     """Returns the history with the backend's text and token count of every message that the mode may keep.
 
@@ -36,34 +36,33 @@ async def count_history(
     most = limits.input_budget if mode.bounded else float("inf")
     while at > first and size <= most:
         start = max(first, at - step)
-        size += await count_messages(backend, messages, range(start, at), known, key)
+        size += await count_messages(backend, messages, range(start, at), known)
         at, step = start, step * 2
     if mode.searches:
-        await count_messages(backend, messages, matching_positions(past, limits), known, key)
+        await count_messages(backend, messages, matching_positions(past, limits), known)
     return replace(past, messages=messages)
 
 
 async def count_messages(
-    backend: Backend, messages: list[Message], indexes: Sequence[int], known: dict[str, Message], key: Key | None
+    backend: Backend, messages: list[Message], indexes: Sequence[int], known: dict[str, Message]
 ) -> int:
     """Counts the messages at these indexes in place; returns the sum of their tokens."""
     size = 0
     for at in range(0, len(indexes), _BLOCK):
         if at:
             await asyncio.sleep(0)
-        size += await _count(backend, messages, indexes[at : at + _BLOCK], known, key)
+        size += await _count(backend, messages, indexes[at : at + _BLOCK], known)
     return size
 
 
-async def _count(
-    backend: Backend, messages: list[Message], indexes: Sequence[int], known: dict[str, Message], key: Key | None
-) -> int:
+async def _count(backend: Backend, messages: list[Message], indexes: Sequence[int], known: dict[str, Message]) -> int:
     read = (known.get(messages[index].id) for index in indexes)
+    again = backend.key is not None  # its provider may count what was estimated
     fresh = [
-        messages[index] for index, one in zip(indexes, read, strict=True) if one is None or (one.estimated and key)
+        messages[index] for index, one in zip(indexes, read, strict=True) if one is None or (one.estimated and again)
     ]
     if fresh:
-        readings = await backend.count_tokens([message.text for message in fresh], key)
+        readings = await backend.count_tokens([message.text for message in fresh])
         for message, reading in zip(fresh, readings, strict=True):
             tokens = reading.tokens + backend.template.per_message(message.role)
             known[message.id] = replace(message, text=reading.text, tokens=tokens, estimated=reading.estimated)
@@ -82,7 +81,7 @@ async def describe_tools(backend: Backend, tools: Sequence[BaseTool]) -> list[JS
     if not backend.offers_tools or not tools:
         return []
     texts = [json.dumps(convert_to_openai_tool(tool), ensure_ascii=False) for tool in tools]
-    readings = await backend.count_tokens(texts)
+    readings = await backend.bind(None).count_tokens(texts)
     return [
         {"name": tool.name, "content": text, "tokens": reading.tokens}
         for tool, text, reading in zip(tools, texts, readings, strict=True)

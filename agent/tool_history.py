@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from agent.token_counts import count_messages
 from agent.tool_results import NO_OUTPUT, shortened
-from backends import Backend, Key
+from backends import Backend
 from memory.messages import Message
 from memory.modes import LeftOut, Selection
 from runs.events import JSON
@@ -57,7 +57,7 @@ def results_of(reply: Message, most: int = _MOST) -> list[Message]:
 
 
 async def select_results(
-    backend: Backend, view: Selection, budget: float, known: dict[str, Message], key: Key | None, *, many: bool
+    backend: Backend, view: Selection, budget: float, known: dict[str, Message], *, many: bool
 ) -> Results:
     """Selects the results of a view's replies that fit into the mode's budget together with the kept messages.
 
@@ -66,7 +66,7 @@ async def select_results(
     most = _MOST if backend.max_result_tokens is None else min(_MOST, _PER_TOKEN * backend.max_result_tokens)
     replies, left = await in_thread(many, _made, view, most)
     results = [result for made in replies.values() for result in made]
-    await count_messages(backend, results, range(len(results)), known, key)
+    await count_messages(backend, results, range(len(results)), known)
     return await in_thread(many, _fitting, view, budget, backend.template.assistant, replies, results, left)
 
 

@@ -68,11 +68,11 @@ class Turns:
     def prepare(self, request: TurnRequest, stored: TurnOptions | None = None) -> Turn:
         """Validates a request; `stored` is the conversation's options. Raises ChatError."""
         text = validate_message(request.message, self.settings.limits)
-        backend = self.backends.get(request.backend or self.backends.default.name)
         mode = get_mode(request.memory or self.settings.memory.default)
         options = validate_options(request.options or stored or TurnOptions(), self.settings.limits)
         tool_set = build_tool_set(self.toolbox, self.settings.tools, text, request.visitor, options.tools)
-        chain = self.backends.chain(backend, options.model, request.visitor)
+        name = request.backend or self.backends.default.name
+        chain = self.backends.chain(name, options.model, request.visitor)
         requester = Requester(request.visitor, request.address)
         return Turn(Message(new_id(), "user", text), mode, chain, options, tool_set, requester)
 
@@ -196,20 +196,19 @@ class Turns:
             or (isinstance(last, events.Stopped) and last.reason == "shutdown")
         ):
             return
-        key = self.backends.key(turn.chain[0], turn.visitor)
-        backend = turn.chain[0].with_model(None, key)
-        self.summarizer.begin(SummaryJob(run.conversation_id, reply.id, backend, key, turn.options, turn.requester))
+        key = self.backends.bind(turn.chain[0].name, turn.visitor).key  # the visitor may have changed theirs meanwhile
+        backend = turn.chain[0].bind(key).with_model(None)
+        self.summarizer.begin(SummaryJob(run.conversation_id, reply.id, backend, turn.options, turn.requester))
 
     async def _answer(self, run: LiveRun, turn: Turn) -> None:
         """Waits for a slot and lets the turn's backends answer."""
 
         async def by(backend: Backend) -> None:
-            key = self.backends.key(backend, turn.visitor)
-            own = key is not None and key.from_visitor
-            refused = own and backend.health(key).state == "key_refused"
+            own = backend.has_visitors_key
+            refused = own and backend.health().state == "key_refused"
             try:
                 with self.quota.trying_key(run.requester) if refused else nullcontext():
-                    await run_attempt(self.settings, run, backend, key, turn)
+                    await run_attempt(self.settings, run, backend, turn)
             except asyncio.CancelledError:
                 if refused:  # the provider may have got the request
                     self.quota.count_refused_key(run.requester)
@@ -227,10 +226,10 @@ class Turns:
         if len(turn.chain) > 1:
             return
         backend = turn.chain[0]
-        health = backend.health(self.backends.key(backend, turn.visitor))
+        health = backend.health()
         if health.state == "key_missing":
             raise ChatError("missing_key", f"{backend.name} is not ready: {health.reason}.")
-        if health.state == "key_refused" and self._brings_key(backend, turn.visitor):
+        if health.state == "key_refused" and backend.has_visitors_key:
             self.quota.check_key(turn.requester)
 
     def _paid(self, turn: Turn) -> tuple[Turn, bool]:
@@ -239,11 +238,7 @@ class Turns:
         Where the visitor has no messages left today, fallbacks at the operator's cost are removed from the chain: with
         an invalid key of their own a visitor could reach them.
         """
-        own = list(takewhile(lambda backend: self._brings_key(backend, turn.visitor), turn.chain))
+        own = list(takewhile(lambda backend: backend.has_visitors_key, turn.chain))
         if own and self.quota.left(turn.requester).day == 0:
             turn = replace(turn, chain=own)
         return turn, len(own) == len(turn.chain)
-
-    def _brings_key(self, backend: Backend, visitor: str | None) -> bool:
-        key = self.backends.key(backend, visitor)
-        return key is not None and key.from_visitor

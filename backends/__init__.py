@@ -54,11 +54,11 @@ class UnavailableBackend(Backend):
         super().__init__(settings)
         self._reason = reason
 
-    def health(self, key: Key | None = None) -> Health:
+    def health(self) -> Health:
         """Returns `unavailable` with the reason."""
         return Health("unavailable", self._reason)
 
-    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions) -> BaseChatModel:
         """Raises ChatError `backend_unavailable`."""
         raise ChatError("backend_unavailable", f"{self.name} is not available: {self._reason}")
 
@@ -89,23 +89,24 @@ class Backends:
             names = ", ".join(repr(n) for n in self._backends)
             raise ChatError("not_found", f"There is no backend {name[:60]!r}; there are {names}.") from None
 
-    def key(self, backend: Backend, visitor: str | None) -> Key | None:
-        """Returns the key for a visitor's requests: their own, else the operator's."""
-        return self.keys.get(visitor, backend.name) or backend.key
+    def bind(self, name: str, visitor: str | None) -> Backend:
+        """Returns a backend with the visitor's own key, or the operator's. Raises ChatError `not_found`."""
+        backend = self.get(name)
+        return backend.bind(self.keys.get(visitor, name) or backend.key)
 
-    def health(self, backend: Backend, visitor: str | None) -> Health:
+    def health(self, name: str, visitor: str | None) -> Health:
         """Returns a backend's last known health for a visitor, and refreshes it in the background if it is old."""
-        key = self.key(backend, visitor)
-        backend.refresh_health(key)
-        return backend.health(key)
+        backend = self.bind(name, visitor)
+        backend.refresh_health()
+        return backend.health()
 
     def describe(self, visitor: str | None) -> list[dict[str, Any]]:
         """Returns the items of `GET /backends`: each backend as this visitor sees it."""
-        return [self._describe(backend, visitor) for backend in self]
+        return [self._describe(name, visitor) for name in self._backends]
 
-    def _describe(self, backend: Backend, visitor: str | None) -> dict[str, Any]:
-        key, health = self.key(backend, visitor), self.health(backend, visitor)
-        used = backend.with_model(None, key)
+    def _describe(self, name: str, visitor: str | None) -> dict[str, Any]:
+        backend, health = self.bind(name, visitor), self.health(name, visitor)
+        used = backend.with_model(None)
         return {
             "name": backend.name,
             "kind": backend.kind,
@@ -115,11 +116,11 @@ class Backends:
             "progress": health.progress,
             "until": health.until,
             "ttft_s": backend.ttft_s,
-            "key": _key_owner(key) if backend.settings.key_name else None,
+            "key": _key_owner(backend.key) if backend.settings.key_name else None,
             "takes": [name for name in OPTION_NAMES if name in used.supported_options],
             "fallback": backend.settings.fallback,
             "model": used.model,
-            "models": [_describe_model(choice) for choice in backend.model_choices(key)],
+            "models": [_describe_model(choice) for choice in backend.model_choices()],
             "context": used.context,
             "thinking": used.model_info.thinking,
             "images": used.model_info.images,
@@ -127,16 +128,12 @@ class Backends:
             "prompts": backend.prompts,
         }
 
-    def chosen(self, backend: Backend, model: str | None, visitor: str | None) -> Backend:
-        """Returns a backend with one of its models, the default for None. Raises ChatError for an unknown model."""
-        return backend.with_model(model, self.key(backend, visitor))
-
-    def chain(self, backend: Backend, model: str | None = None, visitor: str | None = None) -> list[Backend]:
-        """Returns a backend with the chosen model, followed by its fallbacks with their default models."""
-        found = [self.chosen(backend, model, visitor)]
-        while found[-1].settings.fallback:
-            found.append(self.chosen(self._backends[found[-1].settings.fallback], None, visitor))
-        return found
+    def chain(self, name: str, model: str | None, visitor: str | None) -> list[Backend]:
+        """Returns a bound backend with the chosen model, followed by its fallbacks with their default models."""
+        chain = [self.bind(name, visitor).with_model(model)]
+        while fallback := chain[-1].settings.fallback:
+            chain.append(self.bind(fallback, visitor).with_model(None))
+        return chain
 
     async def open(self) -> None:
         """Opens all backends."""

@@ -8,7 +8,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
@@ -122,7 +122,13 @@ def _estimates(texts: Sequence[str]) -> list[CountedText]:
 
 
 class Backend(ABC):
-    """One entry of the settings. It is created on the main thread; its coroutines run on the server's event loop."""
+    """One entry of the settings, for requests with one key.
+
+    It is created with the operator's key; `bind` gives it another one. It is created on the main thread; its coroutines
+    run on the server's event loop.
+    """
+
+    __slots__ = ("__dict__", "key")  # `bind` shares the dict
 
     kind: ClassVar[str]
     uses: ClassVar[frozenset[str]] = frozenset()
@@ -151,6 +157,8 @@ class Backend(ABC):
     """The names of its own tools that need approval."""
     prompts: dict[str, str]
     """Example prompts and their descriptions: the scripted backend's menu."""
+    key: Key | None
+    """The key of its requests: the visitor's, the operator's, or none."""
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         """`key` is the operator's. Raises BackendError for settings that cannot work."""
@@ -177,6 +185,17 @@ class Backend(ABC):
         self.threads = Threads(f"model of {self.name}", _BLOCKING)
         """The threads of a model whose class has no async methods."""
 
+    def bind(self, key: Key | None) -> Self:
+        """Returns the backend with another key. All its other attributes are shared, also those that change."""
+        bound = object.__new__(type(self))
+        bound.__dict__, bound.key = self.__dict__, key
+        return bound
+
+    @property
+    def has_visitors_key(self) -> bool:
+        """True if the visitor pays for its requests."""
+        return self.key is not None and self.key.from_visitor
+
     @property
     def context_note(self) -> str | None:
         """A sentence about a difference between its requests and the shown context."""
@@ -200,11 +219,11 @@ class Backend(ABC):
         except Exception as e:  # the turn itself raises it again and reports it
             logger.debug("backend %r: %s", self.name, type(e).__name__)
 
-    def model_choices(self, key: Key | None = None) -> Sequence[ModelChoice]:
-        """Returns the models that a visitor with this key may choose; empty if there is no choice."""
+    def model_choices(self) -> Sequence[ModelChoice]:
+        """Returns the models that a visitor may choose; empty if there is no choice."""
         return ()
 
-    def with_model(self, model: str | None, key: Key | None = None) -> "Backend":
+    def with_model(self, model: str | None) -> "Backend":
         """Returns the backend with one of its models, the default for None. Raises ChatError for an unknown model."""
         if model is not None and model != self.model:
             message = f"{self.name} offers no model {model[:60]!r}: it has one model, so leave `model` out."
@@ -212,17 +231,17 @@ class Backend(ABC):
         return self
 
     @abstractmethod
-    def health(self, key: Key | None = None) -> Health:
-        """Returns the last known health for this key; never waits."""
+    def health(self) -> Health:
+        """Returns the last known health; never waits."""
 
-    def refresh_health(self, key: Key | None = None) -> None:  # noqa: B027 - most kinds need no check
+    def refresh_health(self) -> None:  # noqa: B027 - most kinds need no check
         """Starts a health check in the background if the last one is old."""
 
-    async def check_health(self, key: Key | None = None) -> Health:
+    async def check_health(self) -> Health:
         """Checks the health now, and returns it."""
-        return self.health(key)
+        return self.health()
 
-    def record_outcome(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
+    def record_outcome(self, error: ChatError | None, ttft_s: float | None = None) -> None:
         """Records the outcome of a turn: its error before the first token, or the time to first token."""
         if ttft_s is not None:
             self.ttft_s = ttft_s
@@ -237,20 +256,20 @@ class Backend(ABC):
     async def close(self) -> None:  # noqa: B027
         """Releases what `open` has acquired."""
 
-    async def wait_ready(self, key: Key | None = None) -> None:
+    async def wait_ready(self) -> None:
         """Waits until a turn can start. Raises ChatError if none can."""
-        health = self.health(key)
+        health = self.health()
         if health.state == "unavailable":
             raise ChatError("backend_unavailable", f"{self.name} is not available: {health.reason}")
 
     @abstractmethod
-    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions) -> BaseChatModel:
         """Returns the model for one turn; cheap. Call it only after `wait_ready`."""
 
-    async def count_tokens(self, texts: Sequence[str], key: Key | None = None) -> list[CountedText]:
+    async def count_tokens(self, texts: Sequence[str]) -> list[CountedText]:
         """Counts the tokens of each text; by default an estimate of four bytes a token.
 
-        With a `key` a provider may count them; without one no text leaves this machine.
+        With a key the provider may count them; without one (`bind(None)`) no text leaves this machine.
         """
         return await in_thread(sum(map(len, texts)) > _LONG, _estimates, texts)
 

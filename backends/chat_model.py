@@ -88,16 +88,16 @@ class ChatModelBackend(Backend):
         self._needs_list = settings.models == "*"
 
     @abstractmethod
-    def build(self, key: Key | None) -> BaseChatModel:
+    def build(self) -> BaseChatModel:
         """Builds the model. Runs in a thread, since an import may take seconds. Raises ModelBuildError."""
 
-    async def probe(self, key: Key | None) -> Health:
+    async def probe(self) -> Health:
         """Asks the provider for its health, within `PROBE_TIMEOUT_S`. Any exception means that it is unreachable."""
         return Health("ready")
 
     async def open(self) -> None:
         """Starts the first health check."""
-        self.refresh_health(self.key)
+        self.refresh_health()
 
     async def close(self) -> None:
         """Cancels running checks and builds."""
@@ -108,20 +108,20 @@ class ChatModelBackend(Backend):
         if tasks:
             await asyncio.wait(tasks)
 
-    def health(self, key: Key | None = None) -> Health:
+    def health(self) -> Health:
         """Returns the last known health: of the key, the provider, and its list of models."""
-        if self._key_missing(key):
+        if self._key_missing:
             reason = f"it needs a key: paste yours below, or set {self.settings.key_name} before the start"
             return Health("key_missing", reason)
-        account = self._account(key)
+        account = self._account
         health = account.health
         if health.until is not None and account.limited_until <= time.monotonic():
             return Health("ready")
-        return model_choice.health(self.settings, self._listed(key)) if health.ready else health
+        return model_choice.health(self.settings, self._listed) if health.ready else health
 
-    def model_choices(self, key: Key | None = None) -> Sequence[ModelChoice]:
-        """Returns the entry's models, described by the provider's list for this key."""
-        entry, listed = self.settings, self._listed(key)
+    def model_choices(self) -> Sequence[ModelChoice]:
+        """Returns the entry's models, described by the provider's list."""
+        entry, listed = self.settings, self._listed
         return [
             ModelChoice(
                 one,
@@ -132,45 +132,47 @@ class ChatModelBackend(Backend):
             for one in model_choice.choices(entry, listed)
         ]
 
-    def with_model(self, model: str | None, key: Key | None = None) -> Backend:
+    def with_model(self, model: str | None) -> Backend:
         """Returns a backend that shares the accounts, with the model's context and options."""
-        listed = self._listed(key)
+        listed = self._listed
         if self.settings.models is None:
             self._describe(listed)
-            return super().with_model(model, key)
+            return super().with_model(model)
         if model is None:
             model = model_choice.default(self.settings, listed)
-        elif self._unlisted(key):
+        elif self._unlisted:
             pass  # `wait_ready` checks it against the list
         elif problem := model_choice.problem(self.settings, listed, model):
             raise ChatError("invalid_request", problem)
         return self if model is None else self._with(model, listed)
 
-    def remember(self, key: Key | None, listed: ModelList) -> None:
-        """Keeps the provider's list for a key. Accounts with equal lists share one object, since lists are long."""
+    def remember(self, listed: ModelList) -> None:
+        """Keeps the provider's list for this key. Accounts with equal lists share one object, since lists are long."""
         known = (account.models for account in (self._keyless, *self._accounts.values()))
-        self._account(key).models = next((one for one in known if one == listed), listed)
+        self._account.models = next((one for one in known if one == listed), listed)
 
-    def _listed(self, key: Key | None) -> ModelList:
-        return self._account(key).models or ModelList()
+    @property
+    def _listed(self) -> ModelList:
+        return self._account.models or ModelList()
 
-    def _unlisted(self, key: Key | None) -> bool:
+    @property
+    def _unlisted(self) -> bool:
         """True if the provider's list decides, and it is not known yet."""
-        return self._needs_list and self._account(key).models is None
+        return self._needs_list and self._account.models is None
 
     def _with(self, model: str, listed: ModelList) -> Backend:
         one = self._chosen.get(model)
         if one is None:
-            one = type(self)(self.settings.model_copy(update={"model": model, "models": None}), self.key)
+            one = type(self)(self.settings.model_copy(update={"model": model, "models": None}))  # it keeps no key
             one._accounts, one._keyless = self._accounts, self._keyless
             one.slots, one.threads = self.slots, self.threads
-            one.chosen_model, one._needs_list, one._entry = model, self._needs_list, self._entry or self
+            one.chosen_model, one._needs_list, one._entry = model, self._needs_list, self._entry or self.bind(None)
             self._chosen[model] = one
             if len(self._chosen) > _CHOSEN:
                 self._chosen.popitem(last=False)
         self._chosen.move_to_end(model)
         one._describe(listed)
-        return one
+        return one.bind(self.key)
 
     def _describe(self, listed: ModelList) -> None:
         """Sets the model's context and options by the provider's list."""
@@ -189,33 +191,33 @@ class ChatModelBackend(Backend):
         """Brings `supported_options` up to date."""
         self.supported_options = self._model_options - self.unused_options()
 
-    def refresh_health(self, key: Key | None = None) -> None:
+    def refresh_health(self) -> None:
         """Starts a check in the background, unless one is running or the last one is recent."""
-        if self._key_missing(key):
+        if self._key_missing:
             return
-        account = self._account(key)
+        account = self._account
         stale_s = _STALE_S.get(account.health.state, _SOON_S)
         if (account.check is None or account.check.done()) and time.monotonic() - account.checked_at > stale_s:
             account.checked_at = time.monotonic()
-            account.check = asyncio.create_task(self._check(account, key), name=f"check {self.name}")
+            account.check = asyncio.create_task(self._check(account), name=f"check {self.name}")
 
-    async def check_health(self, key: Key | None = None) -> Health:
+    async def check_health(self) -> Health:
         """Checks the provider now, and returns the health."""
-        account = self._account(key)
+        account = self._account
         account.checked_at = -1e9
-        self.refresh_health(key)
+        self.refresh_health()
         if account.check:
             await asyncio.shield(account.check)
-        return self.health(key)
+        return self.health()
 
-    def record_outcome(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
+    def record_outcome(self, error: ChatError | None, ttft_s: float | None = None) -> None:
         """Derives the key's health from the outcome of a turn."""
-        super().record_outcome(key, error, ttft_s)
+        super().record_outcome(error, ttft_s)
         if self._entry and ttft_s is not None:
             self._entry.ttft_s = ttft_s
-        if self._key_missing(key):
+        if self._key_missing:
             return
-        account = self._account(key)
+        account = self._account
         if error is None or error.code == "authentication":
             account.retry_at = 0.0
         if error is None:
@@ -227,32 +229,32 @@ class ChatModelBackend(Backend):
             account.retry_at, account.limited_until = now + (error.retry_after or 0.0), now + wait
             account.health = Health("rate_limited", error.message, until=time.time() + wait)
         elif error.code == "authentication":
-            account.health = Health("key_refused", key_rejection(key))
+            account.health = Health("key_refused", key_rejection(self.key))
         elif error.code in ("backend_unavailable", "timeout"):
             account.health, account.checked_at = Health("unreachable", self._reason(error)), time.monotonic()
 
-    async def wait_ready(self, key: Key | None = None) -> None:
+    async def wait_ready(self) -> None:
         """Waits for the built model and, if it decides, for the provider's list."""
-        if self._key_missing(key):
-            raise ChatError("missing_key", f"{self.name} is not ready: {self.health(key).reason}.")
-        account = self._account(key)
-        await self._built(account, key)
-        if self._unlisted(key):
-            await self.check_health(key)
-        health = self.health(key)
+        if self._key_missing:
+            raise ChatError("missing_key", f"{self.name} is not ready: {self.health().reason}.")
+        account = self._account
+        await self._built(account)
+        if self._unlisted:
+            await self.check_health()
+        health = self.health()
         if health.state == "unavailable" and not account.unbuilt:
-            health = await self.check_health(key)  # the server may have the model by now
+            health = await self.check_health()  # the server may have the model by now
         if health.state == "unavailable":
             raise ChatError("backend_unavailable", f"{self.name} is not available: {health.reason}")
-        if self.settings.models == "*" and model_choice.default(self.settings, self._listed(key)) is None:
+        if self.settings.models == "*" and model_choice.default(self.settings, self._listed) is None:
             message = f"{self.name} could not list its models: {health.reason or 'try again'}"
             raise ChatError("backend_unavailable", message, retryable=True)
         if (wait := account.retry_at - time.monotonic()) > 0:
             raise rate_limited(self.name, wait)
 
-    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions) -> BaseChatModel:
         """Returns a copy of the built model with the model's name and the options."""
-        model = self._account(key).model
+        model = self._account.model
         assert model is not None
         update: dict[str, Any] = {self.model_field: self.model}
         if "temperature" in self.supported_options:
@@ -262,26 +264,28 @@ class ChatModelBackend(Backend):
         fields = type(model).model_fields
         return model.model_copy(update={k: v for k, v in update.items() if k in fields and v is not None})
 
-    def _key_missing(self, key: Key | None) -> bool:
-        return key is None and self.settings.key_name is not None
+    @property
+    def _key_missing(self) -> bool:
+        return self.key is None and self.settings.key_name is not None
 
-    def _account(self, key: Key | None) -> Account:
-        return self._keyless if key is None else self._accounts.setdefault(key, Account())
+    @property
+    def _account(self) -> Account:
+        return self._keyless if self.key is None else self._accounts.setdefault(self.key, Account())
 
     def _reason(self, error: ChatError) -> str:
         """An error's message as a part of a sentence about this backend."""
         return "it " + error.message.removeprefix(f"{self.name} ")
 
-    async def _built(self, account: Account, key: Key | None) -> None:
+    async def _built(self, account: Account) -> None:
         """Builds the model if there is none. A cancelled caller does not cancel the build, for which others wait."""
         if account.model is None:
             if account.build is None or account.build.done():
-                account.build = asyncio.create_task(self._build(account, key), name=f"build {self.name}")
+                account.build = asyncio.create_task(self._build(account), name=f"build {self.name}")
             await asyncio.shield(account.build)
 
-    async def _build(self, account: Account, key: Key | None) -> None:
+    async def _build(self, account: Account) -> None:
         try:
-            account.model = await _THREADS.run(self.build, key)
+            account.model = await _THREADS.run(self.build)
         except Exception as e:  # a library's text may hold the key, so only the class is shown
             reason = str(e) if isinstance(e, ModelBuildError) else f"its model cannot be built ({type(e).__name__})"
             account.health, account.unbuilt = Health("unavailable", reason), True
@@ -289,22 +293,22 @@ class ChatModelBackend(Backend):
             if account.health.state == "loading" or account.unbuilt:
                 account.health, account.unbuilt = Health("ready"), False
 
-    async def _check(self, account: Account, key: Key | None) -> None:
+    async def _check(self, account: Account) -> None:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                found = await self.probe(key)
+                found = await self.probe()
         except TimeoutError:
             found = Health("unreachable", f"it did not answer within {PROBE_TIMEOUT_S:.0f} s")
         except Exception as e:
             logger.info("backend %r: the probe failed: %s", self.name, type(e).__name__)
             error = self.to_chat_error(e)
             found = Health("unreachable", self._reason(error) if error else f"the check failed ({type(e).__name__})")
-        self._describe(self._listed(key))
-        if account.health.state != "rate_limited" or self.health(key).state != "rate_limited":
+        self._describe(self._listed)
+        if account.health.state != "rate_limited" or self.health().state != "rate_limited":
             account.health = found
             account.limited_until = time.monotonic() + (found.until or 0.0) - time.time()
         if found.ready:
-            await self._built(account, key)  # the first turn then need not wait for it
+            await self._built(account)  # the first turn then need not wait for it
 
 
 async def new_client(*, trust_env: bool = True) -> httpx.AsyncClient:

@@ -61,14 +61,14 @@ class GeminiBackend(ChatModelBackend):
         self._count_again = 0.0
         self._shows_thinking = True
 
-    def build(self, key: Key | None) -> BaseChatModel:
+    def build(self) -> BaseChatModel:
         """Builds a GeminiChat."""
         from backends.gemini_chat import GeminiChat
 
-        assert key is not None
+        assert self.key is not None
         arguments = {
             "model": self.model or _UNNAMED,
-            "api_key": key.reveal(),
+            "api_key": self.key.reveal(),
             # always given: otherwise environment variables would send the key elsewhere, or receive it
             "base_url": self._address,
             "vertexai": False,
@@ -96,31 +96,31 @@ class GeminiBackend(ChatModelBackend):
             return ChatError("backend_unavailable", message, retryable=True)
         return error
 
-    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions) -> BaseChatModel:
         """Returns the model of one turn, without `include_thoughts` if it was rejected."""
-        model = super().chat_model(options, key)
+        model = super().chat_model(options)
         return model if self._shows_thinking else model.model_copy(update={"include_thoughts": None})
 
-    async def count_tokens(self, texts: Sequence[str], key: Key | None = None) -> list[CountedText]:
+    async def count_tokens(self, texts: Sequence[str]) -> list[CountedText]:
         """Counts the tokens through Google's API, https://ai.google.dev/api/tokens, or estimates them if that is slow.
 
         Counts are cached: each turn counts only its new texts.
         """
         new = [text for text in dict.fromkeys(texts) if text and _digest(text) not in self._counted]
-        if new and key and time.monotonic() >= self._count_again:
-            await self._count(new[-_COUNTED_AT_ONCE:], key)
+        if new and self.key and time.monotonic() >= self._count_again:
+            await self._count(new[-_COUNTED_AT_ONCE:], self.key.reveal())
         counts = [self._counted.get(_digest(text)) for text in texts]
         return [
             CountedText(text, estimate_tokens(text), estimated=True) if tokens is None else CountedText(text, tokens)
             for text, tokens in zip(texts, counts, strict=True)
         ]
 
-    async def _count(self, texts: Sequence[str], key: Key) -> None:
+    async def _count(self, texts: Sequence[str], key: str) -> None:
         url = f"{self._resource}:countTokens"
 
         async def count(client: httpx.AsyncClient, text: str) -> None:
             body = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
-            response = await client.post(url, json=body, headers={"x-goog-api-key": key.reveal()})
+            response = await client.post(url, json=body, headers={"x-goog-api-key": key})
             self._counted[_digest(text)] = int(response.raise_for_status().json()["totalTokens"])
 
         try:
@@ -132,10 +132,10 @@ class GeminiBackend(ChatModelBackend):
         while len(self._counted) > _COUNTED:
             self._counted.popitem(last=False)
 
-    async def probe(self, key: Key | None) -> Health:
+    async def probe(self) -> Health:
         """Requests the list of models, https://ai.google.dev/api/models#method:-models.list, page by page."""
-        assert key is not None
-        url, headers = f"{self._address}/v1beta/models", {"x-goog-api-key": key.reveal()}
+        assert self.key is not None
+        url, headers = f"{self._address}/v1beta/models", {"x-goog-api-key": self.key.reveal()}
         query = {"pageSize": str(_PAGE)}
         pages, left, more = list[ModelList](), _LISTED, True
         async with await new_client() as client:
@@ -143,7 +143,7 @@ class GeminiBackend(ChatModelBackend):
                 async with client.stream("GET", url, params=query, headers=headers) as response:
                     # Google's status for a malformed key is 400
                     status = 401 if response.status_code == 400 and not pages else response.status_code
-                    health = health_of(self.name, key, status, retry_after(response))
+                    health = health_of(self.name, self.key, status, retry_after(response))
                     if not health.ready:
                         return health
                     text = await read_body(response, left) if status == 200 else None
@@ -153,7 +153,7 @@ class GeminiBackend(ChatModelBackend):
                 page, query["pageToken"] = parse_model_list(text, prefix="models/")
                 pages.append(page)
                 more = bool(query["pageToken"])
-        self.remember(key, joined(pages, complete=not more))
+        self.remember(joined(pages, complete=not more))
         return health
 
 

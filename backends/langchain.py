@@ -34,7 +34,7 @@ class LangChainBackend(ChatModelBackend):
             raise BackendError("key_field: has no effect without `key`, the name of the variable that holds the key")
         self._path = module, name
 
-    def build(self, key: Key | None) -> BaseChatModel:
+    def build(self) -> BaseChatModel:
         """Imports the class and creates the model."""
         module, name = self._path
         try:
@@ -48,8 +48,8 @@ class LangChainBackend(ChatModelBackend):
         if not (isinstance(kind, type) and issubclass(kind, BaseChatModel)):
             raise ModelBuildError(f"{name} is not a LangChain chat model")
         options = dict(self.settings.options)
-        if key is not None:
-            options[self._key_field(kind)] = key.reveal()
+        if self.key is not None:
+            options[self._key_field(kind)] = self.key.reveal()
         try:
             model = kind(**options)
         except ImportError as e:

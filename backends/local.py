@@ -77,7 +77,7 @@ class LocalBackend(Backend):
         self._download: threading.Thread | None = None
         self._opened_at = 0.0
 
-    def health(self, key: Key | None = None) -> Health:
+    def health(self) -> Health:
         """Returns the health of the process and the progress of loading."""
         if self._health.ready and not (self._process and self._process.alive):
             return Health("unavailable", "its process has ended; the next message restarts it")
@@ -102,7 +102,7 @@ class LocalBackend(Backend):
             await Threads("cancel download", 1).run(self._download.join, _CANCEL_S)  # it removes its temporary file
         self._end_process()
 
-    async def wait_ready(self, key: Key | None = None) -> None:
+    async def wait_ready(self) -> None:
         """Waits until the model is loaded; restarts a dead process and retries a failed load."""
         if self._health.ready and not (self._process and self._process.alive):
             logger.warning("the process of %r has ended: restarting it", self.name)
@@ -111,9 +111,9 @@ class LocalBackend(Backend):
             await self.open()  # the network or the file may be back
         if self._loading:
             await asyncio.shield(self._loading)
-        await super().wait_ready(key)
+        await super().wait_ready()
 
-    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions) -> BaseChatModel:
         """Returns a copy of the LocalChat with the options."""
         assert self._chat is not None
         update: JSON = {"max_tokens": options.max_tokens, "temperature": options.temperature}
@@ -123,7 +123,7 @@ class LocalBackend(Backend):
                 update["temperature"] = _BUNDLED_TEMPERATURE
         return self._chat.model_copy(update=update)
 
-    async def count_tokens(self, texts: Sequence[str], key: Key | None = None) -> list[CountedText]:
+    async def count_tokens(self, texts: Sequence[str]) -> list[CountedText]:
         """Counts with the model's tokenizer, and makes control words inert.
 
         Many texts are counted in batches, with a pause as long after each: other visitors' texts are counted in

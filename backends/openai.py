@@ -61,7 +61,7 @@ class OpenAIBackend(ChatModelBackend):
         self._is_local = on_this_machine(urlsplit(self._address).hostname)
         """True for a server on this machine, which is never reached through a proxy."""
 
-    def build(self, key: Key | None) -> BaseChatModel:
+    def build(self) -> BaseChatModel:
         """Builds an AdaptiveChat."""
         import openai
 
@@ -73,7 +73,7 @@ class OpenAIBackend(ChatModelBackend):
             "model": self.model or _UNNAMED,
             "base_url": self._address,
             # always given: otherwise langchain-openai would send OPENAI_API_KEY to this address
-            "api_key": key.reveal() if key else "none",
+            "api_key": self.key.reveal() if self.key else "none",
             "stream_usage": True,
             "max_retries": 0,
             "timeout": self.timeout,
@@ -85,7 +85,7 @@ class OpenAIBackend(ChatModelBackend):
             "default_query": {**(options.get("default_query") or {}), **self.settings.query} or None,
             "extra_body": {**(options.get("extra_body") or {}), **self.settings.extra_body} or None,
         }
-        if key is None and self._headers and "Authorization" not in self._headers:
+        if self.key is None and self._headers and "Authorization" not in self._headers:
             # the entry's headers are the credentials; each request must tell the SDK to omit its own
             more = options.get("model_kwargs") or {}
             without = {"Authorization": openai.Omit(), **(more.get("extra_headers") or {})}
@@ -103,10 +103,10 @@ class OpenAIBackend(ChatModelBackend):
             client._client.follow_redirects = False  # a redirect would receive the key and the messages
         return model
 
-    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions) -> BaseChatModel:
         """Returns the model of one turn, which shares what the backend has learned."""
         self.update_options()
-        model: Any = super().chat_model(options, key)
+        model: Any = super().chat_model(options)
         made: BaseChatModel = model.for_turn(self._learned)
         return made
 
@@ -150,12 +150,12 @@ class OpenAIBackend(ChatModelBackend):
             return ChatError("backend_unavailable", message, retryable=True)
         return error
 
-    def record_outcome(self, key: Key | None, error: ChatError | None, ttft_s: float | None = None) -> None:
+    def record_outcome(self, error: ChatError | None, ttft_s: float | None = None) -> None:
         """Records an outcome. Tools stay off for an hour if the retry without them succeeded.
 
         If it did not, the server may only have echoed a visitor's words about tools.
         """
-        super().record_outcome(key, error, ttft_s)
+        super().record_outcome(error, ttft_s)
         self.update_options()
         if self._without_tools == "tried" and (error is None or error.code == "invalid_request"):
             self.supports_tools, self._without_tools = error is not None, "kept" if error is None else ""
@@ -163,14 +163,14 @@ class OpenAIBackend(ChatModelBackend):
         elif self._without_tools == "kept" and time.monotonic() > self._tools_again:
             self.supports_tools, self._without_tools = True, ""
 
-    async def probe(self, key: Key | None) -> Health:
+    async def probe(self) -> Health:
         """Requests the list of models."""
-        headers = {**({"Authorization": f"Bearer {key.reveal()}"} if key else {}), **self._headers}
+        headers = {**({"Authorization": f"Bearer {self.key.reveal()}"} if self.key else {}), **self._headers}
         async with await new_client(trust_env=not self._is_local) as client:
             address = httpx.URL(f"{self._address}/models").copy_merge_params(self.settings.query)
             async with client.stream("GET", address, headers=headers) as response:
-                health = health_of(self.name, key, response.status_code, retry_after(response))
-                if health.state == "key_refused" and key is None:
+                health = health_of(self.name, self.key, response.status_code, retry_after(response))
+                if health.state == "key_refused" and self.key is None:
                     health = replace(health, reason=self._unauthorized)
                 if not health.ready:
                     return health
@@ -179,7 +179,7 @@ class OpenAIBackend(ChatModelBackend):
             listed = ModelList() if text is None else (await _THREADS.run(parse_model_list, text))[0]
             if listed.any_name:
                 listed = await self._with_props(client, headers, listed)
-        self.remember(key, listed)
+        self.remember(listed)
         return health
 
     async def _with_props(self, client: httpx.AsyncClient, headers: dict[str, str], listed: ModelList) -> ModelList:

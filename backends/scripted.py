@@ -149,10 +149,10 @@ class ScriptedBackend(Backend):
         self._model = ScriptedChat(speed=speed)
         self.prompts = {"tour": "a tour of what this page can show", **SHOWS, **FAULTS}
 
-    def health(self, key: Key | None = None) -> Health:
+    def health(self) -> Health:
         """Returns `ready`."""
         return Health("ready")
 
-    def chat_model(self, options: ModelOptions, key: Key | None = None) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions) -> BaseChatModel:
         """Returns the script."""
         return self._model

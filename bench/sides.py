@@ -18,7 +18,7 @@ from typing import Any
 from agent.loop import warm_up
 from agent.turn import TurnRequest
 from agent.turns import Turns
-from backends import KINDS, Backends, Key, ModelOptions
+from backends import KINDS, Backends, ModelOptions
 from backends.llama_child import BATCH
 from backends.local import BUNDLED_REPEAT, LocalBackend
 from backends.weights import BUNDLED, find_weights
@@ -43,9 +43,9 @@ Moments = list[list[float]]
 class Steady(LocalBackend):
     """The local backend with replies of the greatest length."""
 
-    def chat_model(self, options: ModelOptions, key: Key | None = None) -> Any:
+    def chat_model(self, options: ModelOptions) -> Any:
         """Creates a model that ignores the end of a reply."""
-        model: Any = super().chat_model(options, key)
+        model: Any = super().chat_model(options)
         return model.model_copy(update={"extra_body": {**model.extra_body, "ignore_eos": True}})
 
 

@@ -95,7 +95,7 @@ class HeaderHandlers:
         with self._quota.trying_key(requester):
             key = keys.parse(visitor, text)
             try:
-                health = await backend.check_health(key)
+                health = await backend.bind(key).check_health()
             except asyncio.CancelledError:
                 self._quota.count_refused_key(requester)
                 raise
@@ -112,11 +112,11 @@ class HeaderHandlers:
 
     def model(self, backend: str, visitor: str | None, model: str | None, *, opened: bool = False) -> Any:
         """Renders the model dropdown for a backend."""
-        named = self._named(backend)
-        return render_models(named, self.backends.key(named, visitor), model, opened=opened)
+        return render_models(self._bound(backend, visitor), model, opened=opened)
 
-    def _named(self, backend: str) -> Backend:
-        return next((b for b in self.backends if b.name == backend), self.backends.default)
+    def _bound(self, backend: str, visitor: str | None) -> Backend:
+        named = next((b for b in self.backends if b.name == backend), self.backends.default)
+        return self.backends.bind(named.name, visitor)
 
     def options(
         self, backend: str, visitor: str | None, options: TurnOptions | None = None, model: str | None = None
@@ -125,14 +125,13 @@ class HeaderHandlers:
 
         With `options`, its model counts, and the values are rendered too: the system prompt and the tools in force.
         """
-        chosen = self._named(backend)
-        key, model = self.backends.key(chosen, visitor), options.model if options else model
+        chosen, model = self._bound(backend, visitor), options.model if options else model
         try:
-            chosen = chosen.with_model(model or None, key)
+            chosen = chosen.with_model(model or None)
         except ChatError:  # the model belongs to another backend, or is no longer offered
-            chosen = chosen.with_model(None, key)
+            chosen = chosen.with_model(None)
         if options:
             prompt = self._prompt if options.system_prompt is None else options.system_prompt
             tools = tuple(self._toolbox.known(options.tools))
             options = options.model_copy(update={"system_prompt": prompt, "tools": tools})
-        return render_options(chosen, key, options)
+        return render_options(chosen, options)

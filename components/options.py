@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from backends import OPTION_NAMES, Backend, Key
+from backends import OPTION_NAMES, Backend
 from components.assets import read, script_component
 from components.page_state import Updates
 from memory.options import TurnOptions
@@ -80,13 +80,13 @@ def build_options(system_prompt: str, reply_tokens: int, document_bytes: int, to
     return OptionsPane(prompt, temperature, longest, offered, key_row, key, use_key, forget_key)
 
 
-def render_options(backend: Backend, key: Key | None, options: TurnOptions | None = None) -> Updates:
+def render_options(backend: Backend, options: TurnOptions | None = None) -> Updates:
     """Renders the options for a backend; with `options`, their values too."""
     values = {} if options is None else {name: getattr(options, name) for name in (*OPTION_NAMES, "tools")}
-    own = key is not None and key.from_visitor
+    own = backend.has_visitors_key
     if own:
         hint = "your key is in use; a new one replaces it"
-    elif key:
+    elif backend.key:
         hint = "the server's key is in use; yours replaces it"
     else:
         hint = "paste it here"

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from backends import Backend, Backends, Health, Key, ModelChoice
+from backends import Backend, Backends, Health, ModelChoice
 from components.elements import text_html
 from components.page_state import ConversationView, PageState, Updates
 from components.parts import parts_html
@@ -90,7 +90,7 @@ def render_live(text: str, growing: GrowingReply) -> list[Wire]:
 
 def render_backends(backends: Backends, visitor: str | None) -> list[tuple[str, str]]:
     """Renders the choices of the backend dropdown for a visitor, as (label, name). The label begins with the name."""
-    return [(_backend_label(b, backends.health(b, visitor)), b.name) for b in backends]
+    return [(_backend_label(b, backends.health(b.name, visitor)), b.name) for b in backends]
 
 
 def _backend_label(backend: Backend, health: Health) -> str:
@@ -101,18 +101,18 @@ def _backend_label(backend: Backend, health: Health) -> str:
     return backend.name if backend.ttft_s is None else f"{backend.name} · first token {backend.ttft_s:.1f} s"
 
 
-def render_models(backend: Backend, key: Key | None, model: str | None, *, opened: bool = False) -> Wire:
+def render_models(backend: Backend, model: str | None, *, opened: bool = False) -> Wire:
     """Renders the model dropdown for a backend. It is hidden if there is no choice.
 
     `model` is the dropdown's value. It is replaced only if the backend does not offer it, because the visitor may have
     chosen another one in the meantime. With `opened`, the value is always set.
     """
-    offers = backend.model_choices(key)
+    offers = backend.model_choices()
     choices = [(_model_label(offer), offer.model_info.name) for offer in offers]
     if model and not offers and backend.settings.models:
         choices = [(model, model)]  # the conversation's model, until the provider's list has arrived
     names = [name for _, name in choices]
-    default = backend.with_model(None, key).model
+    default = backend.with_model(None).model
     value = model if model in names else default if default in names else None
     drawn: dict[str, Any] = {"choices": choices, "visible": len(offers) > 1, "filterable": len(offers) > _FILTERED}
     if opened or value != model:

@@ -65,7 +65,7 @@ class House:
         return check_run(run)
 
     async def health(self, visitor: str | None = "anna") -> Health:
-        return await self.backend.check_health(self.backends.key(self.backend, visitor))
+        return await self.backends.bind(self.backend.name, visitor).check_health()
 
     async def left_behind(self) -> str:
         """Returns everything that can be read afterwards, except the log."""

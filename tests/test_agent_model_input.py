@@ -13,7 +13,6 @@ from agent.model_input import _alternating, build_model_input
 from agent.token_counts import count_messages
 from agent.tool_history import result_messages, results_of
 from agent.turn import Turn
-from backends import Key
 from backends.base import CountedText
 from backends.scripted import ScriptedBackend
 from memory.history_cache import History
@@ -87,16 +86,16 @@ async def test_many_messages_are_counted_in_blocks() -> None:
     told: list[int] = []
 
     class Counting(ScriptedBackend):
-        async def count_tokens(self, texts: Sequence[str], key: Key | None = None) -> list[CountedText]:
+        async def count_tokens(self, texts: Sequence[str]) -> list[CountedText]:
             told.append(len(texts))
-            return await super().count_tokens(texts, key)
+            return await super().count_tokens(texts)
 
     async def other() -> None:
         told.append(0)
 
     messages = [Message(f"{n}", "user", f"{n}") for n in range(4500)]
     others = asyncio.create_task(other())
-    size = await count_messages(Counting(scripted()), messages, range(len(messages)), {}, None)
+    size = await count_messages(Counting(scripted()), messages, range(len(messages)), {})
     await others
     assert told == [2000, 0, 2000, 500]
     assert size == sum(message.tokens for message in messages)

@@ -35,15 +35,15 @@ class Remote(ChatModelBackend):
         self.answer: Probe | None = None
         self.fails: Exception | None = None
 
-    async def probe(self, key: Key | None) -> Health:
-        self.asked.append(key)
-        return await self.answer(key) if self.answer else Health("ready")
+    async def probe(self) -> Health:
+        self.asked.append(self.key)
+        return await self.answer(self.key) if self.answer else Health("ready")
 
-    def build(self, key: Key | None) -> BaseChatModel:
+    def build(self) -> BaseChatModel:
         self.built += 1
         if self.fails:
             raise self.fails
-        return Talker(text=key.reveal() if key else "")
+        return Talker(text=self.key.reveal() if self.key else "")
 
 
 def says(state: Any, reason: str = "", **more: Any) -> Probe:
@@ -64,15 +64,15 @@ def key() -> Key:
 
 
 @pytest.fixture
-async def remote() -> AsyncIterator[Remote]:
-    backend = Remote()
+async def remote(key: Key) -> AsyncIterator[Remote]:
+    backend = Remote().bind(key)
     yield backend
     await backend.close()
 
 
-async def refusal(backend: ChatModelBackend, key: Key | None) -> ChatError:
+async def refusal(backend: ChatModelBackend) -> ChatError:
     with pytest.raises(ChatError) as refused:
-        await backend.wait_ready(key)
+        await backend.wait_ready()
     return refused.value
 
 
@@ -80,7 +80,7 @@ def error(code: Any, retry_after: float | None = None) -> ChatError:
     return ChatError(code, "X cannot be reached: is its server running?", retryable=True, retry_after=retry_after)
 
 
-async def test_a_check_runs_in_the_background_and_builds_the_model(remote: Remote, key: Key) -> None:
+async def test_a_check_runs_in_the_background_and_builds_the_model(remote: Remote) -> None:
     begun = asyncio.Event()
 
     async def answer(key: Key | None) -> Health:
@@ -88,13 +88,13 @@ async def test_a_check_runs_in_the_background_and_builds_the_model(remote: Remot
         return Health("ready")
 
     remote.answer = answer
-    remote.refresh_health(key)
+    remote.refresh_health()
     await asyncio.sleep(0)
-    assert (remote.health(key).state, remote.built) == ("loading", 0)
+    assert (remote.health().state, remote.built) == ("loading", 0)
     begun.set()
     await until(lambda: remote.built)
-    assert remote.health(key).ready
-    await remote.wait_ready(key)
+    assert remote.health().ready
+    await remote.wait_ready()
     assert remote.built == 1, "the first turn need not wait for it"
 
 
@@ -109,57 +109,57 @@ async def test_an_operators_key_is_checked_at_the_start(key: Key) -> None:
 
 async def test_a_recent_check_is_not_repeated(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
-        remote.refresh_health(key)
+        remote.refresh_health()
         await asyncio.sleep(0.005)
     assert remote.asked == [key]
     monkeypatch.setitem(module._STALE_S, "ready", 0.0)
-    remote.refresh_health(key)
+    remote.refresh_health()
     await asyncio.sleep(0.005)
     assert remote.asked == [key, key]
 
 
-async def test_a_failed_check_is_repeated_sooner(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_check_is_repeated_sooner(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     remote.answer = says("unreachable", "it is away")
-    assert (await remote.check_health(key)).reason == "it is away"
-    remote.refresh_health(key)
+    assert (await remote.check_health()).reason == "it is away"
+    remote.refresh_health()
     await asyncio.sleep(0.005)
     assert len(remote.asked) == 1
     monkeypatch.setattr(module, "_SOON_S", 0.0)
     remote.answer = says("ready")
-    remote.refresh_health(key)
-    await until(lambda: remote.health(key).ready)
+    remote.refresh_health()
+    await until(lambda: remote.health().ready)
     assert len(remote.asked) == 2
 
 
-async def test_check_health_repeats_a_recent_check(remote: Remote, key: Key) -> None:
-    await remote.check_health(key)
+async def test_check_health_repeats_a_recent_check(remote: Remote) -> None:
+    await remote.check_health()
     remote.answer = says("key_refused", "no")
-    assert (await remote.check_health(key)).state == "key_refused"
+    assert (await remote.check_health()).state == "key_refused"
     assert len(remote.asked) == 2
 
 
-async def test_a_probe_times_out(remote: Remote, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_probe_times_out(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PROBE_TIMEOUT_S", 0.02)
     remote.answer = hangs
-    health = await asyncio.wait_for(remote.check_health(key), 1)
+    health = await asyncio.wait_for(remote.check_health(), 1)
     assert (health.state, health.ready) == ("unreachable", False)
     assert "did not answer" in health.reason
 
 
-async def test_a_slow_account_does_not_delay_another(remote: Remote, key: Key) -> None:
+async def test_a_slow_account_does_not_delay_another(remote: Remote) -> None:
     slow = Key("sk-slow")
 
     async def answer(key: Key | None) -> Health:
         return await hangs(key) if key is slow else Health("ready")
 
     remote.answer = answer
-    remote.refresh_health(slow)
-    assert (await asyncio.wait_for(remote.check_health(key), 1)).ready
-    assert remote.health(slow).state == "loading"
-    await asyncio.wait_for(remote.wait_ready(slow), 1)
+    remote.bind(slow).refresh_health()
+    assert (await asyncio.wait_for(remote.check_health(), 1)).ready
+    assert remote.bind(slow).health().state == "loading"
+    await asyncio.wait_for(remote.bind(slow).wait_ready(), 1)
 
 
-async def test_an_exception_of_a_probe_is_reported_without_its_text(remote: Remote, key: Key) -> None:
+async def test_an_exception_of_a_probe_is_reported_without_its_text(remote: Remote) -> None:
     async def refused(key: Key | None) -> Health:
         raise ConnectionRefusedError("sk-secret")
 
@@ -167,21 +167,21 @@ async def test_an_exception_of_a_probe_is_reported_without_its_text(remote: Remo
         raise KeyError("sk-secret")
 
     remote.answer = refused
-    assert "it cannot be reached" in (await remote.check_health(key)).reason
+    assert "it cannot be reached" in (await remote.check_health()).reason
     remote.answer = broken
-    health = await remote.check_health(key)
+    health = await remote.check_health()
     assert (health.state, health.reason) == ("unreachable", "the check failed (KeyError)")
     assert remote.built == 0
 
 
 async def test_each_key_has_its_own_model_and_its_own_health(remote: Remote, key: Key) -> None:
     other = Key("sk-other")
-    await remote.wait_ready(key)
-    await remote.wait_ready(other)
-    texts = [getattr(remote.chat_model(ModelOptions(max_tokens=5), k), "text", "") for k in (key, other)]
+    await remote.wait_ready()
+    await remote.bind(other).wait_ready()
+    texts = [getattr(remote.bind(k).chat_model(ModelOptions(max_tokens=5)), "text", "") for k in (key, other)]
     assert texts == ["sk-of-the-tests", "sk-other"]
-    remote.record_outcome(other, error("authentication"))
-    assert (remote.health(key).state, remote.health(other).state) == ("ready", "key_refused")
+    remote.bind(other).record_outcome(error("authentication"))
+    assert (remote.health().state, remote.bind(other).health().state) == ("ready", "key_refused")
 
 
 @pytest.mark.parametrize("probe_fails", [False, True])
@@ -194,16 +194,17 @@ async def test_an_account_is_dropped_with_its_key(remote: Remote, probe_fails: b
             raise ConnectionRefusedError(111, key)
 
         remote.answer = answer
-    await remote.check_health(key)
+    bound = remote.bind(key)
+    await bound.check_health()
     if not probe_fails:
-        await remote.wait_ready(key)
-    remote.record_outcome(key, error("timeout"))
-    account = remote._account(key)
+        await bound.wait_ready()
+    bound.record_outcome(error("timeout"))
+    account = bound._account
     kept = [weakref.ref(account), weakref.ref(key)]
     if account.model:
         kept.append(weakref.ref(account.model))
     remote.asked.clear()
-    del key, account
+    del key, bound, account
     gc.collect()
     assert [ref() for ref in kept] == [None] * len(kept)
     assert not list(remote._accounts)
@@ -222,68 +223,69 @@ async def test_an_account_is_dropped_with_its_key(remote: Remote, probe_fails: b
         ("internal", "ready"),
     ],
 )
-async def test_a_turns_error_sets_the_health(remote: Remote, key: Key, code: str, state: str) -> None:
-    await remote.wait_ready(key)
-    remote.record_outcome(key, error(code))
-    health = remote.health(key)
+async def test_a_turns_error_sets_the_health(remote: Remote, code: str, state: str) -> None:
+    await remote.wait_ready()
+    remote.record_outcome(error(code))
+    health = remote.health()
     assert (health.state, health.ready) == (state, state == "ready")
     assert bool(health.reason) is not health.ready
-    remote.record_outcome(key, None, 0.5)
-    assert remote.health(key).ready
+    remote.record_outcome(None, 0.5)
+    assert remote.health().ready
     assert remote.ttft_s == 0.5
 
 
-async def test_a_turns_error_becomes_part_of_a_sentence(remote: Remote, key: Key) -> None:
-    remote.record_outcome(key, error("backend_unavailable"))
-    assert remote.health(key).reason == "it cannot be reached: is its server running?"
+async def test_a_turns_error_becomes_part_of_a_sentence(remote: Remote) -> None:
+    remote.record_outcome(error("backend_unavailable"))
+    assert remote.health().reason == "it cannot be reached: is its server running?"
 
 
 @pytest.mark.parametrize(("own", "told"), [(True, "your key"), (False, "the server's key")])
 async def test_a_rejected_key_names_its_owner(remote: Remote, own: bool, told: str) -> None:
-    key = Key("sk-of-the-tests", from_visitor=own)
-    remote.record_outcome(key, error("authentication"))
-    assert told in remote.health(key).reason
+    bound = remote.bind(Key("sk-of-the-tests", from_visitor=own))
+    bound.record_outcome(error("authentication"))
+    assert told in bound.health().reason
 
 
-async def test_a_rate_limit_expires(remote: Remote, key: Key) -> None:
-    await remote.wait_ready(key)
-    remote.record_outcome(key, error("rate_limited", 0.3))
-    health = remote.health(key)
+async def test_a_rate_limit_expires(remote: Remote) -> None:
+    await remote.wait_ready()
+    remote.record_outcome(error("rate_limited", 0.3))
+    health = remote.health()
     assert health.state == "rate_limited"
     assert health.until == pytest.approx(time.time() + 0.3, abs=0.1)
-    refused = await refusal(remote, key)
+    refused = await refusal(remote)
     assert (refused.code, refused.retryable) == ("rate_limited", True)
     assert refused.retry_after is not None
     assert 0 < refused.retry_after <= 0.3
     await asyncio.sleep(0.31)
-    assert remote.health(key).ready
-    await remote.wait_ready(key)
+    assert remote.health().ready
+    await remote.wait_ready()
 
 
-async def test_a_successful_probe_does_not_end_a_rate_limit(remote: Remote, key: Key) -> None:
-    remote.record_outcome(key, error("rate_limited", 30))
-    assert (await remote.check_health(key)).state == "rate_limited"
-    remote.record_outcome(key, error("rate_limited", 0.001))
+async def test_a_successful_probe_does_not_end_a_rate_limit(remote: Remote) -> None:
+    remote.record_outcome(error("rate_limited", 30))
+    assert (await remote.check_health()).state == "rate_limited"
+    remote.record_outcome(error("rate_limited", 0.001))
     await asyncio.sleep(0.002)
     remote.answer = says("key_refused", "no")
-    assert (await remote.check_health(key)).state == "key_refused"
+    assert (await remote.check_health()).state == "key_refused"
 
 
-async def test_a_rate_limit_without_a_time_allows_a_second_attempt(remote: Remote, key: Key) -> None:
-    await remote.wait_ready(key)
-    remote.record_outcome(key, error("rate_limited"))
-    await remote.wait_ready(key)
+async def test_a_rate_limit_without_a_time_allows_a_second_attempt(remote: Remote) -> None:
+    await remote.wait_ready()
+    remote.record_outcome(error("rate_limited"))
+    await remote.wait_ready()
 
 
 async def test_a_missing_key_is_reported(remote: Remote) -> None:
+    remote = remote.bind(None)
     health = remote.health()
     assert health.state == "key_missing"
     assert "X_KEY" in health.reason
     remote.refresh_health()
     await remote.check_health()
-    remote.record_outcome(None, error("authentication"))
+    remote.record_outcome(error("authentication"))
     assert remote.health() == health
-    refused = await refusal(remote, None)
+    refused = await refusal(remote)
     assert refused.code == "missing_key"
     assert refused.message.startswith("X is not ready: it needs a key")
     assert (remote.asked, remote.built) == ([], 0)
@@ -298,63 +300,63 @@ async def test_a_keyless_backend_has_one_account() -> None:
     await backend.close()
 
 
-async def test_a_model_is_unavailable_until_it_can_be_built(remote: Remote, key: Key) -> None:
+async def test_a_model_is_unavailable_until_it_can_be_built(remote: Remote) -> None:
     remote.fails = ModelBuildError("a package is missing")
-    assert (await remote.check_health(key)).state == "unavailable"
-    refused = await refusal(remote, key)
+    assert (await remote.check_health()).state == "unavailable"
+    refused = await refusal(remote)
     assert (refused.code, refused.retryable) == ("backend_unavailable", False)
     assert refused.message == "X is not available: a package is missing"
     remote.fails = None
-    await remote.wait_ready(key)
-    assert remote.health(key).ready
+    await remote.wait_ready()
+    assert remote.health().ready
 
 
-async def test_any_exception_of_a_build_makes_it_unavailable(remote: Remote, key: Key) -> None:
+async def test_any_exception_of_a_build_makes_it_unavailable(remote: Remote) -> None:
     remote.fails = KeyError("sk-secret")
-    health = await remote.check_health(key)
+    health = await remote.check_health()
     assert health.state == "unavailable"
     assert "KeyError" in health.reason
-    refused = await refusal(remote, key)
+    refused = await refusal(remote)
     assert refused.code == "backend_unavailable"
     assert "secret" not in f"{health}{refused.message}"
 
 
-async def test_concurrent_turns_build_once_and_a_cancel_does_not_end_the_build(remote: Remote, key: Key) -> None:
+async def test_concurrent_turns_build_once_and_a_cancel_does_not_end_the_build(remote: Remote) -> None:
     begin = threading.Event()
 
-    def build(key: Key | None) -> BaseChatModel:
+    def build() -> BaseChatModel:
         remote.built += 1
         assert begin.wait(5)
         return Talker()
 
     remote.build = build  # type: ignore[method-assign]
-    waiting = [asyncio.create_task(remote.wait_ready(key)) for _ in range(3)]
+    waiting = [asyncio.create_task(remote.wait_ready()) for _ in range(3)]
     await until(lambda: remote.built)
     waiting[0].cancel()
     await asyncio.wait({waiting[0]})
     begin.set()
     await asyncio.gather(*waiting[1:])
     assert (remote.built, waiting[0].cancelled()) == (1, True)
-    assert remote.health(key).ready
+    assert remote.health().ready
 
 
-async def test_a_provider_without_the_model_is_unavailable(remote: Remote, key: Key) -> None:
+async def test_a_provider_without_the_model_is_unavailable(remote: Remote) -> None:
     remote.answer = says("unavailable", "it has no such model")
-    await remote.check_health(key)
+    await remote.check_health()
     for _ in range(2):
-        assert "it has no such model" in (await refusal(remote, key)).message
+        assert "it has no such model" in (await refusal(remote)).message
 
 
 @pytest.mark.parametrize("state", ["key_refused", "unreachable"])
-async def test_a_failed_probe_does_not_prevent_a_turn(remote: Remote, key: Key, state: str) -> None:
+async def test_a_failed_probe_does_not_prevent_a_turn(remote: Remote, state: str) -> None:
     remote.answer = says(state, "no")
-    await remote.check_health(key)
-    await remote.wait_ready(key)
-    assert remote.health(key).state == state
+    await remote.check_health()
+    await remote.wait_ready()
+    assert remote.health().state == state
 
 
 async def test_close_ends_probes(key: Key) -> None:
-    backend, ended = Remote(), list[str]()
+    backend, ended = Remote().bind(key), list[str]()
 
     async def answer(key: Key | None) -> Health:
         try:
@@ -363,7 +365,7 @@ async def test_close_ends_probes(key: Key) -> None:
             ended.append("ended")
 
     backend.answer = answer
-    backend.refresh_health(key)
+    backend.refresh_health()
     await asyncio.sleep(0)
     await asyncio.wait_for(backend.close(), 1)
     assert ended == ["ended"]

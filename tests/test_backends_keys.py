@@ -167,17 +167,17 @@ def test_a_visitors_key_takes_precedence_over_the_operators() -> None:
     entry = BackendSettings(name="A", kind="openai", model="m", key="A_KEY")
     backends = Backends([entry], {"A_KEY": SecretStr("of-the-operator")})
     backend = backends.default
-    theirs = backends.key(backend, "anna")
-    assert theirs is backends.key(backend, None) is backend.key
+    theirs = backends.bind("A", "anna").key
+    assert theirs is backends.bind("A", None).key is backend.key
     assert theirs
     assert not theirs.from_visitor
     backends.keys.put("anna", "A", SECRET)
-    own = backends.key(backend, "anna")
+    own = backends.bind("A", "anna").key
     assert own
     assert (own.reveal(), own.from_visitor) == (SECRET, True)
-    assert backends.key(backend, "ben") is backend.key
+    assert backends.bind("A", "ben").key is backend.key
     backends.keys.forget("anna", "A")
-    assert backends.key(backend, "anna") is backend.key
+    assert backends.bind("A", "anna").key is backend.key
 
 
 def test_keys_are_forgotten_after_the_last_page_has_closed(clock: Clock) -> None:

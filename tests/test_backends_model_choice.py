@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agent.tools import Toolbox
-from backends import Key
 from backends.chat_model import ChatModelBackend
 from memory.options import TurnOptions
 from runs.errors import ChatError
@@ -356,9 +355,8 @@ async def test_a_llama_server_reports_its_context(tmp_path: Path) -> None:
 async def test_names_of_models_use_bounded_memory(kind: type[ProviderServer], tmp_path: Path) -> None:
     with kind() as server:
         async with housed(tmp_path, entry(server, model="*"), TEST_KEY=CANARY) as house:
-            backend, key = house.backend, house.backends.key(house.backend, "anna")
+            backend = house.backends.bind(house.backend.name, "anna")
             assert isinstance(backend, ChatModelBackend)
-            assert isinstance(key, Key)
             for n in range(1000):  # nobody has asked for the list yet: any name may be there
-                backend.with_model(f"m{n}", key)
+                backend.with_model(f"m{n}")
             assert len(backend._chosen) <= 100

@@ -128,8 +128,9 @@ class TestOpenAI(RemoteContract):
 
     async def test_openai_gets_max_completion_tokens(self) -> None:
         backend = OpenAIBackend(BackendSettings(name="OpenAI", kind="openai", model="gpt-5"))
-        await backend.wait_ready(key := Key(CANARY))
-        model = backend.chat_model(ModelOptions(max_tokens=9), key)
+        bound = backend.bind(Key(CANARY))
+        await bound.wait_ready()
+        model = bound.chat_model(ModelOptions(max_tokens=9))
         assert isinstance(model, CompatibleChat)
         assert model.openai_api_base == "https://api.openai.com/v1"
         payload = model._get_request_payload([HumanMessage("Hi")])

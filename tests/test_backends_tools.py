@@ -8,7 +8,7 @@ import pytest
 from agent.tools import Toolbox
 from agent.turn import TurnRequest
 from agent.turns import Turns
-from backends import Backend, Backends, Health, Key, ModelOptions
+from backends import Backend, Backends, Health, ModelOptions
 from memory.store import Store
 from runs.registry import RunRegistry
 from settings import BackendSettings, Settings, ToolSettings
@@ -29,10 +29,10 @@ class OwnBackend(Backend):
     kind = "own"
     model_class: type[Talker] = Talker
 
-    def health(self, key: Key | None = None) -> Health:
+    def health(self) -> Health:
         return Health("ready")
 
-    def chat_model(self, options: ModelOptions, key: Key | None = None) -> Talker:
+    def chat_model(self, options: ModelOptions) -> Talker:
         return self.model_class(text="hello there", pause=0)
 
 

@@ -8,7 +8,7 @@ import pytest
 from agent.tools import Toolbox
 from agent.turn import TurnRequest
 from agent.turns import Turns
-from backends import OPTION_NAMES, Backends, Health, Key
+from backends import OPTION_NAMES, Backends, Health
 from components.handlers import Handlers
 from components.hf_login import HubLogin
 from components.page import OPENED_OUTPUTS
@@ -94,13 +94,13 @@ def keyed(turns: Turns, identity: Identity) -> Page:
     turns.backends = Backends([*turns.settings.backends, entry])
     made = Page(Handlers(turns, identity), cookie(identity))
     backend: Any = turns.backends.get("Keyed")
-    backend.build = lambda key: None
+    backend.build = lambda: None
     set_health(made, Health("ready"))
     return made
 
 
 def set_health(page: Page, health: Health) -> None:
-    async def probe(key: Key | None) -> Health:
+    async def probe() -> Health:
         return health
 
     backend: Any = page.handlers.backends.get("Keyed")

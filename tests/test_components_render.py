@@ -114,7 +114,7 @@ async def test_backend_label_has_the_health_or_the_time_to_first_token() -> None
     backends = Backends([entry])
     assert render_backends(backends, "anna") == [("Keyed · key missing", "Keyed")]
     backends.keys.put("anna", "Keyed", "sk-of-anna")
-    backends.default.record_outcome(backends.key(backends.default, "anna"), None, 1.26)
+    backends.bind("Keyed", "anna").record_outcome(None, 1.26)
     assert render_backends(backends, "anna") == [("Keyed · first token 1.3 s", "Keyed")]
     assert render_backends(backends, "ben") == [("Keyed · key missing", "Keyed")]
     await backends.close()

@@ -155,11 +155,11 @@ def test_a_backend_that_is_not_ready_says_why(http: httpx.Client) -> None:
 def test_a_rate_limit_says_until_when(app: Api, http: httpx.Client) -> None:
     settled(http)
     backend = app.backends.get("Keyed")
-    backend.record_outcome(backend.key, ChatError("rate_limited", "Too many.", retryable=True, retry_after=30))
+    backend.record_outcome(ChatError("rate_limited", "Too many.", retryable=True, retry_after=30))
     told = listed(http)["Keyed"]
     assert (told["state"], told["ready"]) == ("rate_limited", False)
     assert told["until"] == pytest.approx(time.time() + 30, abs=5)
-    backend.record_outcome(backend.key, None, 0.25)
+    backend.record_outcome(None, 0.25)
     told = listed(http)["Keyed"]
     assert (told["state"], told["ttft_s"]) == ("ready", 0.25)
 
