@@ -33,7 +33,7 @@ _HEALTH_PATHS = {"/healthz", "/readyz"}
 _LINKABLE_PAGES = {"/example", "/docs"}
 """Pages beside Gradio's that a link on another site may lead to."""
 _PAGES_PER_CONNECTION = 4
-"""The most pages of an address for each connection that it may have: a page that has gone counts for some minutes."""
+"""The most pages of an address for each connection that it may have: a closed page counts for some minutes."""
 _CALL_PATH = "/gradio_api/call/"
 _STREAM_PATHS = "/gradio_api/queue/data", _CALL_PATH
 REQUESTER = "glassbox.requester"

@@ -117,7 +117,7 @@ def _write(descriptor: int, data: bytes) -> None:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:
             select.select([], [descriptor], [])
-        except OSError:  # the reader has gone
+        except OSError:  # the pipe is closed
             return
 
 

@@ -64,7 +64,7 @@ class Sessions:
     """The `max_sessions` sessions that were used last, with their owners.
 
     Gradio keeps the whole page of each session, some 150 kB, until thousands of newer ones have displaced it. Here a
-    session expires soon after its page has gone. An expired session of a browser cannot be used again, for its page
+    session expires soon after its page was closed. An expired session of a browser cannot be used again, for its page
     would be empty.
     """
 
