@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from settings import LimitSettings, ToolSettings
-from tests.serving import Api, live_api
+from tests.live_app import Api, live_api
 
 MOST = 20_000
 
