@@ -224,29 +224,31 @@ def _fitting(history: Sequence[Message], budget: int, reason: str) -> Selection:
     return _split(history, first, reason)
 
 
-_MODES = (
-    Mode("none", "only your message", none, first=_nothing),
-    Mode("full", "the whole conversation", full, bounded=False),
-    Mode("window", "the last few turns", window, ("window_turns",), _latest),
-    Mode("tokens", "the latest messages that fit", tokens, ("token_limit",)),
-    Mode(
-        "summary",
-        "the last few turns, and a summary of the rest",
-        summary,
-        ("window_turns", "summary_tokens"),
-        _uncovered,
-        summarizes=True,
-    ),
-    Mode(
-        "recall",
-        "the last few turns, and older ones that match",
-        recall,
-        ("window_turns", "recall_turns"),
-        _latest,
-        searches=True,
-    ),
-)
-MODES = {mode.name: mode for mode in _MODES}
+MODES = {
+    mode.name: mode
+    for mode in (
+        Mode("none", "only your message", none, first=_nothing),
+        Mode("full", "the whole conversation", full, bounded=False),
+        Mode("window", "the last few turns", window, ("window_turns",), _latest),
+        Mode("tokens", "the latest messages that fit", tokens, ("token_limit",)),
+        Mode(
+            "summary",
+            "the last few turns, and a summary of the rest",
+            summary,
+            ("window_turns", "summary_tokens"),
+            _uncovered,
+            summarizes=True,
+        ),
+        Mode(
+            "recall",
+            "the last few turns, and older ones that match",
+            recall,
+            ("window_turns", "recall_turns"),
+            _latest,
+            searches=True,
+        ),
+    )
+}
 """The modes in the order of the page's dropdown."""
 
 
