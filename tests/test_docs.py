@@ -45,6 +45,7 @@ from settings import (
     load_settings,
 )
 from settings.environment import Environment
+from tests.test_house import FLOORS
 from transports.conversations import _imported_fields
 from transports.routes import build_router, own_paths
 
@@ -333,6 +334,14 @@ def test_paths_in_the_documents_exist() -> None:
         missing = {path.rstrip(".") for path in named if not (ROOT / path.rstrip(".")).exists()}
         assert missing - {"backends/echo.py", "my.toml", "you/glassbox"} == set(), file
     assert len(re.findall(r"\w+/\w+\.py", ARCHITECTURE)) > 30
+
+
+def test_imports_go_from_left_to_right() -> None:
+    [order] = re.findall(r"^app → (.*)$", ARCHITECTURE, re.MULTILINE)
+    packages = order.split(" → ")
+    assert set(packages) == FLOORS.keys()
+    for package, imported in FLOORS.items():
+        assert imported <= set(packages[packages.index(package) + 1 :])
 
 
 def test_names_in_the_architecture_exist() -> None:
