@@ -34,7 +34,7 @@ class Autosave:
         self._runs: dict[str, tuple[LiveRun, Message]] = {}
         self._writing: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
-        """Set when no reply is growing any more."""
+        """Set while no reply is growing."""
 
     @contextmanager
     def track(self, run: LiveRun, reply: Message) -> Iterator[None]:

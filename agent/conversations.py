@@ -35,7 +35,7 @@ class Conversations:
         self._histories, self._summarizer = histories, summarizer
 
     def options(self, conversation: Conversation, backend: str | None, visitor: str | None) -> TurnOptions:
-        """Returns a conversation's options for a backend, without tools and a model that are not offered any more."""
+        """Returns a conversation's options for a backend, without tools and models that are no longer offered."""
         options = conversation.options
         if options.tools is not None:
             options = options.model_copy(update={"tools": tuple(self._toolbox.known(options.tools))})

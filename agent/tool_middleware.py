@@ -114,7 +114,7 @@ async def _run(call: _Call) -> Any:
     if work.cancelled() and call.id not in call.calls.cancelled:
         raise _Failed("it was cancelled", "The tool failed: it was cancelled.")
     if work.cancelled():
-        raise _Failed("cancelled by the visitor", "The visitor cancelled this call. Go on without its result.")
+        raise _Failed("cancelled by the visitor", "The visitor cancelled this call. Continue without its result.")
     return work.result()
 
 
@@ -128,7 +128,7 @@ async def _approved(call: _Call) -> Any:
         await dispatch_event(events.Approval(call.tool, call.id, call.input))
         answer = await call.calls.wait_for_answer(call.id)
         if not answer.approved:
-            raise _Failed("refused by the visitor", "The visitor refused this call. Go on without it.")
+            raise _Failed("refused by the visitor", "The visitor refused this call. Continue without it.")
         content, edited = f"Calling {call.tool}", None
         if answer.input is not None and answer.input not in (request.tool_call["args"], call.input):
             request = request.override(tool_call={**request.tool_call, "args": answer.input})

@@ -52,7 +52,7 @@ SHOWS: dict[str, str] = {
 
 FAULTS: dict[str, str] = {
     "slow": "the first token takes eight seconds",
-    "stall": "the reply stops in the middle for twelve seconds, then goes on",
+    "stall": "the reply stops in the middle for twelve seconds, then continues",
     "hang": "no token ever comes: after 20 seconds that is a time-out",
     "busy": "the provider answers 429 once, and accepts the second attempt",
     "rate limit": "the provider answers 429, and asks to wait for too long",
@@ -153,7 +153,7 @@ def script(
         case "slow":
             return [Step("Here ", wait_s=8.0), *_words("is the first token, eight seconds later.")]
         case "stall":
-            return [*_words("This reply stops here, "), Step("and ", wait_s=12.0), *_words("goes on again.")]
+            return [*_words("This reply stops here, "), Step("and ", wait_s=12.0), *_words("continues.")]
         case "hang":
             return [Step("never", wait_s=1e9)]
         case "busy" if not retry:

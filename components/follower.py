@@ -1,6 +1,6 @@
 """Follows a run for a page: streams it into the live reply and the panel, and moves the reply to the conversation.
 
-A follower does not own the run: the run goes on when the page leaves.
+A follower does not own the run: the run continues when the page leaves.
 """
 
 import asyncio

@@ -185,7 +185,7 @@ class Handlers:
         updates |= {"live": [], "panel": render_panel(run.state, whole=False, now=run.now())}
         try:
             view = await self._load(page, run.conversation_id, INITIAL_MESSAGES)
-        except ChatError as e:  # the run goes on, and the page follows it
+        except ChatError as e:  # the run continues, and the page follows it
             warn(e.message)
             return updates | render_page(replace(page, conversation_id=run.conversation_id, run_id=run.id))
         view.page.run_id = run.id

@@ -52,7 +52,7 @@ class ConversationLoader:
         """Opens the conversation that the event names by {id}. With an id of None it opens a new one, which keeps the
         visitor's choices.
 
-        A run that the page followed goes on without it.
+        A run that the page followed continues without it.
         """
         page = page.for_request(self._identity, request)
         chosen = data._data.get("id") if isinstance(data._data, dict) else None

@@ -78,7 +78,7 @@ def is_cross_origin(headers: Mapping[str, str], origins: Sequence[str] = (), hos
     if origin := headers.get("origin"):
         same = _is_same_host(origin, headers.get("host", ""))
         return not (origin in origins or same or (hosts and hosts.allows(origin)))
-    # another port or a neighbouring subdomain is "same-site", but it may be somebody else's page
+    # another port or a neighbouring subdomain is "same-site", but it may be another operator's page
     return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
 
 

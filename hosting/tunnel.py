@@ -16,7 +16,7 @@ from gradio.exceptions import ChecksumMismatchError
 
 _REQUEST_S, _TUNNEL_S = 6.0, 20.0
 """Timeouts of a request to the share server and of opening the tunnel, in seconds."""
-_GOES_ON = "The local page goes on."
+_LOCAL = "The local page still works."
 """The end of each message."""
 
 
@@ -46,7 +46,7 @@ class OpenTunnel(tunneling.Tunnel):
         process.kill()
         raise TunnelError(
             f"the tunnel to Gradio's share server did not open ({output[-1][-200:] if output else 'no output'}). "
-            f"Try again in a while; a firewall that allows only web pages can be the cause. {_GOES_ON}"
+            f"Try again in a while; a firewall that allows only web pages can be the cause. {_LOCAL}"
         )
 
     @property
@@ -75,7 +75,7 @@ def open_tunnel(port: int, token: str, folder: Path) -> OpenTunnel:
         tunnel.start_tunnel()
     except OSError as e:
         blocked = f"the tunnel program {tunneling.BINARY_PATH} cannot be started ({e.strerror})"
-        raise TunnelError(f"{blocked}: an antivirus may have blocked it. Allow it, and try again. {_GOES_ON}") from None
+        raise TunnelError(f"{blocked}: an antivirus may have blocked it. Allow it, and try again. {_LOCAL}") from None
     return tunnel
 
 
@@ -90,20 +90,20 @@ def _server(folder: Path) -> tuple[str, int, str | None]:
         host, port, certificate = str(server["host"]), int(server["port"]), str(server["root_ca"])
     except httpx.HTTPStatusError as e:
         status = e.response.status_code
-        raise TunnelError(f"Gradio's share server has a problem (status {status}). Try again later. {_GOES_ON}") from e
+        raise TunnelError(f"Gradio's share server has a problem (status {status}). Try again later. {_LOCAL}") from e
     except httpx.HTTPError as e:
         why = "did not answer" if isinstance(e, httpx.TimeoutException) else "cannot be reached"
         check = "Check the network, and that no firewall blocks it"
-        raise TunnelError(f"Gradio's share server {why} ({type(e).__name__}). {check}. {_GOES_ON}") from e
+        raise TunnelError(f"Gradio's share server {why} ({type(e).__name__}). {check}. {_LOCAL}") from e
     except (json.JSONDecodeError, LookupError, TypeError, ValueError) as e:
         other = "something else answers in place of Gradio's share server, such as a Wi-Fi's login page"
-        raise TunnelError(f"{other}. Open a web page in the browser first, then try again. {_GOES_ON}") from e
+        raise TunnelError(f"{other}. Open a web page in the browser first, then try again. {_LOCAL}") from e
     file = folder / "share.pem"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(certificate)
     except OSError as e:
-        raise TunnelError(f"{file} cannot be written ({e.strerror}). Set GLASSBOX_DATA. {_GOES_ON}") from e
+        raise TunnelError(f"{file} cannot be written ({e.strerror}). Set GLASSBOX_DATA. {_LOCAL}") from e
     return host, port, str(file)
 
 
@@ -119,13 +119,13 @@ def _download_program() -> None:
         changed = (
             "the downloaded tunnel program is not the one that Gradio published: a proxy or an antivirus changed it"
         )
-        raise TunnelError(f"{changed}. It was not started. Try again from another network. {_GOES_ON}") from e
+        raise TunnelError(f"{changed}. It was not started. Try again from another network. {_LOCAL}") from e
     except (httpx.HTTPError, OSError) as e:
         by_hand = f"Or download {tunneling.BINARY_URL} by hand and save it as {program}"
         raise TunnelError(
-            f"the tunnel program cannot be downloaded ({type(e).__name__}). Check the network. {by_hand}. {_GOES_ON}"
+            f"the tunnel program cannot be downloaded ({type(e).__name__}). Check the network. {by_hand}. {_LOCAL}"
         ) from e
     if not existed and not program.exists():
         raise TunnelError(
-            f"the tunnel program was removed after its download: allow {program} in the antivirus. {_GOES_ON}"
+            f"the tunnel program was removed after its download: allow {program} in the antivirus. {_LOCAL}"
         )

@@ -115,7 +115,7 @@ def test_failed_public_link_is_explained_soon(
     begun = time.monotonic()
     with pytest.raises(TunnelError) as told:
         open_tunnel(1, "token", tmp_path)
-    assert expected in str(told.value) and str(told.value).endswith("The local page goes on.")
+    assert expected in str(told.value) and str(told.value).endswith("The local page still works.")
     assert "\n" not in str(told.value) and time.monotonic() - begun < 10
     if given is changed:
         assert not Path(tunneling.BINARY_PATH).exists(), "it must not be used by the next attempt"

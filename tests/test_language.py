@@ -24,13 +24,14 @@ OPENINGS = re.compile(
 BANNED = re.compile(
     r"\b(?:"
     # people
-    r"whoever|who(?:m|se)ever|strangers?|askers?|who asks|for nobody|for everybody|of (?:ours|theirs|yours)|"
+    r"whoever|who(?:m|se)ever|strangers?|askers?|who asks|who may|somebody|anybody|for nobody|for everybody|of (?:ours|theirs|yours)|"
     # queues, runs and activity
-    r"(?:stands?|waits?|wait|place) in line|in line (?:for|to|with)|gives? way|goes on with|go on with|gone on with|"
+    r"(?:stands?|waits?|wait|place) in line|in line (?:for|to|with)|gives? way|goes on|go on|gone on|"
     r"signs? of life|heard|told|hears|steps? back|takes? in|taken in|(?:has|have) gone|anew|"
     # riddles and colloquial phrases
     r"(?:that|what) is none|(?:can|cannot) be had|all the same|but for|now and then|lets? go of|let go|"
-    r"holds? up|held up|mended|oddly|of this place|nothing has these"
+    r"holds? up|held up|takes? up|taken up|mended|oddly|of this place|nothing has these|nothing but|what there is|"
+    r"any more|in vain|comes to|knows nothing"
     r")\b",
     re.IGNORECASE,
 )

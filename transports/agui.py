@@ -1,7 +1,7 @@
 """AG-UI (https://docs.ag-ui.com, protocol 1.0) over HTTP: `RunAgentInput` in, its events out.
 
 A visitor's thread is a conversation, whose id is derived from the visitor and the thread id. Without a cookie each
-request is a new conversation with the messages that it brings, since anybody may send the same thread id; the exception
+request is a new conversation with the messages that it brings, since all clients may send one thread id; the exception
 is a thread id that equals one of our `X-Conversation-Id` headers, which only the client that received it knows. The
 store decides what a known thread contains. A client's own `state`, `context` and `tools` are not used.
 """

@@ -12,12 +12,12 @@ from transports.dependencies import CurrentRequester, CurrentVisitor
 def add_catalog(router: APIRouter, turns: Turns) -> None:
     """Adds `GET /backends`, `/memory-modes`, `/tools` and `/limits`."""
 
-    @router.get("/backends", tags=["what there is"])
+    @router.get("/backends", tags=["overview"])
     async def backends(visitor: CurrentVisitor) -> list[dict[str, Any]]:
         """The backends, whether each is ready, and if not why."""
         return turns.backends.describe(visitor)
 
-    @router.get("/memory-modes", tags=["what there is"])
+    @router.get("/memory-modes", tags=["overview"])
     async def memory_modes() -> list[dict[str, Any]]:
         """The memory modes and their parameters."""
         memory = turns.settings.memory
@@ -35,7 +35,7 @@ def add_catalog(router: APIRouter, turns: Turns) -> None:
     async def tools() -> list[dict[str, Any]]:
         return turns.toolbox.listed()
 
-    @router.get("/limits", tags=["what there is"])
+    @router.get("/limits", tags=["overview"])
     async def limits(requester: CurrentRequester) -> dict[str, Any]:
         """`limits` by the names of the settings; `left`: the messages of this minute and day, null without a limit."""
         return turns.quota.listed(requester)

@@ -19,12 +19,12 @@ def add_operations(router: APIRouter, turns: Turns) -> None:
     metrics, settings = Metrics(turns), turns.settings
 
     @router.head("/healthz", include_in_schema=False)
-    @router.get("/healthz", tags=["what there is"])
+    @router.get("/healthz", tags=["overview"])
     async def healthz() -> dict[str, str]:
         """200 as soon as the page can be served."""
         return {"status": "ok"}
 
-    @router.get("/readyz", tags=["what there is"])
+    @router.get("/readyz", tags=["overview"])
     async def readyz() -> Response:
         """200 while the store answers and the app is not shutting down; else 503 with the reason."""
         reason = "it is ending" if turns.closing else None
@@ -41,7 +41,7 @@ def add_operations(router: APIRouter, turns: Turns) -> None:
         """Metrics for Prometheus, with the operator's token or behind `--auth`."""
         token = settings.metrics_token
         if token is None and settings.auth is None:
-            raise ChatError("not_found", "There is nothing here: GET /docs shows what there is.")
+            raise ChatError("not_found", "There is nothing here: GET /docs lists the routes.")
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if token and not secrets.compare_digest(given.encode(), token.get_secret_value().encode()):
             raise ChatError("authentication", "Send the token: Authorization: Bearer TOKEN.")

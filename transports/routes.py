@@ -97,7 +97,7 @@ def unrouted_handler(paths: frozenset[str]) -> Callable[[Request, Exception], Co
         if first_segment(request.scope) not in paths:
             return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
         if error.status_code != 405:
-            return error_response(ChatError("not_found", "There is nothing here: GET /docs shows what there is."))
+            return error_response(ChatError("not_found", "There is nothing here: GET /docs lists the routes."))
         allowed = ", ".join(_methods(request))
         wrong = ChatError("invalid_request", f"{request.method} cannot be used here; use {allowed}.")
         response = error_response(wrong, 405)

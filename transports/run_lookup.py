@@ -1,4 +1,4 @@
-"""Finds a run by its id, for those who may see it: a live one, an ended one in memory, or a stored one."""
+"""Finds a run by its id, for the visitors that have access: a live one, an ended one in memory, or a stored one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class RunEvents(RunHandle):
 async def get_run(turns: Turns, run_id: str, visitor: str | None) -> RunHandle:
     """Finds a run. Raises ChatError `not_found` for another visitor's run as for one that does not exist.
 
-    A run belongs to those who may use its conversation, and is deleted with it, even while it is in memory.
+    A run is accessible with its conversation, and is deleted with it, even while it is in memory.
     """
     store, run = turns.store, turns.runs.find(run_id)
     if run and not run.stored:

@@ -41,7 +41,7 @@ class _NoFields(BaseModel):
 
 
 def add_websocket(router: APIRouter, turns: Turns, budget: SendBudget) -> None:
-    """Adds `WS /ws/chat`. The guard has checked who may open it."""
+    """Adds `WS /ws/chat`. The guard has checked the right to open it."""
 
     @router.websocket("/ws/chat")
     async def chat(websocket: WebSocket, requester: CurrentRequester) -> None:

@@ -266,7 +266,7 @@ class Run {
   /** Answers an `approval`. @param {string} id its tool_call_id @param {boolean} approved @param {object} [input] replaces the model's */
   approve(id, approved, input) { return this.#post('approve', answerTo(id, approved, input)); }
 
-  /** Stops following the run, which may go on. */
+  /** Stops following the run, which continues. */
   close() { this.#following.end(null); }
 
   /** @param {Record<string, unknown>} [message] */
@@ -391,7 +391,7 @@ class Chat {
     });
   }
 
-  /** Closes the connection for good; a run may go on. @param {unknown} [reason] */
+  /** Closes the connection for good; a run continues. @param {unknown} [reason] */
   close(reason) {
     this.#closed = true;
     if (reason === undefined) this.#run?.end(null);
