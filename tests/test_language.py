@@ -24,7 +24,8 @@ OPENINGS = re.compile(
 BANNED = re.compile(
     r"\b(?:"
     # people
-    r"whoever|who(?:m|se)ever|strangers?|askers?|who asks|who may|somebody|anybody|for nobody|for everybody|of (?:ours|theirs|yours)|"
+    r"whoever|who(?:m|se)ever|strangers?|askers?|who asks|who may|somebody|anybody|for nobody|for everybody|"
+    r"of (?:ours|theirs|yours)|"
     # queues, runs and activity
     r"(?:stands?|waits?|wait|place) in line|in line (?:for|to|with)|gives? way|goes on|go on|gone on|"
     r"signs? of life|heard|told|hears|steps? back|takes? in|taken in|(?:has|have) gone|anew|"
