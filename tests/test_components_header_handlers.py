@@ -159,8 +159,8 @@ async def test_key_is_saved_if_the_provider_is_unreachable(keyed: Page) -> None:
 @pytest.mark.parametrize(
     ("text", "backend", "warning"),
     [
-        ("", "Keyed", "no key"),
-        (None, "Keyed", "no key"),
+        ("", "Keyed", "key is empty"),
+        (None, "Keyed", "key is empty"),
         (f"{SECRET} {SECRET}", "Keyed", "one word"),
         (SECRET, "Script", "takes no key"),
         (SECRET, "Nobody", "no backend"),
