@@ -147,7 +147,7 @@ async def _measure(folder: Path, name: str, times: int) -> Row:
                         found[backend] += waits
                     await asyncio.sleep(_SETTLE_S)
                     memory.append(app.memory())
-            except (httpx.HTTPError, psutil.Error) as e:  # the app may have ended
+            except (httpx.HTTPError, psutil.Error, OSError, RuntimeError) as e:  # the app may have ended
                 broken.append(f"{type(e).__name__}: {e}; the app's output: {app.output()[-500:]}")
             row = {"case": "attack", "attack": name, "quiet_s": quiet, "meanwhile_s": found, "memory": memory}
             return row | {"wrong": broken + other.failed + app.errors()}
@@ -179,10 +179,7 @@ def _hang(app: AppProcess) -> Act:
         async with httpx.AsyncClient(base_url=app.url, timeout=60) as client:
             body = {"message": _MESSAGES[LOCAL], "backend": LOCAL, "memory": "tokens", "max_tokens": 2}
             await asyncio.gather(*(client.post("/stream", json=body) for _ in range(3)))
-            for _ in range(60):
-                if any(one["name"] == LOCAL and one["ready"] for one in (await client.get("/backends")).json()):
-                    break
-                await asyncio.sleep(1)
+        await asyncio.to_thread(app.wait_until_ready, LOCAL)
 
     return act
 

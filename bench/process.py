@@ -163,6 +163,16 @@ class AppProcess(ServerProcess):
         while "Glassbox is at" not in self.output() and time.monotonic() < until:
             time.sleep(0.1)
 
+    def wait_until_ready(self, backend: str) -> None:
+        """Waits until a backend is ready. Raises RuntimeError."""
+        until = time.monotonic() + _START_S
+        while time.monotonic() < until:
+            with urllib.request.urlopen(f"{self.url}backends", timeout=5) as answer:
+                if any(one["name"] == backend and one["ready"] for one in json.load(answer)):
+                    return
+            time.sleep(0.2)
+        raise RuntimeError(f"the backend {backend} is not ready after {_START_S:.0f} s")
+
     def errors(self) -> list[str]:
         """The errors in the app's log."""
         lines = [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]

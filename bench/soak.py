@@ -56,6 +56,7 @@ async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Ran
     try:
         app.start()
         app.wait_until_open()
+        app.wait_until_ready(LOCAL if local else "Bench")
         begun, until = loop.time(), loop.time() + 60 * minutes
         before = {process.pid for process in app.processes()}
         row: Row = {"case": "soak", "minutes": minutes, "visitors": visitors, "start_bytes": app.memory()}
