@@ -31,7 +31,7 @@ _LEFT_S = 75.0
 _TOKEN = "of the soak"
 MOST_GROWN = 1.10
 """The most memory after a soak, compared with that after its warm-up."""
-MOST_WARMED = 600_000_000
+MOST_WARMED = 400_000_000
 """The most memory that a soak may add in bytes, if it is too short to end its warm-up."""
 
 
