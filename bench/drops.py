@@ -1,5 +1,5 @@
-"""Whether anything is lost if connections drop: each run is followed by a client whose connection is reset at random
-moments, and which reconnects by any of the transports.
+"""Dropped connections must lose nothing: each run is followed by a client whose connection is reset at random moments,
+and which reconnects by any of the transports.
 
 The app runs in this process, so that its leftovers can be counted.
 """

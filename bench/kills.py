@@ -1,4 +1,4 @@
-"""Whether `kill -9` loses anything: the app is killed while four conversations stream, checked, and started again on
+"""`kill -9` must lose next to nothing: the app is killed while four conversations stream, checked, and started again on
 the same database.
 
 What the response's headers acknowledged must be stored, once and in order; a reply that was cut must have all but its

@@ -48,12 +48,12 @@ class Turn:
 
     @property
     def ending(self) -> bool:
-        """Whether only the last token is missing."""
+        """True if only the last token is missing."""
         return self.expected is not None and len(self.seen) >= len(self.expected) - len(token(0))
 
     @property
     def cut(self) -> bool:
-        """Whether the reply was stored as interrupted."""
+        """True if the reply was stored as interrupted."""
         return self.stored is not None and self.stored[1] == "interrupted"
 
     def lost_s(self, killed: float) -> float:
