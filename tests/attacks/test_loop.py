@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from app import App
 from settings import LimitSettings
 from tests.attacks.test_pages import opened
-from tests.live_app import Api, client_of, live_api, socket_of, told
+from tests.live_app import client_of, live_app, socket_of, told
 
 HELD_S, LATE_S = 0.5, 4.0
 """The longest that the loop's thread may compute without a pause, and the longest that others may wait, in seconds.
@@ -28,9 +29,9 @@ TEXT = "x <y> *z* "
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder: Path = tmp_path_factory.mktemp("loop")
-    with live_api(folder, limits=LIMITS.with_public_limits()) as app:
+    with live_app(folder, limits=LIMITS.with_public_limits()) as app:
         httpx.post(
             f"{app.url}stream", json={"message": "hello"}, timeout=60
         ).raise_for_status()  # imports what turns need
@@ -41,7 +42,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 @asynccontextmanager
-async def watched(app: Api) -> AsyncIterator[None]:
+async def watched(app: App) -> AsyncIterator[None]:
     """Fails if the app's loop is blocked for more than HELD_S, or late by more than LATE_S, until the block ends."""
     held, late, ended = [0.0], [0.0], False
 
@@ -99,7 +100,7 @@ IMPORTS: dict[str, Body] = {
 
 
 @pytest.mark.parametrize("name", IMPORTS)
-async def test_huge_conversation_does_not_block_the_loop(app: Api, name: str) -> None:
+async def test_huge_conversation_does_not_block_the_loop(app: App, name: str) -> None:
     body = json.dumps(IMPORTS[name]())
     async with client_of(app) as client:
         client.timeout = httpx.Timeout(120)
@@ -166,7 +167,7 @@ ATTACKS: dict[str, tuple[str, Body]] = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_worst_input_does_not_block_the_loop(app: Api, name: str) -> None:
+async def test_worst_input_does_not_block_the_loop(app: App, name: str) -> None:
     path, make = ATTACKS[name]
     made = make()
     body = made if isinstance(made, str) else json.dumps(made)
