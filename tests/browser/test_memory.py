@@ -21,6 +21,12 @@ recall_turns = 1
 name = "Scripted tour"
 kind = "scripted"
 options = { speed = 4 }
+
+[[backends]]
+name = "Parrot"
+kind = "langchain"
+class = "langchain_core.language_models:FakeListChatModel"
+options = { responses = ["Otto is a whale."] }
 """
 
 
@@ -67,6 +73,7 @@ def said(chat: Chat, text: str) -> None:
 
 def test_six_modes_a_kill_and_all_is_there(person: Chat, short: RunningApp) -> None:
     page = person.page
+    person.choose("backend", "Parrot")  # which also writes summaries, as a script cannot
     said(person, "My whale is called Otto.")
     said(person, "Boats are made of wood.")
     seen = {}
@@ -84,6 +91,7 @@ def test_six_modes_a_kill_and_all_is_there(person: Chat, short: RunningApp) -> N
     assert seen["recall"] == {"system", "recalled", "recent", "message"}
     assert seen["summary"] >= {"system", "summary", "message"}
     before = person.texts("user")
+    person.choose("backend", "Scripted tour")
     person.send("tour")
     person.wait_token()
     short.process.send_signal(signal.SIGKILL)
