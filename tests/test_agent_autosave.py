@@ -112,7 +112,7 @@ async def test_autosave_task_ends_with_the_last_run(turns: Turns, monkeypatch: p
     monkeypatch.setattr(autosave, "_EVERY_S", 60)
 
     def growing() -> list[asyncio.Task[Any]]:
-        return [task for task in asyncio.all_tasks() if task.get_name() == "grow"]
+        return [task for task in asyncio.all_tasks() if task.get_name() == "autosave"]
 
     for _ in range(2):
         run = await turns.start(TurnRequest("tour", "anna", backend="Slow script"))
