@@ -54,7 +54,9 @@ class LineSplitter:
 
     def feed(self, data: bytes) -> Iterator[str]:
         """Yields the lines that the bytes complete. Invalid UTF-8 becomes U+FFFD."""
-        if self._after_cr and data:  # a CR has ended its line already: a following LF belongs to it
+        if not data:
+            return
+        if self._after_cr:  # a CR has ended its line already: a following LF belongs to it
             data, self._after_cr = data.removeprefix(b"\n"), False
         data, self.rest = self.rest + data, b""
         if not self._started:

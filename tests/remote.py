@@ -168,7 +168,7 @@ FAILURES: dict[str, Failure] = {
         Reply(breaks=providers.TOO_LONG, after=0), "context_too_long", "too long for", retryable=False
     ),
     "filter": Failure(
-        Reply(finish="content_filter"), "invalid_request", "ask in another way", "Hello there!", retryable=False
+        Reply(finish="content_filter"), "invalid_request", "rephrase the message", "Hello there!", retryable=False
     ),
 }
 

@@ -101,7 +101,7 @@ class TestGemini(RemoteContract):
                 told = await house.ask()
                 assert house.backends.describe("anna")[0]["state"] == "ready"
         assert (told[-1]["code"], told[-1]["content"]) == ("invalid_request", "So far")
-        assert "declined" in told[-1]["message"]
+        assert "blocked" in told[-1]["message"]
         assert reason.lower() in told[-1]["message"]
 
     @pytest.mark.parametrize("reason", ["SAFETY", "OTHER"])
@@ -248,7 +248,7 @@ class TestGemini(RemoteContract):
         thinking = request.body["generationConfig"]["thinkingConfig"]
         sent = thinking.get("thinkingLevel") or thinking.get("thinking_level")
         assert (sent and sent.lower(), told[-1]["type"]) == (level, ends)
-        assert ends == "complete" or "name another one" in told[-1]["message"]
+        assert ends == "complete" or "change it there" in told[-1]["message"]
 
 
 def signatures(request: Request) -> list[bytes]:

@@ -43,7 +43,7 @@ async def test_a_turns_options_are_set_on_a_copy() -> None:
         ("tests.models:Nobody", "no 'Nobody' in tests.models"),
         ("tests.models:Refuser", "did not accept its options (ValueError)"),
         ("tests.models:Leaver", "did not accept its options (SystemExit)"),
-        ("tests.models:NoModel", "no LangChain chat model"),
+        ("tests.models:NoModel", "is not a LangChain chat model"),
     ],
 )
 async def test_a_model_that_cannot_be_created_is_unavailable(path: str, reason: str) -> None:

@@ -376,8 +376,10 @@ async def test_many_texts_are_counted_in_few_requests(local: LocalBackend, monke
     texts = [f"word <{n}> [of] many" for n in range(3000)]
     requests: list[str] = []
     client = local._tokenizer._client
-    real = client._send
-    monkeypatch.setattr(client, "_send", lambda method, path, data: requests.append(path) or real(method, path, data))
+    real = client._request
+    monkeypatch.setattr(
+        client, "_request", lambda method, path, body: requests.append(path) or real(method, path, body)
+    )
     readings = await local.count_tokens([*texts, *texts])
     assert len(requests) == 1, "no further one to look for control words"
     for n in range(0, 3000, 500):

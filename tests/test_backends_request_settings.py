@@ -51,7 +51,7 @@ async def test_requests_have_the_fields_headers_and_query_of_the_settings(tmp_pa
     async with picky(tmp_path, **more, PICKY_KEY=CANARY, server=WithQuery) as (house, server):
         told = await house.ask(options=TurnOptions(temperature=0.3, system_prompt="Be brief."))
     assert told[-1]["type"] == "complete", told[-1]
-    (request,) = server.requests
+    (request,) = asked_for_replies(server)
     assert request.path == "/v1/chat/completions?api-version=2026-01-01"
     assert request.body == {
         "model": "test-model",

@@ -226,7 +226,7 @@ def test_the_python_client_works_below_a_prefix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setup", "status", "code", "told"),
     [
-        (DEFAULT, 403, "authentication", "let it pass on the Host, or add chat.example.org to allowed_hosts"),
+        (DEFAULT, 403, "authentication", "make it pass on the Host header, or add chat.example.org to allowed_hosts"),
         (HOST_ONLY, 400, "invalid_request", "chat.example.org is not a known name of this server"),
         (HTTP_HOST, 400, "invalid_request", "add chat.example.org to allowed_hosts in glassbox.toml"),
         (FORWARDING, 403, "authentication", "add chat.example.org to allowed_hosts"),
