@@ -136,15 +136,21 @@ _WATCH_PHASES = """() => {
 
 
 _IMPORT = """async (body) => {
-  const until = async (found) => { while (!found()) await new Promise((done) => setTimeout(done, 20)); };
-  const headers = { 'Content-Type': 'application/json' }, one = (selector) => document.querySelector(selector);
+  const one = (selector) => document.querySelector(selector), empty = () => one('#intro')?.offsetParent;
+  const until = async (found, click) => {  // a click is lost while the page still works on another
+    for (let tries = 0; !found(); tries++) {
+      if (tries > 1500) throw new Error(`waited in vain: ${found}`);
+      if (tries % 75 === 0) one(click)?.click();
+      await new Promise((done) => setTimeout(done, 20));
+    }
+  };
+  const headers = { 'Content-Type': 'application/json' };
   const answer = await fetch('conversations', { method: 'POST', headers, body: JSON.stringify(body) });
   const id = (await answer.json()).conversation_id, link = `#sidebar [data-id='${id}'] a`;
-  if (!one('#intro')?.offsetParent) one('#sidebar .new').click();
+  await until(empty, '#sidebar .new');
   window.glassbox.emit('conversations');
-  await until(() => one(link) && one('#intro')?.offsetParent);
-  one(link).click();
-  await until(() => location.search.includes(id) && one('#chat [data-testid=bot]') && one('#chat .turn'));
+  await until(() => one(link));
+  await until(() => location.search.includes(id) && one('#chat [data-testid=bot]') && one('#chat .turn'), link);
 }"""
 
 
