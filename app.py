@@ -111,7 +111,7 @@ class App(Service):
         """Ends the runs, the backends and the server."""
         if self._loop:
             try:
-                asyncio.run_coroutine_threadsafe(self.end(), self._loop).result(timeout=8)
+                asyncio.run_coroutine_threadsafe(self.close_all(), self._loop).result(timeout=8)
             except TimeoutError:
                 logger.error("the app did not shut down in time and is ended now")
         if server := getattr(self.demo, "server", None):

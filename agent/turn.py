@@ -1,4 +1,4 @@
-"""A turn: the request for it, and what is answered once the request has been validated."""
+"""`TurnRequest`, and the validated `Turn` that is built from it."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field

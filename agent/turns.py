@@ -98,7 +98,7 @@ class Turns:
         self._check_key(turn)
         if request.conversation_id is None:
             await self.conversations.check_limit(request.visitor)
-        turn, own_key = self._paid(turn)
+        turn, own_key = self._limit_to_own_keys(turn)
         self.quota.check(turn.requester, own_key=own_key)
         run = self._run(request.conversation_id or request.new_id or new_id(), turn, owner)
         self.runs.add(run)
@@ -158,7 +158,7 @@ class Turns:
         await self.mirror.close()
 
     async def forget_idle(self) -> None:
-        """Deletes what the settings keep only for a time, and expired counters of the quota."""
+        """Deletes expired conversations and expired counters of the quota."""
         self.quota.forget_idle()
         await self.conversations.delete_idle()
 
@@ -232,11 +232,11 @@ class Turns:
         if health.state == "key_refused" and backend.has_visitors_key:
             self.quota.check_key(turn.requester)
 
-    def _paid(self, turn: Turn) -> tuple[Turn, bool]:
+    def _limit_to_own_keys(self, turn: Turn) -> tuple[Turn, bool]:
         """Returns the turn, and whether the visitor's own keys pay for all of it.
 
-        Where the visitor has no messages left today, fallbacks at the operator's cost are removed from the chain: with
-        an invalid key of their own a visitor could reach them.
+        If the visitor's daily quota is used up, the chain keeps only backends with the visitor's own key. Otherwise an
+        invalid key would fall back to a backend that the operator pays for.
         """
         own = list(takewhile(lambda backend: backend.has_visitors_key, turn.chain))
         if own and self.quota.left(turn.requester).day == 0:

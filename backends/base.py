@@ -128,7 +128,7 @@ class Backend(ABC):
     run on the server's event loop.
     """
 
-    __slots__ = ("__dict__", "key")  # `bind` shares the dict
+    __slots__ = ("__dict__", "key")  # `bind` returns an object that shares `__dict__`; only `key` differs
 
     kind: ClassVar[str]
     uses: ClassVar[frozenset[str]] = frozenset()

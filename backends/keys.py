@@ -116,7 +116,7 @@ class VisitorKeys:
         self._seen |= {visitor: now for visitor in visitors if visitor in self._seen}
 
     def expire(self) -> None:
-        """Forgets expired keys. `get` does so too; without this call they stay in memory until the next use."""
+        """Forgets expired keys. `get` calls it too, but not while no key is used."""
         now = self._swept = self._clock()
         for visitor, backend in list(self._keys):
             if now - self._seen[visitor] > self._absent_s or now - self._used[visitor, backend] > self._idle_s:

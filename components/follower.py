@@ -29,14 +29,16 @@ from runs.registry import RunRegistry
 _YIELDS_PER_S = 20
 """Updates per second and page. The rate falls with the number of live runs."""
 _COST, _CHARACTERS_PER_S = 8, 100_000
-"""Limits of the cost of a reply: a pause lasts at least `_COST` times the last rendering, and a page is sent at most
-`_CHARACTERS_PER_S`."""
+"""A pause lasts at least `_COST` times as long as the last rendering, and bounds the characters per second."""
 _PANEL_S = 0.12
 """Seconds between two updates of the panel in one phase. Figures that change faster cannot be read."""
 
 
 class RunFollower:
-    """The second and third listener of a turn. One instance serves all pages."""
+    """Sends a run's progress to a page, and then its end. These are the second and third listener of a turn.
+
+    `components/page.py` attaches them. One instance serves all pages.
+    """
 
     def __init__(self, store: Store, runs: RunRegistry, identity: Identity) -> None:
         self.store, self.runs, self.identity = store, runs, identity

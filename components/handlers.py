@@ -142,7 +142,7 @@ class Handlers:
         except ChatError as e:
             warn(e.message)
             return {"page": page}
-        # the same object is kept: the follower of the page's run holds it, and reads from it when the page leaves
+        # the object must stay the same: the run's follower reads `page.left` from it
         page.shown, page.earlier = view.page.shown, view.page.earlier
         return {"page": page, **render_conversation(view)}
 

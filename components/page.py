@@ -100,7 +100,7 @@ def _in_order(handler: Any, outputs: Sequence[str]) -> Any:
 def wire_turns(demo: gr.Blocks, handlers: Handlers, wiring: Wiring, sidebar: gr.HTML) -> None:
     """Attaches the listeners of turns.
 
-    A turn is three listeners in a row (see `_follow`), so that the conversation is no output while tokens stream.
+    A turn is three listeners in a row (see `_follow`), so that the conversation is not redrawn while tokens stream.
     """
     one, fields, loader = wiring.components, wiring.fields, handlers.loader
     inputs = ["page", *FIELDS]

@@ -79,7 +79,7 @@ def _rows(message: Message) -> int:
 
 
 def user_html(text: str) -> str:
-    """Renders a visitor's message exactly as typed, not as Markdown. `web/editing.js` reads it back for editing."""
+    """Renders a visitor's message exactly as typed, not as Markdown. `web/edit.js` reads it back for editing."""
     return f"<div class='said' dir='auto'>{text_html(text)}</div>"
 
 

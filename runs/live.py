@@ -85,7 +85,7 @@ class LiveRun:
         self.last_activity = self.last_event = self.now()
         """When the work was last active (an event, or any byte of a provider), and when it last emitted an event."""
         self.unsaved: str | None = None
-        """Why the reply of an ended run is not stored, for people; None once a later attempt is over."""
+        """A message for the visitor if the reply of an ended run could not be stored; None after the last retry."""
         self.stored = True
         """Whether it is stored with its conversation; else only its owner can use it, while it is in memory."""
         self.conversation_deleted = False
@@ -171,7 +171,7 @@ class LiveRun:
         self.emit(events.Status(phase, content))
 
     def report(self, phase: Phase, content: str) -> None:
-        """Appends a `status` event of the supervisor; the next output says again what it is."""
+        """Appends a `status` event that does not count as activity. The next output emits its phase again."""
         self._append(events.Status(phase, content))
         self._implied_text = ""
         self._schedule_digest()

@@ -1,6 +1,6 @@
 """The supervisor of a live run: it runs the work as a task, watches the run's limits, and ends it.
 
-Its end is the work's own, or a stop: by the user, by a limit, without followers, or as the process shuts down.
+A run ends when its work ends or when it is stopped: by the user, by a limit, because nobody follows it, or at shutdown.
 """
 
 import asyncio

@@ -51,7 +51,7 @@ class Api(Service):
         set_connection_limits(self.server, self.settings.limits.body_bytes)
 
     def close(self) -> None:
-        run_on_loop(self, self.end())
+        run_on_loop(self, self.close_all())
         self.server.config.timeout_graceful_shutdown = 1
         self.server.should_exit = True
         self._thread.join(20)

@@ -32,7 +32,7 @@ _CLEANUP_S, _SESSIONS_S = 3600.0, 20.0
 
 
 class Service:
-    """Everything that answers requests but Gradio's page, which a subclass adds."""
+    """All routes and the objects that they use, without the page, which `App` adds."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError for settings that contradict each other."""
@@ -134,7 +134,7 @@ class Service:
             self.backends.keys.mark_present(self.sessions.visitors())
             self.backends.keys.expire()
 
-    async def end(self) -> None:
+    async def close_all(self) -> None:
         """Ends the runs and closes the backends and the databases."""
         await self.turns.close()
         await self.backends.close()
