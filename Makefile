@@ -22,13 +22,13 @@ setup: .venv/ready
 run: setup
 	@exec $(BIN)/python app.py $(ARGS)
 
-# The browser's tests wait for half of their time: their two parts, the others and the commands $(1) run at once.
+# Tests wait for half of their time: three parts of them and the commands $(1) run at once.
 all_tests = @told=$$(mktemp -d); \
 	($(or $(1),true)) > $$told/checks 2>&1 & pids=$$!; \
-	for part in a-k l-z; do \
-		$(BIN)/python -m pytest tests/browser/test_[$$part]*.py > $$told/$$part 2>&1 & pids="$$pids $$!"; \
-	done; \
-	$(BIN)/python -m pytest --ignore=tests/browser; failed=$$?; \
+	($(BIN)/python -m pytest tests/browser/test_[a-k]*.py; failed=$$?; \
+		$(BIN)/python -m pytest tests/test_[ab]*.py && exit $$failed) > $$told/first 2>&1 & pids="$$pids $$!"; \
+	$(BIN)/python -m pytest tests/browser/test_[l-z]*.py > $$told/second 2>&1 & pids="$$pids $$!"; \
+	$(BIN)/python -m pytest --ignore=tests/browser --ignore-glob='tests/test_[ab]*'; failed=$$?; \
 	for pid in $$pids; do wait $$pid || failed=1; done; \
 	cat $$told/*; rm -rf $$told; exit $$failed
 

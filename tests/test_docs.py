@@ -177,7 +177,7 @@ async def test_a_backend_is_added_in_three_steps(
 
 def test_every_kind_is_in_both_tables() -> None:
     assert [row[0].strip("`") for row in table("README.md", "## Backends")] == list(backends.KINDS)
-    rows = {row[0].strip("`"): row[1] for row in table("docs/backends.md", "# Backends")}
+    rows = {row[0].strip("`"): row[1] for row in table("docs/backends.md", "## Which backends are there?")}
     assert list(rows) == list(backends.KINDS)
     for kind, where in backends.KINDS.items():
         module, _, name = where.partition(":")
