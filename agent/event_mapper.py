@@ -53,7 +53,7 @@ class MapperState:
     written: int = 0
     """Estimated output tokens of the open model call so far."""
     called: int = 0
-    """Those of them that are arguments of tool calls."""
+    """The part of `written` that is arguments of tool calls."""
     given: int = 0
     """Tokens of the latest context."""
     starts: tuple[tuple[str, float], ...] = ()

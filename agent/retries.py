@@ -109,6 +109,6 @@ async def _cancelled(task: "asyncio.Future[None]") -> None:
         except asyncio.CancelledError as e:
             cancelled = e
     if not task.cancelled():
-        task.exception()  # retrieved, or asyncio logs that nobody did
+        task.exception()  # else asyncio logs that the exception was never retrieved
     if cancelled:
         raise cancelled

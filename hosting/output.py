@@ -1,4 +1,4 @@
-"""Standard output and error that never block: a pipe that nobody reads does not stop the app.
+"""Standard output and error that never block: an unread pipe does not stop the app.
 
 Lines go through a bounded queue to a thread that writes them. Lines that do not fit are dropped and counted; a line in
 their place gives their number once the pipe is read again.

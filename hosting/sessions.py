@@ -1,7 +1,7 @@
 """The sessions of pages: whose each is, and when it expires.
 
 Gradio's `session_hash` is chosen by the client and bound to nothing. Here a session belongs to the visitor who used it
-first, so that nobody else can listen to, cancel or feed that page.
+first, so that no other visitor can listen to that page, cancel its events or send to it.
 """
 
 import json
@@ -125,7 +125,7 @@ class Sessions:
             await queue.clean_events(session_hash=session)
 
     def expire(self, blocks: "Blocks") -> list[str]:
-        """Drops what Gradio keeps for sessions without connection that nobody has used for a while; returns them."""
+        """Drops what Gradio keeps for unused sessions without a connection; returns these sessions."""
         holder: Any = blocks.state_holder
         queue: Any = blocks._queue
         now, never = datetime.now(), datetime.min  # without a time zone, as Gradio's own times are
