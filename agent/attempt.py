@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 from langchain_core.language_models import BaseChatModel
@@ -39,16 +40,18 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: 
     )
     started, model_input = run.now(), None
     try:
-        options, tool_set = (
-            model_options(backend, turn.options, settings.limits),
-            turn.tool_set.with_backend_tools(backend),
-        )
+        options = model_options(backend, turn.options, settings.limits, turn.logprobs)
+        options = replace(options, conversation=run.conversation_id, continues=bool(turn.reply_start))
+        tool_set = turn.tool_set.with_backend_tools(backend)
         model = backend.chat_model(options)
         backend.check_tools(model, tool_set.offered)
         model_input = await build_model_input(settings, backend, turn, options.max_tokens, tool_set.offered)
+        if turn.logprobs is not None and not backend.reports_logprobs:
+            run.set_status("queued", f"{backend.name} does not report the probabilities of its tokens")
         if model_input.note:
             run.set_status("queued", model_input.note)
-        await with_idle_timeout(run, backend, _stream(run, model, backend, model_input, options, tool_set))
+        stream = _stream(run, model, backend, model_input, options, tool_set, turn.reply_start)
+        await with_idle_timeout(run, backend, stream)
     except Exception as e:
         error = backend.to_chat_error(e)
         if error is None:
@@ -79,11 +82,14 @@ def time_to_first_token(state: AgentState, started: float) -> float | None:
     return round(max(0.0, state.first_token - started - others), 3)
 
 
-def model_options(backend: Backend, options: TurnOptions, limits: LimitSettings) -> ModelOptions:
-    """Returns the options of the model: the longest reply is at most half of its context."""
+def model_options(
+    backend: Backend, options: TurnOptions, limits: LimitSettings, logprobs: int | None = None
+) -> ModelOptions:
+    """Returns the options of the model: the max reply length is at most half of its context."""
     most = min(options.max_tokens or limits.reply_tokens, backend.model_info.reply or limits.reply_tokens)
     temperature = options.temperature if "temperature" in backend.supported_options else None
-    return ModelOptions(min(most, backend.context // 2), temperature)
+    thinking = options.thinking if "thinking" in backend.supported_options else None
+    return ModelOptions(min(most, backend.context // 2), temperature, logprobs, thinking)
 
 
 def report_position(run: LiveRun, what: str, position: int) -> None:
@@ -112,20 +118,27 @@ async def _stream(
     model_input: ModelInput,
     options: ModelOptions,
     tool_set: ToolSet,
+    reply_start: str,
 ) -> None:
-    """Runs the agent and ends a reply that grows too long.
+    """Runs the agent and ends a reply that grows too long; `reply_start` is sent with the model's first text.
 
     A backend that supports `max_tokens` gets twice as many before that: some LangChain classes have the field and do
     not send it.
     """
-    cut = f"Cut at the longest reply, {options.max_tokens:,} tokens."
+    cut = f"Cut at the max reply length, {options.max_tokens:,} tokens."
     use_threads(backend.threads)  # for a model whose class has no async methods
     most = options.max_tokens * (2 if "max_tokens" in backend.supported_options else 1)
     slot = partial(backend.slots.acquire, partial(report_position, run, backend.name))
+    received = run.state.tokens + bool(reply_start)  # what the reply begins with counts as one, so that the count grows
     try:
-        found = agent_events(model, backend, model_input, tool_set, run.tool_calls, slot, run.state.tokens)
+        found = agent_events(
+            model, backend, model_input, tool_set, run.tool_calls, slot, received, options.logprobs, run.requests
+        )
         async with aclosing(found):
             async for event in found:
+                if reply_start and isinstance(event, events.Token | events.Reasoning | events.ModelEnd):
+                    run.emit(events.Token(reply_start, received, begins=True))
+                    reply_start = ""
                 run.emit(event)
                 if isinstance(event, events.ModelEnd) and event.cut:  # one that ends by itself may be as long
                     by_us = (event.usage or {}).get("output_tokens", 0) >= options.max_tokens

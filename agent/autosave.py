@@ -18,12 +18,15 @@ from runs.live import LiveRun
 from runs.registry import RunRegistry
 from runs.reply import reply_parts
 from runs.state import STOP_TEXTS, AgentState
+from runs.threads import in_thread
 
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 0.8
 _AGAIN_S = (1, 2, 4, 8, 15, 30, 60, 120, 240)
 """Seconds before each further attempt to save an ended reply."""
+_LONG_BYTES = 1_000_000
+"""Memory of the longest log that is encoded on the event loop."""
 
 
 class Autosave:
@@ -105,7 +108,8 @@ class ReplySaver:
 
     async def _end(self, run: LiveRun, state: AgentState, entries: Sequence[Entry]) -> None:
         ended = final_reply(self._reply, run, state, entries[-1].event)
-        await self._store.end_turn(run, ended, "\n".join(entry.json for entry in entries))
+        record = await in_thread(run.log.memory_bytes > _LONG_BYTES, _encoded, entries)
+        await self._store.end_turn(run, ended, record)
 
 
 def final_reply(reply: Message, run: LiveRun, state: AgentState, last: Event) -> Message:
@@ -116,7 +120,7 @@ def final_reply(reply: Message, run: LiveRun, state: AgentState, last: Event) ->
         case events.Stopped():
             standing, notes = "stopped", [run.note, STOP_TEXTS[last.reason]]
         case events.Error():
-            standing, notes = "failed", [run.note, last.message]
+            standing, notes = "failed", [last.message, run.note]
     note = " ".join(note for note in notes if note) or None
     return replace(_updated(reply, run, state), standing=standing, note=note)
 
@@ -125,6 +129,10 @@ def current_version(runs: RunRegistry, message: Message) -> Message:
     """Returns a stored message; an ended reply that is not saved yet comes from its run."""
     run = runs.find(message.run_id) if message.standing == "growing" else None
     return final_reply(message, run, run.state, run.log.entries[-1].event) if run and run.ended else message
+
+
+def _encoded(entries: Sequence[Entry]) -> str:
+    return "\n".join("".join(entry.texts()) for entry in entries)
 
 
 def _updated(reply: Message, run: LiveRun, state: AgentState) -> Message:

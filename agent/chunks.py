@@ -30,6 +30,8 @@ class CallState:
     """The latest token counts."""
     tools: Mapping[Any, tuple[str, str]] = field(default_factory=dict)
     """The id and name of each tool call that has begun, by its index."""
+    logprobs: tuple[events.JSON, ...] = ()
+    """Probabilities of tokens whose text is held back."""
     grown: bool | None = None
     """Whether the token counts are cumulative; None before the second ones."""
 
@@ -100,14 +102,25 @@ def final_usage(output: Any, call: CallState) -> dict[str, int] | None:
     usage = output.usage_metadata if isinstance(output, AIMessage) else None
     if not usage:
         return None
-    given, received = call.usage if call.grown and call.usage else _figures(usage)
-    return {"input_tokens": given, "output_tokens": received}
+    if call.grown and call.usage:  # the sums of cumulative details are wrong
+        return dict(zip(("input_tokens", "output_tokens"), call.usage, strict=True))
+    given, received = _figures(usage)
+    return {"input_tokens": given, "output_tokens": received, **_details(usage)}
 
 
 def reasoning_tokens(output: Any) -> int:
     """Returns the number of thinking tokens among the output tokens; 0 where the provider does not count them."""
     usage = output.usage_metadata if isinstance(output, AIMessage) else None
     return int((usage.get("output_token_details") or {}).get("reasoning") or 0) if usage else 0
+
+
+def _details(usage: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the tokens that the provider read from its cache, and those of thinking, where there are any."""
+    found = {
+        "cached_tokens": (usage.get("input_token_details") or {}).get("cache_read"),
+        "reasoning_tokens": (usage.get("output_token_details") or {}).get("reasoning"),
+    }
+    return {name: int(tokens) for name, tokens in found.items() if tokens}
 
 
 def _counted(call: CallState, counts: Figures) -> CallState:

@@ -18,8 +18,8 @@ from runs.events import JSON, Context
 from runs.text import valid_text
 from runs.threads import in_thread
 
-PARTS = ("system", "summary", "recalled", "recent", "message", "tools")
-"""The parts of a context, in the order of the bar on the page."""
+PARTS = ("system", "summary", "recalled", "recent", "message", "calls", "tools", "format")
+"""The parts of a context, in the order of the bar on the page. Every token belongs to one of them."""
 _SLACK = 64
 """Tokens that texts may have more when they are counted alone than within their prompt."""
 
@@ -41,9 +41,13 @@ async def build_context(backend: Backend, model_input: ModelInput, messages: Seq
     for entry in entries:
         parts[entry["part"]] += entry["tokens"]
     if entries and entries[0]["part"] == "summary":  # prompt and summary are one message
-        parts["summary"], parts["system"] = model_input.summary_tokens, parts["summary"] - model_input.summary_tokens
-    parts["system"] += once
-    parts["tools"] += sum(tool["tokens"] for tool in model_input.tools)
+        whole = parts["summary"]
+        parts["summary"] = min(model_input.summary_tokens, whole)
+        parts["system"] = whole - parts["summary"]
+        if parts["system"]:
+            entries[0]["why"] = f"system prompt {parts['system']:,} tokens, summary {parts['summary']:,}"
+    parts["format"] = once
+    parts["tools"] = sum(tool["tokens"] for tool in model_input.tools)
     return Context(
         entries,
         model_input.left_out,
@@ -53,6 +57,8 @@ async def build_context(backend: Backend, model_input: ModelInput, messages: Seq
         parts={part: parts[part] for part in PARTS if parts[part]},
         note=" ".join(filter(None, (model_input.note, backend.context_note))) or None,
         tools=list(model_input.tools) or None,
+        memory_limit=model_input.memory_limit,
+        turns=list(model_input.turns) or None,
     )
 
 
@@ -62,10 +68,10 @@ def context_too_long(backend: Backend, model_input: ModelInput, context: Context
     fixed = context.tokens - sum(m["tokens"] for m in context.messages[:-1] if m["role"] != "system")
     if fixed > budget or model_input.memory != "full":
         what = f"Your message has {last:,} tokens, {fixed:,} with the system prompt"
-        way_out = "Shorten it, or pick a backend with a longer context."
+        way_out = "Shorten it, or switch to a model with a longer context."
     else:
         what = f"The whole conversation has {context.tokens:,} tokens"
-        way_out = "Pick another memory mode, or a backend with a longer context."
+        way_out = "Pick another memory mode, or a model with a longer context."
     return ChatError("context_too_long", f"{what}; {backend.name} can be given at most {budget:,}. {way_out}")
 
 
@@ -97,7 +103,7 @@ def _entries(
     for message, reading, extra in zip(messages, readings, extras, strict=False):
         role = ROLES.get(message.type, message.type)
         tokens = reading.tokens + template.per_message(role) + sum(next(rest).tokens for _ in extra)
-        part = model_input.parts.get(str(message.id), "tools")
+        part = model_input.parts.get(str(message.id), "calls")
         entry = {"role": role, "content": message.text, "tokens": tokens, "part": part}
         why = model_input.why.get(str(message.id))
         entries.append(entry | ({"why": why} if why else {}) | extra)

@@ -73,7 +73,13 @@ class Conversations:
         self._summarizer.yield_to_turn(conversation_id)
         with self._runs.hold(conversation_id):
             await self._store.delete(conversation_id)
+        await self._forget(conversation_id)
+
+    async def _forget(self, conversation_id: str) -> None:
+        """Forgets what is cached of a deleted conversation."""
         self._histories.forget(conversation_id)
+        for backend in self._backends:
+            await backend.forget_conversation(conversation_id)
 
     async def delete_idle(self) -> None:
         """Deletes the conversations and documents whose retention period is over."""
@@ -83,6 +89,8 @@ class Conversations:
         before = time.time() - days * 86400
         spared = [run.conversation_id for run in self._runs.live()]
         if gone := await self._store.delete_idle(before, spared):
-            logger.warning("%d conversations were deleted: they were not used for %g days", gone, days)
+            logger.warning("%d conversations were deleted: they were not used for %g days", len(gone), days)
+        for conversation_id in gone:
+            await self._forget(conversation_id)
         if library := self._toolbox.library:
             await library.forget_idle(before)

@@ -16,9 +16,11 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from agent.chunks import CallState, final_usage, flush_call, read_chunk, read_tool_inputs, reasoning_tokens
 from agent.generation_time import ChunkTimes, timings
+from agent.logprobs import read_logprobs
 from agent.thinking_tags import Tags
 from agent.tool_results import input_for_display
 from backends.model_events import COMPLETE_TOOL_CALLS, NOTICE, PROGRESS, RESPONSE_STARTED, TIMINGS, TOOL_INPUT
+from backends.prices import cost_usd
 from runs import events
 from runs.events import Event
 from runs.text import valid_text
@@ -70,6 +72,10 @@ class MapperState:
     """Whether the reply had text before the latest model call."""
     tags: Tags = field(default_factory=Tags)
     """What is known of the thinking in a reply's text before a model call begins."""
+    alternatives: int | None = None
+    """Most alternatives in the probabilities of each token; None if the request did not ask for probabilities."""
+    price: Sequence[float] | None = None
+    """US dollars for a million input, output and cached tokens; None where no price is set."""
     thinks: bool | None = None
     """Whether the calls showed that the chat template opens the thinking; None if they did not show it."""
 
@@ -107,11 +113,14 @@ def map_event(raw: Mapping[str, Any], state: MapperState, now: float) -> tuple[l
 
 
 def map_interruption(state: MapperState) -> tuple[list[Event], MapperState]:
-    """Returns the text of open model calls that was held back as thinking only because an earlier reply had some."""
+    """Returns the text of open model calls that was held back as thinking only because an earlier reply had some.
+
+    The beginning of a tag at its end stays out, as it does where nothing was held back as thinking.
+    """
     found = list[Event]()
     for call in state.calls.values():
         if call.tags.learned:
-            _, text, call = flush_call(call)
+            _, text, call = flush_call(replace(call, tags=replace(call.tags, held="")))
             if call.tags.thinks is False:
                 new, state = _written("", text, replace(state, thinks=False))
                 found += new
@@ -129,6 +138,9 @@ def _chunk(chunk: AIMessage, state: MapperState, step_id: str, now: float) -> tu
     inputs, arguments = list[events.ToolInput](), ""
     if not chunk.response_metadata.get(COMPLETE_TOOL_CALLS):
         inputs, arguments, call = read_tool_inputs(chunk, call)
+    probabilities = (*call.logprobs, *read_logprobs(chunk, state.alternatives))
+    if probabilities != call.logprobs or (probabilities and (text or thought)):  # those of the thinking are dropped
+        call = replace(call, logprobs=() if text or thought else probabilities)
     if call is not known:
         state = replace(state, calls={**state.calls, step_id: call})
     retracted = call.tags.retracted and not known.tags.retracted
@@ -136,9 +148,9 @@ def _chunk(chunk: AIMessage, state: MapperState, step_id: str, now: float) -> tu
     state = _timed(state, lambda times: times.came(now, thought=shown, text=text + arguments), step_id)
     if retracted:
         gap = "\n\n" if state.wrote_before else ""
-        found, state = _written("", text, replace(state, wrote=state.wrote_before, gap=gap))
+        found, state = _written("", text, replace(state, wrote=state.wrote_before, gap=gap), probabilities)
         return [events.Reasoning(valid_text(thought), retracts=True), *found], state
-    found, state = _written(thought, text, state)
+    found, state = _written(thought, text, state, probabilities)
     return [*found, *inputs], _with_inputs(state, inputs)
 
 
@@ -148,7 +160,7 @@ def _model_end(output: Any, state: MapperState, step_id: str, now: float) -> tup
         found, state = _chunk(output, state, step_id, now)
     cut = _cut(output)
     thought, text, call = flush_call(state.calls.get(step_id, CallState()), whole=not cut)
-    rest, state = _written(thought, text, state)
+    rest, state = _written(thought, text, state, call.logprobs)
     times, counts, duration = dict(state.times), final_usage(output, call), state.since(step_id, now)
     seconds = times.pop(step_id, ChunkTimes()).seconds(
         counts["output_tokens"] if counts else 0, reasoning_tokens(output)
@@ -201,8 +213,10 @@ def _with_inputs(state: MapperState, inputs: Sequence[events.ToolInput]) -> Mapp
     return replace(state, written=state.written + size, called=state.called + size) if size else state
 
 
-def _written(thought: str, text: str, state: MapperState) -> tuple[list[Event], MapperState]:
-    """Returns the events for thinking and text, and counts them as written."""
+def _written(
+    thought: str, text: str, state: MapperState, logprobs: Sequence[events.JSON] = ()
+) -> tuple[list[Event], MapperState]:
+    """Returns the events for thinking and text, and counts them as written. `logprobs` are those of the text."""
     thought, text = valid_text(thought), valid_text(text)
     state = replace(state, written=state.written + estimate_chunk_tokens(thought) + estimate_chunk_tokens(text))
     found: list[Event] = []
@@ -210,13 +224,13 @@ def _written(thought: str, text: str, state: MapperState) -> tuple[list[Event], 
         found.append(events.Reasoning(thought))
     if text:
         tokens = max(state.tokens + 1, state.counted + state.written)
-        found.append(events.Token(state.gap + text, tokens))
+        found.append(events.Token(state.gap + text, tokens, list(logprobs) or None))
         state = replace(state, tokens=tokens, wrote=True, gap="")
     return found, state
 
 
 def _cut(output: Any) -> bool | None:
-    """Whether a call ended at its longest reply, by the finish reasons of OpenAI, Google, Anthropic and Ollama."""
+    """Whether a call ended at its max reply length, by the finish reasons of OpenAI, Google, Anthropic and Ollama."""
     metadata = output.response_metadata if isinstance(output, AIMessage) else {}
     reasons = {
         str(metadata.get(name)).lower() for name in ("finish_reason", "stop_reason", "stopReason", "done_reason")
@@ -233,7 +247,11 @@ def _usage(output: Any, usage: dict[str, int] | None, state: MapperState) -> eve
         written += max(0, sum(estimate_tokens(json.dumps(one, default=str)) for one in made) - state.called)
     missing = {"input_tokens": state.given, "output_tokens": written}
     missing = {name: tokens for name, tokens in missing.items() if tokens and not counts[name]}
-    return {**counts, **missing, "estimated": True} if missing or usage is None else counts
+    found: events.JSON = {**counts, **missing, "estimated": True} if missing or usage is None else dict(counts)
+    if state.price:
+        given, written = found["input_tokens"], found["output_tokens"]
+        found["cost_usd"] = cost_usd(state.price, given, written, found.get("cached_tokens", 0))
+    return found
 
 
 def _new(value: Any, state: MapperState) -> tuple[list[events.JSON], MapperState]:

@@ -7,18 +7,22 @@ from itertools import zip_longest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
+from agent.thinking_tags import CLOSE
 from agent.token_counts import MANY, count_history, describe_tools
 from agent.tool_history import Results, calls_id, result_messages, results_of, select_results
 from agent.turn import Turn
 from backends import Backend
 from memory.messages import Message, Summary
-from memory.modes import Candidates, LeftOut, ModeLimits, Selection, recent_start
+from memory.modes import Candidates, LeftOut, ModeLimits, Selection, least_start, message_positions
 from memory.options import PARAMETERS, TurnOptions
+from memory.turn_states import turn_states
 from runs import events
 from runs.threads import Threads, in_thread
 from settings import MemorySettings, Settings
 
 SUMMARY = "\n\nWhat was said earlier in this conversation, in short: "
+REPLY_START = "reply start"
+"""The id of the message that is the beginning of the reply."""
 _THREADS = Threads("recall", 2)
 _SEAM = 4
 """Tokens that a text may gain where it follows another text."""
@@ -46,6 +50,12 @@ class ModelInput:
     """A sentence about the selection, for people."""
     tools: Sequence[events.JSON] = ()
     """Descriptions of the offered tools, as {name, content, tokens}."""
+    memory_limit: int | None = None
+    """The memory mode's own limit of the input, where it is below the budget."""
+    turns: Sequence[events.JSON] = ()
+    """The earlier turns; see `Context`."""
+    closing_tag: bool = False
+    """Whether a message contains the tag that ends thinking."""
 
 
 async def build_model_input(
@@ -63,21 +73,24 @@ async def build_model_input(
     many = sum(1 + len(one.parts) for one in loaded.messages) > MANY
     history, unanswered = await in_thread(many, _answered, loaded.messages)
     template = backend.template
-    message, system = await backend.count_tokens([turn.message.text, prompt])
+    texts = [turn.message.text, prompt, *([turn.reply_start] if turn.reply_start else [])]
+    message, system, *begun = await backend.count_tokens(texts)
     prompted = bool(system.text.strip())
     offered = await describe_tools(backend, tools)
-    spent = template.per_prompt(with_system=prompted) + message.tokens + template.per_message("user")
+    message_tokens = message.tokens + template.per_message("user")
+    spent = template.per_prompt(with_system=prompted) + message_tokens
     spent += sum(tool["tokens"] for tool in offered)
+    spent += sum(one.tokens + template.per_message("assistant") for one in begun)
     if prompted:
         spent += system.tokens + template.per_message("system")
     input_budget = backend.context - reply_tokens
-    limits = mode_limits(settings.memory, turn.options, input_budget, spent)
-    past = Candidates(history)
+    limits = mode_limits(settings.memory, turn.options, input_budget, spent, message_tokens)
+    past = Candidates(history, positions=message_positions(history))
     if mode.summarizes:
         made, failed = await turn.load_summary(history)
         past = replace(past, summary=made and await _read(backend, made, prompted=prompted), failed=failed)
     if mode.searches:
-        older, most = history[: recent_start(history, limits)], _SEARCHED * limits.recall_turns
+        older, most = history[: least_start(history, limits)], _SEARCHED * limits.recall_turns
         past = replace(past, matches=await _THREADS.run(loaded.index.search, older, turn.message.text, most))
     known = loaded.counted_messages.setdefault(f"{backend.name}\n{backend.model or ''}", {})
     past = await count_history(backend, mode, past, limits, known)
@@ -91,18 +104,35 @@ async def build_model_input(
             *_alternating([*earlier, HumanMessage(message.text, id=turn.message.id)]),
         ]
         parts |= {turn.message.id: "message", "system": "summary" if view.summary else "system"}
+        for one in begun:
+            messages.append(AIMessage(one.text, id=REPLY_START))
+            parts[REPLY_START], why[REPLY_START] = "message", "the beginning of the reply, which the model continues"
         left = (*unanswered, *view.left_out, *results.left_out)
         left_out = [_left_out(item, exact=not message.estimated) for item in left]
-        summary_tokens = view.summary.tokens if view.summary else 0
-        return ModelInput(messages, left_out, input_budget, mode.name, parts, why, summary_tokens, view.note, offered)
+        return ModelInput(
+            messages,
+            left_out,
+            input_budget,
+            mode.name,
+            parts,
+            why,
+            view.summary.tokens if view.summary else 0,
+            view.note,
+            offered,
+            mode.own_limit(limits),
+            turn_states(loaded.messages, view),
+            any(CLOSE in one.text for one in messages),
+        )
 
     return await in_thread(many, assembled)
 
 
-def mode_limits(memory: MemorySettings, options: TurnOptions, input_budget: int, spent: int) -> ModeLimits:
+def mode_limits(
+    memory: MemorySettings, options: TurnOptions, input_budget: int, spent: int, message: int = 0
+) -> ModeLimits:
     """Returns the limits of a memory mode: the conversation's own parameters, else those of the settings."""
     parameters = {name: getattr(options, name) or getattr(memory, name) for name in PARAMETERS}
-    return ModeLimits(input_budget=input_budget, spent=spent, **parameters)
+    return ModeLimits(input_budget=input_budget, spent=spent, message=message, **parameters)
 
 
 def _earlier(

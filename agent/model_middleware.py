@@ -12,15 +12,17 @@ from agent.call_ids import CallIds
 from agent.commands import Command, folded
 from agent.context_event import build_context, context_too_long
 from agent.event_mapper import DIRECT_REPLY, dispatch_event
-from agent.model_input import ModelInput
-from agent.thinking_tags import CLOSE, Tags, without_thinking
+from agent.model_input import REPLY_START, ModelInput
+from agent.thinking_tags import Tags, without_thinking
 from agent.tool_results import direct_reply
 from agent.tool_set import ToolSet
 from backends import Backend
+from backends.activity import request_listener
 from backends.model_events import mapped_call_ids
 from backends.openai_request import REASONING, SIGNATURES
 from runs.contexts import abbreviate_context
 from runs.events import Context
+from runs.sent_requests import SentRequests
 from runs.text import valid_text
 from runs.tool_calls import ToolCalls
 
@@ -29,6 +31,11 @@ if TYPE_CHECKING:  # langchain.agents costs two seconds of CPU: imported with th
 
 EnterSlot = Callable[[], AbstractAsyncContextManager[None]]
 
+STATE_MESSAGES = 100
+"""Messages that the agent's state begins with: the latest ones, which are all that a tool can read in the state.
+
+LangGraph goes through the state several times for each step. The model is given the earlier messages too.
+"""
 _LEAST = 64
 """Tokens that a result keeps, however small the budget."""
 _SAFE = 0.9
@@ -44,19 +51,27 @@ def initial_tags(backend: Backend, model_input: ModelInput) -> Tags:
 
     A closing tag that nothing opens does not end thinking where the input itself contains the tag.
     """
+    if model_input.messages and model_input.messages[-1].id == REPLY_START:
+        return Tags(watched=False)  # the template opens thinking only for a reply that has not begun
     opened = backend.opens_thinking
     learned = opened and backend.settings.thinking != "open"
-    watched = not any(CLOSE in message.text for message in model_input.messages)
-    return Tags(opened=opened, learned=learned, watched=watched)
+    return Tags(opened=opened, learned=learned, watched=not model_input.closing_tag)
 
 
 def model_middleware(
-    backend: Backend, model_input: ModelInput, tool_set: ToolSet, calls: ToolCalls, slot: EnterSlot, ids: CallIds
+    backend: Backend,
+    model_input: ModelInput,
+    tool_set: ToolSet,
+    calls: ToolCalls,
+    slot: EnterSlot,
+    ids: CallIds,
+    requests: SentRequests,
 ) -> Any:
     """Returns the middleware that prepares each model call and names the tool calls in its response."""
     from langchain.agents.middleware import AgentMiddleware, ModelResponse
 
     direct, command = tool_set.direct, tool_set.command
+    earlier = model_input.messages[:-STATE_MESSAGES]
 
     class ModelMiddleware(AgentMiddleware[Any, Any, Any]):
         """Runs a command first; fits, shows and bounds the input of each call."""
@@ -77,9 +92,10 @@ def model_middleware(
                 return ModelResponse(result=[command.message()])
             if self.rounds > tool_set.rounds + 1 + bool(command):
                 raise RoundsError
-            messages = await call_messages(backend, model_input, command, request.messages)
+            messages = await call_messages(backend, model_input, command, [*earlier, *request.messages])
             context = await build_context(backend, model_input, messages)
             await dispatch_event(abbreviate_context(context, self.context))
+            requests.begin_call()
             self.context = context
             if context.tokens > model_input.input_budget:
                 raise context_too_long(backend, model_input, context)
@@ -88,7 +104,7 @@ def model_middleware(
             tags = initial_tags(backend, model_input)
             ids.begin()
             async with slot():
-                with mapped_call_ids(ids.of):
+                with mapped_call_ids(ids.of), request_listener(requests.add):
                     response = await handler(request.override(messages=cast(Any, messages), tools=tools))
             result = [_cleaned(one, calls, ids, tags) for one in response.result]
             return replace(response, result=result)
@@ -110,7 +126,8 @@ async def _fitted(backend: Backend, model_input: ModelInput, messages: Sequence[
     fresh = [m for m in messages if m.id not in known]
     if not fresh:
         return list(messages)
-    spent = (await build_context(backend, model_input, [m for m in messages if m not in fresh])).tokens
+    given = [m for m in messages if m.id in known]
+    spent = (await build_context(backend, model_input, given)).tokens
     readings = await backend.count_tokens([m.text for m in fresh])
     share = max(_LEAST, (model_input.input_budget - spent) // len(fresh) - 2 * backend.template.user)
     share = min(share, backend.max_result_tokens or share)

@@ -18,6 +18,7 @@ from agent.turn import TurnRequest
 from agent.turns import Turns
 from agent.validation import validate_message
 from backends import Backend, ModelOptions
+from backends.prices import cost_usd
 from memory.messages import Message
 from runs.errors import ChatError
 from runs.events import JSON
@@ -94,6 +95,6 @@ def _cost(backend: Backend, tokens: int, options: ModelOptions) -> JSON:
     """Returns the tokens that are read and at most written; in dollars where the settings have a price."""
     cost: JSON = {"input_tokens": tokens, "output_tokens": options.max_tokens, "money": None}
     if price := backend.settings.price:
-        read, written = (each * n / 1e6 for each, n in zip(price, (tokens, options.max_tokens), strict=True))
-        cost["money"] = {"input": round(read, 8), "output": round(written, 8), "currency": "USD"}
+        read, written = cost_usd(price, tokens, 0), cost_usd(price, 0, options.max_tokens)
+        cost["money"] = {"input": read, "output": written, "currency": "USD"}
     return cost

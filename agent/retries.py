@@ -11,7 +11,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from backends import Backend
 from backends.activity import activity_listener
 from backends.errors import idle_timeout
-from runs.errors import ChatError
+from runs.errors import ChatError, split_message
 from runs.live import LiveRun
 
 ATTEMPTS = 3
@@ -60,7 +60,9 @@ async def _with_retries(run: LiveRun, backend: Backend, answer: Answer) -> None:
         message = error.message if isinstance(error, ChatError) else ""
         wait = state.next_action.sleep if state.next_action else 0
         run.end_open_steps(message)
-        run.set_status("queued", f"{message} Attempt {state.attempt_number + 1} of {ATTEMPTS} in {wait:.1f} s")
+        cause = split_message(message)[0].rstrip(".:")  # the advice to try again is followed already
+        retry = f"Retrying: {state.attempt_number + 1} of {ATTEMPTS} in {wait:.1f} s"
+        run.set_status("waiting", f"{cause}. {retry}" if cause else retry)
 
     retrying = AsyncRetrying(
         stop=stop_after_attempt(ATTEMPTS),
@@ -71,6 +73,7 @@ async def _with_retries(run: LiveRun, backend: Backend, answer: Answer) -> None:
     )
     async for attempt in retrying:
         with attempt:
+            run.note_activity()  # the pause before a retry is no silence of the backend
             await answer(backend)
 
 

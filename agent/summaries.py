@@ -1,8 +1,9 @@
 """Summaries for the memory mode `summary`, written in the background between turns by the conversation's own backend.
 
 A summary covers a branch up to a message. The next summary is made from it and the messages since, so that each message
-is read once. A turn never waits: it cancels its conversation's summary, and every summary that the same local model is
-writing, which would take its processor.
+is read once. It is due after many turns, since a new summary changes the beginning of the model's input. A turn never
+waits: it cancels its conversation's summary, and every summary that the same local model is writing, which would take
+its processor.
 
 After each turn a limited number of model calls reads a limited number of tokens; the rest follows after later turns.
 Each call counts as one of the visitor's messages of the day.
@@ -22,9 +23,10 @@ from agent.model_input import mode_limits
 from agent.quota import Quota
 from agent.thinking_tags import Tags
 from backends import Backend, ModelOptions
+from backends.prices import cost_usd
 from memory.history_cache import HistoryCache
 from memory.messages import Message, Summary
-from memory.modes import recent_start
+from memory.modes import ModeLimits, summarized_start
 from memory.options import TurnOptions
 from memory.store import Store
 from memory.summaries import newest_summary, save_summary
@@ -67,8 +69,13 @@ class Cost:
         calls = "1 model call" if self.calls == 1 else f"{self.calls} model calls"
         about, price = "≈ " if self.estimated else "", backend.settings.price
         tokens = f"{about}{self.input_tokens:,} tokens read, {about}{self.output_tokens:,} written"
-        dollars = (price[0] * self.input_tokens + price[1] * self.output_tokens) / 1e6 if price else 0
-        return f"The summary took {calls} after the last turn: {tokens}{f', ${dollars:.4f}' if price else ''}."
+        dollars = f", ${self.dollars(backend):.4f}" if price else ""
+        return f"The summary took {calls} after the last turn: {tokens}{dollars}."
+
+    def dollars(self, backend: Backend) -> float:
+        """Returns the cost in US dollars, 0 where the settings have no price."""
+        price = backend.settings.price
+        return cost_usd(price, self.input_tokens, self.output_tokens) if price else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,7 @@ class Summarizer:
         self, settings: Settings, store: Store, histories: HistoryCache, runs: RunRegistry, quota: Quota
     ) -> None:
         self._memory, self._limits, self._quota = settings.memory, settings.limits, quota
+        self._system_prompt = settings.system_prompt
         self._store, self._histories, self._runs = store, histories, runs
         self._costs: OrderedDict[str, str] = OrderedDict()
         self.watchers: list[Callable[[Backend, int, int], None]] = []
@@ -117,6 +125,11 @@ class Summarizer:
         for other, writing in list(self._writing.values()):
             if backend and backend.in_process and other.name == backend.name:
                 writing.cancel()  # it starts again when the backend is idle
+
+    async def wait(self, conversation_id: str) -> None:
+        """Waits until a conversation's summary is written, if one is."""
+        if task := self._tasks.get(conversation_id):
+            await asyncio.wait({task})
 
     async def close(self) -> None:
         """Cancels all summaries."""
@@ -147,6 +160,14 @@ class Summarizer:
             self._costs.pop(job.conversation_id, None)
             if job.cost.calls:
                 _remember(self._costs, job.conversation_id, job.cost.sentence(job.backend))
+                await self._save_cost(job)
+
+    async def _save_cost(self, job: SummaryJob) -> None:
+        if dollars := job.cost.dollars(job.backend):
+            try:
+                await self._store.add_cost(job.conversation_id, job.requester.visitor, dollars)
+            except ChatError as e:
+                logger.warning("the cost of a summary could not be saved: %s", e.message)
 
     def _affords(self, job: SummaryJob) -> bool:
         """Whether the limits of one turn allow another call."""
@@ -164,11 +185,11 @@ class Summarizer:
         history = (await self._histories.up_to(job.conversation_id, job.last)).messages
         made = await newest_summary(self._store, job.conversation_id, history)
         first = 0 if made is None else [m.id for m in history].index(made.message_id) + 1
-        recent = recent_start(history, mode_limits(self._memory, job.options, 0, 0))
-        if first >= recent:
+        due = summarized_start(history, self._mode_limits(job))
+        if first >= due:
             return True
         await self._idle(job.backend)
-        writing = asyncio.create_task(self._write(job, history[first:recent], made))
+        writing = asyncio.create_task(self._write(job, history[first:due], made))
         self._writing[job.conversation_id] = job.backend, writing
         try:
             await asyncio.wait({writing})
@@ -176,6 +197,12 @@ class Summarizer:
         finally:
             writing.cancel()
             self._writing.pop(job.conversation_id, None)
+
+    def _mode_limits(self, job: SummaryJob) -> ModeLimits:
+        """The limits of the following turns, roughly: a reply may take half of the context."""
+        prompt = self._system_prompt if job.options.system_prompt is None else job.options.system_prompt
+        limits = mode_limits(self._memory, job.options, job.backend.context, estimate_tokens(prompt))
+        return limits.model_copy(update={"spent": limits.spent + limits.summary_tokens})
 
     async def _idle(self, backend: Backend) -> None:
         """Waits while a model in this process writes replies."""
@@ -254,7 +281,7 @@ async def _request(
 async def _answer(job: SummaryJob, prompt: Sequence[BaseMessage], most: int) -> tuple[str, tuple[int, int] | None]:
     """Returns the model's text without thinking, and the provider's token counts, None if it has none."""
     cool = 0.0 if "temperature" in job.backend.supported_options else None
-    model = job.backend.chat_model(ModelOptions(most, cool))
+    model = job.backend.chat_model(ModelOptions(most, cool, conversation=job.conversation_id))
     use_threads(job.backend.threads)
     text, call = "", CallState(tags=Tags(opened=job.backend.opens_thinking))
     stream = model.astream(list(prompt))

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from agent.continuation import Continuation
 from agent.tool_set import ToolSet
 from backends import Backend
 from memory.history_cache import History
@@ -36,8 +37,12 @@ class TurnRequest:
     """Id of an earlier user message; this one begins a branch beside it."""
     regenerate: str | None = None
     """Id of an earlier user message that gets another reply; `message` is ignored."""
+    continue_from: Continuation | None = None
+    """A reply of the conversation that is continued differently, as a branch; `message` is ignored."""
     address: str | None = None
     new_id: str | None = None
+    logprobs: int | None = None
+    """Number of alternatives in the probabilities of each token; None for no probabilities."""
     earlier: Sequence[tuple[Role, str]] = ()
 
 
@@ -61,6 +66,9 @@ class Turn:
     options: TurnOptions = field(default_factory=TurnOptions)
     tool_set: ToolSet = field(default_factory=ToolSet)
     requester: Requester = field(default_factory=Requester)
+    logprobs: int | None = None
+    reply_start: str = ""
+    """The text with which the reply begins, which the model continues."""
     load_history: LoadHistory = _no_history
     load_summary: LoadSummary = _no_summary
 

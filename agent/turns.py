@@ -12,12 +12,13 @@ import structlog
 
 from agent.attempt import report_position, run_attempt
 from agent.autosave import Autosave, ReplySaver, current_version
+from agent.continuation import Continuation, Continuations
 from agent.conversations import Conversations
 from agent.mirror import MirrorQueue
 from agent.quota import Quota
 from agent.retries import run_with_fallbacks
 from agent.summaries import Summarizer, SummaryJob
-from agent.tool_set import build_tool_set
+from agent.tool_set import ToolSet, build_tool_set
 from agent.tools import Toolbox
 from agent.turn import Turn, TurnRequest
 from agent.validation import validate_message, validate_options
@@ -51,6 +52,7 @@ class Turns:
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
         self.toolbox = toolbox or Toolbox(ToolSettings(enabled=[]))
         self.histories, self.records = HistoryCache(store, partial(current_version, runs)), RecordCache(store)
+        self.continuations = Continuations(store, runs, self.records)
         self.mirror = MirrorQueue(settings.memory)
         limits = settings.limits
         self.quota = Quota(limits, runs)
@@ -74,7 +76,7 @@ class Turns:
         name = request.backend or self.backends.default.name
         chain = self.backends.chain(name, options.model, request.visitor)
         requester = Requester(request.visitor, request.address)
-        return Turn(Message(new_id(), "user", text), mode, chain, options, tool_set, requester)
+        return Turn(Message(new_id(), "user", text), mode, chain, options, tool_set, requester, request.logprobs)
 
     def with_history(self, turn: Turn, conversation_id: str, message: Message) -> Turn:
         """Returns the turn with its stored message and the history before that."""
@@ -84,7 +86,9 @@ class Turns:
 
     async def start(self, request: TurnRequest) -> LiveRun:
         """Validates and stores the message, and starts its run. Raises ChatError; then nothing was stored."""
-        owner, stored = request.visitor, None
+        owner, stored, reply_start = request.visitor, None, ""
+        if request.continue_from:
+            request, reply_start = await self._continued(request, request.continue_from)
         if request.conversation_id:
             found = await self.store.conversation(request.conversation_id, request.visitor)
             backend = request.backend or self.backends.default.name
@@ -95,6 +99,8 @@ class Turns:
                     raise ChatError("invalid_request", "Only a user message can be edited or answered again.")
                 request = replace(request, message=earlier.text) if request.regenerate else request
         turn = self.prepare(request, stored)
+        if reply_start:
+            turn = _continuing(turn, reply_start)
         self._check_key(turn)
         if request.conversation_id is None:
             await self.conversations.check_limit(request.visitor)
@@ -119,6 +125,8 @@ class Turns:
         turn = self.with_history(turn, run.conversation_id, message)
 
         async def work(run: LiveRun) -> None:
+            if any(backend.settings.price for backend in turn.chain):
+                await self._load_costs(run)
             with self.autosave.track(run, reply):
                 await self._answer(run, turn)
 
@@ -153,6 +161,7 @@ class Turns:
         """Stops the live runs and the work between turns."""
         self.closing = True
         await self.runs.stop_all()
+        await asyncio.sleep(0)  # a run that has just ended has yet to call what follows it, the mirror for one
         self.autosave.close()
         await self.summarizer.close()
         await self.mirror.close()
@@ -161,6 +170,22 @@ class Turns:
         """Deletes expired conversations and expired counters of the quota."""
         self.quota.forget_idle()
         await self.conversations.delete_idle()
+
+    async def _continued(self, request: TurnRequest, wanted: Continuation) -> tuple[TurnRequest, str]:
+        """Returns the request for another reply to the same message, and the text with which that begins."""
+        conversation_id = await self.continuations.conversation_of(wanted.run_id, request.visitor)
+        if request.conversation_id not in (None, conversation_id):
+            raise ChatError("invalid_request", "continue_from: the run is not of this conversation.")
+        network = Requester(request.visitor, request.address).network
+        message, text = await self.continuations.begin(wanted, network)
+        return replace(request, conversation_id=conversation_id, regenerate=message.id), text
+
+    async def _load_costs(self, run: LiveRun) -> None:
+        """Loads what was spent before a run. A reply does not fail because that is not known."""
+        try:
+            run.earlier_costs = await self.store.costs(run.conversation_id, run.requester.visitor)
+        except ChatError as e:
+            logger.warning("run %s: the total costs are not known: %s", run.id, e.message)
 
     def _run(self, conversation_id: str, turn: Turn, owner: str | None) -> LiveRun:
         return LiveRun(
@@ -228,7 +253,7 @@ class Turns:
         backend = turn.chain[0]
         health = backend.health()
         if health.state == "key_missing":
-            raise ChatError("missing_key", f"{backend.name} is not ready: {health.reason}.")
+            raise ChatError("missing_key", f"Needs a key. {backend.name} is not ready: {health.reason}.")
         if health.state == "key_refused" and backend.has_visitors_key:
             self.quota.check_key(turn.requester)
 
@@ -242,3 +267,11 @@ class Turns:
         if own and self.quota.left(turn.requester).day == 0:
             turn = replace(turn, chain=own)
         return turn, len(own) == len(turn.chain)
+
+
+def _continuing(turn: Turn, text: str) -> Turn:
+    """Returns a turn whose reply begins with a text, without tools and fallbacks. Raises ChatError."""
+    backend = turn.chain[0]
+    if not backend.continues_replies:
+        raise ChatError("invalid_request", f"{backend.name} cannot continue a reply. Choose a local model.")
+    return replace(turn, chain=[backend], tool_set=ToolSet(), reply_start=text)

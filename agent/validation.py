@@ -24,7 +24,7 @@ def validate_options(options: TurnOptions, limits: LimitSettings) -> TurnOptions
     if options.temperature is not None and not 0 <= options.temperature <= _MOST_TEMPERATURE:
         raise ChatError("invalid_request", f"The temperature can be 0 to {_MOST_TEMPERATURE:g}.")
     if options.max_tokens is not None and not 1 <= options.max_tokens <= limits.reply_tokens:
-        raise ChatError("invalid_request", f"The longest reply can be 1 to {limits.reply_tokens:,} tokens.")
+        raise ChatError("invalid_request", f"The max reply length can be 1 to {limits.reply_tokens:,} tokens.")
     if len(options.system_prompt or "") > limits.message_characters:
         most = f"{limits.message_characters:,} characters"
         raise ChatError("too_large", f"The system prompt is too long: at most {most} can be sent.")

@@ -7,12 +7,14 @@ import difflib
 import importlib
 import logging
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
 from backends.base import OPTION_NAMES, Backend, BackendError, Health, ModelChoice, ModelOptions
+from backends.free_memory import free_memory
 from backends.keys import Key, VisitorKeys
 from runs.errors import ChatError
 from settings import BackendSettings, SettingsError
@@ -41,7 +43,7 @@ KINDS: dict[str, str] = {
 }
 """The import path of each kind's class."""
 
-_EVERY_KIND = frozenset({"name", "kind", "context", "timeout", "fallback", "price", "tools"})
+_EVERY_KIND = frozenset({"name", "kind", "context", "timeout", "fallback", "price", "tools", "about"})
 """The settings that every kind accepts."""
 
 
@@ -66,12 +68,21 @@ class UnavailableBackend(Backend):
 class Backends:
     """The configured backends, in the order of the settings."""
 
-    def __init__(self, entries: list[BackendSettings], keys: Mapping[str, SecretStr] | None = None) -> None:
-        """`keys` are the operator's secrets, by environment variable. Raises SettingsError for an unusable entry."""
+    def __init__(
+        self, entries: list[BackendSettings], keys: Mapping[str, SecretStr] | None = None, *, downloads: bool = True
+    ) -> None:
+        """`keys` are the operator's secrets, by environment variable. Raises SettingsError for an unusable entry.
+
+        `downloads` says whether visitors may download models.
+        """
         self._secrets = {name: Key(secret.get_secret_value()) for name, secret in (keys or {}).items()}
         """The operator's keys and the values in `headers` and `query`, as keys so that the log redacts them."""
         self._backends = {entry.name: _build(entry, self._secrets) for entry in entries}
         self.keys = VisitorKeys()
+        self._downloads = downloads
+        self.default.is_default = True
+        for backend in self:
+            backend.make_room = partial(self._make_room, backend)
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(self._backends.values())
@@ -118,13 +129,17 @@ class Backends:
             "ttft_s": backend.ttft_s,
             "key": _key_owner(backend.key) if backend.settings.key_name else None,
             "takes": [name for name in OPTION_NAMES if name in used.supported_options],
+            "tools": used.offers_tools,
             "fallback": backend.settings.fallback,
             "model": used.model,
             "models": [_describe_model(choice) for choice in backend.model_choices()],
             "context": used.context,
             "thinking": used.model_info.thinking,
             "images": used.model_info.images,
+            "continues_replies": backend.continues_replies,
             "about": backend.about,
+            "download_bytes": backend.download_bytes if health.state == "not_downloaded" else None,
+            "can_download": self._downloads and health.state == "not_downloaded",
             "prompts": backend.prompts,
         }
 
@@ -134,6 +149,27 @@ class Backends:
         while fallback := chain[-1].settings.fallback:
             chain.append(self.bind(fallback, visitor).with_model(None))
         return chain
+
+    def download(self, name: str) -> None:
+        """Begins the download of a backend's model. Raises ChatError."""
+        backend = self.get(name)
+        if not self._downloads and backend.health().state == "not_downloaded":
+            message = f"{backend.name} is not downloaded, and only the operator can download it."
+            raise ChatError("backend_unavailable", message)
+        backend.download()
+
+    def _make_room(self, wanted: Backend, needed: int) -> int | None:
+        """Unloads idle models, the default one last, until so many bytes are free.
+
+        Returns the free bytes then, None where they are not known.
+        """
+        free = free_memory()
+        for other in reversed([backend for backend in self if backend is not wanted]):
+            if free is None or free >= needed:
+                break
+            other.unload()
+            free = free_memory()
+        return free
 
     async def open(self) -> None:
         """Opens all backends."""
@@ -183,6 +219,8 @@ def _build(entry: BackendSettings, secrets: Mapping[str, Key]) -> Backend:
         if unused := {field.removesuffix("_") for field in entry.model_fields_set} - usable:
             allowed = ", ".join(sorted(usable))
             raise BackendError(f"{', '.join(sorted(unused))}: not used by the kind {entry.kind!r}; allowed: {allowed}")
+        if entry.thinking == "switch" and entry.kind != "openai":
+            raise BackendError("thinking: found 'switch', allowed for this kind: 'open'")
         backend: Backend = kind(_resolved(entry, secrets), secrets.get(entry.key_name or ""))
         return backend
     except ImportError as e:

@@ -6,7 +6,7 @@ exceptions into `ChatError`s. A new kind is one file with one subclass, and one 
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -36,7 +36,18 @@ class BackendError(Exception):
     """An error in the settings of a backend; the message is for the operator."""
 
 
-State = Literal["ready", "loading", "key_missing", "key_refused", "unreachable", "rate_limited", "unavailable"]
+State = Literal[
+    "ready",
+    "loading",
+    "not_loaded",
+    "not_downloaded",
+    "key_missing",
+    "key_refused",
+    "unreachable",
+    "rate_limited",
+    "unavailable",
+]
+"""`not_loaded`: the next message loads it. `not_downloaded`: it must be downloaded first, on request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +87,20 @@ class ModelOptions:
 
     max_tokens: int
     temperature: float | None = None
+    logprobs: int | None = None
+    """Number of alternatives in the probabilities of each token; None for no probabilities."""
+    thinking: bool | None = None
+    """Whether the model thinks before it answers, where that can be switched."""
+    continues: bool = False
+    """Whether the last message of the input is the beginning of the reply."""
+    conversation: str | None = None
+    """The id of the conversation that is read, for backends that keep its text in a cache."""
 
 
-OPTION_NAMES = ("system_prompt", "temperature", "max_tokens")
+OPTION_NAMES = ("system_prompt", "temperature", "max_tokens", "thinking")
 """The options that a visitor may set, besides backend and memory mode."""
+ALWAYS_SUPPORTED = frozenset(OPTION_NAMES) - {"thinking"}
+"""Those that backends support unless they say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +112,19 @@ class CountedText:
     tokens: int
     estimated: bool = False
     """True if the number is an estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptToken:
+    """A token of a prompt as the model reads it."""
+
+    id: int
+    text: str | None
+    """Its text; None for a part of a character."""
+    bytes: list[int] | None = None
+    """The bytes of a part of a character."""
+    control: bool = False
+    """Whether it is a control word of the chat template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +169,20 @@ class Backend(ABC):
     """The settings of this kind, besides those of every kind; any other one stops the start."""
     timeout_s: ClassVar[float] = 60.0
     """The default idle timeout, in seconds without a byte from the provider."""
-    supported_options: frozenset[str] = frozenset(OPTION_NAMES)
+    reports_logprobs: bool = False
+    """Whether its servers can report the probabilities of tokens."""
+    tells_prompt: bool = False
+    """Whether it knows the whole prompt that is made of the messages."""
+    continues_replies: bool = False
+    """Whether its models can continue a reply that has been begun."""
+    supported_options: frozenset[str] = ALWAYS_SUPPORTED
     """The subset of `OPTION_NAMES` that affects it."""
     about: str = ""
-    """A sentence for the page about this backend."""
+    """A sentence for the page about this backend: the settings', or the kind's."""
+    is_default: bool = False
+    """Whether it is the first entry, which is selected at the start."""
+    download_bytes: int | None = None
+    """The size of the download that it needs; None if none is needed, or if its size is not known."""
     is_model: ClassVar[bool] = True
     """False for the script, which is no language model."""
     in_process: ClassVar[bool] = False
@@ -170,6 +214,7 @@ class Backend(ABC):
         """The same, if the entry has several models."""
         self.model_info = Model("")
         """The provider's description of its model."""
+        self.about = settings.about or self.about
         self.context = settings.context or DEFAULT_CONTEXT
         """The limit of prompt and reply together, in tokens."""
         self.timeout = settings.timeout or self.timeout_s
@@ -179,6 +224,8 @@ class Backend(ABC):
         self.opens_thinking = settings.thinking == "open"
         """True if the chat template opens the thinking, so that replies hold only the closing tag."""
         self.prompts = {}
+        self.make_room: Callable[[int], int | None] = lambda needed: None
+        """Frees memory for so many bytes where it can, and returns the free bytes; None where they are not known."""
         self._checked: type[BaseChatModel] | None = None
         self.slots = Slots()
         """The queue for the model; the local kind limits its slots."""
@@ -256,6 +303,16 @@ class Backend(ABC):
     async def close(self) -> None:  # noqa: B027
         """Releases what `open` has acquired."""
 
+    def download(self) -> None:
+        """Begins to download and load what it needs. Raises ChatError if it needs no download."""
+        raise ChatError("invalid_request", f"{self.name} needs no download.")
+
+    def unload(self) -> None:  # noqa: B027
+        """Frees the memory of an idle model; the next message loads it again."""
+
+    async def forget_conversation(self, conversation_id: str) -> None:  # noqa: B027
+        """Removes what is cached of a deleted conversation."""
+
     async def wait_ready(self) -> None:
         """Waits until a turn can start. Raises ChatError if none can."""
         health = self.health()
@@ -279,6 +336,10 @@ class Backend(ABC):
         A system prompt that the template adds counts as the first message. Returns None if the kind cannot count.
         """
         return None
+
+    async def prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[PromptToken]:
+        """Returns the prompt of (role, text) messages, token by token, where it `tells_prompt`. Raises ChatError."""
+        raise NotImplementedError
 
     def notices(self, model: BaseChatModel) -> Sequence[str]:
         """Returns sentences about changed requests of a turn's model, to be shown with the reply."""

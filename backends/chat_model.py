@@ -6,13 +6,14 @@ Health checks run in the background for at most three seconds; accounts never wa
 
 import asyncio
 import logging
+import ssl
 import time
 import weakref
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import httpx
@@ -22,7 +23,7 @@ from backends import model_choice
 from backends.base import Backend, Health, ModelChoice, ModelOptions
 from backends.errors import rate_limited
 from backends.keys import Key
-from backends.models import ModelList
+from backends.models import Model, ModelList
 from runs.errors import ChatError
 from runs.threads import Threads
 from settings import BackendSettings
@@ -71,14 +72,16 @@ class ChatModelBackend(Backend):
     """
 
     max_tokens_field: str = "max_tokens"
-    """The chat model's field for the longest reply."""
+    """The chat model's field for the max reply length."""
     model_field: str = ""
     """The chat model's field for the model's name; empty for a kind without a list of models."""
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
         self.model = settings.default_model
-        self._model_options = self.supported_options = type(self).supported_options - settings.ignored(self.model)
+        named = Model(self.model or "")
+        self._model_options = model_choice.supported_options(settings, named, type(self).supported_options)
+        self.supported_options = self._model_options
         self._keyless = Account()
         self._accounts: weakref.WeakKeyDictionary[Key, Account] = weakref.WeakKeyDictionary()
         self._chosen: OrderedDict[str, ChatModelBackend] = OrderedDict()
@@ -111,7 +114,7 @@ class ChatModelBackend(Backend):
     def health(self) -> Health:
         """Returns the last known health: of the key, the provider, and its list of models."""
         if self._key_missing:
-            reason = f"it needs a key: paste yours below, or set {self.settings.key_name} before the start"
+            reason = f"it needs a key: enter yours, or set {self.settings.key_name} before the start"
             return Health("key_missing", reason)
         account = self._account
         health = account.health
@@ -236,7 +239,7 @@ class ChatModelBackend(Backend):
     async def wait_ready(self) -> None:
         """Waits for the built model and, if it decides, for the provider's list."""
         if self._key_missing:
-            raise ChatError("missing_key", f"{self.name} is not ready: {self.health().reason}.")
+            raise ChatError("missing_key", f"Needs a key. {self.name} is not ready: {self.health().reason}.")
         account = self._account
         await self._built(account)
         if self._unlisted:
@@ -274,7 +277,8 @@ class ChatModelBackend(Backend):
 
     def _reason(self, error: ChatError) -> str:
         """An error's message as a part of a sentence about this backend."""
-        return "it " + error.message.removeprefix(f"{self.name} ")
+        _, _, after = error.message.partition(f". {self.name} ")
+        return "it " + (after or error.message.removeprefix(f"{self.name} "))
 
     async def _built(self, account: Account) -> None:
         """Builds the model if there is none. A cancelled caller does not cancel the build, for which others wait."""
@@ -312,8 +316,16 @@ class ChatModelBackend(Backend):
 
 
 async def new_client(*, trust_env: bool = True) -> httpx.AsyncClient:
-    """Creates a client without timeouts, in a thread, since it reads certificates."""
-    return await _THREADS.run(partial(httpx.AsyncClient, timeout=None, trust_env=trust_env))
+    """Creates a client without timeouts."""
+    tls = await _THREADS.run(partial(_tls_context, trust_env))
+    # a probe, and each turn, has a timeout of its own
+    return httpx.AsyncClient(timeout=None, trust_env=trust_env, verify=tls)  # nosec B113
+
+
+@cache
+def _tls_context(trust_env: bool) -> ssl.SSLContext:
+    """Returns the context that all clients share, since reading the certificates takes 20 ms of a processor."""
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
 async def read_body(response: httpx.Response, most: int) -> bytes | None:

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from backends.base import TemplateTokens
+from backends.base import PromptToken, TemplateTokens
 from backends.llama_client import LlamaClient
 from backends.tokenizer import Tokenizer
 
@@ -43,6 +43,17 @@ class ChatTemplate:
         rest = self.tokens.per_prompt(with_system="system" in roles)
         counts[0] += len(pieces) - sum(counts) - rest  # each message has the end of the one before it
         return [*counts, rest]
+
+    def prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[PromptToken]:
+        """Returns the tokens of a formatted prompt."""
+        prompt = self._client.format_prompt([role for role, _ in messages], [text for _, text in messages])
+        control = self._tokenizer.control_ids
+        return [
+            PromptToken(token, piece, control=token in control)
+            if isinstance(piece, str)
+            else PromptToken(token, None, piece)
+            for token, piece in self._client.tokens(prompt, special=True)
+        ]
 
     def _measure(self) -> TemplateTokens:
         """The tokens that the template adds, measured on alternating turns, which some templates require.

@@ -43,7 +43,9 @@ _LONGEST_S = 3600.0
 _KEY = re.compile(r"api.?key|API_KEY_INVALID", re.I)
 _OPTIONS = {
     "temperature": "temperature",
-    **dict.fromkeys(("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"), "longest reply"),
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"), "max reply length"
+    ),
 }
 """The page's names for a visitor's options, by the provider's."""
 
@@ -80,20 +82,20 @@ def log_text(exception: BaseException, words: Iterable[str] = ()) -> str:
 
 def connection_lost(name: str) -> ChatError:
     """Returns the error for a connection that ended before the reply did."""
-    message = f"The connection to {name} broke off: try again."
+    message = f"Connection lost mid-reply. {name} broke off: try again."
     return ChatError("backend_unavailable", message, retryable=True)
 
 
 def idle_timeout(name: str, seconds: float) -> ChatError:
     """Returns the error for a backend that sends nothing; `seconds` is the timeout."""
-    message = f"{name} sent nothing for {seconds:g} s: try again, or pick another backend."
+    message = f"No response after {seconds:g} s. {name} sent nothing: try again, or switch the model."
     return ChatError("timeout", message, retryable=True)
 
 
 def rate_limited(name: str, wait_s: float | None) -> ChatError:
     """Returns the error for a rate limit; `wait_s` is its duration in seconds, if known."""
-    when = "a little" if wait_s is None else f"{wait_s:.0f} s" if wait_s < 120 else f"{wait_s / 60:.0f} minutes"
-    message = f"{name} has too many requests at the moment: wait {when}, then try again."
+    when = "later" if wait_s is None else f"in {wait_s:.0f} s" if wait_s < 120 else f"in {wait_s / 60:.0f} minutes"
+    message = f"Rate limited. Try again {when}. {name} has too many requests at the moment."
     return ChatError("rate_limited", message, retryable=True, retry_after=wait_s)
 
 
@@ -150,10 +152,10 @@ def _by_status(name: str, exception: BaseException) -> ChatError | None:
     if status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(text)):
         return _too_long(name)
     if status in (401, 403) or (status == 400 and _KEY.search(text)):
-        return ChatError("authentication", f"{name} rejected the key ({details}): check it, or pick another backend.")
+        return ChatError("authentication", f"{name} rejected the key ({details}): check it, or switch the model.")
     wait = retry_after(response, exception)
     if status == 402 or (status == 429 and wait is None and _NO_CREDIT.search(text)):
-        message = f"This key has no credit left at {name} ({details}): use another key or backend."
+        message = f"This key has no credit left at {name} ({details}): use another key, or switch the model."
         return ChatError("rate_limited", message)
     if status == 404:
         return _not_found(name, error, details)
@@ -186,7 +188,7 @@ def _advice(error: ProviderError) -> str:
     if field in ("tools", "tool_choice", "functions"):
         return "turn its tools off under Options, or by `tools = false` in its entry"
     if field == "messages":
-        return "start a new conversation, or pick another backend; the server's log has the provider's text"
+        return "start a new conversation, or switch the model; the server's log has the provider's text"
     if field == "model":
         return "check its `model` setting"
     if field:

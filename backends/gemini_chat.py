@@ -18,7 +18,7 @@ from langchain_google_genai import ChatGoogleGenerativeAI
 from langchain_google_genai.chat_models import _ClientCleanup
 from pydantic import model_validator
 
-from backends.activity import report_activity
+from backends.activity import report_activity, report_http_request
 from backends.model_events import RESPONSE_STARTED, dispatch
 from backends.reply_reader import USAGE_S
 from backends.sse_reader import LineSplitter
@@ -56,7 +56,9 @@ class GeminiChat(ChatGoogleGenerativeAI):
             # the SDK's clients would follow redirects with the key; a turn has its own timeouts
             httpx_client=httpx.Client(follow_redirects=False, timeout=None),  # nosec B113
             httpx_async_client=httpx.AsyncClient(  # nosec B113
-                follow_redirects=False, timeout=None, event_hooks={"response": [_response_started, _split_at_cr_and_lf]}
+                follow_redirects=False,
+                timeout=None,
+                event_hooks={"request": [report_http_request], "response": [_response_started, _split_at_cr_and_lf]},
             ),
         )
         self.client = Client(vertexai=False, api_key=self.google_api_key.get_secret_value(), http_options=options)

@@ -15,7 +15,7 @@ from settings import BackendSettings
 logger = logging.getLogger(__name__)
 
 _LONGEST_REPLY = ("max_tokens", "max_output_tokens", "max_new_tokens", "num_predict", "max_tokens_to_sample")
-"""The classes' names for the longest reply."""
+"""The classes' names for the max reply length."""
 
 
 class LangChainBackend(ChatModelBackend):

@@ -8,11 +8,12 @@ when the parent process ends.
 
 import json
 import sys
+import tempfile
 
 BATCH = 128
 """Tokens of a prompt that are processed at once; a cancel takes effect between two batches."""
-CACHE_MIB = 128
-"""The cache of conversations without a slot, in MiB; llama.cpp's default is eight gigabytes."""
+REUSE = 64
+"""The fewest tokens of a part that has moved in the prompt, and is moved in the cache instead of being read again."""
 
 
 def main() -> None:
@@ -35,7 +36,11 @@ def main() -> None:
     params.port = 0
     params.api_keys = [config["key"]]
     params.verbosity = 0
-    params.cache_ram_mib = CACHE_MIB
+    # a cache outside of the slots would give one visitor's text back for another's prompt, and after it was erased
+    params.cache_ram_mib = 0
+    params.cache_idle_slots = False
+    params.n_cache_reuse = REUSE
+    params.slot_save_path = tempfile.gettempdir()  # slots cannot be erased without one; nothing is saved in it
     params.ui = False
     try:
         server = xllamacpp.Server(params)

@@ -34,13 +34,21 @@ class LlamaClient:
 
     def pieces(self, content: str | list[int], *, special: bool) -> list[str | list[int]]:
         """Returns the texts of the content's tokens, or their bytes."""
+        return [piece for _, piece in self.tokens(content, special=special)]
+
+    def tokens(self, content: str | list[int], *, special: bool) -> list[tuple[int, str | list[int]]]:
+        """Returns the ids of the content's tokens with their texts, or their bytes."""
         body = {"content": content, "add_special": False, "parse_special": special, "with_pieces": True}
-        return [token["piece"] for token in self._request("POST", "/tokenize", body)["tokens"]]
+        return [(token["id"], token["piece"]) for token in self._request("POST", "/tokenize", body)["tokens"]]
 
     def format_prompt(self, roles: Sequence[str], texts: Sequence[str]) -> str:
         """Returns the messages as formatted by the model's chat template."""
         messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
         return str(self._request("POST", "/apply-template", {"messages": messages})["prompt"])
+
+    def erase_slot(self, number: int) -> None:
+        """Removes what a slot has read, when it is free."""
+        self._request("POST", f"/slots/{number}?action=erase", {})
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from backends.activity import report_activity
+from backends.activity import report_activity, report_request
 
 
 class LlamaError(Exception):
@@ -30,6 +30,7 @@ async def stream_chunks(base: str, key: str, body: dict[str, Any]) -> AsyncGener
     Raises LlamaError, and httpx.TransportError if the process has ended.
     """
     where, data = urlsplit(base), json.dumps(body).encode()
+    report_request(data)
     try:
         reader, writer = await asyncio.open_connection(where.hostname, where.port)
     except OSError as e:

@@ -7,16 +7,20 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 from langchain_core.language_models import BaseChatModel
 
-from backends.base import Backend, BackendError, CountedText, Health, ModelOptions
+from backends.base import Backend, BackendError, CountedText, Health, ModelOptions, PromptToken
 from backends.keys import Key
 from backends.llama_client import LlamaClient
 from backends.llama_process import LlamaProcess, LoadError
-from backends.weights import BUNDLED, WeightsError, find_weights, is_weights_name
+from backends.openai_request import logprob_fields
+from backends.slot_cache import SlotCache
+from backends.weights import BUNDLED, WeightsError, cached_weights, download_size, find_weights, is_weights_name
 from runs.errors import ChatError
 from runs.events import JSON
 from runs.slots import Slots
@@ -33,6 +37,10 @@ logger = logging.getLogger(__name__)
 _ADVICE = "run `make setup`, or name another .gguf file in GLASSBOX_LOCAL_MODEL"
 _RETRY_S = 5.0
 """Seconds after which a message retries a failed load."""
+_ERASE_S = 300.0
+"""Seconds to wait until a slot is erased: a stopped request ends between two batches of its prompt."""
+_MEMORY_SHARE, _MEMORY_BYTES = 1.2, 150_000_000
+"""The memory of a model: its file's size by a share, for the cache of its context, and the process."""
 _CANCEL_S = 2.0
 """Seconds to wait for a cancelled download to end."""
 _BUNDLED_TEMPERATURE = 0.2
@@ -41,15 +49,21 @@ BUNDLED_REPEAT = 1.1
 """llama.cpp's `repeat_penalty`: without one (1.0) 10 of 30 replies to plain questions repeated themselves without end,
 with 1.05 still 3, with this none.
 """
+_BUNDLED_ABOUT = "A very small model: fast and keyless, but often wrong. Its mistakes are its own."
 _BUNDLED_RESULT = 200
 """The limit of a tool result in tokens: with longer ones this model repeats itself."""
+
+
+_NOT_LOADED = Health("not_loaded", "it is loaded with the first message")
 
 
 class LocalBackend(Backend):
     """An entry of the kind `local`. It loads in the background; turns wait for it. A dead process is restarted."""
 
     kind = "local"
-    uses = frozenset({"model", "slots", "threads", "thinking"})
+    reports_logprobs = True
+    tells_prompt = continues_replies = True
+    uses = frozenset({"model", "slots", "threads", "thinking", "preload"})
     timeout_s = 300.0
     in_process = True
     supports_tools = False  # most small models call them at random
@@ -63,16 +77,20 @@ class LocalBackend(Backend):
         self.context = settings.context or 4096
         if self._model == BUNDLED:
             self.max_result_tokens = _BUNDLED_RESULT
-            self.about = "A very small model: fast and keyless, but often wrong. Its mistakes are its own."
+            self.about = settings.about or _BUNDLED_ABOUT
         self.slots = Slots(settings.slots)
         self._health = Health("loading", "it has not started to load")
         self._process: LlamaProcess | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._chat: LocalChat | None = None
+        self._cache: SlotCache | None = None
         self._tokenizer: Tokenizer | None = None
         self._template: ChatTemplate | None = None
         self._blocking = Threads(f"local model {self.name}", 1)
         """The thread for blocking requests to the process, which may hang."""
+        self._erasing = Threads(f"erase slots of {self.name}", 1)
+        """The thread that waits until a slot is free and erased."""
         self._closing = threading.Event()
         self._download: threading.Thread | None = None
         self._opened_at = 0.0
@@ -86,29 +104,71 @@ class LocalBackend(Backend):
         return self._health
 
     async def open(self) -> None:
-        """Starts to load."""
+        """Starts to load, or, without `preload`, to look whether the weights are here."""
         self._closing.clear()
+        preload = self.settings.preload
+        if preload is None:
+            preload = self.is_default or not self._model.startswith("hf:")
+        if preload:
+            self._begin_loading()
+        else:
+            self._health = Health("loading", "looking for its file")
+            self._looking = asyncio.create_task(self._look(), name=f"look for {self.name}")
+
+    def download(self) -> None:
+        """Begins to download and load the model. Raises ChatError if it is here."""
+        if self._health.state != "not_downloaded":
+            return super().download()
+        self._begin_loading()
+
+    def unload(self) -> None:
+        """Ends the process if it is idle."""
+        if self._health.ready and self.slots.idle:
+            self._end_process()
+            self._health = _NOT_LOADED
+
+    def _begin_loading(self) -> None:
         self._opened_at = time.monotonic()
         self._health = Health("loading", "loading", 0.0)
         self._loading = asyncio.create_task(self._load(), name=f"load {self.name}")
 
+    async def _look(self) -> None:
+        """Finds out whether the weights are here, and how large the download is."""
+        try:
+            found = await self._blocking.run(cached_weights, self._model)
+        except WeightsError as e:
+            self._health = Health("unavailable", str(e))
+            return
+        if found:
+            self._health = _NOT_LOADED
+            return
+        self._health = Health("not_downloaded", "it is not on this machine yet")
+        self.download_bytes = await self._blocking.run(download_size, self._model)
+
     async def close(self) -> None:
         """Cancels a load or download, and ends the process."""
         self._closing.set()  # ends a download
-        if self._loading:
-            self._loading.cancel()
-            await asyncio.wait({self._loading})
+        for task in filter(None, (self._looking, self._loading)):
+            task.cancel()
+            await asyncio.wait({task})
         if self._download:
             await Threads("cancel download", 1).run(self._download.join, _CANCEL_S)  # it removes its temporary file
         self._end_process()
 
     async def wait_ready(self) -> None:
         """Waits until the model is loaded; restarts a dead process and retries a failed load."""
+        if self._looking:
+            await asyncio.shield(self._looking)
+        if self._health.state == "not_downloaded":
+            message = f"{self.name} is not on this machine yet. Choose it on the page, and download it there."
+            raise ChatError("backend_unavailable", message)
         if self._health.ready and not (self._process and self._process.alive):
             logger.warning("the process of %r has ended: restarting it", self.name)
-            await self.open()
+            self._begin_loading()
         elif self._health.state == "unavailable" and time.monotonic() - self._opened_at > _RETRY_S:
-            await self.open()  # the network or the file may be back
+            self._begin_loading()  # the network or the file may be back
+        elif self._health.state == "not_loaded":
+            self._begin_loading()
         if self._loading:
             await asyncio.shield(self._loading)
         await super().wait_ready()
@@ -116,12 +176,27 @@ class LocalBackend(Backend):
     def chat_model(self, options: ModelOptions) -> BaseChatModel:
         """Returns a copy of the LocalChat with the options."""
         assert self._chat is not None
-        update: JSON = {"max_tokens": options.max_tokens, "temperature": options.temperature}
+        update: JSON = {
+            "max_tokens": options.max_tokens,
+            "temperature": options.temperature,
+            "conversation": options.conversation,
+        }
         if self._model == BUNDLED:
             update["extra_body"] = {**(self._chat.extra_body or {}), "repeat_penalty": BUNDLED_REPEAT}
             if options.temperature is None:
                 update["temperature"] = _BUNDLED_TEMPERATURE
+        if options.continues:
+            begun = {"continue_final_message": True, "add_generation_prompt": False}
+            update["extra_body"] = {**update.get("extra_body", self._chat.extra_body or {}), **begun}
+            update["thinks"] = False  # the template opens thinking only for a reply that has not begun
+        if options.logprobs is not None:
+            update |= logprob_fields(options.logprobs)
         return self._chat.model_copy(update=update)
+
+    async def forget_conversation(self, conversation_id: str) -> None:
+        """Erases what the model has read of a conversation."""
+        if self._cache:
+            await self._cache.forget(conversation_id)
 
     async def count_tokens(self, texts: Sequence[str]) -> list[CountedText]:
         """Counts with the model's tokenizer, and makes control words inert.
@@ -152,10 +227,20 @@ class LocalBackend(Backend):
         except OSError:
             return None  # the model call will report the error
 
+    async def prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[PromptToken]:
+        """Returns the prompt as formatted by the model's chat template. Raises ChatError `backend_unavailable`."""
+        if not self.health().ready or self._template is None:
+            raise ChatError("backend_unavailable", f"{self.name} is not ready: try again.", retryable=True)
+        try:
+            return await self._blocking.run(self._template.prompt_tokens, messages)
+        except OSError:
+            raise ChatError("backend_unavailable", f"{self.name} does not answer: try again.", retryable=True) from None
+
     async def _load(self) -> None:
         try:
             path = await self._find_weights()
             self._end_process()
+            self._check_memory(path)
             process = self._process = LlamaProcess(self.name)
             slots, threads = self.settings.slots, _threads(self.settings.threads)
             await process.load(
@@ -168,10 +253,19 @@ class LocalBackend(Backend):
                 raise LoadError(f"{path.name} has no working chat template") from None
         except (WeightsError, LoadError) as e:
             self._end_process()
-            self._health = Health("unavailable", f"{e}; {_ADVICE}")
+            advice = "the next message tries again" if self._model.startswith("hf:") else _ADVICE
+            self._health = Health("unavailable", f"{e}; {advice}")
             return
         process.watch()
         self._health = Health("ready")
+
+    def _check_memory(self, path: Path) -> None:
+        """Unloads other models if this one needs their memory. Raises LoadError if there is not enough."""
+        needed = int(_MEMORY_SHARE * path.stat().st_size) + _MEMORY_BYTES
+        free = self.make_room(needed)
+        if free is not None and free < needed:
+            sizes = f"{needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+            raise LoadError(f"{path.name} needs about {sizes}")
 
     def _report_load(self, share: float | None) -> None:
         self._health = Health("loading", "loading", share)
@@ -218,7 +312,17 @@ class LocalBackend(Backend):
         self._tokenizer = Tokenizer(client)
         self._template = ChatTemplate(client, self._tokenizer)
         self.template = self._template.tokens
-        self._chat = local_chat(process.address, process.key, thinks=self._template.opens_thinking)
+        self._cache = SlotCache(
+            self.settings.slots, partial(self._erase_slot, LlamaClient(process.address, process.key, _ERASE_S))
+        )
+        self._chat = local_chat(process.address, process.key, self._cache, thinks=self._template.opens_thinking)
+
+    async def _erase_slot(self, client: LlamaClient, number: int) -> None:
+        """Erases a slot. Raises httpx.TransportError, as requests for replies do."""
+        try:
+            await self._erasing.run(client.erase_slot, number)
+        except OSError as e:
+            raise httpx.ReadError("the process does not answer") from e
 
     def _end_process(self) -> None:
         if self._process:

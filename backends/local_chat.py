@@ -18,6 +18,7 @@ from backends.llama_stream import stream_chunks
 from backends.model_events import PROGRESS, dispatch
 from backends.openai_chat import CompatibleChat, local_clients, with_complete_calls
 from backends.reply_reader import read_reply
+from backends.slot_cache import SlotCache
 
 
 class LocalChat(CompatibleChat):
@@ -25,6 +26,10 @@ class LocalChat(CompatibleChat):
 
     thinks: bool = False
     """True if the template opens each reply's thinking; llama.cpp may then omit the opening tag."""
+    slot_cache: Any = None
+    """The SlotCache of the process."""
+    conversation: str | None = None
+    """The id of the conversation that is read."""
 
     @property
     def _llm_type(self) -> str:
@@ -74,31 +79,36 @@ class LocalChat(CompatibleChat):
         arguments = kwargs | {"stream": True, "stream_options": {"include_usage": True}}
         payload = self._get_request_payload(messages, stop=stop, **arguments)
         extra, opened = payload.pop("extra_body", {}), not self.thinks
-        body = {**payload, **extra}
-        async with aclosing(read_reply(stream_chunks(str(self.openai_api_base), self._key(), body))) as chunks:
-            async for chunk in chunks:
-                made = self._convert_chunk_to_generation_chunk(chunk, AIMessageChunk, {})
-                if made is None:
-                    continue
-                if not opened and made.text:
-                    opened = True
-                    if not made.text.lstrip().startswith(THINK):
-                        made = ChatGenerationChunk(
-                            message=AIMessageChunk(content=THINK + made.text, id=made.message.id)
-                        )
-                yield made
+        tools = {tool["function"]["name"] for tool in payload.get("tools") or ()}
+        async with self.slot_cache.lend(self.conversation) as slot:
+            body = {**payload, **extra, "id_slot": slot}
+            source = stream_chunks(str(self.openai_api_base), self._key(), body)
+            async with aclosing(read_reply(source, tools)) as chunks:
+                async for chunk in chunks:
+                    made = self._made(chunk, opened)
+                    if made is not None:
+                        opened = opened or bool(made.text)
+                        yield made
+
+    def _made(self, chunk: dict[str, Any], opened: bool) -> ChatGenerationChunk | None:
+        """The chunk in LangChain's form; the first text gets the tag that opens the thinking, unless it is `opened`."""
+        made = self._convert_chunk_to_generation_chunk(chunk, AIMessageChunk, {})
+        if made is None or opened or not made.text or made.text.lstrip().startswith(THINK):
+            return made
+        return ChatGenerationChunk(message=AIMessageChunk(content=THINK + made.text, id=made.message.id))
 
     def _key(self) -> str:
         key = self.openai_api_key
         return key.get_secret_value() if isinstance(key, SecretStr) else str(key() if callable(key) else "")
 
 
-def local_chat(address: str, key: str, *, thinks: bool = False) -> LocalChat:
+def local_chat(address: str, key: str, cache: SlotCache, *, thinks: bool = False) -> LocalChat:
     """Creates the chat model of a process; `max_tokens` and `temperature` are set on copies of it."""
     # if the template opens the thinking, the tags stay in the text and are parsed with those of other backends
     thinking = {"reasoning_format": "none"} if thinks else {}
     return LocalChat(
         thinks=thinks,
+        slot_cache=cache,
         model="local",
         base_url=f"{address}/v1",
         api_key=lambda: key,

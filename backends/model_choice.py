@@ -54,5 +54,6 @@ def context(entry: BackendSettings, model_info: Model) -> int:
 
 
 def supported_options(entry: BackendSettings, model_info: Model, options: frozenset[str]) -> frozenset[str]:
-    """Returns the options that the model does not ignore."""
-    return options - entry.ignored(model_info.name) - model_info.ignores
+    """Returns the options that the model does not ignore, and `thinking` where its thinking can be switched."""
+    switches = model_info.switches_thinking or entry.thinking == "switch"
+    return (options | ({"thinking"} if switches else set())) - entry.ignored(model_info.name) - model_info.ignores

@@ -63,7 +63,7 @@ def parse_model_list(text: bytes, *, prefix: str = "") -> tuple[ModelList, str]:
 
 
 def with_props(listed: ModelList, text: bytes) -> ModelList:
-    """Adds the context and the image support of a llama-server's `/props` to its list."""
+    """Adds what a llama-server's `/props` tells to its list: context, image support, a switch for the thinking."""
     try:
         props = json.loads(text)
     except (ValueError, RecursionError):
@@ -72,10 +72,13 @@ def with_props(listed: ModelList, text: bytes) -> ModelList:
         return listed
     context = _size(props, ("default_generation_settings.n_ctx", "n_ctx"), _CONTEXTS)
     images = _flag(props, ("modalities.vision",))
-    models = [
-        replace(one, context=context or one.context, images=one.images if images is None else images)
-        for one in listed.models
-    ]
+    switches = "enable_thinking" in str(props.get("chat_template"))
+
+    def completed(one: Model) -> Model:
+        known = one.images if images is None else images
+        return replace(one, context=context or one.context, images=known, switches_thinking=switches)
+
+    models = map(completed, listed.models)
     return ModelList(tuple(models), listed.complete, listed.any_name)
 
 

@@ -25,7 +25,7 @@ class Model:
     context: int | None = None
     """The limit of prompt and reply together; Gemini counts the prompt alone."""
     reply: int | None = None
-    """The longest reply."""
+    """The max reply length."""
     thinking: bool | None = None
     """True if it shows its thinking."""
     images: bool | None = None
@@ -40,6 +40,8 @@ class Model:
     """Its other names."""
     contexts: tuple[tuple[str, int], ...] = ()
     """A router's contexts, by the name of the provider that runs the model."""
+    switches_thinking: bool = False
+    """True if its chat template can leave out the thinking."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 import httpx
 from langchain_core.language_models import BaseChatModel
 
+from backends.activity import report_http_request
 from backends.base import BackendError, Health, ModelOptions
 from backends.chat_model import ChatModelBackend, ModelBuildError, health_of, key_rejection, new_client, read_body
 from backends.errors import retry_after
 from backends.keys import Key
 from backends.model_list_parser import parse_model_list, with_props
 from backends.models import ModelList
+from backends.openai_request import logprob_fields
 from backends.request_shape import LearnedShape, RequestShape
 from hosting.proxies import on_this_machine
 from runs.errors import ChatError
@@ -42,6 +44,7 @@ class OpenAIBackend(ChatModelBackend):
     """An entry of the kind `openai`. Its requests adapt to what the server rejects."""
 
     kind = "openai"
+    reports_logprobs = True
     uses = frozenset({"model", "models", "ignores", "key", "base_url", "options", "thinking"}) | {
         *("headers", "query", "extra_body", "fields", "system_role"),
     }
@@ -101,12 +104,17 @@ class OpenAIBackend(ChatModelBackend):
             client.organization, client.project = options.get("organization"), None
             client._custom_headers = dict(model.default_headers or {})
             client._client.follow_redirects = False  # a redirect would receive the key and the messages
+        model.root_async_client._client.event_hooks = {"request": [report_http_request]}
         return model
 
     def chat_model(self, options: ModelOptions) -> BaseChatModel:
         """Returns the model of one turn, which shares what the backend has learned."""
         self.update_options()
         model: Any = super().chat_model(options)
+        if options.logprobs is not None:
+            model = model.model_copy(update=logprob_fields(options.logprobs))
+        if options.thinking is not None:
+            model = model.model_copy(update={"extra_body": _with_thinking(model.extra_body, options.thinking)})
         made: BaseChatModel = model.for_turn(self._learned)
         return made
 
@@ -191,3 +199,9 @@ class OpenAIBackend(ChatModelBackend):
         except httpx.HTTPError:
             return listed
         return listed if text is None else with_props(listed, text)
+
+
+def _with_thinking(extra_body: Mapping[str, Any] | None, thinking: bool) -> dict[str, Any]:
+    """The further fields of a request with the switch of Qwen's chat templates, which vLLM and llama-server pass on."""
+    given = extra_body or {}
+    return {**given, "chat_template_kwargs": {**given.get("chat_template_kwargs", {}), "enable_thinking": thinking}}

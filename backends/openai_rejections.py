@@ -147,7 +147,7 @@ def _system(
 def _fields(
     shape: RequestShape, error: ProviderError, body: Mapping[str, Any], name: str
 ) -> tuple[RequestShape, str] | None:
-    """The shape without the rejected field, or with another name for the longest reply.
+    """The shape without the rejected field, or with another name for the max reply length.
 
     It changes one field at a time: if the server rejects another one too, the next error says so.
     """
@@ -166,7 +166,7 @@ def _fields(
 
 
 def _other_name(key: str, rejected: str, names: Mapping[str, str | None], error: ProviderError) -> str | None:
-    """Another name for the longest reply: the one in the error, or OpenAI's other one; None after that."""
+    """Another name for the max reply length: the one in the error, or OpenAI's other one; None after that."""
     found = _INSTEAD.search(error.text)
     if found and found[1].lower() != rejected and found[1].lower() != key:
         return found[1].lower()
@@ -177,7 +177,7 @@ def _other_name(key: str, rejected: str, names: Mapping[str, str | None], error:
 def _sentence(name: str, field: str, new: str | None) -> str:
     if new:
         return f"{name} expects `{new}` instead of `{field}`: the request was changed."
-    shown = {"temperature": "The temperature", **dict.fromkeys(LONGEST_REPLY, "The longest reply")}.get(field)
+    shown = {"temperature": "The temperature", **dict.fromkeys(LONGEST_REPLY, "The max reply length")}.get(field)
     return f"{shown} was not used: {name} does not accept it." if shown else f"{name} does not accept `{field}`."
 
 

@@ -28,6 +28,8 @@ _UNNAMED = re.compile(r"[^A-Za-z0-9_-]")
 def apply_shape(payload: Mapping[str, Any], messages: Sequence[BaseMessage], shape: RequestShape) -> dict[str, Any]:
     """Returns the body of a request in this shape; `messages` are those from which the payload was made."""
     names = {key: key if key in FIXED else shape.name(key) for key in payload}
+    if "logprobs" in names and names["logprobs"] is None:
+        names["top_logprobs"] = None  # allowed only beside it
     made = {key: value for key, value in payload.items() if names[key] == key and key != "extra_body"}
     given = (payload.get("extra_body") or {}).items()
     extra = {name: value for key, value in given if (name := shape.fields.get(key, key))}
@@ -40,6 +42,14 @@ def apply_shape(payload: Mapping[str, Any], messages: Sequence[BaseMessage], sha
         _return_thinking(plain, messages, shape)
         made["messages"] = [_fit(message, shape) for message in _with_system(_with_results(plain), shape)]
     return made
+
+
+def logprob_fields(alternatives: int) -> dict[str, Any]:
+    """Returns the fields of LangChain's OpenAI model that ask for probabilities.
+
+    At least one alternative is asked for: llama.cpp takes 0 as a request without probabilities.
+    """
+    return {"logprobs": True, "top_logprobs": max(1, alternatives)}
 
 
 def thinking_fields(delta: Mapping[str, Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from backends.model_events import TIMINGS, TOOL_INPUT
 from backends.sse_reader import Done, SSEReader, StreamedError, UnreadableResponse
 from backends.thinking_blocks import FIELDS as BLOCK_FIELDS
 from backends.tool_deltas import ToolDeltas
+from backends.written_calls import WrittenCalls
 
 USAGE_S = 1.0
 """Seconds to wait for usage, or for more of the reply after usage, after the first sign of the end."""
@@ -102,6 +103,16 @@ class ReplyReader:
             self.finished = True
         one = {"index": 0, "delta": delta, "finish_reason": None, "logprobs": choice.get("logprobs")}
         return {**payload, "choices": [one], "usage": usage, **({TOOL_INPUT: inputs} if inputs else {})}
+
+    @property
+    def has_calls(self) -> bool:
+        """True after any delta of a tool call."""
+        return bool(self._calls)
+
+    def add_call(self, call: dict[str, Any]) -> None:
+        """Adds a complete call: {name, arguments}."""
+        self._calls.add({"index": f"written {self.deltas}", "function": call})
+        self.deltas += 1
 
     def last(self) -> dict[str, Any] | None:
         """Returns the last chunk: complete tool calls, finish reason and timings; None without a reply."""
@@ -208,10 +219,12 @@ async def read_reply(
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yields the chunks of a reply, with complete tool calls in the last one, and closes the source.
 
+    A text that consists of calls alone becomes calls.
+
     Raises the source's exceptions before a sign of the end, httpx.RemoteProtocolError for a stream that ends without
     one, and UnreadableResponse for a stream without events.
     """
-    reader, until = ReplyReader(tools), None
+    reader, written, until = ReplyReader(tools), WrittenCalls(tools), None
     loop = asyncio.get_running_loop()
     async with aclosing(source):
         while True:
@@ -223,6 +236,8 @@ async def read_reply(
                 break
             except Exception:  # a reply that has ended is complete, even if the connection then fails
                 if not reader.ended:
+                    for held in written.release():
+                        yield held
                     raise
                 break
             if not reader.ended:
@@ -232,10 +247,16 @@ async def read_reply(
             if until is not None and reader.finished and reader.counted:
                 until = min(until, loop.time() + _LINE_S)
             if chunk:
-                yield chunk
+                for one in written.feed(chunk, calls=reader.has_calls):
+                    yield one
+    rest, calls = written.end() if reader.ended else (written.release(), [])
+    for one in rest:
+        yield one
     if not reader.ended and not reader.started:
         raise UnreadableResponse("a stream without events")
     if not reader.ended:
         raise httpx.RemoteProtocolError("the stream ended before the reply did")
+    for call in calls:
+        reader.add_call(call)
     if last := reader.last():
         yield last

@@ -7,7 +7,7 @@ from typing import Literal
 
 SystemRole = Literal["system", "developer", "user"]
 LONGEST_REPLY = ("max_tokens", "max_completion_tokens")
-"""OpenAI's names for the longest reply: the old one, which most servers know, and the new one."""
+"""OpenAI's names for the max reply length: the old one, which most servers know, and the new one."""
 FIXED = frozenset({"model", "messages", "stream"})
 """The required fields of a request."""
 _KEPT_S = 3600.0

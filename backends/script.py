@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from langchain_core.tools import tool
 
-from backends.errors import connection_lost
+from backends.errors import connection_lost, rate_limited
 from runs import events
 from runs.errors import ChatError
 
@@ -35,8 +35,8 @@ async for chunk in model.astream(messages):
 
 | you can | by |
 |---|---|
-| swap the model | the *Backend* dropdown |
-| change what it remembers | the *Memory* dropdown |
+| swap the model | the *Model* menu |
+| change what it remembers | the *Memory* menu |
 | run a tool yourself | typing `/` |
 
 Type `approval` to see a tool that waits for your approval, or `faults` to see what can go wrong.
@@ -61,11 +61,11 @@ FAULTS: dict[str, str] = {
     "garbage": "the provider sends an unreadable reply",
     "cut": "the connection breaks in the middle of the reply",
     "tool failure": "a tool is called, and fails",
-    "endless": "the reply does not end by itself: press Stop, or wait for the longest reply",
+    "endless": "the reply does not end by itself: press Stop, or wait until it has the max reply length",
 }
 """The fault menu: what to type, and what happens."""
 
-_SHORT = "I am a script, not a model: I cannot answer that. Type `tour` or `faults`, or pick another backend above."
+_SHORT = "I am a script, not a model: I cannot answer that. Type `tour` or `faults`, or switch the model above."
 _BUSY_S = 2.0
 _NAME = "The scripted provider"
 
@@ -157,13 +157,13 @@ def script(
         case "hang":
             return [Step("never", wait_s=1e9)]
         case "busy" if not retry:
-            return [Step(error=_limited(_BUSY_S))]
+            return [Step(error=rate_limited(_NAME, _BUSY_S))]
         case "busy":
             return _words("The first attempt was rejected; this is the second. The panel has shown it meanwhile.")
         case "rate limit":
-            return [Step(error=_limited(60))]
+            return [Step(error=rate_limited(_NAME, 60))]
         case "wrong key":
-            return [Step(error=ChatError("authentication", f"{_NAME} rejected the key: pick another backend."))]
+            return [Step(error=ChatError("authentication", f"{_NAME} rejected the key: switch the model."))]
         case "unreachable":
             return [Step(error=ConnectionRefusedError())]
         case "garbage":
@@ -176,11 +176,6 @@ def script(
         lines = "\n".join(f"- `{name}`: {effect}" for name, effect in FAULTS.items())
         return _words(f"Type one of these:\n\n{lines}\n")
     return _words(_SHORT)
-
-
-def _limited(seconds: float) -> ChatError:
-    message = f"{_NAME} has too many requests: wait {seconds:.0f} s, then try again."
-    return ChatError("rate_limited", message, retryable=True, retry_after=seconds)
 
 
 def _words(text: str, *, thinking: bool = False) -> list[Step]:

@@ -39,6 +39,11 @@ class Tokenizer:
         self._lock = threading.Lock()
         self._control = self._control_words()
 
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """The ids of the vocabulary's control words."""
+        return frozenset(self._control.values())
+
     def count_tokens(self, texts: Sequence[str]) -> list[CountedText]:
         """Makes each text inert and counts its tokens."""
         with self._lock:

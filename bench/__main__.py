@@ -1,6 +1,6 @@
 """Runs the benchmarks: the rate of the bundled model's text, compared with the bare binding; replies and tools in a
 browser, compared with a plain `gr.ChatInterface`; followers over HTTP, compared with a minimal server; dropped
-connections, kills, long conversations, attacks, and fifty visitors at once.
+connections, kills, long conversations and what is read again in them, attacks, and fifty visitors at once.
 
 What is compared is measured in turns, so that other programs affect all alike. Exits with 0 if every benchmark is
 within its limits, which the tables name; with 1 if not; and with 2 without a browser.
@@ -26,7 +26,7 @@ from bench.model import MOST_TOKENS
 from bench.process import end_children
 from bench.tables import Row
 
-_BENCHMARKS = ("rate", "page", "tool", "followers", "drops", "kills", "memory", "attacks", "soak")
+_BENCHMARKS = ("rate", "page", "tool", "followers", "drops", "kills", "memory", "long", "attacks", "soak")
 """The modules of this package, each with `measure` and `report`."""
 _NEED_BROWSER = {"page", "tool"}
 _RESULTS = Path(__file__).parent / "results"

@@ -63,7 +63,7 @@ class Visitor:
         self._heartbeat: asyncio.Task[None] | None = None
         self._client = self._new_client()
         self.actions: list[Action] = [self.talk] * 5
-        self.actions += [self.stop, self.reload, self.leave, self.switch, self.upload, self.socket]
+        self.actions += [self.stop, self.reload, self.leave, self.switch, self.upload, self.bring, self.socket]
 
     async def live(self, until: float) -> None:
         """Acts until a moment of the loop's clock."""
@@ -210,6 +210,11 @@ class Visitor:
         self._conversation = None
         self._check(await self._client.get("/conversations", params={"search": "secret"}))
         await self._follow()
+
+    async def bring(self) -> None:
+        """Imports a short conversation."""
+        turns = [{"role": role, "content": self._words()} for role in ("user", "assistant")]
+        self._check(await self._client.post("/conversations", json={"messages": turns}))
 
     async def upload(self) -> None:
         """Uploads a document and searches it."""

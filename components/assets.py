@@ -18,19 +18,19 @@ def read(name: str) -> str:
     return (WEB / name).read_text()
 
 
-def script_component(elem_id: str, *scripts: str, template: str = "", style: str = "") -> gr.HTML:
+def script_component(elem_id: str, *scripts: str, template: str = "", style: str = "", **more: Any) -> gr.HTML:
     """Builds a component that scripts of `web/` draw into a static template.
 
-    Each script has a scope of its own. The template holds no `{{value}}`, because Gradio would evaluate the value as a
-    template.
+    Each script has a scope of its own, and `more` in its `props`. The template holds no `{{value}}`, because Gradio
+    would evaluate the value as a template.
     """
     return gr.HTML(
-        value=None,
         html_template=template,
         css_template=style,
         js_on_load="\n".join(f"{{\n{read(name)}\n}}" for name in scripts),
         apply_default_css=False,
         elem_id=elem_id,
+        **more,
     )
 
 
@@ -77,9 +77,3 @@ def _assets() -> dict[str, Any]:
         "prism": address("prism-????????.js"),
         "languages": languages,
     }
-
-
-def early_script() -> str:
-    """Builds the script that runs before any of Gradio's, and so before all others that use the helpers in it."""
-    scripts = "".join(f"(() => {{\n{read(name)}\n}})();\n" for name in ("early.js", "dom.js", "context.js"))
-    return f"<script>{scripts}</script>"

@@ -1,8 +1,13 @@
-"""Gradio's Blocks, adapted: fewer connections, less memory, and a queue that costs less while nothing happens."""
+"""Gradio's Blocks, adapted: fewer connections, less memory, and events and a queue that cost less."""
 
+import sys
+from copy import copy
+from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+from gradio import state_holder
 from gradio.data_classes import BlocksConfigDict
 from gradio.state_holder import SessionState
 
@@ -13,10 +18,10 @@ thousand times a second, takes a tenth of a processor all the time.
 
 
 class PageBlocks(gr.Blocks):
-    """Gradio's Blocks with three differences.
+    """Gradio's Blocks with four differences.
 
     `/chat` accepts fewer than all inputs over plain HTTP (Gradio's own clients add the missing ones), an idle page
-    holds no connection, and sessions do not keep the values of components.
+    holds no connection, sessions do not keep the values of components, and skipped outputs cost nothing.
     """
 
     def get_config_file(self) -> BlocksConfigDict:
@@ -34,28 +39,47 @@ class PageBlocks(gr.Blocks):
             inputs.extend("" for _ in block_fn.inputs[len(inputs) :])
         super().validate_inputs(block_fn, inputs)
 
-    async def preprocess_data(
-        self, block_fn: Any, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
-    ) -> list[Any]:
-        """Preprocesses inputs without keeping them in the session."""
-        processed: list[Any] = await super().preprocess_data(block_fn, inputs, _without_values(state), explicit_call)
-        return processed
-
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: SessionState | None) -> Any:
-        """Postprocesses outputs without keeping them in the session."""
-        return await super().postprocess_data(block_fn, predictions, _without_values(state))
+        """Postprocesses outputs. Those that `gr.skip()` leaves as they are cost nothing.
+
+        Gradio would build each of their components again, which takes milliseconds of the event loop.
+        """
+        if not isinstance(predictions, tuple) or len(predictions) != len(block_fn.outputs):
+            return await super().postprocess_data(block_fn, predictions, state)
+        changed = [n for n, prediction in enumerate(predictions) if prediction != gr.skip()]
+        outputs: list[Any] = [gr.skip() for _ in predictions]
+        if changed:
+            part = copy(block_fn)
+            part.outputs = [block_fn.outputs[n] for n in changed]
+            values: Any = tuple(predictions[n] for n in changed)
+            processed = await super().postprocess_data(part, values if len(values) > 1 else values[0], state)
+            for n, value in zip(changed, processed, strict=True):
+                outputs[n] = value
+        return outputs
 
     def start_queue(self) -> None:
         """Configures the queue. It is closed to API calls except for `/chat`."""
         self.queue(default_concurrency_limit=None, api_open=False, max_size=200)
         queue: Any = self._queue
         queue.sleep_when_free, queue.progress_update_sleep_when_free = _POLL_S, _PROGRESS_S
+        # Gradio would compute statistics of the last 10,000 events after each one, for a page that is closed here
+        queue.ANALYTICS_MAX_EVENTS, queue.ANAYLTICS_CACHE_FREQUENCY = 1, sys.maxsize
 
 
-def _without_values(state: SessionState | None) -> SessionState | None:
-    """Stops a session from keeping the latest values of components. Gradio uses them only for deep links."""
-    if state is not None and "_update_value_in_config" not in vars(state):
-        held: Any = state
-        held._update_value_in_config = lambda key, value: None
-        state.config_values.clear()
-    return state
+class _Session(SessionState):
+    """A page's session without the configuration and the values of its components.
+
+    Gradio uses these for deep links only, which are closed. To compute them takes milliseconds for each component and
+    each change.
+    """
+
+    def __init__(self, blocks: Any) -> None:
+        without_components: Any = SimpleNamespace(default_config=blocks.default_config, blocks={})
+        super().__init__(without_components)
+        config: Any = self.blocks_config
+        config.config_for_block = lambda *_: {}
+
+
+state_holder.SessionState = _Session  # type: ignore[misc]
+if find_spec("matplotlib") is None:
+    sys.modules["matplotlib"] = None  # type: ignore[assignment] # else Gradio searches the whole path at each event

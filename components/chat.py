@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import gradio as gr
 
 from components.assets import read, script_component
-from components.parts import build_parts
 from tracing import NOTE
 
 _QUESTION = "<div class='sure' role='group' aria-label='Delete the conversation' hidden></div>"
 _WAITING = "<div class='asked' role='group' aria-label='Waiting for your approval'></div>"
+_LINE = "<p class='line' aria-hidden='true'></p><p class='spoken' role='status'></p><p class='spoken' role='alert'></p>"
+"""The live line, and what screen readers announce in its place."""
+_LATEST = "<button type='button' hidden>Jump to latest</button>"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,6 @@ class ChatPane:
     earlier: gr.Button
     turns: gr.HTML
     chat: gr.Chatbot
-    parts: gr.HTML
     live: gr.Chatbot
     approval: gr.HTML
     replay: gr.HTML
@@ -51,18 +52,22 @@ def build_chat(message_characters: int, *, traced: bool = False) -> ChatPane:
     """Builds the conversation. A longer message than `message_characters` is not sent; `traced` shows a notice."""
     with gr.Column(elem_id="conversation"):
         with gr.Column(elem_id="scroll"):
-            intro = gr.HTML(html_template=read("intro.html"), js_on_load=None, elem_id="intro")
+            intro = script_component("intro", "intro.js", template=read("intro.html"))
             earlier = gr.Button("Show earlier messages", elem_id="earlier", size="sm", visible=False)
             turns = script_component("turns", "turns.js")
             chat = _chatbot("chat", editable="user", buttons=["copy"])
-            parts = build_parts()
             live = _chatbot("live-reply", buttons=[])
+            script_component("live-line", "parts.js", "live.js", template=_LINE)
             approval = script_component("approval", "approval.js", template=_WAITING)
+        gr.HTML(html_template=_LATEST, js_on_load=None, elem_id="latest")
         replay = script_component("replay", "replay.js", template=read("replay.html"), style=read("replay.css"))
-        script_component("commands", "commands.js", template="<ul role='listbox' aria-label='Commands'></ul>")
+        script_component(
+            "commands", "commands.js", template="<ul role='listbox' aria-label='Commands' tabindex='0'></ul>"
+        )
         with gr.Row(elem_id="composer"):
             prompt = gr.Textbox(
                 elem_id="prompt",
+                label="Message",
                 show_label=False,
                 container=False,
                 placeholder="Message the model …",
@@ -87,4 +92,4 @@ def build_chat(message_characters: int, *, traced: bool = False) -> ChatPane:
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
         if traced:
             gr.HTML(f"<p>{NOTE}</p>", elem_id="traced")
-    return ChatPane(intro, earlier, turns, chat, parts, live, approval, replay, prompt, draft, send, stop, clear)
+    return ChatPane(intro, earlier, turns, chat, live, approval, replay, prompt, draft, send, stop, clear)

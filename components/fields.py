@@ -1,4 +1,4 @@
-"""The fields above the conversation (backend, memory mode and its parameters, options), and the answers that set them.
+"""The fields of the header and the options, and the answers that set them.
 
 A visitor may change a field while an answer of the server is on its way. The field then keeps the visitor's value, and
 only the browser knows of it. So an answer sets no field itself: it goes to `web/fields.js`, with the values that the
@@ -18,7 +18,7 @@ from components.page_state import PageState, Updates
 from memory.options import PARAMETERS
 from runs.live import new_id
 
-FIELDS = ("backend", "memory", *OPTION_NAMES, "tools", *PARAMETERS, "model")
+FIELDS = ("backend", "memory", *OPTION_NAMES, "tools", *PARAMETERS, "probabilities", "model")
 """The names of the fields, in the order of the listeners' inputs. `web/fields.js` relies on the first and the last."""
 
 

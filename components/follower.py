@@ -15,16 +15,18 @@ import gradio as gr
 
 from components.assets import warn
 from components.conversation_view import ended_reply, load_view, recorded_state
+from components.live_reply import LiveReply
+from components.messages import render_messages, render_turns
 from components.page_state import PageState, Updates, shown_messages
 from components.panel import render_panel
-from components.render import render_live, render_messages, render_page, render_turns
-from components.reply import GrowingReply
+from components.render import render_page
 from hosting.identity import Identity
 from memory.store import Store
 from runs import events
 from runs.errors import ChatError
 from runs.live import LiveRun
 from runs.registry import RunRegistry
+from runs.reply import part_offsets
 
 _YIELDS_PER_S = 20
 """Updates per second and page. The rate falls with the number of live runs."""
@@ -54,7 +56,7 @@ class RunFollower:
             return
         phase: events.Phase | None = None
         last, drawn, owed = 0.0, 0.0, False
-        growing = GrowingReply()
+        growing, offsets = LiveReply(), list[int]()
 
         def wake_s() -> float:
             """Seconds to wait for the next event while the panel has something to draw."""
@@ -67,12 +69,14 @@ class RunFollower:
                     return
                 fresh_context = any(isinstance(entry.event, events.Context) for entry in batch)
                 owed = owed or any(not isinstance(entry.event, events.Token | events.State) for entry in batch)
+                before, offsets = offsets, part_offsets(run.state)
+                changed = fresh_context or offsets != before or run.state.phase != phase
                 panel: Any = gr.skip()
-                if run.ended or fresh_context or run.state.phase != phase or time.monotonic() - drawn >= _PANEL_S:
+                if run.ended or changed or time.monotonic() - drawn >= _PANEL_S:
                     panel = render_panel(run.state, whole=fresh_context or not drawn, now=run.now())
                     drawn, phase, owed = time.monotonic(), run.state.phase, False
                 begun = time.monotonic()
-                live = render_live(run.text, growing)
+                live = growing.messages(run.text, offsets)
                 cost = time.monotonic() - begun
                 yield live, panel
                 if run.tool_calls.only_await_approval and run.state.phase == "approval" and not run.ended:
@@ -86,12 +90,15 @@ class RunFollower:
     async def finish(self, page: PageState, request: gr.Request) -> Updates:
         """Moves the live reply into the conversation; from the store if its run is no longer in memory.
 
-        Updates page, chat, live, parts, send, stop and turns.
+        Updates page, chat, live, send, stop and turns.
         """
         page = page.for_request(self.identity, request)
         run = self._run(page)
-        if page.run_id is None or (run and not run.ended):
-            return {}  # the page follows nothing, or its visitor has already started the next run
+        if page.run_id is None:  # the page follows nothing
+            # an update of the run that it left may have come after the other conversation was drawn
+            return {} if page.player else {"live": []}
+        if run and not run.ended:
+            return {}  # its visitor has already started the next run
         run_id, conversation_id = page.run_id, run.conversation_id if run else page.conversation_id or ""
         view = None
         try:
@@ -102,7 +109,7 @@ class RunFollower:
         except ChatError as e:
             warn(e.message)
         if run and run.conversation_deleted:
-            return render_page(PageState(page.visitor)) | {"chat": [], "live": [], "parts": run_id, "turns": []}
+            return render_page(PageState(page.visitor)) | {"chat": [], "live": [], "turns": []}
         if run and run.unsaved:
             warn(f"{run.unsaved} The reply stays on this page, and saving is retried.")
         page = replace(page, run_id=None)
@@ -113,7 +120,7 @@ class RunFollower:
         messages = [*view.messages, ended_reply(run)] if run and not stored else list(view.messages)
         page.shown, page.earlier = shown_messages(messages), view.page.earlier
         turns = render_turns(replace(view, messages=messages))
-        return render_page(page) | {"chat": render_messages(messages), "live": [], "parts": run_id, "turns": turns}
+        return render_page(page) | {"chat": render_messages(messages), "live": [], "turns": turns}
 
     def _run(self, page: PageState) -> LiveRun | None:
         try:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
+from pydantic import ValidationError
 
 from agent.turn import TurnRequest
 from agent.turns import Turns
@@ -17,6 +18,7 @@ from components.endpoint import Endpoint
 from components.fields import FIELDS
 from components.follower import RunFollower
 from components.header_handlers import HeaderHandlers
+from components.inspector import Inspector
 from components.load import ConversationLoader
 from components.page_state import INITIAL_MESSAGES, ConversationView, PageState, Updates
 from components.panel import render_panel
@@ -26,6 +28,10 @@ from hosting.identity import Identity
 from memory.message_tree import NO_MESSAGE
 from memory.options import PARAMETERS, TurnOptions
 from runs.errors import ChatError
+from transports.schemas import ContinueFrom
+
+ALTERNATIVES = 5
+"""Number of alternatives for each token that the page asks for."""
 
 
 class Handlers:
@@ -43,6 +49,7 @@ class Handlers:
         self.loader = ConversationLoader(turns, identity, self.header, players)
         self.replay = ReplayHandlers(identity, players)
         self.endpoint = Endpoint(turns, identity)
+        self.inspector = Inspector(turns, identity)
         self.follower = RunFollower(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
         self._memory = turns.settings.memory
@@ -55,17 +62,23 @@ class Handlers:
         turn = replace(self._request(fields), message=prompt, conversation_id=page.conversation_id)
         return await self._begin(turn, page, request)
 
-    async def on_retry(self, page: PageState, request: gr.Request, data: gr.RetryData, *fields: Any) -> Updates:
-        """Generates another reply to the last message, as a branch."""
-        page = page.for_request(self.identity, request)
-        message = page.user_message(_index(data.index))
-        turn = replace(self._request(fields), regenerate=message.id if message else None)
-        return await self._branch(turn, page, request)
-
     async def on_regenerate(self, page: PageState, request: gr.Request, data: gr.EventData, *fields: Any) -> Updates:
         """Generates another reply to any shown message, as a branch."""
         page = page.for_request(self.identity, request)
         return await self._branch(replace(self._request(fields), regenerate=_id_of(data)), page, request)
+
+    async def on_continue_reply(
+        self, page: PageState, request: gr.Request, data: gr.EventData, *fields: Any
+    ) -> Updates:
+        """Continues a reply from a token on with another one, as a branch. The event is a `ContinueFrom`."""
+        page = page.for_request(self.identity, request)
+        try:
+            wanted = ContinueFrom.model_validate(data._data)
+        except ValidationError:
+            warn("The reply cannot be continued from there.")
+            return await self._unchanged(page)
+        turn = replace(self._request(fields), continue_from=wanted.continuation())
+        return await self._begin(replace(turn, conversation_id=page.conversation_id), page, request, keep_prompt=True)
 
     async def on_edit(self, page: PageState, request: gr.Request, data: gr.EditData, *fields: Any) -> Updates:
         """Sends an edited version of an earlier message, as a branch."""
@@ -149,11 +162,13 @@ class Handlers:
     def _request(self, values: tuple[Any, ...]) -> TurnRequest:
         """Builds the request of a turn from the values of `FIELDS`.
 
-        All tools, and the parameters of the settings, count as no choice, so that later settings take effect.
+        All tools, thinking, and the parameters of the settings count as no choice, so that later settings take effect.
         """
         chosen = dict(zip(FIELDS, values, strict=True))
         backend, memory, tools, model = (chosen.pop(name) for name in ("backend", "memory", "tools", "model"))
+        logprobs = ALTERNATIVES if chosen.pop("probabilities") else None
         every = tools is None or set(tools) == set(self.turns.toolbox.names)
+        chosen["thinking"] = None if chosen["thinking"] else False
         for name in PARAMETERS:
             if chosen[name] == getattr(self._memory, name):
                 chosen[name] = None
@@ -162,7 +177,7 @@ class Handlers:
         options = TurnOptions(
             **chosen, tools=None if every else tuple(tools), model=None if one_model else model or None
         )
-        return TurnRequest("", backend=backend, memory=memory, options=options)
+        return TurnRequest("", backend=backend, memory=memory, options=options, logprobs=logprobs)
 
     async def _branch(self, turn: TurnRequest, page: PageState, request: gr.Request) -> Updates:
         if not (turn.regenerate or turn.edit_of) or page.conversation_id is None:

@@ -1,12 +1,13 @@
-"""The header of the page: the name, and the dropdowns for backend, model and memory mode."""
+"""The header of the page: its name, the menus for model, version and memory mode, and two buttons."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
 from backends import Backends
 from components.assets import read, script_component
-from components.hf_login import build_login_button
 from components.page_state import Updates
 from components.render import render_modes
 from memory.modes import MODES
@@ -16,51 +17,39 @@ from settings import MemorySettings
 
 @dataclass(frozen=True)
 class HeaderPane:
-    """The components of the header, and the note below it."""
+    """The components of the header, and the line below it."""
 
-    backend: gr.Dropdown
-    model: gr.Dropdown
-    """Visible if the chosen backend offers several models."""
-    memory: gr.Dropdown
+    backend: gr.HTML
+    """The menu of backends. The value of a menu is the chosen name."""
+    model: gr.HTML
+    """The menu of models; visible if the chosen backend offers several."""
+    memory: gr.HTML
     parameters: dict[str, gr.Number]
-    """The parameters of the memory modes by name; those of the chosen mode are visible."""
+    """The parameters of the memory modes by name; those of the chosen mode are in the memory menu."""
     about: gr.HTML
-    """The note about the chosen backend. It polls `GET /backends` while one loads."""
+    """The line about the chosen backend. It polls `GET /backends` while one loads, and draws the menus' choices."""
 
 
-def build_header(
-    backends: Backends, memory_settings: MemorySettings, *, shared: bool = False, sign_in: bool = False
-) -> HeaderPane:
-    """Builds the header. `shared` adds the public link, `sign_in` the login with Hugging Face."""
+def build_header(backends: Backends, memory_settings: MemorySettings, *, shared: bool = False) -> HeaderPane:
+    """Builds the header; `shared` adds the public link."""
     with gr.Row(elem_id="header"):
-        gr.HTML(read("brand.html"), elem_id="brand")
-        backend = gr.Dropdown(
-            [backend.name for backend in backends],
-            value=backends.default.name,
-            label="Backend",
-            elem_id="backend",
-            filterable=False,
-            scale=1,
-            min_width=120,
-        )
-        model = gr.Dropdown([], value=None, label="Model", elem_id="model", visible=False, scale=1, min_width=120)
-        memory = gr.Dropdown(
-            render_modes(),
-            value=memory_settings.default,
-            label="Memory",
-            elem_id="memory",
-            filterable=False,
-            scale=1,
-            min_width=120,
-        )
-        parameters = {name: _number(name, memory_settings) for name in PARAMETERS}
-        if shared:
-            script_component("share", "share.js", template=read("share.html"), style=read("share.css"))
-        if sign_in:
-            build_login_button()
-        gr.Button("Options", elem_id="show-options", size="sm", scale=0, min_width=76)
-    about = script_component("about", "about.js", template="<p role='status'></p><div class='menu'></div>")
+        script_component("brand", "brand.js", template=read("brand.html"))
+        names = [{"name": backend.name} for backend in backends]
+        backend = _menu("backend", "Model", names, backends.default.name)
+        model = _menu("model", "Version", [], None, visible=False)
+        with gr.Row(elem_id="memory-control"):
+            memory = _menu("memory", "Memory", render_modes(), memory_settings.default)
+            parameters = {name: _number(name, memory_settings) for name in PARAMETERS}
+        template = read("share.html").replace('data-public=""', f'data-public="{"yes" if shared else ""}"')
+        script_component("share", "share.js", template=template, style=read("share.css"))
+        script_component("options-button", template=read("options_button.html"))
+    about = script_component("about", "about.js", template=read("about.html"))
     return HeaderPane(backend, model, memory, parameters, about)
+
+
+def _menu(name: str, label: str, choices: Sequence[Any], value: str | None, **more: Any) -> gr.HTML:
+    template = read("menu.html").replace("menu-name", name).replace("menu-label", label)
+    return script_component(name, "menu.js", template=template, value=value, choices=choices, **more)
 
 
 def _number(name: str, memory: MemorySettings) -> gr.Number:

@@ -11,7 +11,7 @@ from components.assets import as_text, warn
 from components.header import render_parameters
 from components.options import render_options
 from components.page_state import Updates
-from components.render import render_backends, render_models
+from components.render import render_model
 from hosting.identity import Identity
 from memory.modes import MODES
 from memory.options import TurnOptions
@@ -31,9 +31,9 @@ class HeaderHandlers:
         return self._identity.visitor(request.cookies or {})
 
     async def on_choose(self, backend: str, request: gr.Request, model: str | None = None) -> Updates:
-        """Renders the model dropdown and the options after a choice of backend or model, without their values."""
+        """Renders the menu of models and the key after a choice of backend or model."""
         visitor = self._visitor(request)
-        return {"model": self.model(backend, visitor, model), **self.options(backend, visitor, model=model)}
+        return {"model": self.model(backend, visitor, model), **self.options(backend, visitor)}
 
     async def on_choose_mode(self, mode: str) -> Updates:
         """Renders the parameters of a memory mode, without their values."""
@@ -59,7 +59,6 @@ class HeaderHandlers:
         """Renders the backends' health, and the models of the chosen one."""
         visitor = self._visitor(request)
         return {
-            "backend": gr.update(choices=render_backends(self.backends, visitor)),
             "about": self.backends.describe(visitor),
             "model": self.model(backend, visitor, model),
         }
@@ -83,7 +82,7 @@ class HeaderHandlers:
         return await self._changed_key(backend, request, model)
 
     async def _changed_key(self, backend: str, request: gr.Request, model: str | None) -> Updates:
-        options = self.options(backend, self._visitor(request), model=model)
+        options = self.options(backend, self._visitor(request))
         return await self.on_backends_changed(request, backend, model) | options
 
     async def _try_key(self, text: str, backend: Backend, requester: Requester) -> Health:
@@ -111,27 +110,17 @@ class HeaderHandlers:
         return await self._changed_key(backend, request, model)
 
     def model(self, backend: str, visitor: str | None, model: str | None, *, opened: bool = False) -> Any:
-        """Renders the model dropdown for a backend."""
-        return render_models(self._bound(backend, visitor), model, opened=opened)
+        """Renders the menu of a backend's models."""
+        return render_model(self._bound(backend, visitor), model, opened=opened)
 
     def _bound(self, backend: str, visitor: str | None) -> Backend:
         named = next((b for b in self.backends if b.name == backend), self.backends.default)
         return self.backends.bind(named.name, visitor)
 
-    def options(
-        self, backend: str, visitor: str | None, options: TurnOptions | None = None, model: str | None = None
-    ) -> Updates:
-        """Renders the options for a backend with a model.
-
-        With `options`, its model counts, and the values are rendered too: the system prompt and the tools in force.
-        """
-        chosen, model = self._bound(backend, visitor), options.model if options else model
-        try:
-            chosen = chosen.with_model(model or None)
-        except ChatError:  # the model belongs to another backend, or is no longer offered
-            chosen = chosen.with_model(None)
+    def options(self, backend: str, visitor: str | None, options: TurnOptions | None = None) -> Updates:
+        """Renders the key for a backend; with `options`, their values too: the system prompt and the tools in force."""
         if options:
             prompt = self._prompt if options.system_prompt is None else options.system_prompt
             tools = tuple(self._toolbox.known(options.tools))
             options = options.model_copy(update={"system_prompt": prompt, "tools": tools})
-        return render_options(chosen, options)
+        return render_options(self._bound(backend, visitor), options)

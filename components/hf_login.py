@@ -52,8 +52,6 @@ def build_login_button() -> gr.LoginButton:
         size="sm",
         icon=None,
         elem_id="sign-in",
-        scale=0,
-        min_width=76,
     )
 
 

@@ -13,12 +13,14 @@ from components.header_handlers import HeaderHandlers
 from components.hf_login import HubLogin
 from components.page_state import INITIAL_MESSAGES, ConversationView, PageState, Updates, shown_messages
 from components.panel import render_panel
-from components.render import render_backends, render_view
+from components.render import render_view
 from components.replay import PlayerCache, render_replay
 from hosting.identity import Identity
+from memory.messages import Message
 from memory.modes import MODES
 from memory.options import TurnOptions
 from runs.errors import ChatError
+from runs.example_run import EXAMPLE_ID, example_message
 from runs.replay import Player, Replay
 from runs.requester import Requester
 from runs.threads import Threads
@@ -46,7 +48,8 @@ class ConversationLoader:
                 return await self._conversation(page.visitor, conversation_id)
         except ChatError as e:
             warn(e.message)
-        return self._view(ConversationView(page), None) | self._choices(page.visitor, None, None, TurnOptions())
+        idle = await self._idle(page.visitor)
+        return self._view(ConversationView(page), idle) | self._choices(page.visitor, None, None, TurnOptions())
 
     async def on_open(self, page: PageState, request: gr.Request, data: gr.EventData) -> Updates:
         """Opens the conversation that the event names by {id}. With an id of None it opens a new one, which keeps the
@@ -62,7 +65,14 @@ class ConversationLoader:
         except ChatError as e:
             warn(e.message)
         page.left = True
-        return opened or self._view(ConversationView(PageState(page.visitor)), {"cleared": True})
+        if opened is None:
+            opened = self._view(ConversationView(PageState(page.visitor)), await self._idle(page.visitor, cleared=True))
+        return opened
+
+    async def _idle(self, visitor: str | None, *, cleared: bool = False) -> dict[str, Any]:
+        """Renders the panel without a run: it offers to play the visitor's latest one, or the example."""
+        latest = await self._turns.store.latest_run(visitor) if visitor else None
+        return {"cleared": cleared, "latest": latest or EXAMPLE_ID, "example": latest is None}
 
     async def _conversation(self, visitor: str | None, conversation_id: str) -> Updates:
         turns = self._turns
@@ -84,8 +94,11 @@ class ConversationLoader:
             player = await _THREADS.run(_player, found)
         except ValueError:
             raise ChatError("not_found", "This run's record cannot be read, so it cannot be replayed.") from None
-        question = await turns.store.answered_message(run_id)
-        messages = await messages_until(turns.store, turns.runs, found.conversation_id, question) if question else []
+        if run_id == EXAMPLE_ID:
+            messages = [Message(EXAMPLE_ID, "user", example_message())]
+        else:
+            last, of = await turns.store.answered_message(run_id), found.conversation_id
+            messages = await messages_until(turns.store, turns.runs, of, last) if last else []
         page = PageState(visitor, shown=shown_messages(messages), player=self._players.keep(player))
         live, panel = render_replay(player)
         choices = self._choices(visitor, panel["backend"], panel["memory"], TurnOptions())
@@ -101,7 +114,7 @@ class ConversationLoader:
             backend = backends.default.name
         memory = str(memory if memory in MODES else self._memory.default)
         return {
-            "backend": gr.update(choices=render_backends(backends, visitor), value=backend),
+            "backend": backend,
             "memory": memory,
             "about": backends.describe(visitor),
             "model": self._header.model(backend, visitor, options.model, opened=True),

@@ -10,7 +10,7 @@ from gradio.events import api
 from backends import OPTION_NAMES
 from components.assets import QUIET
 from components.blocks import PageBlocks
-from components.chat import build_chat
+from components.chat import ChatPane, build_chat
 from components.fields import FIELDS, Fields
 from components.handlers import Handlers
 from components.header import build_header
@@ -24,9 +24,18 @@ from memory.options import PARAMETERS
 
 TURN_OUTPUTS = ("page", "draft", "chat", "live", "panel", "send", "stop", "intro", "earlier", "turns")
 """What the handlers of turns update."""
-KEY_OUTPUTS = ("backend", "about", "model", *OPTION_NAMES, "tools", "key_row", "key", "forget_key")
+KEY_OUTPUTS = ("about", "model", "key_row", "key", "forget_key")
 """What depends on a visitor's key."""
-OPENED_OUTPUTS = ("answer", *(name for name in TURN_OUTPUTS if name != "draft"), *KEY_OUTPUTS, "memory", *PARAMETERS)
+OPENED_OUTPUTS = (
+    "answer",
+    *(name for name in TURN_OUTPUTS if name != "draft"),
+    *KEY_OUTPUTS,
+    "backend",
+    "memory",
+    *PARAMETERS,
+    *OPTION_NAMES,
+    "tools",
+)
 """What opening a conversation updates."""
 
 
@@ -36,17 +45,19 @@ def build_page(handlers: Handlers) -> gr.Blocks:
     demo = PageBlocks(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False)
     with demo:
         page = gr.State(PageState())
-        header = build_header(handlers.backends, settings.memory, shared=settings.share, sign_in=settings.sign_in)
+        header = build_header(handlers.backends, settings.memory, shared=settings.share)
         options = build_options(
             settings.system_prompt,
             settings.limits.reply_tokens,
             settings.limits.document_bytes,
             handlers.turns.toolbox.names,
+            sign_in=settings.sign_in,
         )
         with gr.Row(elem_id="main"):
-            sidebar = build_sidebar(settings.limits.import_bytes)
             chat = build_chat(settings.limits.message_characters, traced=settings.tracing.langsmith)
             panel = build_panel()
+            sidebar = build_sidebar(settings.limits.import_bytes)
+        _put_composer_first(chat)
         viewer = build_viewer()
         components = {"page": page, "panel": panel, **vars(chat), **vars(header), **vars(options), **header.parameters}
         fields = Fields(components)
@@ -64,6 +75,13 @@ def build_page(handlers: Handlers) -> gr.Blocks:
             listener.queue = True
     demo.start_queue()
     return demo
+
+
+def _put_composer_first(chat: ChatPane) -> None:
+    """Puts the messages after the composer in the document, so that few Tabs lead to it. Styles show them above it."""
+    composer: Any = chat.send.parent
+    parts = composer.parent.children
+    parts.sort(key=lambda part: part.elem_id == "scroll")
 
 
 class Wiring:
@@ -89,10 +107,11 @@ def _in_order(handler: Any, outputs: Sequence[str]) -> Any:
     """Wraps a handler that returns `Updates`: the listener returns a value for each output, for Gradio."""
 
     @wraps(handler)
-    async def listener(*inputs: Any) -> tuple[Any, ...]:
+    async def listener(*inputs: Any) -> Any:
         updates = await handler(*inputs)
         assert updates.keys() <= set(outputs), f"not an output: {updates.keys() - set(outputs)}"
-        return tuple(updates.get(name, gr.skip()) for name in outputs)
+        values = tuple(updates.get(name, gr.skip()) for name in outputs)
+        return values if len(values) > 1 else values[0]
 
     return listener
 
@@ -109,9 +128,9 @@ def wire_turns(demo: gr.Blocks, handlers: Handlers, wiring: Wiring, sidebar: gr.
         wiring.on(demo.load, fields.on_load(loader), [], OPENED_OUTPUTS),
         wiring.on(sidebar.open, fields.on_open(loader), inputs, OPENED_OUTPUTS, trigger_mode="always_last"),
         wiring.on(submit, handlers.on_send, ["prompt", *inputs], TURN_OUTPUTS, trigger_mode="once"),
-        wiring.on(one["chat"].retry, handlers.on_retry, inputs, TURN_OUTPUTS),
         wiring.on(one["chat"].edit, handlers.on_edit, inputs, TURN_OUTPUTS),
         wiring.on(one["turns"].regenerate, handlers.on_regenerate, inputs, TURN_OUTPUTS),
+        wiring.on(one["panel"].continue_reply, handlers.on_continue_reply, inputs, TURN_OUTPUTS),
     ]
     for start in starts:
         _follow(start, handlers, wiring)
@@ -123,7 +142,7 @@ def wire_turns(demo: gr.Blocks, handlers: Handlers, wiring: Wiring, sidebar: gr.
 
 
 def wire_runs(handlers: Handlers, wiring: Wiring) -> None:
-    """Attaches the listeners of approvals and replays.
+    """Attaches the listeners of approvals, replays and earlier replies.
 
     A page that waits for an approval follows nothing. It follows its run again after an answer, and checks regularly
     whether another page has answered.
@@ -132,29 +151,31 @@ def wire_runs(handlers: Handlers, wiring: Wiring) -> None:
     for event, handler in ((one["approval"].answer, approval.on_answer), (one["approval"].wake, approval.on_wake)):
         _follow(event(handler, [one["page"]], [one["page"]], **QUIET), handlers, wiring)
     wiring.on(one["panel"].cancel, approval.on_cancel, ["page"], queue=False)
+    wiring.on(one["panel"].inspect, handlers.inspector.on_inspect, ["page"], ["panel"], trigger_mode="always_last")
     played = wiring.on(one["replay"].play, handlers.replay.on_play, ["page"], trigger_mode="multiple")
     wiring.stream(played.then, handlers.replay.follow, trigger_mode="multiple")
 
 
 def _follow(start: Any, handlers: Handlers, wiring: Wiring) -> None:
     following = wiring.stream(start.then, handlers.follower.follow)
-    outputs = ["page", "chat", "live", "parts", "send", "stop", "turns"]
+    outputs = ["page", "chat", "live", "send", "stop", "turns"]
     wiring.on(following.then, handlers.follower.finish, ["page"], outputs)
 
 
 def wire_options(header: HeaderHandlers, wiring: Wiring, viewer: gr.HTML) -> None:
     """Attaches the listeners of the header and the options."""
     one, fields, chosen = wiring.components, wiring.fields, ["backend", "model"]
-    modes, drawn = ["memory", *PARAMETERS], [name for name in KEY_OUTPUTS if name not in ("backend", "about")]
-    wiring.on(one["about"].changed, header.on_backends_changed, chosen, ["backend", "about", "model"])
+    modes, drawn = ["memory", *PARAMETERS], [name for name in KEY_OUTPUTS if name != "about"]
+    wiring.on(one["about"].changed, header.on_backends_changed, chosen, ["about", "model"])
     wiring.on(one["memory"].input, header.on_choose_mode, ["memory"], list(PARAMETERS), trigger_mode="always_last")
     wiring.on(viewer.use, fields.on_use(header), FIELDS, ["answer", *modes])
     kept = ["backend", "memory", "model"]
     wiring.on(fields.answer.kept, header.on_keep, kept, [*drawn, *PARAMETERS], trigger_mode="always_last")
-    # a dropdown also sends `input` when it loses the focus: the outputs must not change a key that is being typed
     for name in chosen:
         wiring.on(one[name].input, header.on_choose, chosen, drawn, trigger_mode="always_last")
     one["backend"].change(None, None, [one["key"]], js="() => ''", **QUIET)
+    changes = [one[name].change for name in PARAMETERS]
+    gr.on(changes, None, js="() => window.glassbox.emit('parameters')", **QUIET)
     submit = partial(gr.on, [one["key"].submit, one["use_key"].click])
     script = "(...given) => window.glassbox.keySent(...given)"
     tried = wiring.on(submit, header.on_key, ["key", *chosen], KEY_OUTPUTS, trigger_mode="once", js=script)

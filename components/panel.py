@@ -3,33 +3,31 @@
 This module renders its value, and `web/panel.js` draws it.
 """
 
-import json
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from components.assets import read, script_component
-from components.parts import SHOWN, as_json, part_value
+from components.parts import SHOWN, part_value
+from components.waterfall import is_fresh, render_bars
 from runs import events
+from runs.costs import TOTAL_COSTS
 from runs.reply import ReplyPart, reply_parts
-from runs.state import AgentState, Step
+from runs.state import AgentState
 
 _LISTED = 40
 """Messages that the panel lists of the model input, and of what was left out."""
 _BEFORE_GAP = 2
 """Messages listed before the gap in a long model input: the system prompt and the first message."""
-_THOUGHTS = 600
-"""Characters of the latest thinking that the panel shows."""
-_FRESH_S = 3.0
-"""Seconds for which the details of an ended step or part are still sent, since a page may miss a value."""
+_TURNS, _JOINED = 24, 8
+"""Blocks of the strip of turns: the latest turns have one each, older ones are joined by their states."""
 
 
 def build_panel() -> gr.HTML:
     """Builds the panel. `render_panel` renders its value."""
-    scripts = "panel.js", "events.js", "model_input.js"
+    scripts = "panel.js", "waterfall.js", "marks.js", "record.js", "events.js", "tokens.js", "model_input.js"
     style = read("context.css") + read("panel.css")
     return script_component("agent-state", *scripts, template=read("panel.html"), style=style)
 
@@ -56,21 +54,22 @@ def render_panel(state: AgentState, *, whole: bool, now: float | None = None) ->
         "tokens": state.tokens,
         "input_tokens": state.input_tokens,
         "input_estimated": state.input_estimated,
+        "cached_tokens": state.other_usage.get("cached_tokens"),
+        **{name: state.other_usage.get(name) for name in ("cost_usd", *TOTAL_COSTS)},
         "estimated": state.estimated,
         "rate": round(state.rate(now), 1) if state.ended is None else None,
         "average": None if average is None else round(average, 1),
         "backend": state.backend,
         "model": state.model,
         "memory": state.memory,
-        "tools": [name if n == 1 else f"{name} ({n})" for name, n in Counter(state.tools).items()],
-        "thoughts": state.thoughts[-1].text[-_THOUGHTS:] if state.thoughts else "",
+        "curve": {"span_s": state.curve.span_s, "rates": state.curve.rates()},
         "stretches": [{"phase": s.phase, "start": round(s.start - state.started, 3)} for s in state.phase_spans],
-        "steps": [_bar(state, step, depth, whole=whole or _fresh(step, now)) for depth, step in _nested(state.steps)],
-        "parts": [_part(part, whole=whole or _fresh(part, now)) for part in reply_parts(state)],
+        "steps": render_bars(state, whole=whole, now=now),
+        "parts": [_part(part, whole=whole or is_fresh(part, now)) for part in reply_parts(state)],
         "approvals": [{"tool": a.tool, "tool_call_id": a.tool_call_id, "input": a.input} for a in _waiting(state)],
     }
     if whole and state.context:
-        value["context"] = render_context(state.context)
+        value["context"] = render_context(state.context) | {"cached": state.cached_input}
     return value
 
 
@@ -78,58 +77,9 @@ def _waiting(state: AgentState) -> Sequence[events.Approval]:
     return state.approvals if state.ended is None else ()
 
 
-def _fresh(one: Step | ReplyPart, now: float) -> bool:
-    return one.end is None or now - one.end < _FRESH_S
-
-
-def _nested(steps: Sequence[Step]) -> list[tuple[int, Step]]:
-    """Returns each step with its depth, in the order of the tree."""
-    ids = {step.id for step in steps}
-    below: dict[str | None, list[Step]] = {}
-    for step in steps:
-        below.setdefault(step.parent_id if step.parent_id in ids else None, []).append(step)
-
-    def walk(parent: str | None, depth: int) -> Iterator[tuple[int, Step]]:
-        for step in below.get(parent, ()):
-            yield depth, step
-            yield from walk(step.id, depth + 1)
-
-    return list(walk(None, 0))
-
-
-def _bar(state: AgentState, step: Step, depth: int, *, whole: bool) -> dict[str, Any]:
-    bar = {
-        "id": step.id,
-        "kind": step.kind,
-        "name": step.name,
-        "depth": depth,
-        "start": round(step.start - state.started, 3),
-        "end": None if step.end is None else round(step.end - state.started, 3),
-        "error": step.error,
-    }
-    return {**bar, "input": _shown(step.input), "output": _shown(step.output)} if whole else bar
-
-
-def _shown(value: Any) -> str:
-    """Formats a step's input or output for people; messages with their roles."""
-    if value in (None, "", []):
-        return ""
-    if isinstance(value, list):
-        value = "\n\n".join(_message_text(message) for message in value)
-    text = value if isinstance(value, str) else as_json(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}\n…\n{text[-SHOWN // 2 :]}"
-
-
-def _message_text(message: events.JSON) -> str:
-    calls = [
-        f"{call['name']}({json.dumps(call['args'], ensure_ascii=False)})" for call in message.get("tool_calls", ())
-    ]
-    return "\n".join([f"{message['role']}: {message['content']}", *calls])
-
-
 def _part(part: ReplyPart, *, whole: bool) -> dict[str, Any]:
-    """Renders a part with the ends of its texts; without `blocks` unless `whole`."""
-    value = part_value(part)
+    """Renders a part with the ends of its texts; without `blocks` unless `whole`. Equal offsets make one block."""
+    value = part_value(part) | {"offset": part.offset}
     blocks = value.pop("blocks")
     return {**value, "blocks": [[label, _end(text)] for label, text in blocks]} if whole else value
 
@@ -150,6 +100,8 @@ def render_context(context: events.Context) -> dict[str, Any]:
         "parts": context.parts,
         "note": context.note,
         "tools": [_shown_message(tool) for tool in context.tools or ()],
+        "memory_limit": context.memory_limit,
+        "turns": turn_blocks(context.turns or ()),
         "messages": [_shown_message(m) for m in listed],
         "gap": {"after": _BEFORE_GAP, "count": len(skipped), "tokens": _sum(skipped)} if skipped else None,
         "left_out": [_shown_message(m) for m in left[-_LISTED:]],
@@ -157,6 +109,33 @@ def render_context(context: events.Context) -> dict[str, Any]:
         "left_out_tokens": _sum(left),
         "reasons": _reasons(left),
     }
+
+
+def turn_blocks(turns: Sequence[events.JSON]) -> list[dict[str, Any]]:
+    """Renders the earlier turns as blocks {first, last, states}, oldest first; `states` counts the turns by state.
+
+    The number of blocks is bounded.
+    """
+    blocks: list[dict[str, Any]] = []
+    last = sum(turn["count"] for turn in turns)
+    single = max(1, last - _TURNS + 1)
+    """The first turn with a block of its own."""
+    for turn in reversed(turns):
+        first, state = last - turn["count"] + 1, turn["state"]
+        alone = range(last, max(first, single) - 1, -1)
+        blocks += [{"first": n, "last": n, "states": {state: 1}} for n in alone]
+        if first < single:
+            end = min(last, single - 1)
+            blocks.append({"first": first, "last": end, "states": {state: end - first + 1}})
+        last = first - 1
+    rest = blocks[_TURNS + _JOINED :]
+    if len(rest) > 1:
+        states: dict[str, int] = {}
+        for block in rest:
+            for state, count in block["states"].items():
+                states[state] = states.get(state, 0) + count
+        blocks[_TURNS + _JOINED :] = [{"first": rest[-1]["first"], "last": rest[0]["last"], "states": states}]
+    return blocks[::-1]
 
 
 def _reasons(left: Sequence[events.JSON]) -> list[dict[str, Any]]:

@@ -1,15 +1,13 @@
 """Thinking and tool calls as collapsible parts of the conversation.
 
-`web/parts.js` draws those of a live reply. Those of an ended one are HTML in the Chatbot, which Gradio sanitizes again.
+`web/parts.js` draws those of a live reply into empty blocks. Those of an ended one are HTML in the Chatbot, which
+Gradio sanitizes again.
 """
 
 import json
 from collections.abc import Iterable
 from typing import Any
 
-import gradio as gr
-
-from components.assets import script_component
 from components.elements import text_html
 from runs.events import JSON
 from runs.reply import ReplyPart
@@ -17,11 +15,6 @@ from runs.reply import ReplyPart
 SHOWN = 2000
 """Characters of an input or an output that the page shows during a run."""
 _HINT = 80
-
-
-def build_parts() -> gr.HTML:
-    """Builds the live reply's parts. The value is the id of a run whose parts now stand in the conversation."""
-    return script_component("live-parts", "parts.js", template="<div class='parts'></div>")
 
 
 def part_value(part: ReplyPart) -> JSON:
@@ -56,7 +49,7 @@ def as_json(value: Any) -> str:
 
 def parts_html(parts: Iterable[ReplyPart]) -> str:
     """Renders parts as one block of HTML with the structure that `web/parts.js` builds. All texts are escaped."""
-    return f"<div class='parts'>{''.join(_details(part_value(part)) for part in parts)}</div>"
+    return f"<div class='parts thought-group'>{''.join(_details(part_value(part)) for part in parts)}</div>"
 
 
 def _details(value: JSON) -> str:

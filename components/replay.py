@@ -9,13 +9,13 @@ from typing import Any
 import gradio as gr
 
 from components.assets import warn
+from components.live_reply import LiveReply
 from components.page_state import PageState
 from components.panel import render_panel
-from components.render import render_live
-from components.reply import GrowingReply
 from hosting.identity import Identity
 from runs.live import new_id
 from runs.replay import Player
+from runs.reply import part_offsets
 from runs.state import AgentState
 
 _FRAME_S = 0.1
@@ -73,7 +73,7 @@ class ReplayHandlers:
         if (player := self._players.get(page.player)) is None:
             yield gr.skip(), gr.skip()
             return
-        turn, drawn, growing, played = player.turn, None, GrowingReply(), page.player
+        turn, drawn, growing, played = player.turn, None, LiveReply(), page.player
         while True:
             live, panel, drawn = _frame(player, drawn, growing)
             yield live, panel
@@ -88,10 +88,10 @@ class ReplayHandlers:
 
 def render_replay(player: Player) -> tuple[Any, Any]:
     """Renders the current moment of a replay. -> live, panel"""
-    return _frame(player, None, GrowingReply())[:2]
+    return _frame(player, None, LiveReply())[:2]
 
 
-def _frame(player: Player, before: AgentState | None, growing: GrowingReply) -> tuple[Any, Any, AgentState]:
+def _frame(player: Player, before: AgentState | None, growing: LiveReply) -> tuple[Any, Any, AgentState]:
     """Renders a frame, and returns its state too: the next frame omits the context that `before` already showed."""
     moment, length = player.position_s, player.replay.length_s
     state, text = player.replay.state_at(moment)
@@ -102,7 +102,7 @@ def _frame(player: Player, before: AgentState | None, growing: GrowingReply) -> 
         panel.setdefault("context", None)
     playing = player.playing and moment < length
     replay = {"at_s": round(moment, 2), "length_s": round(length, 2), "speed": player.speed, "playing": playing}
-    return render_live(text, growing), panel | {"replay": replay}, state
+    return growing.messages(text, part_offsets(state)), panel | {"replay": replay}, state
 
 
 def _number(value: Any, default: float) -> float:

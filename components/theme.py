@@ -1,4 +1,4 @@
-"""The theme: one accent on quiet neutrals, with fonts of the system. `web/page.css` has the other styles."""
+"""The theme: one accent on quiet neutrals, with fonts of the system. `web/*.css` has the other styles."""
 
 import gradio as gr
 from gradio.themes.utils import colors, sizes
@@ -27,6 +27,10 @@ def build_theme() -> gr.themes.Base:
         block_background_fill_dark="transparent",
         input_background_fill="white",
         input_background_fill_dark="*neutral_900",
+        checkbox_background_color_selected="*primary_700",
+        checkbox_background_color_selected_dark="*primary_700",
+        checkbox_border_color_selected="*primary_700",
+        checkbox_border_color_selected_dark="*primary_700",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_500",

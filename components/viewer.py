@@ -1,6 +1,6 @@
 """The context viewer: a dialog that shows the model input of a turn, or compares those of two memory modes.
 
-`web/viewer.js` and `web/compare.js` fetch the data from the routes; the component has no value.
+`web/viewer.js`, `web/prompt_view.js` and `web/compare.js` fetch the data from the routes; the component has no value.
 """
 
 import html
@@ -17,4 +17,4 @@ def build_viewer() -> gr.HTML:
     labels = html.escape(json.dumps(PARAMETERS))
     template = read("viewer.html").replace('data-labels=""', f'data-labels="{labels}"')
     style = read("context.css") + read("viewer.css")
-    return script_component("viewer", "viewer.js", "compare.js", template=template, style=style)
+    return script_component("viewer", "viewer.js", "prompt_view.js", "compare.js", template=template, style=style)

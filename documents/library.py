@@ -8,17 +8,17 @@ import hashlib
 import hmac
 import logging
 import sqlite3
-import subprocess
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from documents import index
 from documents.database import Database, T, Work
 from documents.index import Document, Passage
-from documents.parsing import name_and_kind, parse_file, split_passages
+from documents.parsing import name_and_kind, parse_pages, parse_text, split_passages
+from documents.pdf_reader import PdfReader
 from runs.errors import ChatError
 from runs.threads import Threads
 from settings import LimitSettings
@@ -30,8 +30,8 @@ GUIDE = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
 """The project's own guide."""
 _MIGRATION_S = 5.0
 """The time that a start waits for the migration of legacy passages, in seconds; the rest runs in the background."""
-_PDFS, _FILES = 2, 4
-"""Concurrent parses of PDFs, and of files of any kind."""
+_FILES = 4
+"""Concurrent parses of files."""
 _PENDING_USES = 1000
 """Owners whose last use is not in the database yet."""
 _USED = "INSERT INTO uses VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET at = excluded.at"
@@ -83,9 +83,7 @@ class Library:
         self._guide, self.limits, self._salt = guide, limits, salt
         self._database = Database(path, self._prepare)
         self._files = Threads("documents", _FILES)
-        self._pdfs = asyncio.Semaphore(_PDFS)
-        self._children = set["subprocess.Popen[bytes]"]()
-        """The processes that are reading a PDF."""
+        self._pdfs = PdfReader()
         self._uses: dict[str, float] = {}
         """The last use of each owner, in epoch seconds, that is not in the database yet."""
         self._migration: asyncio.Task[None] | None = None
@@ -105,8 +103,7 @@ class Library:
         if self._migration:
             self._migration.cancel()
             await asyncio.wait({self._migration})
-        for child in list(self._children):
-            child.kill()
+        self._pdfs.close()
         if self._uses:
             with suppress(ChatError):  # has been logged
                 await self._write(lambda db: None)
@@ -121,10 +118,11 @@ class Library:
         name, kind = name_and_kind(name)
         if len(data) > limits.file_bytes:
             raise ChatError("too_large", f"{name!r} is too large: at most {limits.file_bytes / 1e6:g} MB.")
-        async with self._pdfs if kind == "pdf" else nullcontext():
-            parsed = await self._files.run(
-                parse_file, name, kind, data, limits.pages, limits.characters, self._children
-            )
+        if kind == "pdf":
+            pages = await self._pdfs.read(name, data, limits.pages, limits.characters, address or owner)
+            parsed = await self._files.run(parse_pages, name, pages, limits.characters)
+        else:
+            parsed = await self._files.run(parse_text, name, kind, data, limits.characters)
         passages = await self._files.run(index.index_passages, parsed.passages)
         digest, origin = hashlib.sha256(data).hexdigest(), self._origin(address)
 

@@ -3,30 +3,20 @@
 The file's name tells its kind, and the content must match it.
 """
 
-import json
-import logging
 import re
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator, MutableSet
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from documents.encodings import UnknownEncodingError, decode
 from runs.errors import ChatError
 from runs.text import clean_text
 
-logger = logging.getLogger(__name__)
-
-Child = subprocess.Popen[bytes]
 KINDS = "txt", "md", "pdf"
 _PASSAGE = 800
 """The longest passage in characters, without the blank line before its last paragraph."""
 _NAME = 100
 """The longest name of a document and the longest heading in characters."""
-_PDF_S = 60
-"""Timeout for reading a PDF in seconds, at the lowest priority. The child process limits its own CPU time as well."""
 _OTHER_KINDS = (
     b"%PDF-",
     b"PK\x03\x04",
@@ -38,7 +28,6 @@ _OTHER_KINDS = (
     b"\x1f\x8b",
 )
 """Magic numbers of files that are not text: PDF, ZIP and Office, pictures, programs, gzip."""
-_CHILD = Path(__file__).with_name("pdf_child.py")
 
 
 class ParsedPassage(NamedTuple):
@@ -69,27 +58,28 @@ def name_and_kind(name: str) -> tuple[str, str]:
     return f"{stem[: _NAME - len(kind) - 1]}.{kind}", kind.lower()
 
 
-def parse_file(
-    name: str, kind: str, data: bytes, pages: int, characters: int, children: MutableSet[Child] | None = None
-) -> ParsedFile:
-    """Parses a file with at most `characters`, and at most `pages` if it is a PDF. Blocks: call it in a thread.
+def parse_text(name: str, kind: str, data: bytes, characters: int) -> ParsedFile:
+    """Parses a text file with at most `characters`. Blocks: call it in a thread.
 
-    The process that reads a PDF is in `children` while it runs; killing it makes this fail with a ChatError.
     Raises ChatError for a file that is too long, cannot be read or contains no text.
     """
-    encoding = None
-    if kind == "pdf":
-        texts = _pdf_texts(name, data, pages, characters, set() if children is None else children)
-    else:
-        text, encoding = _decode(name, data)
-        texts = [text]
+    text, encoding = _decode(name, data)
+    return ParsedFile(_passages(name, kind, [text], characters), encoding)
+
+
+def parse_pages(name: str, pages: list[str], characters: int) -> ParsedFile:
+    """Parses a PDF, whose pages have these texts, within the same limits and errors as a text file."""
+    return ParsedFile(_passages(name, "pdf", pages, characters), None)
+
+
+def _passages(name: str, kind: str, texts: list[str], characters: int) -> list[ParsedPassage]:
     if sum(map(len, texts)) > characters:
         raise ChatError("too_large", f"{name!r} is too long: at most {characters:,} characters.")
     passages = list(split_passages(kind, texts))
     if not passages:
         hint = " If it is a scan, make it searchable with text recognition first." if kind == "pdf" else ""
         raise ChatError("invalid_request", f"{name!r} has no text that could be searched.{hint}")
-    return ParsedFile(passages, encoding)
+    return passages
 
 
 def split_passages(kind: str, texts: Iterable[str]) -> Iterator[ParsedPassage]:
@@ -122,38 +112,6 @@ def _decode(name: str, data: bytes) -> tuple[str, str]:
 
 def _is_binary(text: str) -> bool:
     return len(re.findall(r"[\x00-\x08\x0e-\x1f]", text)) > len(text) // 100
-
-
-def _pdf_texts(name: str, data: bytes, pages: int, characters: int, children: MutableSet[Child]) -> list[str]:
-    """Reads the text of each page in a child process. Raises ChatError."""
-    if b"%PDF-" not in data[:1024]:
-        raise ChatError("invalid_request", f"{name!r} cannot be read: its name says PDF, but it holds something else.")
-    command = [sys.executable, "-P", str(_CHILD), str(pages), str(characters)]
-    try:
-        code, out = _run(command, data, children)
-        answer = json.loads(out) if code == 0 else {"error": "it takes too much time or memory"}
-    except subprocess.TimeoutExpired:
-        answer = {"error": "it takes too much time"}
-    except (OSError, ValueError) as e:
-        logger.warning("the process that reads PDFs failed: %s", e)
-        answer = {"error": "this server cannot read PDFs at the moment"}
-    if "error" in answer:
-        raise ChatError("invalid_request", f"{name!r} cannot be read: {answer['error']}.")
-    return list(answer["pages"])
-
-
-def _run(command: list[str], data: bytes, children: MutableSet[Child]) -> tuple[int, bytes]:
-    """Runs a program with `data` as its input; returns its exit code and output."""
-    pipe, none = subprocess.PIPE, subprocess.DEVNULL
-    # nosec B603 below: our own program, which reads the visitor's file from its input
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=none) as child:  # nosec B603
-        children.add(child)
-        try:
-            out, _ = child.communicate(data, timeout=_PDF_S)
-        finally:
-            child.kill()
-            children.discard(child)
-    return child.returncode, out
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 
+from hosting.compression import CompressionMiddleware
 from hosting.error_responses import LoggedCORSMiddleware, RefusalLog
 from hosting.forwarded_headers import ForwardedMiddleware
 from hosting.guard import GuardConfig, GuardMiddleware, LoginQuota
 from hosting.hosts import Hosts
 from hosting.identity import Identity, VisitorMiddleware
-from hosting.security_headers import SecurityHeadersMiddleware
+from hosting.security_headers import PageRewriter, SecurityHeadersMiddleware
 from hosting.sessions import Sessions
 from settings import Settings
 
@@ -26,12 +27,13 @@ def build_middleware(
     sessions: Sessions | None = None,
     link: Callable[[], str] = lambda: "",
     logged_in: Callable[[HTTPConnection], bool] = lambda _: False,
-    early_script: str = "",
+    rewrite: PageRewriter = lambda page: page,
 ) -> list[Middleware]:
     """Returns the middleware, the outermost first.
 
     `own_paths` are the first path segments of the routes that are not Gradio's; `link` returns the address of the
-    public link, or ""; `logged_in` says whether a connection has the cookie of Gradio's login.
+    public link, or ""; `logged_in` says whether a connection has the cookie of Gradio's login; `rewrite` changes the
+    HTML of pages.
     """
     refusals = RefusalLog()
     limits, origins = settings.limits, settings.allowed_origins
@@ -52,6 +54,7 @@ def build_middleware(
         refusals=refusals,
     )
     return [
+        Middleware(CompressionMiddleware),
         Middleware(
             ForwardedMiddleware,
             trusted=settings.proxies,
@@ -60,7 +63,7 @@ def build_middleware(
             log=refusals,
             knows=hosts.knows,
         ),
-        Middleware(SecurityHeadersMiddleware, on_space=settings.on_space, origins=origins, early_script=early_script),
+        Middleware(SecurityHeadersMiddleware, on_space=settings.on_space, origins=origins, rewrite=rewrite),
         Middleware(
             LoggedCORSMiddleware,
             log=refusals,

@@ -4,9 +4,8 @@ A reply may contain anything. So no script runs but the page's own, and no image
 site: nothing that a model or a tool wrote can carry text away.
 """
 
-import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,12 +17,9 @@ _POLICY = (
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'{frames}"
 )
 """'unsafe-eval': Gradio makes functions from the scripts of its HTML components. Its styles are inline."""
-_GRADIO_SCRIPT = b"<script data-gradio-mode>"
-"""The first of Gradio's scripts after the one with its configuration."""
-_ROOT = re.compile(rb'const root = "[^"\n]*";')
-"""The line of that script that sets the page's address."""
-_MANIFEST = b'href="/manifest.json"', b'href="./manifest.json"'
-"""Gradio's only address that ignores a path prefix, and its replacement."""
+_NEEDS_NONCE = b"<script", b'<link rel="modulepreload"'
+PageRewriter = Callable[[bytes], bytes]
+"""Changes the HTML of a page."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -35,15 +31,18 @@ _HEADERS = {
 class SecurityHeadersMiddleware:
     """ASGI middleware that adds the headers to every response, and a nonce to the scripts of a page.
 
-    With `on_space` Hugging Face's pages may frame ours. `early_script` is inserted before Gradio's scripts that use the
-    page's address.
+    With `on_space` Hugging Face's pages may frame ours. `rewrite` changes pages first.
     """
 
     def __init__(
-        self, app: ASGIApp, on_space: bool = False, origins: Sequence[str] = (), early_script: str = ""
+        self,
+        app: ASGIApp,
+        on_space: bool = False,
+        origins: Sequence[str] = (),
+        rewrite: PageRewriter = lambda page: page,
     ) -> None:
         self.app, self._frames = app, f" {_HUGGING_FACE}" if on_space else ""
-        self._early_script = early_script.encode()
+        self._rewrite = rewrite
         self._headers = dict(_HEADERS)
         if not on_space:
             self._headers["X-Frame-Options"] = "SAMEORIGIN"
@@ -64,6 +63,7 @@ class SecurityHeadersMiddleware:
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 if headers.get("content-type", "").startswith("text/html"):
+                    headers.setdefault("Cache-Control", "no-cache")
                     headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce, frames=self._frames)
                     page = message
                     return
@@ -71,13 +71,13 @@ class SecurityHeadersMiddleware:
                 body += message.get("body", b"")
                 if message.get("more_body"):
                     return
-                body = _ROOT.sub(b"const root = window.gradio_config.root;", body)
-                body = body.replace(_GRADIO_SCRIPT, self._early_script + _GRADIO_SCRIPT, 1).replace(*_MANIFEST)
-                with_nonces = body.replace(b"<script", f'<script nonce="{nonce}"'.encode())
+                body = self._rewrite(body)
+                for tag in _NEEDS_NONCE:
+                    body = body.replace(tag, tag + f' nonce="{nonce}"'.encode())
                 if scope["method"] != "HEAD":
-                    MutableHeaders(scope=page)["content-length"] = str(len(with_nonces))
+                    MutableHeaders(scope=page)["content-length"] = str(len(body))
                 await send(page)
-                message = {**message, "body": with_nonces}
+                message = {**message, "body": body}
                 page = None
             await send(message)
 

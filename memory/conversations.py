@@ -111,11 +111,12 @@ class Conversations(Database):
         async with self.reading() as db:
             return int((await db.execute(counted)).scalar_one())
 
-    async def delete_idle(self, before: float, spared: Sequence[str] = ()) -> int:
-        """Deletes the conversations that were last used before a time (epoch seconds); returns their number."""
+    async def delete_idle(self, before: float, spared: Sequence[str] = ()) -> list[str]:
+        """Deletes the conversations that were last used before a time (epoch seconds); returns their ids."""
         idle = conversations.c.updated < before, conversations.c.id.not_in(spared)
         async with self.writing() as db:
-            return (await db.execute(delete(conversations).where(*idle))).rowcount
+            gone = await db.execute(delete(conversations).where(*idle).returning(conversations.c.id))
+            return [str(one) for one in gone.scalars()]
 
     async def delete(self, conversation_id: str) -> None:
         """Deletes a conversation with all that belongs to it."""

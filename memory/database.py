@@ -5,6 +5,7 @@ The URL chooses SQLite (with a write-ahead log) or PostgreSQL. Nothing here know
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -60,7 +61,7 @@ class Database:
         if self.alone:
             with suppress(OSError):
                 Path(self._url.database or "").parent.mkdir(parents=True, exist_ok=True)
-            self._engine = create_async_engine(self._url)
+            self._engine = create_async_engine(self._url, connect_args={"factory": _Connection})
             event.listen(self._engine.sync_engine, "connect", _configure)
         else:
             connect = {"connect_timeout": _CONNECT_S, "application_name": "glassbox"}
@@ -127,6 +128,20 @@ class Database:
             self._ready = True
             async with self._opened().begin() as db:
                 await self.prepare(db)
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that ends its transaction when it is closed.
+
+    SQLAlchemy closes a connection whose task was cancelled within a statement. Without a rollback, SQLite keeps the
+    lock on the database until that statement's cursor is garbage-collected.
+    """
+
+    def close(self) -> None:
+        """Rolls back and closes."""
+        with suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
 
 
 def _configure(connection: Any, _: Any) -> None:

@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from memory.exports.conversation import ExportError
 from memory.exports.reader import read_export
 from memory.store import Store
+from runs.child_processes import ChildProcesses
 from runs.errors import ChatError
 from runs.events import JSON
 from runs.reply import ReplyPart
@@ -26,7 +27,7 @@ from runs.threads import Threads
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 2
-"""Files that are imported at once; further ones wait."""
+"""Large files that are imported at once, and small ones beside them; further ones wait."""
 _SMALL = 100_000
 """Bytes of a file that is parsed in a thread, since starting a process takes longer."""
 _SECONDS = 180.0
@@ -55,7 +56,8 @@ class ConversationImporter:
     def __init__(self, store: Store, most_bytes: int) -> None:
         """`most_bytes` limits the unpacked size of a ZIP file."""
         self._store, self._most_bytes = store, most_bytes
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._large, self._small = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_AT_ONCE)
+        self._children = ChildProcesses()
         self._owners = WeakValueDictionary[str, asyncio.Lock]()
         """A lock for each owner with imports, so that two of them cannot exceed the owner's limit together."""
 
@@ -69,7 +71,7 @@ class ConversationImporter:
         alone = asyncio.Lock()
         if owner is not None:
             alone = self._owners.setdefault(owner, alone)
-        async with alone, self._slots:
+        async with alone, self._small if _is_small(data) else self._large:
             most = await capacity()
             if most == 0:
                 raise ChatError(
@@ -83,23 +85,15 @@ class ConversationImporter:
                     raise ChatError("invalid_request", str(e)) from None
 
     async def _parse(self, data: bytes, most: int, file: IO[bytes]) -> Iterator[JSON]:
-        if len(data) <= _SMALL and not data.startswith(b"PK"):
+        if _is_small(data):
             return iter(await _THREADS.run(lambda: list(read_export(data, most, self._most_bytes))))
         command = [sys.executable, "-m", "memory.exports.child", str(most), str(self._most_bytes)]
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.PIPE, stdout=file, stderr=asyncio.subprocess.DEVNULL, cwd=_ROOT
-        )
         try:
-            async with asyncio.timeout(_SECONDS):
-                await process.communicate(data)
+            code, _ = await self._children.run(command, data, _SECONDS, file, _ROOT)
         except TimeoutError:
             raise ExportError("The file takes too much time to be read. Import a part of it.") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            logger.warning("the process that reads imports ended with %s", process.returncode)
+        if code:
+            logger.warning("the process that reads imports ended with %s", code)
             raise ExportError("The file takes too much time or memory to be read. Import a part of it.")
         file.seek(0)
         return (json.loads(line) for line in file)
@@ -114,6 +108,10 @@ class ConversationImporter:
         if "error" in line:
             raise ExportError(line["error"])
         return ImportResult(imported, **line)
+
+
+def _is_small(data: bytes) -> bool:
+    return len(data) <= _SMALL and not data.startswith(b"PK")
 
 
 class _Lines:

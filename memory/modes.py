@@ -1,13 +1,18 @@
 """The memory modes: pure functions that select what the model gets of a conversation, with reasons for the rest.
 
-A mode leaves out whole messages, keeps their order, and never changes the stored conversation. Every message comes with
-its tokens counted. To add a mode, write one function and add one line to `MODES`.
+A mode leaves out whole messages and never changes the stored conversation. Every message comes with its tokens counted.
+To add a mode, write one function and add one line to `MODES`.
+
+Reading is expensive, and a model need not read again what its input of the turn before began with. So a mode does not
+drop the oldest turn in each turn, but many at once: half of what it may keep, or all but `window_turns`. The following
+turns then begin with the same messages. Where it drops follows from the conversation and the limits alone.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 
 from memory.message_index import Match
 from memory.messages import Message, Summary
@@ -18,11 +23,13 @@ from runs.errors import ChatError
 class ModeLimits(ModeParameters):
     """The parameters of the modes, and the tokens that may be used.
 
-    `input_budget` is the most tokens of the whole input, `spent` those of everything but the history.
+    `input_budget` is the most tokens of the whole input, `spent` those of everything but the history, and `message`
+    those of the new message among them.
     """
 
     input_budget: int
     spent: int
+    message: int = 0
 
     @property
     def history(self) -> int:
@@ -41,6 +48,11 @@ class Candidates:
     """Why there is no newer summary, for people."""
     matches: Sequence[Match] = ()
     """The messages that match the new one, the best first."""
+    positions: Sequence[int] = ()
+    """The position of each message in the conversation, in estimated tokens; empty: by the messages' own counts.
+
+    The estimates depend only on the texts, so that a mode drops at the same messages in each turn.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,16 @@ class Selection:
     """A remark for people."""
 
 
+_EXTRA_TURNS = 10
+"""The most turns that are kept beyond `window_turns` before a mode drops back to them."""
+_STEPS = 4
+"""Steps that are tried, each half as large as the one before, until enough is kept."""
+_LEAST_SHARE = 0.25
+"""The least share of the capacity that is kept at a step, the new message included."""
+
 Select = Callable[[Candidates, ModeLimits], Selection]
+IN_SUMMARY = "in the summary"
+"""The reason of messages that the summary covers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +94,7 @@ class Mode:
 
     name: str
     about: str
+    """What it does in short, a colon, and more about it."""
     select: Select
     parameters: tuple[str, ...] = ()
     """The settings of `[memory]` that it reads."""
@@ -84,6 +106,11 @@ class Mode:
     """Whether it reads `Candidates.summary`."""
     searches: bool = False
     """Whether it reads `Candidates.matches`."""
+
+    def own_limit(self, limits: ModeLimits) -> int | None:
+        """The mode's own limit of the whole input; None where only the model's applies."""
+        own = limits.token_limit if "token_limit" in self.parameters else limits.input_budget
+        return own if own < limits.input_budget else None
 
     def budget(self, limits: ModeLimits) -> float:
         """The most tokens of the selection."""
@@ -103,19 +130,21 @@ def full(candidates: Candidates, limits: ModeLimits) -> Selection:
 
 
 def window(candidates: Candidates, limits: ModeLimits) -> Selection:
-    """The last turns, as far as they fit."""
-    history, reason = candidates.messages, f"older than the last {limits.window_turns} turns"
-    older = _split(history, recent_start(history, limits), reason)
-    fitting = _fitting(older.kept, limits.history, _no_room(limits))
+    """The last turns, at least `window_turns` of them, as far as they fit."""
+    history, first = candidates.messages, recent_start(candidates.messages, limits)
+    turns = sum(message.role == "user" for message in history[first:])
+    older = _split(history, first, f"older than the last {turns} turns")
+    fitting = _fitting(candidates, first, limits.history, _capacity(limits), _no_room(limits), limits)
     return Selection(fitting.kept, older.left_out + fitting.left_out)
 
 
 def tokens(candidates: Candidates, limits: ModeLimits) -> Selection:
-    """The latest messages that fit, from a user's message on."""
+    """The latest messages that fit, from a user's message on; beyond the limit, about half of them are dropped."""
     budget = _token_budget(limits)
+    reason = _no_room(limits)
     if limits.token_limit < limits.input_budget:
-        return _fitting(candidates.messages, budget, f"beyond the limit of {limits.token_limit:,} tokens")
-    return _fitting(candidates.messages, budget, _no_room(limits))
+        reason = f"beyond the limit of {limits.token_limit:,} tokens"
+    return _fitting(candidates, 0, budget, budget + limits.message, reason)
 
 
 def _token_budget(limits: ModeLimits) -> int:
@@ -125,27 +154,43 @@ def _token_budget(limits: ModeLimits) -> int:
 def summary(candidates: Candidates, limits: ModeLimits) -> Selection:
     """A summary of the older turns, and the last turns and those that it does not cover yet, as far as they fit.
 
-    Without a summary, the same as `tokens`.
+    Where a summary is due and there is none, the same as `tokens`.
     """
     history, made = candidates.messages, candidates.summary
-    first = recent_start(history, limits)
-    if first == 0:
+    if least_start(history, limits) == 0:
         return window(candidates, limits)
+    if made is None and recent_start(history, limits) == 0:
+        whole = window(candidates, limits)
+        return replace(whole, note=candidates.failed if whole.left_out else None)
     if made is None or made.tokens > limits.history:
         instead = tokens(candidates, limits)
         why = candidates.failed or ("There is no summary yet." if made is None else "The summary does not fit.")
         return Selection(instead.kept, instead.left_out, note=f"{why} The latest messages that fit are given instead.")
-    older = _split(history, _uncovered(candidates, limits), "in the summary")
-    fitting = _fitting(older.kept, limits.history - made.tokens, f"not in the summary yet, and {_no_room(limits)}")
+    first = _uncovered(candidates, limits)
+    older = _split(history, first, IN_SUMMARY)
+    budget, reason = limits.history - made.tokens, f"not in the summary yet, and {_no_room(limits)}"
+    fitting = _fitting(candidates, first, budget, budget + limits.message, reason, limits)
     return Selection(fitting.kept, older.left_out + fitting.left_out, summary=made, note=candidates.failed)
 
 
+def summarized_start(history: Sequence[Message], limits: ModeLimits) -> int:
+    """The position up to which a summary is due. It grows in steps, so that the summary stays the same for many turns.
+
+    The turns after it take at most half of the input. The counts may be estimates.
+    """
+    first, budget = recent_start(history, limits), limits.history // 2
+    fitting = _fitting(Candidates(history), first, budget, budget, "", limits)
+    if not any(item.message.role == "user" for item in fitting.left_out):
+        return first
+    return min(len(history) - len(fitting.kept), least_start(history, limits))
+
+
 def _uncovered(candidates: Candidates, limits: ModeLimits) -> int:
-    """The position of the first message that is recent or not in the summary."""
+    """The position of the first message that is not in the summary or in the last `window_turns` turns."""
     covered, last = 0, candidates.summary and candidates.summary.message_id
     if last:
         covered = 1 + next(i for i, message in enumerate(candidates.messages) if message.id == last)
-    return min(covered, recent_start(candidates.messages, limits))
+    return min(covered, least_start(candidates.messages, limits))
 
 
 def _nothing(candidates: Candidates, limits: ModeLimits) -> int:
@@ -157,10 +202,18 @@ def _latest(candidates: Candidates, limits: ModeLimits) -> int:
 
 
 def recall(candidates: Candidates, limits: ModeLimits) -> Selection:
-    """The last turns, and of the older ones those that best match the message, as far as they fit."""
+    """The last turns, and of the older ones those that best match the message, as far as they fit.
+
+    The recalled turns are placed before the last one: what precedes them stays the same.
+    """
     history, first = candidates.messages, recent_start(candidates.messages, limits)
-    older, recent = history[:first], _fitting(history[first:], limits.history, _no_room(limits))
-    turns, budget = _turns(older), limits.history - sum(m.tokens for m in recent.kept)
+    least = least_start(history, limits)
+    half = _capacity(limits) // 2  # the other half is for the recalled turns
+    budget = min(limits.history, max(half - limits.message, sum(message.tokens for message in history[least:])))
+    recent = _fitting(candidates, first, budget, half, "", limits)
+    start = len(history) - len(recent.kept)
+    older, budget = history[:start], limits.history - sum(message.tokens for message in recent.kept)
+    turns = _turns(older)
     turn_of = {older[i].id: number for number, turn in enumerate(turns) for i in turn}
     recalled: dict[int, str] = {}
     rejected: dict[int, str] = {}
@@ -174,14 +227,19 @@ def recall(candidates: Candidates, limits: ModeLimits) -> Selection:
         else:
             rejected[number] = reason
     why = {older[i].id: reason for number, reason in recalled.items() for i in turns[number]}
-    left = [LeftOut(m, _not_recalled(rejected.get(turn_of.get(m.id, -1)), limits)) for m in older if m.id not in why]
-    kept = (*(m for m in older if m.id in why), *recent.kept)
-    return Selection(kept, (*left, *recent.left_out), why)
+    left = [
+        LeftOut(m, _no_room(limits) if i >= least else _not_recalled(rejected.get(turn_of.get(m.id, -1)), limits))
+        for i, m in enumerate(older)
+        if m.id not in why
+    ]
+    last = max((i for i, message in enumerate(recent.kept) if message.role == "user"), default=0)
+    kept = (*recent.kept[:last], *(m for m in older if m.id in why), *recent.kept[last:])
+    return Selection(kept, tuple(left), why)
 
 
 def matching_positions(candidates: Candidates, limits: ModeLimits) -> list[int]:
     """The positions of all messages of the older turns that match."""
-    older = candidates.messages[: recent_start(candidates.messages, limits)]
+    older = candidates.messages[: least_start(candidates.messages, limits)]
     matches = {match.message_id for match in candidates.matches}
     return [i for turn in _turns(older) if any(older[i].id in matches for i in turn) for i in turn]
 
@@ -208,32 +266,75 @@ def _turns(history: Sequence[Message]) -> list[range]:
     return [range(start, end) for start, end in pairwise([*starts, len(history)])]
 
 
-def recent_start(history: Sequence[Message], limits: ModeLimits) -> int:
+def least_start(history: Sequence[Message], limits: ModeLimits) -> int:
     """The position where the last `window_turns` turns begin; 0 if there are no older ones."""
-    turns = _turns(history)
-    return turns[-limits.window_turns].start if len(turns) >= limits.window_turns else 0
+    starts = _starts(history)
+    return starts[-limits.window_turns] if len(starts) > limits.window_turns else 0
 
 
-def _fitting(history: Sequence[Message], budget: int, reason: str) -> Selection:
-    """The longest end of the history that begins with a user's message and fits the budget."""
-    first, size = len(history), 0
-    while first and size + history[first - 1].tokens <= budget:
-        first, size = first - 1, size + history[first - 1].tokens
-    while first < len(history) and history[first].role != "user":
-        first += 1
-    return _split(history, first, reason)
+def recent_start(history: Sequence[Message], limits: ModeLimits) -> int:
+    """The position where the recent turns begin: `window_turns` and up to ten more. 0 if there are no older ones."""
+    starts, step = _starts(history), _EXTRA_TURNS + 1
+    older = max(0, len(starts) - limits.window_turns) // step * step
+    return starts[older] if older else 0
+
+
+def message_positions(history: Sequence[Message]) -> list[int]:
+    """The tokens before each message of a history."""
+    return list(accumulate((message.tokens for message in history), initial=0))[:-1]
+
+
+def _starts(history: Sequence[Message]) -> list[int]:
+    return [i for i, message in enumerate(history) if message.role == "user"]
+
+
+def _capacity(limits: ModeLimits) -> int:
+    """The most tokens of the history and the new message, which are the same for each turn of a conversation."""
+    return limits.history + limits.message
+
+
+def _fitting(
+    candidates: Candidates, first: int, budget: int, capacity: int, reason: str, limits: ModeLimits | None = None
+) -> Selection:
+    """An end of the history from a position on that begins with a user's message and fits the budget.
+
+    If not all fits, it begins where a step of the conversation begins, which is half of the capacity or less; so it
+    begins there in the following turns, too. With `limits`, the last `window_turns` turns are kept if they fit.
+    """
+    history, starts = candidates.messages[first:], _starts(candidates.messages)
+    sizes = list(accumulate((message.tokens for message in reversed(history)), initial=0))[::-1]
+    own = [start - first for start in starts[bisect_left(starts, first) :]]
+    fitting = [start for start in own if sizes[start] <= budget]
+    if not fitting or fitting[0] == own[0]:
+        return _split(history, fitting[0] if fitting else len(history), reason)
+    positions = candidates.positions or message_positions(candidates.messages)
+    latest = max(fitting[0], least_start(candidates.messages, limits) - first) if limits else len(history)
+    for halves in range(1, _STEPS + 1):
+        step = max(1, capacity >> halves)
+        for before, start in pairwise(starts[starts.index(first + fitting[0]) - 1 :]):
+            if positions[start] // step > positions[before] // step:
+                if sizes[start - first] >= capacity * _LEAST_SHARE:
+                    return _split(history, min(start - first, latest), reason)
+                break
+    return _split(history, fitting[0], reason)
 
 
 MODES = {
     mode.name: mode
     for mode in (
-        Mode("none", "only your message", none, first=_nothing),
-        Mode("full", "the whole conversation", full, bounded=False),
-        Mode("window", "the last few turns", window, ("window_turns",), _latest),
-        Mode("tokens", "the latest messages that fit", tokens, ("token_limit",)),
+        Mode("none", "Only your message: no earlier ones", none, first=_nothing),
+        Mode("full", "Whole conversation: refused if it does not fit", full, bounded=False),
+        Mode(
+            "window",
+            "Last turns: at least a fixed number of them, at most ten more",
+            window,
+            ("window_turns",),
+            _latest,
+        ),
+        Mode("tokens", "Fit to limit: newest messages first", tokens, ("token_limit",)),
         Mode(
             "summary",
-            "the last few turns, and a summary of the rest",
+            "Last turns and a summary: the model shortens older turns",
             summary,
             ("window_turns", "summary_tokens"),
             _uncovered,
@@ -241,7 +342,7 @@ MODES = {
         ),
         Mode(
             "recall",
-            "the last few turns, and older ones that match",
+            "Last turns and matches: older turns with the words of your message",
             recall,
             ("window_turns", "recall_turns"),
             _latest,
@@ -249,7 +350,7 @@ MODES = {
         ),
     )
 }
-"""The modes in the order of the page's dropdown."""
+"""The modes in the order of the page's menu."""
 
 
 def get_mode(name: str) -> Mode:

@@ -17,9 +17,9 @@ class ModeParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     window_turns: Annotated[
-        int, Field(ge=1, le=1000, title="Turns kept", description="The turns that are kept whole")
+        int, Field(ge=1, le=1000, title="Least turns kept", description="The turns that are kept whole")
     ] = 4
-    """window, summary, recall: the number of latest turns that are kept whole."""
+    """window, summary, recall: the least number of latest turns that are kept whole; up to ten more are."""
     token_limit: Annotated[int, Field(ge=64, le=10_000_000, title="Token limit", description="The limit of tokens")] = (
         2000
     )
@@ -55,7 +55,11 @@ class ReplyOptions(BaseModel):
     system_prompt: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
-    """Longest reply, in tokens."""
+    """Max reply length, in tokens."""
+    thinking: Annotated[
+        bool | None, Field(description="Whether the model thinks first, where that can be switched.")
+    ] = None
+    """Whether the model thinks before it answers, for models whose thinking can be switched."""
     tools: Annotated[
         tuple[str, ...] | None, Field(max_length=100, strict=False, description="Names of GET /tools.")
     ] = None

@@ -15,7 +15,7 @@ from weakref import WeakSet, WeakValueDictionary
 from memory.store import Store
 from memory.stored_turns import decompressed
 from runs.errors import ChatError
-from runs.events import escape_line_ends
+from runs.json_text import escape_line_ends
 from runs.threads import Threads
 
 _LOADS = 2

@@ -2,8 +2,9 @@
 
 from memory.conversations import Conversations
 from memory.message_tree import MessageTree
+from memory.stored_costs import StoredCosts
 from memory.stored_turns import StoredTurns
 
 
-class Store(Conversations, MessageTree, StoredTurns):
+class Store(Conversations, MessageTree, StoredTurns, StoredCosts):
     """Everything that is kept in the database. Open it on the loop that uses it; every method may raise ChatError."""

@@ -14,6 +14,7 @@ from memory.message_tree import insert_messages, linear_messages, message_row_of
 from memory.messages import Message, Role
 from memory.options import TurnOptions
 from memory.rows import message_of, message_row, parts_column, storable
+from memory.stored_costs import insert_cost
 from memory.tables import conversations, messages, runs
 from runs.errors import NO_RUN, ChatError
 from runs.live import LiveRun, new_id
@@ -98,9 +99,12 @@ class StoredTurns(Database):
         row = {"id": run.id, "conversation_id": run.conversation_id, "created": now, "record": packed}
         async with self.writing() as db:
             known = await db.execute(update(messages).where(messages.c.id == reply.id).values(ended))
-            await db.execute(delete(runs).where(runs.c.id == run.id))  # an earlier attempt may have succeeded
+            # an earlier attempt may have succeeded
+            again = (await db.execute(delete(runs).where(runs.c.id == run.id))).rowcount
             if known.rowcount:  # the visitor may have deleted the conversation meanwhile
                 await db.execute(insert(runs).values(row))
+            if (dollars := run.usage().get("cost_usd")) and not again:
+                await insert_cost(db, run.conversation_id, run.requester.visitor, dollars)
 
     async def record(self, run_id: str) -> str:
         """An ended run's events as JSON lines. Raises ChatError `not_found`."""
@@ -122,6 +126,14 @@ class StoredTurns(Database):
         async with self.reading() as db:
             found = (await db.execute(wanted)).first()
         return message_of(found) if found else None
+
+    async def latest_run(self, owner: str) -> str | None:
+        """The id of the newest ended run in the owner's latest conversation that has one."""
+        found = conversations.join(runs, runs.c.conversation_id == conversations.c.id)
+        wanted = select(runs.c.id).select_from(found).where(conversations.c.owner == owner)
+        wanted = wanted.order_by(conversations.c.updated.desc(), runs.c.created.desc()).limit(1)
+        async with self.reading() as db:
+            return cast(str | None, (await db.execute(wanted)).scalar_one_or_none())
 
     async def newest_run(self, owner: str, text: str, **same: str) -> str | None:
         """The id of the owner's newest run for a message of this text.

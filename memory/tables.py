@@ -3,7 +3,20 @@
 `backend`, `memory` and the options are the ones that the conversation used last. A change here needs a migration, too.
 """
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 from memory.options import PARAMETERS
 
@@ -22,15 +35,18 @@ conversations = Table(
     Column("system_prompt", Text),
     Column("temperature", Float),
     Column("max_tokens", Integer),
+    Column("thinking", Boolean),
     Column("tools", JSON(none_as_null=True)),
     *(Column(name, Integer) for name in PARAMETERS),
     Column("model", Text),
+    Column("cost_usd", Float),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False, index=True),
     Index("conversations_of_owner", "owner", "updated"),
 )
 """`head` is the last message of the current branch, null without messages. `folded` is the title in the form that is
-searched (`memory/folded_text.py`), null in rows of an earlier version; likewise in `messages`.
+searched (`memory/folded_text.py`), null in rows of an earlier version; likewise in `messages`. `cost_usd` is the
+cost of all its runs and summaries, null where none had a price.
 """
 
 messages = Table(
@@ -79,3 +95,12 @@ summaries = Table(
     Column("created", Float, nullable=False),
 )
 """Summaries of a branch up to and including `message_id`."""
+
+costs = Table(
+    "costs",
+    metadata,
+    Column("visitor", String(64), nullable=False, index=True),
+    Column("day", Integer, nullable=False),
+    Column("cost_usd", Float, nullable=False),
+)
+"""The costs of a visitor's runs and summaries of the day (days since 1970, UTC); those of earlier days are deleted."""

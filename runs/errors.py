@@ -4,6 +4,7 @@ A problem that a person can act on is a `ChatError`; its `code` is part of the w
 defect: it is logged once with its traceback and sent as `internal`.
 """
 
+import re
 from typing import Literal
 
 Code = Literal[
@@ -39,6 +40,14 @@ STATUS: dict[Code, int] = {
 
 NO_RUN = "There is no such run, or it is not yours. Its reply may be in its conversation."
 INTERNAL = "Something went wrong on our side. Try again; if it happens again, the server's log says why."
+
+_CAUSE = re.compile(r"((?:[^.:(]|\([^)]*\)|[.:](?!\s))+[.:])(\s.+)", re.DOTALL)
+
+
+def split_message(message: str) -> tuple[str, str]:
+    """Splits an error's message after its first statement, up to a full stop or a colon: the cause, and what to do."""
+    found = _CAUSE.fullmatch(message)
+    return (found[1], found[2]) if found else (message, "")
 
 
 class ChatError(Exception):

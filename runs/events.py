@@ -6,15 +6,15 @@ The grammar: `run` first, then `status`; content events; an end for every start;
 The wire's `type` is the class name in snake_case.
 """
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 from weakref import ref
 
 from runs.errors import Code
+from runs.json_text import SharedText, SharedTexts, encode_json, json_texts, text_bytes
 
 Phase = Literal[
     "queued", "waiting", "thinking", "streaming", "tool", "approval", "stalled", "complete", "stopped", "error"
@@ -55,7 +55,8 @@ class Context:
     """The model's input before each call: `messages` of {role, content, tokens, part, why}, `left_out` with a `reason`.
 
     `tokens` is the size of the input, `limit` its maximum, both in the backend's tokens. `part` names the section of
-    the context: system, summary, recalled, recent, message or tools; `why` explains why an older message is included.
+    the context: system, summary, recalled, recent, message, or calls (this turn's tool calls with their results);
+    `why` explains why an older message is included.
     In a log a message may be `{same_as: index}` instead: see `runs/contexts.py`.
     """
 
@@ -65,11 +66,20 @@ class Context:
     limit: int
     estimated: bool = False
     parts: JSON | None = None
-    """Tokens by section."""
+    """Tokens by section. Their sum is `tokens`.
+
+    Two sections have no message: `tools` is the definitions of the tools, `format` what the chat template adds once.
+    """
     note: str | None = None
     """A remark for people."""
     tools: list[JSON] | None = None
     """The descriptions of the offered tools: {name, content, tokens}."""
+    memory_limit: int | None = None
+    """The memory mode's own limit of the input, where it is below `limit`. It bounds the earlier turns only."""
+    turns: list[JSON] | None = None
+    """The earlier turns, oldest first, as {state, count}: `count` neighbouring turns are kept, recalled, summarised or
+    left_out.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +130,13 @@ class Token:
 
     content: str
     total_tokens: int
+    logprobs: list[JSON] | None = None
+    """{token, logprob, top: [[token, logprob], …], bytes} for each of the model's tokens, where the request asked.
+
+    `bytes` is there only for a token that is a part of a character. Text held back before belongs to the next event.
+    """
+    begins: bool | None = None
+    """Whether it is the text with which a continued reply begins, which the model did not write in this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +260,7 @@ Event = Run | Status | Context | Start | End | Reasoning | Token | ToolInput | T
 
 _OPTIONAL = {
     *("error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note"),
-    *("tools", "backend", "model", "timings"),
+    *("tools", "backend", "model", "timings", "memory_limit", "turns", "logprobs", "begins"),
 }
 """Fields that are omitted where they are None."""
 
@@ -262,6 +279,8 @@ WIRE_TYPES: dict[type[Any], str] = {kind: _snake(kind.__name__) for kind in _lea
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in WIRE_TYPES}
 _CACHED_JSON = 32_768
 """Characters of the longest JSON that is cached with its entry; a longer one is encoded again for each reader."""
+_LONG = 1000
+"""Messages of the longest context that is encoded as a whole."""
 _FIXED_BYTES = 300
 """Memory of an event and its entry without its texts."""
 
@@ -270,56 +289,6 @@ def memory_bytes(event: Event) -> int:
     """An estimate of the memory of an event with its cached JSON, by the length of its texts."""
     size = sum(text_bytes(getattr(event, name)) for name in _FIELDS[type(event)])
     return _FIXED_BYTES + size + min(size, _CACHED_JSON)
-
-
-def text_bytes(value: Any) -> int:
-    """An estimate of the memory of a JSON value."""
-    match value:
-        case str():
-            return len(value)
-        case dict():
-            return 200 + sum(map(text_bytes, value.values()))
-        case list():
-            return 8 * len(value) + sum(map(text_bytes, value))
-        case _:
-            return 0
-
-
-class LongText(str):
-    """A string that allows weak references."""
-
-
-def encode_json(value: Any) -> str:
-    """A value as one line of JSON, also for readers that treat U+0085, U+2028 and U+2029 as line ends."""
-    return escape_line_ends(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-
-
-def json_texts(value: Any, levels: int) -> Iterator[str]:
-    """The same JSON as a sequence of texts: the outer `levels` of objects and lists are encoded entry by entry.
-
-    An iterator is encoded as a list.
-    """
-    if levels and isinstance(value, dict):
-        before = "{"
-        for name, inner in value.items():
-            yield f"{before}{encode_json(name)}:"
-            yield from json_texts(inner, levels - 1)
-            before = ","
-        yield "}" if value else "{}"
-    elif isinstance(value, Iterator) or (levels and isinstance(value, list)):
-        before = "["
-        for inner in value:
-            yield before
-            yield from json_texts(inner, max(0, levels - 1))
-            before = ","
-        yield "]" if before == "," else "[]"
-    else:
-        yield encode_json(value)
-
-
-def escape_line_ends(text: str) -> str:
-    """JSON with those characters escaped that naive readers, such as Python's `splitlines`, treat as line ends."""
-    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
 
 
 @dataclass(slots=True)
@@ -331,7 +300,7 @@ class Entry:
     at: float
     event: Event
     _json: str | None = field(default=None, repr=False, compare=False)
-    _long: "ref[LongText] | None" = field(default=None, repr=False, compare=False)
+    _shared: "ref[SharedText | SharedTexts] | None" = field(default=None, repr=False, compare=False)
 
     @property
     def type(self) -> str:
@@ -352,17 +321,34 @@ class Entry:
                 body[name] = value
         return body
 
+    def texts(self) -> Iterable[str]:
+        """`json` as a sequence of texts.
+
+        A long context is encoded as it is read, and once for all who read it at the same time.
+        """
+        context = self.event if isinstance(self.event, Context) else None
+        if self._json is not None or not context or len(context.messages) + len(context.left_out) <= _LONG:
+            return (self.json,)
+        shared = self._shared() if self._shared else None
+        if isinstance(shared, str):
+            return (shared,)
+        if shared is None:
+            shared = SharedTexts(json_texts(self.wire(), 2))
+            self._shared = ref(shared)
+        return shared
+
     @property
     def json(self) -> str:
         """`wire()` as one line of JSON, encoded once. A long one is shared only while it is in use."""
         if self._json is not None:
             return self._json
-        if self._long and (shared := self._long()) is not None:
+        shared = self._shared() if self._shared else None
+        if isinstance(shared, str):
             return shared
-        encoded = encode_json(self.wire())
+        encoded = "".join(shared) if shared else encode_json(self.wire())  # 30 ms for a context of 4 MB: see `texts`
         if len(encoded) <= _CACHED_JSON:
             self._json = encoded
             return encoded
-        shared = LongText(encoded)
-        self._long = ref(shared)
-        return shared
+        whole = SharedText(encoded)
+        self._shared = ref(whole)
+        return whole

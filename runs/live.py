@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import structlog
 
 from runs import events
+from runs.costs import Costs
 from runs.events import Entry, Event, Phase, StopReason
 from runs.fold import apply
 from runs.log import Clock, RunLog, steady_clock
 from runs.reply import ReplyText
 from runs.requester import Requester
+from runs.sent_requests import SentRequests
 from runs.state import AgentState, Step, digest
 from runs.supervisor import Save, Supervisor, Work
 from runs.tool_calls import ToolCalls
@@ -76,7 +78,7 @@ class LiveRun:
         self.lifetime = lifetime
         self._clock = steady_clock(clock)
         self.log = RunLog(self.id, self._clock)
-        self.tool_calls = ToolCalls()
+        self.tool_calls, self.requests = ToolCalls(), SentRequests()
         self.state = AgentState()
         self._reply, self._characters = ReplyText(), 0
         self._supervisor = Supervisor(self)
@@ -88,6 +90,8 @@ class LiveRun:
         """A message for the visitor if the reply of an ended run could not be stored; None after the last retry."""
         self.stored = True
         """Whether it is stored with its conversation; else only its owner can use it, while it is in memory."""
+        self.earlier_costs: Costs | None = None
+        """What was spent before this run, where its backend has a price."""
         self.conversation_deleted = False
         """Whether its conversation was deleted. Later output is dropped."""
         self.closing = False
@@ -107,6 +111,11 @@ class LiveRun:
     def text(self) -> str:
         """The reply so far."""
         return str(self._reply)
+
+    def usage(self) -> events.JSON:
+        """The usage of its last event: that of its state, with the totals of the costs where they are known."""
+        usage = self.state.usage()
+        return self.earlier_costs.with_run(usage) if self.earlier_costs else usage
 
     @property
     def note(self) -> str | None:

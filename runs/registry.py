@@ -42,7 +42,7 @@ class RunRegistry:
         ended = sorted(stored, key=lambda run: run.log.closed_at or 0.0)
         kept = size = 0
         for run in reversed(ended):
-            kept, size = kept + 1, size + run.log.memory_bytes
+            kept, size = kept + 1, size + run.log.memory_bytes + run.requests.memory_bytes
             if kept > self._kept or size > self._kept_bytes:
                 del self._runs[run.id]
 

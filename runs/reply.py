@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from typing import Any, Literal
 
 from runs import events
@@ -48,6 +49,8 @@ class ReplyPart:
     name: str = ""
     input: Any = None
     error: str | None = None
+    offset: int = 0
+    """Characters of the reply's text when it began. Replies that older versions stored have 0: parts, then the text."""
 
     @property
     def seconds(self) -> float | None:
@@ -62,18 +65,54 @@ class ReplyPart:
 
     def wire(self) -> JSON:
         """The part as JSON; `ReplyPart(**wire)` is the way back."""
-        return asdict(self)
+        # `asdict` would also copy `input`, and takes several times as long
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def reply_parts(state: AgentState) -> tuple[ReplyPart, ...]:
     """The parts of a run's reply so far."""
-    found = [ReplyPart("thinking", thought.text, thought.start, thought.end) for thought in state.thoughts]
+    found = [
+        ReplyPart("thinking", thought.text, thought.start, thought.end, offset=thought.offset)
+        for thought in state.thoughts
+    ]
     found += [
-        ReplyPart("tool", step.output, step.start, step.end, step.name, step.input, step.error)
+        ReplyPart("tool", step.output, step.start, step.end, step.name, step.input, step.error, step.offset)
         for step in state.steps
         if step.kind == "tool"
     ]
-    return tuple(sorted(found, key=lambda part: part.start))
+    return tuple(sorted(found, key=lambda part: (part.offset, part.start)))
+
+
+def part_offsets(state: AgentState) -> list[int]:
+    """The different offsets of the parts of a run's reply, in ascending order."""
+    offsets = {step.offset for step in state.steps if step.kind == "tool"}
+    return sorted(offsets.union(thought.offset for thought in state.thoughts))
+
+
+def split_text(text: str, offsets: Sequence[int]) -> list[str]:
+    """The pieces of a reply's text before, between and after offsets that ascend: one more than there are offsets.
+
+    A piece of white space alone is empty.
+    """
+    cuts = [0, *(min(offset, len(text)) for offset in offsets), len(text)]
+    pieces = [text[start:end] for start, end in pairwise(cuts)]
+    return [piece if piece.strip() else "" for piece in pieces]
+
+
+def grouped_parts(parts: Sequence[ReplyPart]) -> list[tuple[int, list[ReplyPart]]]:
+    """The parts with the same offset, by their offset, in ascending order."""
+    ordered = sorted(parts, key=lambda part: part.offset)
+    return [(offset, list(group)) for offset, group in groupby(ordered, key=lambda part: part.offset)]
+
+
+def reply_sequence(text: str, parts: Sequence[ReplyPart]) -> list[str | list[ReplyPart]]:
+    """The texts of a reply and the groups of its parts, in the order in which they came, without empty texts."""
+    groups = grouped_parts(parts)
+    first, *others = split_text(text, [offset for offset, _ in groups])
+    found: list[str | list[ReplyPart]] = [first] if first else []
+    for (_, group), piece in zip(groups, others, strict=True):
+        found += [group, piece] if piece else [group]
+    return found
 
 
 def bounded_parts(parts: Sequence[ReplyPart], most: int) -> tuple[ReplyPart, ...]:

@@ -20,12 +20,17 @@ class Slots:
     """`count` slots; None is unbounded. An instance belongs to one event loop."""
 
     def __init__(self, count: int | None = None) -> None:
-        self._free = count
+        self._count = self._free = count
         self._queue: deque[_Waiter] = deque()
 
     def __len__(self) -> int:
         """The length of the queue."""
         return len(self._queue)
+
+    @property
+    def idle(self) -> bool:
+        """True if all slots are free."""
+        return self._free == self._count and not self._queue
 
     @asynccontextmanager
     async def acquire(self, on_position: PositionListener) -> AsyncGenerator[None, None]:

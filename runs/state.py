@@ -4,15 +4,20 @@ It reads no clock; figures that depend on the current time (rates, ages) take `n
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runs import events
 from runs.events import Phase
 from runs.generation_rate import GenerationRate
+from runs.rate_curve import RateCurve
 
 RATE_WINDOW_S = 1.5
 """Time constant of the current rate: a token counts e times less after so many seconds."""
+
+OTHER_USAGE = ("cached_tokens", "reasoning_tokens", "cost_usd")
+"""Optional figures of a call's usage: tokens read from a cache, tokens of thinking, US dollars."""
 
 _OUTPUT = 4000
 """Characters of a tool's output in the state: half from its beginning, half from its end."""
@@ -46,15 +51,20 @@ class Step:
     """A tool's arguments, or a chain's new messages; None for a model call."""
     output: Any = ""
     """A tool's output so far, shortened; a chain's new messages; a model's usage."""
+    offset: int = 0
+    """Characters of the reply's text when it began."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Where the time of an ended model call went: see `events.ModelEnd`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A span of visible thinking, shortened; times as in `Step`."""
+    """A span of visible thinking, shortened; times and offset as in `Step`."""
 
     text: str
     start: float
     end: float | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +103,29 @@ class AgentState:
     output_estimated: bool = False
     """Whether the output tokens of an ended call are estimated."""
     generation: GenerationRate = field(default_factory=GenerationRate)
+    curve: RateCurve = field(default_factory=RateCurve)
     input_tokens: int | None = None
     """Input tokens of the ended model calls, None before the first; partly estimates if `input_estimated`."""
     input_estimated: bool = False
+    other_usage: Mapping[str, float] = field(default_factory=dict)
+    """The sums of `OTHER_USAGE` over the ended model calls that reported them; after the end also the total costs."""
     cancelled_input: int = 0
     """Estimated input tokens of calls that were cancelled before any output: they count if the run is stopped."""
     level: float = 0.0
     """The decaying token count behind the current rate."""
+    text_length: int = 0
+    """Characters of the reply's text so far."""
+    call_offset: int = 0
+    """Characters of it before the latest call of the model."""
     tools: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     thoughts: tuple[Thought, ...] = ()
     phase_spans: tuple[PhaseSpan, ...] = ()
     context: events.Context | None = None
+    cached_input: int | None = None
+    """Tokens of that context that the provider had in its cache, as it says after the call; None before, and if it does
+    not say.
+    """
     approvals: tuple[events.Approval, ...] = ()
     """The calls that wait for approval."""
 
@@ -156,12 +177,14 @@ class AgentState:
     def usage(self) -> events.JSON:
         """{input_tokens, output_tokens} over all model calls, with `estimated` where a provider did not count.
 
+        `OTHER_USAGE` is added where it is known.
+
         The input of an open call is the size of its context.
         """
         calling = any(step.kind == "model" and step.end is None for step in self.steps)
         input_tokens = (self.input_tokens or 0) + (self.context.tokens if calling and self.context else 0)
         marked = {"estimated": True} if calling or self.estimated or self.input_estimated else {}
-        return {"input_tokens": input_tokens, "output_tokens": self.tokens, **marked}
+        return {"input_tokens": input_tokens, "output_tokens": self.tokens, **self.other_usage, **marked}
 
     def timing(self, now: float) -> events.JSON:
         """{ttft_s, duration_s, tokens_per_s} at epoch second `now`."""

@@ -44,6 +44,11 @@ class Supervisor:
     def start(self, work: Work, save: Save | None) -> None:
         """Starts the task."""
         self.task = asyncio.create_task(self._supervise(work, save), name=f"run {self._run.id}")
+        self.task.add_done_callback(self._forget_work)
+
+    def _forget_work(self, task: asyncio.Task[None]) -> None:
+        """Lets the memory of the work be freed: an ended run is kept, and the traceback of its error has the input."""
+        self._work = None
 
     def request_stop(self, reason: StopReason) -> None:
         """Stops the run without waiting for its end."""
@@ -141,7 +146,7 @@ class Supervisor:
     def _last_event(self) -> events.Last:
         assert self._work is not None
         run = self._run
-        usage, timing = run.state.usage(), run.state.timing(run.now())
+        usage, timing = run.usage(), run.state.timing(run.now())
         if self._work.cancelled() or not self._work.done():
             return events.Stopped(run.text, self._reason or "shutdown", usage, timing)
         error = self._work.exception()

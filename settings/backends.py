@@ -69,12 +69,22 @@ class BackendSettings(BaseModel):
     """Whether the model can call tools; the default depends on the kind."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Idle timeout of the provider's response, in seconds; the default depends on the kind."""
-    thinking: Literal["open"] | None = None
+    thinking: Literal["open", "switch"] | None = None
     """openai, local, langchain: "open" if the model's template opens the thinking, so that replies contain only the
     closing tag `</think>`. Otherwise this is detected in the first such reply.
+
+    openai: "switch" if the template knows `enable_thinking`, so that visitors can switch the thinking off. A
+    llama-server says so by itself.
     """
-    price: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)] | None = None
-    """US dollars for a million input and output tokens; only for display."""
+    price: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=3)] | None = None
+    """US dollars for a million input and output tokens, and for cached input; only for display."""
+    about: Annotated[str, Field(max_length=300)] | None = None
+    """A sentence for the page about this backend."""
+    preload: bool | None = None
+    """local: whether the model is downloaded and loaded at the start, not when it is first wanted.
+
+    The default is true for the first entry, and for a file of this machine.
+    """
     fallback: str | None = None
     """The backend that replies if this one fails before its first token."""
 

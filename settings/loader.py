@@ -70,11 +70,12 @@ def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
 
 
 def _use_local_model(values: dict[str, Any], model: str) -> None:
-    """Replaces the `model` of every local backend by that of GLASSBOX_LOCAL_MODEL."""
+    """Replaces the `model` of the first local backend by that of GLASSBOX_LOCAL_MODEL, which is loaded at the start."""
     entries = values.setdefault("backends", [b.model_dump(exclude_unset=True) for b in FileSettings().backends])
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and entry.get("kind") == "local":
-            entry["model"] = model
+            entry |= {"model": model, "preload": True}
+            return
 
 
 def _writable_folder(name: str) -> Path:

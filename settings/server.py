@@ -137,6 +137,11 @@ class Settings(FileSettings):
     """The operator's keys, by the names of their variables."""
 
     @property
+    def public(self) -> bool:
+        """True if the app is open to the public: over a share link, or on a Space."""
+        return self.share or self.on_space
+
+    @property
     def proxies(self) -> list[str]:
         """The proxies whose `X-Forwarded-*` headers are trusted: none by default, the Space's own proxy on a Space."""
         if self.trusted_proxies is not None:

@@ -11,7 +11,8 @@ from bench.process import AppProcess
 from tests.fork_server import start_app
 
 _LOADED_S = 60.0
-SHORT_REPLIES = "[limits]\nreply_tokens = 800\n"
+REPLY_TOKENS = 200
+SHORT_REPLIES = f"[limits]\nreply_tokens = {REPLY_TOKENS}\n"
 """The settings as they are by default, with a bound on replies: so small a model may ramble on."""
 
 

@@ -18,10 +18,12 @@ from agent.turns import Turns
 from backends import Backends
 from backends.local import LocalBackend
 from backends.scripted import ScriptedBackend
+from bench.process import AppProcess
 from memory.store import Store
 from runs.registry import RunRegistry
 from settings import BackendSettings, LimitSettings, Settings
 from tests.databases import postgres_server
+from tests.fork_server import start_app
 from tests.local_model import BUNDLED
 
 # In CI the same inputs each time: a change is not refused for an old fault that chance finds on that day.
@@ -119,6 +121,12 @@ async def turns(settings: Settings, store: Store) -> AsyncIterator[Turns]:
     turns = Turns(settings, Backends(settings.backends), store, RunRegistry())
     yield turns
     await turns.runs.stop_all()
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts of the app in a benchmark take no time for its imports."""
+    monkeypatch.setattr(AppProcess, "spawn", lambda self, *args, **options: start_app(*args, **options))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

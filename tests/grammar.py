@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, get_args
 
+from runs.costs import TOTAL_COSTS
 from runs.errors import Code
 from runs.events import Phase, StopReason
 from runs.live import LiveRun
@@ -115,7 +116,8 @@ def _check_values(sent: Iterable[dict[str, Any]]) -> None:
             case "chain_start" | "chain_end":
                 assert len(json.dumps(e.get("input", e.get("output")))) <= _STEP_BYTES
         if e["type"] in ("complete", "stopped"):
-            assert e["usage"].keys() - {"estimated"} == {"input_tokens", "output_tokens"}
+            optional = {"estimated", "cached_tokens", "reasoning_tokens", "cost_usd", *TOTAL_COSTS}
+            assert e["usage"].keys() - optional == {"input_tokens", "output_tokens"}
             assert e["usage"].get("estimated", True) is True
             assert e["timing"].keys() == {"ttft_s", "duration_s", "tokens_per_s"}
 

@@ -52,6 +52,15 @@ class Chosen:
     _data: Any
 
 
+def drawn_text(messages: list[Any]) -> str:
+    """The text of messages of a Chatbot; only the note of a reply that has nothing else."""
+    texts = [content["text"] for m in messages for content in m["content"]]
+    own = [
+        text for text in texts if not text.startswith(("<div class='parts ", "<div class='failure'", "<p class='note'"))
+    ]
+    return "\n".join(map(shown_text, own or texts[-1:]))
+
+
 class Page:
     """An open page. It calls the handlers in the order of the listeners, and keeps the values of the components."""
 
@@ -61,8 +70,8 @@ class Page:
         self.state = PageState()
         self.chat: list[Any] = []
         self.prompt = ""
-        self.options: tuple[Any, ...] = (None, None, None, [], *PARAMETERS, None)
-        """The values of the fields: system prompt, temperature, longest reply, tools, parameters, model."""
+        self.options: tuple[Any, ...] = (None, None, None, True, [], *PARAMETERS, False, None)
+        """The values of `FIELDS` after the memory mode."""
         self.lives: list[str] = []
         self.panels: list[dict[str, Any]] = []
 
@@ -76,9 +85,8 @@ class Page:
 
     @property
     def texts(self) -> list[str]:
-        """The texts of the drawn messages, without the parts before a reply."""
-        drawn = ([part["text"] for part in m["content"]] for m in self.chat)
-        return [shown_text(next(t for t in texts if not t.startswith("<div class='parts'>"))) for texts in drawn]
+        """The texts of the drawn messages, without the parts of a reply."""
+        return [drawn_text([m]) for m in self.chat]
 
     def apply(self, updates: Updates) -> None:
         """Keeps the values of the components, and changes the prompt as web/prompt.js does."""
@@ -109,10 +117,9 @@ class Page:
         async with aclosing(self.handlers.follower.follow(self.state, self.request)) as updates:  # type: ignore[type-var]
             async for live, panel in updates:
                 if isinstance(panel, dict) and "phase" in panel:
-                    drawn = live[0]["content"][0]["text"] if isinstance(live, list) and live else ""
-                    self.lives.append(shown_text(drawn))
+                    self.lives.append(drawn_text(live) if isinstance(live, list) else "")
                     self.panels.append(panel)
-        if finished := await self.handlers.follower.finish(self.state, self.request):
+        if "page" in (finished := await self.handlers.follower.finish(self.state, self.request)):
             self.apply(finished)
 
     async def send(self, prompt: str, **more: str) -> None:

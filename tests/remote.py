@@ -35,7 +35,7 @@ from tests import providers
 from tests.conftest import until
 from tests.grammar import check_run
 from tests.local_model import _taken_by_others
-from tests.providers import Drop, Hang, ProviderServer, Raw, Reply, Request, rate_limit
+from tests.providers import Drop, Hang, ProviderServer, Raw, Reply, Request, Tool, rate_limit
 
 Told = list[dict[str, Any]]
 CANARY = "sk-canary-0123456789abcdef"
@@ -227,6 +227,17 @@ class RemoteContract(ABC):
             ("assistant", "Hello, wörld", "whole", None),
         ]
 
+    async def test_each_calls_request_is_kept_as_it_was_sent(self, tmp_path: Path) -> None:
+        call = Reply([], tools=[Tool("calculator", ['{"expression": "6*7"}'])])
+        with self.server(providers.OVERLOADED, call, Reply()) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                events = await house.ask("What is 6*7? \N{EM DASH}")
+                kept = house.runs[0].requests
+                bodies = [kept.body(n) for n in range(len(of(events, "context")))]
+        assert [json.loads(body or "") for body in bodies] == [request.body for request in asked_for_replies(server)]
+        assert len(bodies) == 3 and "tool" in str(bodies[2])
+        assert CANARY not in str(bodies) and kept.body(99) is None
+
     async def test_an_empty_reply_is_reported(self, tmp_path: Path) -> None:
         with self.server(Reply([], thinking=["Hm"])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
@@ -240,7 +251,8 @@ class RemoteContract(ABC):
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert [e["content"] for e in of(told, "reasoning")] == ["Hm", ", well"]
-        assert (told[-1]["content"], told[-1]["usage"]) == ("Yes.", {"input_tokens": 7, "output_tokens": 4})
+        usage = {"input_tokens": 7, "output_tokens": 4, "reasoning_tokens": 2}
+        assert (told[-1]["content"], told[-1]["usage"]) == ("Yes.", usage)
         phases = list(dict.fromkeys(e["phase"] for e in of(told, "status")))
         assert phases == ["queued", "waiting", "thinking", "streaming"]
 
@@ -264,8 +276,8 @@ class RemoteContract(ABC):
         assert (stored[-1].text, stored[-1].standing) == (failure.content, "failed")
         assert stored[-1].note == last["message"]
         assert len(asked_for_replies(server)) == failure.asked
-        again = [e for e in of(told, "status") if "Attempt" in e["content"]]
-        assert [e["phase"] for e in again] == ["queued"] * (failure.asked - 1)
+        again = [e for e in of(told, "status") if "Retrying" in e["content"]]
+        assert [e["phase"] for e in again] == ["waiting"] * (failure.asked - 1)
 
     async def test_a_closed_port_is_reported_after_three_attempts(self, tmp_path: Path) -> None:
         with self.server() as server:
@@ -297,9 +309,8 @@ class RemoteContract(ABC):
         assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
         first, second = asked_for_replies(server)
         assert second.at - first.at >= 1
-        (again,) = (e["content"] for e in of(told, "status") if "Attempt" in e["content"])
-        assert "too many requests" in again
-        assert again.endswith("Attempt 2 of 3 in 1.0 s")
+        (again,) = (e["content"] for e in of(told, "status") if "Retrying" in e["content"])
+        assert again == "Rate limited. Retrying: 2 of 3 in 1.0 s"
 
     async def test_a_long_rate_limit_is_not_awaited(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with self.server(rate_limit(99), Reply()) as server:
@@ -307,7 +318,7 @@ class RemoteContract(ABC):
                 told = await house.ask()
                 assert (told[-1]["code"], told[-1]["retryable"]) == ("rate_limited", True)
                 assert told[-1]["retry_after"] == 99
-                assert "wait 99 s" in told[-1]["message"]
+                assert "in 99 s" in told[-1]["message"]
                 (listed,) = house.backends.describe("anna")
                 assert (listed["state"], listed["ready"]) == ("rate_limited", False)
                 assert listed["until"] == pytest.approx(time.time() + 99, abs=5)
@@ -359,7 +370,7 @@ class RemoteContract(ABC):
                 notes = [(await house.turns.store.history(run.conversation_id))[-1].note for run in house.runs]
         assert [one[-1]["type"] for one in told] == ["complete"] * 3
         by_itself = "Cut by Remote: it writes no longer reply, or has no more room for it."
-        assert notes == ["Cut at the longest reply, 3 tokens.", by_itself, None]
+        assert notes == ["Cut at the max reply length, 3 tokens.", by_itself, None]
         for one, note in zip(told, notes, strict=True):
             assert note in [e["content"] for e in of(one, "status")] or note is None, "whoever follows is told, too"
             assert of(one, "model_end")[-1].get("cut") == (True if note else None)
@@ -369,7 +380,7 @@ class RemoteContract(ABC):
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 told = await house.ask()
         assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
-        assert any("Attempt 2" in e["content"] for e in of(told, "status"))
+        assert any("Retrying: 2" in e["content"] for e in of(told, "status"))
 
     async def test_a_reply_that_the_provider_fails_midway_is_an_error(self, tmp_path: Path) -> None:
         with self.server(Reply(finish="error")) as server:

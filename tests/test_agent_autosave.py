@@ -36,7 +36,8 @@ async def test_reply_standing_follows_the_last_event(
     run.emit(events.Token("x", 1))
     run.notes = [noted] if noted else []
     ended = final_reply(Message("1", "assistant", "", "growing", run.id), run, run.state, last)
-    notes = " ".join(told for told in (noted, note) if told) or None
+    both = (note, noted) if standing == "failed" else (noted, note)  # a failure begins with its cause
+    notes = " ".join(text for text in both if text) or None
     assert ended == Message("1", "assistant", "x", standing, run.id, notes, backend="b")
 
 

@@ -143,7 +143,7 @@ def test_model_call_has_parent_duration_and_usage() -> None:
     assert found == [
         events.ModelStart("m", "step", "Chat"),
         events.Token("x", 1),
-        events.ModelEnd("m", {"input_tokens": 10, "output_tokens": 5}, 2.0),
+        events.ModelEnd("m", {"input_tokens": 10, "output_tokens": 5, "cached_tokens": 1}, 2.0),
     ]
 
 

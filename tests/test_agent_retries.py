@@ -87,11 +87,21 @@ def said(told: Told, phase: str = "queued") -> list[str]:
     return [e["content"] for e in told if e["type"] == "status" and e["phase"] == phase]
 
 
+async def test_status_of_a_retry_has_the_cause_without_the_advice() -> None:
+    failed = ChatError("rate_limited", "Rate limited. Try again later. A has too many requests.", retryable=True)
+    down = ChatError("backend_unavailable", "A cannot be reached: is there a network?", retryable=True)
+    told = await done(a_run(), Answers(failed, down, replies).work)
+    assert said(told, "waiting") == [
+        "Rate limited. Retrying: 2 of 3 in 0.0 s",
+        "A cannot be reached. Retrying: 3 of 3 in 0.0 s",
+    ]
+
+
 async def test_transient_failure_is_retried() -> None:
     answers = Answers(failing(), failing("rate_limited"), replies)
     told = await done(a_run(), answers.work)
     assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there")
-    assert said(told)[1:] == ["It failed. Attempt 2 of 3 in 0.0 s", "It failed. Attempt 3 of 3 in 0.0 s"]
+    assert said(told, "waiting") == ["It failed. Retrying: 2 of 3 in 0.0 s", "It failed. Retrying: 3 of 3 in 0.0 s"]
 
 
 async def test_error_of_the_last_attempt_ends_the_run() -> None:
@@ -129,7 +139,7 @@ async def test_retry_after_is_respected() -> None:
     first, second, third = answers.times
     assert 0.2 <= second - first < 0.7
     assert third - second < 0.2
-    assert said(told)[1] == "It failed. Attempt 2 of 3 in 0.2 s"
+    assert said(told, "waiting")[0] == "It failed. Retrying: 2 of 3 in 0.2 s"
 
 
 @pytest.mark.parametrize("code", ["rate_limited", "backend_unavailable"])
@@ -305,7 +315,7 @@ async def test_fallback_follows_a_silent_backend() -> None:
     run = a_run()
     told = await done(run, work)
     assert (told[-1]["type"], ended) == ("complete", ["ended"])
-    assert str(run.note).startswith("B answered instead of A. A sent nothing")
+    assert str(run.note).startswith("B answered instead of A. No response after")
 
 
 async def stopped(run: LiveRun) -> Told:
@@ -321,7 +331,7 @@ async def stopped(run: LiveRun) -> Told:
 async def test_stop_ends_a_pause_between_attempts() -> None:
     run, answers = a_run(), Answers(failing("rate_limited", after=19), chain="AB")
     run.start(answers.work)
-    await until(lambda: "Attempt 2" in run.state.status_text)
+    await until(lambda: "Retrying: 2" in run.state.status_text)
     await stopped(run)
     assert answers.asked == ["A"]
 

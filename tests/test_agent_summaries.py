@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from agent.turn import TurnRequest
 from agent.turns import Turns
 from backends import Backends
 from backends.openai import OpenAIBackend
+from memory import modes
 from memory.modes import MODES
 from memory.options import TurnOptions
 from memory.store import Store
@@ -37,6 +38,12 @@ pytestmark = ON_BOTH
 def notes(request: Request) -> bool:
     """Returns True if a request asks for a summary."""
     return "notes of a conversation" in str(request.body["messages"][0]["content"])
+
+
+@pytest.fixture(autouse=True)
+def each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a summary due with each turn, so that few turns suffice."""
+    monkeypatch.setattr(modes, "_EXTRA_TURNS", 0)
 
 
 @pytest.fixture
@@ -109,7 +116,7 @@ async def test_summary_is_written_between_turns_and_used_by_the_next(server: Ope
         given = asked(server, summaries=False)[-1]
         assert given[0] == {"role": "system", "content": f"You are a helpful assistant.{SUMMARY}Notes 1."}
         assert [m["content"] for m in given[1:]] == ["I like whales.", "Sure.", "And the sea."]
-        assert context(run).parts.keys() == {"system", "summary", "recent", "message"}
+        assert context(run).parts.keys() == {"system", "summary", "recent", "message", "format"}
         assert [item["reason"] for item in context(run).left_out] == ["in the summary"] * 2
         run = await said(turns, "Who am I?", run)
     first, second = asked(server, summaries=True)[:2]
@@ -345,3 +352,25 @@ async def test_context_event_equals_the_providers_request(server: OpenAIServer, 
         assert {m["why"] for m in told[0].messages if m["part"] == "recalled"} == {"matches whales"}
     if mode == "summary":
         assert "Notes: whales <b>&amp;\u2028 \U0001f40b." in received[0][0]["content"]
+
+
+async def test_a_summary_lasts_for_many_turns(
+    server: OpenAIServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    server.answers = [lambda r: Reply(["Notes."] if notes(r) else ["Sure."])]
+    earlier: Any = [(("user", "assistant")[n % 2], f"message-{n}") for n in range(22)]
+    async with turns_on(server, store) as turns:
+        conversation_id = await store.create("anna", earlier)
+        for n in range(13):
+            options = TurnOptions(tools=())
+            ask = TurnRequest(f"turn-{n}", "anna", conversation_id, memory="summary", options=options)
+            assert context(await ended(turns, ask)).note == (
+                "The summary took 1 model call after the last turn: 7 tokens read, 1 written." if n in (1, 12) else None
+            )
+            await turns.summarizer.wait(conversation_id)
+    sent = asked(server, summaries=False)
+    assert len(asked(server, summaries=True)) == 2, "after the first and the twelfth turn"
+    assert [len(messages) for messages in sent] == [24, *range(4, 25, 2), 4]
+    for before, after in pairwise(sent[1:-1]):
+        assert after[: len(before)] == before, "each request begins as the one before"

@@ -9,6 +9,7 @@ import pytest
 from langchain_core.tools import BaseTool, tool
 
 from agent import retries
+from agent.model_middleware import STATE_MESSAGES
 from agent.turn import TurnRequest
 from agent.turns import Turns
 from backends import Backends
@@ -77,7 +78,7 @@ def of(told: Told, kind: str) -> Told:
 
 
 def attempts_of(told: Told) -> int:
-    return 1 + sum("Attempt" in e["content"] for e in of(told, "status"))
+    return 1 + sum("Retrying" in e["content"] for e in of(told, "status"))
 
 
 @tool
@@ -123,6 +124,21 @@ async def test_tool_end_has_the_output(make: Make) -> None:
     (end,) = of(told, "tool_end")
     assert (end["output"], "error" in end) == ("when? at noon", False)
     assert of(told, "state")[-1]["tools_called"] == ["clock"]
+
+
+async def test_model_gets_the_messages_before_the_agents_state(make: Make) -> None:
+    """In both calls, before and after the tool's result, each message once and in order."""
+    turns, given = caller(make, clock), [("user", "assistant")[n % 2] for n in range(2 * STATE_MESSAGES + 50)]
+    earlier = [(role, f"message {n}") for n, role in enumerate(given)]
+    conversation_id = await turns.store.create("anna", earlier)
+    run = await turns.start(TurnRequest("Hi", "anna", conversation_id, memory="full"))
+    assert run.task
+    await asyncio.wait_for(asyncio.shield(run.task), 10)
+    told = check_run(run)
+    assert told[-1]["type"] == "complete"
+    first, second = of(told, "context")
+    assert [m["content"] for m in first["messages"][1:]] == [*(text for _, text in earlier), "Hi"]
+    assert second["messages"][:-2] == [{"same_as": n} for n in range(len(first["messages"]))]
 
 
 async def test_parallel_tools_each_have_an_end(make: Make) -> None:
@@ -213,8 +229,8 @@ async def test_scripted_faults_end_as_described(script: Turns, impatient: Turns,
 async def test_busy_backend_is_retried(script: Turns) -> None:
     told = await asked(script, "busy")
     assert "this is the second" in told[-1]["content"]
-    again = next(e for e in of(told, "status") if "Attempt 2 of 3" in e["content"])
-    assert again["phase"] == "queued"
+    again = next(e for e in of(told, "status") if "Retrying: 2 of 3" in e["content"])
+    assert again["phase"] == "waiting"
     assert len(of(told, "model_start")) == 2
 
 
@@ -237,4 +253,4 @@ async def test_endless_reply_is_cut_with_a_note(script: Turns) -> None:
     assert of(told, "token")[-1]["total_tokens"] == script.settings.limits.reply_tokens
     assert (
         await stored(script, told)
-    ).note == "Cut at the longest reply, 256 tokens. Stopped: the run reached its limit"
+    ).note == "Cut at the max reply length, 256 tokens. Stopped: the run reached its limit"

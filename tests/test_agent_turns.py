@@ -397,7 +397,10 @@ async def test_invalid_options_are_refused_before_anything_is_stored(
     )
 
 
-CUT, CUT_BY_IT = "Cut at the longest reply, 33 tokens.", "Cut by Talker: it writes no longer reply, or has no more room"
+CUT, CUT_BY_IT = (
+    "Cut at the max reply length, 33 tokens.",
+    "Cut by Talker: it writes no longer reply, or has no more room",
+)
 
 
 @pytest.mark.parametrize(
@@ -446,7 +449,7 @@ async def test_cut_reply_still_names_the_fallback(settings: Settings, store: Sto
     turns = Turns(settings, Backends([BackendSettings(**GONE), scripted()]), store, RunRegistry())
     run, _ = await asked(turns, "endless")
     note = str((await store.history(run.conversation_id))[-1].note)
-    assert "Cut at the longest reply" in note
+    assert "Cut at the max reply length" in note
     assert "Script answered instead of Gone" in note
 
 

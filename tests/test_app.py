@@ -36,10 +36,12 @@ def test_root_path_of_a_route_is_rejected(path: str, tmp_path: Path) -> None:
         App(settings)
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 200)])
-def test_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Signals, times: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "times", "fresh"), [(signal.SIGTERM, 1, True), (signal.SIGINT, 1, False), (signal.SIGTERM, 200, False)]
+)
+def test_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Signals, times: int, fresh: bool) -> None:
     """Many signals end it too: a signal handler that took a lock once blocked the app forever."""
-    with RunningApp(tmp_path, SCRIPT, fresh=True) as app:
+    with RunningApp(tmp_path, SCRIPT, fresh=fresh) as app:
         process = app.process
         with httpx.stream("POST", f"{app.url}stream", json={"message": "tour"}, timeout=30) as answer:
             told, asked = [], 0.0

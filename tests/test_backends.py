@@ -242,6 +242,7 @@ async def test_an_unknown_kind_lists_the_allowed_ones() -> None:
         ({"kind": "langchain"}, "class: found None"),
         ({"kind": "langchain", "class": "no colon"}, "class: found 'no colon'"),
         ({"kind": "local", "model": "gpt-5"}, "model: found 'gpt-5'"),
+        ({"kind": "local", "thinking": "switch"}, "thinking: found 'switch'"),
     ],
 )
 async def test_an_unusable_entry_stops_the_start(entry: dict[str, Any], told: str) -> None:

@@ -287,7 +287,7 @@ async def test_a_missing_key_is_reported(remote: Remote) -> None:
     assert remote.health() == health
     refused = await refusal(remote)
     assert refused.code == "missing_key"
-    assert refused.message.startswith("X is not ready: it needs a key")
+    assert refused.message.startswith("Needs a key. X is not ready: it needs a key")
     assert (remote.asked, remote.built) == ([], 0)
 
 

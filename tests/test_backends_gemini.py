@@ -148,7 +148,7 @@ class TestGemini(RemoteContract):
         assert told[-1]["type"] == "complete"
         first, second = asked_for_replies(server)
         assert second.at - first.at >= 0.3
-        assert [e["phase"] for e in of(told, "status") if "Attempt 2 of 3" in e["content"]] == ["queued"]
+        assert [e["phase"] for e in of(told, "status") if "Retrying: 2 of 3" in e["content"]] == ["waiting"]
 
     async def test_the_provider_lists_its_models(self, tmp_path: Path) -> None:
         with self.server() as server:

@@ -345,6 +345,12 @@ async def test_a_llama_server_reports_its_context(tmp_path: Path) -> None:
         async with housed(tmp_path, entry(server, model="whatever"), TEST_KEY=CANARY) as house:
             assert (await house.health()).ready, "it answers to any name"
             assert (told_of(house)["context"], told_of(house)["images"]) == (2048, True)
+            assert "thinking" not in told_of(house)["takes"]
+            server.props["chat_template"] = (
+                "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>"
+            )
+            assert (await house.health()).ready
+            assert "thinking" in told_of(house)["takes"]
             server.props = None
             assert (await house.health()).ready
             assert told_of(house)["context"] == 131072

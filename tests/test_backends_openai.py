@@ -68,6 +68,17 @@ class TestOpenAI(RemoteContract):
         assert of(told, "state")[-1]["estimated"] is True
         assert of(told, "state")[-1]["tokens_received"] == 273
 
+    async def test_a_call_that_the_model_writes_as_text_is_made(self, tmp_path: Path) -> None:
+        text = ["```", "json\n{", '"name": "calculator", "arguments": {"expression": "17*23"}}', "\n```"]
+        with self.server(Reply(text), Reply(["It is 391."])) as server:
+            async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
+                house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
+                events = await house.ask()
+        assert (events[-1]["type"], events[-1]["content"]) == ("complete", "It is 391.")
+        (call,) = of(events, "tool_end")
+        assert (call["tool"], call["output"]) == ("calculator", "391")
+        assert asked_for_replies(server)[1].body["messages"][-1]["content"] == "391"
+
     async def test_a_run_stopped_in_its_second_call_counts_the_input_of_both(self, tmp_path: Path) -> None:
         first = Reply([], tools=[Tool("calculator", ['{"expression": "17*23"}'])], prompt_tokens=350)
         second = Reply(["a " * 60, "b"], prompt_tokens=374, breaks="hang", after=1)

@@ -168,7 +168,7 @@ def test_long_pages_and_conversations_are_bounded() -> None:
     ("parameter", "advice"),
     [
         ("temperature", "temperature under Options"),
-        ("max_tokens", "longest reply under Options"),
+        ("max_tokens", "max reply length under Options"),
         ("tools[0].function.name", "turn its tools off"),
         ("messages[2].content", "start a new conversation"),
         ("model", "`model` setting"),

@@ -66,6 +66,25 @@ async def test_requests_have_the_fields_headers_and_query_of_the_settings(tmp_pa
     assert "authorization" not in request.headers
 
 
+async def test_thinking_is_switched_where_the_template_can(tmp_path: Path) -> None:
+    more = {"thinking": "switch", "extra_body": {"chat_template_kwargs": {"style": "short"}, "top_k": 5}}
+    async with picky(tmp_path, **more, PICKY_KEY=CANARY) as (house, server):
+        assert "thinking" in house.backends.describe("anna")[0]["takes"]
+        for thinking in (None, False, True):
+            assert (await house.ask(options=TurnOptions(thinking=thinking)))[-1]["type"] == "complete"
+    bodies = [request.body for request in asked_for_replies(server)]
+    switched = [{}, {"enable_thinking": False}, {"enable_thinking": True}]
+    assert [body["chat_template_kwargs"] for body in bodies] == [{"style": "short"} | one for one in switched]
+    assert {body["top_k"] for body in bodies} == {5}
+
+
+async def test_thinking_is_not_switched_elsewhere(tmp_path: Path) -> None:
+    async with picky(tmp_path, PICKY_KEY=CANARY) as (house, server):
+        assert "thinking" not in house.backends.describe("anna")[0]["takes"]
+        assert (await house.ask(options=TurnOptions(thinking=False)))[-1]["type"] == "complete"
+    assert "chat_template_kwargs" not in asked_for_replies(server)[0].body
+
+
 async def test_an_authorization_header_replaces_the_key(tmp_path: Path) -> None:
     more = {"headers": {"authorization": "Basic ${PICKY_KEY}"}}
     async with picky(tmp_path, **more, PICKY_KEY=CANARY) as (house, server):

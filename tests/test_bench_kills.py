@@ -7,15 +7,7 @@ from contextlib import closing
 import pytest
 
 from bench.kills import MOMENTS, MOST_LOST_S, find_damage, measure_kills, report
-from bench.process import AppProcess
 from memory.store import Store
-from tests.fork_server import start_app
-
-
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Starts of the app take no time for its imports."""
-    monkeypatch.setattr(AppProcess, "spawn", lambda self, *args, **options: start_app(*args, **options))
 
 
 @pytest.mark.usefixtures("forked")

@@ -8,6 +8,7 @@ from bench.attackers import ATTACKS
 from bench.soak import MOST_WARMED, measure_soak, report
 
 
+@pytest.mark.usefixtures("forked")
 def test_visitors_leave_nothing_behind() -> None:
     row = measure_soak(0.4)
     assert row["wrong"] == []

@@ -34,7 +34,7 @@ HOLDERS = {
     "cache",
     "WeakValueDictionary",
 }
-PACKAGES = "agent", "backends", "documents", "components", "hosting", "memory", "runs", "transports"
+PACKAGES = "agent", "backends", "documents", "components", "hosting", "memory", "runs", "settings", "transports"
 
 
 def value_at(where: str) -> float | None:

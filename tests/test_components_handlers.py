@@ -11,9 +11,10 @@ import pytest
 from agent.turn import TurnRequest
 from components.conversation_view import refresh_view
 from components.handlers import Handlers
+from components.messages import render_turns
 from components.page_state import INITIAL_MESSAGES
-from components.render import render_turns
 from hosting.identity import COOKIE, Identity
+from runs.example_run import EXAMPLE_ID
 from tests.conftest import until
 from tests.grammar import check_run
 from tests.pages import Chosen, Data, Page, cookie, shown_text, words
@@ -30,7 +31,7 @@ async def test_turn_streams_into_the_live_reply_and_then_the_conversation(page: 
     assert all(words(later).startswith(words(earlier)) for earlier, later in pairwise(page.lives))
     assert page.texts[1] == page.lives[-1]
     assert page.panels[-1]["phase"] == "complete"
-    assert any(panel["phase"] == "thinking" and panel["thoughts"] for panel in page.panels)
+    assert any(panel["phase"] == "thinking" and panel["parts"] for panel in page.panels)
     assert sum("context" in panel for panel in page.panels) <= 2
     assert page.state.run_id is None
     check_run(run)
@@ -70,7 +71,7 @@ async def test_reload_during_a_reply_follows_it_to_the_end(page: Page, handlers:
     updates = await again.load(conversation=str(page.state.conversation_id))
     assert again.state.run_id == page.state.run_id
     assert again.texts == ["tour"]
-    assert updates["backend"]["value"] == "Slow script"
+    assert updates["backend"] == "Slow script"
     assert updates["memory"] == "window"
     await again.follow()
     assert again.panels[-1]["phase"] == "complete"
@@ -108,8 +109,8 @@ async def test_reply_of_a_forgotten_run_comes_from_the_store(page: Page, handler
 
 async def test_new_page_is_empty(page: Page) -> None:
     updates = await page.load()
-    assert (page.state, page.chat, updates["panel"]) == (page.empty, [], None)
-    assert updates["backend"]["value"] == "Script"
+    assert (page.state, page.chat, updates["panel"]["latest"]) == (page.empty, [], EXAMPLE_ID)
+    assert updates["backend"] == "Script"
     assert updates["memory"] == "tokens"
 
 
@@ -137,8 +138,8 @@ async def test_ids_of_another_visitor_open_nothing(page: Page, handlers: Handler
 async def test_retry_edit_and_undo_do_what_they_say(page: Page, handlers: Handlers) -> None:
     await page.send("one")
     await page.send("faults")
-    retry: Any = Data(3)
-    page.apply(await handlers.on_retry(page.state, page.request, retry, "Script", "tokens", *page.options))
+    retry: Any = Chosen({"id": page.state.shown[2].id})
+    page.apply(await handlers.on_regenerate(page.state, page.request, retry, "Script", "tokens", *page.options))
     await page.follow()
     assert [page.texts[0], page.texts[2]] == ["one", "faults"]
     assert len(page.chat) == 4
@@ -302,7 +303,7 @@ async def test_two_pages_of_one_visitor_see_the_same_run(page: Page, handlers: H
 
 
 async def test_late_finish_leaves_a_new_run_alone(page: Page, handlers: Handlers) -> None:
-    assert await handlers.follower.finish(page.empty, page.request) == {}
+    assert await handlers.follower.finish(page.empty, page.request) == {"live": []}
     await page.begin("endless", backend="Slow script")
     assert await handlers.follower.finish(page.state, page.request) == {}
     await handlers.on_stop(page.state, page.request)

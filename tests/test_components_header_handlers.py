@@ -17,7 +17,7 @@ from memory.options import PARAMETERS as NAMES
 from memory.options import TurnOptions
 from settings import BackendSettings, ToolSettings
 from tests.conftest import until
-from tests.pages import PARAMETERS, Data, Page, cookie
+from tests.pages import PARAMETERS, Chosen, Data, Page, cookie
 
 pytest_plugins = ["tests.pages"]
 
@@ -26,46 +26,46 @@ async def test_new_page_has_the_configured_options(page: Page, handlers: Handler
     updates = await page.load()
     assert {"answer", *updates} == set(OPENED_OUTPUTS)
     assert [backend["name"] for backend in updates["about"]] == ["Script", "Slow script", "Small script"]
-    assert [updates[name]["value"] for name in OPTION_NAMES] == [handlers.turns.settings.system_prompt, None, None]
-    assert not any(updates[name]["interactive"] for name in OPTION_NAMES), "the script supports none"
+    assert [updates[name] for name in OPTION_NAMES] == [handlers.turns.settings.system_prompt, None, None, True]
+    assert [backend["takes"] for backend in updates["about"]] == [[], [], []], "the script supports none"
     assert (updates["key_row"]["visible"], updates["forget_key"]["visible"]) == (False, False)
 
 
 async def test_conversation_restores_its_options(page: Page, handlers: Handlers) -> None:
-    page.options = ("Be a pirate.", 0.3, 20, [], *PARAMETERS, None)
+    page.options = ("Be a pirate.", 0.3, 20, False, [], *PARAMETERS, False, None)
     await page.send("tour")
     again = Page(handlers, page.request.cookies[COOKIE])
     shown = await again.load(conversation=str(page.state.conversation_id))
-    assert tuple(shown[name]["value"] for name in OPTION_NAMES) == page.options[:3]
+    assert tuple(shown[name] for name in OPTION_NAMES) == page.options[:4]
 
 
 async def test_disabled_tools_stay_disabled(page: Page, handlers: Handlers) -> None:
     handlers.turns.toolbox = handlers.header._toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
     for chosen, kept in ((["clock"], ("clock",)), ([], ()), (["clock", "calculator"], None)):
-        page.options = (None, None, None, chosen, *PARAMETERS, None)
+        page.options = (None, None, None, True, chosen, *PARAMETERS, False, None)
         await page.send("hello")
         found = await handlers.store.conversation(str(page.state.conversation_id), page.state.visitor)
         assert found.options.tools == kept
         again = Page(handlers, page.request.cookies[COOKIE])
         shown = await again.load(conversation=found.id)
-        assert sorted(shown["tools"]["value"]) == sorted(chosen)
+        assert sorted(shown["tools"]) == sorted(chosen)
 
 
 async def test_removed_tool_does_not_stop_a_conversation(page: Page, handlers: Handlers) -> None:
     handlers.turns.toolbox = handlers.header._toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock", "count"]))
-    page.options = (None, None, None, ["clock", "count"], *PARAMETERS, None)
+    page.options = (None, None, None, True, ["clock", "count"], *PARAMETERS, False, None)
     await page.send("hello")
     handlers.turns.toolbox = handlers.header._toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
     this = str(page.state.conversation_id)
     shown = await page.load(conversation=this)
-    assert shown["tools"]["value"] == ["clock"]
+    assert shown["tools"] == ["clock"]
     run = await handlers.turns.start(TurnRequest("hello", page.state.visitor, this))
     await until(lambda: run.ended)
     assert run.state.phase == "complete"
 
 
 async def test_invalid_options_warn_and_send_nothing(page: Page) -> None:
-    page.options = (None, 9.0, None, [], *PARAMETERS, None)
+    page.options = (None, 9.0, None, True, [], *PARAMETERS, False, None)
     with pytest.warns(UserWarning, match="Not sent. The temperature can be 0 to 2"):
         await page.begin("tour")
     assert (page.state.run_id, page.prompt) == (None, "tour")
@@ -74,8 +74,9 @@ async def test_invalid_options_warn_and_send_nothing(page: Page) -> None:
 async def test_retry_and_edit_use_the_current_options(page: Page, handlers: Handlers) -> None:
     await page.send("one")
     this = str(page.state.conversation_id)
-    for on, data in ((handlers.on_retry, Data(1)), (handlers.on_edit, Data(0, "two"))):
-        page.options = (f"Be {data.value or 'brief'}.", 0.1, 9, [], *PARAMETERS, None)
+    chosen = Chosen({"id": page.state.shown[0].id})
+    for on, data, prompt in ((handlers.on_regenerate, chosen, "brief"), (handlers.on_edit, Data(0, "two"), "two")):
+        page.options = (f"Be {prompt}.", 0.1, 9, False, [], *PARAMETERS, False, None)
         again: Any = on(page.state, page.request, data, "Script", "tokens", *page.options)  # type: ignore[arg-type]
         page.apply(await again)
         await page.follow()
@@ -119,10 +120,9 @@ async def test_working_key_is_saved_and_never_shown(keyed: Page, capsys: pytest.
     assert held(keyed) == SECRET
     assert "Keyed is ready with your key" in capsys.readouterr().out
     assert SECRET not in str(updates)
-    assert ("Keyed", "Keyed") in updates["backend"]["choices"]
-    assert updates["about"][-1]["key"] == "yours"
+    assert (updates["about"][-1]["state"], updates["about"][-1]["key"]) == ("ready", "yours")
     assert updates["forget_key"]["visible"] is True
-    assert not [name for name in ("key", "system_prompt") if "value" in updates[name]], "typed text is kept"
+    assert "value" not in updates["key"] and "system_prompt" not in updates, "typed text is kept"
 
 
 async def test_rejected_key_is_not_saved(keyed: Page) -> None:
@@ -130,7 +130,7 @@ async def test_rejected_key_is_not_saved(keyed: Page) -> None:
     with pytest.warns(UserWarning, match="Keyed rejected this key"):
         updates = await keyed.handlers.header.on_key(SECRET, "Keyed", keyed.request)
     assert held(keyed) is None
-    assert ("Keyed · key missing", "Keyed") in updates["backend"]["choices"]
+    assert updates["about"][-1]["state"] == "key_missing"
     assert updates["forget_key"]["visible"] is False
 
 
@@ -153,7 +153,7 @@ async def test_key_is_saved_if_the_provider_is_unreachable(keyed: Page) -> None:
     with pytest.warns(UserWarning, match=r"saved, but Keyed is not ready: .*is there a network\."):
         updates = await keyed.handlers.header.on_key(SECRET, "Keyed", keyed.request)
     assert held(keyed) == SECRET
-    assert ("Keyed · unreachable", "Keyed") in updates["backend"]["choices"]
+    assert updates["about"][-1]["state"] == "unreachable"
 
 
 @pytest.mark.parametrize(
@@ -195,15 +195,15 @@ async def test_forgetting_a_key_forgets_only_the_visitors_own(keyed: Page, ident
 async def test_changed_backends_are_rendered(page: Page, handlers: Handlers) -> None:
     handlers.backends.get("Slow script").ttft_s = 1.26
     updates = await handlers.header.on_backends_changed(page.request)
-    choices, listed, model = updates["backend"], updates["about"], updates["model"]
-    assert [name for _, name in choices["choices"]] == ["Script", "Slow script", "Small script"]
-    assert "value" not in choices, "the choice stays"
+    listed, model = updates["about"], updates["model"]
+    assert updates.keys() == {"about", "model"}, "the choice of a backend stays"
+    assert [one["name"] for one in listed] == ["Script", "Slow script", "Small script"]
     assert listed[1]["ttft_s"] == 1.26
     assert (model["visible"], "value" in model) == (False, False)
 
 
 async def test_parameters_are_saved_if_they_differ_from_the_settings(page: Page, handlers: Handlers) -> None:
-    page.options = (None, None, None, [], 2, 2000, None, 3, None)
+    page.options = (None, None, None, True, [], 2, 2000, None, 3, False, None)
     await page.send("one", memory="window")
     this = str(page.state.conversation_id)
     assert (await handlers.store.conversation(this, page.state.visitor)).options == TurnOptions(window_turns=2)
@@ -211,6 +211,6 @@ async def test_parameters_are_saved_if_they_differ_from_the_settings(page: Page,
     parameters = [loaded[name] for name in NAMES]
     assert [update.get("value") for update in parameters] == [2, 2000, 200, 3]
     assert [update["visible"] for update in parameters] == [True, False, False, False]
-    page.options = (None, None, None, [], 0, 2000, 200, 3, None)
+    page.options = (None, None, None, True, [], 0, 2000, 200, 3, False, None)
     with pytest.warns(UserWarning, match="turns that are kept whole can be 1 to 1,000"):
         await page.begin("two", memory="window")

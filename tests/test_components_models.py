@@ -41,28 +41,26 @@ def page(house: House, identity: Identity) -> Page:
 
 
 def chosen(model: str | None) -> tuple[Any, ...]:
-    return (None, 0.3, None, [], *PARAMETERS, model)
+    return (None, 0.3, None, True, [], *PARAMETERS, False, model)
 
 
 async def test_models_are_offered_if_there_are_several(page: Page) -> None:
     shown = (await page.load())["model"]
     assert (shown["visible"], shown["value"]) == (True, "first")
-    assert shown["choices"] == [("first", "first"), ("second", "second")]
     model = (await page.handlers.header.on_choose("Script", page.request, "first"))["model"]
-    assert (model["visible"], model["value"], model["choices"]) == (False, None, [])
-    model = (await page.handlers.header.on_choose("More", page.request, "second"))["model"]
+    assert (model["visible"], model["value"]) == (False, None)
+    updates = await page.handlers.header.on_backends_changed(page.request, "More", "second")
+    model = updates["model"]
     assert (model["visible"], model["value"]) == (True, "first"), "the backend does not offer the other one's model"
-    assert model["choices"] == [("first", "first"), ("third · not available", "third")]
+    assert [(one["name"], one["ready"]) for one in updates["about"][1]["models"]] == [("first", True), ("third", False)]
 
 
 async def test_options_follow_the_model(page: Page) -> None:
-    taken = {}
     for model in ("first", "second"):
         updates = await page.handlers.header.on_choose("Many", page.request, model)
         assert "value" not in updates["model"], "a newer choice stays"
-        taken[model] = updates["temperature"]
-    assert (taken["first"]["interactive"], taken["first"]["label"]) == (True, "Temperature")
-    assert (taken["second"]["interactive"], taken["second"]["label"]) == (False, "Temperature · not used here")
+    listed = (await page.load())["about"][0]["models"]
+    assert {one["name"]: "temperature" in one["takes"] for one in listed} == {"first": True, "second": False}
 
 
 async def test_chosen_model_answers_and_is_saved_in_the_conversation(
@@ -75,7 +73,6 @@ async def test_chosen_model_answers_and_is_saved_in_the_conversation(
     again = Page(page.handlers, page.request.cookies[COOKIE])
     loaded = await again.load(conversation=str(page.state.conversation_id))
     assert loaded["model"]["value"] == "second"
-    assert loaded["temperature"]["interactive"] is False
     assert "model" not in await page.open(None), "a new conversation keeps the current choices"
 
 
@@ -95,7 +92,6 @@ async def test_changed_list_of_models_is_rendered(page: Page, house: House, serv
     updates = await page.handlers.header.on_backends_changed(page.request, "Many", "second")
     listed, model = updates["about"], updates["model"]
     assert "value" not in model, "the choice stays"
-    assert model["choices"] == [("first", "first"), ("second · not available", "second")]
     assert [one["ready"] for one in listed[0]["models"]] == [True, False]
 
 
@@ -111,9 +107,9 @@ async def test_conversation_keeps_its_model_until_the_list_arrives(
     async with housed(tmp_path, entry) as house:  # the next process
         again = Page(Handlers(house.turns, identity), page.request.cookies[COOKIE])
         shown = (await again.load(conversation=str(page.state.conversation_id)))["model"]
-        assert (shown["value"], shown["choices"], shown["visible"]) == ("second", [("second", "second")], False)
+        assert (shown["value"], shown["visible"]) == ("second", False)
         again.options = chosen(shown["value"])
         await again.send("Still?", backend="All")
         shown = (await again.handlers.header.on_backends_changed(again.request, "All", "second"))["model"]
-        assert ("value" in shown, len(shown["choices"]), shown["visible"]) == (False, 2, True)
+        assert ("value" in shown, shown["visible"]) == (False, True)
     assert [request.body["model"] for request in asked_for_replies(server)] == ["second", "second"]

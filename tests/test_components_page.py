@@ -2,8 +2,11 @@ import asyncio
 import time
 from typing import Any
 
+import gradio as gr
 import pytest
+from gradio import state_holder
 
+from components.blocks import PageBlocks
 from components.handlers import Handlers
 from components.page import build_page
 
@@ -28,3 +31,32 @@ async def test_idle_queue_polls_at_most_a_hundred_times_a_second(
     queue.stopped = True
     await polling
     assert 1 <= looks <= (time.monotonic() - begun) * 100 + 1
+
+
+async def test_no_statistics_are_computed_after_events(handlers: Handlers) -> None:
+    queue: Any = build_page(handlers)._queue
+    queue.events_recorded = 10_000
+    records = [{"function": "chat", "status": "success", "process_time": 1.0}]
+    assert queue.compute_analytics_summary(records) is queue.cached_event_analytics_summary == {"functions": {}}
+    assert queue.ANALYTICS_MAX_EVENTS == 1
+
+
+async def test_only_changed_outputs_build_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    with PageBlocks() as demo:
+        page, one, two = gr.State(0), gr.Textbox("one"), gr.Dropdown(["a"], value="a")
+        gr.Button().click(lambda: None, None, [page, one, two], postprocess=False)
+    listener: Any = next(iter(demo.fns.values()))
+    session: Any = state_holder.SessionState(demo)
+    built, build = list[dict[str, Any]](), gr.Dropdown.__init__
+
+    def count(self: Any, *args: Any, **options: Any) -> None:
+        built.append(options)
+        build(self, *args, **options)
+
+    monkeypatch.setattr(gr.Dropdown, "__init__", count)
+    skipped = await demo.postprocess_data(listener, (1, "new", gr.skip()), session)
+    assert skipped == [None, "new", gr.skip()] and session[page._id] == 1 and built == []
+    changed = await demo.postprocess_data(listener, (gr.skip(), gr.skip(), gr.update(choices=["b"])), session)
+    assert changed[:2] == [gr.skip()] * 2 and changed[2]["choices"] == [["b", "b"]] and len(built) == 1
+    assert session[page._id] == 1 and session[two._id].choices == [("b", "b")], "later inputs are checked with these"
+    assert not any(session.config_values.values()), "Gradio would compute them for each change"

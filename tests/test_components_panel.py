@@ -1,6 +1,10 @@
 from collections.abc import Iterable
 
-from components.panel import render_context, render_panel
+import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+
+from components.panel import _JOINED, _TURNS, render_context, render_panel, turn_blocks
 from runs import events
 from runs.events import Entry, Event
 from runs.fold import apply
@@ -35,8 +39,8 @@ def test_panel_of_an_ended_run_is_constant() -> None:
     assert (value["live"], value["phase"], value["elapsed_s"], value["rate"]) == (False, "complete", 8.0, None)
     assert [(step["name"], step["depth"]) for step in value["steps"]] == [("agent", 0), ("model", 1), ("Model", 2)]
     assert value["steps"][0]["start"] == 2.0
-    assert value["steps"][1]["input"] == "user: Hello"
-    assert value["thoughts"] == "hm"
+    assert value["steps"][1]["blocks"] == [["New input", "user: Hello"]]
+    assert value["steps"][2]["marks"] == ["part-0", "text-0", "text-1"]
     assert value == render_panel(ended_state(), whole=False)
 
 
@@ -98,7 +102,7 @@ def test_concurrent_calls_are_below_their_own_steps() -> None:
         *[("a", 0), ("t1", 1), ("c1", 2)],
         *[("t2", 1), ("c2", 2)],
     ]
-    assert value["tools"] == ["clock", "count"]
+    assert [step["marks"] for step in value["steps"]] == [[], [], ["part-1"], [], ["part-0"]]
     assert [part["title"] for part in value["parts"]] == ["clock", "count"]
     assert value["parts"][1]["blocks"] == [["Input", '{\n "upto": 2\n}'], ["Output so far", "1 of 2"]]
 
@@ -113,13 +117,123 @@ def test_details_of_old_steps_are_only_in_a_whole_value() -> None:
         ]
     )
     value = render_panel(state, whole=False)
-    assert ["output" in step for step in value["steps"]] == [False, True]
+    assert ["blocks" in step for step in value["steps"]] == [False, True]
     assert ["blocks" in part for part in value["parts"]] == [False, True]
     whole = render_panel(state, whole=True)
-    assert [step["output"] for step in whole["steps"]] == ["noon", ""]
+    assert [step["blocks"] for step in whole["steps"]] == [
+        [["Input", "{}"], ["Output", "noon"]],
+        [["Input", "{}"], ["Output so far", "none"]],
+    ]
     assert all("blocks" in part for part in whole["parts"])
 
 
 def test_call_with_an_unknown_parent_is_shown_at_the_top() -> None:
     state = state_of([*((0.0, event) for event in BEGIN), (1.0, events.ToolStart("clock", "1", {}, "gone"))])
     assert [(step["name"], step["depth"]) for step in render_panel(state, whole=True)["steps"]] == [("clock", 0)]
+
+
+WRAPPED: list[tuple[float, Event]] = [
+    *((0.0, event) for event in BEGIN),
+    (1.0, events.ChainStart("agent", "a", None, [])),
+    (1.01, events.ChainStart("model", "m", "a", [{"role": "user", "content": "Hello"}])),
+    (1.02, events.ModelStart("c", "m", "Chat")),
+    (2.0, events.Reasoning("hm")),
+    (2.5, events.Token("Hi", 1)),
+    (3.0, events.ModelEnd("c", {"input_tokens": 1, "output_tokens": 2}, 1.98)),
+    (3.01, events.ChainEnd("m", [])),
+    (3.02, events.ChainStart("tools", "t", "a", [])),
+    (3.03, events.ToolStart("clock", "call", {}, "t")),
+    (5.0, events.ToolEnd("clock", "call", "noon", 1.97)),
+    (5.01, events.ChainEnd("t", [{"role": "tool", "content": "noon"}])),
+    (5.5, events.ChainStart("tools", "u", "a", [])),
+    (6.5, events.ToolStart("count", "late", {}, "u")),
+]
+
+
+def test_wrapper_with_the_times_of_its_only_child_is_merged_into_it() -> None:
+    steps = render_panel(state_of(WRAPPED), whole=True, now=7.0)["steps"]
+    assert [(step["name"], step["depth"], step["wrappers"]) for step in steps] == [
+        ("agent", 0, []),
+        ("Chat", 1, ["model"]),
+        ("clock", 1, ["tools"]),
+        ("tools", 1, []),
+        ("count", 2, []),
+    ]
+    chat, clock = steps[1], steps[2]
+    assert (chat["id"], chat["call"], chat["start"], chat["end"]) == ("m", "c", 1.02, 3.0), "the times of the call"
+    assert chat["blocks"][:2] == [["Inside", "model"], ["model: New input", "user: Hello"]], "nothing is lost"
+    assert (clock["kind"], clock["call"]) == ("tool", "call")
+    assert clock["blocks"] == [["Inside", "tools"], ["Input", "{}"], ["Output", "noon"]], "nothing is repeated"
+    assert [step["marks"] for step in steps] == [[], ["part-0", "text-0", "text-1"], ["part-1"], [], ["part-2"]]
+
+
+@pytest.mark.parametrize(
+    ("timings", "lines"),
+    [
+        (None, None),
+        ({"cached_tokens": 0}, ["In the cache: 0 tokens"]),
+        ({"prompt_s": 0.0, "prompt_tokens": 1}, ["Reading: 1 token in 0.00 s"]),
+        ({"generated_s": 2.5}, ["Writing: 2.50 s"]),
+        (
+            {"prompt_s": 0.5, "prompt_tokens": 100, "cached_tokens": 1200, "generated_s": 2.0, "generated_tokens": 80},
+            [
+                "Reading: 100 tokens in 0.50 s, 200 a second",
+                "In the cache: 1,200 tokens",
+                "Writing: 80 tokens in 2.00 s, 40 a second",
+            ],
+        ),
+    ],
+)
+def test_bar_of_a_model_call_says_where_its_time_went(
+    timings: dict[str, float] | None, lines: list[str] | None
+) -> None:
+    run = [
+        *BEGIN,
+        events.ModelStart("c", None, "Chat"),
+        events.ModelEnd("c", {"output_tokens": 80}, 3.0, timings=timings),
+    ]
+    (bar,) = render_panel(state_of((100.0 + n, event) for n, event in enumerate(run)), whole=True)["steps"]
+    assert [text for label, text in bar["blocks"] if label == "Time"] == (["\n".join(lines)] if lines else [])
+    assert bar["read_s"] == (timings or {}).get("prompt_s")
+
+
+@pytest.mark.parametrize("until", range(1, len(WRAPPED) + 1))
+def test_bars_are_never_fewer_than_the_calls_and_keep_their_ids(until: int) -> None:
+    state = state_of(WRAPPED[:until])
+    steps = render_panel(state, whole=False, now=WRAPPED[until - 1][0])["steps"]
+    shown = {name for step in steps for name in (step["name"], *step["wrappers"])}
+    assert shown == {step.name for step in state.steps}
+    assert len({step["id"] for step in steps}) == len(steps)
+
+
+def test_wrapper_that_works_after_its_child_is_a_bar_again() -> None:
+    ended = next(place for place, (_, event) in enumerate(WRAPPED, 1) if isinstance(event, events.ModelEnd))
+    at_once = render_panel(state_of(WRAPPED[:ended]), whole=False, now=3.05)["steps"]
+    later = render_panel(state_of(WRAPPED[:ended]), whole=False, now=4.0)["steps"]
+    assert [step["name"] for step in at_once] == ["Chat"]
+    assert [(step["name"], step["wrappers"]) for step in later] == [("model", ["agent"]), ("Chat", [])]
+
+
+STATES = st.sampled_from(["kept", "recalled", "summarised", "left_out"])
+TURNS = st.lists(st.builds(lambda state, count: {"state": state, "count": count}, STATES, st.integers(1, 60)))
+
+
+@for_all(TURNS)
+def test_strip_of_turns_counts_every_turn_in_few_blocks(turns: list[dict[str, object]]) -> None:
+    blocks = turn_blocks(turns)
+    assert len(blocks) <= _TURNS + _JOINED + 1
+    last = 0
+    for block in blocks:
+        assert block["first"] == last + 1
+        last = block["last"]
+        assert sum(block["states"].values()) == block["last"] - block["first"] + 1
+    assert last == sum(int(str(turn["count"])) for turn in turns)
+    for state in ("kept", "recalled", "summarised", "left_out"):
+        counted = sum(block["states"].get(state, 0) for block in blocks)
+        assert counted == sum(int(str(turn["count"])) for turn in turns if turn["state"] == state)
+    assert all(block["first"] == block["last"] for block in blocks[-min(_TURNS, last) :])
+
+
+def test_curve_has_the_rate_of_each_span_of_time() -> None:
+    spoken = [*((0.0, event) for event in BEGIN), (1.0, events.Token("four", 1)), (1.1, events.Token("more", 2))]
+    assert render_panel(state_of(spoken), whole=False)["curve"] == {"span_s": 0.25, "rates": [0, 0, 0, 0, 8.0]}

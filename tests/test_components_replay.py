@@ -11,10 +11,11 @@ import pytest
 from agent.turn import TurnRequest
 from components.handlers import Handlers
 from hosting.identity import Identity
+from runs.example_run import EXAMPLE_ID
 from runs.replay import Player
 from runs.tool_calls import ApprovalAnswer
 from tests.conftest import until
-from tests.pages import Chosen, Page, cookie, shown_text, words
+from tests.pages import Chosen, Page, cookie, drawn_text, words
 
 pytest_plugins = ["tests.pages"]
 
@@ -48,7 +49,7 @@ async def frames(page: Page) -> list[tuple[str, Any]]:
     async with aclosing(page.handlers.replay.follow(page.state, page.request)) as updates:  # type: ignore[type-var]
         async for live, panel in updates:
             skipped = panel == gr.skip()
-            text = "" if skipped or not live else shown_text(live[0]["content"][0]["text"])
+            text = "" if skipped else drawn_text(live)
             shown.append((text, None if skipped else panel))
     return shown
 
@@ -129,7 +130,7 @@ async def test_replay_is_only_for_the_owner_of_the_run(
     for unknown in (run_id, "no such run", "\0", "x" * 10_000):
         with pytest.warns(UserWarning, match="no such run"):
             updates = await other.load(run=unknown)
-        assert (other.state, other.chat, updates["panel"]) == (other.empty, [], None)
+        assert (other.state, other.chat, updates["panel"]["latest"]) == (other.empty, [], EXAMPLE_ID)
     await page.load(run=run_id)
     other.state = page.state
     await play(other, at=1, speed=1, playing=True)

@@ -89,7 +89,9 @@ def test_listed_files_are_uploaded(hub: SpaceHub, tmp_path: Path) -> None:
     assert sorted(shown) == sorted(hub.files) and hub.files
     for name, data in hub.files.items():
         assert data == (ROOT / name).read_bytes()
-    assert {"app.py", "README.md", "requirements.txt", "web/page.css"} <= set(hub.files)
+    assert {"app.py", "README.md", "requirements.txt", "web/page.css", "docs/bounds.md", "docs/settings.md"} <= set(
+        hub.files
+    )
     assert not any(name.startswith(("tests/", "data/", ".venv")) for name in hub.files)
     assert hub.created["type"] == "space" and hub.created["sdk"] == "gradio"
     assert hub.secrets == {"GOOGLE_API_KEY": "of-google"}

@@ -17,11 +17,10 @@ from documents import database, index
 from documents import library as module
 from documents.library import GUIDE as OWN_GUIDE
 from documents.library import DocumentLimits, Library
-from documents.parsing import ParsedFile, ParsedPassage
 from runs.errors import ChatError
 from tests.conftest import until
+from tests.pdfs import SLOW, pdf, written
 from tests.scripts import HELD, UNLIKE
-from tests.test_documents_parsing import packed, pdf, written
 
 GUIDE = (
     "# Title\n\nAbout parrots.\n\n## Install it\n\nType make.\n\n```\n# not a heading\n```\n\n## Empty\n## Last\nEnd.\n"
@@ -316,25 +315,16 @@ async def test_concurrent_uploads_are_all_stored(library: Library) -> None:
         assert len(await library.search(owner, "whales", 100)) == 11
 
 
-async def test_few_pdfs_are_parsed_at_once_and_text_does_not_wait(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun, go_on = list[str](), threading.Event()
-
-    def parse(name: str, kind: str, *_: object) -> ParsedFile:
-        if kind == "pdf":
-            begun.append(name)
-            go_on.wait(10)
-        return ParsedFile([ParsedPassage("text", "", "section 1")], None)
-
-    monkeypatch.setattr(module, "parse_file", parse)
-    adding = [asyncio.create_task(library.add("anna", f"{n}.pdf", b"")) for n in range(5)]
-    await until(lambda: len(begun) == 2)
-    await library.add("anna", "a.txt", b"")
-    assert len(begun) == 2
-    go_on.set()
-    await asyncio.gather(*adding)
-    assert len(begun) == 5
+async def test_a_text_does_not_wait_for_pdfs(library: Library) -> None:
+    adding = [asyncio.create_task(library.add(f"owner {n}", f"{n}.pdf", SLOW)) for n in range(5)]
+    await until(lambda: len(library._pdfs._children._running) == 2)
+    await library.add("anna", "a.txt", b"text")
+    assert not any(task.done() for task in adding) and await names(library) == ["a.txt"]
+    for task in adding[1:]:
+        task.cancel()
+    await library.close()  # which does not wait for a PDF either
+    with pytest.raises(ChatError, match="cannot be read"):
+        await adding[0]
 
 
 async def test_broken_database_is_reported_and_retried(tmp_path: Path) -> None:
@@ -414,16 +404,6 @@ async def test_cost_of_a_search_does_not_depend_on_other_owners(library: Library
     for number in range(3):
         await library.add("ben", f"{number}.txt", b"\n\n".join([b"common words of Ben " * 30] * 200))
     assert steps() <= 3 * before
-
-
-async def test_close_does_not_wait_for_a_pdf(library: Library) -> None:
-    slow = pdf(packed(written("text") * 1000, 1000), coded="/Filter /FlateDecode")
-    adding = asyncio.create_task(library.add("anna", "a.pdf", slow))
-    await until(lambda: library._children)
-    await library.close()
-    with pytest.raises(ChatError, match="cannot be read"):
-        await adding
-    assert not library._children
 
 
 async def test_sqlite_without_full_text_search_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

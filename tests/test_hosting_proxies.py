@@ -45,6 +45,7 @@ key = "TEST_API_KEY"
 name = "Hub"
 kind = "local"
 model = "hf:owner/repo/file.gguf"
+preload = true
 [[backends]]
 name = "Here"
 kind = "openai"

@@ -102,7 +102,7 @@ async def test_page_closed_in_mid_stream_ends_its_handler(app: App, kept: set[st
     async with client_of(app) as visitor:
         assert "connect_heartbeat" in app.demo.config and not app.demo.config["connect_heartbeat"]
         assert await opened(visitor, app, session) == 200
-        message = ("endless", None, "Slow script", "tokens", None, None, None, [], 4, 2000, 200, 3, None)
+        message = ("endless", None, "Slow script", "tokens", None, None, None, True, [], 4, 2000, 200, 3, False, None)
         await joined(visitor, app, session, "on_send", *message)
         await visitor.get("/gradio_api/queue/data", params=data)
         (run,) = app.turns.runs.live()
@@ -130,7 +130,7 @@ async def test_handler_of_a_page_that_never_listened_is_ended(app: App, kept: se
     session = "never listens"
     async with client_of(app) as visitor:
         assert await opened(visitor, app, session) == 200
-        message = ("endless", None, "Slow script", "tokens", None, None, None, [], 4, 2000, 200, 3, None)
+        message = ("endless", None, "Slow script", "tokens", None, None, None, True, [], 4, 2000, 200, 3, False, None)
         await joined(visitor, app, session, "on_send", *message)
         await visitor.get("/gradio_api/queue/data", params={"session_hash": session})
         (run,) = app.turns.runs.live()

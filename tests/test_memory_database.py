@@ -1,7 +1,9 @@
 """Failures of a SQLite file and their messages."""
 
 import asyncio
+import gc
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import closing
 from typing import Any
 
@@ -9,8 +11,12 @@ import pytest
 from sqlalchemy import event, text
 
 from memory import database as module
+from memory.messages import Message
+from memory.rows import message_row
 from memory.store import Store
 from runs.errors import ChatError
+from runs.events import JSON
+from runs.live import new_id
 from settings import Settings
 from tests.stores import a_run, begin, database, texts
 
@@ -93,3 +99,26 @@ async def test_many_concurrent_writers_all_succeed(store: Store) -> None:
     async with asyncio.timeout(15), asyncio.TaskGroup() as group:
         for n in range(120):
             group.create_task(write(n))
+
+
+async def test_cancelled_writers_leave_no_lock(store: Store) -> None:
+    rows = [message_row(Message(new_id(), "user", "word " * 50), "another", place, 0.0) for place in range(400)]
+    added = asyncio.Event()
+
+    async def batches() -> AsyncIterator[list[JSON]]:
+        for n in range(0, len(rows), 40):
+            yield [{**row, "id": new_id()} for row in rows[n : n + 40]]
+            added.set()
+
+    gc.disable()  # a collection would end the lock
+    try:
+        for n in range(30):
+            added.clear()
+            importing = asyncio.create_task(store.import_messages("anna", "title", None, 0.0, batches()))
+            await added.wait()
+            await asyncio.sleep(n / 1000)
+            importing.cancel()
+            await asyncio.gather(importing, return_exceptions=True)
+            await begin(store, a_run(), "Hi")
+    finally:
+        gc.enable()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from memory.exports import conversation
 from memory.exports.conversation import ExportError
 from memory.exports.reader import read_export
+from runs.reply import ReplyPart, reply_sequence
 from runs.state import shorten_output
 from tests.exports import chatgpt, claude, letter, node, raw_message, text_message, tour, zipped
 
@@ -172,6 +173,24 @@ def test_claude_conversation_keeps_its_visible_content() -> None:
     assert branch(zipped(conversations=[letter()], users=[], projects=[]))[1]["text"] == reply["text"]
 
 
+def test_parts_of_claude_are_where_they_were_in_the_text() -> None:
+    blocks = [
+        {"type": "text", "text": "I look it up."},
+        {"type": "tool_use", "id": "c1", "name": "search", "input": {}},
+        {"type": "tool_result", "tool_use_id": "c1", "content": "found"},
+        {"type": "text", "text": ""},
+        {"type": "text", "text": "They sing."},
+        {"type": "thinking", "thinking": "Am I sure?"},
+        {"type": "text", "text": "Yes."},
+    ]
+    message = {"uuid": "m1", "sender": "assistant", "attachments": [{"file_name": "a.md"}], "content": blocks}
+    (row,) = rows({"name": "Whales", "chat_messages": [message]})
+    parts = [ReplyPart(**part) for part in row["parts"]]
+    (before, [call], between, [thought], after) = reply_sequence(row["text"], parts)
+    assert [before, between, after] == ["[file: a.md]\n\nI look it up.", "\n\nThey sing.", "\n\nYes."]
+    assert (call.text, thought.text) == ("found", "Am I sure?")
+
+
 def test_claude_question_with_two_answers_has_two_branches() -> None:
     unknown = "00000000-0000-4000-8000-000000000000"
     value = claude(
@@ -275,6 +294,13 @@ def of_any_origin(parts: Lines) -> list[Any]:
 
 def part(kind: str, text: str) -> dict[str, Any]:
     return {"kind": kind, "text": text, "start": 1.0, "end": 1.0}
+
+
+@pytest.mark.parametrize(("given", "kept"), [(7, 7), (-1, 0), ("7", 0), (None, 0), (10**12, 1_000_000_000)])
+def test_offset_of_an_exported_part_is_kept(given: Any, kept: int) -> None:
+    exported = part("tool", "done") | {"offset": given}
+    for value, expected in ((exported, kept), (part("tool", "done"), 0)):
+        assert branch(of_any_origin([value])[0])[-1]["parts"][0]["offset"] == expected
 
 
 def test_imported_parts_are_shortened_as_in_a_run() -> None:

@@ -105,6 +105,24 @@ async def test_cancelled_import_leaves_no_process(
     assert processes[1].returncode is not None
 
 
+async def test_small_files_do_not_wait_for_large_ones(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    importer, parse, go = ConversationImporter(store, 1_000_000), ConversationImporter._parse, asyncio.Event()
+
+    async def slow(self: ConversationImporter, data: bytes, *more: Any) -> Any:
+        if len(data) > module._SMALL:
+            await go.wait()
+        return await parse(self, data, *more)
+
+    monkeypatch.setattr(ConversationImporter, "_parse", slow)
+    large = FILE + b" " * module._SMALL
+    waiting = [asyncio.create_task(importer.import_file(f"{n}", large, unlimited)) for n in range(3)]
+    await asyncio.sleep(0)
+    found = await asyncio.wait_for(importer.import_file("anna", FILE, unlimited), 10)
+    assert found.conversations and not any(task.done() for task in waiting)
+    go.set()
+    assert all(result.conversations for result in await asyncio.gather(*waiting))
+
+
 @pytest.mark.parametrize("small", [0, 1_000_000])
 async def test_parallel_imports_of_one_owner_share_the_limit(
     store: Store, monkeypatch: pytest.MonkeyPatch, small: int

@@ -1,12 +1,28 @@
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from agent.turn import TurnRequest
 from agent.turns import Turns
 from memory.message_index import Match
 from memory.messages import Message, Summary
-from memory.modes import MODES, Candidates, LeftOut, Mode, ModeLimits, Selection, get_mode, recent_start
+from memory.modes import (
+    MODES,
+    Candidates,
+    LeftOut,
+    Mode,
+    ModeLimits,
+    Selection,
+    get_mode,
+    least_start,
+    message_positions,
+    recent_start,
+    summarized_start,
+)
 from runs import events
 from runs.errors import ChatError
 from settings import MemorySettings
@@ -81,7 +97,9 @@ def test_selection_keeps_messages_in_order_and_accounts_for_all(
     history = list(past.messages)
     view = seen(past, name, limits)
     places = {message.id: place for place, message in enumerate(history)}
-    for part in (view.kept, [item.message for item in view.left_out]):
+    recalled = [m for m in view.kept if m.id in view.why]
+    latest = [m for m in view.kept if m.id not in view.why]
+    for part in (latest, recalled, [item.message for item in view.left_out]):
         assert [places[m.id] for m in part] == sorted(places[m.id] for m in part)
         assert all(history[places[m.id]] == m for m in part)
     assert len(view.kept) + len(view.left_out) == len(history) == len(past.messages)
@@ -116,11 +134,16 @@ def test_selection_has_only_complete_turns(name: str, past: Candidates, limits: 
 def test_recall_selects_recent_turns_and_best_matches(past: Candidates, limits: ModeLimits) -> None:
     history = list(past.messages)
     view, first = seen(past, "recall", limits), recent_start(history, limits)
+    least = least_start(history, limits)
     recalled = [turn for turn in turns_of(history) if turn & set(view.why)]
     assert len(recalled) <= limits.recall_turns
     assert all(turn & {match.message_id for match in past.matches} for turn in recalled)
     latest = [m for m in view.kept if m.id not in view.why]
     assert latest == history[len(history) - len(latest) :] and len(latest) <= len(history) - first
+    if sum(m.tokens for m in history[least:]) <= limits.history and any(m.role == "user" for m in history):
+        assert len(latest) >= len(history) - max(least, history.index(next(m for m in history if m.role == "user")))
+    behind = [m for m in view.kept if m.id not in view.why and view.why and view.kept.index(m) > len(latest) - 1]
+    assert sum(m.role == "user" for m in behind) <= 1, "the recalled turns are before the last one"
 
 
 @given(past=pasts(), limits=LIMITS)
@@ -131,39 +154,103 @@ def test_summary_replaces_covered_messages_or_falls_back_to_tokens(past: Candida
         covered_items = [item for item in view.left_out if item.reason == "in the summary"]
         assert all(history.index(item.message) <= covered for item in covered_items)
         assert view.note == past.failed
-    elif recent_start(history, limits):
+    elif recent_start(history, limits) or (past.summary and least_start(history, limits)):
         assert (view.kept, view.left_out) == (seen(past, "tokens", limits).kept, seen(past, "tokens", limits).left_out)
         assert view.note and "latest messages that fit" in view.note
     else:
-        assert view == seen(past, "window", limits)
+        assert (view.kept, view.left_out) == (seen(past, "window", limits).kept, seen(past, "window", limits).left_out)
+        assert view.note == (past.failed if view.left_out and least_start(history, limits) else None)
 
 
 def test_recall_names_matched_words_and_rejected_turns() -> None:
     matches = [Match("assistant1", ("whale",)), Match("user0", ("keeper", "whale")), Match("user2", ("sea",))]
     limits = ModeLimits(input_budget=1000, spent=0, window_turns=1, recall_turns=1)
-    view = seen(Candidates(turns(10, 10, 10, 10), matches=matches), "recall", limits)
-    assert [m.id for m in view.kept] == ["user1", "assistant1", "user3", "assistant3"]
+    view = seen(Candidates(turns(*[10] * 13), matches=matches), "recall", limits)
+    recent = ["user11", "assistant11", "user12", "assistant12"]
+    assert [m.id for m in view.kept] == [*recent[:-2], "user1", "assistant1", *recent[-2:]]
     assert view.why == {"user1": "matches whale", "assistant1": "matches whale"}
     reasons = {item.message.id: item.reason for item in view.left_out}
     assert reasons["user0"] == "matches keeper, whale, but not among the best 1 turns that fit"
 
 
 @given(history=HISTORIES, limits=LIMITS)
-def test_tokens_respects_its_limit_and_selects_all_that_fits(history: list[Message], limits: ModeLimits) -> None:
+def test_tokens_respects_its_limit_and_keeps_enough(history: list[Message], limits: ModeLimits) -> None:
     view = seen(history, "tokens", limits)
-    budget = min(limits.input_budget, limits.token_limit) - limits.spent
+    budget = max(0, min(limits.input_budget, limits.token_limit) - limits.spent)
     kept = sum(m.tokens for m in view.kept)
-    assert kept <= max(0, budget)
-    for first in range(len(view.left_out)):
-        longer = history[first:]
-        assert longer[0].role != "user" or sum(m.tokens for m in longer) > max(0, budget)
+    assert kept <= budget
+    ends = [sum(m.tokens for m in history[first:]) for first, m in enumerate(history) if m.role == "user"]
+    longest = max((size for size in ends if size <= budget), default=0)
+    assert kept == longest or kept >= budget / 4
+    if ends and ends[0] <= budget:
+        assert kept == ends[0], "all of it fits"
 
 
-@given(st.integers(0, 12), st.integers(1, 6))
-def test_window_keeps_the_last_turns(count: int, window: int) -> None:
+@given(st.integers(0, 60), st.integers(1, 6))
+def test_window_keeps_the_last_turns_and_up_to_ten_more(count: int, window: int) -> None:
     history = turns(*[10] * count)
     view = seen(history, "window", ModeLimits(input_budget=10_000, spent=0, window_turns=window))
-    assert list(view.kept) == history[-2 * window :]
+    kept = len(view.kept) // 2
+    assert list(view.kept) == history[len(history) - 2 * kept :]
+    assert kept == count or window <= kept <= window + 10
+    if view.left_out:
+        assert view.left_out[0].reason == f"older than the last {kept} turns"
+
+
+@examples(max_examples=30)
+@given(
+    st.sampled_from(["window", "tokens", "summary", "recall"]),
+    st.lists(st.tuples(st.integers(5, 25), st.integers(5, 25)), min_size=40, max_size=80),
+    st.integers(500, 1200),
+)
+def test_consecutive_turns_begin_with_the_same_messages(name: str, sizes: list[tuple[int, int]], capacity: int) -> None:
+    firsts = firsts_of(name, sizes, capacity)
+    changes = [before != after for before, after in pairwise(firsts)]
+    assert firsts == sorted(firsts), "what was dropped does not return"
+    step = capacity / 2 if name in ("window", "tokens") else capacity / 4
+    by_turns = 0 if name == "tokens" else len(sizes) / 11
+    assert sum(changes) <= sum(map(sum, sizes)) / step + by_turns + 1
+
+
+@given(
+    st.sampled_from(["window", "tokens", "recall"]),
+    st.lists(st.tuples(st.integers(1, 900), st.integers(1, 900)), max_size=40),
+    st.integers(200, 2000),
+)
+def test_dropped_messages_do_not_return(name: str, sizes: list[tuple[int, int]], capacity: int) -> None:
+    firsts = firsts_of(name, sizes, capacity)
+    assert firsts == sorted(firsts)
+
+
+def firsts_of(name: str, sizes: list[tuple[int, int]], capacity: int) -> list[int]:
+    """The position of the first kept message in each turn of a conversation with a message and a reply a turn.
+
+    In the mode `summary` each summary is written as soon as it is due.
+    """
+    history = [
+        Message(f"{n}{role}", role, "", tokens=size)
+        for n, turn in enumerate(sizes)
+        for role, size in zip(("user", "assistant"), turn, strict=True)
+    ]
+    found, summary = list[int](), None
+    for n, (asked, _) in enumerate(sizes):
+        past, spent = history[: 2 * n], 100 + asked
+        limits = ModeLimits(input_budget=capacity + 100, spent=spent, message=asked, token_limit=10_000, window_turns=2)
+        # the estimates differ from the counts
+        positions = message_positions([replace(m, tokens=m.tokens + 3) for m in past])
+        view = seen(Candidates(past, summary, positions=positions), name, limits)
+        roughly = limits.model_copy(update={"spent": 100})
+        if name == "summary" and (due := summarized_start(past, roughly)):
+            summary = Summary(past[due - 1].id, "In short.", "B", 20)
+        found.append(history.index(view.kept[0]) if view.kept else 2 * n)
+    return found
+
+
+@given(HISTORIES, LIMITS)
+def test_a_summary_is_due_for_whole_turns_that_are_not_the_last(history: list[Message], limits: ModeLimits) -> None:
+    due = summarized_start(history, limits)
+    assert recent_start(history, limits) <= due <= least_start(history, limits)
+    assert due == 0 or history[due].role == "user"
 
 
 def test_window_selects_fewer_turns_in_a_small_context() -> None:

@@ -187,8 +187,8 @@ async def test_conversation_keeps_the_options_of_its_latest_turn(store: Store) -
     assert (await store.conversation(await store.create("anna"), "anna")).options == TurnOptions()
     for options in (
         TurnOptions(system_prompt="Be kind.", temperature=0.0, max_tokens=1),
-        TurnOptions(temperature=1.5),
-        TurnOptions(system_prompt=""),
+        TurnOptions(temperature=1.5, thinking=False),
+        TurnOptions(system_prompt="", thinking=True),
     ):
         await begin(store, a_run(), "Hi", options=options)
         assert (await store.conversation("c", "anna")).options == options
@@ -223,8 +223,8 @@ async def test_turn_does_not_restore_a_deleted_conversation(store: Store) -> Non
 async def test_idle_conversations_are_deleted_except_spared_ones(store: Store) -> None:
     created = [await store.create("anna", [("user", str(n))]) for n in range(3)]
     used = (await store.conversation(created[1], "anna")).updated
-    assert await store.delete_idle(used, [created[0]]) == 0
-    assert await store.delete_idle(used + 60, created[:1]) == 2
+    assert await store.delete_idle(used, [created[0]]) == []
+    assert len(await store.delete_idle(used + 60, created[:1])) == 2
     assert await texts(store, created[0]) == ["0"]
     with pytest.raises(ChatError):
         await store.conversation(created[2], "anna")

@@ -336,6 +336,12 @@ def test_each_fault_during_each_kind_of_thinking(rig: Rig, fault: str, thinking:
         check_failed(case, rig.ask(case))
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_fault_within_a_closing_tag_shows_nothing_of_the_tag(rig: Rig, known: bool) -> None:
+    case = replace(PLAIN, thought=["2"], thinking="closing tag", fault="error", at=2, known=known)
+    assert rig.ask(case)[-1]["content"] == "2\n"
+
+
 def test_text_of_is_the_visible_text(rig: Rig) -> None:
     told = rig.ask(PLAIN)
     assert text_of(told, "token") == told[-1]["content"] == "Well, 4."

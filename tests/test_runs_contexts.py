@@ -1,5 +1,7 @@
 """Contexts with references to unchanged messages, and the memory of a run's log."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,3 +65,10 @@ def test_memory_of_an_event_includes_its_texts() -> None:
     assert 200_000 < memory_bytes(context) < 300_000
     same = Context([{"same_as": n} for n in range(1000)], [], 1, 10)
     assert memory_bytes(same) > 200_000
+
+
+@given(CONTEXTS, st.booleans())
+def test_texts_of_an_event_are_its_json(contexts: list[Context], long: bool) -> None:
+    for one in contexts:
+        context = replace(one, messages=one.messages * 1001) if long else one
+        assert "".join(Entry(1, "r", 0.0, context).texts()) == Entry(1, "r", 0.0, context).json

@@ -1,7 +1,9 @@
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -90,6 +92,32 @@ async def test_defect_is_internal_and_hides_its_text(caplog: pytest.LogCaptureFi
     assert (sent[-1]["code"], sent[-1]["message"], sent[-1]["content"]) == ("internal", INTERNAL, "so far")
     assert "secret" not in str(sent)
     assert "/secret/path" in caplog.text, "it is logged, with its traceback"
+
+
+@pytest.mark.parametrize("ending", ["failure", "stop"])
+async def test_ended_run_keeps_nothing_of_its_work(ending: str) -> None:
+    class ModelInput:
+        pass
+
+    inputs = WeakSet[ModelInput]()
+
+    async def work(run: LiveRun) -> None:
+        model_input = ModelInput()
+        inputs.add(model_input)
+        write(run, "so far")
+        if ending == "failure":
+            raise ChatError("context_too_long", f"Too long: {model_input}.")
+        await asyncio.Event().wait()
+
+    run = a_run()
+    run.start(work)
+    await until(run, "token")
+    if ending == "stop":
+        await run.stop("user")
+    await asyncio.wait({run.task} if run.task else ())
+    await asyncio.sleep(0)
+    gc.collect()
+    assert not inputs and check_run(run)[-1]["content"] == "so far"
 
 
 async def test_stop_ends_at_once_and_adds_missing_ends() -> None:

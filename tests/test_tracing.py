@@ -58,7 +58,7 @@ def test_langsmith_gets_data_only_if_configured(tmp_path: Path, smith: list[str]
     with live_app(tmp_path, tracing=TracingSettings(langsmith=on)) as app:
         answer = httpx.post(f"{app.url}stream", json={"message": "an echo of xylophagous"}, timeout=30)
         assert "event: done" in answer.text
-        pages = [httpx.get(f"{app.url}{path}").text for path in ("", "example")]
+        pages = [httpx.get(f"{app.url}{path}").text for path in ("config", "example")]
     wait_for_all_tracers()
     assert any("POST" in one for one in smith) is on
     assert bool(smith) is on

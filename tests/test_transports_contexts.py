@@ -1,5 +1,6 @@
 """The contexts of `GET /runs/{id}/context` and `POST /context`."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted
 from tests.live_app import Api, client_of, events_of, live_api, refused
+from tests.providers import OpenAIServer, Reply
 
 TALK = [{"role": ("user", "assistant")[n % 2], "content": f"{n} whale " + "words " * 20} for n in range(20)]
 
@@ -93,19 +95,18 @@ async def test_the_backend_that_answered_is_named_in_the_context_the_export_and_
 
 async def test_preview_has_parameters_and_cost(app: Api) -> None:
     async with client_of(app) as client:
-        this = await imported(client)
+        this = (await client.post("/conversations", json={"messages": TALK * 2})).json()["conversation_id"]
         told = await looked(client, conversation_id=this, message="Hi", backend="Priced", memory="window")
         assert told["parameters"] == {"window_turns": 4}
-        assert sum(m["part"] == "recent" for m in told["messages"]) == 8
-        less = await looked(
-            client, conversation_id=this, message="Hi", backend="Priced", memory="window", window_turns=1, max_tokens=10
-        )
-        assert less["parameters"] == {"window_turns": 1}
-        assert sum(m["part"] == "recent" for m in less["messages"]) == 2
-        read = less["cost"]["input_tokens"]
-        assert read == less["tokens"] < told["tokens"]
+        assert sum(m["part"] == "recent" for m in told["messages"]) == len(TALK) * 2 - 22
+        wanted = {"conversation_id": this, "message": "Hi", "backend": "Priced", "memory": "window"}
+        more = await looked(client, **wanted, window_turns=10, max_tokens=10)
+        assert more["parameters"] == {"window_turns": 10}
+        assert sum(m["part"] == "recent" for m in more["messages"]) == len(TALK) * 2
+        read = more["cost"]["input_tokens"]
+        assert read == more["tokens"] > told["tokens"]
         money = {"input": round(read * 0.5 / 1e6, 8), "output": round(10 * 2.0 / 1e6, 8), "currency": "USD"}
-        assert less["cost"] == {"input_tokens": read, "output_tokens": 10, "money": money}
+        assert more["cost"] == {"input_tokens": read, "output_tokens": 10, "money": money}
 
 
 async def test_preview_shows_a_message_that_does_not_fit(app: Api) -> None:
@@ -145,3 +146,20 @@ async def test_invalid_preview_requests_are_refused(app: Api) -> None:
         await refused(await other.post("/context", json={"conversation_id": this, "message": "Hi"}), 404, "not_found")
         mine = await events_of(client, "POST", "/stream", json={"message": "tour"})
         await refused(await other.get(f"/runs/{mine[0]['run_id']}/context"), 404, "not_found")
+
+
+async def test_request_is_shown_to_its_visitor_as_it_was_sent(tmp_path: Path) -> None:
+    with OpenAIServer(Reply()) as server:
+        entry = BackendSettings(name="Remote", kind="openai", model="test-model", base_url=server.base_url)
+        with live_api(tmp_path, backends=[entry]) as app:
+            async with client_of(app) as anna, client_of(app) as ben:
+                events = await events_of(anna, "POST", "/stream", json={"message": "Hi \N{RIGHT-TO-LEFT OVERRIDE}"})
+                path = f"/runs/{events[0]['run_id']}/prompt"
+                shown = (await anna.get(path)).json()
+                (sent,) = (request for request in server.requests if request.method == "POST")
+                assert json.loads(shown["body"]) == sent.body and shown["tokens"] == []
+                assert "as it was sent" in shown["note"]
+                await refused(await ben.get(path), 404, "not_found")
+                app.turns.runs._runs.clear()  # as after a restart
+                shown = (await anna.get(path)).json()
+                assert shown["body"] is None and "no longer in memory" in shown["note"]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from settings import LimitSettings
@@ -77,6 +78,24 @@ async def test_markdown_export_escapes_its_content(app: Api) -> None:
         assert "<details><summary>Tool: &lt;i&gt;t</summary>" in text
         assert "`````\n````\n</details>\n`````" in text
         assert text.rstrip().endswith("```\ncode\n```\n\n*Stopped by you*")
+
+
+async def test_markdown_export_has_thinking_tools_and_text_in_their_order(app: Api) -> None:
+    async with client_of(app) as client:
+        text = "First the sum.\n\nIt is 391."
+        parts = [
+            {"kind": "thinking", "text": "I add them.", "start": 1.0, "end": 2.0, "offset": 0},
+            {"kind": "tool", "text": "391", "start": 3.0, "name": "calculator", "offset": len("First the sum.")},
+        ]
+        talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": text, "parts": parts}]
+        this = (await client.post("/conversations", json={"messages": talk})).json()["conversation_id"]
+        markdown = (await client.get(f"/conversations/{this}?format=markdown")).text
+        reply = markdown[markdown.index("## Model") :]
+        order = ["<summary>Thinking", "First the sum.", "<summary>Tool: calculator", "It is 391."]
+        places = [reply.index(one) for one in order]
+        assert places == sorted(places)
+        assert reply.count("First the sum.") == reply.count("It is 391.") == 1
+        assert "</details>\n\nIt is 391." in reply, "no empty lines are added"
 
 
 async def test_branches_are_exported_and_imported(app: Api) -> None:
@@ -252,6 +271,21 @@ async def test_alternatives_listed_children_first_are_imported_soon(app: Api) ->
         answer = await client.post("/conversations", json=children_first(10_000), timeout=60)
         got = (await client.get(f"/conversations/{answer.json()['conversation_id']}", timeout=60)).json()
         assert len(got["other_messages"]) == 10_000
+
+
+async def test_import_of_a_client_that_leaves_ends(app: Api) -> None:
+    def readers() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if "memory.exports.child" in child.cmdline()]
+
+    async with client_of(app) as client:
+        importing = asyncio.create_task(client.post("/conversations", json=children_first(10_000), timeout=60))
+        await until(readers)
+        importing.cancel()
+        await asyncio.gather(importing, return_exceptions=True)
+        await until(lambda: not readers())
+        one = {"messages": [{"role": "user", "content": "Hello"}]}
+        await client.post("/conversations", json=one, timeout=60)  # waits for the same visitor's earlier import
+        assert len((await client.get("/conversations")).json()["conversations"]) == 1
 
 
 async def test_odd_parts_do_not_stop_an_import(app: Api) -> None:

@@ -1,14 +1,18 @@
 """The routes of documents and tools of a running app."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from settings import LimitSettings, ToolSettings
+from tests.conftest import until
 from tests.live_app import Api, live_api
+from tests.pdfs import SLOW
 
 MOST = 20_000
 
@@ -145,3 +149,20 @@ def test_one_address_does_not_fill_the_library_for_others(tmp_path: Path) -> Non
         assert any("may be added by your address in a day" in message for _, message in told)
         with visitor(app, **{"X-Forwarded-For": "203.0.113.7"}) as other:
             assert other.post("/documents", params={"name": "a.txt"}, content="word " * 1000).status_code == 201
+
+
+async def test_pdfs_of_a_client_that_leaves_are_not_read(tmp_path: Path) -> None:
+    def readers() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if "pdf_child.py" in " ".join(child.cmdline())]
+
+    with serving(tmp_path, "search", document_bytes=1_000_000) as app:
+        async with httpx.AsyncClient(base_url=app.url, timeout=60) as client:
+            await client.get("/example")
+            files = [{"name": f"{n}.pdf"} for n in range(4)]
+            sending = [asyncio.create_task(client.post("/documents", params=file, content=SLOW)) for file in files]
+            await until(readers)
+            for one in sending:
+                one.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+            await until(lambda: not readers(), 5)  # each would take longer
+            assert (await client.get("/documents")).json() == []

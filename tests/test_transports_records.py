@@ -194,3 +194,17 @@ def test_record_is_refused_to_other_sites_and_without_login(app: Api, anna: http
         with httpx.Client(base_url=closed.url, timeout=20) as client:
             refused(client.get("/runs/x"), 401, "authentication")
             refused(client.get("/runs/x", auth=("ann", "one")), 404, "not_found")
+
+
+def test_the_example_run_is_everybodys(http: httpx.Client, anna: httpx.Client) -> None:
+    lines = http.get("/runs/example").raise_for_status().text.splitlines()
+    sent = [json.loads(line) for line in lines]
+    check(sent)
+    assert {"reasoning", "tool_output", "token"} <= {event["type"] for event in sent} and sent[-1]["type"] == "complete"
+    assert anna.get("/runs/example").text.splitlines() == lines
+    followed = http.get("/runs/example/events", params={"after": 200}).raise_for_status().text
+    assert [json.loads(line[6:]) for line in followed.splitlines() if line.startswith("data: ")] == sent[200:]
+    assert http.get("/runs/example/events", params={"after": len(sent)}).status_code == 204
+    assert http.get("/runs/example/context").json()["contexts"]
+    assert http.post("/runs/example/stop").json()["status"] == "complete"
+    assert http.post("/runs/example/approve", json={"tool_call_id": "x", "approved": True}).status_code == 409

@@ -130,7 +130,8 @@ def test_backends_are_listed_in_order_with_their_fields(http: httpx.Client) -> N
     found = listed(http)
     assert list(found) == ["Script", "Gone", "Keyed", "Bring"]
     fields = {"name", "kind", "ready", "state", "reason", "progress", "until", "ttft_s", "key", "takes", "fallback"}
-    fields |= {"context", "about", "prompts", "model", "models", "thinking", "images"}
+    fields |= {"context", "about", "prompts", "model", "models", "thinking", "images", "tools", "continues_replies"}
+    fields |= {"download_bytes", "can_download"}
     assert all(told.keys() == fields for told in found.values())
     script, keyed = found["Script"], found["Keyed"]
     assert (script["kind"], script["ready"], script["state"], script["reason"]) == ("scripted", True, "ready", None)

@@ -24,7 +24,7 @@ from settings import ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
 from tests.live_app import Events, client_of, events_of, events_until_end, live_app, run_on_loop, socket_of, told
-from tests.pages import PARAMETERS, Page, shown_text
+from tests.pages import PARAMETERS, Page, shown_text, words
 
 _AGUI_EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 _UNTOLD = {"state", "status", "model_start", "model_end"}
@@ -247,7 +247,7 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
     """The page as its handlers draw it. The events are those of its table, which loads the record."""
     handlers = Handlers(app.turns, app.identity)
     page = Page(handlers, client.cookies[COOKIE])
-    page.options = (None, None, None, None, *PARAMETERS, None)  # all tools are on
+    page.options = (None, None, None, True, None, *PARAMETERS, False, None)  # all tools are on
     run_id = ""
 
     async def talk() -> None:
@@ -267,7 +267,7 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
     events = await record(client, run_id)
     check(events)
     parts = [part for part in reply.parts if part.kind == "tool"]
-    assert page.lives[-1] == shown_text(reply_html(reply.text))
+    assert words(page.lives[-1]) == words(shown_text(reply_html(reply.text)))
     return replace(
         seen(events),
         text=reply.text,  # the page shows it as HTML
@@ -369,7 +369,7 @@ async def test_all_followers_get_the_same_events(app: App, anna: httpx.AsyncClie
     check(by_stream)
     assert by_stream == by_socket == await record(anna, run_id)
     assert by_id == by_stream[5:]
-    assert page.lives[-1] == shown_text(reply_html(by_stream[-1]["content"]))
+    assert words(page.lives[-1]) == words(shown_text(reply_html(by_stream[-1]["content"])))
 
 
 async def answer_by_http(app: App, client: httpx.AsyncClient, run_id: str, call_id: str) -> None:

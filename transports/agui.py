@@ -22,7 +22,7 @@ from agent.validation import validate_message
 from hosting.identity import Identity
 from memory.messages import Role
 from runs.errors import ChatError
-from runs.events import escape_line_ends
+from runs.json_text import escape_line_ends
 from runs.live import LiveRun
 from runs.requester import Requester
 from runs.text import clean_text, valid_text

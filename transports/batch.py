@@ -13,9 +13,10 @@ from agent.turn import Turn, TurnRequest
 from agent.turns import Turns
 from memory.options import ReplyOptions, TurnOptions
 from runs.errors import ChatError
-from runs.events import encode_json
+from runs.json_text import encode_json
 from runs.requester import Requester
 from transports.dependencies import CurrentRequester
+from transports.schemas import Logprobs
 from transports.streams import SSEResponse, encode_sse, follow_run
 
 _AT_ONCE = 4
@@ -32,6 +33,7 @@ class Batch(ReplyOptions):
     prompts: Annotated[list[str], Field(min_length=1, max_length=_MAX_CELLS)]
     backends: Annotated[list[str] | None, Field(min_length=1, max_length=_MAX_CELLS)] = None
     memory: Annotated[list[str] | None, Field(min_length=1, max_length=_MAX_CELLS)] = None
+    logprobs: Logprobs = None
 
 
 def add_batch(router: APIRouter, turns: Turns) -> None:
@@ -58,13 +60,10 @@ async def _cells(turns: Turns, batch: Batch, requester: Requester) -> list[Turn]
     if (size := len(batch.prompts) * len(backends) * len(modes)) > _MAX_CELLS:
         raise ChatError("too_large", f"These are {size:,} combinations; at most {_MAX_CELLS} can be run at once.")
     options = TurnOptions(**batch.model_dump(include=set(ReplyOptions.model_fields)))
-    cells: list[Turn] = []
+    visitor, address, cells = requester.visitor, requester.address, list[Turn]()
     for prompt, backend, mode in product(batch.prompts, backends, modes):
-        cells.append(
-            turns.prepare(
-                TurnRequest(prompt, requester.visitor, None, backend, mode, options, address=requester.address)
-            )
-        )
+        request = TurnRequest(prompt, visitor, None, backend, mode, options, address=address, logprobs=batch.logprobs)
+        cells.append(turns.prepare(request))
         await asyncio.sleep(0)  # preparing a cell takes some milliseconds
     return cells
 

@@ -10,12 +10,18 @@ from transports.dependencies import CurrentRequester, CurrentVisitor
 
 
 def add_catalog(router: APIRouter, turns: Turns) -> None:
-    """Adds `GET /backends`, `/memory-modes`, `/tools` and `/limits`."""
+    """Adds `GET /backends`, `/memory-modes`, `/tools` and `/limits`, and `POST /backends/NAME/download`."""
 
     @router.get("/backends", tags=["overview"])
     async def backends(visitor: CurrentVisitor) -> list[dict[str, Any]]:
         """The backends, whether each is ready, and if not why."""
         return turns.backends.describe(visitor)
+
+    @router.post("/backends/{name:path}/download", status_code=202, tags=["overview"])
+    async def download(name: str, visitor: CurrentVisitor) -> dict[str, Any]:
+        """Begins the download of a local model. `GET /backends` reports its progress."""
+        turns.backends.download(name)
+        return next(one for one in turns.backends.describe(visitor) if one["name"] == name)
 
     @router.get("/memory-modes", tags=["overview"])
     async def memory_modes() -> list[dict[str, Any]]:

@@ -11,9 +11,11 @@ from agent.turns import Turns
 from memory.conversation_list import find_conversations, set_title
 from memory.imports import ConversationImporter, ImportResult
 from memory.messages import Message
-from runs.events import JSON, json_texts, text_bytes
+from runs.events import JSON
+from runs.json_text import json_texts, text_bytes
 from runs.threads import Threads
 from transports.dependencies import CurrentRequester, CurrentVisitor
+from transports.disconnects import while_connected
 from transports.markdown_export import attachment_headers, markdown_texts
 from transports.send_budget import BudgetedResponse, SendBudget
 
@@ -79,7 +81,8 @@ def add_conversations(router: APIRouter, turns: Turns, budget: SendBudget) -> No
             await turns.conversations.check_limit(requester.visitor)
             return await turns.conversations.left(requester.visitor)
 
-        return _imported_fields(await imports.import_file(requester.visitor, await request.body(), room))
+        importing = imports.import_file(requester.visitor, await request.body(), room)
+        return _imported_fields(await while_connected(request, importing))
 
     @router.get(
         "/conversations/{conversation_id}",

@@ -9,6 +9,7 @@ from agent.turns import Turns
 from documents.library import Library
 from runs.errors import ChatError
 from transports.dependencies import CurrentRequester, CurrentVisitor
+from transports.disconnects import while_connected
 
 
 def add_documents(router: APIRouter, turns: Turns) -> None:
@@ -33,7 +34,7 @@ def add_documents(router: APIRouter, turns: Turns) -> None:
         turns.quota.count(requester)
         documents, data = library(), await request.body()
         turns.quota.take_document(requester, len(data))
-        return asdict(await documents.add(owner, name, data, requester.network))
+        return asdict(await while_connected(request, documents.add(owner, name, data, requester.network)))
 
     @router.delete("/documents/{document_id}", status_code=204)
     async def remove_document(document_id: str, visitor: CurrentVisitor) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from memory.conversations import Conversation
 from memory.messages import Message
-from runs.reply import ReplyPart
+from runs.reply import ReplyPart, reply_sequence
 
 _NAMES = {"user": "You", "assistant": "Model", "system": "Instruction", "tool": "Result of a tool"}
 _NOTES = {"interrupted": "Interrupted.", "growing": "Still being written."}
@@ -37,9 +37,14 @@ def attachment_headers(title: str, extension: str) -> dict[str, str]:
 
 
 def _message(message: Message) -> str:
-    blocks = [f"## {_NAMES[message.role]}", *(_part(part) for part in message.parts)]
+    blocks = [f"## {_NAMES[message.role]}"]
+    for piece in reply_sequence(message.text, message.parts):
+        if not isinstance(piece, str):
+            blocks += [_part(part) for part in piece]
+        else:
+            blocks.append(piece.strip("\n") if message.parts else piece)
     note = message.note or _NOTES.get(message.standing)
-    return "\n\n".join([*blocks, *([message.text] if message.text else []), *([f"*{note}*"] if note else [])])
+    return "\n\n".join([*blocks, *([f"*{note}*"] if note else [])])
 
 
 def _part(part: ReplyPart) -> str:

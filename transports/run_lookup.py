@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from agent.turns import Turns
 from memory.record_cache import RecordEnd, RecordLease, StoredEvent
-from runs.errors import NO_RUN, ChatError
 from runs.events import Entry
+from runs.example_run import EXAMPLE_ENTRIES, EXAMPLE_ID
 from runs.live import LiveRun
 from runs.record import decode
 from runs.requester import Requester
@@ -29,6 +29,8 @@ class RunHandle:
         """The number of events so far, and the phase. Raises ChatError `not_found`."""
         if self.live:
             return RecordEnd(len(self.live.log.entries), self.live.state.phase)
+        if self.run_id == EXAMPLE_ID:
+            return RecordEnd(len(EXAMPLE_ENTRIES), "complete")
         return await turns.records.end(self.run_id)
 
 
@@ -54,18 +56,16 @@ class RunEvents(RunHandle):
 async def get_run(turns: Turns, run_id: str, visitor: str | None) -> RunHandle:
     """Finds a run. Raises ChatError `not_found` for another visitor's run as for one that does not exist.
 
-    A run is accessible with its conversation, and is deleted with it, even while it is in memory.
+    A run is accessible with its conversation, and is deleted with it, even while it is in memory. The example run is
+    everybody's and has no conversation.
     """
-    store, run = turns.store, turns.runs.find(run_id)
+    if run_id == EXAMPLE_ID:
+        return RunHandle(run_id, "", None)
+    run = turns.runs.find(run_id)
     if run and not run.stored:
         turns.runs.get(run_id, visitor)
         return RunHandle(run_id, run.conversation_id, run)
-    conversation_id = run.conversation_id if run else await store.conversation_of(run_id)
-    try:
-        await store.conversation(conversation_id, visitor)
-    except ChatError as e:
-        raise ChatError("not_found", NO_RUN) if e.code == "not_found" else e from None
-    return RunHandle(run_id, conversation_id, run)
+    return RunHandle(run_id, await turns.continuations.conversation_of(run_id, visitor), run)
 
 
 async def load_run(turns: Turns, run_id: str, requester: Requester) -> RunEvents:
@@ -77,5 +77,7 @@ async def load_run_events(turns: Turns, run: RunHandle, requester: Requester) ->
     """Loads the events of a run. Raises ChatError as `load_run` does."""
     if run.live:
         return RunEvents.of(run.live)
+    if run.run_id == EXAMPLE_ID:
+        return RunEvents(run.run_id, run.conversation_id, None, EXAMPLE_ENTRIES)
     reading = await turns.records.read(run.run_id, requester.network)
     return RunEvents(run.run_id, run.conversation_id, None, reading.record, reading)

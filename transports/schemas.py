@@ -1,10 +1,12 @@
 """The bodies and queries of requests: a message with its options, and the answer to an approval."""
 
 from collections.abc import Sized
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agent.continuation import Continuation
 from agent.turn import TurnRequest
 from agent.turns import Turns
 from memory.modes import MODES
@@ -15,6 +17,10 @@ from runs.tool_calls import ApprovalAnswer
 
 _MAX_FIELDS = 100
 Id = Annotated[str, Field(max_length=100)]
+Logprobs = Annotated[
+    int | None,
+    Field(ge=0, le=10, description="Adds the probability of each token, with so many alternatives, to `token` events."),
+]
 
 
 def check_field_count(body: Sized) -> None:
@@ -30,6 +36,7 @@ class RequestFields(TurnOptions):
     backend: Annotated[str | None, Field(description="A name of GET /backends.")] = None
     memory: Annotated[str | None, Field(description="A name of GET /memory-modes.")] = None
     conversation_id: Annotated[Id | None, Field(description="The conversation to continue; a new one without.")] = None
+    logprobs: Logprobs = None
 
     @model_validator(mode="before")
     @classmethod
@@ -49,7 +56,22 @@ class RequestFields(TurnOptions):
             kept = turns.conversations.options(conversation, backend, visitor)
             memory = memory or (conversation.memory if conversation.memory in MODES else None)
         options, here = self.over(kept), self.conversation_id or None
-        return TurnRequest(message, visitor, here, backend, memory, options, address=requester.address)
+        return TurnRequest(
+            message, visitor, here, backend, memory, options, address=requester.address, logprobs=self.logprobs
+        )
+
+
+class ContinueFrom(BaseModel):
+    """Where a reply is continued differently: before the event `seq` of its run, with `token` in its place."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    run_id: Id
+    seq: Annotated[int, Field(ge=1)]
+    token: Annotated[str, Field(min_length=1, max_length=200)]
+
+    def continuation(self) -> Continuation:
+        """The place as a request for a turn has it."""
+        return Continuation(self.run_id, self.seq, self.token)
 
 
 class Query(RequestFields):
@@ -63,6 +85,25 @@ class Message(RequestFields):
 
     model_config = ConfigDict(strict=True)
     message: str
+    continue_from: Annotated[
+        ContinueFrom | None,
+        Field(description="Begins a branch with the reply so far of a run, for the model to continue; no new message."),
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _omit_message(cls, data: Any) -> Any:
+        """A continued reply needs no message."""
+        return {"message": "", **data} if isinstance(data, dict) and data.get("continue_from") else data
+
+    async def turn_request(self, turns: Turns, message: str, requester: Requester) -> TurnRequest:
+        """A request for a turn. Raises ChatError `not_found` for a conversation or run that is not the visitor's."""
+        wanted = self.continue_from.continuation() if self.continue_from else None
+        here = self
+        if wanted and not self.conversation_id:
+            found = await turns.continuations.conversation_of(wanted.run_id, requester.visitor)
+            here = self.model_copy(update={"conversation_id": found})
+        return replace(await super(Message, here).turn_request(turns, message, requester), continue_from=wanted)
 
 
 class Approval(BaseModel):

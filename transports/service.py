@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute
 
 from agent.loop import warm_up
 from agent.tools import Toolbox
@@ -16,6 +17,7 @@ from backends import Backends
 from documents.library import GUIDE, DocumentLimits, Library
 from hosting.identity import Identity, load_secret
 from hosting.middleware import build_middleware
+from hosting.security_headers import PageRewriter
 from hosting.sessions import Sessions
 from memory.conversation_list import fold_older_texts
 from memory.store import Store
@@ -37,7 +39,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError for settings that contradict each other."""
         self.settings = settings
-        self.backends = Backends(settings.backends, settings.keys)
+        self.backends = Backends(settings.backends, settings.keys, downloads=not settings.public)
         try:
             self.store = Store(settings.database_url)
         except ValueError as e:
@@ -62,13 +64,18 @@ class Service:
                 "one of the routes"
             )
 
-    def asgi_options(self, early_script: str = "") -> dict[str, Any]:
-        """Arguments of FastAPI, which Gradio passes on as its `app_kwargs`."""
+    def asgi_options(
+        self, rewrite: PageRewriter = lambda page: page, routes: Sequence[BaseRoute] = ()
+    ) -> dict[str, Any]:
+        """Arguments of FastAPI, which Gradio passes on as its `app_kwargs`.
+
+        `rewrite` changes the HTML of pages; `routes` are added, with the rights of Gradio's routes.
+        """
         unrouted = unrouted_handler(self._own_paths)
         return {
             "lifespan": self._lifespan,
             "openapi_url": None,
-            "routes": self._router.routes,
+            "routes": [*self._router.routes, *routes],
             "exception_handlers": {404: unrouted, 405: unrouted},
             "middleware": build_middleware(
                 self.settings,
@@ -78,7 +85,7 @@ class Service:
                 sessions=self.sessions,
                 link=self.link.address,
                 logged_in=self._is_logged_in,
-                early_script=early_script,
+                rewrite=rewrite,
             ),
         }
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
+from itertools import chain
 from typing import Annotated, Any
 
 import fastapi
@@ -181,7 +182,7 @@ async def _encoded_events(run: RunEvents, after: int) -> AsyncGenerator[bytes, N
 
 
 def _framed(line: Entry | StoredEvent) -> FramedText:
-    return _head(line.type, line.seq), line.json, "\n\n"
+    return chain([_head(line.type, line.seq)], line.texts() if isinstance(line, Entry) else [line.json], ["\n\n"])
 
 
 def _parse_event_id(last_event_id: str) -> int:

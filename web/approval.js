@@ -1,5 +1,5 @@
 // The tool calls that wait for an answer, from the panel's value.
-const { make, on } = window.glassbox;
+const { emit, make, on } = window.glassbox;
 const box = element.querySelector('.asked');
 const WAKE_MS = 5000;
 let timer = null, waiting = [];
@@ -18,6 +18,7 @@ function makeCard(call) {
     }
     for (const button of row.children) button.disabled = true;
     trigger('answer', { call: call.tool_call_id, approved, input: edited });
+    emit('focus');
   };
   const add = (text, className, act) => {
     const button = make('button', { type: 'button', className }, text);

@@ -37,10 +37,12 @@
  *
  * A message to send; only `message` is required. The names are those of GET /backends, /memory-modes and /tools.
  * @typedef {{message: string, backend?: string | null, model?: string | null, memory?: string | null, conversation_id?: string | null,
- *   system_prompt?: string | null, temperature?: number | null, max_tokens?: number | null, tools?: string[] | null}} Message
+ *   system_prompt?: string | null, temperature?: number | null, max_tokens?: number | null,
+ *   thinking?: boolean | null, tools?: string[] | null,
+ *   logprobs?: number | null, continue_from?: {run_id: string, seq: number, token: string} | null}} Message
  */
 
-const FIELDS = ['message', 'backend', 'model', 'memory', 'conversation_id', 'system_prompt', 'temperature', 'max_tokens', 'tools'];
+const FIELDS = ['message', 'backend', 'model', 'memory', 'conversation_id', 'system_prompt', 'temperature', 'max_tokens', 'thinking', 'tools', 'logprobs', 'continue_from'];
 const LAST = ['complete', 'stopped', 'error'];
 const SILENCE_MS = 35_000, PING_MS = 10_000, OPEN = 1;
 const TEMPORARY = [408, 425, 429]; // statuses below 500 after which a retry may succeed

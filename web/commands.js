@@ -1,9 +1,11 @@
-// The list of commands above the prompt while one is typed. Arrows, Tab, Enter or a click choose one.
+// The list of commands above the prompt while one is typed: the tools, and the example prompts of the chosen backend. Arrows,
+// Tab, Enter or a click choose one.
 const { emit, make, promptBox } = window.glassbox;
 const list = element.querySelector('ul');
 let tools = null, loading = null, shown = [], at = 0, dismissed = '';
 
 const inputOf = (tool) => Object.keys(tool.input).slice(0, 1).map((name) => `<${name}>`).join('');
+const examples = () => Object.entries(window.glassbox.backend?.prompts ?? {}).map(([name, about]) => ({ name, about, text: name }));
 
 // Fetches the commands once, and then shows those for the current text.
 function load() {
@@ -14,7 +16,7 @@ function find() {
   const text = promptBox()?.value ?? '', typed = text.match(/^\/([\w.-]*)$/)?.[1];
   if (typed == null) dismissed = '';
   else if (!tools) load();
-  shown = typed == null || text === dismissed || document.activeElement !== promptBox() ? [] : (tools ?? []).filter((tool) => tool.name.startsWith(typed));
+  shown = typed == null || text === dismissed || document.activeElement !== promptBox() ? [] : tools ? [...tools, ...examples()].filter((one) => one.name.startsWith(typed)) : [];
   at = Math.min(at, Math.max(0, shown.length - 1));
 }
 
@@ -27,8 +29,8 @@ function draw() {
   element.toggleAttribute('data-open', shown.length > 0);
   if (shown.length) promptBox()?.setAttribute('aria-activedescendant', `command-${at}`); else promptBox()?.removeAttribute('aria-activedescendant');
   list.replaceChildren(...shown.map((tool, i) => {
-    const texts = [make('b', {}, `/${tool.name}`), make('code', {}, inputOf(tool)), make('span', {}, tool.about)];
-    const item = make('li', { id: `command-${i}`, role: 'option', ariaSelected: String(i === at) }, ...texts);
+    const command = tool.text ? [make('b', {}, tool.name)] : [make('b', {}, `/${tool.name}`), make('code', {}, inputOf(tool))];
+    const item = make('li', { id: `command-${i}`, role: 'option', ariaSelected: String(i === at) }, ...command, make('span', {}, tool.about));
     item.addEventListener('mousedown', (event) => { event.preventDefault(); choose(tool); });
     return item;
   }));
@@ -36,7 +38,7 @@ function draw() {
 }
 
 function choose(tool) {
-  emit('type', `/${tool.name} `);
+  emit('type', tool.text ?? `/${tool.name} `);
   promptBox().focus();
 }
 
@@ -48,7 +50,7 @@ window.addEventListener('keydown', (event) => {
   if (event.target !== promptBox()) return;
   find(); // a sent text disappears without an input event
   if (!shown.length) return;
-  const complete = promptBox().value === `/${shown[at].name}`;
+  const complete = !shown[at].text && promptBox().value === `/${shown[at].name}`;
   if (event.key === 'ArrowDown' || event.key === 'ArrowUp') at = (at + (event.key === 'ArrowDown' ? 1 : shown.length - 1)) % shown.length;
   else if (event.key === 'Tab' && !event.shiftKey || event.key === 'Enter' && !event.shiftKey && !complete) choose(shown[at]);
   else if (event.key === 'Escape') { dismissed = promptBox().value; shown = []; }

@@ -1,18 +1,25 @@
-// The dialog's second view: the model inputs of two memory modes for the same turn, with their costs.
-const { asRow, byReason, conversationId, drawFill, drawList, drawLong, fillGroup, fillRow, make, makeGroup } = window.glassbox;
-const { makeRow, messages, number, on, promptBox, request, scaleOf, write } = window.glassbox;
+// The dialog's second view: the tokens that each memory mode sends for the same turn, and the model inputs of two modes side
+// by side, with their costs.
+const { byReason, conversationId, drawFill, drawList, drawLong, drawRest, drawSharedLegend, fillGroup, fillRow, make, makeGroup } = window.glassbox;
+const { makeRow, messages, number, on, promptBox, request, write } = window.glassbox;
 const dialog = element.querySelector('dialog'), view = element.querySelector('#viewer-compare');
-const [label, box, backends, difference, grid, foot] = ['.ask span', '.ask textarea', '.by select', '.difference', '.columns', '.uses'].map((s) => view.querySelector(s));
-const WAIT_MS = 300, LABELS = JSON.parse(dialog.dataset.labels);
+const [label, box, backends, list, legend, difference, grid, foot] = ['.ask span', '.ask textarea', '.by select', '.modes', '.of-modes', '.difference', '.columns', '.uses'].map((s) => view.querySelector(s));
+const WAIT_MS = 300, MOST_ANSWERS = 100, LABELS = JSON.parse(dialog.dataset.labels);
 const page = (selector) => document.querySelector(selector);
-let modes = [], offered = [], turn = null, opened = 0;
+let modes = [], offered = [], turn = null, opened = 0, picked = [], asked = 0, waiting = null; // `picked`: at most two names
+const answers = new Map(); // promises, by query
 
 function makeColumn(place) {
   const root = dialog.querySelector('template').content.firstElementChild.cloneNode(true), use = make('button', { type: 'button', className: 'use' });
   const at = (selector) => root.querySelector(selector);
   const column = { root, use, select: at('.mode select'), fields: at('.fields'), own: {}, answer: null, asking: null, at };
   root.ariaLabel = place ? 'Right column' : 'Left column';
-  column.select.addEventListener('change', () => { showMode(column); update(column); });
+  column.select.addEventListener('change', () => {
+    picked = columns.map((one) => one.select.value);
+    showMode(column);
+    update(column);
+    drawModes();
+  });
   column.fields.addEventListener('input', ({ target }) => {
     const { name, value } = target;
     column.own[column.select.value] = { ...column.own[column.select.value], [name]: value === '' ? undefined : Number(value) };
@@ -28,9 +35,9 @@ function makeColumn(place) {
 }
 const columns = [0, 1].map(makeColumn);
 
-// The mode's parameters as set here, else as set on the page. The conversation's own apply to missing ones.
-function parametersOf(column, mode = modes.find((one) => one.name === column.select.value)) {
-  const set = {}, own = column.own[column.select.value] ?? {};
+// A mode's parameters as set in a column, else as set on the page. The conversation's own apply to missing ones.
+function parametersOf(mode, own = {}) {
+  const set = {};
   for (const name of Object.keys(mode?.parameters ?? {})) {
     const there = page(`#${name.replaceAll('_', '-')} input`)?.value;
     const value = own[name] ?? (there ? Number(there) : undefined);
@@ -40,7 +47,7 @@ function parametersOf(column, mode = modes.find((one) => one.name === column.sel
 }
 
 function showMode(column) {
-  const mode = modes.find((one) => one.name === column.select.value), set = parametersOf(column, mode);
+  const mode = modes.find((one) => one.name === column.select.value), set = parametersOf(mode, column.own[mode?.name]);
   write(column.at('.about'), mode?.about ?? '');
   write(column.use, `Use this: ${column.select.value}`);
   column.fields.replaceChildren(...Object.entries(mode?.parameters ?? {}).map(([name, value]) => {
@@ -60,8 +67,8 @@ function model() {
   return chosen('backend', offered.map((backend) => backend.name)) === one?.name ? chosen('model', names) : undefined;
 }
 
-// The turn as the page would send it.
-function query(column) {
+// The turn as the page would send it, with a memory mode.
+function query(memory, parameters) {
   const longest = page('#max-tokens input')?.value, prompt = page('#system-prompt textarea')?.value;
   const tools = [...document.querySelectorAll('#tools label')];
   return {
@@ -72,14 +79,82 @@ function query(column) {
     ...(prompt != null && { system_prompt: prompt }),
     ...(longest && { max_tokens: Math.round(Number(longest)) }),
     ...(tools.length && { tools: tools.filter((one) => one.querySelector('input').checked).map((one) => one.textContent.trim()) }),
-    memory: column.select.value,
-    ...parametersOf(column),
+    memory,
+    ...parameters,
   };
 }
 
+// Requests a model input. Equal requests share their answer while the dialog is open.
+function ask(memory, parameters) {
+  const body = JSON.stringify(query(memory, parameters));
+  if (answers.size >= MOST_ANSWERS) answers.clear();
+  if (!answers.has(body)) {
+    const answer = request('context', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+    answer.catch(() => answers.delete(body));
+    answers.set(body, answer);
+  }
+  return answers.get(body);
+}
+
+const hasMessage = () => Boolean(turn && (box.value.trim() || turn.id));
+
+// Requests the model input of every mode for the bars.
+function updateModes(wait = 0) {
+  const mine = asked += 1;
+  clearTimeout(waiting);
+  waiting = setTimeout(() => {
+    drawModes();
+    if (hasMessage()) modes.forEach(async (mode) => {
+      const [answer, wrong] = await ask(mode.name, parametersOf(mode)).then((found) => [found, ''], (error) => [null, error.message]);
+      if (mine !== asked) return;
+      Object.assign(mode, { answer, wrong });
+      drawModes();
+    });
+  }, wait);
+}
+
+function makeMode() {
+  const button = make('button', { type: 'button' }, make('b'), make('span', { className: 'fill', ariaHidden: 'true' }), make('small'), make('span', { className: 'what' }));
+  return make('li', {}, button);
+}
+
+function drawModes() {
+  const now = chosen('memory', modes.map((mode) => mode.name));
+  const longest = Math.max(1, ...modes.map(({ answer }) => answer?.tokens ?? 0));
+  drawList(list, modes, makeMode, (item, { name, about, answer, wrong }) => {
+    const [title, fill, sum, what] = item.firstElementChild.children, known = hasMessage() ? answer : null;
+    item.firstElementChild.dataset.mode = name;
+    item.firstElementChild.ariaPressed = String(picked.includes(name));
+    write(title, name);
+    drawFill(fill, null, known, 1.02 * longest);
+    write(sum, known ? `${known.estimated ? '≈ ' : ''}${number(known.tokens)}` : wrong ? 'failed' : '');
+    write(what, [wrong || about, name === now && 'in use', known && !known.fits && 'does not fit'].filter(Boolean).join(' · '));
+  });
+  drawSharedLegend(legend, hasMessage() ? modes.map((mode) => mode.answer) : []);
+  const both = picked.length === 2;
+  for (const part of [grid, foot]) part.hidden = !both;
+  if (both) return;
+  difference.classList.remove('old');
+  write(difference, !turn ? '' : !hasMessage() ? 'Write a message above to see what each mode would give the model.' : picked.length ? 'Choose one more mode to read the two side by side.' : 'Choose two modes to read them side by side.');
+}
+
+// A third choice replaces the older one.
+function pick(name) {
+  picked = picked.includes(name) ? picked.filter((one) => one !== name) : [...picked, name].slice(-2);
+  drawModes();
+  if (picked.length === 2) columns.forEach((column, i) => {
+    column.select.value = picked[i];
+    showMode(column);
+    update(column);
+  });
+}
+list.addEventListener('click', ({ target }) => {
+  const name = target.closest('button')?.dataset.mode;
+  if (name) pick(name);
+});
+
 function update(column, wait = 0) {
-  column.asking?.abort();
-  const mine = column.asking = new AbortController();
+  const mine = column.asking = {};
   column.root.ariaBusy = 'true';
   column.use.disabled = true;
   difference.classList.add('old');
@@ -90,13 +165,14 @@ function update(column, wait = 0) {
 async function read(column, mine) {
   let answer = null, wrong = '', hint = '';
   try {
-    if (!turn || !column.select.value) return;
-    if (!box.value.trim() && !turn.id) hint = 'Write a message above to see what this mode would give the model.';
-    else answer = await request('context', { method: 'POST', signal: mine.signal, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(query(column)) });
+    const mode = modes.find((one) => one.name === column.select.value);
+    if (!turn || !mode) return;
+    if (!hasMessage()) hint = 'There is no message yet.';
+    else answer = await ask(mode.name, parametersOf(mode, column.own[mode.name]));
   } catch (error) {
     wrong = error.message;
   }
-  if (mine !== column.asking || mine.signal.aborted) return;
+  if (mine !== column.asking) return;
   [column.answer, column.asking] = [answer, null];
   column.root.ariaBusy = 'false';
   column.root.classList.toggle('stale', !answer);
@@ -111,7 +187,7 @@ async function read(column, mine) {
 
 function draw() {
   const found = columns.map((column) => column.answer), both = found.every(Boolean);
-  const scale = scaleOf(...found.filter(Boolean));
+  const scale = 1.02 * Math.max(1, ...found.filter(Boolean).map((answer) => Math.max(answer.tokens, answer.memory_limit ?? 0)));
   columns.forEach((column, i) => found[i] && drawColumn(column, found[i], scale, both ? only(found[i], found[1 - i]) : []));
   if (columns.some((column) => column.asking)) return;
   difference.classList.remove('old');
@@ -119,7 +195,7 @@ function draw() {
 }
 
 function drawColumn(column, answer, scale, marks) {
-  const { at } = column, sign = answer.estimated ? '≈ ' : '', rows = [...answer.messages, ...(answer.tools ?? []).map(asRow)];
+  const { at } = column, sign = answer.estimated ? '≈ ' : '';
   write(at('.total strong'), `${sign}${number(answer.tokens)}`);
   write(at('.total span'), `of ${number(answer.limit)} tokens · ${number(Math.round(100 * answer.tokens / Math.max(answer.limit, 1)))} %`);
   drawFill(at('.fill'), at('.key'), answer, scale);
@@ -129,8 +205,9 @@ function drawColumn(column, answer, scale, marks) {
   write(at('.cost'), `Costs ${sign}${number(input)} tokens in, at most ${number(output)} out${sums}`);
   write(at('.over'), answer.fits ? '' : 'This does not fit: the turn would be rejected. Choose another mode or a smaller limit.');
   write(at('.note'), answer.note ?? '');
-  write(at('.of-given'), `Given: ${messages(answer.messages.length)}${answer.tools?.length ? `, ${answer.tools.length} tools` : ''}`);
-  drawLong(at('.rows-given'), rows, makeRow, (row, message, i) => {
+  write(at('.of-given'), `Given: ${messages(answer.messages.length)}`);
+  drawRest(at('.rest'), answer);
+  drawLong(at('.rows-given'), answer.messages, makeRow, (row, message, i) => {
     fillRow(row, message);
     row.toggleAttribute('data-only', Boolean(marks[i]));
   });
@@ -144,7 +221,7 @@ function drawColumn(column, answer, scale, marks) {
 function only(answer, other) {
   const keys = (one) => {
     const seen = new Map();
-    return [...one.messages, ...(one.tools ?? []).map(asRow)].reverse().map((m) => {
+    return [...one.messages].reverse().map((m) => {
       const key = JSON.stringify([m.role, m.content]), n = seen.get(key) ?? 0;
       seen.set(key, n + 1);
       return `${n} ${key}`;
@@ -165,10 +242,13 @@ function sentence(one, other) {
   return marked ? `${said} Marked +: ${marked}.` : said;
 }
 
-element.compared = () => columns.some((column) => column.answer) ? columns.map((column) => column.answer) : null;
+element.compared = () => {
+  const found = picked.length === 2 ? columns : modes, known = found.map((one) => one.answer).filter(Boolean);
+  return known.length ? known : null;
+};
 
 // The previous comparison is inert while the page's choices are read.
-const hold = (held) => { grid.inert = foot.inert = backends.disabled = held; };
+const hold = (held) => { list.inert = grid.inert = foot.inert = backends.disabled = held; };
 
 // The dropdowns' inputs hold labels that begin with the name.
 const chosen = (id, names) => {
@@ -195,7 +275,9 @@ on('compare', async ({ run = null, message = null }) => {
   const mine = opened += 1, conversation = conversationId();
   element.show('compare');
   box.value = run ? '' : promptBox()?.value ?? '';
-  turn = null;
+  [turn, picked] = [null, []];
+  answers.clear();
+  drawModes();
   hold(true);
   try {
     const [found, all, question] = await Promise.all([request('memory-modes'), request('backends'), conversation && !box.value.trim() ? messageOf(conversation, run, message) : null]);
@@ -205,25 +287,30 @@ on('compare', async ({ run = null, message = null }) => {
     turn = { conversation, id: question?.id ?? null, name: question ? (run ? 'This turn again' : 'Last turn again') : 'Message' };
     write(label, turn.name);
     box.placeholder = question ? question.content.slice(0, 300) : 'Write the next message';
-    const names = modes.map((mode) => mode.name), now = chosen('memory', names) ?? modes.find((mode) => mode.default)?.name ?? names[0];
-    const before = columns[1].select.value, other = [before, 'summary', 'full', ...names].find((name) => names.includes(name) && name !== now);
     options(backends, all, chosen('backend', all.map((one) => one.name)) ?? all[0]?.name, (one) => one.ready ? one.name : `${one.name} · not ready`);
     columns.forEach((column, i) => {
       column.own = {};
-      options(column.select, modes, i ? other : now, (mode) => mode.name);
-      showMode(column);
-      update(column);
+      options(column.select, modes, modes[i]?.name, (mode) => mode.name);
     });
+    updateModes();
   } catch (error) {
-    if (mine === opened) for (const column of columns) tell(column, error.message, true);
+    if (mine === opened) write(difference, error.message);
   } finally {
     if (mine === opened) hold(false);
   }
 }, element);
 
+// The turn has changed.
+function refresh(wait = 0) {
+  updateModes(wait);
+  if (picked.length === 2) columns.forEach((column) => update(column, wait));
+}
 box.addEventListener('input', () => {
   write(label, box.value.trim() ? 'Message' : turn?.name ?? 'Message');
-  columns.forEach((column) => update(column, WAIT_MS));
+  refresh(WAIT_MS);
 });
-backends.addEventListener('change', () => columns.forEach((column) => update(column)));
-dialog.addEventListener('close', () => { for (const column of columns) { clearTimeout(column.timer); column.asking?.abort(); } opened += 1; });
+backends.addEventListener('change', () => refresh());
+dialog.addEventListener('close', () => {
+  for (const timer of [waiting, ...columns.map((column) => column.timer)]) clearTimeout(timer);
+  opened += 1;
+});

@@ -32,7 +32,7 @@ async function load(more) {
     shown = more ? [...shown, ...page] : [...page, ...older];
     if (!older.length) next = answer.next;
     searched = words;
-    tell(notice || (shown.length ? '' : words ? 'No results.' : 'Your conversations appear here.'));
+    tell(notice || (shown.length ? '' : words ? 'No matches' : 'Your conversations appear here.'));
     draw();
     if (next && list.clientHeight && list.scrollHeight <= list.clientHeight) load(true);
   } catch (e) {
@@ -115,12 +115,15 @@ function menu(one) {
   return box;
 }
 
+const PRIVATE = 'Only this browser can open it.';
+
 // The clipboard needs HTTPS or this machine.
 async function copyLink(link, button) {
   try {
     await navigator.clipboard.writeText(link);
     button.textContent = 'Copied';
-  } catch { prompt('Link', link); }
+    tell(notice = `Link copied. ${PRIVATE}`);
+  } catch { prompt(`Link. ${PRIVATE}`, link); }
 }
 
 function rename(one) {

@@ -1,8 +1,14 @@
 // Helpers that all scripts of the page share, as `window.glassbox`, and the events by which the scripts talk to each other:
 //   panel (its new value)   run (one has started or ended)   address (it names another conversation)
+//   shown (the value of the run that the panel shows)   clock (its seconds)   tab (the panel's open tab)
+//   mark ({ marks, from: 'bar' or 'chat' }: what the pointer is on)   cancel (a tool call)
 //   open (a conversation is opened)   chosen (a visitor chose one)   conversations (their list may have changed)
-//   draft (a change of the prompt)   type (a text for the prompt)   documents (files to add)
+//   draft (a change of the prompt)   type (a text for the prompt)   focus (the prompt gets it, where there is a keyboard)
+//   documents (files to add)   turns (the messages of the conversation were drawn)
 //   context, compare ({ run, message }: opens the viewer)   lost (the connection is silent)
+//   choice ({ menu, visitor }: a menu's value in `glassbox.chosen`)   choices (`glassbox.choices` of the menus)
+//   opened (a menu: true, or false once it is closed)   parameters (of the memory mode)
+//   backend (the chosen one: `glassbox.backend`)   options (a selector: opens the sheet)
 
 // Makes an element with properties and children; a string becomes text, never markup.
 function make(tag, props = {}, ...children) {
@@ -19,6 +25,10 @@ function drawList(parent, items, create, fill, first = 0) {
   items.forEach((item, i) => fill(parent.children[i] ?? parent.appendChild(create()), item, first + i));
   while (parent.children.length > items.length) parent.lastElementChild.remove();
 }
+
+// Shows characters that cannot be seen; `visible` shows line ends and tabs, too.
+const marked = (text) => text.replace(/[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]/g, (c) => `⟨${c.codePointAt(0).toString(16)}⟩`);
+const visible = (text) => marked(text.replaceAll('\n', '↵\n').replaceAll('\t', '⇥'));
 
 const number = (n) => Number(n).toLocaleString('en');
 const promptBox = () => document.querySelector('#prompt textarea');
@@ -66,4 +76,4 @@ function on(name, act, owner) {
   document.addEventListener(`glassbox:${name}`, ({ detail }) => { if (!owner || owner.isConnected) act(detail); });
 }
 
-window.glassbox = { make, write, drawList, number, promptBox, conversationId, type, request, copy, confirmation, emit, on };
+window.glassbox = { make, write, drawList, number, marked, visible, promptBox, conversationId, type, request, copy, confirmation, emit, on };

@@ -1,4 +1,4 @@
-// Runs before all other scripts of the page, in a function of its own.
+// Runs before all other scripts of the page, in a function of its own. Gradio's configuration has only the visitor's part.
 // Relative URLs on the page need its own URL to end with a slash.
 if (!location.pathname.endsWith('/')) {
   location.replace(`${location.pathname}/${location.search}${location.hash}`);

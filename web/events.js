@@ -1,10 +1,17 @@
-// The raw events of the panel's run as a table, read from the run's record while the table is open.
-const { make, number, on, write } = window.glassbox;
+// The panel's tab *Events*: the raw events of its run as a table, read from the run's record while the tab is open.
+const { drawList, make, number, on, recordReader, write } = window.glassbox;
 const root = element.querySelector('#events');
-const [total, kinds, box, status, rows] = ['summary span', '.kinds', 'input', '.notice', '.rows'].map((s) => root.querySelector(s));
-const MOST = 300, CUT = 20_000, EVERY_MS = 500, AGAIN_MS = 2000;
-const off = new Set(['token', 'reasoning', 'tool_input', 'state']); // hidden at first, because there are so many
-let run = null, live = false, whole = false, reading = null, again = 0;
+const [total, kinds, box, status, rows] = ['.count', '.kinds', 'input', '.notice', '.rows'].map((s) => root.querySelector(s));
+const MOST = 300, CUT = 20_000;
+const GROUPS = {
+  Model: ['context', 'model_start', 'model_end'],
+  Tools: ['tool_start', 'tool_output', 'tool_end', 'approval'],
+  Steps: ['run', 'status', 'chain_start', 'chain_end', 'complete', 'stopped', 'error'],
+  Stream: ['token', 'reasoning', 'tool_input', 'state'],
+};
+const groupOf = (e) => Object.keys(GROUPS).find((name) => GROUPS[name].includes(e.type)) ?? 'Steps';
+const off = new Set(['Stream']); // hidden at first, because there are so many
+let run = null, following = true;
 let events, names, counts, opened, matched, next; // `next`: the index of the first of `matched` that is not drawn
 
 const nameOf = (e) => e.name ?? e.tool ?? names.get(e.id ?? e.tool_call_id);
@@ -24,11 +31,11 @@ const DETAILS = {
 };
 const details = (e) => (DETAILS[e.type]?.(e) ?? [nameOf(e), e.content]).filter(Boolean).map((part) => String(part).slice(0, 200).replaceAll('\n', '↵')).join(' · ');
 
-const matches = (e) => !off.has(e.type) && (nameOf(e) ?? '').toLowerCase().includes(box.value.trim().toLowerCase());
+const matches = (e) => !off.has(groupOf(e)) && (nameOf(e) ?? '').toLowerCase().includes(box.value.trim().toLowerCase());
 
 function unfold(item, e) {
   const json = JSON.stringify(e, null, 2);
-  item.append(make('pre', {}, json.slice(0, CUT)));
+  item.append(make('pre', { tabIndex: 0 }, json.slice(0, CUT)));
   if (json.length > CUT) item.append(make('p', {}, `Shortened to the first ${number(CUT)} of ${number(json.length)} characters.`));
 }
 
@@ -53,7 +60,7 @@ function draw() {
   if (follow) rows.scrollTop = rows.scrollHeight;
   const drawn = rows.children.length, latest = next < matched.length ? '' : 'latest ';
   write(total, !events.length ? '' : drawn < matched.length ? `${latest}${drawn} of ${number(matched.length)}` : number(drawn));
-  if (!status.classList.contains('bad')) write(status, !run ? 'Send a message to see the events of its run here.' : events.length && !drawn ? 'No results.' : '');
+  if (!status.classList.contains('bad')) write(status, !run ? 'Send a message to see the events of its run.' : events.length && !drawn ? 'No results.' : '');
 }
 
 // The first visible row keeps its place if it still matches.
@@ -69,19 +76,19 @@ function filter() {
 }
 
 function drawKinds() {
-  [...counts].forEach(([type, n], i) => { // in the order of their first events
-    const chip = kinds.children[i] ?? kinds.appendChild(make('button', { type: 'button' }, `${type} `));
-    if (!chip.children.length) chip.append(make('small'));
-    chip.dataset.type = type;
-    chip.ariaPressed = String(!off.has(type));
-    write(chip.lastElementChild, number(n));
+  drawList(kinds, run ? Object.keys(GROUPS) : [], () => make('button', { type: 'button' }, make('span'), make('small')), (chip, group) => {
+    chip.dataset.group = group;
+    chip.title = GROUPS[group].join(', ');
+    chip.ariaPressed = String(!off.has(group));
+    write(chip.firstElementChild, group);
+    write(chip.lastElementChild, number(counts.get(group) ?? 0));
   });
 }
 
 function take(fresh) {
   for (const e of fresh) {
     events.push(e);
-    counts.set(e.type, (counts.get(e.type) ?? 0) + 1);
+    counts.set(groupOf(e), (counts.get(groupOf(e)) ?? 0) + 1);
     if (e.type.endsWith('_start')) names.set(e.id ?? e.tool_call_id, nameOf(e));
     if (matches(e)) matched.push(e);
   }
@@ -89,43 +96,16 @@ function take(fresh) {
   draw();
 }
 
-async function read() {
-  if (!run || whole || reading || document.hidden || performance.now() < again) return;
-  if (!root.open || !root.offsetParent) return; // on a phone, the panel may be folded too
-  const mine = reading = new AbortController();
-  try {
-    const address = new URL(`runs/${encodeURIComponent(run)}?after=${events.length}`, document.baseURI);
-    const response = await fetch(address, { signal: mine.signal }), lines = (await response.text()).split('\n');
-    if (!response.ok) throw new Error(response.statusText);
-    const fresh = lines.filter(Boolean).map((line) => JSON.parse(line));
-    if (mine !== reading) return; // the panel shows another run
-    whole = response.headers.get('X-Run-Live') !== '1';
-    status.classList.remove('bad');
-    take(fresh);
-  } catch {
-    if (mine !== reading) return;
-    again = live ? performance.now() + AGAIN_MS : Infinity;
-    status.classList.add('bad');
-    write(status, live ? 'Could not load the events. Retrying …' : 'Could not load the events. Close and reopen this section to retry.');
-  } finally {
-    if (mine === reading) reading = null;
-  }
+function reset(id) {
+  [run, events, names, counts, opened] = [id, [], new Map(), new Map(), new Set()];
+  drawKinds();
+  filter();
 }
 
-function update(value) {
-  const id = value?.run ?? null, isLive = Boolean(value?.live && !value.replay);
-  if (events && id === run && isLive === live) return;
-  [live, again] = [isLive, 0];
-  if (!events || id !== run) {
-    reading?.abort();
-    [run, whole, reading, events, names, counts, opened] = [id, false, null, [], new Map(), new Map(), new Set()];
-    status.classList.remove('bad');
-    kinds.replaceChildren();
-    filter();
-  }
-  read();
+function fail(text) {
+  status.classList.toggle('bad', Boolean(text));
+  if (text) write(status, text);
 }
-on('panel', update, element);
 
 rows.addEventListener('click', ({ target }) => {
   const button = target.closest('button'), item = button?.parentElement, seq = seqOf(item);
@@ -139,15 +119,14 @@ rows.addEventListener('click', ({ target }) => {
   unfold(item, events[seq - 1]); // seq counts from 1 without gaps
   item.scrollIntoView({ block: 'nearest' });
 });
-rows.addEventListener('scroll', () => { if (next < matched.length && atEnd()) draw(); });
+rows.addEventListener('scroll', () => { following = atEnd(); if (next < matched.length && following) draw(); });
 kinds.addEventListener('click', ({ target }) => {
-  const type = target.closest('button')?.dataset.type;
-  if (!type) return;
-  if (!off.delete(type)) off.add(type);
+  const group = target.closest('button')?.dataset.group;
+  if (!group) return;
+  if (!off.delete(group)) off.add(group);
   drawKinds();
   filter();
 });
 box.addEventListener('input', filter);
-root.addEventListener('toggle', () => { again = 0; read(); });
-const ticking = setInterval(() => element.isConnected ? read() : clearInterval(ticking), EVERY_MS);
-update(props.value);
+on('tab', () => { if (!root.hidden && following) rows.scrollTop = rows.scrollHeight; }, element); // a hidden list forgets its position
+recordReader({ root, reset, take, fail });

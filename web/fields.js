@@ -1,5 +1,5 @@
 // Sets the fields above the conversation from an answer of the server. A field that the visitor changed since stays.
-const { on } = window.glassbox;
+const { emit, on } = window.glassbox;
 const SKIP = { __type__: 'update' };
 const isSame = (a, b) => JSON.stringify(a ?? '') === JSON.stringify(b ?? '');
 
@@ -9,7 +9,11 @@ let keyBefore = '';
 on('open', () => { keyBefore = key(); }, element);
 const isHeld = (index) => index === 0 && key() && key() !== keyBefore;
 
-watch('value', () => { if (props.value) trigger('arrived'); });
+watch('value', () => {
+  if (!props.value) return;
+  trigger('arrived');
+  emit('loaded'); // the answer to the page's load comes first: see web/frame.js
+});
 function setFields({ before, set }, ...now) {
   let kept = false;
   const values = now.map((value, i) => {

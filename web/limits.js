@@ -5,8 +5,8 @@ const time = (s) => s >= 120 ? `${number(Math.round(s / 60))} min` : `${number(s
 const size = (bytes) => `${number(Math.round(bytes / 1e5) / 10)} MB`;
 const ROWS = [
   ['messages_per_minute', 'Messages per minute', number], ['messages_per_day', 'Messages per day', number],
-  ['runs_per_visitor', 'Replies at once', number], ['runs', 'Replies at once, all visitors', number], ['waiting', 'Replies in the queue', number],
-  ['reply_tokens', 'Longest reply, tokens', number], ['run_seconds', 'Time for one reply', time],
+  ['runs_per_visitor', 'Replies at once', number], ['runs', 'Replies at once, all visitors', number], ['waiting', 'Queue length', number],
+  ['reply_tokens', 'Max reply length, tokens', number], ['run_seconds', 'Time for one reply', time],
   ['message_characters', 'Longest message, characters', number], ['document_bytes', 'Largest document', size],
   ['document_bytes_per_day', 'Documents added per day', size], ['document_characters_per_visitor', 'Text of all documents, characters', number],
   ['conversations_per_visitor', 'Saved conversations', number],

@@ -2,25 +2,40 @@
 const { conversationId, emit, on } = window.glassbox;
 const $ = (selector) => document.querySelector(selector);
 const NEAR = 24; // pixels from the end that still count as the end
+const AWAY = 120; // and from where the page offers to jump there
 
 // Follows the end while the reader is there; scrolling up stops that. Text may grow during a scroll, so the end that
-// counts is the one that the reader saw, or aimed at with the wheel.
+// counts is the one that the reader saw, or aimed at with the wheel. A column that becomes shorter, as after an approval,
+// also moves its text, but that is no scroll to the end.
 function follow(column) {
   let following = true, last = column.scrollTop, known = column.scrollHeight, aim = Infinity;
+  const button = $('#latest button');
   const toEnd = () => { column.scrollTop = column.scrollHeight; last = column.scrollTop; };
+  const left = () => column.scrollHeight - column.scrollTop - column.clientHeight;
   const atEnd = () => Math.min(known, aim) - column.scrollTop - column.clientHeight <= NEAR;
+  const offer = () => { if (button) button.hidden = following || left() < AWAY || Boolean($('#intro')?.offsetParent); };
   column.addEventListener('wheel', (e) => {
     aim = e.deltaY > 0 ? column.scrollHeight : Infinity;
     if (e.deltaY < 0) following = false;
+    else if (left() <= NEAR) following = true;
   }, { passive: true });
   column.addEventListener('scroll', () => {
     if (column.scrollTop < last - 1 && !atEnd()) following = false;
-    else if (column.scrollTop >= last && atEnd()) { following = true; aim = Infinity; }
+    else if (column.scrollTop > last && atEnd()) { following = true; aim = Infinity; }
     last = column.scrollTop;
+    offer();
   }, { passive: true });
   const grown = new ResizeObserver(() => {
     if (following && !$('#intro')?.offsetParent) toEnd();
     known = column.scrollHeight;
+    last = column.scrollTop;
+    offer();
+  });
+  button?.addEventListener('click', () => {
+    following = true;
+    toEnd();
+    offer();
+    emit('focus');
   });
   const watchChildren = () => { for (const child of column.children) grown.observe(child); };
   new MutationObserver(watchChildren).observe(column, { childList: true });
@@ -30,12 +45,6 @@ function follow(column) {
   document.addEventListener('keydown', (e) => { if (e.key === 'Enter' && e.target.closest?.('#prompt')) following = true; }, true);
 }
 
-// The options row below the header is shown on demand.
-document.addEventListener('click', (e) => {
-  const button = e.target.closest('#show-options');
-  if (button) button.setAttribute('aria-expanded', document.body.classList.toggle('options'));
-});
-
 // Dropped and pasted files become documents to search, which refuses images and the like by their names.
 for (const kind of ['paste', 'drop']) document.addEventListener(kind, (e) => {
   const files = [...(e.clipboardData ?? e.dataTransfer)?.files ?? []];
@@ -43,7 +52,6 @@ for (const kind of ['paste', 'drop']) document.addEventListener(kind, (e) => {
   if (e.clipboardData?.types.includes('text/plain')) return; // text with a picture of it, as from a spreadsheet
   e.preventDefault();
   e.stopImmediatePropagation();
-  document.body.classList.add('options');
   emit('documents', files);
 }, true);
 document.addEventListener('dragover', (e) => { if (e.target.closest?.('#main')) e.preventDefault(); });
@@ -104,21 +112,28 @@ document.addEventListener('visibilitychange', reportPresence);
 addEventListener('pageshow', reportPresence); // the browser may have kept the page while another one was shown
 
 // The Chatbot labels a message with its HTML, which screen readers would read instead of the text.
-function fixLabels(chat) {
-  const fix = () => {
-    for (const node of chat.querySelectorAll("[data-testid][aria-label*='<']")) {
-      if (node.ariaLabel.includes('<details')) node.ariaLabel = 'Thinking and tool calls'; else node.removeAttribute('aria-label');
-    }
+function removeLabels(place) {
+  const remove = () => { for (const node of place.querySelectorAll('[data-testid][aria-label]')) node.removeAttribute('aria-label'); };
+  new MutationObserver(remove).observe(place, { childList: true, subtree: true, attributes: true, attributeFilter: ['aria-label'] });
+}
+
+// Notices stand at the top of the conversation, where they cover no control.
+function placeNotices(column) {
+  const place = () => {
+    const { left, top, width, height } = column.getBoundingClientRect();
+    for (const [name, pixels] of Object.entries({ left, top, width, height })) document.documentElement.style.setProperty(`--gb-notice-${name}`, `${pixels}px`);
   };
-  new MutationObserver(fix).observe(chat, { childList: true, subtree: true, attributes: true, attributeFilter: ['aria-label'] });
+  new ResizeObserver(place).observe(column);
 }
 
 const begin = new MutationObserver(() => {
-  const column = $('#scroll'), chat = $('#chat');
-  if (!column || !chat) return;
+  const column = $('#scroll'), live = $('#live-reply');
+  if (!column || !live || !$('#chat') || !$('#latest button')) return;
   begin.disconnect();
   follow(column);
-  fixLabels(chat);
+  placeNotices(column);
+  removeLabels($('#chat'));
+  removeLabels(live);
 });
 begin.observe(document.documentElement, { childList: true, subtree: true });
 

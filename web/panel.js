@@ -1,142 +1,186 @@
-// Draws the panel's value in place, and passes it on to the other scripts.
-const { drawList, emit, make, write } = window.glassbox;
+// The head of the panel, its tabs, and the run that it shows: the page's own, or that of an earlier reply. The scripts of the
+// tabs draw the events `shown` (the value) and `clock` (seconds since the run's start).
+const { emit, make, number, on, write } = window.glassbox;
 const $ = (selector) => element.querySelector(selector);
-const panel = $('.panel');
+const panel = $('.panel'), tabs = [...element.querySelectorAll('[role=tab]')];
 const NAMES = {
-  idle: 'Idle', queued: 'Queued', waiting: 'Waiting for the first token', thinking: 'Thinking', streaming: 'Streaming',
-  tool: 'Running a tool', approval: 'Waiting for your approval', stalled: 'Stalled', complete: 'Done',
-  stopped: 'Stopped', error: 'Failed',
+  idle: 'Idle', queued: 'Queued', waiting: 'Waiting', thinking: 'Thinking', streaming: 'Streaming', tool: 'Running a tool',
+  approval: 'Waiting for your approval', stalled: 'Stalled', complete: 'Done', stopped: 'Stopped', error: 'Failed',
 };
-let value = null, at = 0, drawnAt = 0;
+const EXPLAINED = ['queued', 'approval', 'stalled']; // phases whose sentence says more than their name
+let latest = null, shown = null, wanted = null, at = 0, drawnAt = 0, lost = false; // `wanted`: the earlier run to show
 
-const seconds = (s) => s == null ? '–' : s < 10 ? `${s.toFixed(2)} s` : s < 100 ? `${s.toFixed(1)} s` : `${Math.round(s)} s`;
-const share = (part, whole) => `${Math.min(100, 100 * part / Math.max(whole, 1e-6)).toFixed(2)}%`;
+const seconds = (s) => s < 10 ? `${s.toFixed(2)} s` : s < 100 ? `${s.toFixed(1)} s` : `${Math.round(s)} s`;
+const isLive = (value) => Boolean(value?.live && !value.replay);
 
-function figure(name, number, unit) {
+function figure(name, text, unit) {
   const node = $(`[data-figure=${name}]`);
   if (!node.lastElementChild) node.replaceChildren(document.createTextNode(''), make('small'));
-  node.firstChild.data !== number && (node.firstChild.data = number);
-  write(node.lastElementChild, unit ? ` ${unit}` : '');
+  if (node.firstChild.data !== text) node.firstChild.data = text;
+  write(node.lastElementChild, text === '–' ? '' : unit);
+}
+
+const dollars = new Intl.NumberFormat('en', { style: 'currency', currency: 'USD', maximumSignificantDigits: 3 });
+const rounded = (n, digits) => n == null ? '–' : n.toFixed(digits);
+
+// The totals are known when the run has ended.
+function drawCost({ cost_usd: own, conversation_cost_usd: all, day_cost_usd: day, estimated, input_estimated: guessed }) {
+  figure('cost', `${estimated || guessed ? '≈ ' : ''}${dollars.format(own)}`, all == null ? '' : ` · ${dollars.format(all)} here, ${dollars.format(day)} today`);
+  $('[data-cost]').title = all == null ? '' : `This conversation has cost ${dollars.format(all)}, all that you sent since midnight UTC ${dollars.format(day)}`;
 }
 
 // Between two values, the page's own clock counts the time of a live run. A replay has the clock of its record.
-const elapsed = () => value ? value.elapsed_s + (value.live && !value.replay ? (performance.now() - at) / 1000 : 0) : 0;
-
-function drawTimes() {
+function drawClock() {
   drawnAt = performance.now();
-  const whole = elapsed(), age = value.since_s + (whole - value.elapsed_s);
-  write($('.clock'), seconds(value.live ? age : whole));
-  write($('[data-total]'), seconds(whole));
-  const lasted = (s, i, all) => !['complete', 'stopped', 'error'].includes(s.phase) && (all[i + 1]?.start ?? whole) - s.start > 0.004;
-  const stretches = value.stretches.filter(lasted);
-  const ends = stretches.map((s, i) => stretches[i + 1]?.start ?? whole);
-  drawList($('.stretches'), stretches, () => make('i'), (node, s, i) => {
-    node.dataset.p = s.phase;
-    node.style.width = share(ends[i] - s.start, whole);
-    node.title = `${NAMES[s.phase]}: ${seconds(ends[i] - s.start)}`;
-  });
-  const sums = new Map();
-  stretches.forEach((s, i) => sums.set(s.phase, (sums.get(s.phase) ?? 0) + ends[i] - s.start));
-  drawList($('.legend'), [...sums], () => make('li', {}, make('i'), make('span')), (node, [phase, sum]) => {
-    node.firstElementChild.dataset.p = phase;
-    write(node.lastElementChild, `${phase} ${seconds(sum)}`);
-  });
-  drawBars(whole);
+  const elapsed = shown.elapsed_s + (isLive(shown) ? (drawnAt - at) / 1000 : 0);
+  write($('.clock'), seconds(elapsed));
+  emit('clock', elapsed);
 }
 
-// Bars keep their elements by the id of the step, because a new bar moves the ones below it down.
-function drawBars(whole) {
-  const bars = $('.bars'), known = new Map([...bars.children].map((node) => [node.dataset.call, node]));
-  const there = new Set(value.steps.map((step) => step.id));
-  for (const [id, node] of known) if (!there.has(id)) node.remove(); // a replay also moves back
-  value.steps.forEach((step, i) => {
-    const node = known.get(step.id) ?? makeBar();
-    if (bars.children[i] !== node) bars.insertBefore(node, bars.children[i] ?? null);
-    fillBar(node, step, whole);
-  });
+// The second line: what the phase waits for, else what answers.
+function sentence(value, retry) {
+  if (lost) return 'The run continues. Reconnecting …';
+  if (value.live && value.step && (retry || EXPLAINED.includes(value.phase))) return value.step;
+  return `${value.backend}${value.model ? ` (${value.model})` : ''} · memory: ${value.memory}`;
 }
 
-function makeBar() {
-  const cancel = make('button', { type: 'button' }, 'Cancel this call');
-  const detail = make('div', { className: 'detail' }, make('p'), make('pre'), make('p'), make('pre'), cancel);
-  const name = make('button', { type: 'button', ariaExpanded: 'false' }), track = make('span', { className: 'track' }, make('i'));
-  return make('li', {}, name, track, make('span'), detail);
+function draw(value) {
+  shown = value?.run ? value : null;
+  panel.toggleAttribute('data-idle', !shown);
+  panel.toggleAttribute('data-live', Boolean(shown?.live));
+  panel.dataset.run = shown?.run ?? '';
+  panel.dataset.phase = !shown ? 'idle' : lost ? 'stalled' : shown.phase;
+  const retry = shown?.live && /Retrying: \d+ of \d+/.exec(shown.said)?.[0];
+  write($('.phase'), lost ? 'Connection lost' : retry || NAMES[panel.dataset.phase] || panel.dataset.phase);
+  $('.older').hidden = !shown?.inspected;
+  write($('.older span'), shown?.inspected ? `Earlier reply${shown.inspected.question ? ` to “${shown.inspected.question}”` : ''}` : '');
+  emit('shown', value);
+  if (!shown) return write($('.clock'), '');
+  const said = sentence(shown, retry), begun = shown.ttft_s != null;
+  write($('.step'), said);
+  $('.step').title = said;
+  figure('ttft', rounded(shown.ttft_s, 2), ' s');
+  write($('[data-label=input]'), shown.input_estimated ? 'Tokens in ≈' : 'Tokens in');
+  figure('input', shown.input_tokens == null ? '–' : number(shown.input_tokens), '');
+  write($('[data-label=tokens]'), shown.estimated ? 'Tokens out ≈' : 'Tokens out');
+  figure('tokens', number(shown.tokens), '');
+  $('[data-figure=input]').title = shown.cached_tokens ? `${number(shown.cached_tokens)} of them came from the provider's cache` : '';
+  $('[data-cost]').hidden = shown.cost_usd == null;
+  if (shown.cost_usd != null) drawCost(shown);
+  figure('rate', begun ? rounded(shown.rate, 1) : '–', ' /s');
+  figure('average', rounded(shown.average, 1), ' /s');
+  drawClock();
 }
 
-const LABELS = { tool: ['Input', 'Output'], chain: ['New input', 'New output'], model: ['', 'Tokens used'] };
-
-function fillBar(node, step, whole) {
-  const end = step.end ?? whole;
-  node.dataset.kind = step.kind;
-  node.dataset.call = step.id;
-  node.toggleAttribute('data-failed', Boolean(step.error));
-  node.title = step.error ? `${step.name}: ${step.error}` : step.name;
-  write(node.children[0], step.name);
-  node.children[0].style.paddingLeft = `${Math.min(step.depth, 4) * 10}px`;
-  const bar = node.children[1].firstElementChild;
-  bar.style.left = share(step.start, whole);
-  bar.style.width = share(end - step.start, whole);
-  write(node.children[2], seconds(end - step.start));
-  const [inputLabel, input, outputLabel, output, cancel] = node.children[3].children;
-  cancel.hidden = step.kind !== 'tool' || step.end != null || !value.live || Boolean(value.replay);
-  if (step.input === undefined) return; // it has not changed
-  const [inputText, outputText] = LABELS[step.kind];
-  write(inputLabel, step.input ? inputText : '');
-  write(input, step.input);
-  write(outputLabel, step.error ? `Failed: ${step.error}` : step.end == null ? `${outputText} so far` : outputText);
-  write(output, step.output || 'none');
+// A value of an earlier run is drawn only if it is still wanted. A new run, or another conversation, is always drawn.
+function take() {
+  const value = props.value;
+  if (value?.inspected) return value.run === wanted && draw(value);
+  const other = value?.run !== latest?.run;
+  if (value?.run && (other || value.live !== latest.live)) emit('run');
+  [latest, at, lost] = [value, performance.now(), false];
+  emit('panel', latest);
+  if (other) wanted = null;
+  if (!wanted) draw(latest);
 }
 
-function draw() {
-  const next = props.value;
-  if (!next?.run) {
-    value = null;
-    panel.dataset.phase = 'idle';
-    write($('.phase'), NAMES.idle);
-    for (const selector of ['.clock', '.step', '[data-made]', '[data-tools]', '[data-total]']) write($(selector), '');
-    for (const name of ['ttft', 'tokens', 'rate', 'average']) figure(name, '–', '');
-    for (const selector of ['.stretches', '.legend', '.bars']) $(selector).replaceChildren();
-    $('.thoughts').hidden = true;
-    return emit('panel', next);
+function inspect(run) {
+  if (run === latest?.run) return back();
+  wanted = run;
+  if (props.value?.inspected && props.value.run === run) draw(props.value); // an equal value is no change
+  else trigger('inspect', { run });
+}
+
+// The values of a live run leave out what has not changed, so a whole one is requested.
+function back() {
+  wanted = null;
+  draw(latest);
+  if (isLive(latest)) trigger('inspect', { run: latest.run });
+}
+
+// The button below a reply. On a phone the panel opens.
+document.addEventListener('click', (event) => {
+  const button = event.target.closest?.('#chat .turn :is([data-inspect], [data-context])');
+  if (!button || !element.isConnected) return;
+  event.stopPropagation(); // else the page would open the context viewer
+  inspect(button.dataset.inspect ?? button.dataset.context);
+  if (panel.dataset.stop === 'line') stop('half');
+}, true);
+$('.older button').addEventListener('click', back);
+
+function select(tab, focus) {
+  for (const one of tabs) {
+    one.ariaSelected = String(one === tab);
+    one.tabIndex = one === tab ? 0 : -1;
+    $(`#${one.getAttribute('aria-controls')}`).hidden = one !== tab;
   }
-  if (next.run !== value?.run) $('.bars').replaceChildren();
-  if (next.run !== value?.run || next.live !== value?.live) emit('run');
-  value = next; at = performance.now();
-  emit('panel', value);
-  panel.dataset.phase = value.phase;
-  write($('.phase'), NAMES[value.phase] ?? value.phase);
-  write($('.step'), !value.live ? value.said : value.phase === 'thinking' && value.thoughts ? `… ${value.thoughts.slice(-90)}` : (value.step ?? ''));
-  figure('ttft', value.ttft_s == null ? '–' : value.ttft_s.toFixed(2), value.ttft_s == null ? '' : 's');
-  write($('[data-label=tokens]'), value.estimated ? 'Tokens ≈' : 'Tokens');
-  figure('tokens', value.tokens.toLocaleString('en'), '');
-  figure('rate', value.rate == null || value.ttft_s == null ? '–' : value.rate.toFixed(1), value.rate == null || value.ttft_s == null ? '' : '/s');
-  figure('average', value.average == null ? '–' : value.average.toFixed(1), value.average == null ? '' : '/s');
-  write($('[data-made]'), `${value.backend}${value.model ? ` (${value.model})` : ''} · memory: ${value.memory}${value.input_tokens ? ` · input ${value.input_estimated ? '≈ ' : ''}${value.input_tokens.toLocaleString('en')} tokens` : ''}`);
-  write($('[data-tools]'), value.tools.length ? `Tools called: ${value.tools.join(', ')}` : '');
-  $('.thoughts').hidden = !value.thoughts;
-  if (value.thoughts) write($('.thoughts p'), value.thoughts);
-  drawTimes();
+  if (focus) tab.focus();
+  emit('tab', tab.getAttribute('aria-controls'));
 }
-
-element.addEventListener('click', (event) => {
-  const bar = event.target.closest('.bars li');
-  if (event.target.closest('.detail button')) trigger('cancel', { call: bar.dataset.call });
-  else if (bar && !event.target.closest('.detail')) bar.children[0].ariaExpanded = String(bar.toggleAttribute('data-open'));
-  if (event.target.closest('.head')) {
-    const open = panel.toggleAttribute('data-open');
-    $('.head').setAttribute('aria-expanded', String(open));
-  }
+$('.tabs').addEventListener('click', ({ target }) => tabs.includes(target) && select(target));
+$('.tabs').addEventListener('keydown', (event) => {
+  const place = tabs.indexOf(event.target), last = tabs.length - 1;
+  const next = { ArrowRight: place < last ? place + 1 : 0, ArrowLeft: place > 0 ? place - 1 : last, Home: 0, End: last }[event.key];
+  if (place < 0 || next === undefined) return;
+  event.preventDefault();
+  select(tabs[next], true);
 });
-watch('value', draw);
-draw();
+$('.wide').addEventListener('click', () => { $('.wide').ariaPressed = String(panel.toggleAttribute('data-wide')); });
+
+// On a phone the panel is a sheet at the bottom with three stops.
+const STOPS = ['line', 'half', 'full'], phone = matchMedia('(max-width: 860px)');
+const LABELS = { line: 'Open the run panel', half: 'Show the run panel in full', full: 'Close the run panel' };
+function stop(name) {
+  panel.dataset.stop = name;
+  $('.sheet').ariaExpanded = String(name !== 'line');
+  $('.sheet').ariaLabel = LABELS[name];
+}
+// Its head can be dragged: the sheet follows the finger, and ends at the nearest stop.
+const outer = element.closest('#agent-state') ?? element, SLACK_PX = 8;
+let drag = null, dragged = false;
+$('.sheet').addEventListener('pointerdown', (event) => {
+  dragged = false;
+  if (!phone.matches || !event.isPrimary || event.button) return;
+  drag = { y: event.clientY, height: outer.offsetHeight };
+  $('.sheet').setPointerCapture(event.pointerId);
+});
+$('.sheet').addEventListener('pointermove', ({ clientY }) => {
+  if (!drag || !(dragged ||= Math.abs(drag.y - clientY) > SLACK_PX)) return;
+  if (panel.dataset.stop === 'line') stop('half'); // shows what is pulled up
+  outer.style.height = `${Math.max(44, Math.min(innerHeight - 48, drag.height + drag.y - clientY))}px`;
+});
+function drop({ type }) {
+  if (drag && dragged) {
+    const at = outer.offsetHeight, heights = [44, innerHeight / 2, innerHeight - 48], gaps = heights.map((height) => Math.abs(height - at));
+    outer.style.height = '';
+    stop(STOPS[gaps.indexOf(Math.min(...gaps))]);
+  }
+  drag = null;
+  if (type === 'pointercancel') dragged = false;
+}
+for (const end of ['pointerup', 'pointercancel']) $('.sheet').addEventListener(end, drop);
+$('.sheet').addEventListener('click', ({ detail }) => { // 0: from the keyboard
+  if (!dragged || !detail) stop(STOPS[(STOPS.indexOf(panel.dataset.stop) + 1) % STOPS.length]);
+  dragged = false;
+});
+element.addEventListener('keydown', (event) => {
+  if (event.key !== 'Escape' || !phone.matches || panel.dataset.stop === 'line') return;
+  event.preventDefault();
+  event.stopPropagation();
+  stop(STOPS[STOPS.indexOf(panel.dataset.stop) - 1]);
+  if (panel.dataset.stop === 'line') $('.sheet').focus();
+});
+
+on('cancel', (call) => trigger('cancel', { call }), element);
+watch('value', take);
+// The scripts of the tabs listen by then.
+queueMicrotask(take);
 // A live run sends a value at least once a second: silence means a lost connection, not a slow model.
 const SILENT_MS = 4000;
 const ticking = setInterval(() => {
-  if (!element.isConnected) clearInterval(ticking);
-  else if (value?.live && !value.replay && value.phase !== 'approval' && performance.now() - at > SILENT_MS) {
-    panel.dataset.phase = 'stalled';
-    write($('.phase'), 'Connection lost');
-    write($('.step'), 'The run continues on the server. The page reconnects as soon as the server answers.');
+  if (!element.isConnected) return clearInterval(ticking);
+  if (isLive(latest) && latest.phase !== 'approval' && performance.now() - at > SILENT_MS) {
     emit('lost');
-  } else if (value?.live && !value.replay && !document.hidden && performance.now() - drawnAt > 150) drawTimes();
+    if (!lost && !wanted) { lost = true; draw(latest); }
+  } else if (isLive(shown) && !document.hidden && performance.now() - drawnAt > 150) drawClock();
 }, 100);

@@ -1,8 +1,12 @@
-// The thinking and the tool calls of the live reply, from the panel's value. components/parts.py renders those of ended
-// replies alike.
+// Draws the thinking and the tool calls of the live reply, from the panel's value, into the empty blocks that
+// components/live_reply.py puts between its texts. components/parts.py renders those of ended replies alike.
 const { drawList, make, on, write } = window.glassbox;
-const box = element.querySelector('.parts');
-let drawn = null;
+const $ = (selector) => document.querySelector(selector);
+const blocksIn = (place) => [...document.querySelectorAll(`${place} .thought-group`)];
+const HAND_OVER_MS = 3000;
+let groups = [], run = null; // of the run in the live reply
+let moved = null; // what the reader has opened in a reply that has ended, until the conversation has it
+let latest = null; // the run of the last reply in the conversation
 
 const makePart = () => make('details', {}, make('summary', {}, make('b'), make('span'), make('small')));
 
@@ -24,25 +28,61 @@ function fill(node, part) {
   });
 }
 
-// The parts of an ended run stay until the conversation has them.
+// Parts with equal offsets stand in one block.
+function grouped(parts) {
+  const found = [];
+  parts.forEach((part, i) => (i && part.offset === parts[i - 1].offset ? found.at(-1) : (found[found.length] = [])).push(part));
+  return found;
+}
+
+// Details are sent only while they change. A block that Gradio has drawn again needs those of before.
+function keepDetails(before, now) {
+  now.forEach((group, g) => group.forEach((part, i) => { part.blocks ??= before[g]?.[i]?.blocks; }));
+  return now;
+}
+
+function draw() {
+  blocksIn('#live-reply').forEach((block, i) => drawList(block, groups[i] ?? [], makePart, fill));
+}
+
 on('panel', (value) => {
-  const run = value?.run ?? null;
-  if (run && !value.live && !value.replay && drawn !== run) return;
-  if (drawn !== run) box.replaceChildren();
-  drawn = run;
-  drawList(box, run ? value.parts : [], makePart, fill);
+  const same = value?.run && value.run === run;
+  run = value?.run ?? null;
+  groups = run ? keepDetails(same ? groups : [], grouped(value.parts)) : [];
+  draw();
 }, element);
 
-// What the reader opened stays open in the conversation. The live parts disappear in the same frame in which those open: a
-// page that is shorter for a moment would lose the scroll position.
-watch('value', () => {
-  if (props.value !== drawn) return;
-  const moved = drawn;
-  requestAnimationFrame(() => {
-    if (drawn !== moved) return;
-    const kept = [...document.querySelectorAll('#chat .parts')].at(-1)?.children ?? [];
-    if (kept.length === box.children.length) [...box.children].forEach((node, i) => { if (node.open) kept[i].open = true; });
-    box.replaceChildren();
-    drawn = null;
-  });
+// What was open in the live reply is opened in the conversation in the same frame: a page that is shorter for a moment would
+// lose the scroll position.
+function open() {
+  const places = moved && moved.run === latest ? blocksIn('#chat').slice(-moved.open.length) : [];
+  if (!moved || places.length !== moved.open.length || places.some((place, i) => place.children.length !== moved.open[i].length)) return;
+  places.forEach((place, i) => moved.open[i].forEach((isOpen, j) => { if (isOpen) place.children[j].open = true; }));
+  moved = null;
+}
+
+on('turns', (turns) => {
+  latest = turns.at(-1)?.run ?? null;
+  open();
+}, element);
+
+function changed(changes) {
+  const blocks = blocksIn('#live-reply');
+  if (blocks.some((block, i) => !block.children.length && groups[i])) draw();
+  const removed = changes.flatMap(({ target, removedNodes }) => target.closest?.('#live-reply') ? [...removedNodes] : []);
+  const gone = removed.flatMap((node) => [...node.querySelectorAll?.('.thought-group') ?? []]).filter((block) => block.children.length);
+  if (!blocks.length && gone.length) {
+    const mine = moved = { run, open: gone.map((block) => [...block.children].map((part) => part.open)) };
+    setTimeout(() => { if (moved === mine) moved = null; }, HAND_OVER_MS);
+  }
+  open();
+}
+
+const begin = new MutationObserver(() => {
+  if (!$('#chat') || !$('#live-reply')) return;
+  begin.disconnect();
+  const watching = new MutationObserver(changed);
+  for (const place of ['#chat', '#live-reply']) watching.observe($(place), { childList: true, subtree: true });
+  draw();
 });
+begin.observe(document.documentElement, { childList: true, subtree: true });

@@ -1,5 +1,5 @@
 // The prompt: its keys, when its text is sent, and what answers of the server change in it.
-const { on, promptBox, type } = window.glassbox;
+const { emit, on, promptBox, type } = window.glassbox;
 const $ = (selector) => document.querySelector(selector);
 
 // `sent`: the message that the server was asked to accept, and whether it was edited since. `aside`: a text that is put
@@ -86,6 +86,25 @@ on('draft', ({ accepted, back }) => {
   sent = null;
   setText([rest, aside].filter(Boolean).join('\n'));
   aside = '';
+});
+
+// The focus returns to the prompt where the button that had it disappears.
+on('focus', () => { if (!isTouch()) promptBox()?.focus({ preventScroll: true }); });
+document.addEventListener('click', (e) => { if (e.target.closest('#stop')) emit('focus'); });
+document.addEventListener('change', (e) => { if (e.target.matches?.('#documents input[type=file]')) emit('focus'); });
+
+// Escape stops the run, unless it closes something. The keydown's own listeners may close it first, so it is looked for
+// before they run.
+const CLOSED_BY_ESCAPE = 'dialog[open], [popover], [role=dialog], [role=menu], [role=listbox], ul.options, .sure, #chat textarea';
+let closes = false;
+addEventListener('keydown', (e) => {
+  closes = e.key === 'Escape' && [...document.querySelectorAll(CLOSED_BY_ESCAPE)].some((node) => node.getClientRects().length);
+}, true);
+document.addEventListener('keydown', (e) => {
+  if (e.key !== 'Escape' || e.defaultPrevented || closes || !$('#stop')?.offsetParent || $('#conversation').inert) return;
+  if (e.target.matches?.('input[type=search]') && e.target.value) return;
+  e.preventDefault();
+  $('#stop').click();
 });
 
 // An example prompt is typed and sent; the visitor's draft comes back afterwards.

@@ -29,7 +29,8 @@ on('panel', (value) => {
   const first = value.run !== run;
   [run, shown] = [value.run, { ...value.replay }];
   moment.max = String(shown.length_s);
-  link.href = `?conversation=${encodeURIComponent(value.conversation)}`;
+  link.href = value.conversation ? `?conversation=${encodeURIComponent(value.conversation)}` : location.pathname; // the example has none
+  write(link, value.conversation ? 'Open the conversation' : 'Start a conversation');
   if (first) return setTimeout(() => { if (shown) go(true, 0); });
   if (held || timer) return; // the reader holds the slider
   moment.value = String(shown.at_s);

@@ -1,6 +1,7 @@
 // A selection in a reply survives the growth of the reply and its move into the conversation: it is stored as positions in
 // the texts of messages, and restored when its elements have been replaced.
 const MESSAGE = ':is(#chat, #live-reply) [data-testid]';
+const BEGINS = 80; // characters by which a text is found again
 let kept = null;
 
 const closest = (node) => (node.nodeType === 1 ? node : node.parentElement)?.closest(MESSAGE) ?? null;
@@ -11,7 +12,8 @@ function position(node, offset) {
   const before = document.createRange();
   before.selectNodeContents(box);
   before.setEnd(node, offset);
-  return { box, live: Boolean(box.closest('#live-reply')), index: [...document.querySelectorAll(MESSAGE)].indexOf(box), at: before.toString().length };
+  const live = Boolean(box.closest('#live-reply')), begins = live ? box.textContent.slice(0, BEGINS) : '';
+  return { box, live, begins, index: [...document.querySelectorAll(MESSAGE)].indexOf(box), at: before.toString().length };
 }
 
 function read() {
@@ -21,13 +23,13 @@ function read() {
   return anchor && focus ? { anchor, focus, text: selection.getRangeAt(0).toString() } : null;
 }
 
-// The current message of a position. The live reply becomes the last message of the conversation that is long enough.
+// The current message of a position. A text of the live reply becomes the last one of the conversation that begins alike.
 function messageOf(one, length) {
   if (one.box.isConnected) return one.box;
   const all = [...document.querySelectorAll(MESSAGE)];
   if (!one.live) return all[one.index] ?? null;
-  const live = document.querySelector('#live-reply [data-testid=bot]');
-  return live ?? all.reverse().find((box) => box.dataset.testid === 'bot' && !box.querySelector('.parts, .note') && box.textContent.length >= length) ?? null;
+  const long = all.reverse().filter((box) => box.dataset.testid === 'bot' && box.textContent.length >= length);
+  return long.find((box) => box.textContent.startsWith(one.begins)) ?? long.find((box) => !box.querySelector('.parts, .note, .failure')) ?? null;
 }
 
 function point(box, at) {

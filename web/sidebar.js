@@ -1,8 +1,8 @@
-// Shows the sidebar: beside the page, or above all of it on a narrow screen.
+// Shows the sidebar: beside the page, above it where there is less room, or above all of it on a phone.
 const { emit, on } = window.glassbox;
 const KEY = 'glassbox conversations', WIDE = 1200;
-const BEHIND = '#header, #about, #options, #key-row, #tool-row, #conversation, #agent-state';
-const narrow = matchMedia('(max-width: 860px)'), button = () => document.querySelector('#show-conversations');
+const BEHIND = '#header, #about, #options, #conversation, #agent-state';
+const narrow = matchMedia('(max-width: 1099.98px)'), button = () => document.querySelector('#show-conversations');
 const close = element.querySelector('.close'), isOpen = () => document.body.classList.contains('conversations');
 
 // Reads or sets the remembered state. A browser may refuse storage, as in a frame of another site.
@@ -33,14 +33,17 @@ function settle() {
 }
 
 document.addEventListener('click', (e) => {
+  if (narrow.matches && isOpen() && !e.target.closest('#sidebar')) return showAbove(false); // a click beside the sidebar
   if (!e.target.closest('#show-conversations')) return;
-  if (narrow.matches) return showAbove(!isOpen());
+  if (narrow.matches) return showAbove(true);
   remembered(isOpen() ? 'closed' : 'open');
   show(!isOpen());
 });
 close.addEventListener('click', () => showAbove(false));
 document.addEventListener('keydown', (e) => {
-  if (e.key === 'Escape' && !e.defaultPrevented && narrow.matches && isOpen()) showAbove(false);
+  if (e.key !== 'Escape' || e.defaultPrevented || !narrow.matches || !isOpen()) return;
+  e.preventDefault();
+  showAbove(false);
 });
 narrow.addEventListener('change', settle);
 on('chosen', () => { if (narrow.matches) showAbove(false); }, element);

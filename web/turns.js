@@ -1,13 +1,14 @@
-// Adds to the row of buttons below each message: its versions, to switch branches; the context and the replay of a reply;
-// and Retry, which the Chatbot offers only for the last reply. The Chatbot redraws at any time, so missing controls are
-// added again. Its own Copy copies the HTML of one part; here it copies the text of the message.
-const { copy, make } = window.glassbox;
+// Adds to each message what the Chatbot lacks: its author, for screen readers; its versions, to switch branches; Retry, the
+// context and the replay of a reply; and the buttons of a failed reply's card. The Chatbot redraws at any time, so missing
+// elements are added again. Its own Copy copies the HTML of one row; here it copies the text of the message.
+const { copy, emit, make, write } = window.glassbox;
 const COPY = 'button:has(path[d^="M28 10v18"])'; // by its icon: its title is in the browser's language
 const COPIED_MS = 2000;
 const chat = () => document.querySelector('#chat');
 
-function button(label, text, act) {
-  const node = make('button', { type: 'button', ariaLabel: label, title: label }, text);
+function button(className, label, act, ...children) {
+  const node = make('button', { type: 'button', className, title: label }, ...children);
+  if (!children.length) node.ariaLabel = label;
   node.addEventListener('click', act);
   return node;
 }
@@ -15,7 +16,8 @@ function button(label, text, act) {
 function versions(turn) {
   const at = turn.versions.indexOf(turn.id), all = turn.versions.length;
   const step = (label, text, to) => {
-    const node = button(label, text, () => trigger('switch_branch', { id: turn.versions[to] }));
+    const node = button('', label, () => trigger('switch_branch', { id: turn.versions[to] }), text);
+    node.ariaLabel = label;
     node.disabled = to < 0 || to >= all;
     return node;
   };
@@ -23,16 +25,20 @@ function versions(turn) {
   return make('span', { className: 'versions' }, step('Earlier version', '\u2039', at - 1), count, step('Later version', '\u203a', at + 1));
 }
 
-// The controls of a message; `native` if the Chatbot offers Retry.
-function controls(turn, native) {
+function retry(turn) {
+  trigger('regenerate', { id: turn.asked });
+  emit('focus');
+}
+
+function controls(turn) {
   const box = make('span', { className: 'turn' });
   if (turn.versions.length > 1) box.append(versions(turn));
-  if (turn.asked && !native) box.append(button('Generate another reply', 'Retry', () => trigger('regenerate', { id: turn.asked })));
+  if (turn.asked) box.append(button('retry', 'Retry', () => retry(turn)));
   if (turn.run) {
-    const context = button('What the model was given for this reply', 'Context', () => {});
+    const context = button('context', 'Inspect this reply: its run, what the model was given, and its events', () => {}, make('span', {}, 'Inspect'));
     context.dataset.context = turn.run;
     context.dataset.message = turn.asked ?? '';
-    box.append(context, make('a', { href: `?run=${encodeURIComponent(turn.run)}`, title: 'Watch how this reply was written' }, 'Replay'));
+    box.append(context, make('a', { className: 'recorded', href: `?run=${encodeURIComponent(turn.run)}`, title: 'Replay: watch how this reply was written', ariaLabel: 'Replay' }));
   }
   return box;
 }
@@ -43,11 +49,11 @@ function rowsOf() {
   if (rows.length !== turns.reduce((sum, turn) => sum + turn.rows, 0)) return [];
   return turns.map((turn) => [turn, rows.splice(0, turn.rows)]);
 }
+const turnOf = (row) => rowsOf().find(([, rows]) => rows.includes(row))?.[0];
 
 // Copies the text of a message without its notes.
-async function copyMessage(event) {
-  const pressed = event.target.closest?.(COPY), row = pressed?.closest('.message-buttons');
-  const [turn] = (row && rowsOf().find(([, rows]) => rows.includes(row))) ?? [];
+async function copyMessage(event, pressed) {
+  const turn = turnOf(pressed.closest('.message-buttons'));
   if (!turn) return;
   event.preventDefault();
   event.stopImmediatePropagation();
@@ -59,14 +65,66 @@ async function copyMessage(event) {
   pressed.timer = setTimeout(() => { pressed.title = pressed.ariaLabel = plain; pressed.classList.remove('copied'); }, COPIED_MS);
 }
 
+// The error of a run, as its record has it.
+async function readError(run) {
+  const response = await fetch(new URL(`runs/${encodeURIComponent(run)}`, document.baseURI));
+  if (!response.ok) throw new Error('The details are no longer available.');
+  return JSON.parse((await response.text()).trim().split('\n').at(-1));
+}
+
+async function showDetails(pressed, turn) {
+  const card = pressed.closest('.failure'), known = card.querySelector('dl');
+  const shown = known?.hidden ?? true;
+  write(pressed, shown ? 'Hide details' : 'Show details');
+  pressed.ariaExpanded = String(shown);
+  if (known) { known.hidden = !shown; return; }
+  const list = make('dl');
+  const add = (name, text) => { if (text != null) list.append(make('dt', {}, name), make('dd', {}, String(text))); };
+  card.append(list);
+  try {
+    if (!turn.run) throw new Error('This reply was imported, without the details of its error.');
+    const { code, message, retryable, retry_after: wait } = await readError(turn.run);
+    add('Code', code);
+    add('Retryable', retryable ? 'Yes' : 'No');
+    add('Try again after', wait == null ? null : `${Math.ceil(wait)} s`);
+    add('Provider\u2019s answer', message.match(/\((HTTP [^)]*)\)/)?.[1]);
+    add('Run', turn.run);
+  } catch (error) { add('Details', error.message); }
+}
+
+function press(event) {
+  const pressed = event.target.closest?.(`.message-buttons ${COPY}, .failure button`);
+  if (!pressed) return;
+  if (!pressed.closest('.failure')) return void copyMessage(event, pressed);
+  const turn = turnOf(pressed.closest('.message-row').nextElementSibling);
+  if (pressed.matches('.switch')) {
+    const menu = document.querySelector('#backend input');
+    menu?.focus();
+    menu?.click();
+  } else if (turn && pressed.matches('.retry')) retry(turn);
+  else if (turn) showDetails(pressed, turn);
+}
+
+function sign(row, author) {
+  const message = row.previousElementSibling, known = message?.querySelector(':scope > .author');
+  if (!author) known?.remove();
+  else if (known) write(known, author);
+  else message?.prepend(make('span', { className: 'author' }, author));
+}
+
 function update() {
   for (const [turn, rows] of rowsOf()) {
-    for (const row of rows) row.toggleAttribute('data-empty', !turn.text);
-    const row = rows.at(-1), native = Boolean(row.querySelector('[title=Retry]')), key = JSON.stringify([{ ...turn, text: '' }, native]);
+    rows.forEach((row, i) => {
+      sign(row, i === 0 ? turn.author : null);
+      row.toggleAttribute('data-empty', !turn.text);
+      row.toggleAttribute('data-last', i === rows.length - 1);
+      if (i < rows.length - 1) row.querySelector('.turn')?.remove();
+    });
+    const row = rows.at(-1), key = JSON.stringify({ ...turn, text: '' });
     if (row.dataset.turn === key && row.querySelector('.turn')) continue;
     row.dataset.turn = key;
     row.querySelector('.turn')?.remove();
-    row.append(controls(turn, native));
+    row.append(controls(turn));
     row.toggleAttribute('data-branched', turn.versions.length > 1);
   }
 }
@@ -76,8 +134,11 @@ const begin = new MutationObserver(() => {
   if (!chat()) return;
   begin.disconnect();
   drawn.observe(chat(), { childList: true, subtree: true });
-  chat().addEventListener('click', copyMessage, true);
+  chat().addEventListener('click', press, true);
   update();
 });
 begin.observe(document.documentElement, { childList: true, subtree: true });
-watch('value', update);
+watch('value', () => {
+  update();
+  emit('turns', Array.isArray(props.value) ? props.value : []);
+});

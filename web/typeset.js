@@ -87,7 +87,10 @@ new MutationObserver(() => {
   for (const figure of document.querySelectorAll('figure.diagram')) diagram(figure);
 }).observe(document.body, { attributes: true, attributeFilter: ['class'] });
 
-const EACH = [['.math:not([data-source])', formula], ['.code code[class*=language-]:not([data-drawn])', code], ['figure.diagram:not([data-drawn])', diagram]];
+// What may scroll sideways can be reached with the keyboard.
+const scrolling = (node) => { node.tabIndex = 0; };
+
+const EACH = [[':is(.code > pre, .wide):not([tabindex])', scrolling], ['.math:not([data-source])', formula], ['.code code[class*=language-]:not([data-drawn])', code], ['figure.diagram:not([data-drawn])', diagram]];
 const typeset = (root) => { for (const [selector, draw] of EACH) for (const node of root.querySelectorAll(selector)) draw(node); };
 
 new MutationObserver((changes) => {

@@ -1,16 +1,17 @@
 // The dialog, and its first view: the complete model input of each model call of a run.
-const { asRow, byReason, copy, drawFill, drawList, drawLong, emit, fillGroup, make, makeGroup, messages, number, on } = window.glassbox;
+const { byReason, copy, drawFill, drawLimit, drawList, drawLong, drawRest, emit, fillGroup, make, makeGroup, messages, number, on } = window.glassbox;
 const { promptBox, request, textOf, write } = window.glassbox;
 const dialog = element.querySelector('dialog'), view = element.querySelector('#viewer-context');
-const [close, copyButton] = ['.close', '.copy'].map((s) => dialog.querySelector(s));
-const [total, unit, calls, bar, legend, made, status, scroll, note, given, ofTools, tools, ofLeft, left] =
-  ['.total strong', '.total span', '.calls', '.fill', '.key', '.made', '.notice', '.scroll', '.note', '.given', '.of-tools', '.given-tools', '.of-left', '.left-out'].map((s) => view.querySelector(s));
+const [close, copyButton, views, title] = ['.close', '.copy', '.views', 'h2'].map((s) => dialog.querySelector(s));
+const [total, unit, calls, bar, mark, legend, limit, made, status, scroll, note, given, rest, ofLeft, left] =
+  ['.total strong', '.total span', '.calls', '.fill', '.mark', '.key', '.limit', '.made', '.notice', '.scroll', '.note', '.given', '.rest', '.of-left', '.left-out'].map((s) => view.querySelector(s));
 let run = null, question = null, data = null, call = 0, reading = null, opener = null;
 
 // Shows a view of the dialog. The focus returns to its element when the dialog closes.
 element.show = (name) => {
   const opens = !dialog.open;
-  dialog.querySelector('[data-view=context]').hidden = !run;
+  views.hidden = !run; // without a turn, there is only the comparison
+  write(title, run ? 'Context' : 'Compare memory modes');
   for (const tab of dialog.querySelectorAll('[data-view]')) {
     tab.ariaSelected = String(tab.dataset.view === name);
     tab.tabIndex = tab.dataset.view === name ? 0 : -1;
@@ -19,7 +20,7 @@ element.show = (name) => {
   if (!opens) return;
   opener = document.activeElement;
   dialog.showModal();
-  dialog.querySelector(`[data-view=${name}]`).focus();
+  (run ? dialog.querySelector(`[data-view=${name}]`) : title).focus();
 };
 
 function makeWhole() {
@@ -45,15 +46,15 @@ function draw() {
   write(unit, context ? `of ${number(context.limit)} tokens${context.estimated ? ', estimated' : ''} · ${number(share)} %` : '');
   write(made, data ? `${data.backend}${data.model ? ` (${data.model})` : ''} · memory: ${data.memory}` : '');
   drawFill(bar, legend, context, undefined, true);
+  drawLimit(mark, limit, context);
   drawList(calls, several ? data.contexts : [], () => make('button', { type: 'button', role: 'tab' }), (tab, _, i) => {
     write(tab, i === call ? `Call ${i + 1} of ${data.contexts.length}` : `${i + 1}`);
     Object.assign(tab, { ariaSelected: String(i === call), tabIndex: i === call ? 0 : -1, ariaLabel: `Call ${i + 1} of ${data.contexts.length}` });
   });
   write(note, context?.note ?? '');
   drawLong(given, context?.messages ?? [], makeWhole, fillWhole, 'ol');
-  const offered = context?.tools ?? [], out = context?.left_out ?? [];
-  ofTools.hidden = !offered.length;
-  drawLong(tools, offered.map(asRow), makeWhole, fillWhole, 'ol');
+  drawRest(rest, context);
+  const out = context?.left_out ?? [];
   ofLeft.hidden = !out.length;
   write(ofLeft, out.length ? `Left out: ${messages(out.length)}, ${number(out.reduce((sum, m) => sum + m.tokens, 0))} tokens` : '');
   drawList(left, byReason(out), makeGroup, fillGroup);
@@ -101,9 +102,10 @@ dialog.addEventListener('keydown', (event) => {
   event.preventDefault();
   choose(list, step);
 });
-dialog.querySelector('.views').addEventListener('click', ({ target }) => {
+views.addEventListener('click', ({ target }) => {
   const name = target.dataset.view;
-  if (name === 'compare') emit('compare', { run, message: question });
+  if (name === 'prompt') { element.show(name); element.readPrompt(run, data ? call : null); }
+  else if (name === 'compare') emit('compare', { run, message: question });
   else if (name && data) element.show(name);
   else if (name) emit('context', { run, message: question });
 });
@@ -115,7 +117,8 @@ calls.addEventListener('click', ({ target }) => {
 });
 
 copyButton.addEventListener('click', async () => {
-  const shown = view.hidden ? element.compared() : data?.contexts[call];
+  const texts = { 'viewer-context': () => data?.contexts[call], 'viewer-prompt': element.prompt, 'viewer-compare': element.compared };
+  const shown = texts[dialog.querySelector('section:not([hidden])').id]();
   const said = !shown ? 'Nothing yet' : await copy(JSON.stringify(shown, null, 2)).then(() => 'Copied', () => 'Not allowed');
   write(copyButton, said);
   clearTimeout(copyButton.timer);

@@ -11,6 +11,7 @@ from typing import Any
 from memory.exports.conversation import ParsedConversation, ParsedMessage, input_of, text_of, time_of, title_of
 from runs.reply import ReplyPart
 
+_TEXTS = "text", "voice_note"
 _ROLES = {"human": "user", "assistant": "assistant", "system": "system"}
 
 
@@ -47,13 +48,24 @@ def read_claude(value: dict[str, Any]) -> ParsedConversation:
 def _message(one: dict[str, Any], parent_id: str | None) -> ParsedMessage | None:
     """Parses a message; None for an empty one."""
     blocks = [block for block in _list(one, "content") if isinstance(block, dict)]
-    texts = [text_of(block.get("text")) for block in blocks if block.get("type") in ("text", "voice_note")]
-    text = "\n\n".join(filter(None, texts)) or (text_of(one.get("text")) if not _has_others(blocks) else "")
-    text = "\n\n".join(filter(None, [*_files(one), text]))
-    parts = _parts(blocks)
+    texts = [text_of(block.get("text")) if block.get("type") in _TEXTS else "" for block in blocks]
+    plain = "" if any(texts) or _has_others(blocks) else text_of(one.get("text"))
+    files = _files(one)
+    text = "\n\n".join(filter(None, [*files, *texts, plain]))
+    parts = _parts(blocks, _offsets(len("\n\n".join(filter(None, files))), texts))
     if not (text.strip() or parts):
         return None
     return ParsedMessage(_ROLES.get(str(one.get("sender")), "assistant"), text, parent_id, tuple(parts))
+
+
+def _offsets(length: int, texts: list[str]) -> list[int]:
+    """The length of a message's text before each of its blocks; `length` is that before all of them."""
+    offsets: list[int] = []
+    for text in texts:
+        offsets.append(length)
+        if text:
+            length += len(text) + (2 if length else 0)
+    return offsets
 
 
 def _has_others(blocks: list[dict[str, Any]]) -> bool:
@@ -71,27 +83,27 @@ def _files(one: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _parts(blocks: list[dict[str, Any]]) -> list[ReplyPart]:
+def _parts(blocks: list[dict[str, Any]], offsets: list[int]) -> list[ReplyPart]:
     parts: list[ReplyPart] = []
     calls: dict[str, int] = {}
     """The index of each call in `parts`, by id."""
-    for block in blocks:
+    for block, offset in zip(blocks, offsets, strict=True):
         start = time_of(block.get("start_timestamp"))
         end = max(start, time_of(block.get("stop_timestamp")))
         match block.get("type"):
             case "thinking":
                 if thought := text_of(block.get("thinking")):
-                    parts.append(ReplyPart("thinking", thought, start, end))
+                    parts.append(ReplyPart("thinking", thought, start, end, offset=offset))
             case "tool_use":
                 calls[str(block.get("id"))] = len(parts)
                 name, arguments = text_of(block.get("name"))[:200], input_of(block.get("input"))
-                parts.append(ReplyPart("tool", "", start, end, name, arguments))
+                parts.append(ReplyPart("tool", "", start, end, name, arguments, offset=offset))
             case "tool_result":
-                _add_result(parts, calls, block)
+                _add_result(parts, calls, block, offset)
     return parts
 
 
-def _add_result(parts: list[ReplyPart], calls: dict[str, int], block: dict[str, Any]) -> None:
+def _add_result(parts: list[ReplyPart], calls: dict[str, int], block: dict[str, Any], offset: int) -> None:
     """Adds a tool result to its call; in files without ids it follows the call."""
     content = block.get("content")
     listed = content if isinstance(content, list) else [{"text": content}]
@@ -101,7 +113,7 @@ def _add_result(parts: list[ReplyPart], calls: dict[str, int], block: dict[str, 
     if at >= 0 and parts[at].kind == "tool" and not parts[at].text:
         parts[at] = replace(parts[at], text=text, error=error)
     elif text:
-        parts.append(ReplyPart("tool", text, 0.0, 0.0, text_of(block.get("name"))[:200], error=error))
+        parts.append(ReplyPart("tool", text, 0.0, 0.0, text_of(block.get("name"))[:200], error=error, offset=offset))
 
 
 def _list(one: dict[str, Any], name: str) -> list[Any]:

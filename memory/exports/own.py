@@ -15,7 +15,7 @@ from memory.exports.conversation import (
 from runs.reply import ReplyPart
 
 _STANDINGS = "whole", "growing", "interrupted", "stopped", "failed"
-_TITLE, _NAME, _NOTE, _ERROR = 200, 200, 1000, 2000
+_TITLE, _NAME, _NOTE, _ERROR, _FARTHEST = 200, 200, 1000, 2000, 1_000_000_000
 
 
 def is_own(value: Any) -> bool:
@@ -127,8 +127,10 @@ def _part(value: Any) -> ReplyPart | None:
     if error is not None and not (isinstance(error, str) and len(error) <= _ERROR):
         return None
     error = None if error is None else text_of(error)
+    offset = value.get("offset", 0)  # exports of older versions have none
+    offset = min(max(0, offset), _FARTHEST) if isinstance(offset, int) else 0
     return ReplyPart(
-        value["kind"], text_of(text), float(start), end, text_of(name), input_of(value.get("input")), error
+        value["kind"], text_of(text), float(start), end, text_of(name), input_of(value.get("input")), error, offset
     )
 
 

@@ -9,6 +9,7 @@ import zlib
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ from memory import folded_text, search_terms
 from memory.record_cache import RecordCache, RecordEnd
 from memory.store import Store
 from runs.errors import ChatError
-from runs.events import Context, Entry, encode_json, json_texts
+from runs.events import Context, Entry
+from runs.json_text import encode_json, json_texts
 from runs.live import LiveRun
 from runs.registry import RunRegistry
 from runs.requester import Requester
@@ -135,6 +137,20 @@ async def test_readers_of_a_long_event_share_it_and_get_chunks() -> None:
     shared = ref(first)
     del first
     assert shared() is None, "it is dropped after the last of them"
+
+
+def test_readers_of_a_long_context_share_its_texts_in_all_threads() -> None:
+    messages = [{"role": "user", "content": f"ä{n} {'x' * 100}", "tokens": 1} for n in range(5000)]
+    entry = Entry(1, "run", 0.0, Context(messages, [], 1, 10))
+    texts = entry.texts()
+    with ThreadPoolExecutor(4) as threads:
+        readings = list(threads.map(lambda _: list(entry.texts()), range(8)))
+    assert all(part is first for reading in readings for part, first in zip(reading, readings[0], strict=True))
+    assert "".join(readings[0]) == Entry(1, "run", 0.0, entry.event).json == entry.json
+    assert len(readings[0]) > 10 and max(map(len, readings[0])) < 65_000
+    dropped = ref(texts)
+    del texts
+    assert dropped() is None, "they are dropped after the last reader"
 
 
 async def test_long_records_in_memory_are_shared_and_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

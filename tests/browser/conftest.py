@@ -4,8 +4,10 @@ Playwright keeps an event loop running in this thread until it is closed, which 
 fixtures end with this package, not with the session.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
@@ -36,7 +38,18 @@ key = "NO_SUCH_KEY"
 """
 PACED = SCRIPTED.replace("speed = 4", "speed = 1")
 DESKTOP = {"width": 1280, "height": 800}
+LIVE_TEXT = "#live-reply [data-testid=bot]:not(:has(.thought-group))"
+"""The texts of the growing reply, without its thinking and its tool calls."""
+_REPLY = """() => {
+  const rows = [...document.querySelectorAll('#chat .message-row')];
+  const start = rows.findLastIndex((row) => row.matches('.user-row'));
+  const isText = '[data-testid]:not(:has(.parts, .note, .failure))';
+  const texts = rows.slice(start + 1).map((row) => row.querySelector(isText)).filter(Boolean);
+  return texts.map((text) => text.innerText.trim()).join('\\n');
+}"""
 _ENDED = "#agent-state :is([data-phase=complete], [data-phase=stopped], [data-phase=error])"
+_EXCHANGES = Path(__file__).with_name("exchanges.js")
+_RUN = "document.querySelector('#agent-state [data-run]')?.dataset.run ?? ''"
 
 
 @pytest.fixture(scope="package")
@@ -73,11 +86,7 @@ class Contexts:
     def lend(self, **options: Any) -> Iterator[BrowserContext]:
         """A new visitor's context; it is closed where the block fails."""
         free = self._free.setdefault(repr(options), [])
-        context = (
-            free.pop()
-            if free
-            else self._browser.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
-        )
+        context = free.pop() if free else self._open(**options)
         if not context.pages:
             context.new_page()
         try:
@@ -87,6 +96,20 @@ class Contexts:
         except BaseException:
             context.close()
             raise
+
+    @contextmanager
+    def own(self, **options: Any) -> Iterator[BrowserContext]:
+        """A context for a test whose traces cannot be removed, such as a clock."""
+        context = self._open(**options)
+        try:
+            yield context
+        finally:
+            context.close()
+
+    def _open(self, **options: Any) -> BrowserContext:
+        context = self._browser.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
+        context.add_init_script(path=_EXCHANGES)
+        return context
 
     @contextmanager
     def visit(self, url: str) -> Iterator["Chat"]:
@@ -160,10 +183,15 @@ class Chat:
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
         self.errors: list[str] = []
+        self._earlier_run = ""
         self._listeners: list[tuple[Any, Callable[..., Any]]] = []
         page.set_default_timeout(30_000)
-        self.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.on("pageerror", self._add_error)
         self.open(url)
+
+    def _add_error(self, error: Error) -> None:
+        self.errors.append(error.stack or str(error))
+        print("script error:", self.errors[-1])  # whole, where pytest would shorten it
 
     def on(self, event: Any, handler: Callable[..., Any]) -> None:
         """Calls the handler for each such event of the page, until the test leaves the page."""
@@ -177,28 +205,44 @@ class Chat:
 
     def open(self, url: str) -> None:
         self.page.goto(url)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Waits until the page can be used."""
         self.page.wait_for_selector("#prompt textarea", state="visible")
+        self.page.wait_for_selector("#first-frame", state="detached")  # until then, it has the focus
         # the page's first event is done when the note on the backends is there
         self.page.wait_for_function("document.querySelector('#about p')?.textContent")
+        # and its menu of models, where the backend has several
+        self.page.wait_for_function("!glassbox.choices?.model?.length || document.querySelector('#model input')")
 
     def choose(self, dropdown: str, name: str) -> None:
         self.page.click(f"#{dropdown} input")
         self.page.get_by_role("option", name=name).click()
+        expect(self.page.locator(f"#{dropdown} input")).to_have_value(re.compile(f"^{re.escape(name)}"))
+
+    def tab(self, name: str) -> None:
+        """Opens a tab of the panel: Run, Context or Events."""
+        self.page.locator("#agent-state [role=tab]").get_by_text(name, exact=True).click()
 
     def type(self, text: str) -> None:
         self.page.fill("#prompt textarea", text)
 
     def send(self, text: str) -> None:
         """Types and sends; returns when the run has begun."""
+        self._earlier_run = self.page.evaluate(_RUN)
         self.type(text)
         self.page.press("#prompt textarea", "Enter")
         self.page.wait_for_function("document.querySelector('#prompt textarea').value === ''")
 
     def wait_token(self) -> None:
-        self.page.wait_for_selector("#live-reply [data-testid=bot]")
+        self.page.wait_for_selector(LIVE_TEXT)
 
     def wait_end(self) -> None:
-        self.page.wait_for_selector(_ENDED, state="attached", timeout=60_000)
+        """Waits until the run has ended: of a message that was just sent, its own, not the one before it."""
+        another = f':not([data-run="{self._earlier_run}"])' if self._earlier_run else ""
+        self.page.wait_for_selector(_ENDED + another, state="attached", timeout=60_000)
+        self._earlier_run = ""
         self.page.wait_for_selector("#send", state="visible")
         self.page.wait_for_selector("#live-reply [data-testid=bot]", state="detached")
 
@@ -233,7 +277,8 @@ class Chat:
         self.page.wait_for_selector("#intro", state="visible")
 
     def live(self) -> str:
-        return (self.page.text_content("#live-reply") or "").strip()
+        """The text of the growing reply, without its thinking and its tool calls."""
+        return "\n".join(text.strip() for text in self.page.locator(LIVE_TEXT).all_text_contents()).strip()
 
     def texts(self, who: str) -> list[str]:
         """What is drawn of the ended conversation: "user" or "bot"."""
@@ -241,10 +286,10 @@ class Chat:
 
     def reply(self) -> str:
         """The text of the last reply, without its thinking and its tool calls."""
-        return self.page.locator("#chat .bot-row:not(:has(.parts)) [data-testid=bot]").last.inner_text().strip()
+        return str(self.page.evaluate(_REPLY))
 
     def part(self, name: str, place: str = "#chat") -> Locator:
-        """A thought or a tool's call; of the reply that grows in `#live-parts`."""
+        """A thought or a tool call; `place` is `#live-reply` for those of a growing reply."""
         title = self.page.locator("summary b").get_by_text(name, exact=True)
         return self.page.locator(f"{place} .parts details").filter(has=title).last
 
@@ -255,6 +300,14 @@ class Chat:
 
     def wait_toast(self, text: str) -> None:
         self.page.locator(".toast-wrap").get_by_text(text).first.wait_for(timeout=10_000)
+
+    def report(self) -> str:
+        """Tells what the page shows, and what it has exchanged with Gradio's queue, the latest first."""
+        last = self.page.locator("#chat .message-row").last
+        message = last.text_content(timeout=1000) if last.count() else ""
+        panel = self.page.text_content("#agent-state .panel", timeout=1000)
+        exchanged = self.page.evaluate("window.exchanged?.toReversed().join('\\n')")
+        return f"{self.page.url}\n{self.phase}: {panel}\nThe last message: {message}\n{exchanged}"
 
     def watch_phases(self) -> None:
         """From now on, until the page is loaded again, `phases` has those that are shown."""
@@ -318,3 +371,15 @@ def reused_chat(shared_chat: Chat) -> Chat:
     """The page of the module with an empty conversation, for tests that are not about loading."""
     shared_chat.start_over()
     return shared_chat
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds what the test's pages show to the report of a failure."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for name, chat in getattr(item, "funcargs", {}).items():
+            if isinstance(chat, Chat):
+                with suppress(Error):
+                    report.sections.append((f"page of {name}", chat.report()))
+    return report

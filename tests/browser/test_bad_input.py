@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.app_process import RunningApp
+from tests.app_process import REPLY_TOKENS, RunningApp
 from tests.browser.conftest import Chat
 
 SET_VALUE = """(text) => {
@@ -70,12 +70,12 @@ def test_message_beyond_the_context_is_told_with_the_numbers(
     chat.send("word " * 5000)
     chat.wait_end()
     assert chat.phase == "error"
-    assert "can be given at most 3,296" in chat.texts("bot")[-1]
+    assert f"can be given at most {4096 - REPLY_TOKENS:,}" in chat.texts("bot")[-1]
 
 
 @pytest.mark.parametrize(
     ("fault", "told"),
-    [("cut", "broke off"), ("rate limit", "wait 60 s"), ("wrong key", "rejected the key")],
+    [("cut", "broke off"), ("rate limit", "Try again in 60 s"), ("wrong key", "rejected the key")],
 )
 def test_faults_are_told_and_what_was_written_stays(chat: Chat, fault: str, told: str) -> None:
     chat.send(fault)
@@ -94,7 +94,7 @@ def test_locked_database_is_told_and_the_reply_stays(chat: Chat, app: RunningApp
     try:
         chat.wait_end()
         chat.page.wait_for_selector(".toast-wrap >> text=the database is locked")
-        assert "What you are looking at" in chat.texts("bot")[-1]
+        assert "What you are looking at" in chat.reply()
         chat.type("not sent")
         chat.page.press("#prompt textarea", "Enter")
         chat.page.wait_for_selector(".toast-wrap >> text=Not sent")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.app_process import RunningApp
-from tests.browser.conftest import PACED, Chat
+from tests.browser.conftest import LIVE_TEXT, PACED, Chat
 
 WATCH_LAST = """() => {
   const tops = window.__tops = new Set();
@@ -42,18 +42,22 @@ def test_hand_over_moves_nothing(chat: Chat) -> None:
         assert top is not None, "what was watched was there"
 
 
-def test_the_growing_reply_is_its_text_and_nothing_else(chat: Chat) -> None:
-    chat.page.evaluate("""() => {
-      const live = document.querySelector('#live-reply'), seen = window.__seen = new Set();
-      new MutationObserver(() => seen.add(live.textContent.trim()))
-        .observe(document.body, { subtree: true, childList: true, characterData: true });
-    }""")
+def test_growing_texts_hold_only_the_reply(chat: Chat) -> None:
+    chat.page.evaluate(
+        """(texts) => {
+      const seen = window.__seen = new Set();
+      new MutationObserver(() => {
+        for (const one of document.querySelectorAll(texts)) seen.add(one.textContent.trim());
+      }).observe(document.body, { subtree: true, childList: true, characterData: true });
+    }""",
+        LIVE_TEXT,
+    )
     chat.send("faults")
     chat.wait_end()
     seen = chat.page.evaluate("[...window.__seen]")
     whole = max(seen, key=len)
     assert whole.startswith("Type one of these") and len(seen) > 5
-    assert [text for text in seen if not whole.startswith(text[:20])] == [], "nothing but beginnings of the reply"
+    assert [text for text in seen if not whole.startswith(text[:20])] == [], "only beginnings of the reply"
 
 
 def test_autoscroll_follows_only_a_reader_at_the_end(chat: Chat) -> None:
@@ -86,7 +90,10 @@ def test_page_fits_in_both_widths_and_schemes(new_chat: Callable[..., Chat], wid
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")
     page.click("[data-prompt] >> nth=0")
+    chat.wait_end()
+    chat.send("endless")
     chat.wait_token()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     chat.stop()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 

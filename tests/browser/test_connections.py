@@ -1,21 +1,26 @@
 """How many connections the page holds: a browser opens at most six to one HTTP/1.1 host, for all its tabs together."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
 
 from tests.app_process import RunningApp
-from tests.browser.conftest import Chat
+from tests.browser.conftest import PACED, Chat
 
 _UNTIL_S = 20.0
 """Time for kept-alive connections to be closed; the server does that after five seconds without a request."""
 
 
+LONG = PACED.replace("speed = 1 }", "speed = 1 }\ncontext = 100_000") + "[limits]\nreply_tokens = 50_000"
+"""Its endless reply grows for half an hour: twelve tabs take a minute on a busy machine."""
+
+
 @pytest.fixture(scope="module")
-def app(paced_app: RunningApp) -> RunningApp:
-    return paced_app
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with RunningApp(tmp_path_factory.mktemp("long"), LONG) as app:
+        yield app
 
 
 def connections(app: RunningApp) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import FilePayload
+from playwright.sync_api import FilePayload, expect
 
 from tests.browser.conftest import Chat
 
@@ -38,6 +38,8 @@ def scripted(chat: Chat) -> Chat:
 
 
 def add(chat: Chat, *files: FilePayload) -> None:
+    """Adds files after all earlier ones, whose errors would be shown beside the outcome of these."""
+    expect(chat.page.get_by_role("button", name="Add a document")).to_be_enabled()
     chat.page.set_input_files("#documents input[type=file]", files)
 
 
@@ -174,9 +176,10 @@ def test_markup_in_a_document_is_text_everywhere(scripted: Chat) -> None:
     wait_told(scripted, MARKUP)
     wait_listed(scripted, name)
     assert found(scripted, "quaggas").count(MARKUP) == 3
+    page.click("#options .close")
     scripted.bar("search").locator("> button").click()
     scripted.bar("search").locator("pre", has_text=f"</details>{MARKUP}").wait_for()
-    page.locator("#context .given li", has_text=MARKUP).first.wait_for()
+    page.locator("#context .given li", has_text=MARKUP).first.wait_for(state="attached")
     scripted.open(page.url)
     page.wait_for_selector("#chat .parts")
     assert (scripted.part("search").locator("pre").last.text_content() or "").count(MARKUP) == 3

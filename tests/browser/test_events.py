@@ -15,7 +15,7 @@ def app(paced_app: RunningApp) -> RunningApp:
 
 @pytest.fixture
 def watched(chat: Chat) -> Chat:
-    chat.page.click("#events summary")
+    chat.tab("Events")
     return chat
 
 
@@ -38,7 +38,7 @@ def test_the_events_come_while_the_run_is_live_and_are_whole_at_its_end(watched:
     assert watched.errors == []
 
 
-def test_rows_are_filtered_by_type_and_name_and_open_to_the_whole_event(watched: Chat) -> None:
+def test_rows_are_filtered_by_group_and_name_and_open_to_the_whole_event(watched: Chat) -> None:
     page = watched.page
     watched.send("tools")
     watched.wait_end()
@@ -47,16 +47,18 @@ def test_rows_are_filtered_by_type_and_name_and_open_to_the_whole_event(watched:
     assert types(watched) == ["tool_start", "tool_output", "tool_end"]
     page.locator(f"{ROWS} button").first.click()
     assert '"expression": "17*23"' in (page.text_content(f"{ROWS} pre") or "")
-    page.click(".kinds [data-type=tool_output]")
-    assert types(watched) == ["tool_start", "tool_end"]
+    page.click(".kinds [data-group=Tools]")
+    assert types(watched) == []
     page.fill("#events input", "")
-    page.click(".kinds [data-type=token]")
+    assert "chain_start" in types(watched) and "tool_start" not in types(watched)
+    page.click(".kinds [data-group=Stream]")
     assert "token" in types(watched)
-    assert page.get_attribute(".kinds [data-type=tool_output]", "aria-pressed") == "false"
+    assert page.get_attribute(".kinds [data-group=Tools]", "aria-pressed") == "false"
+    assert page.locator(".kinds button span").all_text_contents() == ["Model", "Tools", "Steps", "Stream"]
     assert watched.errors == []
 
 
-def test_nothing_is_asked_for_while_the_table_is_closed_and_a_reload_shows_it_again(chat: Chat) -> None:
+def test_nothing_is_asked_for_while_the_tab_is_closed_and_a_reload_shows_it_again(chat: Chat) -> None:
     asked: list[str] = []
     chat.on("request", lambda request: asked.append(request.url) if "/runs/" in request.url else None)
     chat.send("tour")
@@ -64,7 +66,7 @@ def test_nothing_is_asked_for_while_the_table_is_closed_and_a_reload_shows_it_ag
     assert asked == []
     chat.open(chat.page.url)
     chat.page.wait_for_selector("#chat [data-testid=bot]")
-    chat.page.click("#events summary")
+    chat.tab("Events")
     chat.page.wait_for_selector(f"{ROWS} [data-type=complete]")
     assert len(asked) == 1
     assert chat.errors == []

@@ -41,17 +41,23 @@ ALIGNED = """(node) => {
   const text = range.getBoundingClientRect();
   return box.right - text.right < text.left - box.left ? 'right' : 'left';
 }"""
-SELECT = """([paragraph, words]) => {
-  const node = document.querySelectorAll('#live-reply p')[paragraph], nodes = [];
-  const walker = document.createTreeWalker(node, NodeFilter.SHOW_TEXT), at = node.textContent.indexOf(words);
-  while (walker.nextNode()) nodes.push(walker.currentNode);
-  const place = (offset) => {
+# Selects words of a growing reply, and ends when the page has seen it. A browser reports a selection in a later task:
+# if the reply grows before that, the words are selected again.
+SELECT = """async ([paragraph, words]) => {
+  const place = (nodes, offset) => {
     for (const one of nodes) {
       if (offset <= one.data.length) return [one, offset];
       offset -= one.data.length;
     }
   };
-  getSelection().setBaseAndExtent(...place(at), ...place(at + words.length));
+  while (getSelection().toString() !== words) {
+    const node = document.querySelectorAll('#live-reply p')[paragraph], nodes = [];
+    const walker = document.createTreeWalker(node, NodeFilter.SHOW_TEXT), at = node.textContent.indexOf(words);
+    while (walker.nextNode()) nodes.push(walker.currentNode);
+    const seen = new Promise((resolve) => document.addEventListener('selectionchange', resolve, { once: true }));
+    getSelection().setBaseAndExtent(...place(nodes, at), ...place(nodes, at + words.length));
+    await seen;
+  }
 }"""
 
 

@@ -38,6 +38,18 @@ _SUMMARY = """async () => {
 }"""
 
 
+_IMPORT = """async () => {
+  const turn = (n) => [
+    { role: 'user', content: n ? `Boat ${n} is made of wood.` : 'My whale is called Otto.' },
+    { role: 'assistant', content: 'I see.' },
+  ];
+  const body = JSON.stringify({ messages: Array.from({ length: 12 }, (_, n) => turn(n)).flat() });
+  const headers = { 'Content-Type': 'application/json' };
+  const answer = await fetch('conversations', { method: 'POST', headers, body });
+  return (await answer.json()).conversation_id;
+}"""
+
+
 def wait_summary(chat: Chat) -> None:
     """Until there is a summary for the next turn: it is written in the background."""
     until = time.monotonic() + 60
@@ -73,8 +85,8 @@ def said(chat: Chat, text: str) -> None:
 
 def test_six_modes_a_kill_and_all_is_there(person: Chat, short: RunningApp) -> None:
     page = person.page
+    person.open(f"{short.url}?conversation={page.evaluate(_IMPORT)}")
     person.choose("backend", "Parrot")  # which also writes summaries, as a script cannot
-    said(person, "My whale is called Otto.")
     said(person, "Boats are made of wood.")
     seen = {}
     for mode in ("none", "full", "window", "tokens", "recall", "summary"):
@@ -86,9 +98,9 @@ def test_six_modes_a_kill_and_all_is_there(person: Chat, short: RunningApp) -> N
             wait_summary(person)
             said(person, "And now?")
             seen[mode] = parts(person)
-    assert seen["none"] == {"system", "message"}
-    assert seen["full"] == seen["window"] == seen["tokens"] == {"system", "recent", "message"}
-    assert seen["recall"] == {"system", "recalled", "recent", "message"}
+    assert seen["none"] == {"system", "message", "chatformat"}
+    assert seen["full"] == seen["window"] == seen["tokens"] == {"system", "recent", "message", "chatformat"}
+    assert seen["recall"] == {"system", "recalled", "recent", "message", "chatformat"}
     assert seen["summary"] >= {"system", "summary", "message"}
     before = person.texts("user")
     person.choose("backend", "Scripted tour")
@@ -98,10 +110,11 @@ def test_six_modes_a_kill_and_all_is_there(person: Chat, short: RunningApp) -> N
     short.process.wait()
     short.start()
     person.open(page.url)
-    assert person.texts("user") == [*before, "tour"]
+    after = person.texts("user")  # fewer messages are drawn
+    assert after == [*before, "tour"][-len(after) :] and len(after) > 10
     expect(page.locator("#chat .bot-row").last).to_contain_text("Interrupted")
     assert page.locator("#memory input").input_value().startswith("summary")
-    person.wait_next_end(page.locator("#chat [title=Retry]").last.click)
+    person.wait_next_end(page.locator("#chat").get_by_label("Retry").last.click)
     expect(page.locator("#chat .versions").last).to_contain_text("2/2")
 
 
@@ -110,7 +123,7 @@ def test_branches_are_made_and_walked(person: Chat) -> None:
     said(person, "hello")
     said(person, "faults")
     page.locator("#chat .message-row").nth(1).hover()
-    person.wait_next_end(page.locator("#chat .turn").get_by_text("Retry").first.click)
+    person.wait_next_end(page.locator("#chat .turn").get_by_label("Retry").first.click)
     assert person.texts("user") == ["hello"]
     expect(page.locator("#chat .versions")).to_contain_text("2/2")
     page.get_by_label("Earlier version").click()
@@ -122,16 +135,20 @@ def test_branches_are_made_and_walked(person: Chat) -> None:
     expect(page.locator("#chat [data-testid=user]")).to_have_count(1)
 
 
-def test_parameters_stand_beside_the_mode_and_are_kept(person: Chat) -> None:
+def test_parameters_stand_in_the_menu_of_modes_and_are_kept(person: Chat, short: RunningApp) -> None:
     page = person.page
+    person.open(f"{short.url}?conversation={page.evaluate(_IMPORT)}")
     for mode, shown in (("window", ["window-turns"]), ("summary", ["window-turns", "summary-tokens"]), ("none", [])):
         person.choose("memory", mode)
         for name in ("window-turns", "token-limit", "summary-tokens", "recall-turns"):
             expect(page.locator(f"#{name}")).to_have_count(int(name in shown))
     person.choose("memory", "window")
+    page.click("#memory input")
     page.fill("#window-turns input", "2")
-    page.press("#window-turns input", "Tab")
-    for n in range(4):
+    page.press("#window-turns input", "Enter")
+    expect(page.locator("#memory input")).to_have_value("window · Last turns · 2")
+    expect(page.locator("#memory input")).to_be_focused()
+    for n in range(2):
         said(person, f"hello {n}")
     expect(page.locator("#context")).to_contain_text("older than the last 2 turns")
     page.reload()
@@ -143,7 +160,10 @@ def test_a_drawn_context_opens_from_an_earlier_reply(person: Chat, tmp_path: Pat
     said(person, "first words")
     said(person, "second words")
     page.locator("#chat .message-row").nth(1).hover()
-    page.locator("#chat .turn").get_by_text("Context").first.click()
+    page.locator("#chat .turn :is([data-inspect], [data-context])").first.click()
+    page.locator("#agent-state .older").wait_for()
+    person.tab("Context")
+    page.click("#context [data-context]")
     dialog = page.locator("#viewer dialog")
     expect(dialog).to_contain_text("first words")
     expect(dialog).not_to_contain_text("second words")

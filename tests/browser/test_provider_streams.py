@@ -64,7 +64,7 @@ def test_text_that_turns_out_to_be_thinking_goes_into_its_block(provider: OpenAI
     page.locator("#live-reply", has_text=THOUGHT).wait_for()
     page.locator("#live-reply", has_text="It is").wait_for()
     assert chat.live() == "It is"
-    page.locator("#live-parts .parts details", has_text="Thought").wait_for(state="attached")
+    page.locator("#live-reply .parts details", has_text="Thought").wait_for(state="attached")
     chat.wait_end()
 
     def shown() -> None:
@@ -80,7 +80,7 @@ def test_text_that_turns_out_to_be_thinking_goes_into_its_block(provider: OpenAI
     shown()
 
     chat.send("And again?")
-    page.locator("#live-parts .parts details").first.wait_for(state="attached")
+    page.locator("#live-reply .parts details").first.wait_for(state="attached")
     assert chat.live() == "", "the second time nothing of the thinking is taken for the reply"
     chat.wait_end()
     assert chat.reply() == "It is 4."

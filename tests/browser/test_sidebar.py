@@ -104,7 +104,7 @@ def test_search_marks_what_it_finds_in_any_message(visitor: Chat) -> None:
     expect(entries(visitor)).to_have_count(1)
     expect(page.locator("#sidebar mark")).to_have_text("<b>whale")
     page.fill("#sidebar input[type=search]", "no such word")
-    expect(page.locator("#sidebar .notice")).to_have_text("No results.")
+    expect(page.locator("#sidebar .notice")).to_have_text("No matches")
     page.fill("#sidebar input[type=search]", "")
     expect(entries(visitor)).to_have_count(2)
 

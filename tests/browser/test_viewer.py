@@ -27,9 +27,16 @@ def talked(conversation: Chat) -> Iterator[Chat]:
     """A page of its own on that conversation."""
     page = conversation.page.context.new_page()
     chat = Chat(page, conversation.page.url)
-    page.wait_for_selector("#context [data-context]")
+    page.wait_for_selector("#context [data-context]", state="attached")
+    chat.tab("Context")
     yield chat
     page.close()
+
+
+def pick(chat: Chat, *modes: str) -> None:
+    """Chooses two memory modes to read side by side."""
+    for mode in modes:
+        chat.page.click(f"{VIEWER} .modes [data-mode={mode}]")
 
 
 def column(chat: Chat, place: int) -> Locator:
@@ -65,7 +72,7 @@ def test_what_is_shown_and_copied_is_what_the_route_answers(talked: Chat) -> Non
         page.click("#context [data-context]")
     context = told.value.json()["contexts"][-1]
     page.locator(f"{VIEWER} .given li").first.wait_for()
-    texts = page.locator(f"{VIEWER} .given:not(.given-tools) .text").all_text_contents()
+    texts = page.locator(f"{VIEWER} .given .text").all_text_contents()
     assert texts == [message["content"] or "empty" for message in context["messages"]]
     page.click(f"{VIEWER} .copy")
     page.locator(f"{VIEWER} .copy").get_by_text("Copied").wait_for()
@@ -87,10 +94,13 @@ def test_it_closes_by_escape_and_by_a_click_beside_it_and_the_focus_returns(talk
 
 def test_an_earlier_reply_opens_its_own_context_and_its_own_turn_to_compare(talked: Chat) -> None:
     page = talked.page
-    page.locator("#chat .turn [data-context]").first.click()
+    page.locator("#chat .turn :is([data-inspect], [data-context])").first.click()
+    page.locator("#agent-state .older").wait_for()
+    page.click("#context [data-context]")
     page.locator(f"{VIEWER} .given li").first.wait_for()
     assert page.locator(f"{VIEWER} .given li", has_text="tools again").count() == 0
     page.keyboard.press("ArrowRight")
+    pick(talked, "none", "full")
     column(talked, 0)
     assert page.text_content(f"{VIEWER} .ask span") == "This turn again"
     assert page.get_attribute(f"{VIEWER} .ask textarea", "placeholder") == "tools"
@@ -101,8 +111,15 @@ def test_two_modes_are_compared_on_the_draft_and_the_difference_is_said(talked: 
     page = talked.page
     talked.type("And what now?")
     page.click("#context [data-compare]")
-    for place, mode in enumerate(("none", "full")):
-        column(talked, place).locator(".mode select").select_option(mode)
+    sums = page.locator(f"{VIEWER} .modes small")
+    page.wait_for_function("document.querySelectorAll('#viewer .modes small:not(:empty)').length === 6")
+    assert sums.count() == 6, "all modes are shown as bars first"
+    assert page.locator(f"{VIEWER} .columns").is_hidden()
+    legend = page.locator(f"{VIEWER} .of-modes li")
+    shown = set(page.locator(f"{VIEWER} .modes .fill i").evaluate_all("all => all.map((one) => one.dataset.part)"))
+    assert set(legend.evaluate_all("all => all.map((one) => one.dataset.part)")) == shown, "each colour has its name"
+    assert "recent" in shown and all(legend.all_text_contents())
+    pick(talked, "none", "full")
     left, right = column(talked, 0), column(talked, 1)
     page.wait_for_function("document.querySelector('#viewer .difference').textContent.startsWith('none sends')")
     assert left.locator(".rows-given [data-only]").count() == 0
@@ -117,7 +134,8 @@ def test_a_wrong_parameter_is_said_where_it_is_and_a_right_one_is_used_on_the_pa
     page = talked.page
     talked.type("And what now?")
     page.click("#context [data-compare]")
-    column(talked, 0).locator(".mode select").select_option("window")
+    pick(talked, "window", "full")
+    column(talked, 0)
     turns = page.locator(f"{VIEWER} .column [name=window_turns]").first
     turns.fill("-3")
     page.locator(f"{VIEWER} .column .notice.bad").first.wait_for()
@@ -130,10 +148,12 @@ def test_a_wrong_parameter_is_said_where_it_is_and_a_right_one_is_used_on_the_pa
 
 
 def test_a_page_without_a_message_says_what_to_do(chat: Chat) -> None:
+    chat.tab("Context")
     chat.page.click("#context [data-compare]")
-    column(chat, 0).get_by_text("Write a message above").wait_for()
+    chat.page.locator(f"{VIEWER} .difference").get_by_text("Write a message above").wait_for()
     assert chat.page.is_hidden(f"{VIEWER} [data-view=context]"), "there is no turn yet"
     chat.page.fill(f"{VIEWER} .ask textarea", "Hello")
+    pick(chat, "tokens", "none")
     column(chat, 0).locator(".rows-given .message").first.wait_for()
     assert chat.errors == []
 
@@ -144,6 +164,7 @@ def test_it_fits_in_both_widths_and_texts_are_never_markup(talked: Chat, width: 
     page.set_viewport_size({"width": width, "height": 800})
     talked.type("<img src=x onerror='window.hit=1'> <b>bold</b>")
     page.evaluate("window.glassbox.emit('compare', {})")
+    pick(talked, "full", "none")
     column(talked, 0)
     shown = column(talked, 1).locator(".rows-given .preview", has_text="<img src=x").count()
     assert shown == 1
