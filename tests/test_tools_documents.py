@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.tools import _SEARCHES, Toolbox
 from agent.tools.documents import search_tool
 from agent.tools.streaming import output_listener
 from documents.library import Library
+from settings import ToolSettings
 
 
 @pytest.fixture
@@ -53,3 +55,16 @@ def test_search_has_a_description(library: Library) -> None:
     tool = search_tool(library, None)
     assert (tool.name, list(tool.args)) == ("search", ["query"])
     assert tool.description == "Searches the visitor's uploaded documents and this project's own guide."
+
+
+async def test_tool_of_a_visitor_is_kept_and_never_shared(library: Library) -> None:
+    toolbox = Toolbox(ToolSettings(enabled=["search"]), library)
+    [first], [ben] = toolbox.tools("anna"), toolbox.tools("ben")
+    assert toolbox.tools("anna") == [first] and first is not ben
+    for number in range(_SEARCHES):
+        toolbox.tools(f"visitor {number}")
+    [later] = toolbox.tools("anna")
+    assert later is not first
+    for tool in (first, later):
+        assert "parrots of Anna" in await tool.ainvoke({"query": "parrots"})
+    assert "Anna" not in await ben.ainvoke({"query": "parrots"})

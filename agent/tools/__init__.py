@@ -7,7 +7,7 @@ in the settings, and a checkbox on the page.
 import importlib
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from langchain_core.tools import BaseTool
@@ -30,6 +30,10 @@ TOOLS = {
 
 _UNSOUND = re.compile(r"[^A-Za-z0-9_-]")
 """Characters that providers refuse in the name of a tool."""
+
+
+_SEARCHES = 64
+"""Visitors whose tool `search` is kept: to make it takes milliseconds, in each turn."""
 
 
 class Toolbox:
@@ -82,7 +86,7 @@ class Toolbox:
         except (ImportError, AttributeError) as e:
             raise SettingsError(f"tools, enabled: {name!r} cannot be imported: {e}") from None
         if found is search_tool and self.library:
-            return name, partial(search_tool, self.library)
+            return name, lru_cache(_SEARCHES)(partial(search_tool, self.library))
         if not isinstance(found, BaseTool):
             raise SettingsError(
                 f"tools, enabled: {name!r} is no LangChain tool; write @streaming_tool or @tool above it"
