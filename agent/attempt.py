@@ -12,6 +12,7 @@ from agent.loop import agent_events
 from agent.model_input import ModelInput, build_model_input
 from agent.model_middleware import RoundsError
 from agent.retries import with_idle_timeout
+from agent.thinking_end import EndableThinking
 from agent.tool_set import ToolSet
 from agent.turn import Turn
 from backends import Backend, ModelOptions
@@ -45,7 +46,7 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: 
         tool_set = turn.tool_set.with_backend_tools(backend)
         model = backend.chat_model(options)
         backend.check_tools(model, tool_set.offered)
-        model_input = await build_model_input(settings, backend, turn, options.max_tokens, tool_set.offered)
+        model_input = await build_model_input(settings, backend, turn, options, tool_set.offered)
         if turn.logprobs is not None and not backend.reports_logprobs:
             run.set_status("queued", f"{backend.name} does not report the probabilities of its tokens")
         if model_input.note:
@@ -131,8 +132,20 @@ async def _stream(
     slot = partial(backend.slots.acquire, partial(report_position, run, backend.name))
     received = run.state.tokens + bool(reply_start)  # what the reply begins with counts as one, so that the count grows
     try:
+        thinking = None
+        if backend.continues_replies and not options.continues:
+            thinking = EndableThinking(run.thinking, backend.chat_model(replace(options, continues=True)))
         found = agent_events(
-            model, backend, model_input, tool_set, run.tool_calls, slot, received, options.logprobs, run.requests
+            model,
+            backend,
+            model_input,
+            tool_set,
+            run.tool_calls,
+            slot,
+            received,
+            options.logprobs,
+            run.requests,
+            thinking,
         )
         async with aclosing(found):
             async for event in found:

@@ -34,7 +34,7 @@ async def build_context(backend: Backend, model_input: ModelInput, messages: Seq
     entries = await in_thread(many, _entries, template, model_input, messages, extras, readings)
     if template.system and not prompted:
         entries.insert(0, _template_prompt(template))
-    once = template.per_prompt(with_system=prompted or bool(template.system))
+    once = template.per_prompt(with_system=prompted or bool(template.system), thinking=model_input.thinking)
     if not model_input.tools and not any(extras):
         once = await _count_prompt(backend, model_input, messages, entries, once)
     parts: Counter[str] = Counter()
@@ -59,6 +59,7 @@ async def build_context(backend: Backend, model_input: ModelInput, messages: Seq
         tools=list(model_input.tools) or None,
         memory_limit=model_input.memory_limit,
         turns=list(model_input.turns) or None,
+        thinking=model_input.thinking,
     )
 
 
@@ -119,7 +120,8 @@ async def _count_prompt(
     """
     if sum(entry["tokens"] for entry in entries) + once > model_input.input_budget + _SLACK:
         return once
-    counts = await backend.count_prompt_tokens([(ROLES.get(m.type, m.type), m.text) for m in messages])
+    prompt = [(ROLES.get(m.type, m.type), m.text) for m in messages]
+    counts = await backend.count_prompt_tokens(prompt, model_input.thinking)
     if counts is None:
         return once
     for entry, tokens in zip(entries, counts, strict=False):

@@ -30,6 +30,8 @@ EVENT = "glassbox_event"
 """Name of the custom event whose data is one of our events."""
 DIRECT_REPLY = "glassbox_direct_reply"
 """Name of the custom event whose `content` is a reply that no model wrote: the result of a tool."""
+THINKING_ENDED = "glassbox_thinking_ended"
+"""Name of the custom event after a model call whose thinking a person has ended. The next call answers."""
 ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
 """Roles by LangChain's message types; the other types are roles themselves."""
 
@@ -78,6 +80,10 @@ class MapperState:
     """US dollars for a million input, output and cached tokens; None where no price is set."""
     thinks: bool | None = None
     """Whether the calls showed that the chat template opens the thinking; None if they did not show it."""
+    answers: bool = False
+    """Whether the next model call answers after a thought that was ended."""
+    answering: str | None = None
+    """The id of the call that does."""
 
     def since(self, step_id: str, now: float) -> float:
         """Returns the seconds since a model call began."""
@@ -94,6 +100,8 @@ def map_event(raw: Mapping[str, Any], state: MapperState, now: float) -> tuple[l
             gap = "\n\n" if state.wrote else ""
             times = {**state.times, step_id: ChunkTimes().signed(now)}
             starts = (*state.starts, (step_id, now))
+            answering = step_id if state.answers else state.answering
+            state = replace(state, answers=False, answering=answering)
             started = replace(state, starts=starts, times=times, gap=gap, wrote_before=state.wrote)
             return [events.ModelStart(step_id, _parent(raw), raw["name"])], started
         case "on_chat_model_end":
@@ -133,7 +141,8 @@ def _parent(raw: Mapping[str, Any]) -> str | None:
 
 
 def _chunk(chunk: AIMessage, state: MapperState, step_id: str, now: float) -> tuple[list[Event], MapperState]:
-    known = state.calls.get(step_id) or CallState(tags=state.tags)
+    tags = Tags(watched=False) if step_id == state.answering else state.tags
+    known = state.calls.get(step_id) or CallState(tags=tags)
     thought, text, call = read_chunk(chunk, known)
     inputs, arguments = list[events.ToolInput](), ""
     if not chunk.response_metadata.get(COMPLETE_TOOL_CALLS):
@@ -187,6 +196,11 @@ def _custom(name: str, data: Any, state: MapperState, step_id: str, now: float) 
     if name == DIRECT_REPLY:
         found, state = _written("", data["content"], replace(state, gap="\n\n" if state.wrote else ""))
         return found, replace(state, written=0)  # no model wrote it
+    if name == THINKING_ENDED:
+        call = next(reversed(state.times), "")
+        state = replace(state, calls={**state.calls, call: CallState()}, answers=True)  # what was held back is dropped
+        found, state = _model_end(None, state, call, now)
+        return [*found, events.Status("waiting", "The thinking was ended: the model answers")], state
     if name == RESPONSE_STARTED:
         return [], _timed(state, lambda times: times.signed(now))
     if name == TOOL_INPUT:

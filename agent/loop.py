@@ -15,6 +15,7 @@ from agent.call_ids import CallIds
 from agent.event_mapper import MapperState, map_event, map_interruption
 from agent.model_input import ModelInput
 from agent.model_middleware import STATE_MESSAGES, EnterSlot, initial_tags, model_middleware
+from agent.thinking_end import EndableThinking
 from agent.tool_middleware import tool_middleware
 from agent.tool_set import ToolSet
 from backends import Backend
@@ -46,12 +47,13 @@ async def agent_events(
     received: int = 0,
     alternatives: int | None = None,
     requests: SentRequests | None = None,
+    thinking: EndableThinking | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Runs the agent and yields its events. Closing the generator ends the work of the model and the tools.
 
     Each model call holds a `slot`. `received` is the number of output tokens of the run's earlier attempts; `requests`
-    keeps the bodies of the calls' requests. If the run fails or is cancelled, the text that was held back as possible
-    thinking is yielded before the exception.
+    keeps the bodies of the calls' requests, and `thinking` can end their thinking. If the run fails or is cancelled,
+    text that was held back as possible thinking is yielded before the exception.
 
     Raises RoundsError where the model calls tools more often than the tool set allows.
     """
@@ -61,7 +63,7 @@ async def agent_events(
     known = (call["id"] for one in model_input.messages if isinstance(one, AIMessage) for call in one.tool_calls)
     ids, model_calls = CallIds(call_id for call_id in known if call_id), 0
     sent = requests or SentRequests()
-    model_calls_middleware = model_middleware(backend, model_input, tool_set, calls, slot, ids, sent)
+    model_calls_middleware = model_middleware(backend, model_input, tool_set, calls, slot, ids, sent, thinking)
     middleware = [model_calls_middleware, tool_middleware(calls, tool_set)]
     # LangChain would end the run without a reply: the model middleware makes the reply from the results instead
     tools = [

@@ -11,7 +11,7 @@ from agent.thinking_tags import CLOSE
 from agent.token_counts import MANY, count_history, describe_tools
 from agent.tool_history import Results, calls_id, result_messages, results_of, select_results
 from agent.turn import Turn
-from backends import Backend
+from backends import Backend, ModelOptions
 from memory.messages import Message, Summary
 from memory.modes import Candidates, LeftOut, ModeLimits, Selection, least_start, message_positions
 from memory.options import PARAMETERS, TurnOptions
@@ -56,16 +56,18 @@ class ModelInput:
     """The earlier turns; see `Context`."""
     closing_tag: bool = False
     """Whether a message contains the tag that ends thinking."""
+    thinking: bool | None = None
+    """The switch of the model's thinking, if it is used."""
 
 
 async def build_model_input(
     settings: Settings,
     backend: Backend,
     turn: Turn,
-    reply_tokens: int,
+    model_options: ModelOptions,
     tools: Sequence[BaseTool] = (),
 ) -> ModelInput:
-    """Builds the input of a turn for a backend, which is offered `tools` and writes at most `reply_tokens`."""
+    """Builds the input of a turn for a backend with these options, which is offered `tools`."""
     mode, prompt = turn.mode, turn.options.system_prompt
     if prompt is None:
         prompt = settings.system_prompt
@@ -78,12 +80,12 @@ async def build_model_input(
     prompted = bool(system.text.strip())
     offered = await describe_tools(backend, tools)
     message_tokens = message.tokens + template.per_message("user")
-    spent = template.per_prompt(with_system=prompted) + message_tokens
+    spent = template.per_prompt(with_system=prompted, thinking=model_options.thinking) + message_tokens
     spent += sum(tool["tokens"] for tool in offered)
     spent += sum(one.tokens + template.per_message("assistant") for one in begun)
     if prompted:
         spent += system.tokens + template.per_message("system")
-    input_budget = backend.context - reply_tokens
+    input_budget = backend.context - model_options.max_tokens
     limits = mode_limits(settings.memory, turn.options, input_budget, spent, message_tokens)
     past = Candidates(history, positions=message_positions(history))
     if mode.summarizes:
@@ -122,6 +124,7 @@ async def build_model_input(
             mode.own_limit(limits),
             turn_states(loaded.messages, view),
             any(CLOSE in one.text for one in messages),
+            model_options.thinking,
         )
 
     return await in_thread(many, assembled)

@@ -11,8 +11,9 @@ from langchain_core.messages import AIMessage, BaseMessage
 from agent.call_ids import CallIds
 from agent.commands import Command, folded
 from agent.context_event import build_context, context_too_long
-from agent.event_mapper import DIRECT_REPLY, dispatch_event
+from agent.event_mapper import DIRECT_REPLY, THINKING_ENDED, dispatch_event
 from agent.model_input import REPLY_START, ModelInput
+from agent.thinking_end import EndableThinking, answer_input
 from agent.thinking_tags import Tags, without_thinking
 from agent.tool_results import direct_reply
 from agent.tool_set import ToolSet
@@ -24,6 +25,7 @@ from runs.contexts import abbreviate_context
 from runs.events import Context
 from runs.sent_requests import SentRequests
 from runs.text import valid_text
+from runs.thinking_control import ThinkingEndedError
 from runs.tool_calls import ToolCalls
 
 if TYPE_CHECKING:  # langchain.agents costs two seconds of CPU: imported with the first turn, or warmed up before
@@ -66,8 +68,12 @@ def model_middleware(
     slot: EnterSlot,
     ids: CallIds,
     requests: SentRequests,
+    thinking: EndableThinking | None = None,
 ) -> Any:
-    """Returns the middleware that prepares each model call and names the tool calls in its response."""
+    """Returns the middleware that prepares each model call and names the tool calls in its response.
+
+    A call whose thinking is ended is followed by one that answers.
+    """
     from langchain.agents.middleware import AgentMiddleware, ModelResponse
 
     direct, command = tool_set.direct, tool_set.command
@@ -93,21 +99,37 @@ def model_middleware(
             if self.rounds > tool_set.rounds + 1 + bool(command):
                 raise RoundsError
             messages = await call_messages(backend, model_input, command, [*earlier, *request.messages])
-            context = await build_context(backend, model_input, messages)
-            await dispatch_event(abbreviate_context(context, self.context))
-            requests.begin_call()
-            self.context = context
-            if context.tokens > model_input.input_budget:
-                raise context_too_long(backend, model_input, context)
+            await self.begin_call(model_input, messages)
             offered = [one for one in request.tools if getattr(one, "name", None) not in tool_set.hidden]
             tools = offered if backend.offers_tools else []
             tags = initial_tags(backend, model_input)
-            ids.begin()
+            prepared = request.override(messages=cast(Any, messages), tools=tools)
             async with slot():
                 with mapped_call_ids(ids.of), request_listener(requests.add):
-                    response = await handler(request.override(messages=cast(Any, messages), tools=tools))
+                    if thinking is None:
+                        response = await handler(prepared)
+                    else:
+                        try:
+                            response = await thinking.control.run(handler(prepared))
+                        except ThinkingEndedError as e:
+                            tags = Tags(watched=False)
+                            await adispatch_custom_event(THINKING_ENDED, {})
+                            given, messages = await answer_input(backend, model_input, messages, e.thought)
+                            await self.begin_call(given, messages)
+                            answering = prepared.override(messages=cast(Any, messages), model=thinking.model)
+                            response = await handler(answering)
             result = [_cleaned(one, calls, ids, tags) for one in response.result]
             return replace(response, result=result)
+
+        async def begin_call(self, given: ModelInput, messages: Sequence[BaseMessage]) -> None:
+            """Shows the context of a call. Raises ChatError if it is too long."""
+            context = await build_context(backend, given, messages)
+            await dispatch_event(abbreviate_context(context, self.context))
+            requests.begin_call()
+            self.context = context
+            if context.tokens > given.input_budget:
+                raise context_too_long(backend, given, context)
+            ids.begin()
 
     return ModelMiddleware()
 

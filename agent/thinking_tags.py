@@ -7,7 +7,7 @@ that is not known yet, the text before the tag was already shown when the tag ar
 import re
 from dataclasses import dataclass, replace
 
-_OPEN, CLOSE = "<think>", "</think>"
+OPEN, CLOSE = "<think>", "</think>"
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _MARKED = re.compile(r"(?: {4}|\t| {0,3}(?:[-+*>#|]+|\d+[.)])\s)")
 """The beginning of a line of code, or of a list item, a quotation, a heading or a table row."""
@@ -79,13 +79,13 @@ def split(text: str, tags: Tags) -> tuple[str, str, Tags]:
     text = tags.held + text
     if not tags.begun:
         start = text.lstrip()
-        if len(start) < len(_OPEN) and _OPEN.startswith(start):
+        if len(start) < len(OPEN) and OPEN.startswith(start):
             return "", "", replace(tags, held=text)
-        tagged = start.startswith(_OPEN)
+        tagged = start.startswith(OPEN)
         opened = tags.opened and not tagged
         inside, watched = tagged or opened, tags.watched and not tagged
         tags = replace(tags, begun=True, inside=inside, opened=opened, watched=watched, held="")
-        text = start[len(_OPEN) :] if tagged else text
+        text = start[len(OPEN) :] if tagged else text
     if tags.inside:
         return _inside(text, tags)
     if tags.watched:
@@ -116,7 +116,7 @@ def _watched(text: str, tags: Tags) -> tuple[str, str, Tags]:
         return "", shown, replace(tags, held=held, before=_Pieces(shown, tags.before) if shown else tags.before)
     before = _joined(tags.before) + shown
     ends = ends_thinking(before, after)
-    if _OPEN in before or ends is False or (tags.apart and before.strip()):
+    if OPEN in before or ends is False or (tags.apart and before.strip()):
         return "", text, replace(tags, watched=False, held="", before=None)
     if ends is None:
         pieces = _Pieces(shown, tags.before) if shown else tags.before

@@ -6,8 +6,8 @@ exceptions into `ChatError`s. A new kind is one file with one subclass, and one 
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 from langchain_core.language_models import BaseChatModel
@@ -141,10 +141,13 @@ class TemplateTokens:
     """Tokens added to each assistant message."""
     system: str = ""
     """The template's own system prompt, used if none is given."""
+    thinking: Mapping[bool, int] = field(default_factory=dict)
+    """Tokens added to a prompt whose thinking is switched on or off, besides."""
 
-    def per_prompt(self, *, with_system: bool) -> int:
-        """Returns the tokens added to a prompt."""
-        return self.with_system if with_system else self.without_system
+    def per_prompt(self, *, with_system: bool, thinking: bool | None = None) -> int:
+        """Returns the tokens added to a prompt; `thinking` is its switch, None where it is not used."""
+        extra = 0 if thinking is None else self.thinking.get(thinking, 0)
+        return extra + (self.with_system if with_system else self.without_system)
 
     def per_message(self, role: str) -> int:
         """Returns the tokens added to a message of this role."""
@@ -330,14 +333,19 @@ class Backend(ABC):
         """
         return await in_thread(sum(map(len, texts)) > _LONG, _estimates, texts)
 
-    async def count_prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
+    async def count_prompt_tokens(
+        self, messages: Sequence[tuple[str, str]], thinking: bool | None = None
+    ) -> list[int] | None:
         """Counts a whole prompt exactly: the tokens of each (role, text), and last those outside of any message.
 
-        A system prompt that the template adds counts as the first message. Returns None if the kind cannot count.
+        A system prompt that the template adds counts as the first message. `thinking` is the switch of the model's
+        thinking, if it is used. Returns None if the kind cannot count.
         """
         return None
 
-    async def prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[PromptToken]:
+    async def prompt_tokens(
+        self, messages: Sequence[tuple[str, str]], thinking: bool | None = None
+    ) -> list[PromptToken]:
         """Returns the prompt of (role, text) messages, token by token, where it `tells_prompt`. Raises ChatError."""
         raise NotImplementedError
 

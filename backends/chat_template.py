@@ -8,8 +8,8 @@ from backends.base import PromptToken, TemplateTokens
 from backends.llama_client import LlamaClient
 from backends.tokenizer import Tokenizer
 
-THINK = "<think>"
-"""The opening tag of visible thinking in the text of most models."""
+THINK, THINK_END = "<think>", "</think>"
+"""The tags of visible thinking in the text of most models."""
 _MARK = "MARK"
 """A text whose position in a formatted prompt is searched for."""
 
@@ -20,18 +20,24 @@ class ChatTemplate:
     def __init__(self, client: LlamaClient, tokenizer: Tokenizer) -> None:
         """Measures the template. Raises OSError if it is unusable."""
         self._client, self._tokenizer = client, tokenizer
+        prompts = {thinking: client.format_prompt(["user"], ["a"], thinking) for thinking in (None, True, False)}
+        self.switches_thinking = prompts[True] != prompts[False]
+        """True if it knows `enable_thinking`."""
+        self._opening = frozenset(key for key, prompt in prompts.items() if prompt.rstrip().endswith(THINK))
         self.tokens = self._measure()
-        self.opens_thinking = client.format_prompt(["user"], ["a"]).rstrip().endswith(THINK)
-        """True if it starts each reply with an open <think> tag."""
 
-    def count_tokens(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+    def opens_thinking(self, thinking: bool | None) -> bool:
+        """Returns whether it starts each reply with an open <think> tag; `thinking` None is its default."""
+        return thinking in self._opening
+
+    def count_tokens(self, messages: Sequence[tuple[str, str]], thinking: bool | None = None) -> list[int]:
         """Counts a formatted prompt: the tokens of each (role, text), and last those outside of any message.
 
         If the template changes texts, each message has the tokens of its text alone.
         """
         roles, texts = [role for role, _ in messages], [text for _, text in messages]
         marks = [f"{_MARK}{n}." for n in range(len(messages))]
-        prompt, marked = self._client.format_prompt(roles, texts), self._client.format_prompt(roles, marks)
+        prompt, marked = (self._client.format_prompt(roles, shown, thinking) for shown in (texts, marks))
         pieces = self._client.pieces(prompt, special=True)
         if self.tokens.system and "system" not in roles:
             roles, texts, marks = ["system", *roles], [self.tokens.system, *texts], [self.tokens.system, *marks]
@@ -40,13 +46,14 @@ class ChatTemplate:
             alone = zip(self._tokenizer.count_tokens(texts), roles, strict=True)
             counts = [one.tokens + self.tokens.per_message(role) for one, role in alone]
             return [*counts, len(pieces) - sum(counts)]
-        rest = self.tokens.per_prompt(with_system="system" in roles)
+        rest = self.tokens.per_prompt(with_system="system" in roles, thinking=thinking)
         counts[0] += len(pieces) - sum(counts) - rest  # each message has the end of the one before it
         return [*counts, rest]
 
-    def prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[PromptToken]:
+    def prompt_tokens(self, messages: Sequence[tuple[str, str]], thinking: bool | None = None) -> list[PromptToken]:
         """Returns the tokens of a formatted prompt."""
-        prompt = self._client.format_prompt([role for role, _ in messages], [text for _, text in messages])
+        roles, texts = [role for role, _ in messages], [text for _, text in messages]
+        prompt = self._client.format_prompt(roles, texts, thinking)
         control = self._tokenizer.control_ids
         return [
             PromptToken(token, piece, control=token in control)
@@ -65,11 +72,15 @@ class ChatTemplate:
         turn = self._size(["system", "user", "assistant", "user"]) - with_system - 2 * letter
         user = turn // 2
         own = self._own_system()
-        return TemplateTokens(with_system - 2 * (user + letter), bare - (user + letter), user, turn - user, own)
+        switched = {value: self._size(["user"], value) - bare for value in (True, False)}
+        return TemplateTokens(
+            with_system - 2 * (user + letter), bare - (user + letter), user, turn - user, own, switched
+        )
 
-    def _size(self, roles: Sequence[str]) -> int:
+    def _size(self, roles: Sequence[str], thinking: bool | None = None) -> int:
         """The tokens of a prompt of one-letter messages."""
-        return len(self._client.tokenize(self._client.format_prompt(roles, ["a"] * len(roles)), special=True))
+        prompt = self._client.format_prompt(roles, ["a"] * len(roles), thinking)
+        return len(self._client.tokenize(prompt, special=True))
 
     def _own_system(self) -> str:
         """The system prompt that the template adds if none is given."""

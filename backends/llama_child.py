@@ -36,6 +36,8 @@ def main() -> None:
     params.port = 0
     params.api_keys = [config["key"]]
     params.verbosity = 0
+    # without this, llama.cpp switches the thinking off where it does not recognize the template
+    params.default_template_kwargs = {"enable_thinking": "true"}
     # a cache outside of the slots would give one visitor's text back for another's prompt, and after it was erased
     params.cache_ram_mib = 0
     params.cache_idle_slots = False

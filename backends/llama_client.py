@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from backends.openai_request import with_thinking
+
 
 class LlamaClient:
     """A client on one kept connection. It is thread-safe, and blocks.
@@ -41,10 +43,11 @@ class LlamaClient:
         body = {"content": content, "add_special": False, "parse_special": special, "with_pieces": True}
         return [(token["id"], token["piece"]) for token in self._request("POST", "/tokenize", body)["tokens"]]
 
-    def format_prompt(self, roles: Sequence[str], texts: Sequence[str]) -> str:
-        """Returns the messages as formatted by the model's chat template."""
+    def format_prompt(self, roles: Sequence[str], texts: Sequence[str], thinking: bool | None = None) -> str:
+        """Returns the messages as formatted by the model's chat template; `thinking` None is the template's default."""
         messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
-        return str(self._request("POST", "/apply-template", {"messages": messages})["prompt"])
+        body = with_thinking({"messages": messages}, thinking)
+        return str(self._request("POST", "/apply-template", body)["prompt"])
 
     def erase_slot(self, number: int) -> None:
         """Removes what a slot has read, when it is free."""

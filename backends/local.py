@@ -18,7 +18,7 @@ from backends.base import Backend, BackendError, CountedText, Health, ModelOptio
 from backends.keys import Key
 from backends.llama_client import LlamaClient
 from backends.llama_process import LlamaProcess, LoadError
-from backends.openai_request import logprob_fields
+from backends.openai_request import logprob_fields, with_thinking
 from backends.slot_cache import SlotCache
 from backends.weights import BUNDLED, WeightsError, cached_weights, download_size, find_weights, is_weights_name
 from runs.errors import ChatError
@@ -175,20 +175,24 @@ class LocalBackend(Backend):
 
     def chat_model(self, options: ModelOptions) -> BaseChatModel:
         """Returns a copy of the LocalChat with the options."""
-        assert self._chat is not None
+        assert self._chat is not None and self._template is not None
         update: JSON = {
             "max_tokens": options.max_tokens,
             "temperature": options.temperature,
             "conversation": options.conversation,
+            "opens_thinking": self._template.opens_thinking(options.thinking),
+            "continues": options.continues,
         }
+        extra = with_thinking(self._chat.extra_body, options.thinking)
         if self._model == BUNDLED:
-            update["extra_body"] = {**(self._chat.extra_body or {}), "repeat_penalty": BUNDLED_REPEAT}
+            extra["repeat_penalty"] = BUNDLED_REPEAT
             if options.temperature is None:
                 update["temperature"] = _BUNDLED_TEMPERATURE
         if options.continues:
-            begun = {"continue_final_message": True, "add_generation_prompt": False}
-            update["extra_body"] = {**update.get("extra_body", self._chat.extra_body or {}), **begun}
-            update["thinks"] = False  # the template opens thinking only for a reply that has not begun
+            extra |= {"continue_final_message": True, "add_generation_prompt": False}
+        if update["opens_thinking"] or options.continues:
+            extra["reasoning_format"] = "none"  # the tags stay in the text, and are parsed as those of other backends
+        update["extra_body"] = extra
         if options.logprobs is not None:
             update |= logprob_fields(options.logprobs)
         return self._chat.model_copy(update=update)
@@ -219,20 +223,24 @@ class LocalBackend(Backend):
             ) from None
         return [counted[text] for text in texts]
 
-    async def count_prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
+    async def count_prompt_tokens(
+        self, messages: Sequence[tuple[str, str]], thinking: bool | None = None
+    ) -> list[int] | None:
         """Counts the prompt as formatted by the model's chat template."""
         assert self._template is not None
         try:
-            return await self._blocking.run(self._template.count_tokens, messages)
+            return await self._blocking.run(self._template.count_tokens, messages, thinking)
         except OSError:
             return None  # the model call will report the error
 
-    async def prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> list[PromptToken]:
+    async def prompt_tokens(
+        self, messages: Sequence[tuple[str, str]], thinking: bool | None = None
+    ) -> list[PromptToken]:
         """Returns the prompt as formatted by the model's chat template. Raises ChatError `backend_unavailable`."""
         if not self.health().ready or self._template is None:
             raise ChatError("backend_unavailable", f"{self.name} is not ready: try again.", retryable=True)
         try:
-            return await self._blocking.run(self._template.prompt_tokens, messages)
+            return await self._blocking.run(self._template.prompt_tokens, messages, thinking)
         except OSError:
             raise ChatError("backend_unavailable", f"{self.name} does not answer: try again.", retryable=True) from None
 
@@ -312,10 +320,12 @@ class LocalBackend(Backend):
         self._tokenizer = Tokenizer(client)
         self._template = ChatTemplate(client, self._tokenizer)
         self.template = self._template.tokens
+        if self._template.switches_thinking:
+            self.supported_options = type(self).supported_options | {"thinking"}
         self._cache = SlotCache(
             self.settings.slots, partial(self._erase_slot, LlamaClient(process.address, process.key, _ERASE_S))
         )
-        self._chat = local_chat(process.address, process.key, self._cache, thinks=self._template.opens_thinking)
+        self._chat = local_chat(process.address, process.key, self._cache)
 
     async def _erase_slot(self, client: LlamaClient, number: int) -> None:
         """Erases a slot. Raises httpx.TransportError, as requests for replies do."""

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import SecretStr
 
-from backends.chat_template import THINK
+from backends.chat_template import THINK, THINK_END
 from backends.llama_stream import stream_chunks
 from backends.model_events import PROGRESS, dispatch
 from backends.openai_chat import CompatibleChat, local_clients, with_complete_calls
@@ -24,8 +24,10 @@ from backends.slot_cache import SlotCache
 class LocalChat(CompatibleChat):
     """LangChain's chat model for llama.cpp's server, with its progress as a custom event."""
 
-    thinks: bool = False
+    opens_thinking: bool = False
     """True if the template opens each reply's thinking; llama.cpp may then omit the opening tag."""
+    continues: bool = False
+    """True if the last message is the beginning of the reply; llama.cpp puts it behind what the template opens."""
     slot_cache: Any = None
     """The SlotCache of the process."""
     conversation: str | None = None
@@ -78,7 +80,9 @@ class LocalChat(CompatibleChat):
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         arguments = kwargs | {"stream": True, "stream_options": {"include_usage": True}}
         payload = self._get_request_payload(messages, stop=stop, **arguments)
-        extra, opened = payload.pop("extra_body", {}), not self.thinks
+        extra, opened = payload.pop("extra_body", {}), self.continues or not self.opens_thinking
+        if self.continues and self.opens_thinking:
+            payload["messages"][-1]["content"] = _within_thinking(payload["messages"][-1]["content"])
         tools = {tool["function"]["name"] for tool in payload.get("tools") or ()}
         async with self.slot_cache.lend(self.conversation) as slot:
             body = {**payload, **extra, "id_slot": slot}
@@ -102,12 +106,16 @@ class LocalChat(CompatibleChat):
         return key.get_secret_value() if isinstance(key, SecretStr) else str(key() if callable(key) else "")
 
 
-def local_chat(address: str, key: str, cache: SlotCache, *, thinks: bool = False) -> LocalChat:
-    """Creates the chat model of a process; `max_tokens` and `temperature` are set on copies of it."""
-    # if the template opens the thinking, the tags stay in the text and are parsed with those of other backends
-    thinking = {"reasoning_format": "none"} if thinks else {}
+def _within_thinking(beginning: str) -> str:
+    """The beginning of a reply behind an opening tag: its thought follows the tag, or the tag is closed first."""
+    if beginning.startswith(THINK):
+        return beginning.removeprefix(THINK).lstrip("\n")
+    return f"\n{THINK_END}\n\n{beginning}"
+
+
+def local_chat(address: str, key: str, cache: SlotCache) -> LocalChat:
+    """Creates the chat model of a process; the options of a turn are set on copies of it."""
     return LocalChat(
-        thinks=thinks,
         slot_cache=cache,
         model="local",
         base_url=f"{address}/v1",
@@ -116,6 +124,6 @@ def local_chat(address: str, key: str, cache: SlotCache, *, thinks: bool = False
         max_retries=0,
         # langchain-openai's own timeout loses cancels on Python 3.11: the model would run on
         stream_chunk_timeout=None,
-        extra_body={"return_progress": True, **thinking},
+        extra_body={"return_progress": True},
         **local_clients(),
     )

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from backends.errors import retry_after
 from backends.keys import Key
 from backends.model_list_parser import parse_model_list, with_props
 from backends.models import ModelList
-from backends.openai_request import logprob_fields
+from backends.openai_request import logprob_fields, with_thinking
 from backends.request_shape import LearnedShape, RequestShape
 from hosting.proxies import on_this_machine
 from runs.errors import ChatError
@@ -114,7 +114,7 @@ class OpenAIBackend(ChatModelBackend):
         if options.logprobs is not None:
             model = model.model_copy(update=logprob_fields(options.logprobs))
         if options.thinking is not None:
-            model = model.model_copy(update={"extra_body": _with_thinking(model.extra_body, options.thinking)})
+            model = model.model_copy(update={"extra_body": with_thinking(model.extra_body, options.thinking)})
         made: BaseChatModel = model.for_turn(self._learned)
         return made
 
@@ -199,9 +199,3 @@ class OpenAIBackend(ChatModelBackend):
         except httpx.HTTPError:
             return listed
         return listed if text is None else with_props(listed, text)
-
-
-def _with_thinking(extra_body: Mapping[str, Any] | None, thinking: bool) -> dict[str, Any]:
-    """The further fields of a request with the switch of Qwen's chat templates, which vLLM and llama-server pass on."""
-    given = extra_body or {}
-    return {**given, "chat_template_kwargs": {**given.get("chat_template_kwargs", {}), "enable_thinking": thinking}}

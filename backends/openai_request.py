@@ -52,6 +52,17 @@ def logprob_fields(alternatives: int) -> dict[str, Any]:
     return {"logprobs": True, "top_logprobs": max(1, alternatives)}
 
 
+def with_thinking(fields: Mapping[str, Any] | None, thinking: bool | None) -> dict[str, Any]:
+    """Returns the further fields of a request with the switch of Qwen's chat templates, which most servers pass on.
+
+    None leaves the template's default.
+    """
+    given = dict(fields or {})
+    if thinking is None:
+        return given
+    return {**given, "chat_template_kwargs": {**given.get("chat_template_kwargs", {}), "enable_thinking": thinking}}
+
+
 def thinking_fields(delta: Mapping[str, Any]) -> dict[str, str]:
     """Returns the thinking in a delta by the name of its field, so that it can be sent back in that field."""
     return {name: delta[name] for name in ("reasoning_content", "reasoning") if isinstance(delta.get(name), str)}

@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 from agent.model_input import build_model_input
 from agent.turn import Turn
 from agent.turns import Turns
-from backends import Backend, Backends
+from backends import Backend, Backends, ModelOptions
 from bench.browser import FLAGS
 from bench.model import earlier_messages
 from bench.server import OURS, Server
@@ -101,7 +101,7 @@ async def _measure_mode(turns: Turns, backend: Backend, conversation_id: str, mo
         summary = partial(turns.summarizer.summary, conversation_id)
         begun = time.perf_counter()
         turn = Turn(message, MODES[mode], load_history=history, load_summary=summary)
-        await build_model_input(turns.settings, backend, turn, _REPLY)
+        await build_model_input(turns.settings, backend, turn, ModelOptions(_REPLY))
         times.append((time.perf_counter() - begun) * 1000)
     return {"case": "choice", "mode": mode, "first_ms": times[0], "later_ms": median(times[1:])}
 

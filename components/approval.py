@@ -1,4 +1,4 @@
-"""Handlers for single tool calls: a visitor approves, edits or refuses a waiting one, or cancels a running one."""
+"""Handlers for parts of a run: a visitor answers a waiting tool call, cancels a running one, or ends the thinking."""
 
 import gradio as gr
 
@@ -11,7 +11,7 @@ from runs.tool_calls import ApprovalAnswer
 
 
 class ApprovalHandlers:
-    """The handlers of approvals and cancellations. One instance serves all pages."""
+    """The handlers of approvals, cancellations and ended thinking. One instance serves all pages."""
 
     def __init__(self, turns: Turns, identity: Identity) -> None:
         self._runs, self._identity = turns.runs, identity
@@ -36,6 +36,14 @@ class ApprovalHandlers:
         try:
             sent = event._data if isinstance(event._data, dict) else {}
             self._runs.get(page.run_id or "", page.visitor).tool_calls.cancel(str(sent.get("call")))
+        except ChatError as e:
+            warn(e.message)
+
+    async def on_end_thinking(self, page: PageState, request: gr.Request) -> None:
+        """Ends the thinking of the page's run."""
+        page = page.for_request(self._identity, request)
+        try:
+            self._runs.get(page.run_id or "", page.visitor).end_thinking()
         except ChatError as e:
             warn(e.message)
 

@@ -9,8 +9,11 @@ from tracing import NOTE
 
 _QUESTION = "<div class='sure' role='group' aria-label='Delete the conversation' hidden></div>"
 _WAITING = "<div class='asked' role='group' aria-label='Waiting for your approval'></div>"
-_LINE = "<p class='line' aria-hidden='true'></p><p class='spoken' role='status'></p><p class='spoken' role='alert'></p>"
-"""The live line, and what screen readers announce in its place."""
+_LINE = (
+    "<p class='line' aria-hidden='true'></p><p class='spoken' role='status'></p><p class='spoken' role='alert'></p>"
+    "<button type='button' hidden>Answer now</button>"
+)
+"""The live line, what screen readers announce in its place, and the button that ends the thinking."""
 _LATEST = "<button type='button' hidden>Jump to latest</button>"
 
 
@@ -23,6 +26,7 @@ class ChatPane:
     turns: gr.HTML
     chat: gr.Chatbot
     live: gr.Chatbot
+    line: gr.HTML
     approval: gr.HTML
     replay: gr.HTML
     prompt: gr.Textbox
@@ -57,7 +61,7 @@ def build_chat(message_characters: int, *, traced: bool = False) -> ChatPane:
             turns = script_component("turns", "turns.js")
             chat = _chatbot("chat", editable="user", buttons=["copy"])
             live = _chatbot("live-reply", buttons=[])
-            script_component("live-line", "parts.js", "live.js", template=_LINE)
+            line = script_component("live-line", "parts.js", "live.js", template=_LINE)
             approval = script_component("approval", "approval.js", template=_WAITING)
         gr.HTML(html_template=_LATEST, js_on_load=None, elem_id="latest")
         replay = script_component("replay", "replay.js", template=read("replay.html"), style=read("replay.css"))
@@ -92,4 +96,4 @@ def build_chat(message_characters: int, *, traced: bool = False) -> ChatPane:
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
         if traced:
             gr.HTML(f"<p>{NOTE}</p>", elem_id="traced")
-    return ChatPane(intro, earlier, turns, chat, live, approval, replay, prompt, draft, send, stop, clear)
+    return ChatPane(intro, earlier, turns, chat, live, line, approval, replay, prompt, draft, send, stop, clear)

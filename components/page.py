@@ -150,6 +150,7 @@ def wire_runs(handlers: Handlers, wiring: Wiring) -> None:
     one, approval = wiring.components, handlers.approval
     for event, handler in ((one["approval"].answer, approval.on_answer), (one["approval"].wake, approval.on_wake)):
         _follow(event(handler, [one["page"]], [one["page"]], **QUIET), handlers, wiring)
+    wiring.on(one["line"].end_thinking, approval.on_end_thinking, ["page"], queue=False)
     wiring.on(one["panel"].cancel, approval.on_cancel, ["page"], queue=False)
     wiring.on(one["panel"].inspect, handlers.inspector.on_inspect, ["page"], ["panel"], trigger_mode="always_last")
     played = wiring.on(one["replay"].play, handlers.replay.on_play, ["page"], trigger_mode="multiple")

@@ -80,6 +80,8 @@ class Context:
     """The earlier turns, oldest first, as {state, count}: `count` neighbouring turns are kept, recalled, summarised or
     left_out.
     """
+    thinking: bool | None = None
+    """The switch of the model's thinking, if it is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,7 @@ Event = Run | Status | Context | Start | End | Reasoning | Token | ToolInput | T
 
 _OPTIONAL = {
     *("error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note"),
-    *("tools", "backend", "model", "timings", "memory_limit", "turns", "logprobs", "begins"),
+    *("tools", "backend", "model", "timings", "memory_limit", "turns", "logprobs", "begins", "thinking"),
 }
 """Fields that are omitted where they are None."""
 

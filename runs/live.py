@@ -22,6 +22,7 @@ from runs.requester import Requester
 from runs.sent_requests import SentRequests
 from runs.state import AgentState, Step, digest
 from runs.supervisor import Save, Supervisor, Work
+from runs.thinking_control import ThinkingControl
 from runs.tool_calls import ToolCalls
 
 log = structlog.get_logger(__name__)
@@ -78,7 +79,7 @@ class LiveRun:
         self.lifetime = lifetime
         self._clock = steady_clock(clock)
         self.log = RunLog(self.id, self._clock)
-        self.tool_calls, self.requests = ToolCalls(), SentRequests()
+        self.tool_calls, self.requests, self.thinking = ToolCalls(), SentRequests(), ThinkingControl()
         self.state = AgentState()
         self._reply, self._characters = ReplyText(), 0
         self._supervisor = Supervisor(self)
@@ -144,6 +145,10 @@ class LiveRun:
     def request_stop(self, reason: StopReason) -> None:
         """Stops the run without waiting for its end."""
         self._supervisor.request_stop(reason)
+
+    def end_thinking(self) -> None:
+        """Ends the thinking of its model, which then answers. Raises ChatError as ThinkingControl.end does."""
+        self.thinking.end(self.log.entries)
 
     async def stop(self, reason: StopReason) -> None:
         """Stops the run and waits for its end; may be called any number of times."""

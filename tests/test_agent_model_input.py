@@ -13,7 +13,7 @@ from agent.model_input import _alternating, build_model_input
 from agent.token_counts import count_messages
 from agent.tool_history import result_messages, results_of
 from agent.turn import Turn
-from backends.base import CountedText
+from backends.base import CountedText, ModelOptions
 from backends.scripted import ScriptedBackend
 from memory.history_cache import History
 from memory.messages import Message
@@ -76,7 +76,7 @@ async def test_many_results_are_built_off_the_event_loop(monkeypatch: pytest.Mon
         return History(history)
 
     turn = Turn(Message("asked", "user", "now"), MODES[mode], load_history=load_history)
-    made = await build_model_input(Settings(), ScriptedBackend(scripted()), turn, 100)
+    made = await build_model_input(Settings(), ScriptedBackend(scripted()), turn, ModelOptions(100))
     told = sum(one["role"] == "tool" for one in made.left_out) + sum("Result of" in m.text for m in made.messages)
     assert threads and threading.main_thread() not in threads
     assert told >= 700

@@ -16,7 +16,7 @@ from agent.metrics import Metrics
 from agent.model_input import build_model_input
 from agent.turn import Turn, TurnRequest
 from agent.turns import Turns
-from backends import Backends
+from backends import Backends, ModelOptions
 from backends.scripted import ScriptedBackend
 from components.panel import render_panel
 from memory.history_cache import History
@@ -541,7 +541,7 @@ def test_any_import_alternates_and_loses_nothing(messages: list[tuple[Any, str]]
         return History(history)
 
     turn = Turn(asked_now, get_mode("full"), load_history=load_history)
-    made = asyncio.run(build_model_input(Settings(), ScriptedBackend(scripted()), turn, 100))
+    made = asyncio.run(build_model_input(Settings(), ScriptedBackend(scripted()), turn, ModelOptions(100)))
     (system, *given_now) = made.messages
     kinds = [m.type for m in given_now]
     assert (system.type, kinds[-1]) == ("system", "human")

@@ -85,7 +85,8 @@ async def _prompt_of(turns: Turns, backend: str, context: JSON) -> JSON:
         return {"tokens": [], "note": "The prompt of a call with tools cannot be shown."}
     if messages and messages[-1]["role"] == "assistant":
         return {"tokens": [], "note": "The prompt of a continued reply cannot be shown."}
-    tokens = await found.prompt_tokens([(str(one["role"]), str(one["content"])) for one in messages])
+    given = [(str(one["role"]), str(one["content"])) for one in messages]
+    tokens = await found.prompt_tokens(given, context["thinking"])
     note = None
     if not context["estimated"] and len(tokens) != context["tokens"]:
         made = f"The model that is loaded now turns these messages into {len(tokens):,}."

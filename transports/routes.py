@@ -26,6 +26,7 @@ from transports.documents import add_documents
 from transports.operations import add_operations
 from transports.pages import add_pages
 from transports.records import add_records
+from transports.run_controls import add_run_controls
 from transports.schemas import validation_error
 from transports.send_budget import SendBudget
 from transports.share_link import ShareLink, add_share_link
@@ -72,6 +73,7 @@ def build_router(turns: Turns, identity: Identity, link: ShareLink | None = None
     add_operations(router, turns)
     add_catalog(router, turns)
     add_streams(router, turns)
+    add_run_controls(router, turns)
     add_records(router, turns)
     add_batch(router, turns)
     add_agui(router, turns, identity)

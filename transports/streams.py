@@ -1,4 +1,4 @@
-"""The routes that follow a run as Server-Sent Events, and those that stop it and answer its approvals.
+"""The routes that start a run or follow it, as Server-Sent Events.
 
 The protocol: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -25,9 +25,9 @@ from runs.events import Entry
 from runs.live import LiveRun
 from runs.requester import Requester
 from transports.chunks import FramedText, in_chunks
-from transports.dependencies import CurrentRequester, CurrentVisitor
+from transports.dependencies import CurrentRequester
 from transports.run_lookup import RunEvents, RunHandle, get_run, load_run_events
-from transports.schemas import Approval, Message, Query, RequestFields
+from transports.schemas import Message, Query, RequestFields
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class SSEResponse(EventSourceResponse):
 
 
 def add_streams(router: APIRouter, turns: Turns) -> None:
-    """Adds `GET|POST /stream` and, below `/runs/{run_id}`, `GET /events`, `POST /stop` and `POST /approve`."""
+    """Adds `GET|POST /stream` and `GET /runs/{run_id}/events`."""
 
     async def start(options: RequestFields, message: str, requester: Requester) -> Response:
         run = await turns.start(await options.turn_request(turns, message, requester))
@@ -136,23 +136,6 @@ def add_streams(router: APIRouter, turns: Turns) -> None:
         """Follows a live or ended run from its start or from any event."""
         run = await get_run(turns, run_id, requester.visitor)
         return await follow_from(run, _parse_event_id(last_event_id) if last_event_id else after, requester)
-
-    @router.post("/runs/{run_id}/stop", tags=["runs"])
-    async def stop(run_id: str, visitor: CurrentVisitor) -> dict[str, str]:
-        """Stops a run and answers when it has ended. It may be called again."""
-        run = await get_run(turns, run_id, visitor)
-        if run.live:
-            await run.live.stop("user")
-        return {"status": (await run.end(turns)).type}
-
-    @router.post("/runs/{run_id}/approve", tags=["runs"])
-    async def approve(run_id: str, approval: Approval, visitor: CurrentVisitor) -> dict[str, str]:
-        """Answers a tool call that waits for approval; 409 if it does not wait."""
-        run = await get_run(turns, run_id, visitor)
-        if run.live is None:
-            raise ChatError("busy", "This run has ended: nothing in it waits for an approval.")
-        run.live.tool_calls.answer(approval.tool_call_id, approval.answer())
-        return {"status": run.live.state.phase}
 
 
 async def follow_run(run: LiveRun, after: int = 0) -> AsyncGenerator[Sequence[Entry], None]:

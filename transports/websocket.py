@@ -25,7 +25,7 @@ from transports.schemas import Approval, Id, Message, check_field_count, validat
 from transports.send_budget import SendBudget
 from transports.streams import follow_run
 
-_TYPES = "message, stop, approve, resume, ping"
+_TYPES = "message, stop, end_thinking, approve, resume, ping"
 
 
 class ResumeRequest(BaseModel):
@@ -59,6 +59,7 @@ class _Socket:
         self._handlers: dict[str, Callable[[JSON], Coroutine[Any, Any, None]]] = {
             "message": self._message,
             "stop": self._stop,
+            "end_thinking": self._end_thinking,
             "approve": self._approve,
             "resume": self._resume,
             "ping": self._ping,
@@ -119,6 +120,12 @@ class _Socket:
         if self._run is None:
             raise ChatError("invalid_request", "There is no run to stop: send a message, or resume a run.")
         self._run.request_stop("user")  # the event `stopped` follows when it has ended
+
+    async def _end_thinking(self, fields: JSON) -> None:
+        _NoFields.model_validate(fields)
+        if self._run is None:
+            raise ChatError("busy", "No model is thinking here.")
+        self._run.end_thinking()
 
     async def _approve(self, fields: JSON) -> None:
         approval = Approval.model_validate(fields)

@@ -265,6 +265,9 @@ class Run {
   /** Stops the run. Its `stopped` event still arrives. @returns {Promise<{status: string}>} */
   stop() { return this.#post('stop', {}); }
 
+  /** Ends the thinking of the model, which then answers. */
+  endThinking() { return this.#post('end_thinking', {}); }
+
   /** Answers an `approval`. @param {string} id its tool_call_id @param {boolean} approved @param {object} [input] replaces the model's */
   approve(id, approved, input) { return this.#post('approve', answerTo(id, approved, input)); }
 
@@ -379,6 +382,9 @@ class Chat {
     this.#hold({ type: 'stop' });
     return this.#run?.done ?? Promise.resolve(null);
   }
+
+  /** Ends the thinking of the model, which then answers. */
+  endThinking() { this.#hold({ type: 'end_thinking' }); }
 
   /** Answers an `approval`. @param {string} id its tool_call_id @param {boolean} approved @param {object} [input] replaces the model's */
   approve(id, approved, input) { this.#hold({ type: 'approve', ...answerTo(id, approved, input) }); }

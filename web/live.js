@@ -1,8 +1,8 @@
 // The live line says what a run does while its reply does not grow. Its place is reserved below the reply, so that nothing
 // moves when the next text comes. Screen readers announce the changes of the phase and the ended reply, but no growing text.
-const { on, write } = window.glassbox;
+const { emit, on, write } = window.glassbox;
 const $ = (selector) => document.querySelector(selector);
-const [line, status, alert] = ['.line', '[role=status]', '[role=alert]'].map((s) => element.querySelector(s));
+const [line, status, alert, answer] = ['.line', '[role=status]', '[role=alert]', 'button'].map((s) => element.querySelector(s));
 const TICK_MS = 100, SETTLED_MS = 400, LEFT_MS = 3000, MOST = 10_000;
 const SPOKEN = {
   queued: 'Queued', waiting: 'Waiting for the model', thinking: 'Thinking', streaming: 'Writing', tool: 'Running a tool',
@@ -37,8 +37,20 @@ function activity() {
   return `${value.phase === 'queued' ? 'Queued' : 'Waiting'} · ${age}`;
 }
 
+// Some models can end their thinking and answer. The button stands in the line, which is empty meanwhile.
+function canAnswer() {
+  const one = window.glassbox.backend;
+  return Boolean(value?.live && !value.replay && !lost && value.phase === 'thinking' && one?.continues_replies && one.name === value.backend);
+}
+answer.addEventListener('click', () => {
+  answer.disabled = true;
+  trigger('end_thinking');
+  emit('focus');
+});
+
 function draw() {
   const text = value?.live ? activity() : '';
+  if (answer.hidden === canAnswer()) Object.assign(answer, { hidden: !answer.hidden, disabled: false });
   write(line, text);
   line.dataset.phase = text ? value.phase : '';
 }
