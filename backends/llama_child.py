@@ -2,18 +2,30 @@
 
 It is a separate process because loading a model holds Python's interpreter lock, and because a crash in native code
 must not end the app. It imports no other module of this project. It reads one line of JSON (path, key, context, slots,
-threads), writes one line (`address`, `error` or `missing`), and runs until its standard input closes, which it does
-when the parent process ends.
+threads, most_threads, reading), writes one line (`address` and the measured `reading`, `error` or `missing`), and runs
+until its standard input closes, which it does when the parent process ends.
 """
 
+import http.client
 import json
 import sys
 import tempfile
+import time
+from typing import Any
+from urllib.parse import urlsplit
 
 BATCH = 128
-"""Tokens of a prompt that are processed at once; a cancel takes effect between two batches."""
+"""Tokens of a prompt that are processed at once, unless the machine was measured."""
 REUSE = 64
 """The fewest tokens of a part that has moved in the prompt, and is moved in the cache instead of being read again."""
+_BATCHES = (512, 256, 128, 64, 32)
+_BATCH_S = 1.0
+"""Seconds that a batch may take: a cancel takes effect between two batches."""
+_TRIALS, _TRIAL_TOKENS = 2, 64
+_BETTER = 1.2
+"""The factor by which more threads must be faster: they take the processors from everything else."""
+_IDLE = 0.85
+"""The least share of the time in which the model's threads had a processor, on a machine that is idle."""
 
 
 def main() -> None:
@@ -24,14 +36,29 @@ def main() -> None:
     except ImportError as e:
         print(json.dumps({"missing": e.name or "xllamacpp"}), flush=True)
         return
+    try:
+        if config["reading"]:
+            server, measured = xllamacpp.Server(_parameters(xllamacpp, config, **config["reading"])), None
+        else:
+            server, reading, is_idle = _measured(xllamacpp, config)
+            measured = reading if is_idle else None
+    except RuntimeError as e:
+        print(json.dumps({"error": str(e)}), flush=True)
+        return
+    print(json.dumps({"address": server.listening_address, "reading": measured}), flush=True)
+    sys.stdin.read()
 
+
+def _parameters(xllamacpp: Any, config: dict[str, Any], *, threads: int, batch: int) -> Any:
+    """The parameters of a server that reads with this number of threads, in batches of as many tokens."""
     params = xllamacpp.CommonParams()
     params.model.path = config["path"]
     params.model_alias = {"local"}  # otherwise responses contain the path
     params.n_ctx = config["context"] * config["slots"]
     params.n_parallel = config["slots"]
-    params.n_batch = params.n_ubatch = BATCH
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config["threads"]
+    params.n_batch = params.n_ubatch = batch
+    params.cpuparams.n_threads = config["threads"]
+    params.cpuparams_batch.n_threads = threads
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [config["key"]]
@@ -44,13 +71,47 @@ def main() -> None:
     params.n_cache_reuse = REUSE
     params.slot_save_path = tempfile.gettempdir()  # slots cannot be erased without one; nothing is saved in it
     params.ui = False
-    try:
-        server = xllamacpp.Server(params)
-    except RuntimeError as e:
-        print(json.dumps({"error": str(e)}), flush=True)
-        return
-    print(json.dumps({"address": server.listening_address}), flush=True)
-    sys.stdin.read()
+    return params
+
+
+def _measured(xllamacpp: Any, config: dict[str, Any]) -> tuple[Any, dict[str, int], bool]:
+    """Measures how fast the model reads a short text with its own number of threads and with the most.
+
+    Returns a server with the better number and a fitting size of a batch, these two, and whether the machine was idle
+    enough to keep them.
+    """
+    threads, most = config["threads"], config["most_threads"]
+    server = xllamacpp.Server(_parameters(xllamacpp, config, threads=most, batch=BATCH))
+    wall, processor = _reading_s(server, config["key"])
+    best, rate = most, _TRIAL_TOKENS * most / processor
+    if most > threads:
+        small = config | {"context": 4 * _TRIAL_TOKENS, "slots": 1}
+        alone = xllamacpp.Server(_parameters(xllamacpp, small, threads=threads, batch=BATCH))
+        (wall, processor), quick = _reading_s(alone, config["key"]), wall
+        faster = wall / quick
+        best, faster = (most, faster) if faster >= _BETTER else (threads, 1.0)
+        rate = faster * _TRIAL_TOKENS * threads / processor
+        del alone
+    reading = {"threads": best, "batch": next((size for size in _BATCHES if size <= _BATCH_S * rate), _BATCHES[-1])}
+    if reading != {"threads": most, "batch": BATCH}:
+        del server
+        server = xllamacpp.Server(_parameters(xllamacpp, config, **reading))
+    return server, reading, processor > _IDLE * threads * wall
+
+
+def _reading_s(server: Any, key: str) -> tuple[float, float]:
+    """Reads a text of `_TRIAL_TOKENS` tokens several times; returns the least seconds, and those of the processors."""
+    connection = http.client.HTTPConnection(urlsplit(server.listening_address).netloc)
+    found = []
+    for trial in range(_TRIALS):
+        tokens = [100 + trial + n for n in range(_TRIAL_TOKENS)]
+        body = json.dumps({"prompt": tokens, "n_predict": 1, "cache_prompt": False})
+        wall, processor = time.perf_counter(), time.process_time()
+        connection.request("POST", "/completion", body, {"Authorization": f"Bearer {key}"})
+        connection.getresponse().read()
+        found.append((time.perf_counter() - wall, time.process_time() - processor))
+    connection.close()
+    return min(found)
 
 
 if __name__ == "__main__":

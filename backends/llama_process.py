@@ -63,11 +63,12 @@ class LlamaProcess:
         path: Path,
         reader: Threads,
         report: Callable[[float | None], None],
-        **parameters: int,
-    ) -> None:
+        **parameters: int | dict[str, int] | None,
+    ) -> dict[str, int] | None:
         """Loads a model and sets `address`; `report` gets the loaded share, 0 to 1. Raises LoadError.
 
-        `reader` runs the blocking read; `parameters` are `context`, `slots` and `threads` of llama_child.py.
+        `reader` runs the blocking read; `parameters` are `context`, `slots`, `threads`, `most_threads` and `reading` of
+        llama_child.py. Returns a `reading` that was measured and can be kept.
         """
         result = await self._configure(path, reader, report, {"path": str(path), "key": self.key, **parameters})
         if result.get("missing"):
@@ -75,6 +76,8 @@ class LlamaProcess:
         if "address" not in result:
             raise LoadError(f"{path.name} cannot be loaded: it may be damaged or too big for this machine")
         self.address = result["address"]
+        reading: dict[str, int] | None = result["reading"]
+        return reading
 
     def watch(self) -> None:
         """Starts the watchdog."""
@@ -93,7 +96,7 @@ class LlamaProcess:
 
     async def _configure(
         self, path: Path, reader: Threads, report: Callable[[float | None], None], config: JSON
-    ) -> dict[str, str]:
+    ) -> JSON:
         """Sends the configuration and returns the process's reply; empty if it has ended."""
         assert self._child.stdin is not None and self._child.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended already; the reply is then empty
@@ -105,7 +108,7 @@ class LlamaProcess:
                 while not reading.done():
                     report(self._loaded_share(path))
                     await asyncio.wait({reading}, timeout=0.2)
-            result: dict[str, str] = json.loads(reading.result() or "{}")
+            result: JSON = json.loads(reading.result() or "{}")
             return result
         except TimeoutError:
             raise LoadError(f"it did not load within {_LOAD_S:.0f} s") from None

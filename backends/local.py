@@ -19,6 +19,7 @@ from backends.keys import Key
 from backends.llama_client import LlamaClient
 from backends.llama_process import LlamaProcess, LoadError
 from backends.openai_request import logprob_fields, with_thinking
+from backends.reading_speed import keep_reading, known_reading
 from backends.slot_cache import SlotCache
 from backends.weights import BUNDLED, WeightsError, cached_weights, download_size, find_weights, is_weights_name
 from runs.errors import ChatError
@@ -250,10 +251,19 @@ class LocalBackend(Backend):
             self._end_process()
             self._check_memory(path)
             process = self._process = LlamaProcess(self.name)
-            slots, threads = self.settings.slots, _threads(self.settings.threads)
-            await process.load(
-                path, self._blocking, self._report_load, context=self.context, slots=slots, threads=threads
+            threads = _threads(self.settings.threads)
+            reading = await process.load(
+                path,
+                self._blocking,
+                self._report_load,
+                context=self.context,
+                slots=self.settings.slots,
+                threads=threads,
+                most_threads=threads if self.settings.threads else os.cpu_count() or threads,
+                reading=known_reading(path, threads),
             )
+            if reading:
+                keep_reading(path, threads, reading)
             try:
                 await self._blocking.run(self._connect, process)
             except OSError as e:

@@ -6,9 +6,11 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import cache
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no network at the start
+os.environ["XDG_CACHE_HOME"] = str(Path(gettempdir()) / "glassbox-tests")  # what tests measure of this machine
 
 import hypothesis
 import pytest

@@ -91,6 +91,42 @@ async def test_a_socket_continues_a_reply(app: Api, anna: httpx.AsyncClient) -> 
     assert received[-1]["content"].startswith(before + " maybe")
 
 
+async def test_probabilities_come_over_every_transport(app: Api, anna: httpx.AsyncClient) -> None:
+    def checked(tokens: list[dict[str, Any]]) -> None:
+        found = [one for token in tokens for one in token.get("logprobs", [])]
+        assert len(found) > 5 and all(len(one["top"]) == 3 and one["logprob"] <= 0 for one in found)
+        written = "".join(one["token"] for one in found)
+        assert written.strip().startswith("".join(token["content"] for token in tokens).strip()[:20])
+
+    def tokens(events: Events) -> list[dict[str, Any]]:
+        return [event for event in events if event["type"] == "token"]
+
+    first = await sent(anna)
+    checked(tokens(first))
+    record = (await anna.get(f"/runs/{first[0]['run_id']}")).text.splitlines()
+    assert tokens([json.loads(line) for line in record]) == tokens(first)
+    async with socket_of(app, anna) as socket:
+        await socket.send(json.dumps(QUESTION))
+        checked(tokens(await events_until_end(socket)))
+    batch = {
+        "prompts": [QUESTION["message"]],
+        "backends": ["Local"],
+        "memory": ["none"],
+        "max_tokens": 16,
+        "logprobs": 3,
+    }
+    checked(tokens(await events_of(anna, "POST", "/batch", json=batch)))
+    body = {"threadId": "probabilities", "runId": "1", "tools": [], "context": [], "state": {}}
+    body |= {"messages": [{"id": "1", "role": "user", "content": QUESTION["message"]}]}
+    body |= {"forwardedProps": {"backend": "Local", "logprobs": 3}}
+    answer = (await anna.post("/agui", json=body, timeout=60)).text
+    sent_events = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith("data: ")]
+    custom = [one for one in sent_events if one["type"] == "CUSTOM"]
+    checked([one["value"] for one in custom if one["name"] == "token"])
+    (end,) = (one["value"] for one in custom if one["name"] == "model_end")
+    assert end["timings"]["generated_tokens"] > 5
+
+
 async def test_what_cannot_be_continued_is_refused(app: Api, anna: httpx.AsyncClient) -> None:
     first = await sent(anna)
     event, *_ = place(first, 1)

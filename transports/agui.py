@@ -29,7 +29,7 @@ from runs.text import clean_text, valid_text
 from transports.agui_events import EventTranslation
 from transports.agui_interrupts import resume
 from transports.dependencies import CurrentRequester
-from transports.schemas import RequestFields, validation_error
+from transports.schemas import Logprobs, RequestFields, validation_error
 from transports.streams import HEARTBEAT_S, SSEResponse
 
 _MAX_ID = 1000
@@ -73,6 +73,8 @@ class _ForwardedProps(BaseModel):
     backend: str | None = None
     memory: str | None = None
     model: Annotated[str | None, Field(max_length=200)] = None
+    thinking: bool | None = None
+    logprobs: Logprobs = None
 
 
 def add_agui(router: APIRouter, turns: Turns, identity: Identity) -> None:
@@ -114,7 +116,7 @@ async def _start(
     text, earlier = _text(messages[last]), messages[:last]
     existing = conversation_id or agent_input.thread_id
     known = existing if await _is_known(turns, existing, requester.visitor) else None
-    options = RequestFields(backend=chosen.backend, memory=chosen.memory, model=chosen.model, conversation_id=known)
+    options = RequestFields(**chosen.model_dump(exclude_none=True), conversation_id=known)
     ask = await options.turn_request(turns, text, requester)
     if known is None:
         if len(earlier) > _MAX_IMPORTED:

@@ -1,6 +1,7 @@
 """Translates a run's events into those of AG-UI 1.0.
 
-Events without a counterpart become CUSTOM events with our fields: `status`, `context`, `tool_input`, `tool_output`.
+Events without a counterpart become CUSTOM events with our fields: `status`, `context`, `tool_input`, `tool_output`. A
+`token` with probabilities and a `model_end` with timings become one besides their counterparts.
 """
 
 import json
@@ -117,7 +118,7 @@ class EventTranslation:
                 return out
             case events.ModelEnd() as e:
                 self._count_usage(e)
-                return self._close_message()
+                return [*self._close_message(), *([self._custom(entry)] if e.timings else [])]
             case events.Reasoning() as e:
                 out = self._retract_message() if e.retracts else []
                 return [
@@ -128,7 +129,8 @@ class EventTranslation:
             case events.Token() as e:
                 out = self._open_message()
                 self._current_reply().text.append(e.content)
-                return [*out, agui.TextMessageContentEvent(message_id=str(self._message_id), delta=e.content)]
+                out.append(agui.TextMessageContentEvent(message_id=str(self._message_id), delta=e.content))
+                return [*out, self._custom(entry)] if e.logprobs else out
             case events.ChainStart() as e:
                 return [agui.StepStartedEvent(step_name=self._open_step(e))]
             case events.ChainEnd() as e:

@@ -1,0 +1,58 @@
+"""The number of threads and the size of a batch with which a local model reads best on this machine.
+
+They are measured when a model is first loaded here (`llama_child.py`), and kept in the user's folder for caches.
+"""
+
+import json
+import os
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_MOST = 100
+"""Models whose measurements are kept."""
+
+
+def known_reading(model: Path, threads: int) -> dict[str, int] | None:
+    """Returns the measured {threads, batch} of a model that writes with `threads`; None where it was not measured."""
+    found = _read().get(_key(model, threads))
+    if not isinstance(found, dict) or set(found) != {"threads", "batch"}:
+        return None
+    most = {"threads": os.cpu_count() or 1, "batch": 512}
+    fits = all(type(found[name]) is int and 1 <= found[name] <= most[name] for name in most)
+    return found if fits else None
+
+
+def keep_reading(model: Path, threads: int, reading: dict[str, int]) -> None:
+    """Keeps the measurement of a model. Where the folder cannot be written, the model is measured again."""
+    known = {name: one for name, one in _read().items() if name != _key(model, threads)}
+    latest = dict(list(known.items())[1 - _MOST :]) | {_key(model, threads): reading}
+    with suppress(OSError):
+        file = _file()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(latest, indent=1), encoding="utf-8")
+        temporary.replace(file)
+
+
+def _file() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "glassbox" / "reading_speed.json"
+
+
+def _read() -> dict[str, Any]:
+    try:
+        found = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: a user without a home
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _key(model: Path, threads: int) -> str:
+    """What a measurement is valid for: the model's file, the processors, the engine's version."""
+    try:
+        engine = version("xllamacpp")
+    except PackageNotFoundError:
+        engine = "none"
+    return f"{model.name}, {model.stat().st_size} bytes, {threads} of {os.cpu_count()} threads, {engine}"
