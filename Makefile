@@ -60,9 +60,12 @@ check: setup
 	$(BIN)/ruff check .
 	$(call all_tests,$(BIN)/mypy && $(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(SOURCES))
 
-# make deploy SPACE=owner/name [SECRETS="GOOGLE_API_KEY …"] [PRIVATE=1] [SURE=1]
+# make deploy SPACE=owner/name [CONFIG=my/glassbox.toml] [SECRETS="GOOGLE_API_KEY …"] [VARIABLES="NAME …"]
+#   [HARDWARE=cpu-upgrade] [PRIVATE=1] [SURE=1]
 deploy: setup
-	@$(BIN)/python deploy.py "$(SPACE)" $(if $(SECRETS),--secrets $(SECRETS)) $(if $(PRIVATE),--private) $(if $(SURE),--sure)
+	@$(BIN)/python deploy.py "$(SPACE)" $(if $(CONFIG),--config "$(CONFIG)") $(if $(SECRETS),--secrets $(SECRETS)) \
+		$(if $(VARIABLES),--variables $(VARIABLES)) $(if $(HARDWARE),--hardware $(HARDWARE)) \
+		$(if $(PRIVATE),--private) $(if $(SURE),--sure)
 
 # What is known to be weak in the pinned packages; needs a network, and an environment of its own.
 audit:

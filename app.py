@@ -31,6 +31,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import Route
 
 from components.assets import WEB, page_head
+from components.brand import Brand
 from components.handlers import Handlers
 from components.page import build_page
 from components.page_html import GRADIO_ASSETS, PageHtml
@@ -53,7 +54,8 @@ class App(Service):
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError for settings that contradict each other."""
         super().__init__(settings)
-        self.demo = build_page(Handlers(self.turns, self.identity))
+        self.brand = Brand(settings.page, settings.folder)
+        self.demo = build_page(Handlers(self.turns, self.identity), self.brand)
         self._tunnel: OpenTunnel | None = None
         self.url = ""
 
@@ -82,10 +84,10 @@ class App(Service):
             footer_links=[],
             theme=build_theme(),
             css_paths=[WEB / f"{name}.css" for name in ("page", "header", "chat", "composer", "reply")],
-            head=page_head(),
-            favicon_path=WEB / "favicon.svg",
+            head=page_head(self.brand.style()),
+            favicon_path=self.brand.favicon(s.data),
             app_kwargs=self.asgi_options(
-                PageHtml(self.demo, files).rewrite, [Route("/assets/{name}", files, methods=["GET"])]
+                PageHtml(self.demo, files, self.brand).rewrite, [Route("/assets/{name}", files, methods=["GET"])]
             ),
         )
         self.url = local_url
@@ -187,6 +189,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = load_settings(_arguments(sys.argv[1:] if argv is None else argv), ENVIRON)
         configure_logging(settings.log)
+        sys.path.append(str(settings.folder))  # agents, models and tools may be files beside the settings
         app = App(settings)
     except SettingsError as e:
         print(e, file=sys.stderr)

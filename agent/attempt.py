@@ -8,6 +8,7 @@ from functools import partial
 
 from langchain_core.language_models import BaseChatModel
 
+from agent.graph_run import graph_events
 from agent.loop import agent_events
 from agent.model_input import ModelInput, build_model_input
 from agent.model_middleware import RoundsError
@@ -16,6 +17,7 @@ from agent.thinking_end import EndableThinking
 from agent.tool_set import ToolSet
 from agent.turn import Turn
 from backends import Backend, ModelOptions
+from backends.agent import AgentBackend
 from backends.errors import log_text
 from memory.options import TurnOptions
 from runs import events
@@ -43,15 +45,20 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: 
     try:
         options = model_options(backend, turn.options, settings.limits, turn.logprobs)
         options = replace(options, conversation=run.conversation_id, continues=bool(turn.reply_start))
-        tool_set = turn.tool_set.with_backend_tools(backend)
-        model = backend.chat_model(options)
-        backend.check_tools(model, tool_set.offered)
+        tool_set, model = ToolSet(), None
+        if not isinstance(backend, AgentBackend):
+            tool_set, model = turn.tool_set.with_backend_tools(backend), backend.chat_model(options)
+            backend.check_tools(model, tool_set.offered)
         model_input = await build_model_input(settings, backend, turn, options, tool_set.offered)
         if turn.logprobs is not None and not backend.reports_logprobs:
             run.set_status("queued", f"{backend.name} does not report the probabilities of its tokens")
         if model_input.note:
             run.set_status("queued", model_input.note)
-        stream = _stream(run, model, backend, model_input, options, tool_set, turn.reply_start)
+        if isinstance(backend, AgentBackend):
+            stream = _stream_agent(run, backend, model_input, options.max_tokens)
+        else:
+            assert model is not None
+            stream = _stream(run, model, backend, model_input, options, tool_set, turn.reply_start)
         await with_idle_timeout(run, backend, stream)
     except Exception as e:
         error = backend.to_chat_error(e)
@@ -167,6 +174,20 @@ async def _stream(
         run.notes.append(f"Ended after {tool_set.rounds} rounds of tool calls, the most that one reply may take.")
         run.request_stop("limit")
         await asyncio.sleep(_LOADING_S)  # the run is cancelled meanwhile
+
+
+async def _stream_agent(run: LiveRun, backend: AgentBackend, model_input: ModelInput, max_tokens: int) -> None:
+    """Runs an agent of its own, and ends a reply that grows too long."""
+    use_threads(backend.threads)
+    async with backend.slots.acquire(partial(report_position, run, backend.name)):
+        async with aclosing(graph_events(backend, run, model_input)) as found:
+            async for event in found:
+                run.emit(event)
+                if isinstance(event, events.Token) and run.state.open_tokens >= max_tokens:
+                    run.notes.append(f"Cut at the max reply length, {max_tokens:,} tokens.")
+                    run.request_stop("limit")
+    if not run.text.strip() and not run.notes:
+        _note(run, "The agent ended without a word.")
 
 
 def _note(run: LiveRun, text: str) -> None:

@@ -120,6 +120,15 @@ def map_event(raw: Mapping[str, Any], state: MapperState, now: float) -> tuple[l
             return [], state
 
 
+def written_text(text: str, state: MapperState, *, apart: bool = True) -> tuple[list[Event], MapperState]:
+    """Returns the events for text of a reply that no model wrote, and the next state. No tokens count as written.
+
+    `apart` begins a paragraph.
+    """
+    found, after = _written("", text, replace(state, gap="\n\n") if apart and state.wrote else state)
+    return found, replace(after, written=state.written)
+
+
 def map_interruption(state: MapperState) -> tuple[list[Event], MapperState]:
     """Returns the text of open model calls that was held back as thinking only because an earlier reply had some.
 
@@ -194,8 +203,7 @@ def _custom(name: str, data: Any, state: MapperState, step_id: str, now: float) 
             data = replace(data, parent_id=step_id)  # the id of the step that dispatched it
         return [data], replace(state, given=data.tokens) if isinstance(data, events.Context) else state
     if name == DIRECT_REPLY:
-        found, state = _written("", data["content"], replace(state, gap="\n\n" if state.wrote else ""))
-        return found, replace(state, written=0)  # no model wrote it
+        return written_text(data["content"], state)
     if name == THINKING_ENDED:
         call = next(reversed(state.times), "")
         state = replace(state, calls={**state.calls, call: CallState()}, answers=True)  # what was held back is dropped

@@ -70,7 +70,7 @@ async def build_model_input(
     """Builds the input of a turn for a backend with these options, which is offered `tools`."""
     mode, prompt = turn.mode, turn.options.system_prompt
     if prompt is None:
-        prompt = settings.system_prompt
+        prompt = "" if backend.runs_agent else settings.system_prompt
     loaded = await turn.load_history()
     many = sum(1 + len(one.parts) for one in loaded.messages) > MANY
     history, unanswered = await in_thread(many, _answered, loaded.messages)

@@ -40,6 +40,7 @@ KINDS: dict[str, str] = {
     "openai": "backends.openai:OpenAIBackend",
     "langchain": "backends.langchain:LangChainBackend",
     "scripted": "backends.scripted:ScriptedBackend",
+    "agent": "backends.agent:AgentBackend",
 }
 """The import path of each kind's class."""
 

@@ -186,6 +186,8 @@ class Backend(ABC):
     """Whether it is the first entry, which is selected at the start."""
     download_bytes: int | None = None
     """The size of the download that it needs; None if none is needed, or if its size is not known."""
+    runs_agent: ClassVar[bool] = False
+    """True if it answers by an agent of its own: it has no chat model, and is offered no tools."""
     is_model: ClassVar[bool] = True
     """False for the script, which is no language model."""
     in_process: ClassVar[bool] = False

@@ -1,6 +1,5 @@
 """The kind `langchain`: any LangChain chat model, by import path: `class = "package.module:ClassName"`."""
 
-import importlib
 import logging
 from typing import Any
 
@@ -8,6 +7,7 @@ from langchain_core.language_models import BaseChatModel
 
 from backends.base import BackendError
 from backends.chat_model import ChatModelBackend, ModelBuildError
+from backends.import_path import ImportPathError, import_object, split_path
 from backends.keys import Key
 from runs.errors import ChatError
 from settings import BackendSettings
@@ -26,25 +26,17 @@ class LangChainBackend(ChatModelBackend):
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
-        module, colon, name = (settings.class_ or "").partition(":")
-        if not (module and colon and name):
-            found = settings.class_
-            raise BackendError(f"class: found {found!r}, allowed: 'package.module:ClassName'")
+        self._path = split_path(settings.class_, "package.module:ClassName")
         if settings.key_field and not settings.key:
             raise BackendError("key_field: has no effect without `key`, the name of the variable that holds the key")
-        self._path = module, name
 
     def build(self) -> BaseChatModel:
         """Imports the class and creates the model."""
         module, name = self._path
         try:
-            kind = getattr(importlib.import_module(module), name)
-        except ImportError as e:
-            raise ModelBuildError(f"{e.name or module} cannot be imported: is it installed?") from None
-        except SystemExit:  # it would end the server
-            raise ModelBuildError(f"{module} ends the process when it is imported") from None
-        except AttributeError:
-            raise ModelBuildError(f"there is no {name!r} in {module}") from None
+            kind = import_object(module, name)
+        except ImportPathError as e:
+            raise ModelBuildError(str(e)) from e.__cause__
         if not (isinstance(kind, type) and issubclass(kind, BaseChatModel)):
             raise ModelBuildError(f"{name} is not a LangChain chat model")
         options = dict(self.settings.options)

@@ -44,15 +44,17 @@ def warn(message: str) -> None:
     gr.Warning(as_text(message))
 
 
-def page_head() -> str:
-    """Builds the HTML of the page's head: the scripts that belong to no component, and the style for printing.
+def page_head(style: str = "") -> str:
+    """Builds the HTML of the page's head: scripts that belong to no component, the style for printing, and `style`.
 
     Each script has a scope of its own.
     """
     assets = f"const ASSETS = {json.dumps(_assets())};\n"
     scripts = "".join(f"<script type='module'>{read(f'{name}.js')}</script>" for name in _SCRIPTS)
-    print_style = f"<style media='print'>{read('print.css')}</style>"  # Gradio would scope it to its container
-    return f"{scripts}<script type='module'>{assets}{read('typeset.js')}</script>{print_style}"
+    styles = f"<style media='print'>{read('print.css')}</style>"  # Gradio would scope it to its container
+    if style:
+        styles += f"<style>{style}</style>"
+    return f"{scripts}<script type='module'>{assets}{read('typeset.js')}</script>{styles}"
 
 
 _SCRIPTS = "prompt", "page", "edit", "copy", "selection", "print"

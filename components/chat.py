@@ -52,11 +52,14 @@ def _chatbot(elem_id: str, **options: object) -> gr.Chatbot:
     )
 
 
-def build_chat(message_characters: int, *, traced: bool = False) -> ChatPane:
-    """Builds the conversation. A longer message than `message_characters` is not sent; `traced` shows a notice."""
+def build_chat(message_characters: int, intro_html: str, *, traced: bool = False) -> ChatPane:
+    """Builds the conversation, which shows `intro_html` while it is empty.
+
+    A longer message than `message_characters` is not sent; `traced` shows a notice.
+    """
     with gr.Column(elem_id="conversation"):
         with gr.Column(elem_id="scroll"):
-            intro = script_component("intro", "intro.js", template=read("intro.html"))
+            intro = script_component("intro", "intro.js", template=intro_html)
             earlier = gr.Button("Show earlier messages", elem_id="earlier", size="sm", visible=False)
             turns = script_component("turns", "turns.js")
             chat = _chatbot("chat", editable="user", buttons=["copy"])

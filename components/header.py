@@ -30,10 +30,12 @@ class HeaderPane:
     """The line about the chosen backend. It polls `GET /backends` while one loads, and draws the menus' choices."""
 
 
-def build_header(backends: Backends, memory_settings: MemorySettings, *, shared: bool = False) -> HeaderPane:
-    """Builds the header; `shared` adds the public link."""
+def build_header(
+    backends: Backends, memory_settings: MemorySettings, brand: str, *, shared: bool = False
+) -> HeaderPane:
+    """Builds the header, which begins with the HTML `brand`; `shared` adds the public link."""
     with gr.Row(elem_id="header"):
-        script_component("brand", "brand.js", template=read("brand.html"))
+        script_component("brand", "brand.js", template=brand)
         names = [{"name": backend.name} for backend in backends]
         backend = _menu("backend", "Model", names, backends.default.name)
         model = _menu("model", "Version", [], None, visible=False)

@@ -10,6 +10,7 @@ from gradio.events import api
 from backends import OPTION_NAMES
 from components.assets import QUIET
 from components.blocks import PageBlocks
+from components.brand import Brand
 from components.chat import ChatPane, build_chat
 from components.fields import FIELDS, Fields
 from components.handlers import Handlers
@@ -39,13 +40,13 @@ OPENED_OUTPUTS = (
 """What opening a conversation updates."""
 
 
-def build_page(handlers: Handlers) -> gr.Blocks:
+def build_page(handlers: Handlers, brand: Brand) -> gr.Blocks:
     """Builds the page and its public endpoint."""
     settings = handlers.turns.settings
-    demo = PageBlocks(title="Glassbox", fill_height=True, fill_width=True, analytics_enabled=False)
+    demo = PageBlocks(title=brand.page.title, fill_height=True, fill_width=True, analytics_enabled=False)
     with demo:
         page = gr.State(PageState())
-        header = build_header(handlers.backends, settings.memory, shared=settings.share)
+        header = build_header(handlers.backends, settings.memory, brand.header(), shared=settings.share)
         options = build_options(
             settings.system_prompt,
             settings.limits.reply_tokens,
@@ -54,7 +55,7 @@ def build_page(handlers: Handlers) -> gr.Blocks:
             sign_in=settings.sign_in,
         )
         with gr.Row(elem_id="main"):
-            chat = build_chat(settings.limits.message_characters, traced=settings.tracing.langsmith)
+            chat = build_chat(settings.limits.message_characters, brand.intro(), traced=settings.tracing.langsmith)
             panel = build_panel()
             sidebar = build_sidebar(settings.limits.import_bytes)
         _put_composer_first(chat)

@@ -15,6 +15,7 @@ from typing import Any
 import gradio
 
 from components.assets import read
+from components.brand import Brand
 from components.gradio_files import GradioFiles, find_files
 from hosting.static_files import StaticFiles
 
@@ -49,10 +50,10 @@ _PAGES = 8
 class PageHtml:
     """Rewrites the page of an app. Its files are added to `files`."""
 
-    def __init__(self, demo: Any, files: StaticFiles) -> None:
+    def __init__(self, demo: Any, files: StaticFiles, brand: Brand) -> None:
         self._demo, self._files = demo, files
         self._early = f"<script>(() => {{\n{read('early.js')}\n{read('queue_stream.js')}\n}})();</script>".encode()
-        self._frame = _frame().encode()
+        self._frame = _frame(brand).encode()
         self.rewrite = lru_cache(_PAGES)(self._rewrite)
 
     def _rewrite(self, page: bytes) -> bytes:
@@ -154,8 +155,7 @@ window.gradio_api_info = {_as_script(constants["api"])};
 {helpers}"""
 
 
-def _frame() -> str:
-    """Returns the frame with its styles and its script. Its heading is that of the intro."""
-    heading = re.search(r"<(h[12])[^>]*>(.*?)</\1>", read("intro.html"), re.DOTALL)
-    frame = read("frame.html").replace("{heading}", heading[2] if heading else "")
-    return f"<style>{read('frame.css')}</style>\n{frame}<script>(() => {{\n{read('frame.js')}\n}})();</script>\n"
+def _frame(brand: Brand) -> str:
+    """Returns the frame with its styles and its script."""
+    style = f"<style>{read('frame.css')}\n{brand.style()}</style>"
+    return f"{style}\n{brand.frame()}<script>(() => {{\n{read('frame.js')}\n}})();</script>\n"

@@ -20,6 +20,8 @@ Phase = Literal[
     "queued", "waiting", "thinking", "streaming", "tool", "approval", "stalled", "complete", "stopped", "error"
 ]
 StopReason = Literal["user", "abandoned", "shutdown", "limit"]
+QUESTION = "question"
+"""The name of a call that is a question of an agent."""
 JSON = dict[str, Any]
 
 
@@ -203,11 +205,16 @@ class ToolEnd:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The run waits for a person's approval of this call."""
+    """The run waits for a person's approval of this call, or for the answer to a question."""
 
     tool: str
     tool_call_id: str
     input: Any
+
+    @property
+    def is_question(self) -> bool:
+        """True if an agent asks a question: its input then has a text `answer`, which a person may write."""
+        return self.tool == QUESTION and isinstance(self.input, dict) and isinstance(self.input.get("answer"), str)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ class LiveRun:
         """What was spent before this run, where its backend has a price."""
         self.conversation_deleted = False
         """Whether its conversation was deleted. Later output is dropped."""
+        self.acted = False
+        """Whether an agent of its own has done something that cannot be repeated, such as a tool call or an event."""
         self.closing = False
         """Whether its closing entries are made. Later events are dropped."""
         self._implied_text = ""
@@ -130,8 +132,8 @@ class LiveRun:
 
     @property
     def has_output(self) -> bool:
-        """True if it has shown text or thinking, or called a tool."""
-        return self.state.first_token is not None or bool(self.state.tools)
+        """True if it has shown text or thinking, or called a tool: then it cannot be begun again."""
+        return self.acted or self.state.first_token is not None or bool(self.state.tools)
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -261,7 +263,8 @@ def _implied_status(event: Event) -> events.Status | None:
         case events.ToolStart():
             return events.Status("tool", f"Calling {event.tool}")
         case events.Approval():
-            return events.Status("approval", f"Waiting for your approval of {event.tool}")
+            wanted = "your answer" if event.is_question else f"your approval of {event.tool}"
+            return events.Status("approval", f"Waiting for {wanted}")
         case _:
             return None
 

@@ -10,6 +10,7 @@ from settings.limits import PUBLIC_LIMITS as PUBLIC_LIMITS
 from settings.limits import LimitSettings as LimitSettings
 from settings.loader import load_settings as load_settings
 from settings.memory import MemorySettings as MemorySettings
+from settings.page import PageSettings as PageSettings
 from settings.server import ROOT_PATH as ROOT_PATH
 from settings.server import FileSettings as FileSettings
 from settings.server import Settings as Settings

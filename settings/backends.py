@@ -46,9 +46,18 @@ class BackendSettings(BaseModel):
     base_url: str | None = None
     """gemini, openai: the address of the provider's server."""
     class_: Annotated[str | None, Field(alias="class")] = None
-    """langchain: `package.module:ClassName` of a BaseChatModel."""
+    """langchain: `package.module:ClassName` of a BaseChatModel.
+
+    agent: `package.module:name` of a graph, a Runnable, or a function that returns one.
+    """
     options: dict[str, Any] = {}
-    """gemini, openai, langchain: further keyword arguments of the class."""
+    """gemini, openai, langchain: further keyword arguments of the class. agent: those of the function."""
+    input: str | None = None
+    """agent: the form of its input: "messages", "text", or the name of the field for the visitor's message."""
+    tokens_from: list[str] = []
+    """agent: the nodes whose text is the reply; by default those after which the graph can end."""
+    memory: Literal["own"] | None = None
+    """agent: "own" if its checkpointer remembers the conversation; then it is given only the visitor's message."""
     headers: Annotated[dict[str, str], Field(repr=False)] = {}
     """openai: HTTP headers of every request. `${NAME}` in a value is replaced by the environment variable NAME."""
     query: Annotated[dict[str, str], Field(repr=False)] = {}

@@ -42,6 +42,7 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         "data": data,
         "database_url": environment.database_url or f"sqlite:///{data / 'glassbox.db'}",
         "secret": environment.secret,
+        "folder": path.absolute().parent,
         "on_space": on_space,
         "space_host": environment.space_host,
         "sign_in": on_space and environment.oauth_client_id is not None,

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 from settings.backends import BackendSettings, check_backends
 from settings.limits import LimitSettings
 from settings.memory import MemorySettings
+from settings.page import PageSettings
 from settings.tools import ToolSettings, TracingSettings
 from settings.validation import STRICT
 
@@ -59,6 +60,7 @@ class FileSettings(BaseModel):
     tools: ToolSettings = ToolSettings()
     limits: LimitSettings = LimitSettings()
     tracing: TracingSettings = TracingSettings()
+    page: PageSettings = PageSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -106,6 +108,15 @@ class FileSettings(BaseModel):
                 raise ValueError(f"found {network!r}, allowed: addresses and networks such as 10.0.0.0/8") from None
         return networks
 
+    @model_validator(mode="after")
+    def _check_prompts(self) -> Self:
+        names = [backend.name for backend in self.backends]
+        for one in self.page.prompts or ():
+            if one.backend and one.backend not in names:
+                allowed = ", ".join(map(repr, names))
+                raise ValueError(f"page, prompts: backend: found {one.backend!r}, allowed: {allowed}")
+        return self
+
     @field_validator("backends")
     @classmethod
     def _check_backends(cls, backends: list[BackendSettings]) -> list[BackendSettings]:
@@ -121,6 +132,8 @@ class Settings(FileSettings):
     share: bool = False
     auth: tuple[str, str] | None = None
     """The user name and password of the login."""
+    folder: Path = Path()
+    """The folder of the settings file: what the settings import by path may be there."""
     data: Path = Path("data")
     """The folder of the database, the documents and the secret."""
     database_url: str = ""

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -7,8 +8,10 @@ import pytest
 from gradio import state_holder
 
 from components.blocks import PageBlocks
+from components.brand import Brand
 from components.handlers import Handlers
 from components.page import build_page
+from settings import PageSettings
 
 pytest_plugins = ["tests.pages"]
 
@@ -16,7 +19,7 @@ pytest_plugins = ["tests.pages"]
 async def test_idle_queue_polls_at_most_a_hundred_times_a_second(
     handlers: Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue: Any = build_page(handlers)._queue
+    queue: Any = build_page(handlers, Brand(PageSettings(), Path()))._queue
     looks, counted = 0, type(queue).__len__
 
     def look(self: Any) -> int:
@@ -34,7 +37,7 @@ async def test_idle_queue_polls_at_most_a_hundred_times_a_second(
 
 
 async def test_no_statistics_are_computed_after_events(handlers: Handlers) -> None:
-    queue: Any = build_page(handlers)._queue
+    queue: Any = build_page(handlers, Brand(PageSettings(), Path()))._queue
     queue.events_recorded = 10_000
     records = [{"function": "chat", "status": "success", "process_time": 1.0}]
     assert queue.compute_analytics_summary(records) is queue.cached_event_analytics_summary == {"functions": {}}

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from components.assets import read
+from components.brand import Brand
 from components.gradio_files import find_files
 from components.page_html import GRADIO_ASSETS, PageHtml
 from hosting.static_files import StaticFiles
+from settings import PageSettings
 
 TEMPLATE = (GRADIO_ASSETS.parent / "index.html").read_text()
 
@@ -42,7 +43,7 @@ def files() -> StaticFiles:
 
 @pytest.fixture
 def page(files: StaticFiles) -> PageHtml:
-    return PageHtml(Demo(), files)
+    return PageHtml(Demo(), files, Brand(PageSettings(), Path()))
 
 
 def test_constants_are_in_a_file_and_a_visitors_values_in_the_page(page: PageHtml, files: StaticFiles) -> None:
@@ -69,8 +70,7 @@ def test_frame_comes_before_everything_that_is_loaded(page: PageHtml) -> None:
     assert html.index("<body") < frame < html.index("<gradio-app inert")
     loaded = [found.start() for found in re.finditer(r'(?:src|rel="(?:stylesheet|modulepreload)" [^>]*href)="', html)]
     assert loaded and min(loaded) > frame
-    heading = re.search(r"<(h[12])>(.*?)</\1>", read("intro.html"))
-    assert heading and f"<h1>{heading[2]}</h1>" in html
+    assert f"<h1>{PageSettings().tagline}</h1>" in html
 
 
 def test_all_scripts_are_preloaded_and_all_styles_are_one(page: PageHtml, files: StaticFiles) -> None:

@@ -26,6 +26,8 @@ class SpaceHub(Server):
         super().__init__()
         self.files: dict[str, bytes] = {}
         self.secrets: dict[str, str] = {}
+        self.variables: dict[str, str] = {}
+        self.hardware = ""
         self.created: Any = None
         self.writable = True
 
@@ -45,6 +47,12 @@ class SpaceHub(Server):
         elif path == "/api/spaces/zoe/glass/secrets":
             self.secrets[request.body["key"]] = request.body["value"]
             await wire.json({})
+        elif path == "/api/spaces/zoe/glass/variables":
+            self.variables[request.body["key"]] = request.body["value"]
+            await wire.json({})
+        elif path == "/api/spaces/zoe/glass/hardware":
+            self.hardware = request.body["flavor"]
+            await wire.json({"stage": "BUILDING", "hardware": {"requested": self.hardware}})
         elif path.startswith("/api/spaces/zoe/glass/preupload/"):
             modes = [
                 {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in request.body["files"]
@@ -99,6 +107,26 @@ def test_listed_files_are_uploaded(hub: SpaceHub, tmp_path: Path) -> None:
     assert done.stdout.strip().endswith("https://huggingface.co/spaces/zoe/glass")
 
 
+def test_a_folder_with_its_own_settings_is_the_demo(hub: SpaceHub, tmp_path: Path) -> None:
+    folder = tmp_path / "my"
+    kept = {"glassbox.toml": "[page]\ntitle = 'Mine'\n", "my_agent.py": "x = 1\n", "img/logo.svg": "<svg/>"}
+    kept["requirements.txt"] = "some-package==1.0\n"
+    dropped = {"data/glassbox.db": "private", ".env": "SECRET=x", "__pycache__/a.pyc": "x", "img/.git/config": "x"}
+    for name, text in (kept | dropped).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    arguments = ["--config", str(folder / "glassbox.toml"), "--variables", "THEME", "--hardware", "cpu-upgrade"]
+    done = deployed(tmp_path, hub.url, "zoe/glass", *arguments, "--sure", HF_TOKEN=TOKEN, THEME="blue")
+    assert done.returncode == 0, done.stderr
+    own = {name: data.decode() for name, data in hub.files.items() if name.startswith("demo/")}
+    assert own == {f"demo/{name}": text for name, text in kept.items()}
+    assert all(f"  {name}\n" in done.stdout for name in hub.files)
+    lines = hub.files["requirements.txt"].decode().splitlines()
+    assert lines[-1] == "some-package==1.0" and len(lines) > 50
+    assert hub.variables == {"GLASSBOX_CONFIG": "demo/glassbox.toml", "THEME": "blue"}
+    assert hub.hardware == "cpu-upgrade" and "may cost money" in done.stdout
+
+
 def test_errors_are_reported_and_nothing_is_uploaded(hub: SpaceHub, tmp_path: Path) -> None:
     for arguments, more, message in (
         (["zoe/glass"], {"HF_TOKEN": TOKEN}, "SURE=1"),
@@ -106,6 +134,8 @@ def test_errors_are_reported_and_nothing_is_uploaded(hub: SpaceHub, tmp_path: Pa
         (["zoe/glass", "--sure"], {}, "hf auth login"),
         (["zoe/glass", "--sure", "--secrets", "NO_KEY"], {"HF_TOKEN": TOKEN}, "NO_KEY: not set"),
         (["zoe/glass", "--sure", "--secrets", "sk-123"], {"HF_TOKEN": TOKEN}, "never their values"),
+        (["zoe/glass", "--sure", "--variables", "NO_SUCH"], {"HF_TOKEN": TOKEN}, "VARIABLES: NO_SUCH: not set"),
+        (["zoe/glass", "--sure", "--config", "no/such.toml"], {"HF_TOKEN": TOKEN}, "no/such.toml is not there"),
         (["zoe/glass", "--sure"], {"HF_TOKEN": "hf_other"}, "the token is not accepted"),
     ):
         done = deployed(tmp_path, hub.url, *arguments, **more)

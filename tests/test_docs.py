@@ -34,17 +34,20 @@ from memory.store import Store
 from runs.errors import STATUS
 from runs.events import _OPTIONAL, WIRE_TYPES
 from runs.registry import RunRegistry
+from runs.tool_calls import ApprovalAnswer
 from settings import (
     PUBLIC_LIMITS,
     BackendSettings,
     LimitSettings,
     MemorySettings,
+    PageSettings,
     Settings,
     ToolSettings,
     TracingSettings,
     load_settings,
 )
 from settings.environment import Environment
+from tests.conftest import until
 from tests.test_house import FLOORS
 from transports.conversations import _imported_fields
 from transports.routes import build_router, own_paths
@@ -80,6 +83,7 @@ RUN_ELSEWHERE = Counter(
         ("README.md", "python"): 3,  # the new backend and its line: below; the WebSocket: test_docs_clients.py
         ("README.md", "bash"): 1,  # test_docs_clients.py
         ("README.md", "text"): 1,  # the tree: below
+        ("docs/agents.md", "python"): 1,  # below
         ("docs/api.md", "bash"): 2,  # test_docs_clients.py
         ("docs/api.md", "js"): 4,
         ("docs/api.md", "python"): 2,
@@ -89,6 +93,7 @@ RUN_ELSEWHERE = Counter(
         ("docs/reverse-proxy.md", "nginx"): 1,  # test_reverse_proxy.py
         ("docs/tools.md", "python"): 1,  # below
         ("docs/tools.md", "text"): 1,  # below
+        ("docs/your-own.md", "text"): 1,  # names of files
     }
 )
 
@@ -173,6 +178,25 @@ async def test_a_backend_is_added_in_three_steps(
 
     assert (run.state.phase, run.text.strip(), run.note) == ("complete", "Polly wants a cracker", None)
     assert len(file.splitlines()) <= 100
+
+
+async def test_the_documented_agent_answers(
+    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, entry = (block.code for block in _blocks("docs/agents.md"))
+    (tmp_path / "my_agent.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    [found] = tomllib.loads(entry)["backends"]
+    known = Backends([BackendSettings(**found)])
+    await known.open()
+    run = await Turns(settings, known, store, RunRegistry()).start(TurnRequest("Whales"))
+    await until(lambda: run.tool_calls.awaiting_approval)
+    [call] = run.tool_calls.awaiting_approval
+    run.tool_calls.answer(call, ApprovalAnswer(True, {"question": "?", "answer": "merry"}))
+    assert run.task
+    await asyncio.wait({run.task})
+    assert (run.state.phase, run.text) == ("complete", "In a merry tone: I found nothing.")
+    await known.close()
 
 
 def test_every_kind_is_in_both_tables() -> None:
@@ -260,6 +284,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "tools": ToolSettings,
     "limits": LimitSettings,
     "tracing": TracingSettings,
+    "page": PageSettings,
 }
 
 

@@ -4,7 +4,37 @@ const box = element.querySelector('.asked');
 const WAKE_MS = 5000;
 let timer = null, waiting = [];
 
+function addButton(row, text, className, act) {
+  const button = make('button', { type: 'button', className }, text);
+  button.addEventListener('click', act);
+  row.append(button);
+}
+
+// A question of an agent: the answer is a text, or Yes or No.
+function makeQuestion(call) {
+  const { question, answer, ...others } = call.input, more = Object.entries(others);
+  const title = typeof question === 'string' ? question : 'The agent asks for your answer';
+  const about = make('pre', { hidden: !more.length, tabIndex: 0 }, JSON.stringify(more.length ? others : '', null, 2));
+  const box = make('textarea', { rows: 2, placeholder: 'Your answer' }), row = make('div', { className: 'row' });
+  box.setAttribute('aria-label', `Answer to: ${title}`);
+  const send = (approved, text) => {
+    for (const button of row.children) button.disabled = true;
+    trigger('answer', { call: call.tool_call_id, approved, input: text ? { ...call.input, answer: text } : null });
+    emit('focus');
+  };
+  const add = (...button) => addButton(row, ...button);
+  add('Answer', 'yes', () => (box.value.trim() ? send(true, box.value.trim()) : box.focus()));
+  add('Yes', '', () => send(true));
+  add('No', 'no', () => send(false));
+  const card = make('div', { className: 'card' }, make('b', {}, title), about, box, row);
+  card.dataset.call = call.tool_call_id;
+  return card;
+}
+
+const isQuestion = (call) => call.tool === 'question' && typeof call.input?.answer === 'string';
+
 function makeCard(call) {
+  if (isQuestion(call)) return makeQuestion(call);
   const exact = JSON.stringify(call.input, null, 2);
   const input = make('textarea', { value: exact, readOnly: true, spellcheck: false, rows: Math.min(10, exact.split('\n').length) }, exact);
   input.setAttribute('aria-label', `Input of ${call.tool}`);
@@ -20,11 +50,7 @@ function makeCard(call) {
     trigger('answer', { call: call.tool_call_id, approved, input: edited });
     emit('focus');
   };
-  const add = (text, className, act) => {
-    const button = make('button', { type: 'button', className }, text);
-    button.addEventListener('click', act);
-    row.append(button);
-  };
+  const add = (...button) => addButton(row, ...button);
   add('Approve', 'yes', () => answer(true));
   add('Edit', 'edit', () => { input.readOnly = false; input.focus(); });
   add('Refuse', 'no', () => answer(false));

@@ -6,6 +6,7 @@
 //   draft (a change of the prompt)   type (a text for the prompt)   focus (the prompt gets it, where there is a keyboard)
 //   documents (files to add)   turns (the messages of the conversation were drawn)
 //   context, compare ({ run, message }: opens the viewer)   lost (the connection is silent)
+//   choose ({ backend, memory }: names to choose in the menus)
 //   choice ({ menu, visitor }: a menu's value in `glassbox.chosen`)   choices (`glassbox.choices` of the menus)
 //   opened (a menu: true, or false once it is closed)   parameters (of the memory mode)
 //   backend (the chosen one: `glassbox.backend`)   options (a selector: opens the sheet)

@@ -157,6 +157,7 @@ function update() {
   }
 }
 on('choices', update, element);
+on('choose', (names) => { if (names[menu]) choose(choices.find((choice) => choice.name === names[menu])); }, element);
 on('parameters', () => setTimeout(draw), element); // their fields are drawn after the event
 if (owner !== element.closest('.block')) new MutationObserver(draw).observe(owner, { childList: true, subtree: true });
 

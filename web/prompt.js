@@ -109,9 +109,10 @@ document.addEventListener('keydown', (e) => {
 
 // An example prompt is typed and sent; the visitor's draft comes back afterwards.
 document.addEventListener('click', (e) => {
-  const text = e.target.closest('[data-prompt]')?.dataset.prompt;
+  const { prompt: text, backend, memory } = e.target.closest('[data-prompt]')?.dataset ?? {};
   if (!text || !promptBox()) return;
   if ($('#stop')?.offsetParent) return notify($('#hint span'), 'Stop first');
+  emit('choose', { backend, memory });
   aside = [promptBox().value, aside].filter(Boolean).join('\n');
   setText(text);
   setTimeout(() => $('#send')?.click(), 60);

@@ -36,6 +36,7 @@ from agent.turns import Turns
 from backends import Backends, sse_reader
 from backends.openai import OpenAIBackend
 from backends.sse_reader import SSEReader, UnreadableResponse
+from components.brand import Brand
 from components.handlers import Handlers
 from components.page import build_page
 from hosting import request_bodies, timeouts
@@ -52,7 +53,7 @@ from runs.json_text import encode_json, json_texts
 from runs.live import LiveRun
 from runs.registry import RunRegistry
 from runs.requester import Requester
-from settings import BackendSettings, LimitSettings, MemorySettings, Settings
+from settings import BackendSettings, LimitSettings, MemorySettings, PageSettings, Settings
 from tests.conftest import until
 from tests.live_app import Api, client_of, events_of, live_api, refused, run_on_loop, socket_of
 from transports import batch, routes, send_budget
@@ -401,7 +402,7 @@ def test_caches_of_words_hold_only_short_ones() -> None:
 
 
 async def test_calls_that_wait_for_the_page_are_bounded(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue: Any = build_page(handlers)._queue
+    queue: Any = build_page(handlers, Brand(PageSettings(), Path()))._queue
     monkeypatch.setattr(type(queue), "__len__", lambda _: 200)
     taken, _, why = await queue.push(
         PredictBodyInternal(data=[], fn_index=0, session_hash="x"), httpx.Request("GET", "/"), ""
