@@ -37,7 +37,7 @@ run: .venv/compiled
 # Two processes run the tests, since these wait for much of their time. Those in a browser come after the others and one by
 # one, since they wait for what a person would see: the app and its browser keep two processors busy. Tests that load the
 # whole machine, or measure the event loop's lag, come last. The commands $(1) run beside the first.
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest --durations=20
 TWO := -n 2 --dist loadfile
 ALONE := tests/test_bench_attacks.py tests/test_bench_soak.py tests/attacks/test_loop.py
 all_tests = @checks=$$(mktemp); \

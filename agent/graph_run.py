@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 from agent.context_event import build_context, context_too_long
 from agent.graph_mapper import GraphMapper
@@ -92,7 +92,7 @@ async def _answered(run: LiveRun, interrupt: Any) -> AsyncGenerator[Event | _Res
         error = None if answer.approved else "refused by the visitor"
         yield events.ToolEnd(name, call_id, output, round(time.monotonic() - begun, 3), error)
     if actions:  # the form of langchain's HumanInTheLoopMiddleware
-        decisions = [_decision(one, answer) for one, answer in zip(actions, answers, strict=True)]
+        decisions = [_decision(name, given, answer) for (name, given), answer in zip(asked, answers, strict=True)]
         yield _Resume({"decisions": decisions})
     else:
         yield _Resume(_resume_value(interrupt.value, answers[0]))
@@ -116,9 +116,9 @@ def _resume_value(value: Any, answer: ApprovalAnswer) -> Any:
     return fields if edited else True
 
 
-def _decision(action: Mapping[str, Any], answer: ApprovalAnswer) -> dict[str, Any]:
+def _decision(name: str, given: dict[str, Any], answer: ApprovalAnswer) -> dict[str, Any]:
     if not answer.approved:
         return {"type": "reject", "message": "The visitor refused this call."}
-    if answer.input is not None and answer.input != cast(Any, action.get("args")):
-        return {"type": "edit", "edited_action": {"name": action["name"], "args": answer.input}}
+    if answer.input is not None and answer.input not in (given, input_for_display(shown(given))):
+        return {"type": "edit", "edited_action": {"name": name, "args": answer.input}}
     return {"type": "approve"}

@@ -87,8 +87,9 @@ class AgentBackend(Backend):
         await super().wait_ready()
 
     def chat_model(self, options: ModelOptions) -> BaseChatModel:
-        """Raises ChatError: an agent is no chat model."""
-        raise ChatError("invalid_request", f"{self.name} is an agent: it answers messages, and is not a model.")
+        """Raises ChatError: an agent is no chat model, which only summaries ask for."""
+        message = f"{self.name} is an agent, which writes no summaries. Choose another memory mode."
+        raise ChatError("invalid_request", message)
 
     def agent(self) -> Runnable[Any, Any]:
         """Returns the agent for one run. A graph without a memory of its own gets one for this run."""

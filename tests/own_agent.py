@@ -6,6 +6,8 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any, TypedDict
 
+from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.documents import Document
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
@@ -14,7 +16,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import RunnableConfig, RunnableLambda, RunnablePassthrough
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
@@ -205,5 +207,25 @@ def flood() -> Any:
     return graph.compile()
 
 
+def keyed() -> Any:
+    def tell(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
+        key = config["configurable"].get("api_key")
+        return {"messages": [AIMessage(f"A key of {len(key.get_secret_value()) if key else 0} characters.")]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("tell", tell)
+    graph.add_edge(START, "tell")
+    return graph.compile(checkpointer=KEPT)
+
+
+def careful() -> Any:
+    """Asks before each call of a tool, as LangChain's middleware does."""
+    call = {"name": "weather", "args": {"city": "Rome"}, "id": "1", "type": "tool_call"}
+    model = says(AIMessage("", tool_calls=[call]), "It is done.")
+    asks = HumanInTheLoopMiddleware(interrupt_on={"weather": True})
+    return create_agent(model, [weather], middleware=[asks])
+
+
+KEPT = InMemorySaver()
 no_agent = 5
 graph = travel_graph()

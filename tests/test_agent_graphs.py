@@ -8,11 +8,15 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 
 from settings import BackendSettings
 from tests.conftest import scripted
 from tests.grammar import check
 from tests.live_app import Api, Events, client_of, events_of, events_until_end, live_api, refused, socket_of
+from tests.own_agent import KEPT
+
+CANARY = "sk-canary-of-the-agents"
 
 
 def entry(name: str, path: str, **more: Any) -> BackendSettings:
@@ -36,6 +40,8 @@ ENTRIES = [
     entry("Fails", "broken", options={"stage": "node"}, fallback="Script"),
     entry("Fails late", "broken", options={"stage": "event"}, fallback="Script"),
     entry("Flood", "flood"),
+    entry("Careful", "careful"),
+    entry("Keyed", "keyed", key="AGENT_KEY", memory="own"),
     entry("Loops", "broken", options={"stage": "loop"}),
     scripted(),
 ]
@@ -54,7 +60,8 @@ BROKEN = [
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with live_api(tmp_path_factory.mktemp("agents"), backends=ENTRIES) as app:
+    keys = {"AGENT_KEY": SecretStr(CANARY)}
+    with live_api(tmp_path_factory.mktemp("agents"), backends=ENTRIES, keys=keys) as app:
         yield app
 
 
@@ -215,6 +222,38 @@ async def test_an_interrupt_is_a_question(app: Api, anna: httpx.AsyncClient, ans
     check(events)
     assert events[-1]["content"] == f"Paris is rainy and large. (answered {heard})"
     assert len(of(events, "tool_start")) == 3, "what came before the question is not done again"
+
+
+@pytest.mark.parametrize(
+    ("answer", "output"),
+    [
+        ({"approved": True}, "It rains in Rome."),
+        ({"approved": True, "input": {"city": "Oslo"}}, "It rains in Oslo."),
+        ({"approved": False}, None),
+    ],
+)
+async def test_requests_of_langchains_middleware_are_approvals(
+    app: Api, anna: httpx.AsyncClient, answer: Any, output: str | None
+) -> None:
+    async with socket_of(app, anna) as socket:
+        await socket.send(json.dumps({"message": "Go", "backend": "Careful"}))
+        events: Events = []
+        while not events or events[-1]["type"] != "approval":
+            events.append(json.loads(await socket.recv()))
+        assert (events[-1]["tool"], events[-1]["input"]) == ("weather", {"city": "Rome"})
+        await socket.send(json.dumps({"type": "approve", "tool_call_id": events[-1]["tool_call_id"], **answer}))
+        events += await events_until_end(socket)
+    check(events)
+    assert events[-1]["content"] == "It is done."
+    outputs = [e["output"] for e in of(events, "tool_end") if e["output"].startswith("It rains")]
+    assert outputs == ([output] if output else [])
+
+
+async def test_a_key_reaches_the_agent_and_nothing_else(anna: httpx.AsyncClient) -> None:
+    events = await ask(anna, "Keyed")
+    assert events[-1]["content"] == f"A key of {len(CANARY)} characters."
+    kept = [repr(one) for one in KEPT.list(None)]
+    assert kept and not [one for one in (*kept, json.dumps(events)) if CANARY in one]
 
 
 async def test_a_waiting_agent_can_be_stopped(anna: httpx.AsyncClient) -> None:

@@ -23,6 +23,16 @@ try {
 } catch { /* as above */ }
 addEventListener('pagehide', () => { if (frame.isConnected && box.value) sessionStorage.setItem(KEPT[1], box.value); });
 
+// A link may bring a message and choices: `?q=…&backend=…&memory=…`. The message is never sent by itself, and a reload does
+// not bring it again.
+const LINKED = ['q', 'backend', 'memory'], link = Object.fromEntries(LINKED.map((name) => [name, query.get(name)]));
+if (LINKED.some((name) => query.has(name))) {
+  for (const name of LINKED) query.delete(name);
+  history.replaceState(history.state, '', `${location.pathname}${String(query) && `?${query}`}${location.hash}`);
+  if (link.q) box.value = [box.value, link.q].filter(Boolean).join('\n');
+  document.addEventListener('glassbox:loaded', () => window.glassbox.emit('choose', link), { once: true });
+}
+
 // As tall as its text, as the page's own box is.
 function fit() {
   box.style.height = 'auto';
