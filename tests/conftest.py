@@ -4,6 +4,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
@@ -13,6 +14,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 os.environ["XDG_CACHE_HOME"] = str(Path(gettempdir()) / "glassbox-tests")  # what tests measure of this machine
 
 import hypothesis
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -57,6 +59,16 @@ async def until(condition: Callable[[], Any], most: float = 20) -> None:
     async with asyncio.timeout(most):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+def children_with(argument: str) -> list[psutil.Process]:
+    """The children of this process that have the text in an argument of their command."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if any(argument in word for word in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def scripted(name: str = "Script", speed: float = FAST, context: int = 8192) -> BackendSettings:

@@ -26,6 +26,7 @@ from agent.tool_set import ToolSet
 from backends import tokenizer, watchdog
 from backends.base import CountedText, ModelOptions
 from backends.local import LocalBackend, _threads
+from backends.reading_speed import keep_reading
 from backends.weights import bundled_weights
 from memory.options import TurnOptions
 from runs.errors import ChatError
@@ -250,20 +251,23 @@ async def test_a_broken_template_is_reported_with_advice(tmp_path: Path, refused
         assert words in told_so[-1]["message"]
 
 
-@on_session_loop
-async def test_slots_context_and_threads_are_as_set(local: LocalBackend) -> None:
-    most = os.cpu_count() or 2
+async def test_slots_context_and_threads_are_as_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    most, least = os.cpu_count() or 2, _threads(None)
+    for threads in (least, most):  # each reads with as many threads as it writes with
+        keep_reading(bundled_weights(), threads, {"threads": threads, "batch": 128})
+    plain = LocalBackend(BUNDLED)
     backend = LocalBackend(BUNDLED.model_copy(update={"context": 768, "threads": most + 62}))
-    await backend.open()
     try:
-        await backend.wait_ready()
-        slots = await slots_of(backend)
-        assert [slot["n_ctx"] for slot in slots] == [768] * BUNDLED.slots
-        assert [slot["n_ctx"] for slot in await slots_of(local)] == [local.context] * BUNDLED.slots
-        assert backend._process and local._process
-        ours, theirs = (psutil.Process(one._process.pid).num_threads() for one in (backend, local))
-        assert ours == theirs + most - _threads(None), "more threads than processors would hold each other up"
+        for one, context in ((plain, plain.context), (backend, 768)):
+            await one.open()
+            await one.wait_ready()
+            assert [slot["n_ctx"] for slot in await slots_of(one)] == [context] * BUNDLED.slots
+        assert backend._process and plain._process
+        ours, theirs = (psutil.Process(one._process.pid).num_threads() for one in (backend, plain))
+        assert ours == theirs + most - least, "more threads than processors would hold each other up"
     finally:
+        await plain.close()
         await backend.close()
 
 

@@ -16,7 +16,7 @@ import pytest
 from documents import pdf_reader as module
 from documents.pdf_reader import PdfReader
 from runs.errors import ChatError
-from tests.conftest import until
+from tests.conftest import children_with, until
 from tests.pdfs import SLOW, locked_pdf, packed, pdf, written
 
 ENDLESS = """
@@ -150,7 +150,7 @@ def end_all() -> None:
 
 def children() -> list[psutil.Process]:
     """The processes that are reading a PDF."""
-    return [child for child in psutil.Process().children() if str(module._CHILD) in child.cmdline()]
+    return children_with(str(module._CHILD))
 
 
 async def test_addresses_take_turns_and_few_pdfs_are_read_at_once(begun: Callable[[], list[str]]) -> None:

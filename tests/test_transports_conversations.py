@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from settings import LimitSettings
-from tests.conftest import until
+from tests.conftest import children_with, until
 from tests.exports import chatgpt, letter, node, tour, zipped
 from tests.exports import text_message as spoken
 from tests.live_app import Api, client_of, events_of, live_api, refused
@@ -274,15 +273,12 @@ async def test_alternatives_listed_children_first_are_imported_soon(app: Api) ->
 
 
 async def test_import_of_a_client_that_leaves_ends(app: Api) -> None:
-    def readers() -> list[psutil.Process]:
-        return [child for child in psutil.Process().children() if "memory.exports.child" in child.cmdline()]
-
     async with client_of(app) as client:
         importing = asyncio.create_task(client.post("/conversations", json=children_first(10_000), timeout=60))
-        await until(readers)
+        await until(lambda: children_with("memory.exports.child"))
         importing.cancel()
         await asyncio.gather(importing, return_exceptions=True)
-        await until(lambda: not readers())
+        await until(lambda: not children_with("memory.exports.child"))
         one = {"messages": [{"role": "user", "content": "Hello"}]}
         await client.post("/conversations", json=one, timeout=60)  # waits for the same visitor's earlier import
         assert len((await client.get("/conversations")).json()["conversations"]) == 1
