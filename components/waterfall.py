@@ -1,7 +1,7 @@
 """The waterfall of the panel: one bar for each step of the run. `web/waterfall.js` draws it.
 
 A step that only wraps another one is no bar of its own: its name is in the details of that bar, with its texts if they
-say more.
+say more. A node of an agent's graph is also in the bar's name.
 """
 
 import json
@@ -16,6 +16,8 @@ from runs.state import AgentState, Step, StepKind
 
 _SAME_S = 0.1
 """Seconds by which the times of a wrapper and of the step in it may differ."""
+_LOOP = {"agent", "model", "tools"}
+"""The steps of our own loop, whose names say nothing beside those of models and tools."""
 _NOTHING = "none"
 _FRESH_S = 3.0
 """Seconds for which the details of an ended step or part are still sent, since a page may miss a value."""
@@ -69,7 +71,7 @@ def _bar(state: AgentState, path: Sequence[Step], depth: int, parts: "_Parts", *
         "id": path[0].id,
         "call": step.id,
         "kind": step.kind,
-        "name": step.name,
+        "name": " \u203a ".join([*(wrapper.name for wrapper in wrappers if wrapper.name not in _LOOP), step.name]),
         "wrappers": [wrapper.name for wrapper in wrappers],
         "depth": depth,
         "start": round(step.start - state.started, 3),

@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given as for_all
@@ -204,6 +205,16 @@ def test_bars_are_never_fewer_than_the_calls_and_keep_their_ids(until: int) -> N
     shown = {name for step in steps for name in (step["name"], *step["wrappers"])}
     assert shown == {step.name for step in state.steps}
     assert len({step["id"] for step in steps}) == len(steps)
+
+
+def test_node_of_an_agent_is_named_in_the_bar_of_its_model() -> None:
+    renamed = [
+        (at, replace(event, name="write") if isinstance(event, events.ChainStart) and event.name == "model" else event)
+        for at, event in WRAPPED
+    ]
+    ended = next(place for place, (_, event) in enumerate(renamed, 1) if isinstance(event, events.ModelEnd))
+    (bar,) = render_panel(state_of(renamed[:ended]), whole=False, now=3.05)["steps"]
+    assert (bar["name"], bar["wrappers"]) == ("write \u203a Chat", ["agent", "write"])
 
 
 def test_wrapper_that_works_after_its_child_is_a_bar_again() -> None:
