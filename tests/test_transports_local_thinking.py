@@ -28,7 +28,7 @@ CLOSED = "<think>\n\n</think>\n\n"
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("thinking")
-    entries = [with_template(THINKING_TEMPLATE, folder / "thinker.gguf"), BUNDLED, scripted()]
+    entries = [with_template(THINKING_TEMPLATE, folder / "thinker.gguf"), BUNDLED, scripted(speed=1)]
     with live_api(folder, backends=entries) as app:
         yield app
 
@@ -104,7 +104,7 @@ async def test_a_model_without_a_switch_is_not_asked(anna: httpx.AsyncClient) ->
 
 
 async def test_ended_thinking_is_followed_by_the_answer(app: Api, anna: httpx.AsyncClient) -> None:
-    events = await ended(anna, max_tokens=40)
+    events = await ended(anna, max_tokens=200)
     last, kinds = events[-1], [event["type"] for event in events]
     assert last["type"] == "complete" and last["content"] == text_of(events, "token") != ""
     thought = text_of(events, "reasoning")
@@ -143,7 +143,7 @@ async def test_a_socket_ends_the_thinking(app: Api, anna: httpx.AsyncClient) -> 
     async with socket_of(app, anna) as socket:
         await socket.send(json.dumps({"type": "end_thinking"}))
         assert json.loads(await socket.recv())["code"] == "busy"
-        await socket.send(json.dumps(QUESTION))
+        await socket.send(json.dumps(QUESTION | {"max_tokens": 200}))
         received: Events = []
         while not received or received[-1]["type"] not in ("complete", "stopped", "error") or "seq" not in received[-1]:
             received.append(json.loads(await socket.recv()))
