@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 
 from agent.event_mapper import ROLES, MapperState, map_event, written_text
 from agent.model_input import ModelInput
+from agent.thinking_tags import Tags, without_thinking
 from agent.tool_results import input_for_display, shortened, text_of_result
 from backends.agent_io import answer_text, shown
 from runs import events
@@ -57,7 +58,8 @@ class GraphMapper:
         """The id, name and arguments of calls that models have requested, and that have not begun."""
         self._held: Raw | None = None
         """A chain's model chunk: it is part of the reply if the chain streams the same text next."""
-        self._text = ""
+        self._texts: dict[str, str] = {}
+        """What each model call, or the chain itself, has written into the reply, by its id."""
         self._nodes: list[tuple[str, str, str | None]] = []
         """The open nodes, as (id, name, parent's id), the latest one last."""
         self._count = 0
@@ -71,7 +73,7 @@ class GraphMapper:
         found = self._map(kind, {**raw, "event": kind}, now)
         for event in found:
             if isinstance(event, events.Token):
-                self._text += event.content
+                self._texts[raw["run_id"]] = self._texts.get(raw["run_id"], "") + event.content
         return found
 
     def pause(self, now: float) -> list[Event]:
@@ -88,8 +90,8 @@ class GraphMapper:
     def finish(self, output: Any) -> list[Event]:
         """Returns the rest of the reply, where nothing streamed it: a node may write it without a model."""
         found = self._release(0.0)
-        text = answer_text(output)
-        if text.strip() and text.strip() not in self._text:
+        text = without_thinking(answer_text(output), Tags())
+        if text.strip() and valid_text(text.strip()) not in (one.strip() for one in self._texts.values()):
             found += self._written(text, apart=True)
         return found
 

@@ -226,6 +226,28 @@ def careful() -> Any:
     return create_agent(model, [weather], middleware=[asks])
 
 
+def counting_pages() -> Any:
+    """Answers with a text that is also a part of what another node wrote."""
+
+    async def plan(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await says("<think>Hm.</think>Of 24 pages:").ainvoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_sequence([("plan", plan), ("end", lambda state: {"messages": [AIMessage("4")]})])
+    graph.add_edge(START, "plan")
+    return graph.compile()
+
+
+def thoughtful() -> Any:
+    async def answer(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await says("<think>Hm.</think>Four.").ainvoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("answer", answer)
+    graph.add_edge(START, "answer")
+    return graph.compile()
+
+
 KEPT = InMemorySaver()
 no_agent = 5
 graph = travel_graph()

@@ -41,6 +41,8 @@ ENTRIES = [
     entry("Fails late", "broken", options={"stage": "event"}, fallback="Script"),
     entry("Flood", "flood"),
     entry("Careful", "careful"),
+    entry("Pages", "counting_pages", tokens_from=["plan", "end"]),
+    entry("Thoughtful", "thoughtful"),
     entry("Keyed", "keyed", key="AGENT_KEY", memory="own"),
     entry("Loops", "broken", options={"stage": "loop"}),
     scripted(),
@@ -151,6 +153,8 @@ async def test_an_agent_with_a_memory_of_its_own_gets_the_message_alone(anna: ht
         ("Awaited", "Oslo is rainy and large. (answered True)"),
         ("All nodes", "First I plan for Paris.\n\nParis is rainy and large. (answered True)"),
         ("Uncompiled", "You said: whales"),
+        ("Pages", "Of 24 pages:\n\n4"),
+        ("Thoughtful", "Four."),
         ("Retrieval", "Whales are large."),
         ("Rewriting", "The answer."),
         ("Generator", "whales! "),
@@ -200,7 +204,7 @@ async def test_a_fallback_answers_only_before_anything_was_done(anna: httpx.Asyn
 
 
 @pytest.mark.parametrize(
-    ("answer", "heard"),
+    ("answer", "result"),
     [
         ({"approved": True}, "True"),
         ({"approved": False}, "False"),
@@ -208,7 +212,7 @@ async def test_a_fallback_answers_only_before_anything_was_done(anna: httpx.Asyn
         ({"approved": True, "input": {"tone": "merry", "answer": ""}}, "{'tone': 'merry'}"),
     ],
 )
-async def test_an_interrupt_is_a_question(app: Api, anna: httpx.AsyncClient, answer: Any, heard: str) -> None:
+async def test_an_interrupt_is_a_question(app: Api, anna: httpx.AsyncClient, answer: Any, result: str) -> None:
     async with socket_of(app, anna) as socket:
         await socket.send(json.dumps({"message": "Go", "backend": "Asks"}))
         events: Events = []
@@ -220,7 +224,7 @@ async def test_an_interrupt_is_a_question(app: Api, anna: httpx.AsyncClient, ans
         await socket.send(json.dumps({"type": "approve", "tool_call_id": asked["tool_call_id"], **answer}))
         events += await events_until_end(socket)
     check(events)
-    assert events[-1]["content"] == f"Paris is rainy and large. (answered {heard})"
+    assert events[-1]["content"] == f"Paris is rainy and large. (answered {result})"
     assert len(of(events, "tool_start")) == 3, "what came before the question is not done again"
 
 

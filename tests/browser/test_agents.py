@@ -50,11 +50,11 @@ def test_an_agent_is_watched_and_its_question_answered(chat: Chat) -> None:
 
 
 def test_yes_and_no_answer_a_question(chat: Chat) -> None:
-    for label, heard in (("Yes", "True"), ("No", "False")):
+    for label, result in (("Yes", "True"), ("No", "False")):
         chat.send("Where shall I go?")
         chat.page.locator("#approval .card").get_by_role("button", name=label, exact=True).click()
         chat.wait_end()
-        assert chat.reply().endswith(f"(answered {heard})")
+        assert chat.reply().endswith(f"(answered {result})")
 
 
 def test_the_page_says_that_an_agent_remembers_by_itself(chat: Chat) -> None:
