@@ -26,6 +26,7 @@ _VISITORS, _HOSTILE_SHARE, _LOCAL_SHARE = 50, 10, 25
 """One visitor in this many is hostile, and one uses the local model as well, which is too slow for more of them."""
 _WARM_S = 120.0
 """When memory is first measured, in a soak of twice that: sessions of closed pages are kept for two minutes."""
+_MINUTE_S = 60.0
 _LEFT_S = 75.0
 """The time for runs without followers to end, and for PDFs to be read or given up."""
 _TOKEN = "of the soak"
@@ -67,8 +68,11 @@ async def _measure(folder: Path, minutes: float, visitors: int, luck: random.Ran
                 visitor = kind(number, app.url, backends, seen, random.Random(luck.random()))
                 crowd.create_task(visitor.live(until))
             if 60 * minutes >= 2 * _WARM_S:
-                await asyncio.sleep(_WARM_S)
-                row["warm_bytes"] = app.memory()
+                row["minute_bytes"] = [app.memory()]
+                while loop.time() + _MINUTE_S < until:
+                    await asyncio.sleep(_MINUTE_S)
+                    row["minute_bytes"].append(app.memory())
+                row["warm_bytes"] = row["minute_bytes"][round(_WARM_S / _MINUTE_S)]
         row["late_bytes"] = app.memory()
         left = await _left(app, before)
         row |= {"seconds": round(loop.time() - begun), "done": dict(seen.done), "tokens": seen.tokens}
@@ -111,6 +115,7 @@ def report(rows: Sequence[Row], options: Namespace | None = None) -> bool:
     print_table("Many visitors, a tenth of them hostile", header, lines)
     for row in rows:
         print(f"- {', '.join(f'{name} {n}' for name, n in sorted(row['done'].items()))}; left: {row['left']}")
+        print(f"- MB by the minute: {', '.join(f'{size / 1e6:.0f}' for size in row.get('minute_bytes', []))}")
     good = all(not any(row["left"].values()) and row["after_bytes"] <= _most_bytes(row) for row in rows)
     return print_problems(rows) and good
 
