@@ -36,6 +36,7 @@ from components.handlers import Handlers
 from components.page import build_page
 from components.page_html import GRADIO_ASSETS, PageHtml
 from components.theme import build_theme
+from hosting.heaps import limit_heaps
 from hosting.output import nonblocking_output
 from hosting.static_files import StaticFiles
 from hosting.timeouts import set_connection_limits
@@ -185,6 +186,7 @@ def _arguments(argv: list[str]) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the app until a signal ends it; returns the exit code."""
+    limit_heaps()
     configure_logging("text")
     try:
         settings = load_settings(_arguments(sys.argv[1:] if argv is None else argv), ENVIRON)

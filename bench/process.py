@@ -167,7 +167,7 @@ class AppProcess(ServerProcess):
         """Waits until a backend is ready. Raises RuntimeError."""
         until = time.monotonic() + _START_S
         while time.monotonic() < until:
-            with urllib.request.urlopen(f"{self.url}backends", timeout=5) as answer:
+            with suppress(OSError), urllib.request.urlopen(f"{self.url}backends", timeout=5) as answer:
                 if any(one["name"] == backend and one["ready"] for one in json.load(answer)):
                     return
             time.sleep(0.2)

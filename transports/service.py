@@ -15,6 +15,7 @@ from agent.tools import Toolbox
 from agent.turns import Turns
 from backends import Backends
 from documents.library import GUIDE, DocumentLimits, Library
+from hosting.heaps import return_freed_memory
 from hosting.identity import Identity, load_secret
 from hosting.middleware import build_middleware
 from hosting.security_headers import PageRewriter
@@ -29,8 +30,8 @@ from transports.routes import build_router, own_paths, unrouted_handler
 from transports.share_link import ShareLink
 
 logger = logging.getLogger(__name__)
-_CLEANUP_S, _SESSIONS_S = 3600.0, 20.0
-"""Intervals of the clean-up of the store, and of closed pages and keys, in seconds."""
+_CLEANUP_S, _SESSIONS_S, _MEMORY_S = 3600.0, 20.0, 60.0
+"""Intervals of the clean-up of the store, of closed pages and keys, and of freed memory, in seconds."""
 
 
 class Service:
@@ -108,7 +109,8 @@ class Service:
         await self.backends.open()
         await self.library.open()
         warming = asyncio.create_task(Threads("warm up", 1).run(warm_up))
-        jobs = [asyncio.create_task(job()) for job in (self._clean_up, self._end_sessions, self._fold_earlier)]
+        work = (self._clean_up, self._end_sessions, self._fold_earlier, self._return_memory)
+        jobs = [asyncio.create_task(job()) for job in work]
         yield
         for job in jobs:
             job.cancel()
@@ -140,6 +142,12 @@ class Service:
             await self._end_expired_sessions()
             self.backends.keys.mark_present(self.sessions.visitors())
             self.backends.keys.expire()
+
+    async def _return_memory(self) -> None:
+        """Periodically gives freed memory back to the system."""
+        while True:
+            await asyncio.sleep(_MEMORY_S)
+            await asyncio.to_thread(return_freed_memory)
 
     async def close_all(self) -> None:
         """Ends the runs and closes the backends and the databases."""
