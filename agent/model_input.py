@@ -89,8 +89,8 @@ async def build_model_input(
     limits = mode_limits(settings.memory, turn.options, input_budget, spent, message_tokens)
     past = Candidates(history, positions=message_positions(history))
     if mode.summarizes:
-        made, failed = await turn.load_summary(history)
-        past = replace(past, summary=made and await _read(backend, made, prompted=prompted), failed=failed)
+        made, failed, cost = await turn.load_summary(history)
+        past = replace(past, summary=made and await _read(backend, made, prompted=prompted), failed=failed, cost=cost)
     if mode.searches:
         older, most = history[: least_start(history, limits)], _SEARCHED * limits.recall_turns
         past = replace(past, matches=await _THREADS.run(loaded.index.search, older, turn.message.text, most))

@@ -22,6 +22,7 @@ from agent.chunks import CallState, flush_call, read_chunk
 from agent.model_input import mode_limits
 from agent.quota import Quota
 from agent.thinking_tags import Tags
+from agent.turn import LoadedSummary
 from backends import Backend, ModelOptions
 from backends.prices import cost_usd
 from memory.history_cache import HistoryCache
@@ -106,10 +107,11 @@ class Summarizer:
         self._writing: dict[str, tuple[Backend, asyncio.Task[bool]]] = {}
         self._failed: OrderedDict[str, str] = OrderedDict()
 
-    async def summary(self, conversation_id: str, history: Sequence[Message]) -> tuple[Summary | None, str | None]:
-        """Returns the newest summary, and a sentence: why there is no newer one, or what it cost."""
+    async def summary(self, conversation_id: str, history: Sequence[Message]) -> LoadedSummary:
+        """Returns the newest summary, with what is known of it."""
         made = await newest_summary(self._store, conversation_id, history)
-        return made, self._failed.get(conversation_id) or (self._costs.get(conversation_id) if made else None)
+        cost = self._costs.get(conversation_id) if made else None
+        return LoadedSummary(made, self._failed.get(conversation_id), cost)
 
     def begin(self, job: SummaryJob) -> None:
         """Updates a conversation's summary in the background."""

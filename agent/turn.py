@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent.continuation import Continuation
 from agent.tool_set import ToolSet
@@ -14,8 +15,19 @@ from runs.requester import Requester
 
 LoadHistory = Callable[[], Awaitable[History]]
 """Loads the messages before the one that is answered."""
-LoadSummary = Callable[[Sequence[Message]], Awaitable[tuple[Summary | None, str | None]]]
-"""Loads the summary of a history, None if there is none, and a sentence about it for people."""
+
+
+class LoadedSummary(NamedTuple):
+    """The newest summary of a history, and sentences about it for people."""
+
+    made: Summary | None = None
+    failure: str | None = None
+    """Why there is no newer one."""
+    cost: str | None = None
+
+
+LoadSummary = Callable[[Sequence[Message]], Awaitable[LoadedSummary]]
+"""Loads the summary of a history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +62,8 @@ async def _no_history() -> History:
     return History()
 
 
-async def _no_summary(_: Sequence[Message]) -> tuple[Summary | None, str | None]:
-    return None, None
+async def _no_summary(_: Sequence[Message]) -> LoadedSummary:
+    return LoadedSummary()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Candidates:
     """A summary of the beginning of the history."""
     failed: str | None = None
     """Why there is no newer summary, for people."""
+    cost: str | None = None
+    """What the summary cost, for people."""
     matches: Sequence[Match] = ()
     """The messages that match the new one, the best first."""
     positions: Sequence[int] = ()
@@ -170,7 +172,9 @@ def summary(candidates: Candidates, limits: ModeLimits) -> Selection:
     older = _split(history, first, IN_SUMMARY)
     budget, reason = limits.history - made.tokens, f"not in the summary yet, and {_no_room(limits)}"
     fitting = _fitting(candidates, first, budget, budget + limits.message, reason, limits)
-    return Selection(fitting.kept, older.left_out + fitting.left_out, summary=made, note=candidates.failed)
+    return Selection(
+        fitting.kept, older.left_out + fitting.left_out, summary=made, note=candidates.failed or candidates.cost
+    )
 
 
 def summarized_start(history: Sequence[Message], limits: ModeLimits) -> int:

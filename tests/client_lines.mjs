@@ -80,13 +80,13 @@ async function quietly(act) {
 test('a run is sent, followed and told by its events', async (t) => {
   const { url, asked } = await serving(t, send(upTo(10)));
   const types = [], handlers = { ...listening(), complete: (event) => types.push(event.type), run: (event) => types.push(event.type) };
-  const run = streamChat({ message: 'Hello', backend: 'Script', memory: null, temperature: 0, tools: [], url, headers: { 'X-Mine': '1' } }, handlers);
+  const run = streamChat({ message: 'Hello', backend: 'Script', memory: null, temperature: 0, tools: [], window_turns: 7, url, headers: { 'X-Mine': '1' } }, handlers);
   assert.equal(run.runId, null);
   assert.deepEqual(await run.done, LAST);
   assert.deepEqual([run.runId, run.conversationId], [RUN, CONVERSATION]);
   assert.deepEqual([handlers.told.seqs, handlers.told.text, types], [EVERY, 'Añ€𝄞 so', ['run', 'complete']]);
   assert.deepEqual([handlers.told.connected, handlers.told.waits], [1, []]);
-  assert.deepEqual(asked[0].body, { message: 'Hello', backend: 'Script', temperature: 0, tools: [] });
+  assert.deepEqual(asked[0].body, { message: 'Hello', backend: 'Script', temperature: 0, tools: [], window_turns: 7 });
   assert.deepEqual([asked.length, asked[0].what, asked[0].headers['x-mine']], [1, 'POST /stream', '1']);
   assert.equal(asked[0].headers['content-type'], 'application/json');
 });

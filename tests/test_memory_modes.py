@@ -51,7 +51,8 @@ def pasts(draw: st.DrawFn) -> Candidates:
     summary = Summary(covered.id, "In short.", "B", draw(st.integers(0, 600))) if covered else None
     matching = draw(st.lists(st.sampled_from(history), unique_by=lambda m: m.id, max_size=8))
     failed = draw(st.none() | st.just("The summary could not be written: no."))
-    return Candidates(history, summary, failed, [Match(m.id, ("word",)) for m in matching])
+    cost = "The summary took 1 model call." if summary and draw(st.booleans()) else None
+    return Candidates(history, summary, failed, cost, [Match(m.id, ("word",)) for m in matching])
 
 
 def turns(*sizes: int) -> list[Message]:
@@ -153,10 +154,11 @@ def test_summary_replaces_covered_messages_or_falls_back_to_tokens(past: Candida
         covered = [m.id for m in history].index(view.summary.message_id)
         covered_items = [item for item in view.left_out if item.reason == "in the summary"]
         assert all(history.index(item.message) <= covered for item in covered_items)
-        assert view.note == past.failed
+        assert view.note == (past.failed or past.cost)
     elif recent_start(history, limits) or (past.summary and least_start(history, limits)):
         assert (view.kept, view.left_out) == (seen(past, "tokens", limits).kept, seen(past, "tokens", limits).left_out)
-        assert view.note and "latest messages that fit" in view.note
+        why = past.failed or ("The summary does not fit." if past.summary else "There is no summary yet.")
+        assert view.note == f"{why} The latest messages that fit are given instead."
     else:
         assert (view.kept, view.left_out) == (seen(past, "window", limits).kept, seen(past, "window", limits).left_out)
         assert view.note == (past.failed if view.left_out and least_start(history, limits) else None)

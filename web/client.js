@@ -35,14 +35,16 @@
  * @property {number} [silence] ms without a byte after which a connection counts as lost; default 35000
  * @property {number} [ping] ms between pings on a WebSocket; default 10000
  *
- * A message to send; only `message` is required. The names are those of GET /backends, /memory-modes and /tools.
+ * A message to send; only `message` is required. The names are those of GET /backends, /memory-modes and /tools, and so are
+ * the parameters of the memory modes, such as `window_turns`.
  * @typedef {{message: string, backend?: string | null, model?: string | null, memory?: string | null, conversation_id?: string | null,
  *   system_prompt?: string | null, temperature?: number | null, max_tokens?: number | null,
  *   thinking?: boolean | null, tools?: string[] | null,
- *   logprobs?: number | null, continue_from?: {run_id: string, seq: number, token: string} | null}} Message
+ *   logprobs?: number | null, continue_from?: {run_id: string, seq: number, token: string} | null,
+ *   [parameter: string]: unknown}} Message
  */
 
-const FIELDS = ['message', 'backend', 'model', 'memory', 'conversation_id', 'system_prompt', 'temperature', 'max_tokens', 'thinking', 'tools', 'logprobs', 'continue_from'];
+const OPTIONS = ['url', 'headers', 'fetch', 'WebSocket', 'signal', 'retry', 'silence', 'ping'];
 const LAST = ['complete', 'stopped', 'error'];
 const SILENCE_MS = 35_000, PING_MS = 10_000, OPEN = 1;
 const TEMPORARY = [408, 425, 429]; // statuses below 500 after which a retry may succeed
@@ -139,10 +141,10 @@ function base({ url = './' }) {
   return found;
 }
 
-/** Returns the fields of a message that have values. @param {string | Message} given */
+/** Returns the fields of a message that have values, without the options of the client beside them. @param {string | Message} given */
 function fields(given) {
   const all = /** @type {Record<string, unknown>} */ (typeof given === 'string' ? { message: given } : given);
-  return Object.fromEntries(FIELDS.filter((name) => all[name] != null).map((name) => [name, all[name]]));
+  return Object.fromEntries(Object.entries(all).filter(([name, value]) => value != null && !OPTIONS.includes(name)));
 }
 
 /** Parses a Retry-After, which may be a date, into seconds. @param {string | null} value */
