@@ -3,9 +3,10 @@
 A mode leaves out whole messages and never changes the stored conversation. Every message comes with its tokens counted.
 To add a mode, write one function and add one line to `MODES`.
 
-Reading is expensive, and a model need not read again what its input of the turn before began with. So a mode does not
-drop the oldest turn in each turn, but many at once: half of what it may keep, or all but `window_turns`. The following
-turns then begin with the same messages. Where it drops follows from the conversation and the limits alone.
+Reading is expensive, and a model does not read again the beginning of its input that equals that of the turn before.
+So a mode does not drop the oldest turn in each turn, but many at once: half of what it may keep, or all but
+`window_turns`. The following turns then begin with the same messages. Where it drops follows from the conversation and
+the limits alone.
 """
 
 import math
@@ -136,14 +137,14 @@ def window(candidates: Candidates, limits: ModeLimits) -> Selection:
     history, first = candidates.messages, recent_start(candidates.messages, limits)
     turns = sum(message.role == "user" for message in history[first:])
     older = _split(history, first, f"older than the last {turns} turns")
-    fitting = _fitting(candidates, first, limits.history, _capacity(limits), _no_room(limits), limits)
+    fitting = _fitting(candidates, first, limits.history, _capacity(limits), no_room(limits), limits)
     return Selection(fitting.kept, older.left_out + fitting.left_out)
 
 
 def tokens(candidates: Candidates, limits: ModeLimits) -> Selection:
     """The latest messages that fit, from a user's message on; beyond the limit, about half of them are dropped."""
     budget = _token_budget(limits)
-    reason = _no_room(limits)
+    reason = no_room(limits)
     if limits.token_limit < limits.input_budget:
         reason = f"beyond the limit of {limits.token_limit:,} tokens"
     return _fitting(candidates, 0, budget, budget + limits.message, reason)
@@ -170,7 +171,7 @@ def summary(candidates: Candidates, limits: ModeLimits) -> Selection:
         return Selection(instead.kept, instead.left_out, note=f"{why} The latest messages that fit are given instead.")
     first = _uncovered(candidates, limits)
     older = _split(history, first, IN_SUMMARY)
-    budget, reason = limits.history - made.tokens, f"not in the summary yet, and {_no_room(limits)}"
+    budget, reason = limits.history - made.tokens, f"not in the summary yet, and {no_room(limits)}"
     fitting = _fitting(candidates, first, budget, budget + limits.message, reason, limits)
     return Selection(
         fitting.kept, older.left_out + fitting.left_out, summary=made, note=candidates.failed or candidates.cost
@@ -232,7 +233,7 @@ def recall(candidates: Candidates, limits: ModeLimits) -> Selection:
             rejected[number] = reason
     why = {older[i].id: reason for number, reason in recalled.items() for i in turns[number]}
     left = [
-        LeftOut(m, _no_room(limits) if i >= least else _not_recalled(rejected.get(turn_of.get(m.id, -1)), limits))
+        LeftOut(m, no_room(limits) if i >= least else _not_recalled(rejected.get(turn_of.get(m.id, -1)), limits))
         for i, m in enumerate(older)
         if m.id not in why
     ]
@@ -260,7 +261,8 @@ def _split(history: Sequence[Message], first_kept: int, reason: str) -> Selectio
     return Selection(tuple(history[first_kept:]), left)
 
 
-def _no_room(limits: ModeLimits) -> str:
+def no_room(limits: ModeLimits) -> str:
+    """The reason of messages that do not fit."""
     return f"the model has no more room than {limits.input_budget:,} tokens"
 
 
@@ -302,8 +304,9 @@ def _fitting(
 ) -> Selection:
     """An end of the history from a position on that begins with a user's message and fits the budget.
 
-    If not all fits, it begins where a step of the conversation begins, which is half of the capacity or less; so it
-    begins there in the following turns, too. With `limits`, the last `window_turns` turns are kept if they fit.
+    If not all fits, it begins with the first user's message after a mark: marks are half of the capacity apart, in
+    tokens of the conversation, then a quarter and so on. So it begins there in the following turns, too. With
+    `limits`, the last `window_turns` turns are kept if they fit.
     """
     history, starts = candidates.messages[first:], _starts(candidates.messages)
     sizes = list(accumulate((message.tokens for message in reversed(history)), initial=0))[::-1]

@@ -23,7 +23,7 @@ class ModeParameters(BaseModel):
     token_limit: Annotated[int, Field(ge=64, le=10_000_000, title="Token limit", description="The limit of tokens")] = (
         2000
     )
-    """tokens: most tokens of the model input, where the context does not allow fewer."""
+    """tokens: most tokens of the model input: earlier turns are left out until it has no more, the rest never."""
     summary_tokens: Annotated[int, Field(ge=32, le=4000, title="Summary tokens", description="The longest summary")] = (
         200
     )

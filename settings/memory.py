@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from memory.modes import MODES
@@ -10,11 +10,24 @@ from memory.options import ModeParameters
 from settings.validation import STRICT
 
 
+class OwnMode(BaseModel):
+    """An entry of `[[memory.modes]]`."""
+
+    model_config = STRICT
+
+    path: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    """`package.module:name` of a mode, or of a function that returns one."""
+    options: dict[str, Any] = {}
+    """Arguments of the function."""
+
+
 class MemorySettings(ModeParameters, BaseModel):
     """The section `[memory]`, with the parameters of the memory modes."""
 
     model_config = STRICT
 
+    modes: Annotated[list[OwnMode], Field(max_length=50)] = []
+    """Further memory modes, each by its import path."""
     default: str = "tokens"
     """The memory mode that is selected at first."""
     retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
@@ -26,8 +39,8 @@ class MemorySettings(ModeParameters, BaseModel):
 
     @field_validator("default")
     @classmethod
-    def _is_mode(cls, name: str) -> str:
-        if name not in MODES:
+    def _is_mode(cls, name: str, info: ValidationInfo) -> str:
+        if name not in MODES and not info.data.get("modes"):  # those are imported later, and the name is checked then
             *others, last = map(repr, MODES)
             raise PydanticCustomError("literal_error", "{expected}", {"expected": f"{', '.join(others)} or {last}"})
         return name

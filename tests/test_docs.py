@@ -89,7 +89,7 @@ RUN_ELSEWHERE = Counter(
         ("docs/api.md", "python"): 2,
         ("docs/architecture.md", "text"): 2,  # the paths in them: below
         ("docs/imports.md", "json"): 1,  # below
-        ("docs/memory.md", "python"): 1,  # below
+        ("docs/memory.md", "python"): 2,  # a history: below; a memory mode: test_memory_own_modes.py
         ("docs/reverse-proxy.md", "nginx"): 1,  # test_reverse_proxy.py
         ("docs/tools.md", "python"): 1,  # below
         ("docs/tools.md", "text"): 1,  # below
@@ -135,7 +135,8 @@ def test_commands_in_the_documents_exist(block: Block, tmp_path: Path, monkeypat
     from app import _arguments
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my.toml").touch()
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my" / "glassbox.toml").touch()
     for line in block.code.splitlines():
         words = shlex.split(line, comments=True)
         command = words[words.index("make") :]
@@ -217,7 +218,7 @@ def test_every_memory_mode_is_in_the_table() -> None:
 
 
 def test_documented_history_import_works(tmp_path: Path) -> None:
-    [code] = [block.code for block in _blocks("docs/memory.md") if block.language == "python"]
+    [code] = [one.code for one in _blocks("docs/memory.md") if one.language == "python" and "old_chat" in one.code]
     messages = [{"type": kind, "data": {"content": text}} for kind, text in (("human", "Hi"), ("ai", "Hello"))]
     (tmp_path / "old_chat.json").write_text(json.dumps(messages))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -357,7 +358,7 @@ def test_paths_in_the_documents_exist() -> None:
     for file in ("docs/architecture.md", "README.md"):
         named = re.findall(r"(?<![\w/.:-])((?:[a-z_]+/)+[\w.-]*|[\w-]+\.(?:py|toml|md))(?![\w/])", TEXTS[file])
         missing = {path.rstrip(".") for path in named if not (ROOT / path.rstrip(".")).exists()}
-        assert missing - {"backends/echo.py", "my.toml", "you/glassbox"} == set(), file
+        assert missing - {"backends/echo.py", "my/glassbox.toml", "you/glassbox"} == set(), file
     assert len(re.findall(r"\w+/\w+\.py", ARCHITECTURE)) > 30
 
 

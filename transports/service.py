@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 
 from agent.loop import warm_up
+from agent.own_modes import add_own_modes
 from agent.tools import Toolbox
 from agent.turns import Turns
 from backends import Backends
@@ -40,6 +41,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError for settings that contradict each other."""
         self.settings = settings
+        add_own_modes(settings.memory)
         self.backends = Backends(settings.backends, settings.keys, downloads=not settings.public)
         try:
             self.store = Store(settings.database_url)
