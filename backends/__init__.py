@@ -84,6 +84,7 @@ class Backends:
         self.default.is_default = True
         for backend in self:
             backend.make_room = partial(self._make_room, backend)
+            backend.machine_idle = self._machine_idle
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(self._backends.values())
@@ -158,6 +159,9 @@ class Backends:
             message = f"{backend.name} is not downloaded, and only the operator can download it."
             raise ChatError("backend_unavailable", message)
         backend.download()
+
+    def _machine_idle(self) -> bool:
+        return all(backend.slots.idle for backend in self if backend.in_process)
 
     def _make_room(self, wanted: Backend, needed: int) -> int | None:
         """Unloads idle models, the default one last, until so many bytes are free.

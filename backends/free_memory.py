@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+_SHARE, _PROCESS = 1.2, 150_000_000
+"""The memory of a local model: its file's size by a share, for the cache of its context, and the process."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -13,6 +15,11 @@ def free_memory() -> int | None:
     """
     found = [bytes_ for bytes_ in (_available(), _left_of_container()) if bytes_ is not None]
     return min(found, default=None)
+
+
+def memory_of_model(path: Path) -> int:
+    """Returns an estimate of the bytes that a model of this file needs."""
+    return int(_SHARE * path.stat().st_size) + _PROCESS
 
 
 def _available() -> int | None:

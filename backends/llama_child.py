@@ -2,34 +2,36 @@
 
 It is a separate process because loading a model holds Python's interpreter lock, and because a crash in native code
 must not end the app. It imports no other module of this project. It reads one line of JSON (path, key, context, slots,
-threads, most_threads, reading), writes one line (`address` and the measured `reading`, `error` or `missing`), and runs
-until its standard input closes, which it does when the parent process ends.
+threads, reading) and writes one line (`address`, `error` or `missing`). Then it runs until its standard input closes,
+which it does when the parent process ends. With `most_threads` in the JSON it measures instead: it writes the `reading`
+that is best and whether the machine was `idle`, and ends.
 """
 
 import http.client
 import json
+import os
 import sys
 import tempfile
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
-BATCH = 128
-"""Tokens of a prompt that are processed at once, unless the machine was measured."""
 REUSE = 64
 """The fewest tokens of a part that has moved in the prompt, and is moved in the cache instead of being read again."""
 _BATCHES = (512, 256, 128, 64, 32)
 _BATCH_S = 1.0
 """Seconds that a batch may take: a cancel takes effect between two batches."""
-_TRIALS, _TRIAL_TOKENS = 2, 64
+_TRIALS, _TRIAL_TOKENS, _TRIAL_BATCH = 2, 64, 128
 _BETTER = 1.2
 """The factor by which more threads must be faster: they take the processors from everything else."""
 _IDLE = 0.85
 """The least share of the time in which the model's threads had a processor, on a machine that is idle."""
+_NICE = 19
+"""The priority of measuring: everything else goes first."""
 
 
 def main() -> None:
-    """Starts the server and waits for the end of standard input."""
+    """Starts the server and waits for the end of standard input; or measures."""
     config = json.loads(sys.stdin.readline())
     try:
         import xllamacpp
@@ -37,15 +39,15 @@ def main() -> None:
         print(json.dumps({"missing": e.name or "xllamacpp"}), flush=True)
         return
     try:
-        if config["reading"]:
-            server, measured = xllamacpp.Server(_parameters(xllamacpp, config, **config["reading"])), None
-        else:
-            server, reading, is_idle = _measured(xllamacpp, config)
-            measured = reading if is_idle else None
+        if "most_threads" in config:
+            os.nice(_NICE)
+            print(json.dumps(_measured(xllamacpp, config)), flush=True)
+            return
+        server = xllamacpp.Server(_parameters(xllamacpp, config, **config["reading"]))
     except RuntimeError as e:
         print(json.dumps({"error": str(e)}), flush=True)
         return
-    print(json.dumps({"address": server.listening_address, "reading": measured}), flush=True)
+    print(json.dumps({"address": server.listening_address}), flush=True)
     sys.stdin.read()
 
 
@@ -74,40 +76,34 @@ def _parameters(xllamacpp: Any, config: dict[str, Any], *, threads: int, batch: 
     return params
 
 
-def _measured(xllamacpp: Any, config: dict[str, Any]) -> tuple[Any, dict[str, int], bool]:
+def _measured(xllamacpp: Any, config: dict[str, Any]) -> dict[str, Any]:
     """Measures how fast the model reads a short text with its own number of threads and with the most.
 
-    Returns a server with the better number and a fitting size of a batch, these two, and whether the machine was idle
-    enough to keep them.
+    Returns the better number and a fitting size of a batch, and whether the machine was idle enough to keep them.
     """
     threads, most = config["threads"], config["most_threads"]
-    server = xllamacpp.Server(_parameters(xllamacpp, config, threads=most, batch=BATCH))
-    wall, processor = _reading_s(server, config["key"])
-    best, rate = most, _TRIAL_TOKENS * most / processor
+    wall, processor = _reading_s(xllamacpp, config, most)
+    best, rate, idle = most, _TRIAL_TOKENS * most / processor, processor > _IDLE * most * wall
     if most > threads:
-        small = config | {"context": 4 * _TRIAL_TOKENS, "slots": 1}
-        alone = xllamacpp.Server(_parameters(xllamacpp, small, threads=threads, batch=BATCH))
-        (wall, processor), quick = _reading_s(alone, config["key"]), wall
-        faster = wall / quick
+        (wall, processor), quick = _reading_s(xllamacpp, config, threads), wall
+        faster, idle = wall / quick, processor > _IDLE * threads * wall
         best, faster = (most, faster) if faster >= _BETTER else (threads, 1.0)
         rate = faster * _TRIAL_TOKENS * threads / processor
-        del alone
-    reading = {"threads": best, "batch": next((size for size in _BATCHES if size <= _BATCH_S * rate), _BATCHES[-1])}
-    if reading != {"threads": most, "batch": BATCH}:
-        del server
-        server = xllamacpp.Server(_parameters(xllamacpp, config, **reading))
-    return server, reading, processor > _IDLE * threads * wall
+    batch = next((size for size in _BATCHES if size <= _BATCH_S * rate), _BATCHES[-1])
+    return {"reading": {"threads": best, "batch": batch}, "idle": idle}
 
 
-def _reading_s(server: Any, key: str) -> tuple[float, float]:
+def _reading_s(xllamacpp: Any, config: dict[str, Any], threads: int) -> tuple[float, float]:
     """Reads a text of `_TRIAL_TOKENS` tokens several times; returns the least seconds, and those of the processors."""
+    small = config | {"context": 4 * _TRIAL_TOKENS, "slots": 1}
+    server = xllamacpp.Server(_parameters(xllamacpp, small, threads=threads, batch=_TRIAL_BATCH))
     connection = http.client.HTTPConnection(urlsplit(server.listening_address).netloc)
     found = []
     for trial in range(_TRIALS):
         tokens = [100 + trial + n for n in range(_TRIAL_TOKENS)]
         body = json.dumps({"prompt": tokens, "n_predict": 1, "cache_prompt": False})
         wall, processor = time.perf_counter(), time.process_time()
-        connection.request("POST", "/completion", body, {"Authorization": f"Bearer {key}"})
+        connection.request("POST", "/completion", body, {"Authorization": f"Bearer {config['key']}"})
         connection.getresponse().read()
         found.append((time.perf_counter() - wall, time.process_time() - processor))
     connection.close()

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from backends.reading_speed import Reading
 from backends.watchdog import Watchdog
 from runs.events import JSON
 from runs.threads import Threads
@@ -63,12 +64,11 @@ class LlamaProcess:
         path: Path,
         reader: Threads,
         report: Callable[[float | None], None],
-        **parameters: int | dict[str, int] | None,
-    ) -> dict[str, int] | None:
+        **parameters: int | Reading,
+    ) -> None:
         """Loads a model and sets `address`; `report` gets the loaded share, 0 to 1. Raises LoadError.
 
-        `reader` runs the blocking read; `parameters` are `context`, `slots`, `threads`, `most_threads` and `reading` of
-        llama_child.py. Returns a `reading` that was measured and can be kept.
+        `reader` runs the blocking read; `parameters` are `context`, `slots`, `threads` and `reading` of llama_child.py.
         """
         result = await self._configure(path, reader, report, {"path": str(path), "key": self.key, **parameters})
         if result.get("missing"):
@@ -76,7 +76,17 @@ class LlamaProcess:
         if "address" not in result:
             raise LoadError(f"{path.name} cannot be loaded: it may be damaged or too big for this machine")
         self.address = result["address"]
-        reading: dict[str, int] | None = result["reading"]
+
+    async def measure(
+        self, path: Path, reader: Threads, report: Callable[[float | None], None], threads: int, most_threads: int
+    ) -> Reading | None:
+        """Measures how the model reads best; None if the machine was not idle, or the process was ended.
+
+        `report` is called several times a second meanwhile. Raises LoadError.
+        """
+        config = {"path": str(path), "key": self.key, "threads": threads, "most_threads": most_threads}
+        result = await self._configure(path, reader, report, config)
+        reading: Reading | None = result.get("reading") if result.get("idle") else None
         return reading
 
     def watch(self) -> None:

@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +16,13 @@ import httpx
 from langchain_core.language_models import BaseChatModel
 
 from backends.base import Backend, BackendError, CountedText, Health, ModelOptions, PromptToken
+from backends.free_memory import memory_of_model
 from backends.keys import Key
 from backends.llama_client import LlamaClient
 from backends.llama_process import LlamaProcess, LoadError
 from backends.openai_request import logprob_fields, with_thinking
-from backends.reading_speed import keep_reading, known_reading
+from backends.reading_speed import Reading, default_reading, keep_reading, known_reading
+from backends.reading_trial import ReadingTrial
 from backends.slot_cache import SlotCache
 from backends.weights import BUNDLED, WeightsError, cached_weights, download_size, find_weights, is_weights_name
 from runs.errors import ChatError
@@ -40,8 +43,6 @@ _RETRY_S = 5.0
 """Seconds after which a message retries a failed load."""
 _ERASE_S = 300.0
 """Seconds to wait until a slot is erased: a stopped request ends between two batches of its prompt."""
-_MEMORY_SHARE, _MEMORY_BYTES = 1.2, 150_000_000
-"""The memory of a model: its file's size by a share, for the cache of its context, and the process."""
 _CANCEL_S = 2.0
 """Seconds to wait for a cancelled download to end."""
 _BUNDLED_TEMPERATURE = 0.2
@@ -53,6 +54,16 @@ with 1.05 still 3, with this none.
 _BUNDLED_ABOUT = "A very small model: fast and keyless, but often wrong. Its mistakes are its own."
 _BUNDLED_RESULT = 200
 """The limit of a tool result in tokens: with longer ones this model repeats itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """What is used of a process."""
+
+    tokenizer: "Tokenizer"
+    template: "ChatTemplate"
+    cache: SlotCache
+    chat: "LocalChat"
 
 
 _NOT_LOADED = Health("not_loaded", "it is loaded with the first message")
@@ -92,6 +103,10 @@ class LocalBackend(Backend):
         """The thread for blocking requests to the process, which may hang."""
         self._erasing = Threads(f"erase slots of {self.name}", 1)
         """The thread that waits until a slot is free and erased."""
+        self._reading: Reading = {}
+        self._trial: ReadingTrial | None = None
+        self._spare: LlamaProcess | None = None
+        """The process that is loaded to replace the running one."""
         self._closing = threading.Event()
         self._download: threading.Thread | None = None
         self._opened_at = 0.0
@@ -125,6 +140,7 @@ class LocalBackend(Backend):
     def unload(self) -> None:
         """Ends the process if it is idle."""
         if self._health.ready and self.slots.idle:
+            self._end_trial()
             self._end_process()
             self._health = _NOT_LOADED
 
@@ -149,6 +165,8 @@ class LocalBackend(Backend):
     async def close(self) -> None:
         """Cancels a load or download, and ends the process."""
         self._closing.set()  # ends a download
+        if self._trial:
+            await self._trial.close()
         for task in filter(None, (self._looking, self._loading)):
             task.cancel()
             await asyncio.wait({task})
@@ -158,6 +176,10 @@ class LocalBackend(Backend):
 
     async def wait_ready(self) -> None:
         """Waits until the model is loaded; restarts a dead process and retries a failed load."""
+        if self._trial:
+            self._trial.interrupt()
+        if self._spare:
+            self._spare.end()
         if self._looking:
             await asyncio.shield(self._looking)
         if self._health.state == "not_downloaded":
@@ -252,34 +274,39 @@ class LocalBackend(Backend):
             self._check_memory(path)
             process = self._process = LlamaProcess(self.name)
             threads = _threads(self.settings.threads)
-            reading = await process.load(
-                path,
-                self._blocking,
-                self._report_load,
-                context=self.context,
-                slots=self.settings.slots,
-                threads=threads,
-                most_threads=threads if self.settings.threads else os.cpu_count() or threads,
-                reading=known_reading(path, threads),
-            )
-            if reading:
-                keep_reading(path, threads, reading)
-            try:
-                await self._blocking.run(self._connect, process)
-            except OSError as e:
-                logger.warning("local model %r: %s", self.name, e)
-                raise LoadError(f"{path.name} has no working chat template") from None
+            most_threads = threads if self.settings.threads else os.cpu_count() or threads
+            known = known_reading(path, threads)
+            self._reading = known or default_reading(path, most_threads)
+            connection = await self._start(process, path, self._report_load)
         except (WeightsError, LoadError) as e:
             self._end_process()
             advice = "the next message tries again" if self._model.startswith("hf:") else _ADVICE
             self._health = Health("unavailable", f"{e}; {advice}")
             return
-        process.watch()
+        self._use(process, connection)
         self._health = Health("ready")
+        self._end_trial()
+        if known is None and not self._closing.is_set():
+            use = partial(self._use_reading, path, threads)
+            self._trial = ReadingTrial(path, threads, most_threads, is_idle=self._idle, use=use)
+            self._trial.schedule()
+
+    async def _start(self, process: LlamaProcess, path: Path, report: Callable[[float | None], None]) -> "_Connection":
+        """Loads the model into a process, and connects to it. Raises LoadError."""
+        threads, slots = _threads(self.settings.threads), self.settings.slots
+        reading = self._reading
+        await process.load(
+            path, self._blocking, report, context=self.context, slots=slots, threads=threads, reading=reading
+        )
+        try:
+            return await self._blocking.run(self._connect, process)
+        except OSError as e:
+            logger.warning("local model %r: %s", self.name, e)
+            raise LoadError(f"{path.name} has no working chat template") from None
 
     def _check_memory(self, path: Path) -> None:
         """Unloads other models if this one needs their memory. Raises LoadError if there is not enough."""
-        needed = int(_MEMORY_SHARE * path.stat().st_size) + _MEMORY_BYTES
+        needed = memory_of_model(path)
         free = self.make_room(needed)
         if free is not None and free < needed:
             sizes = f"{needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
@@ -321,21 +348,71 @@ class LocalBackend(Backend):
         size = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB" if total else f"{done / 1e6:,.0f} MB"
         self._health = Health("loading", f"downloading, {size}", share)
 
-    def _connect(self, process: LlamaProcess) -> None:
+    def _connect(self, process: LlamaProcess) -> "_Connection":
+        """Reads from the process what is used of it. Raises OSError."""
         from backends.chat_template import ChatTemplate
         from backends.local_chat import local_chat
         from backends.tokenizer import Tokenizer
 
         client = LlamaClient(process.address, process.key)
-        self._tokenizer = Tokenizer(client)
-        self._template = ChatTemplate(client, self._tokenizer)
+        tokenizer = Tokenizer(client)
+        erasing = LlamaClient(process.address, process.key, _ERASE_S)
+        cache = SlotCache(self.settings.slots, partial(self._erase_slot, erasing))
+        chat = local_chat(process.address, process.key, cache)
+        return _Connection(tokenizer, ChatTemplate(client, tokenizer), cache, chat)
+
+    def _use(self, process: LlamaProcess, connection: "_Connection") -> None:
+        """Makes a process the one that answers from now on."""
+        process.watch()
+        self._process = process
+        self._tokenizer, self._template = connection.tokenizer, connection.template
+        self._cache, self._chat = connection.cache, connection.chat
         self.template = self._template.tokens
         if self._template.switches_thinking:
             self.supported_options = type(self).supported_options | {"thinking"}
-        self._cache = SlotCache(
-            self.settings.slots, partial(self._erase_slot, LlamaClient(process.address, process.key, _ERASE_S))
-        )
-        self._chat = local_chat(process.address, process.key, self._cache)
+
+    def _idle(self) -> bool:
+        """True if nobody uses a model on this machine."""
+        return self._health.ready and self.machine_idle() and self._cache is not None and self._cache.idle
+
+    async def _use_reading(self, path: Path, threads: int, reading: Reading) -> None:
+        """Keeps a measurement. A model that has read nothing yet is loaded once more with it, beside itself.
+
+        The others use it from the next start on: what they have read would have to be read again.
+        """
+        keep_reading(path, threads, reading)
+        if reading == self._reading or not self._fresh:
+            return
+        self._reading = reading
+        spare = self._spare = LlamaProcess(self.name)
+
+        def watch(share: float | None) -> None:
+            if not self._idle():
+                spare.end()
+
+        try:
+            connection = await self._start(spare, path, watch)
+            if self._fresh:
+                used = self._process
+                self._use(spare, connection)
+                if used:
+                    await self._blocking.run(used.end)  # after the requests to it that wait in this thread
+        except LoadError as e:
+            logger.info("local model %r was not loaded again: %s", self.name, e)
+        finally:
+            self._spare = None
+            if self._process is not spare:
+                spare.end()
+
+    @property
+    def _fresh(self) -> bool:
+        """True if nobody uses the model, and it has read nothing that is kept."""
+        return self._idle() and self._cache is not None and self._cache.empty
+
+    def _end_trial(self) -> None:
+        if self._trial:
+            self._trial.cancel()
+        self._trial = None
 
     async def _erase_slot(self, client: LlamaClient, number: int) -> None:
         """Erases a slot. Raises httpx.TransportError, as requests for replies do."""

@@ -1,6 +1,7 @@
 """The number of threads and the size of a batch with which a local model reads best on this machine.
 
-They are measured when a model is first loaded here (`llama_child.py`), and kept in the user's folder for caches.
+They are measured when a model was loaded here for the first time and nobody uses it (`reading_trial.py`), and kept in
+the user's folder for caches.
 """
 
 import json
@@ -10,12 +11,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+Reading = dict[str, int]
+"""The numbers `threads` and `batch`, the tokens of a prompt that are processed at once."""
+
+_DEFAULT_BATCH, _LEAST_BATCH = 128, 32
+_RATE = 1e10
+"""Bytes of a model that a thread goes through in a second, once for each token: a cautious guess."""
 _MOST = 100
 """Models whose measurements are kept."""
 
 
-def known_reading(model: Path, threads: int) -> dict[str, int] | None:
-    """Returns the measured {threads, batch} of a model that writes with `threads`; None where it was not measured."""
+def known_reading(model: Path, threads: int) -> Reading | None:
+    """Returns the measured numbers of a model that writes with `threads`; None where it was not measured."""
     found = _read().get(_key(model, threads))
     if not isinstance(found, dict) or set(found) != {"threads", "batch"}:
         return None
@@ -24,7 +31,15 @@ def known_reading(model: Path, threads: int) -> dict[str, int] | None:
     return found if fits else None
 
 
-def keep_reading(model: Path, threads: int, reading: dict[str, int]) -> None:
+def default_reading(model: Path, most_threads: int) -> Reading:
+    """Returns the numbers of a model that was not measured: all threads, and a batch that takes about a second."""
+    batch = _DEFAULT_BATCH
+    while batch > _LEAST_BATCH and batch * model.stat().st_size > _RATE * most_threads:
+        batch //= 2
+    return {"threads": most_threads, "batch": batch}
+
+
+def keep_reading(model: Path, threads: int, reading: Reading) -> None:
     """Keeps the measurement of a model. Where the folder cannot be written, the model is measured again."""
     known = {name: one for name, one in _read().items() if name != _key(model, threads)}
     latest = dict(list(known.items())[1 - _MOST :]) | {_key(model, threads): reading}

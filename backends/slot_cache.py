@@ -37,6 +37,16 @@ class SlotCache:
         self._free = Slots(count)
         self._requests = 0
 
+    @property
+    def idle(self) -> bool:
+        """True if all slots are free."""
+        return self._free.idle
+
+    @property
+    def empty(self) -> bool:
+        """True if no slot has a text."""
+        return all(slot.clean for slot in self._slots)
+
     @asynccontextmanager
     async def lend(self, conversation: str | None) -> AsyncGenerator[int, None]:
         """Holds a slot within the block; waits for one first. Without a conversation, its text is not used again."""

@@ -1,15 +1,20 @@
 """The measurement of how a local model reads best: kept by model and machine, made once."""
 
+import asyncio
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from backends import local, reading_speed
+from backends import local, reading_speed, reading_trial
+from backends.base import ModelOptions
 from backends.local import LocalBackend
-from backends.reading_speed import _MOST, keep_reading, known_reading
+from backends.reading_speed import _MOST, default_reading, keep_reading, known_reading
 from backends.weights import bundled_weights
+from tests.conftest import until
 from tests.local_model import BUNDLED
 
 BEST = {"threads": 1, "batch": 128}
@@ -22,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kept(cache: Path) -> list[dict[str, int]]:
-    return list(json.loads(cache.read_text()).values())
+    return list(json.loads(cache.read_text()).values()) if cache.exists() else []
 
 
 @pytest.fixture
@@ -79,24 +84,129 @@ def test_few_measurements_are_kept(model: Path, cache: Path) -> None:
     assert [file.name for file in cache.parent.iterdir()] == [cache.name], "no temporary file is left"
 
 
-async def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
-    """Loads the real model; returns the measurements that were kept."""
-    found = []
-    monkeypatch.setattr(local, "keep_reading", lambda *given: (found.append(given[-1]), keep_reading(*given)))
+def test_a_model_that_was_not_measured_reads_with_all_threads_and_ends_a_batch_within_a_second(tmp_path: Path) -> None:
+    for size, batch in ((100_000_000, 128), (250_000_000, 64), (1_000_000_000, 32), (40_000_000_000, 32)):
+        with (tmp_path / str(size)).open("wb") as file:
+            file.truncate(size)
+        assert default_reading(tmp_path / str(size), 2) == {"threads": 2, "batch": batch}
+
+
+@asynccontextmanager
+async def loaded() -> AsyncIterator[LocalBackend]:
+    """The real model, ready."""
     backend = LocalBackend(BUNDLED)
     await backend.open()
+    try:
+        await backend.wait_ready()
+        assert backend.health().ready
+        yield backend
+    finally:
+        await backend.close()
+
+
+async def asked(backend: LocalBackend, conversation: str) -> None:
     await backend.wait_ready()
-    assert backend.health().ready
-    await backend.close()
-    return found
+    async with backend.slots.acquire(lambda position: None):
+        model = backend.chat_model(ModelOptions(max_tokens=2, conversation=conversation))
+        assert [chunk async for chunk in model.astream("Hi")]
 
 
-async def test_the_first_load_measures_where_the_machine_is_idle(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for measured in await loaded(monkeypatch):
+async def test_a_model_is_ready_before_it_is_measured(cache: Path) -> None:
+    async with loaded() as backend:
+        trial = backend._trial
+        assert trial and not trial.running and kept(cache) == []
+        await asked(backend, "c")
+        assert not trial.running
+
+
+async def test_an_idle_model_is_measured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_trial, "_QUIET_S", 0.1)
+    async with loaded() as backend:
+        trial = backend._trial
+        assert trial
+        await until(lambda: trial.running)
+        await until(lambda: not trial.running, 60)
+        busy = trial._timer is not None  # then the machine did other things meanwhile, and it is tried again
+        assert bool(kept(cache)) != busy
+    for measured in kept(cache):
         assert 1 <= measured["threads"] <= (os.cpu_count() or 1) and measured["batch"] in (32, 64, 128, 256, 512)
-        assert kept(cache) == [measured]
+    assert not trial.running, "nothing is left of it after the end"
 
 
-async def test_a_known_measurement_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_ends_the_measurement_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_trial, "_QUIET_S", 0.1)
+    async with loaded() as backend:
+        trial = backend._trial
+        assert trial
+        await until(lambda: trial._process)
+        measuring = trial._process
+        assert measuring and measuring.alive
+        await backend.wait_ready()
+        assert not measuring.alive
+        monkeypatch.setattr(reading_trial, "_QUIET_S", 60.0)
+        await asked(backend, "c")
+        await until(lambda: not trial.running)
+        assert trial._timer, "it is tried again later"
+        assert kept(cache) == []
+
+
+async def test_failed_trials_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_trial, "_QUIET_S", 0.01)
+    async with loaded() as backend:
+        trial = backend._trial
+        assert trial
+        for number in range(1, reading_trial._TRIALS + 1):
+            await until(lambda: trial._process)
+            assert trial._trials == number
+            trial.interrupt()
+            await until(lambda: not trial.running)
+        assert trial._timer is None, "the next start measures"
+
+
+async def test_nothing_is_measured_while_another_model_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_trial, "_QUIET_S", 0.1)
+    async with loaded() as backend:
+        trial = backend._trial
+        assert trial
+        await until(lambda: trial._process)
+        backend.machine_idle = lambda: False
+        await until(lambda: not trial.running)
+        count = trial._trials
+        await asyncio.sleep(0.5 * 2**count)
+        assert trial._trials == count and not trial.running
+
+
+async def test_a_known_measurement_is_used() -> None:
     keep_reading(bundled_weights(), local._threads(None), BEST)
-    assert await loaded(monkeypatch) == []
+    async with loaded() as backend:
+        assert backend._reading == BEST and backend._trial is None
+
+
+async def test_a_model_that_has_read_nothing_is_loaded_again_as_measured(cache: Path) -> None:
+    other = {"threads": 1, "batch": 64}
+    async with loaded() as backend:
+        process = backend._process
+        await backend._use_reading(bundled_weights(), 1, other)
+        assert backend._process is not process and process and not process.alive
+        assert backend._reading == other and kept(cache) == [other]
+        await asked(backend, "c")
+
+
+async def test_a_model_that_has_read_a_conversation_keeps_its_process(cache: Path) -> None:
+    other = {"threads": 1, "batch": 64}
+    async with loaded() as backend:
+        await asked(backend, "c")
+        process = backend._process
+        await backend._use_reading(bundled_weights(), 1, other)
+        assert backend._process is process and kept(cache) == [other], "it is used from the next start on"
+
+
+async def test_a_message_ends_the_loading_of_the_measured_model() -> None:
+    async with loaded() as backend:
+        process = backend._process
+        loading = asyncio.create_task(backend._use_reading(bundled_weights(), 1, {"threads": 1, "batch": 64}))
+        await until(lambda: backend._spare is not None)
+        spare = backend._spare
+        await asked(backend, "c")
+        await loading
+        assert backend._process is process and spare and not spare.alive

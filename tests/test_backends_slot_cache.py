@@ -91,6 +91,16 @@ async def test_a_conversation_keeps_its_slot_and_the_oldest_gives_way() -> None:
         assert await process.use("a") == second, "its own slot is busy, and another is free"
 
 
+async def test_a_cache_knows_whether_it_is_used_and_whether_it_has_a_text() -> None:
+    cache = Process(2).cache
+    assert cache.idle and cache.empty
+    async with cache.lend("a"):
+        assert not cache.idle and not cache.empty
+    assert cache.idle and not cache.empty
+    await cache.forget("a")
+    assert cache.empty
+
+
 async def test_a_failed_or_cancelled_request_frees_its_slot() -> None:
     process = Process(1)
     with pytest.raises(RuntimeError):
