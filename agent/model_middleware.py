@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import adispatch_custom_event
@@ -105,7 +106,7 @@ def model_middleware(
             tags = initial_tags(backend, model_input)
             prepared = request.override(messages=cast(Any, messages), tools=tools)
             async with slot():
-                with mapped_call_ids(ids.of), request_listener(requests.add):
+                with mapped_call_ids(ids.of), request_listener(partial(_keep_request, backend, requests)):
                     if thinking is None:
                         response = await handler(prepared)
                     else:
@@ -132,6 +133,11 @@ def model_middleware(
             ids.begin()
 
     return ModelMiddleware()
+
+
+def _keep_request(backend: Backend, requests: SentRequests, body: bytes) -> None:
+    """Keeps the body of a request, unless it contains the key."""
+    requests.add(b"" if backend.key and backend.key.is_in(body) else body)
 
 
 async def call_messages(

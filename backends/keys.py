@@ -4,6 +4,7 @@ A visitor's key belongs to one backend and is forgotten some minutes after the v
 put into the environment, which all visitors share. A key is never printed: its `repr` is empty, and the log redacts it.
 """
 
+import json
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable
@@ -29,6 +30,11 @@ class Key:
     def reveal(self) -> str:
         """Returns the secret: only for a client's constructor and a request's header."""
         return self._secret
+
+    def is_in(self, body: bytes) -> bool:
+        """True if the body of a request contains the secret."""
+        plain = self._secret.encode()
+        return len(plain) >= _SHORTEST_REDACTED and (plain in body or json.dumps(self._secret)[1:-1].encode() in body)
 
     def __repr__(self) -> str:
         return "Key(…)"

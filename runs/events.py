@@ -114,6 +114,8 @@ class ModelEnd:
 
     `generated_s` is the time of writing, in seconds: thinking, text and arguments of tool calls.
     """
+    request: JSON | None = None
+    """The request as it was sent, without headers, with references to the context (`runs/recorded_requests.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +271,7 @@ Event = Run | Status | Context | Start | End | Reasoning | Token | ToolInput | T
 
 _OPTIONAL = {
     *("error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note"),
-    *("tools", "backend", "model", "timings", "memory_limit", "turns", "logprobs", "begins", "thinking"),
+    *("tools", "backend", "model", "timings", "memory_limit", "turns", "logprobs", "begins", "thinking", "request"),
 }
 """Fields that are omitted where they are None."""
 

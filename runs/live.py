@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -81,7 +81,7 @@ class LiveRun:
         self.log = RunLog(self.id, self._clock)
         self.tool_calls, self.requests, self.thinking = ToolCalls(), SentRequests(), ThinkingControl()
         self.state = AgentState()
-        self._reply, self._characters = ReplyText(), 0
+        self._reply, self._characters, self._contexts = ReplyText(), 0, 0
         self._supervisor = Supervisor(self)
         self.notes: list[str] = []
         """Sentences that the page shows below the reply, also below a complete one."""
@@ -163,6 +163,9 @@ class LiveRun:
         if self.closing or (isinstance(event, events.Status) and (event.phase, event.content) == shown):
             return
         self.last_event = self.last_activity
+        if isinstance(event, events.ModelEnd):
+            event = self._with_request(event)
+        self._contexts += isinstance(event, events.Context)
         implied = _implied_status(event)
         is_output = implied and implied.phase in ("thinking", "streaming")
         if implied and (implied.phase != shown[0] or (is_output and implied.content != self._implied_text)):
@@ -209,7 +212,8 @@ class LiveRun:
         if self._digest_timer:
             self._digest_timer.cancel()
         now = self.now()
-        ends: list[Event] = [_end_of(step, now) for step in reversed(self.state.open_steps)]
+        open_ends = [_end_of(step, now) for step in reversed(self.state.open_steps)]
+        ends: list[Event] = [self._with_request(end) if isinstance(end, events.ModelEnd) else end for end in open_ends]
         state = self.state
         for entry in self.log.prepare([*ends, last]):
             state = apply(state, entry)
@@ -224,6 +228,11 @@ class LiveRun:
         last = closing[-1].event
         figures = {"code": last.code} if isinstance(last, events.Error) else self.state.timing(self.now())
         log.info("run ended", outcome=self.state.phase, **figures)
+
+    def _with_request(self, end: events.ModelEnd) -> events.ModelEnd:
+        """The end of the latest model call, with its request. Calls without a context have none."""
+        request = self.requests.record(self._contexts - 1, self.state.context) if self._contexts else None
+        return replace(end, request=request) if request else end
 
     def _append(self, *added: Event) -> None:
         for entry in self.log.append(*added):

@@ -7,11 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted
 from tests.live_app import Api, client_of, events_of, live_api, refused
-from tests.providers import OpenAIServer, Reply
+from tests.providers import Fail, OpenAIServer, Reply
 
 TALK = [{"role": ("user", "assistant")[n % 2], "content": f"{n} whale " + "words " * 20} for n in range(20)]
 
@@ -148,18 +149,60 @@ async def test_invalid_preview_requests_are_refused(app: Api) -> None:
         await refused(await other.get(f"/runs/{mine[0]['run_id']}/context"), 404, "not_found")
 
 
+KEY, PASSWORD = "sk-a-key-of-the-operator", "a-password-in-a-query"
+
+
 async def test_request_is_shown_to_its_visitor_as_it_was_sent(tmp_path: Path) -> None:
+    variables: Any = {"headers": {"X-Password": "${REMOTE_PASSWORD}"}, "query": {"password": "${REMOTE_PASSWORD}"}}
     with OpenAIServer(Reply()) as server:
-        entry = BackendSettings(name="Remote", kind="openai", model="test-model", base_url=server.base_url)
-        with live_api(tmp_path, backends=[entry]) as app:
+        entry = BackendSettings(
+            name="Remote", kind="openai", model="test-model", base_url=server.base_url, key="REMOTE_KEY", **variables
+        )
+        secrets = {"REMOTE_KEY": SecretStr(KEY), "REMOTE_PASSWORD": SecretStr(PASSWORD)}
+        with live_api(tmp_path, backends=[entry], keys=secrets) as app:
             async with client_of(app) as anna, client_of(app) as ben:
                 events = await events_of(anna, "POST", "/stream", json={"message": "Hi \N{RIGHT-TO-LEFT OVERRIDE}"})
-                path = f"/runs/{events[0]['run_id']}/prompt"
+                run = events[0]["run_id"]
+                path = f"/runs/{run}/prompt"
                 shown = (await anna.get(path)).json()
                 (sent,) = (request for request in server.requests if request.method == "POST")
+                assert KEY in str(sent.headers) and PASSWORD in str(sent.headers) and PASSWORD in sent.path
                 assert json.loads(shown["body"]) == sent.body and shown["tokens"] == []
                 assert "as it was sent" in shown["note"]
                 await refused(await ben.get(path), 404, "not_found")
                 app.turns.runs._runs.clear()  # as after a restart
-                shown = (await anna.get(path)).json()
-                assert shown["body"] is None and "no longer in memory" in shown["note"]
+                later = (await anna.get(path)).json()
+                assert json.loads(later["body"]) == sent.body and later["note"] == shown["note"]
+                await refused(await ben.get(path), 404, "not_found")
+                record = (await anna.get(f"/runs/{run}")).text
+    (end,) = (event for event in events if event["type"] == "model_end")
+    assert end["request"]["model"] == "test-model"
+    assert json.loads(record.splitlines()[end["seq"] - 1]) == end
+    assert KEY not in record and PASSWORD not in record
+
+
+async def test_request_of_a_failed_call_is_recorded(tmp_path: Path) -> None:
+    with OpenAIServer(Fail(400)) as server:
+        entry = BackendSettings(name="Remote", kind="openai", model="test-model", base_url=server.base_url)
+        with live_api(tmp_path, backends=[entry]) as app:
+            async with client_of(app) as anna:
+                events = await events_of(anna, "POST", "/stream", json={"message": "Hi"})
+                app.turns.runs._runs.clear()
+                shown = (await anna.get(f"/runs/{events[0]['run_id']}/prompt")).json()
+                (sent,) = (request for request in server.requests if request.method == "POST")
+    assert events[-1]["type"] == "error"
+    assert json.loads(shown["body"]) == sent.body
+
+
+async def test_request_with_the_visitors_own_key_in_it_is_not_kept(tmp_path: Path) -> None:
+    with OpenAIServer(Reply()) as server:
+        entry = BackendSettings(
+            name="Remote", kind="openai", model="test-model", base_url=server.base_url, key="REMOTE_KEY"
+        )
+        secrets = {"REMOTE_KEY": SecretStr(KEY)}
+        with live_api(tmp_path, backends=[entry], keys=secrets) as app:
+            async with client_of(app) as anna:
+                events = await events_of(anna, "POST", "/stream", json={"message": f"Is {KEY} a good key?"})
+                shown = (await anna.get(f"/runs/{events[0]['run_id']}/prompt")).json()
+    assert shown["body"] is None
+    assert not any("request" in event for event in events)

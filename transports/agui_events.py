@@ -1,7 +1,7 @@
 """Translates a run's events into those of AG-UI 1.0.
 
 Events without a counterpart become CUSTOM events with our fields: `status`, `context`, `tool_input`, `tool_output`. A
-`token` with probabilities and a `model_end` with timings become one besides their counterparts.
+`token` with probabilities and a `model_end` with timings or its request become one besides their counterparts.
 """
 
 import json
@@ -118,7 +118,7 @@ class EventTranslation:
                 return out
             case events.ModelEnd() as e:
                 self._count_usage(e)
-                return [*self._close_message(), *([self._custom(entry)] if e.timings else [])]
+                return [*self._close_message(), *([self._custom(entry)] if e.timings or e.request else [])]
             case events.Reasoning() as e:
                 out = self._retract_message() if e.retracts else []
                 return [

@@ -14,8 +14,9 @@ from runs import events
 from runs.contexts import complete_context
 from runs.errors import ChatError
 from runs.events import JSON, memory_bytes
-from runs.json_text import json_texts, text_bytes
+from runs.json_text import encode_json, json_texts, text_bytes
 from runs.record import decode
+from runs.recorded_requests import complete_request
 from runs.threads import Threads
 from transports.dependencies import CurrentRequester
 from transports.run_lookup import RunEvents, load_run
@@ -56,9 +57,10 @@ def add_contexts(router: APIRouter, turns: Turns, budget: SendBudget) -> None:
         number = len(calls) - 1 if call is None else call
         if not 0 <= number < len(calls):
             raise ChatError("not_found", "This run has no such call of a model.")
-        answer = await _prompt_of(turns, *calls[number])
+        backend, context, request = calls[number]
+        answer = await _prompt_of(turns, backend, _fields(context))
         if not answer["tokens"]:
-            answer |= await _request_of(run, number, answer["note"])
+            answer |= await _THREADS.run(_request_of, run, number, answer["note"], request, context)
         size = _TOKEN_BYTES * len(answer["tokens"]) + len(answer.get("body") or "")
         return BudgetedResponse(json_texts(answer, 2), budget.reserve(requester, size))
 
@@ -94,29 +96,35 @@ async def _prompt_of(turns: Turns, backend: str, context: JSON) -> JSON:
     return {"tokens": await _THREADS.run(lambda: [asdict(token) for token in tokens]), "note": note}
 
 
-async def _request_of(run: RunEvents, call: int, note: str) -> JSON:
+def _request_of(run: RunEvents, call: int, note: str, recorded: JSON | None, context: events.Context) -> JSON:
     """Returns {body, note} of a model call; `body` is the JSON that was sent, or None where it is not known."""
-    body = await _THREADS.run(run.live.requests.body, call) if run.live else None
+    body = run.live.requests.body(call) if run.live else None
+    if not body and recorded:
+        body = encode_json(complete_request(recorded, context))
     if body:
         return {"body": body, "note": f"{note} This is the request as it was sent, without its headers."}
-    return {"body": None, "note": note if run.live else f"{note} Its request is no longer in memory."}
+    return {"body": None, "note": note if run.live else f"{note} Its request was not recorded."}
 
 
-def _calls_of(run: RunEvents) -> list[tuple[str, JSON]]:
-    """The backend and the context of each model call of a run."""
-    found, backend, last = list[tuple[str, JSON]](), "", None
-    for event in _decoded(run):
+def _calls_of(run: RunEvents) -> list[tuple[str, events.Context, JSON | None]]:
+    """The backend, the context and the recorded request of each model call of a run."""
+    found, backend, last = list[tuple[str, events.Context, JSON | None]](), "", None
+    for event in _decoded(run, "model_end"):
         if isinstance(event, events.Context):
             last = complete_context(event, last)
-            found.append((backend, _fields(last)))
-        elif isinstance(event, events.Run) or event.backend:
-            backend = event.backend or backend
+            found.append((backend, last, None))
+        elif isinstance(event, events.ModelEnd):
+            if event.request and found:
+                found[-1] = (*found[-1][:2], event.request)
+        elif isinstance(event, events.Run | events.Status) and event.backend:
+            backend = event.backend
     return found
 
 
-def _decoded(run: RunEvents) -> list[events.Run | events.Status | events.Context]:
-    lines = [line for line in run.lines if line.type in ("run", "status", "context")]
-    return [line.event if isinstance(line, events.Entry) else decode(line.json).event for line in lines]  # type: ignore[misc]
+def _decoded(run: RunEvents, *more: str) -> list[events.Event]:
+    """The events of a run that tell its contexts and backends, and those of the types `more`."""
+    lines = [line for line in run.lines if line.type in ("run", "status", "context", *more)]
+    return [line.event if isinstance(line, events.Entry) else decode(line.json).event for line in lines]
 
 
 def _contexts_of(run: RunEvents) -> tuple[JSON, int]:
