@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -32,6 +32,7 @@ from memory.record_cache import RecordCache
 from memory.store import Store
 from runs import events
 from runs.errors import ChatError
+from runs.events import Entry
 from runs.live import Lifetime, LiveRun, new_id
 from runs.registry import RunRegistry
 from runs.requester import Requester
@@ -40,6 +41,9 @@ from settings import Settings, ToolSettings
 
 logger = logging.getLogger(__name__)
 log = structlog.get_logger(__name__)
+
+_SAVE_COST_S = 2.0
+"""Seconds that the end of a run that is not stored waits until its cost is saved."""
 
 
 class Turns:
@@ -143,7 +147,7 @@ class Turns:
         return run
 
     def start_ephemeral(self, turn: Turn) -> LiveRun:
-        """Starts a run that stores nothing. A turn that cannot be answered becomes an `error` event."""
+        """Starts a run of which only the cost is stored. A turn that cannot be answered becomes an `error` event."""
         run = self._run(new_id(), turn, turn.visitor)
         run.stored = False
 
@@ -153,7 +157,7 @@ class Turns:
             self.runs.add(run)
             await self._answer(run, turn)
 
-        run.start(work)
+        run.start(work, self._save_cost)
         self._watch(run)
         return run
 
@@ -186,6 +190,17 @@ class Turns:
             run.earlier_costs = await self.store.costs(run.conversation_id, run.requester.visitor)
         except ChatError as e:
             logger.warning("run %s: the total costs are not known: %s", run.id, e.message)
+
+    async def _save_cost(self, run: LiveRun, closing: Sequence[Entry]) -> None:
+        """Adds the cost of a run that is not stored to the visitor's day."""
+        dollars, visitor = run.usage().get("cost_usd"), run.requester.visitor
+        if not dollars or visitor is None:
+            return
+        try:
+            async with asyncio.timeout(_SAVE_COST_S):
+                await self.store.add_cost(run.conversation_id, visitor, dollars)
+        except (ChatError, TimeoutError) as e:
+            logger.warning("run %s: its cost could not be saved: %s", run.id, e or "the database is slow")
 
     def _run(self, conversation_id: str, turn: Turn, owner: str | None) -> LiveRun:
         return LiveRun(

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from runs.errors import ChatError
 from settings import BackendSettings, LimitSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
@@ -140,3 +142,31 @@ async def test_batch_that_no_cell_could_answer_is_refused(
 ) -> None:
     assert says in await refused(await anna.post("/batch", json=given), status, code)
     assert not list(app.runs.live())
+
+
+async def test_costs_of_a_batch_count_for_the_visitors_day(tmp_path: Path) -> None:
+    priced = scripted("Priced").model_copy(update={"price": [1000.0, 2000.0]})
+    with live_api(tmp_path, backends=[priced]) as app:
+        async with client_of(app) as anna, client_of(app) as ben:
+            found = await run_batch(anna, prompts=["Hi", "Hello"], memory=["none"])
+            spent = sum(events[-1]["usage"]["cost_usd"] for events in found.values())
+            assert spent > 0
+            mine, theirs = [await events_of(one, "POST", "/stream", json={"message": "Hi"}) for one in (anna, ben)]
+    for events, earlier in ((mine, spent), (theirs, 0.0)):
+        usage = events[-1]["usage"]
+        assert usage["day_cost_usd"] == pytest.approx(earlier + usage["cost_usd"])
+        assert usage["conversation_cost_usd"] == pytest.approx(usage["cost_usd"]), "a batch is in no conversation"
+
+
+async def test_a_batch_does_not_fail_where_its_cost_cannot_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ChatError("internal", "The database is busy.")
+
+    priced = scripted("Priced").model_copy(update={"price": [1000.0, 2000.0]})
+    with live_api(tmp_path, backends=[priced]) as app:
+        monkeypatch.setattr(app.turns.store, "add_cost", fail)
+        async with client_of(app) as anna:
+            (events,) = (await run_batch(anna, prompts=["Hi"], memory=["none"])).values()
+    assert events[-1]["type"] == "complete"

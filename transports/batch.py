@@ -1,4 +1,4 @@
-"""The batch route: every prompt on every backend with every memory mode, as one stream. Nothing of it is stored."""
+"""The batch route: every prompt on every backend with every memory mode, as one stream. Only its cost is stored."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
