@@ -75,7 +75,7 @@ def build_options(
         probabilities = gr.Checkbox(
             False,
             label="Token probabilities",
-            info="How likely each word of the reply was. See the panel's tab Tokens.",
+            info="How likely each word of the reply was: marked in the reply, and in the panel's tab Tokens.",
             elem_id="probabilities",
         )
         template = read("documents.html").replace('data-bytes=""', f'data-bytes="{document_bytes}"')

@@ -27,7 +27,8 @@ _TURNS, _JOINED = 24, 8
 
 def build_panel() -> gr.HTML:
     """Builds the panel. `render_panel` renders its value."""
-    scripts = "panel.js", "waterfall.js", "marks.js", "record.js", "events.js", "tokens.js", "model_input.js"
+    drawing = "panel.js", "waterfall.js", "marks.js", "record.js", "events.js"
+    scripts = *drawing, "tokens.js", "token_marks.js", "model_input.js"
     style = read("context.css") + read("panel.css")
     return script_component("agent-state", *scripts, template=read("panel.html"), style=style)
 

@@ -1,5 +1,6 @@
 // Helpers that all scripts of the page share, as `window.glassbox`, and the events by which the scripts talk to each other:
 //   panel (its new value)   run (one has started or ended)   address (it names another conversation)
+//   tokens ({ tokens, pieces }: those of the shown run's reply)   token (the number of the chosen one)
 //   shown (the value of the run that the panel shows)   clock (its seconds)   tab (the panel's open tab)
 //   mark ({ marks, from: 'bar' or 'chat' }: what the pointer is on)   cancel (a tool call)
 //   open (a conversation is opened)   chosen (a visitor chose one)   conversations (their list may have changed)

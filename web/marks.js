@@ -24,6 +24,8 @@ function places() {
   });
 }
 
+window.glassbox.replyTexts = () => shown ? places().filter(([name]) => name.startsWith('text-')).map(([, node]) => node) : [];
+
 function mark(marks, from) {
   if (`${from} ${marks}` === marked) return;
   marked = `${from} ${marks}`;

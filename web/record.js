@@ -2,13 +2,13 @@
 const { on } = window.glassbox;
 const EVERY_MS = 500, AGAIN_MS = 2000;
 
-// `root` is the tab. `reset(run)` is called for another run, `take(events)` with new ones, `fail(text)` with a problem or ''.
-function recordReader({ root, reset, take, fail }) {
+// `root` is the tab; where it is hidden, `wanted()` may still ask for the events. `reset(run)` is called for another run, `take(events)` with new ones, `fail(text)` with a problem or ''.
+function recordReader({ root, wanted = () => false, reset, take, fail }) {
   let run, live = false, whole = false, reading = null, again = 0, count = 0;
 
   async function read() {
     if (!run || whole || reading || document.hidden || performance.now() < again) return;
-    if (root.hidden || !root.offsetParent) return; // on a phone, the panel may be closed, too
+    if ((root.hidden || !root.offsetParent) && !wanted()) return; // on a phone, the panel may be closed, too
     const mine = reading = new AbortController();
     try {
       const address = new URL(`runs/${encodeURIComponent(run)}?after=${count}`, document.baseURI);
