@@ -16,6 +16,7 @@ from agent.continuation import Continuation, Continuations
 from agent.conversations import Conversations
 from agent.mirror import MirrorQueue
 from agent.quota import Quota
+from agent.read_ahead import ReadAhead
 from agent.retries import run_with_fallbacks
 from agent.summaries import Summarizer, SummaryJob
 from agent.tool_set import ToolSet, build_tool_set
@@ -58,6 +59,7 @@ class Turns:
         self.histories, self.records = HistoryCache(store, partial(current_version, runs)), RecordCache(store)
         self.continuations = Continuations(store, runs, self.records)
         self.mirror = MirrorQueue(settings.memory)
+        self.ahead = ReadAhead()
         limits = settings.limits
         self.quota = Quota(limits, runs)
         self.summarizer = Summarizer(settings, store, self.histories, runs, self.quota)
@@ -164,6 +166,7 @@ class Turns:
     async def close(self) -> None:
         """Stops the live runs and the work between turns."""
         self.closing = True
+        await self.ahead.close()
         await self.runs.stop_all()
         await asyncio.sleep(0)  # a run that has just ended has yet to call what follows it, the mirror for one
         self.autosave.close()
@@ -203,6 +206,7 @@ class Turns:
             logger.warning("run %s: its cost could not be saved: %s", run.id, e or "the database is slow")
 
     def _run(self, conversation_id: str, turn: Turn, owner: str | None) -> LiveRun:
+        self.ahead.stop()
         return LiveRun(
             conversation_id=conversation_id,
             backend=turn.chain[0].name,

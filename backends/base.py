@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 from langchain_core.tools import BaseTool
 
 from backends.errors import to_chat_error
@@ -176,6 +177,8 @@ class Backend(ABC):
     """Whether its servers can report the probabilities of tokens."""
     tells_prompt: bool = False
     """Whether it knows the whole prompt that is made of the messages."""
+    reads_ahead: bool = False
+    """Whether it can read a conversation before its next message."""
     continues_replies: bool = False
     """Whether its models can continue a reply that has been begun."""
     supported_options: frozenset[str] = ALWAYS_SUPPORTED
@@ -319,6 +322,10 @@ class Backend(ABC):
 
     async def forget_conversation(self, conversation_id: str) -> None:  # noqa: B027
         """Removes what is cached of a deleted conversation."""
+
+    async def read_ahead(self, messages: Sequence[BaseMessage], options: ModelOptions, visitor: str) -> None:
+        """Reads a conversation before its next message where it `reads_ahead`, unless a reply is waited for."""
+        raise NotImplementedError
 
     async def wait_ready(self) -> None:
         """Waits until a turn can start. Raises ChatError if none can."""

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
-from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 
 from backends.base import Backend, BackendError, CountedText, Health, ModelOptions, PromptToken
 from backends.free_memory import memory_of_model
 from backends.keys import Key
 from backends.llama_client import LlamaClient
 from backends.llama_process import LlamaProcess, LoadError
+from backends.llama_stream import LlamaError
 from backends.openai_request import logprob_fields, with_thinking
 from backends.reading_speed import Reading, default_reading, keep_reading, known_reading
 from backends.reading_trial import ReadingTrial
@@ -43,6 +44,8 @@ _RETRY_S = 5.0
 """Seconds after which a message retries a failed load."""
 _ERASE_S = 300.0
 """Seconds to wait until a slot is erased: a stopped request ends between two batches of its prompt."""
+_LOOK_S = 0.1
+"""Seconds between two checks whether a reply waits while a conversation is read ahead."""
 _CANCEL_S = 2.0
 """Seconds to wait for a cancelled download to end."""
 _BUNDLED_TEMPERATURE = 0.2
@@ -74,7 +77,7 @@ class LocalBackend(Backend):
 
     kind = "local"
     reports_logprobs = True
-    tells_prompt = continues_replies = True
+    tells_prompt = continues_replies = reads_ahead = True
     uses = frozenset({"model", "slots", "threads", "thinking", "preload"})
     timeout_s = 300.0
     in_process = True
@@ -105,6 +108,8 @@ class LocalBackend(Backend):
         """The thread that waits until a slot is free and erased."""
         self._reading: Reading = {}
         self._trial: ReadingTrial | None = None
+        self._ahead: asyncio.Task[None] | None = None
+        """The task that reads a conversation ahead."""
         self._spare: LlamaProcess | None = None
         """The process that is loaded to replace the running one."""
         self._closing = threading.Event()
@@ -165,6 +170,7 @@ class LocalBackend(Backend):
     async def close(self) -> None:
         """Cancels a load or download, and ends the process."""
         self._closing.set()  # ends a download
+        await self._end_ahead()
         if self._trial:
             await self._trial.close()
         for task in filter(None, (self._looking, self._loading)):
@@ -180,6 +186,7 @@ class LocalBackend(Backend):
             self._trial.interrupt()
         if self._spare:
             self._spare.end()
+        await self._end_ahead()
         if self._looking:
             await asyncio.shield(self._looking)
         if self._health.state == "not_downloaded":
@@ -196,7 +203,7 @@ class LocalBackend(Backend):
             await asyncio.shield(self._loading)
         await super().wait_ready()
 
-    def chat_model(self, options: ModelOptions) -> BaseChatModel:
+    def chat_model(self, options: ModelOptions) -> "LocalChat":
         """Returns a copy of the LocalChat with the options."""
         assert self._chat is not None and self._template is not None
         update: JSON = {
@@ -220,8 +227,44 @@ class LocalBackend(Backend):
             update |= logprob_fields(options.logprobs)
         return self._chat.model_copy(update=update)
 
+    async def read_ahead(self, messages: Sequence[BaseMessage], options: ModelOptions, visitor: str) -> None:
+        """Reads messages into the slot of their conversation. It ends at once when a message comes or a reply runs."""
+        if not self._idle() or self._ahead or options.conversation is None:
+            return
+        if self._trial:
+            self._trial.interrupt()
+        work = self._read_ahead(self.chat_model(options), list(messages), options.conversation, visitor)
+        reading = self._ahead = asyncio.create_task(work, name="read ahead")
+        try:
+            while not reading.done():
+                await asyncio.wait({reading}, timeout=_LOOK_S)
+                if not self.machine_idle():
+                    reading.cancel()
+        finally:
+            await self._end_ahead()
+
+    async def _read_ahead(
+        self, model: "LocalChat", messages: list[BaseMessage], conversation: str, visitor: str
+    ) -> None:
+        assert self._cache is not None
+        try:
+            async with self._cache.lend_ahead(conversation, visitor) as slot:
+                if slot is not None:
+                    await model.read(messages, slot)
+        except (httpx.TransportError, LlamaError) as e:  # the next message reports it
+            logger.debug("local model %r: %s", self.name, type(e).__name__)
+
+    async def _end_ahead(self) -> None:
+        """Ends reading ahead; its slot is free then."""
+        if reading := self._ahead:
+            reading.cancel()
+            await asyncio.wait({reading})
+            if self._ahead is reading:
+                self._ahead = None
+
     async def forget_conversation(self, conversation_id: str) -> None:
         """Erases what the model has read of a conversation."""
+        await self._end_ahead()
         if self._cache:
             await self._cache.forget(conversation_id)
 

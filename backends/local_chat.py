@@ -75,6 +75,15 @@ class LocalChat(CompatibleChat):
                 if not progress or chunk.text:  # the chunk may also have the template's opening tag
                     yield chunk
 
+    async def read(self, messages: list[BaseMessage], slot: int) -> None:
+        """Reads messages into the cache of a slot."""
+        payload = self._get_request_payload(messages, stream=True)
+        extra = payload.pop("extra_body", {})
+        body = {**payload, **extra, "id_slot": slot, "max_tokens": 1}
+        async with aclosing(stream_chunks(str(self.openai_api_base), self._key(), body)) as chunks:
+            async for _ in chunks:
+                pass
+
     async def _raw_chunks(
         self, messages: list[BaseMessage], stop: list[str] | None, **kwargs: Any
     ) -> AsyncGenerator[ChatGenerationChunk, None]:

@@ -26,6 +26,8 @@ class _Slot:
     busy: bool = False
     used: int = 0
     """The number of the latest request."""
+    reader: str | None = None
+    """The visitor for whom it was read ahead, until a reply uses it."""
 
 
 class SlotCache:
@@ -57,6 +59,30 @@ class SlotCache:
                 if not slot.clean and (conversation is None or slot.owner != conversation):
                     await self._clean(slot)
                 self._requests += 1
+                slot.owner, slot.clean, slot.used, slot.reader = conversation, False, self._requests, None
+                yield slot.number
+            finally:
+                slot.busy = False
+
+    @asynccontextmanager
+    async def lend_ahead(self, conversation: str, visitor: str) -> AsyncGenerator[int | None, None]:
+        """Holds a slot within the block, to read a conversation before its next message; None if there is none for it.
+
+        It is the conversation's own slot, the one that was read ahead for this visitor before, or one without text: so
+        nobody else's text is removed. A reply that needs a slot gets such a one first.
+        """
+        slot = self._choose_ahead(conversation, visitor)
+        if slot is None:
+            yield None
+            return
+        async with self._free.acquire(lambda position: None):
+            slot.busy = True
+            try:
+                if slot.owner != conversation:
+                    if not slot.clean:
+                        await self._clean(slot)
+                    slot.reader = visitor
+                self._requests += 1
                 slot.owner, slot.clean, slot.used = conversation, False, self._requests
                 yield slot.number
             finally:
@@ -84,4 +110,17 @@ class SlotCache:
         """The conversation's own slot if it is free, else one without text, else the one that was used longest ago."""
         free = [slot for slot in self._slots if not slot.busy]
         own = (slot for slot in free if conversation is not None and slot.owner == conversation)
-        return next(own, None) or min(free, key=lambda slot: (not slot.clean, slot.used))
+        return next(own, None) or min(free, key=lambda slot: (not slot.clean, slot.reader is None, slot.used))
+
+    def _choose_ahead(self, conversation: str, visitor: str) -> _Slot | None:
+        if not self._free.available or any(slot.busy and slot.owner == conversation for slot in self._slots):
+            return None
+        free = [slot for slot in self._slots if not slot.busy]
+        for fits in (
+            lambda slot: slot.owner == conversation,
+            lambda slot: slot.reader == visitor,
+            lambda slot: slot.clean,
+        ):
+            if found := next(filter(fits, free), None):
+                return found
+        return None

@@ -79,6 +79,8 @@ class ConversationLoader:
         found = await turns.store.conversation(conversation_id, visitor)
         view = await load_view(turns.store, turns.runs, visitor, found.id, INITIAL_MESSAGES)
         run = turns.runs.live_run(found.id)
+        if run is None:
+            turns.ahead.begin(turns, found, visitor)
         view.page.run_id = run.id if run else None
         state = run.state if run else await last_state(turns.store, view.page)
         panel = render_panel(state, whole=True, now=run.now() if run else None) if state.run_id else {"cleared": False}

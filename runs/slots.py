@@ -32,6 +32,11 @@ class Slots:
         """True if all slots are free."""
         return self._free == self._count and not self._queue
 
+    @property
+    def available(self) -> bool:
+        """True if a slot is free, and no one waits for it."""
+        return self._free is None or (self._free > 0 and not self._queue)
+
     @asynccontextmanager
     async def acquire(self, on_position: PositionListener) -> AsyncGenerator[None, None]:
         """Holds a slot within the block; waits for one first."""

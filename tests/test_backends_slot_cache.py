@@ -91,6 +91,46 @@ async def test_a_conversation_keeps_its_slot_and_the_oldest_gives_way() -> None:
         assert await process.use("a") == second, "its own slot is busy, and another is free"
 
 
+async def test_reading_ahead_removes_nobody_elses_text() -> None:
+    process = Process(3)
+
+    async def ahead(conversation: str, visitor: str) -> int | None:
+        async with process.cache.lend_ahead(conversation, visitor) as slot:
+            if slot is not None:
+                assert slot not in process.read or process.read[slot] == conversation
+                process.read[slot] = conversation
+            return slot
+
+    own = await process.use("a")
+    assert await ahead("a", "anna") == own and process.erased == 0
+    first = await ahead("b", "anna")
+    assert await ahead("c", "anna") == first, "a visitor has one slot for it"
+    other = await ahead("d", "ben")
+    assert len({own, first, other, None}) == 4
+    assert await ahead("e", "carl") is None, "there is no slot without a text"
+    assert await process.use("c") == first, "its reply uses what was read"
+    assert await ahead("f", "anna") is None, "what replies use is kept"
+    assert await process.use("g") == other, "what was only read ahead gives way first, though it was used later"
+    assert process.read == {own: "a", first: "c", other: "g"}
+
+
+async def test_reading_ahead_waits_for_no_slot() -> None:
+    cache = Process(1).cache
+    async with cache.lend("a"), cache.lend_ahead("a", "anna") as again, cache.lend_ahead("b", "anna") as other:
+        assert again is None and other is None
+    await cache.forget("a")
+    async with cache.lend_ahead("b", "anna") as slot:
+        assert slot == 0
+
+
+async def test_a_deleted_conversation_that_was_read_ahead_is_erased() -> None:
+    process = Process(1)
+    async with process.cache.lend_ahead("a", "anna") as slot:
+        assert slot == 0
+    await process.cache.forget("a")
+    assert process.erased == 1 and process.cache.empty
+
+
 async def test_a_cache_knows_whether_it_is_used_and_whether_it_has_a_text() -> None:
     cache = Process(2).cache
     assert cache.idle and cache.empty
