@@ -15,7 +15,9 @@ from agent.model_middleware import RoundsError
 from agent.retries import with_idle_timeout
 from agent.thinking_end import EndableThinking
 from agent.tool_set import ToolSet
+from agent.tools.documents import numbered_passages
 from agent.turn import Turn
+from agent.visitor_documents import report_passages, use_documents
 from backends import Backend, ModelOptions
 from backends.agent import AgentBackend
 from backends.errors import log_text
@@ -49,7 +51,10 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: 
         if not isinstance(backend, AgentBackend):
             tool_set, model = turn.tool_set.with_backend_tools(backend), backend.chat_model(options)
             backend.check_tools(model, tool_set.offered)
-        model_input = await build_model_input(settings, backend, turn, options, tool_set.offered)
+        tool_set, found = await use_documents(turn.documents, backend, tool_set)
+        offered = tool_set.offered
+        model_input = await build_model_input(settings, backend, turn, options, offered, found.passages)
+        report_passages(run, turn.message.text, found, model_input.passages.passages)
         if turn.logprobs is not None and not backend.reports_logprobs:
             run.set_status("queued", f"{backend.name} does not report the probabilities of its tokens")
         if model_input.note:
@@ -59,7 +64,8 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: 
         else:
             assert model is not None
             stream = _stream(run, model, backend, model_input, options, tool_set, turn.reply_start)
-        await with_idle_timeout(run, backend, stream)
+        with numbered_passages():
+            await with_idle_timeout(run, backend, stream)
     except Exception as e:
         error = backend.to_chat_error(e)
         if error is None:

@@ -18,7 +18,7 @@ from runs.events import JSON, Context
 from runs.text import valid_text
 from runs.threads import in_thread
 
-PARTS = ("system", "summary", "recalled", "recent", "message", "calls", "tools", "format")
+PARTS = ("system", "summary", "recalled", "recent", "documents", "message", "calls", "tools", "format")
 """The parts of a context, in the order of the bar on the page. Every token belongs to one of them."""
 _SLACK = 64
 """Tokens that texts may have more when they are counted alone than within their prompt."""
@@ -46,6 +46,8 @@ async def build_context(backend: Backend, model_input: ModelInput, messages: Seq
         parts["system"] = whole - parts["summary"]
         if parts["system"]:
             entries[0]["why"] = f"system prompt {parts['system']:,} tokens, summary {parts['summary']:,}"
+    if model_input.passages.text:
+        _split_message(model_input.passages.tokens, entries, parts)
     parts["format"] = once
     parts["tools"] = sum(tool["tokens"] for tool in model_input.tools)
     return Context(
@@ -61,6 +63,17 @@ async def build_context(backend: Backend, model_input: ModelInput, messages: Seq
         turns=list(model_input.turns) or None,
         thinking=model_input.thinking,
     )
+
+
+def _split_message(passages: int, entries: Sequence[JSON], parts: Counter[str]) -> None:
+    """Splits the tokens of the message into those of the passages and its own: they are one message."""
+    message = next((one for one in reversed(entries) if one["part"] == "message" and one["role"] == "user"), None)
+    if message is None:
+        return
+    parts["documents"] = min(passages, message["tokens"])
+    parts["message"] -= parts["documents"]
+    own = message["tokens"] - parts["documents"]
+    message["why"] = f"passages of your documents {parts['documents']:,} tokens, your message {own:,}"
 
 
 def context_too_long(backend: Backend, model_input: ModelInput, context: Context) -> ChatError:

@@ -7,11 +7,13 @@ from itertools import zip_longest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
+from agent.passage_text import PassageText, fit_passages
 from agent.thinking_tags import CLOSE
 from agent.token_counts import MANY, count_history, describe_tools
 from agent.tool_history import Results, calls_id, result_messages, results_of, select_results
 from agent.turn import Turn
 from backends import Backend, ModelOptions
+from documents.index import Passage
 from memory.messages import Message, Summary
 from memory.modes import Candidates, LeftOut, ModeLimits, Selection, least_start, message_positions
 from memory.options import PARAMETERS, TurnOptions
@@ -21,6 +23,8 @@ from runs.threads import Threads, in_thread
 from settings import MemorySettings, Settings
 
 SUMMARY = "\n\nWhat was said earlier in this conversation, in short: "
+PASSAGES = "passages"
+"""The id of the message with passages of documents, which is joined with the user's message."""
 REPLY_START = "reply start"
 """The id of the message that is the beginning of the reply."""
 _THREADS = Threads("recall", 2)
@@ -58,6 +62,8 @@ class ModelInput:
     """Whether a message contains the tag that ends thinking."""
     thinking: bool | None = None
     """The switch of the model's thinking, if it is used."""
+    passages: PassageText = field(default_factory=PassageText)
+    """Passages of the visitor's documents, which are in the message."""
 
 
 async def build_model_input(
@@ -66,8 +72,12 @@ async def build_model_input(
     turn: Turn,
     model_options: ModelOptions,
     tools: Sequence[BaseTool] = (),
+    found: Sequence[Passage] = (),
 ) -> ModelInput:
-    """Builds the input of a turn for a backend with these options, which is offered `tools`."""
+    """Builds the input of a turn for a backend with these options, which is offered `tools`.
+
+    Passages that were `found` for the message are given as far as they fit into half of what the memory mode may use.
+    """
     mode, prompt = turn.mode, turn.options.system_prompt
     if prompt is None:
         prompt = "" if backend.runs_agent else settings.system_prompt
@@ -87,6 +97,11 @@ async def build_model_input(
         spent += system.tokens + template.per_message("system")
     input_budget = backend.context - model_options.max_tokens
     limits = mode_limits(settings.memory, turn.options, input_budget, spent, message_tokens)
+    passages = PassageText()
+    if found and mode.bounded:
+        passages = await fit_passages(backend, found, turn.message.text, mode.budget(limits) // 2)
+        spent, message_tokens = spent + passages.tokens, message_tokens + passages.tokens
+        limits = mode_limits(settings.memory, turn.options, input_budget, spent, message_tokens)
     past = Candidates(history, positions=message_positions(history))
     if mode.summarizes:
         made, failed, cost = await turn.load_summary(history)
@@ -98,12 +113,16 @@ async def build_model_input(
     past = await count_history(backend, mode, past, limits, known)
     view = await in_thread(many, mode.select, past, limits)
     results = await select_results(backend, view, mode.budget(limits), known, many=many)
+    if found and not mode.bounded:
+        rest = limits.history - sum(one.tokens for one in view.kept) - results.tokens(template.assistant)
+        passages = await fit_passages(backend, found, turn.message.text, rest // 2)
 
     def assembled() -> ModelInput:
         earlier, parts, why = _earlier(view, results, {tool["name"] for tool in offered})
+        quoted = [HumanMessage(passages.text, id=PASSAGES)] if passages.text else []
         messages = [
             *_system(system.text, view.summary),
-            *_alternating([*earlier, HumanMessage(message.text, id=turn.message.id)]),
+            *_alternating([*earlier, *quoted, HumanMessage(message.text, id=turn.message.id)]),
         ]
         parts |= {turn.message.id: "message", "system": "summary" if view.summary else "system"}
         for one in begun:
@@ -125,6 +144,7 @@ async def build_model_input(
             turn_states(loaded.messages, view),
             any(CLOSE in one.text for one in messages),
             model_options.thinking,
+            passages,
         )
 
     return await in_thread(many, assembled)

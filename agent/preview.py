@@ -17,6 +17,7 @@ from agent.tools.streaming import PURE
 from agent.turn import TurnRequest
 from agent.turns import Turns
 from agent.validation import validate_message
+from agent.visitor_documents import use_documents
 from backends import Backend, ModelOptions
 from backends.prices import cost_usd
 from memory.messages import Message
@@ -39,7 +40,9 @@ async def preview(turns: Turns, request: TurnRequest, message_id: str | None = N
     turn = turns.with_history(turn, request.conversation_id or "", message)
     options = model_options(backend, turn.options, turns.settings.limits)
     tool_set = ToolSet() if backend.runs_agent else turn.tool_set.with_backend_tools(backend)
-    model_input = await build_model_input(turns.settings, backend, turn, options, tool_set.offered)
+    tool_set, found = await use_documents(turn.documents, backend, tool_set)
+    offered = tool_set.offered
+    model_input = await build_model_input(turns.settings, backend, turn, options, offered, found.passages)
     messages, unknown = list(model_input.messages), False
     if command := tool_set.command:
         result, unknown = await _result(tool_set, command)

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from agent.token_counts import count_messages
 from agent.tool_results import NO_OUTPUT, shortened
 from backends import Backend
+from documents.quotes import DOCUMENTS, SEARCH, without_numbers
 from memory.messages import Message
 from memory.modes import LeftOut, Selection
 from runs.events import JSON
@@ -29,6 +30,7 @@ _MOST_INPUT = 2000
 """Longest input, in characters."""
 _PER_TOKEN = 3
 """Characters of a token, at least, in most texts."""
+_SEARCHED_AGAIN = "the documents are searched again for each message"
 _NO_SPACE = "there is no room for the result of this tool call"
 
 
@@ -38,6 +40,10 @@ class Results:
 
     kept: Mapping[str, Sequence[Message]]
     left_out: Sequence[LeftOut]
+
+    def tokens(self, call: int) -> int:
+        """Returns the tokens of those that are kept; `call` is those of a message that only holds a call."""
+        return sum(one.tokens + call for results in self.kept.values() for one in results)
 
 
 def results_of(reply: Message, most: int = _MOST) -> list[Message]:
@@ -73,7 +79,14 @@ async def select_results(
 def _made(view: Selection, most: int) -> tuple[dict[str, list[Message]], list[LeftOut]]:
     """Returns the results of the kept replies, by the replies' ids, and those of the others."""
     left = [LeftOut(result, item.reason) for item in view.left_out for result in results_of(item.message)]
-    return {message.id: results_of(message, most) for message in view.kept}, left
+    kept = {message.id: results_of(message, most) for message in view.kept}
+    left += [LeftOut(result, _SEARCHED_AGAIN) for made in kept.values() for result in made if _is_passages(result)]
+    return {reply: [one for one in made if not _is_passages(one)] for reply, made in kept.items()}, left
+
+
+def _is_passages(result: Message) -> bool:
+    """True for the passages that were found before the reply."""
+    return result.parts[0].name == DOCUMENTS
 
 
 def _fitting(
@@ -133,7 +146,8 @@ def _input(part: ReplyPart) -> JSON:
 def _result(part: ReplyPart) -> str:
     """Returns the tool's output, with the error if it failed."""
     error = part.error if part.error and part.error not in part.text else ""
-    return "\n".join(filter(None, (part.text, error))) or NO_OUTPUT
+    text = without_numbers(part.text) if part.name == SEARCH else part.text
+    return "\n".join(filter(None, (text, error))) or NO_OUTPUT
 
 
 def _name(part: ReplyPart) -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from agent.continuation import Continuation
 from agent.tool_set import ToolSet
+from agent.visitor_documents import VisitorDocuments
 from backends import Backend
 from memory.history_cache import History
 from memory.messages import Message, Role, Summary
@@ -81,6 +82,8 @@ class Turn:
     logprobs: int | None = None
     reply_start: str = ""
     """The text with which the reply begins, which the model continues."""
+    documents: VisitorDocuments | None = None
+    """The visitor's documents; None without a cookie, or where documents cannot be added."""
     load_history: LoadHistory = _no_history
     load_summary: LoadSummary = _no_summary
 

@@ -23,8 +23,10 @@ from agent.tool_set import ToolSet, build_tool_set
 from agent.tools import Toolbox
 from agent.turn import Turn, TurnRequest
 from agent.validation import validate_message, validate_options
+from agent.visitor_documents import VisitorDocuments
 from backends import Backend, Backends
 from backends.keys import redact_keys
+from documents.quotes import SEARCH
 from memory.history_cache import HistoryCache
 from memory.messages import Message
 from memory.modes import get_mode
@@ -82,7 +84,17 @@ class Turns:
         name = request.backend or self.backends.default.name
         chain = self.backends.chain(name, options.model, request.visitor)
         requester = Requester(request.visitor, request.address)
-        return Turn(Message(new_id(), "user", text), mode, chain, options, tool_set, requester, request.logprobs)
+        message = Message(new_id(), "user", text)
+        documents = self._documents(request.visitor, text, options)
+        return Turn(message, mode, chain, options, tool_set, requester, request.logprobs, documents=documents)
+
+    def _documents(self, visitor: str | None, text: str, options: TurnOptions) -> VisitorDocuments | None:
+        """Returns the visitor's documents for a turn; None where there can be none."""
+        library, tools = self.toolbox.library, self.settings.tools
+        if library is None or visitor is None or SEARCH not in self.toolbox.names:
+            return None
+        wanted = tools.documents if options.documents is None else options.documents
+        return VisitorDocuments(library, visitor, text, tools.passages, wanted)
 
     def with_history(self, turn: Turn, conversation_id: str, message: Message) -> Turn:
         """Returns the turn with its stored message and the history before that."""

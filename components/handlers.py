@@ -52,7 +52,7 @@ class Handlers:
         self.inspector = Inspector(turns, identity)
         self.follower = RunFollower(turns.store, turns.runs, identity)
         self.store, self.runs, self.backends = turns.store, turns.runs, turns.backends
-        self._memory = turns.settings.memory
+        self._memory, self._tools = turns.settings.memory, turns.settings.tools
 
     async def on_send(self, prompt: str, page: PageState, request: gr.Request, *fields: Any) -> Updates:
         """Sends a message."""
@@ -162,13 +162,15 @@ class Handlers:
     def _request(self, values: tuple[Any, ...]) -> TurnRequest:
         """Builds the request of a turn from the values of `FIELDS`.
 
-        All tools, thinking, and the parameters of the settings count as no choice, so that later settings take effect.
+        All tools, thinking, and the values of the settings count as no choice, so that later settings take effect.
         """
         chosen = dict(zip(FIELDS, values, strict=True))
         backend, memory, tools, model = (chosen.pop(name) for name in ("backend", "memory", "tools", "model"))
         logprobs = ALTERNATIVES if chosen.pop("probabilities") else None
         every = tools is None or set(tools) == set(self.turns.toolbox.names)
         chosen["thinking"] = None if chosen["thinking"] else False
+        if chosen["documents"] == self._tools.documents:
+            chosen["documents"] = None
         for name in PARAMETERS:
             if chosen[name] == getattr(self._memory, name):
                 chosen[name] = None

@@ -26,6 +26,7 @@ class HeaderHandlers:
         self.backends, self._identity, self._toolbox = turns.backends, identity, turns.toolbox
         self._quota, settings = turns.quota, turns.settings
         self._prompt, self._memory = settings.system_prompt, settings.memory
+        self._search_first = settings.tools.documents
 
     def _visitor(self, request: gr.Request) -> str | None:
         return self._identity.visitor(request.cookies or {})
@@ -122,5 +123,6 @@ class HeaderHandlers:
         if options:
             prompt = self._prompt if options.system_prompt is None else options.system_prompt
             tools = tuple(self._toolbox.known(options.tools))
-            options = options.model_copy(update={"system_prompt": prompt, "tools": tools})
+            first = self._search_first if options.documents is None else options.documents
+            options = options.model_copy(update={"system_prompt": prompt, "tools": tools, "documents": first})
         return render_options(self._bound(backend, visitor), options)

@@ -11,6 +11,7 @@ from backends import OPTION_NAMES, Backend
 from components.assets import read, script_component
 from components.hf_login import build_login_button
 from components.page_state import Updates
+from documents.quotes import SEARCH
 from memory.options import TurnOptions
 
 
@@ -23,6 +24,7 @@ class OptionsPane:
     max_tokens: gr.Number
     thinking: gr.Checkbox
     tools: gr.CheckboxGroup
+    documents: gr.Checkbox
     probabilities: gr.Checkbox
     key_row: gr.Row
     key: gr.Textbox
@@ -31,9 +33,18 @@ class OptionsPane:
 
 
 def build_options(
-    system_prompt: str, reply_tokens: int, document_bytes: int, tools: list[str], *, sign_in: bool = False
+    system_prompt: str,
+    reply_tokens: int,
+    document_bytes: int,
+    tools: list[str],
+    *,
+    search_first: bool = True,
+    sign_in: bool = False,
 ) -> OptionsPane:
-    """Builds the options with the settings' system prompt, limits and tools. `sign_in` adds the login button."""
+    """Builds the options with the settings' system prompt, limits and tools.
+
+    `search_first` is whether documents are searched before a reply; `sign_in` adds the login button.
+    """
     with gr.Column(elem_id="options"):
         script_component("options-head", "options.js", template=read("options.html"))
         if sign_in:
@@ -80,12 +91,19 @@ def build_options(
         )
         template = read("documents.html").replace('data-bytes=""', f'data-bytes="{document_bytes}"')
         script_component("documents", "documents.js", template=template)
+        documents = gr.Checkbox(
+            search_first,
+            label="Search my documents before each reply",
+            info="For models that cannot search themselves: they are given the passages that match your message.",
+            elem_id="search-first",
+            visible=SEARCH in tools,
+        )
     sampling = (temperature, longest, thinking)
-    return OptionsPane(prompt, *sampling, offered, probabilities, key_row, key, use_key, forget_key)
+    return OptionsPane(prompt, *sampling, offered, documents, probabilities, key_row, key, use_key, forget_key)
 
 
 def render_options(backend: Backend, options: TurnOptions | None = None) -> Updates:
-    """Renders the key for a backend; with `options`, the values of the options too."""
+    """Renders the key for a backend; with `options`, the values of the options too, all of which are set."""
     own = backend.has_visitors_key
     if own:
         hint = "your key is in use; a new one replaces it"
@@ -102,4 +120,5 @@ def render_options(backend: Backend, options: TurnOptions | None = None) -> Upda
     if options:
         updates |= {name: getattr(options, name) for name in OPTION_NAMES}
         updates |= {"tools": list(options.tools or ()), "thinking": options.thinking is not False}
+        updates["documents"] = options.documents
     return updates

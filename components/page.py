@@ -36,6 +36,7 @@ OPENED_OUTPUTS = (
     *PARAMETERS,
     *OPTION_NAMES,
     "tools",
+    "documents",
 )
 """What opening a conversation updates."""
 
@@ -52,6 +53,7 @@ def build_page(handlers: Handlers, brand: Brand) -> gr.Blocks:
             settings.limits.reply_tokens,
             settings.limits.document_bytes,
             handlers.turns.toolbox.names,
+            search_first=settings.tools.documents,
             sign_in=settings.sign_in,
         )
         with gr.Row(elem_id="main"):

@@ -9,12 +9,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from components.elements import text_html
+from documents.quotes import DOCUMENTS, SEARCH, read_quotes
 from runs.events import JSON
 from runs.reply import ReplyPart
 
 SHOWN = 2000
 """Characters of an input or an output that the page shows during a run."""
 _HINT = 80
+_TITLES = {DOCUMENTS: "Your documents"}
+"""Titles of calls that no model made, by name."""
 
 
 def part_value(part: ReplyPart) -> JSON:
@@ -27,8 +30,16 @@ def part_value(part: ReplyPart) -> JSON:
     ended = "Output so far" if part.seconds is None else "Output"
     repeated = part.error and part.text.strip().endswith(part.error)  # the tool result for the model
     output = "none" if repeated else part.text.strip("\n") or "none"
-    blocks = [["Input", as_json(part.input)], [f"Failed: {part.error}" if part.error else ended, output]]
-    return _value(part.name, part, blocks, hint=hint if len(hint) <= _HINT else f"{hint[:_HINT]}…")
+    title, hint = _TITLES.get(part.name, part.name), _short(hint)
+    given = [["Input", as_json(part.input)]]
+    if part.name in (DOCUMENTS, SEARCH) and not part.error and (quotes := read_quotes(part.text)):
+        found = [[f"Passage {one.number}", f"[{one.number}] {one.source}\n{one.text}"] for one in quotes]
+        return _value(title, part, found if part.name == DOCUMENTS else given + found, hint=hint)
+    return _value(title, part, [*given, [f"Failed: {part.error}" if part.error else ended, output]], hint=hint)
+
+
+def _short(hint: str) -> str:
+    return hint if len(hint) <= _HINT else f"{hint[:_HINT]}…"
 
 
 def _value(title: str, part: ReplyPart, blocks: list[list[str]], *, hint: str) -> JSON:

@@ -11,7 +11,7 @@ from heapq import nlargest
 from typing import Any
 
 from documents.parsing import ParsedPassage
-from memory.search_terms import TOKENIZER, index_text, match, pairs, words
+from memory.search_terms import TOKENIZER, index_text, is_common, match, pairs, words
 from runs.live import new_id
 
 _WORDS, _QUERY, _PAIRS = 32, 2000, 64
@@ -35,7 +35,7 @@ INSERT INTO documents (id, owner, name, digest, first, size, characters, encodin
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT = "INSERT INTO segments (rowid, terms, heading, text, place, document) VALUES (?, ?, ?, ?, ?, ?)"
-_RANGES = "SELECT first, first + size - 1, characters FROM documents WHERE owner IS NULL OR owner = ? ORDER BY first"
+_RANGES = "SELECT first, first + size - 1, characters FROM documents WHERE owner IS ? OR owner = ? ORDER BY first"
 _FIND = "SELECT rowid FROM segments WHERE segments MATCH ? AND rowid BETWEEN ? AND ?"
 _SHOW = """
 SELECT documents.name, segments.place, segments.text
@@ -166,12 +166,19 @@ def build_queries(text: str) -> list[Query]:
     return [kept for query in queries if (kept := [word for word in query if word[0]])]
 
 
-def search(db: sqlite3.Connection, queries: list[Query], owner: str | None, most: int) -> list[Passage]:
-    """Returns the results of the first query that finds anything, best first.
+def specific_words(text: str) -> str:
+    """Returns the words of a text that are no stop words, separated by spaces."""
+    return " ".join(word for word in words(text[:_QUERY]) if not is_common(word))
+
+
+def search(
+    db: sqlite3.Connection, queries: list[Query], owner: str | None, most: int, *, guide: bool = True
+) -> list[Passage]:
+    """Returns the results of the first query that finds anything, best first; `guide` is searched as well.
 
     BM25 is computed over the passages that the owner can find: FTS5's own ranking would read all owners' passages.
     """
-    documents = db.execute(_RANGES, (owner,)).fetchall()
+    documents = db.execute(_RANGES, (None if guide else owner, owner)).fetchall()
     ranges = _merge_ranges([(first, last) for first, last, _ in documents])
     size = sum(last - first + 1 for first, last in ranges)
     mean = sum(characters for *_, characters in documents) / max(1, size)

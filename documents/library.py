@@ -38,6 +38,8 @@ _USED = "INSERT INTO uses VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET at = e
 _ADD_MISSING_USES = "INSERT OR IGNORE INTO uses SELECT DISTINCT owner, ? FROM documents WHERE owner IS NOT NULL"
 """Earlier versions stored no uses; those owners count from now on."""
 _IDLE = "owner IN (SELECT owner FROM uses WHERE at < ?)"
+_WEAK = 0.3
+"""The least score of a passage that is found for a message, as a share of the best one's."""
 _SUM = "SELECT count(*), coalesce(sum(characters), 0) FROM documents WHERE"
 
 
@@ -178,11 +180,24 @@ class Library:
             return []
         found = await self._database.read(lambda db: index.search(db, queries, owner, most))
         if owner:
-            self._uses[owner] = time.time()
+            await self._note_use(owner)
+        return found
+
+    async def find(self, owner: str, message: str, most: int) -> list[Passage]:
+        """Returns the passages of the owner's own documents that match a message best, without its stop words."""
+        queries = index.build_queries(index.specific_words(message))
+        if not queries:
+            return []
+        found = await self._database.read(lambda db: index.search(db, queries, owner, most, guide=False))
+        if found:
+            await self._note_use(owner)
+        return [passage for passage in found if passage.score >= _WEAK * found[0].score]
+
+    async def _note_use(self, owner: str) -> None:
+        self._uses[owner] = time.time()
         if len(self._uses) > _PENDING_USES:
             with suppress(ChatError):  # has been logged; the search itself succeeded
                 await self._write(lambda db: None)
-        return found
 
     async def _migrate(self) -> None:
         """Migrates the index of an earlier version, some passages at a time."""

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from unicodedata import normalize
 
-from memory.folded_text import fold_text
 from memory.messages import Message
-from memory.search_terms import TOKENIZER, index_text, match, pairs, words
+from memory.search_terms import TOKENIZER, index_text, is_common, match, pairs, words
 
 _WORDS, _QUERY = 32, 2000
 """Words and characters of a message that are searched for."""
@@ -22,15 +21,6 @@ _MATCH_WORDS = 4
 """Words that a match names."""
 _WEAK = 0.25
 """The least score of a match, as a share of the best one's."""
-_COMMON_WORDS = """
-a about again all also am an and any are as at be been but by can could did do does doing done down for from get give go
-had has have he her here him his how i if in into is it its just know let like make me more most much my no not now of
-off on once one only or other our out over please really say she should so some such tell than that the their them then
-there these they thing think this those to too up us use very want was way we well were what when where which while who
-why will with would yes you your
-"""
-_COMMON = frozenset(_COMMON_WORDS.split())
-"""English stop words."""
 _FIND = "SELECT rowid FROM messages WHERE messages MATCH ?"
 _B, _K1 = 0.3, 1.2
 """The parameters of BM25."""
@@ -93,7 +83,7 @@ class MessageIndex:
 def _query(text: str) -> dict[str, str]:
     """The words of a text, without stop words unless there are no others, each with its FTS5 query."""
     found = list(dict.fromkeys(words(normalize("NFC", text[:_QUERY]).lower())))
-    specific = [word for word in found if fold_text(word) not in _COMMON]
+    specific = [word for word in found if not is_common(word)]
     terms: dict[str, str] = {}
     for word in (specific or found)[:_WORDS]:
         terms |= {part: match(part) for part in pairs(word)}

@@ -64,6 +64,11 @@ class ReplyOptions(BaseModel):
         tuple[str, ...] | None, Field(max_length=100, strict=False, description="Names of GET /tools.")
     ] = None
     """Names of the enabled tools."""
+    documents: Annotated[
+        bool | None,
+        Field(description="Whether your documents are searched first, where the model cannot search them itself."),
+    ] = None
+    """Whether the visitor's documents are searched before a reply, where the model cannot search them itself."""
     model: Annotated[str | None, Field(max_length=200, description="One of the backend's `models`.")] = None
     """One of the models that the backend offers."""
 

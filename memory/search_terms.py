@@ -35,6 +35,15 @@ _WORD = regex.compile(r"[\p{L}\p{N}_][\p{L}\p{M}\p{N}_\u00ad\u200b-\u200d\u2060]
 _LONGEST = 100
 """Characters of a word that are indexed."""
 _VOWEL = regex.compile("[aeiouy]")
+_COMMON_WORDS = """
+a about again all also am an and any are as at be been but by can could did do does doing done down for from get give go
+had has have he her here him his how i if in into is it its just know let like make me more most much my no not now of
+off on once one only or other our out over please really say she should so some such tell than that the their them then
+there these they thing think this those to too up us use very want was way we well were what when where which while who
+why will with would yes you your
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
+"""English stop words."""
 _DOUBLE = regex.compile(r"([bdfgmnprt])\1$")
 
 
@@ -75,6 +84,11 @@ def pairs(word: str) -> list[str]:
     if not any(len(run) > 1 and _is_wide(run) for run in runs):
         return [word]
     return [part for run in runs for part in (_pairs(run) if _is_wide(run) and len(run) > 1 else [run])]
+
+
+def is_common(word: str) -> bool:
+    """True if a word is an English stop word."""
+    return fold_text(word) in _COMMON
 
 
 def words(text: str) -> Iterator[str]:

@@ -37,6 +37,7 @@ conversations = Table(
     Column("max_tokens", Integer),
     Column("thinking", Boolean),
     Column("tools", JSON(none_as_null=True)),
+    Column("documents", Boolean),
     *(Column(name, Integer) for name in PARAMETERS),
     Column("model", Text),
     Column("cost_usd", Float),

@@ -97,6 +97,10 @@ class LiveRun:
         """Whether its conversation was deleted. Later output is dropped."""
         self.acted = False
         """Whether an agent of its own has done something that cannot be repeated, such as a tool call or an event."""
+        self.repeatable_calls = 0
+        """The number of its calls that change nothing and may be made again, such as a search in documents."""
+        self.passages: str | None = None
+        """The passages of documents that its reply shows, or why there are none."""
         self.closing = False
         """Whether its closing entries are made. Later events are dropped."""
         self._implied_text = ""
@@ -133,7 +137,7 @@ class LiveRun:
     @property
     def has_output(self) -> bool:
         """True if it has shown text or thinking, or called a tool: then it cannot be begun again."""
-        return self.acted or self.state.first_token is not None or bool(self.state.tools)
+        return self.acted or self.state.first_token is not None or len(self.state.tools) > self.repeatable_calls
 
     @property
     def task(self) -> asyncio.Task[None] | None:

@@ -22,6 +22,10 @@ class ToolSettings(BaseModel):
     """The most characters of a tool result in the model input."""
     rounds: Annotated[int, Field(ge=1, le=50)] = 8
     """How often a model can call tools in one reply."""
+    documents: bool = True
+    """Whether a visitor's documents are searched before a reply, where the model cannot search them itself."""
+    passages: Annotated[int, Field(ge=1, le=20)] = 4
+    """The most passages that such a search gives to the model."""
 
 
 class TracingSettings(BaseModel):

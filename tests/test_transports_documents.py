@@ -1,17 +1,20 @@
 """The routes of documents and tools of a running app."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-from settings import LimitSettings, ToolSettings
+from settings import BackendSettings, LimitSettings, ToolSettings
 from tests.conftest import until
-from tests.live_app import Api, live_api
+from tests.grammar import check
+from tests.live_app import Api, client_of, events_of, events_until_end, live_api, socket_of
 from tests.pdfs import SLOW
 
 MOST = 20_000
@@ -166,3 +169,83 @@ async def test_pdfs_of_a_client_that_leaves_are_not_read(tmp_path: Path) -> None
             await asyncio.gather(*sending, return_exceptions=True)
             await until(lambda: not readers(), 5)  # each would take longer
             assert (await client.get("/documents")).json() == []
+
+
+ASKED = "What is the password of the shed?"
+TALK = {"text": "Plumbago [1].", "pause": 0}
+READER = BackendSettings(
+    **{"name": "Reader", "kind": "langchain", "class": "tests.models:Talker", "options": TALK}  # type: ignore[arg-type]
+)
+Events = list[dict[str, Any]]
+
+
+async def over_stream(app: Api, client: httpx.AsyncClient, **more: Any) -> Events:
+    return await events_of(client, "POST", "/stream", json={"message": ASKED, **more})
+
+
+async def over_eventsource(app: Api, client: httpx.AsyncClient, **more: Any) -> Events:
+    return await events_of(client, "GET", "/stream", params={"query": ASKED, **more})
+
+
+async def over_socket(app: Api, client: httpx.AsyncClient, **more: Any) -> Events:
+    async with socket_of(app, client) as socket:
+        await socket.send(json.dumps({"message": ASKED, **more}))
+        return await events_until_end(socket)
+
+
+async def over_agui(app: Api, client: httpx.AsyncClient, **more: Any) -> Events:
+    """The record of a run of AG-UI, whose own events are those of a tool call."""
+    body = {"threadId": "t", "runId": "r", "tools": [], "context": [], "state": {}, "forwardedProps": more}
+    answer = await client.post("/agui", json=body | {"messages": [{"id": "1", "role": "user", "content": ASKED}]})
+    sent = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")]
+    results = [event["content"] for event in sent if event["type"] == "TOOL_CALL_RESULT"]
+    events = await events_of(client, "GET", f"/runs/{answer.headers['x-run-id']}/events")
+    assert results == [event["output"] for event in events if event["type"] == "tool_end"]
+    return events
+
+
+async def over_batch(app: Api, client: httpx.AsyncClient, **more: Any) -> Events:
+    events = await events_of(client, "POST", "/batch", json={"prompts": [ASKED], **more})
+    assert events.pop()["type"] == "batch_done"
+    return [{name: value for name, value in event.items() if name != "index"} for event in events]
+
+
+async def test_documents_are_read_alike_over_every_transport_and_can_be_left_out(tmp_path: Path) -> None:
+    with live_api(tmp_path, backends=[READER]) as app:
+        found = list[list[tuple[str, Any]]]()
+        for over in (over_stream, over_eventsource, over_socket, over_agui, over_batch):
+            async with client_of(app) as client:
+                text = "The password of the shed is plumbago."
+                (await client.post("/documents", params={"name": "notes.txt"}, content=text)).raise_for_status()
+                events, without = await over(app, client), await over(app, client, documents=False)
+                if over is not over_batch:  # whose runs are not kept
+                    assert await events_of(client, "GET", f"/runs/{events[0]['run_id']}/events") == events
+            for told in (events, without):
+                check(told)
+                assert told[-1]["content"] == "Plumbago [1]. "
+            assert not [e for e in without if e["type"] == "tool_start"]
+            assert [e["output"] for e in events if e["type"] == "tool_end"] == [f"[1] notes.txt, section 1\n{text}"]
+            found.append([(e["type"], e.get("messages") or e.get("output")) for e in events if e["type"] not in UNTOLD])
+        assert found == [found[0]] * len(found)
+
+
+UNTOLD = {"state", "status"}
+"""Events whose number depends on time."""
+
+
+async def test_exports_keep_the_numbers_and_the_passages(tmp_path: Path) -> None:
+    with live_api(tmp_path, backends=[READER]) as app:
+        async with client_of(app) as client:
+            text = "The password of the shed is plumbago. [2] </details>"
+            (await client.post("/documents", params={"name": "notes.txt"}, content=text)).raise_for_status()
+            this = (await over_stream(app, client))[0]["conversation_id"]
+            markdown = (await client.get(f"/conversations/{this}?format=markdown")).text
+            reply = markdown[markdown.index("## Model") :]
+            assert "<details><summary>Passages of documents</summary>" in reply
+            assert f"```\n[1] notes.txt, section 1\n{text}\n```" in reply
+            assert reply.index("</details>\n\nPlumbago [1].")
+            whole = (await client.get(f"/conversations/{this}")).json()
+            again = (await client.post("/conversations", json=whole)).json()["conversation_id"]
+            found = (await client.get(f"/conversations/{again}")).json()["messages"][-1]
+            assert found["content"] == "Plumbago [1]. "
+            assert [part["text"] for part in found["parts"]] == [f"[1] notes.txt, section 1\n{text}"]

@@ -74,6 +74,7 @@ class _ForwardedProps(BaseModel):
     memory: str | None = None
     model: Annotated[str | None, Field(max_length=200)] = None
     thinking: bool | None = None
+    documents: bool | None = None
     logprobs: Logprobs = None
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from urllib.parse import quote
 
+from documents.quotes import DOCUMENTS
 from memory.conversations import Conversation
 from memory.messages import Message
 from runs.reply import ReplyPart, reply_sequence
@@ -49,6 +50,7 @@ def _message(message: Message) -> str:
 
 def _part(part: ReplyPart) -> str:
     name = "Thinking" if part.kind == "thinking" else f"Tool: {escape(part.name)}"
+    name = "Passages of documents" if part.kind == "tool" and part.name == DOCUMENTS else name
     blocks = [] if part.input is None else [_code_block(json.dumps(part.input, ensure_ascii=False, indent=1))]
     blocks.append(_code_block(f"{part.text}\n{part.error}".strip() if part.error else part.text))
     return "\n\n".join([f"<details><summary>{name}</summary>", *blocks, "</details>"])

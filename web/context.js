@@ -4,6 +4,7 @@ const { drawList, make, number, write } = window.glassbox;
 const PARTS = [
   ['system', 'system', 'The system prompt'], ['summary', 'summary', 'The summary of older turns'],
   ['recalled', 'recalled', 'Older turns that match the message'], ['recent', 'recent', 'The latest turns'],
+  ['documents', 'documents', 'Passages of your documents that match the message'],
   ['message', 'message', 'The message'], ['calls', 'tool calls', "This turn's tool calls and their results"],
   ['tools', 'tools', 'The definitions of the tools that the model can call'],
   ['format', 'chat format', 'What the chat template adds once'], ['free', 'free', 'Room for more'],

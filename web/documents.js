@@ -39,7 +39,7 @@ function add(files) {
       if (file.size > most) throw new Error(`'${file.name}' is too large: at most ${most / 1e6} MB.`);
       tell(`Reading ${file.name} …`);
       return request(`documents?${new URLSearchParams({ name: file.name })}`, { method: 'POST', body: file, headers: { 'Content-Type': 'application/octet-stream' } });
-    }, ({ encoding }) => `${file.name} can be searched${encoding && encoding !== 'utf-8' ? ` (read as ${encoding})` : ''}: type /search and a few of its words.`);
+    }, ({ encoding }) => `${file.name} can be searched${encoding && encoding !== 'utf-8' ? ` (read as ${encoding})` : ''}: ask about it, or type /search and a few of its words.`);
   }
 }
 on('documents', add, element);

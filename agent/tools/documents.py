@@ -1,11 +1,27 @@
 """The tool `search`, made for each visitor: it searches only their own documents and the guide."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
 
 from langchain_core.tools import StructuredTool
 
 from agent.tools.streaming import streaming_tool
 from documents.library import Library
+from documents.quotes import numbered
+
+_numbers: ContextVar[Iterator[int] | None] = ContextVar("passage numbers", default=None)
+
+
+@contextmanager
+def numbered_passages() -> Iterator[None]:
+    """Lets the passages of several searches within this block have different numbers."""
+    token = _numbers.set(count(1))
+    try:
+        yield
+    finally:
+        _numbers.reset(token)
 
 
 def search_tool(library: Library, owner: str | None) -> StructuredTool:
@@ -14,9 +30,10 @@ def search_tool(library: Library, owner: str | None) -> StructuredTool:
     @streaming_tool
     async def search(query: str) -> AsyncGenerator[str, None]:
         """Searches the visitor's uploaded documents and this project's own guide."""
-        found = await library.search(owner, query)
-        for number, passage in enumerate(found, 1):
-            yield f"[{number}] {passage.document}, {passage.place}\n{passage.text}\n\n"
+        found, numbers = await library.search(owner, query), _numbers.get() or count(1)
+        own = [next(numbers) for _ in found]
+        for passage, number in zip(found, own, strict=True):
+            yield f"{numbered(passage, number)}\n\n"
         if not found:
             documents = await library.documents(None)
             if owner is not None:
