@@ -57,7 +57,7 @@ def page_head(style: str = "") -> str:
     return f"{scripts}<script type='module'>{assets}{read('typeset.js')}</script>{styles}"
 
 
-_SCRIPTS = "prompt", "page", "edit", "copy", "selection", "print"
+_SCRIPTS = "prompt", "page", "edit", "copy", "selection", "citations", "print"
 
 
 def _assets() -> dict[str, Any]:

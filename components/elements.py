@@ -13,10 +13,11 @@ from typing import Any
 
 from markdown_it.token import Token
 
-from components.markdown import Environment, is_safe_link, parse_inline
+from components.markdown import Environment, Sources, is_safe_link, parse_inline
 
 _COPY = "<button class='copy-code' type='button' title='Copy'></button>"
 _LANGUAGE = re.compile(r"[\w+#.-]+")
+_NUMBER = re.compile(r"\d+")
 _TASK = re.compile(r"\[([ xX])\][ \t]+(?=\S)")
 _TARGET = re.compile(r"(?<=\]:)\s*<?([^\s<>]+)")
 _ALIGNED = {"text-align:left": "left", "text-align:center": "center", "text-align:right": "right"}
@@ -89,6 +90,8 @@ def _token_html(token: Token, *, within_link: bool) -> str:
             return f"<code dir='ltr'>{text_html(token.content)}</code>"
         case "formula":
             return formula_html(token)
+        case "citation" if not within_link:
+            return _citation_html(token)
         case "link_open":
             return _link_html(token.attrGet("href"), token.attrGet("title"))
         case "image":
@@ -102,6 +105,19 @@ def formula_html(token: Token) -> str:
     """Returns the source of a formula with its delimiters. `web/typeset.js` draws it."""
     kind = "math display" if token.meta["display"] else "math"
     return f"<{token.tag} class='{kind}' dir='ltr'>{text_html(token.content)}</{token.tag}>"
+
+
+def _citation_html(token: Token) -> str:
+    """Returns a button for each number of a citation. `web/citations.js` opens the passage."""
+    sources, numbers = token.meta["sources"], token.content[1:-1]
+    if numbers.isdigit():
+        return _cite_html(numbers, token.content, sources)
+    return f"[{_NUMBER.sub(lambda found: _cite_html(found[0], found[0], sources), numbers)}]"
+
+
+def _cite_html(number: str, shown: str, sources: Sources) -> str:
+    title = text_html(f"Passage {int(number)}: {sources[int(number)]}")
+    return f"<button class='cite' type='button' value='{int(number)}' title='{title}'>{shown}</button>"
 
 
 def _link_html(target: Any, title: Any = None) -> str:

@@ -19,6 +19,7 @@ from components.live_reply import LiveReply
 from components.messages import render_messages, render_turns
 from components.page_state import PageState, Updates, shown_messages
 from components.panel import render_panel
+from components.parts import cited_passages
 from components.render import render_page
 from hosting.identity import Identity
 from memory.store import Store
@@ -26,7 +27,7 @@ from runs import events
 from runs.errors import ChatError
 from runs.live import LiveRun
 from runs.registry import RunRegistry
-from runs.reply import part_offsets
+from runs.reply import part_offsets, reply_parts
 
 _YIELDS_PER_S = 20
 """Updates per second and page. The rate falls with the number of live runs."""
@@ -76,7 +77,7 @@ class RunFollower:
                     panel = render_panel(run.state, whole=fresh_context or not drawn, now=run.now())
                     drawn, phase, owed = time.monotonic(), run.state.phase, False
                 begun = time.monotonic()
-                live = growing.messages(run.text, offsets)
+                live = growing.messages(run.text, offsets, cited_passages(reply_parts(run.state)))
                 cost = time.monotonic() - begun
                 yield live, panel
                 if run.tool_calls.only_await_approval and run.state.phase == "approval" and not run.ended:

@@ -6,9 +6,10 @@ Gradio does not draw it again, and what the reader has opened stays open.
 
 from collections.abc import Sequence
 
+from components.markdown import Sources
 from components.messages import Wire, wire
-from components.parts import parts_html
-from components.reply import GrowingReply, reply_html
+from components.parts import Passages, parts_html, sources_before
+from components.reply import NO_SOURCES, GrowingReply, reply_html
 from runs.reply import split_text
 
 _BLOCK = parts_html(())
@@ -21,20 +22,25 @@ class LiveReply:
         self.sent = 0
         """The number of characters of the last text that Gradio sends."""
         self._growing = GrowingReply()
-        self._texts: list[str] = []
+        self._ended: list[tuple[str, Sources]] = []
+        """The texts that have ended, with the sources that they may cite."""
         self._html: list[str] = []
-        """The HTML of `_texts`, which have ended."""
+        """The HTML of `_ended`."""
 
-    def messages(self, text: str, offsets: Sequence[int]) -> list[Wire]:
-        """Renders the text so far; its parts began at the offsets, which ascend."""
-        *ended, last = split_text(text, offsets)
-        if ended != self._texts:
-            same = next((i for i, (a, b) in enumerate(zip(ended, self._texts, strict=False)) if a != b), None)
-            known = min(len(ended), len(self._texts)) if same is None else same
-            self._html = [*self._html[:known], *map(reply_html, ended[known:])]
-            self._texts, self._growing = ended, GrowingReply()
+    def messages(self, text: str, offsets: Sequence[int], passages: Passages = ()) -> list[Wire]:
+        """Renders the text so far; its parts began at the offsets, which ascend. It may cite the passages before it."""
+        *texts, last = split_text(text, offsets)
+        sources = [NO_SOURCES, *(sources_before(passages, offset) for offset in offsets)]
+        ended = list(zip(texts, sources, strict=False))
+        if ended != self._ended:
+            same = next((i for i, (a, b) in enumerate(zip(ended, self._ended, strict=False)) if a != b), None)
+            known = min(len(ended), len(self._ended)) if same is None else same
+            self._html = [*self._html[:known], *(reply_html(*one) for one in ended[known:])]
+            self._ended, self._growing = ended, GrowingReply(sources[-1])
+        elif self._growing.sources != sources[-1]:
+            self._growing = GrowingReply(sources[-1])
         found: list[Wire] = []
-        for piece, html in zip(ended, self._html, strict=True):
+        for piece, html in zip(texts, self._html, strict=True):
             found += [wire("assistant", html)] if piece else []
             found.append(wire("assistant", _BLOCK))
         self.sent = 0

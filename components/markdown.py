@@ -4,6 +4,7 @@ HTML and character entities are text. `components/elements.py` renders the token
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from linkify_it import LinkifyIt
@@ -15,7 +16,11 @@ from markdown_it.token import Token
 from components.formulas import formulas_plugin
 
 Environment = dict[str, Any]
-"""The state that the blocks of a text share, in the parser's format: `references` holds link definitions by label."""
+"""The state that the blocks of a text share, in the parser's format: `references` holds link definitions by label.
+
+`sources` holds the sources of passages by the numbers that the text may cite.
+"""
+Sources = Mapping[int, str]
 
 _DEEPEST = 40
 """Levels of nested lists and quotes. Deeper markers are text; beyond its own limit, the parser would drop the text."""
@@ -31,6 +36,7 @@ _FAILURES, _STEPS = 200, 50_000
 end, in one text. Beyond them, brackets and URLs are text."""
 _BRACKETS, _ADDRESSES, _READ = -10, -11, -12
 """The keys of the counters in the parser's cache. Its own keys are positions, so they are never negative."""
+_CITATION = re.compile(r"\[(\d{1,4}(?:, ?\d{1,4}){0,9})\]")
 _IGNORED = re.compile(r"[\x00-\x20\x7f-\x9f]")
 
 
@@ -80,6 +86,7 @@ def _build() -> MarkdownIt:
     parser.inline.ruler.at("linkify", _bounded(linkify, "://", _ADDRESSES))
     parser.inline.ruler.at("link", _bounded(link, "[", _BRACKETS))
     parser.inline.ruler.at("image", _bounded(image, "![", _BRACKETS))
+    parser.inline.ruler.after("image", "citation", _citation)
     parser.inline.skipToken = _counted(parser.inline.skipToken)  # type: ignore[method-assign]
     formulas_plugin(parser)
     return parser
@@ -118,6 +125,19 @@ def _counted(skip: Any) -> Any:
             skip(state)
 
     return counted
+
+
+def _citation(state: StateInline, silent: bool) -> bool:
+    """Parses `[1]` and `[1, 2]` where all numbers are those of passages. Links come first."""
+    sources: Sources = state.env.get("sources") or {}
+    found = _CITATION.match(state.src, state.pos) if sources else None
+    if not found or any(int(number) not in sources for number in found[1].split(",")):
+        return False
+    if not silent:
+        token = state.push("citation", "button", 0)
+        token.content, token.meta = found[0], {"sources": sources}
+    state.pos = found.end()
+    return True
 
 
 def _definition(state: StateBlock, start: int, end: int, silent: bool) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from components.elements import text_html
 from components.page_state import ConversationView
-from components.parts import parts_html
+from components.parts import cited_passages, parts_html, sources_before
 from components.reply import reply_html
 from memory.messages import Message
 from runs.errors import split_message
@@ -43,7 +43,13 @@ def _wire_message(message: Message) -> Wire:
     message = _shortened(message)
     if message.role == "user":
         return wire("user", user_html(message.text))
-    texts = [reply_html(one) if isinstance(one, str) else parts_html(one) for one in _sequence(message)]
+    texts, sources = list[str](), dict[int, str]()
+    for one in _sequence(message):
+        if isinstance(one, str):
+            texts.append(reply_html(one, sources))
+        else:
+            sources = {**sources, **sources_before(cited_passages(one), one[0].offset)}
+            texts.append(parts_html(one))
     if note := _note(message):
         texts.append(failure_html(note) if message.standing == "failed" else f"<p class='note'>{text_html(note)}</p>")
     return wire("assistant", *texts)

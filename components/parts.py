@@ -5,11 +5,12 @@ Gradio sanitizes again.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from components.elements import text_html
-from documents.quotes import DOCUMENTS, SEARCH, read_quotes
+from components.markdown import Sources
+from documents.quotes import DOCUMENTS, SEARCH, read_quotes, sources
 from runs.events import JSON
 from runs.reply import ReplyPart
 
@@ -18,6 +19,21 @@ SHOWN = 2000
 _HINT = 80
 _TITLES = {DOCUMENTS: "Your documents"}
 """Titles of calls that no model made, by name."""
+
+
+Passages = Sequence[tuple[int, Sources]]
+"""The sources of passages that a reply may cite, each with the offset of the part that has them."""
+
+
+def cited_passages(parts: Iterable[ReplyPart]) -> Passages:
+    """Returns the passages among the parts of a reply."""
+    found = [part for part in parts if part.kind == "tool" and part.name in (DOCUMENTS, SEARCH) and not part.error]
+    return [(part.offset, sources(part.text)) for part in found]
+
+
+def sources_before(passages: Passages, offset: int) -> Sources:
+    """Returns the sources that a text after the parts at an offset may cite, by their numbers."""
+    return {number: source for at, found in passages if at <= offset for number, source in found.items()}
 
 
 def part_value(part: ReplyPart) -> JSON:

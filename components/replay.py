@@ -12,10 +12,11 @@ from components.assets import warn
 from components.live_reply import LiveReply
 from components.page_state import PageState
 from components.panel import render_panel
+from components.parts import cited_passages
 from hosting.identity import Identity
 from runs.live import new_id
 from runs.replay import Player
-from runs.reply import part_offsets
+from runs.reply import part_offsets, reply_parts
 from runs.state import AgentState
 
 _FRAME_S = 0.1
@@ -102,7 +103,8 @@ def _frame(player: Player, before: AgentState | None, growing: LiveReply) -> tup
         panel.setdefault("context", None)
     playing = player.playing and moment < length
     replay = {"at_s": round(moment, 2), "length_s": round(length, 2), "speed": player.speed, "playing": playing}
-    return growing.messages(text, part_offsets(state)), panel | {"replay": replay}, state
+    live = growing.messages(text, part_offsets(state), cited_passages(reply_parts(state)))
+    return live, panel | {"replay": replay}, state
 
 
 def _number(value: Any, default: float) -> float:

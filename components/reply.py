@@ -12,7 +12,7 @@ from markdown_it.common.utils import normalizeReference
 from markdown_it.token import Token
 
 from components.elements import InlineHtml, blocks_html, inline_html, text_html
-from components.markdown import Environment, parse_blocks
+from components.markdown import Environment, Sources, parse_blocks
 
 _BETWEEN = "\n\n"
 """The separator of blocks for the Chatbot's parser, which then redraws only the blocks that changed."""
@@ -21,17 +21,22 @@ _LONGEST = 50_000
 _TOO_LONG = "<p><em>This text is too long to be formatted. It is shown as written.</em></p>"
 _KEPT_CHARACTERS = 2_000_000
 """Characters of texts and their HTML in the cache. A character takes one to four bytes, so 8 MB at most."""
+NO_SOURCES: Sources = {}
 _CLOSING = re.compile(r"(?:</[a-z0-9]+>)+$")
 
 
-def reply_html(text: str) -> str:
-    """Renders a complete text. The HTML of formatted texts is cached, because a page draws its messages many times."""
+def reply_html(text: str, sources: Sources = NO_SOURCES) -> str:
+    """Renders a complete text, which may cite the sources by their numbers.
+
+    The HTML of formatted texts is cached, because a page draws its messages many times.
+    """
     if len(text) > _LONGEST:
         return _plain_html(text)
-    cached = _CACHE.get(text)
+    cited = tuple(sources.items()) if "[" in text else ()
+    cached = _CACHE.get(text, cited)
     if cached is None:
-        cached = _formatted_html(text)
-        _CACHE.put(text, cached)
+        cached = _formatted_html(text, sources)
+        _CACHE.put(text, cached, cited)
     return cached
 
 
@@ -40,12 +45,16 @@ def _plain_html(text: str) -> str:
     return f"{_TOO_LONG}{_BETWEEN}<p dir='auto'>{text_html(_normal(text))}</p>"
 
 
-def _formatted_html(text: str) -> str:
-    environment: Environment = {}
+def _formatted_html(text: str, sources: Sources) -> str:
+    environment: Environment = {"sources": sources}
     tokens = parse_blocks(_normal(text), environment)
     return _BETWEEN.join(
         blocks_html(block, partial(inline_html, environment=environment)) for block in _top_level(tokens)
     )
+
+
+Cited = tuple[tuple[int, str], ...]
+"""The sources that a text may cite."""
 
 
 class HtmlCache:
@@ -54,20 +63,25 @@ class HtmlCache:
     def __init__(self, characters: int) -> None:
         self.characters = 0
         self._most = characters
-        self._html: OrderedDict[str, str] = OrderedDict()
+        self._html: OrderedDict[tuple[str, Cited], str] = OrderedDict()
 
-    def get(self, text: str) -> str | None:
-        """Returns the cached HTML of a text, or None."""
-        if text in self._html:
-            self._html.move_to_end(text)
-        return self._html.get(text)
+    def get(self, text: str, cited: Cited = ()) -> str | None:
+        """Returns the cached HTML of a text with these sources, or None."""
+        if (text, cited) in self._html:
+            self._html.move_to_end((text, cited))
+        return self._html.get((text, cited))
 
-    def put(self, text: str, html: str) -> None:
+    def put(self, text: str, html: str, cited: Cited = ()) -> None:
         """Adds the HTML of a text that is not cached."""
-        self._html[text] = html
-        self.characters += len(text) + len(html)
+        self._html[text, cited] = html
+        self.characters += _size(text, html, cited)
         while self.characters > self._most:
-            self.characters -= sum(map(len, self._html.popitem(last=False)))
+            (text, cited), html = self._html.popitem(last=False)
+            self.characters -= _size(text, html, cited)
+
+
+def _size(text: str, html: str, cited: Cited) -> int:
+    return len(text) + len(html) + sum(len(source) for _, source in cited)
 
 
 _CACHE = HtmlCache(_KEPT_CHARACTERS)
@@ -104,8 +118,10 @@ class GrowingReply:
     A block is finished once complete lines have begun another one: no rule of the parser looks further back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sources = NO_SOURCES) -> None:
+        """The text may cite the sources by their numbers."""
         self.sent = 0
+        self.sources = sources
         self._last = ""
         self._open_blocks = 0
         self._start_over()
@@ -137,7 +153,7 @@ class GrowingReply:
         if not text.startswith(self._source):
             self._start_over()
         tail = text[len(self._source) :]
-        environment: Environment = {"references": dict(self._definitions)}
+        environment: Environment = {"references": dict(self._definitions), "sources": self.sources}
         blocks = _top_level(parse_blocks(tail, environment))
         self._apply(environment["references"])
         drawn = self._draw(blocks, environment)
@@ -184,7 +200,7 @@ class GrowingReply:
         for block in self._finished:
             source = normalizeReference(block.source) if "]" in block.source else ""
             if any(label in source for label in changed):
-                environment: Environment = {"references": dict(references)}
+                environment: Environment = {"references": dict(references), "sources": self.sources}
                 block.html = blocks_html(
                     parse_blocks(block.source, environment), partial(inline_html, environment=environment)
                 )
