@@ -117,6 +117,8 @@ class Turns:
                     raise ChatError("invalid_request", "Only a user message can be edited or answered again.")
                 request = replace(request, message=earlier.text) if request.regenerate else request
         turn = self.prepare(request, stored)
+        if owner is None:  # passages would be read by everyone who has the conversation's id
+            turn = replace(turn, documents=None)
         if reply_start:
             turn = _continuing(turn, reply_start)
         self._check_key(turn)

@@ -47,11 +47,11 @@ def part_value(part: ReplyPart) -> JSON:
     repeated = part.error and part.text.strip().endswith(part.error)  # the tool result for the model
     output = "none" if repeated else part.text.strip("\n") or "none"
     title, hint = _TITLES.get(part.name, part.name), _short(hint)
-    given = [["Input", as_json(part.input)]]
-    if part.name in (DOCUMENTS, SEARCH) and not part.error and (quotes := read_quotes(part.text)):
+    if part.name == DOCUMENTS and not part.error and (quotes := read_quotes(part.text)):
         found = [[f"Passage {one.number}", f"[{one.number}] {one.source}\n{one.text}"] for one in quotes]
-        return _value(title, part, found if part.name == DOCUMENTS else given + found, hint=hint)
-    return _value(title, part, [*given, [f"Failed: {part.error}" if part.error else ended, output]], hint=hint)
+        return _value(title, part, found, hint=hint)
+    blocks = [["Input", as_json(part.input)], [f"Failed: {part.error}" if part.error else ended, output]]
+    return _value(title, part, blocks, hint=hint)
 
 
 def _short(hint: str) -> str:

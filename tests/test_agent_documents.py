@@ -148,6 +148,15 @@ async def test_nothing_is_shown_where_nothing_matches_or_nothing_is_to_be_search
     assert all("documents" not in context["parts"] for context in of(told, "context"))
 
 
+async def test_passages_never_enter_a_conversation_that_others_can_read(house: House) -> None:
+    open_to_all = (await house.ask("hello", visitor=None))[0]["conversation_id"]
+    told = await house.ask(conversation_id=open_to_all)
+    assert not of(told, "tool_start") and "notes.txt" not in str(told)
+    shown = await preview(house.turns, TurnRequest(QUESTION, "anna", open_to_all))
+    assert "documents" not in shown["parts"]
+    assert "documents" in (await preview(house.turns, TurnRequest(QUESTION, "anna")))["parts"]
+
+
 async def test_settings_turn_the_search_off_and_a_conversation_turns_it_on(tmp_path: Path) -> None:
     async with housed(tmp_path, documents=False) as house:
         await house.library.add("anna", "notes.txt", SHED)

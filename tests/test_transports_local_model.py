@@ -178,3 +178,16 @@ async def test_a_prompt_that_is_not_known_is_explained(app: Api, anna: httpx.Asy
     await refused(await anna.get(path, params={"call": 1}), 404, "not_found")
     async with client_of(app) as ben:
         await refused(await ben.get(path), 404, "not_found")
+
+
+async def test_a_small_model_answers_from_a_document_and_its_figures_add_up(anna: httpx.AsyncClient) -> None:
+    text = "The garden has forty-one orchids. The secret password of the tool shed is plumbago. Geese are not allowed."
+    (await anna.post("/documents", params={"name": "garden.txt"}, content=text)).raise_for_status()
+    fields = {"message": "What is the password of the tool shed?", "logprobs": None, "max_tokens": 60}
+    without, events = await sent(anna, **fields, documents=False), await sent(anna, **fields)
+    assert "plumbago" not in without[-1]["content"].lower(), "an invented answer"
+    assert "plumbago" in events[-1]["content"].lower()
+    (context,) = (event for event in events if event["type"] == "context")
+    read = next(event["usage"]["input_tokens"] for event in events if event["type"] == "model_end")
+    assert sum(context["parts"].values()) == context["tokens"] == read and not context["estimated"]
+    assert 0 < context["parts"]["documents"] <= 200

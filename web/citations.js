@@ -2,9 +2,21 @@
 let from = null; // the citation that was opened last
 
 const isBefore = (node, other) => node.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING;
+const startOf = (pre, number) => pre.textContent.search(new RegExp(`^\\[${number}\\] `, 'm'));
 function passage(cite) {
-  const label = `Passage ${cite.value}`, all = [...cite.closest('#chat, #live-reply')?.querySelectorAll('.parts details > p') ?? []];
-  return all.findLast((line) => line.textContent === label && isBefore(line, cite))?.nextElementSibling;
+  const all = [...cite.closest('#chat, #live-reply')?.querySelectorAll('.parts details > pre') ?? []];
+  return all.findLast((pre) => {
+    const label = pre.previousElementSibling.textContent, part = pre.parentElement.querySelector('summary b').textContent;
+    const isIts = label === `Passage ${cite.value}` || (part === 'search' && label === 'Output' && startOf(pre, cite.value) >= 0);
+    return isIts && isBefore(pre, cite);
+  });
+}
+
+// Selects one of several passages in the output of a search.
+function select(pre, number) {
+  const start = startOf(pre, number), next = pre.textContent.slice(start + 1).search(/^\[\d+\] /m), text = pre.firstChild;
+  getSelection().setBaseAndExtent(text, start, text, next < 0 ? text.length : start + 1 + next);
+  pre.scrollTop += getSelection().getRangeAt(0).getBoundingClientRect().top - pre.getBoundingClientRect().top - 8;
 }
 
 function open(cite) {
@@ -17,6 +29,7 @@ function open(cite) {
   from = cite;
   found.focus({ preventScroll: true });
   found.scrollIntoView({ block: 'center' });
+  if (found.previousElementSibling.textContent === 'Output') select(found, cite.value);
 }
 
 document.addEventListener('click', (event) => {

@@ -39,7 +39,7 @@
  * the parameters of the memory modes, such as `window_turns`.
  * @typedef {{message: string, backend?: string | null, model?: string | null, memory?: string | null, conversation_id?: string | null,
  *   system_prompt?: string | null, temperature?: number | null, max_tokens?: number | null,
- *   thinking?: boolean | null, tools?: string[] | null,
+ *   thinking?: boolean | null, tools?: string[] | null, documents?: boolean | null,
  *   logprobs?: number | null, continue_from?: {run_id: string, seq: number, token: string} | null,
  *   [parameter: string]: unknown}} Message
  */

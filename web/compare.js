@@ -70,7 +70,7 @@ function model() {
 // The turn as the page would send it, with a memory mode.
 function query(memory, parameters) {
   const longest = page('#max-tokens input')?.value, prompt = page('#system-prompt textarea')?.value;
-  const tools = [...document.querySelectorAll('#tools label')];
+  const tools = [...document.querySelectorAll('#tools label')], documents = page('#search-first input');
   return {
     ...(box.value.trim() ? { message: box.value } : { message_id: turn.id }),
     ...(turn.conversation && { conversation_id: turn.conversation }),
@@ -79,6 +79,7 @@ function query(memory, parameters) {
     ...(prompt != null && { system_prompt: prompt }),
     ...(longest && { max_tokens: Math.round(Number(longest)) }),
     ...(tools.length && { tools: tools.filter((one) => one.querySelector('input').checked).map((one) => one.textContent.trim()) }),
+    ...(documents && { documents: documents.checked }),
     memory,
     ...parameters,
   };

@@ -80,6 +80,19 @@ def test_citation_opens_its_passage_by_mouse_and_by_keyboard(asked: Chat) -> Non
     assert asked.errors == []
 
 
+def test_citation_of_a_search_selects_its_passage(asked: Chat) -> None:
+    asked.send("/search password shed plumbago")
+    asked.wait_end()
+    cite = asked.page.locator("#chat .cite").nth(3)
+    number = cite.get_attribute("value")
+    cite.click()
+    passage = asked.page.locator(".parts pre.cited")
+    expect(passage).to_be_visible()
+    selected = asked.page.evaluate("getSelection().toString()")
+    assert selected.startswith(f"[{number}] ") and f"\n[{int(number or 0) + 1}] " not in selected
+    assert asked.errors == []
+
+
 def test_citation_of_a_growing_reply_opens_its_passage(asked: Chat) -> None:
     asked.send(QUESTION)
     cite = asked.page.locator("#live-reply .cite, #chat .cite >> nth=3").first
