@@ -51,7 +51,8 @@ def page_head(style: str = "") -> str:
     """
     assets = f"const ASSETS = {json.dumps(_assets())};\n"
     scripts = "".join(f"<script type='module'>{read(f'{name}.js')}</script>" for name in _SCRIPTS)
-    styles = f"<style media='print'>{read('print.css')}</style>"  # Gradio would scope it to its container
+    # Gradio would scope these to its container
+    styles = f"<style media='print'>{read('print.css')}</style><style>{read('embedded.css')}</style>"
     if style:
         styles += f"<style>{style}</style>"
     return f"{scripts}<script type='module'>{assets}{read('typeset.js')}</script>{styles}"

@@ -39,7 +39,7 @@ _SCHEMES = (
 """Selectors of the light and of the dark page that are more specific than Gradio's and those of our style sheets."""
 _PARTS = {
     "conversations": "#sidebar, #show-conversations",
-    "panel": "#agent-state",
+    "panel": "#agent-state, #embedded button",
     "options": "#options-button",
     "model": "#header > :is(#backend, #model)",
     "memory": "#memory-control",

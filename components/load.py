@@ -107,7 +107,8 @@ class ConversationLoader:
         return self._view(ConversationView(page, messages), panel, live) | choices
 
     def _view(self, view: ConversationView, panel: dict[str, Any] | None, live: Sequence[Any] = ()) -> Updates:
-        return render_view(view) | {"live": list(live), "panel": panel}
+        embedded = {"visitor": view.page.visitor is not None}
+        return render_view(view) | {"live": list(live), "panel": panel, "embedded": embedded}
 
     def _choices(self, visitor: str | None, backend: str | None, memory: str | None, options: TurnOptions) -> Updates:
         """Renders the fields with a conversation's choices, or the defaults where those are no longer available."""

@@ -37,6 +37,7 @@ OPENED_OUTPUTS = (
     *OPTION_NAMES,
     "tools",
     "documents",
+    "embedded",
 )
 """What opening a conversation updates."""
 

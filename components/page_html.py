@@ -37,6 +37,8 @@ _REPLACED = {
     b'href="/manifest.json"': b'href="./manifest.json"',  # the only address that ignores a path prefix
     b"document.head.appendChild(script);": b"if (parent !== window) document.head.appendChild(script);",
 }
+_SOCIAL = re.compile(rb'<meta\s+(?:property="og:|name="twitter:)[^>]*>\s*')
+"""Gradio's descriptions of the page for other sites, with its own name and pictures."""
 _BODY = re.compile(rb"<body\b[^>]*>")
 _APP = b"<gradio-app"
 _LARGE = 20_000
@@ -53,7 +55,7 @@ class PageHtml:
     def __init__(self, demo: Any, files: StaticFiles, brand: Brand) -> None:
         self._demo, self._files = demo, files
         self._early = f"<script>(() => {{\n{read('early.js')}\n{read('queue_stream.js')}\n}})();</script>".encode()
-        self._frame = _frame(brand).encode()
+        self._frame, self._names = _frame(brand).encode(), _names(brand).encode()
         self.rewrite = lru_cache(_PAGES)(self._rewrite)
 
     def _rewrite(self, page: bytes) -> bytes:
@@ -62,6 +64,7 @@ class PageHtml:
         page = _ROOT[0].sub(_ROOT[1], page)
         for old, new in _REPLACED.items():
             page = page.replace(old, new)
+        page = _SOCIAL.sub(b"", page).replace(b"<style>", self._names + b"<style>", 1)
         config, entry, body = _CONFIG.search(page), _ENTRY.search(page), _BODY.search(page)
         own, constants = _split(config[1], config[2]) if config else ({}, {})
         if config and entry and body and constants:
@@ -69,7 +72,6 @@ class PageHtml:
             page = b"".join(
                 [
                     page[: config.start()],
-                    f"<title>{html.escape(str(own.get('title', '')))}</title>".encode(),
                     f"<script>window.gradio_config = {_as_script(own)};</script>".encode(),
                     page[config.end() : entry.start()],
                     page[entry.end() : body.end()],
@@ -155,7 +157,19 @@ window.gradio_api_info = {_as_script(constants["api"])};
 {helpers}"""
 
 
+def _names(brand: Brand) -> str:
+    """Returns the elements that name the page: in the tab, and where a link to it is shown."""
+    title, about = html.escape(brand.page.title), html.escape(brand.page.tagline)
+    return f"""<title>{title}</title>
+<meta name="description" content="{about}">
+<meta property="og:type" content="website">
+<meta property="og:title" content="{title}">
+<meta property="og:description" content="{about}">
+"""
+
+
 def _frame(brand: Brand) -> str:
     """Returns the frame with its styles and its script."""
     style = f"<style>{read('frame.css')}\n{brand.style()}</style>"
-    return f"{style}\n{brand.frame()}<script>(() => {{\n{read('frame.js')}\n}})();</script>\n"
+    scripts = "".join(f"(() => {{\n{read(name)}\n}})();\n" for name in ("embedded.js", "frame.js"))
+    return f"{style}\n{brand.frame()}<script>{scripts}</script>\n"

@@ -27,7 +27,7 @@ _REASONS = 3
 """The most log lines of one kind in a window."""
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>Glassbox: {title}</title>
+<meta name="color-scheme" content="light dark"><title>{title} · {site}</title>
 <style>body {{ max-width: 40em; margin: 12vh auto; padding: 0 1.5em; font: 16px/1.6 system-ui, sans-serif; }}</style>
 <h1>{title}</h1><p role="alert">{message}</p></html>
 """
@@ -41,8 +41,8 @@ def error_response(error: ChatError, status: int | None = None) -> JSONResponse:
     return JSONResponse(body, status or STATUS[error.code], headers)
 
 
-def error_response_for(scope: Scope, error: ChatError, status: int | None = None) -> Response:
-    """An error as a page if a person followed a link or typed an address, else as JSON.
+def error_response_for(scope: Scope, error: ChatError, status: int | None = None, site: str = "Glassbox") -> Response:
+    """An error as a page of `site` if a person followed a link or typed an address, else as JSON.
 
     Browsers send `Sec-Fetch-Mode` only over TLS and to localhost; elsewhere `Accept` alone decides.
     """
@@ -51,7 +51,8 @@ def error_response_for(scope: Scope, error: ChatError, status: int | None = None
     if scope["type"] != "http" or not navigates or not headers.get("accept", "").startswith("text/html"):
         return response
     title = "Not found" if error.code == "not_found" else "This request was refused"
-    page = HTMLResponse(_PAGE.format(title=title, message=html.escape(error.message)), response.status_code)
+    text = _PAGE.format(title=title, site=html.escape(site), message=html.escape(error.message))
+    page = HTMLResponse(text, response.status_code)
     if wait := response.headers.get("retry-after"):
         page.headers["Retry-After"] = wait
     return page

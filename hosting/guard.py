@@ -32,6 +32,8 @@ _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _HEALTH_PATHS = {"/healthz", "/readyz"}
 _LINKABLE_PAGES = {"/example", "/docs"}
 """Pages beside Gradio's that a link on another site may lead to."""
+EMBED_SCRIPT = "/embed.js"
+"""The script for pages of other sites. It is equal for everyone."""
 _PAGES_PER_CONNECTION = 4
 """The most pages of an address for each connection that it may have: a closed page counts for some minutes."""
 _CALL_PATH = "/gradio_api/call/"
@@ -84,6 +86,10 @@ class GuardConfig:
     hosts: Hosts | None = None
     """The hosts that are served; None serves every host."""
     refusals: RefusalLog = field(default_factory=RefusalLog)
+    title: str = "Glassbox"
+    """The name of the page, for pages with an error."""
+    embeds: bool = False
+    """Whether pages of other sites may load the script that embeds the page."""
 
 
 class GuardMiddleware:
@@ -141,6 +147,7 @@ class GuardMiddleware:
         if path not in _HEALTH_PATHS and (refusal := self._check_host(scope, headers)):
             return refusal
         link = path in _LINKABLE_PAGES and headers.get("sec-fetch-mode") == "navigate" and "origin" not in headers
+        link = link or (config.embeds and safe and path == EMBED_SCRIPT)
         acts = not safe or path.rstrip("/") == "/logout"
         if is_cross_origin(headers, config.allowed_origins, config.hosts) and (own or acts) and not link:
             return self._refuse_cross_origin(scope, headers)
@@ -159,7 +166,7 @@ class GuardMiddleware:
     ) -> Response:
         """Logs a refusal and returns its response."""
         self._config.refusals.note(kind, reason or error.message)
-        return error_response_for(scope, error, status)
+        return error_response_for(scope, error, status, self._config.title)
 
     def _check_host(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "")

@@ -18,6 +18,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hosting.embed import may_be_framed
 from hosting.guard import route_path
 from runs.requester import Requester
 
@@ -38,6 +39,8 @@ COOKIE = "glassbox_visitor"
 _PAGES = {"/", "/example"}
 """Pages that set the cookie."""
 _YEAR_S = 365 * 24 * 3600
+_CROSS_SITE = "SameSite=None; Secure; Partitioned"
+"""Attributes of a cookie that a browser sends from a frame in a page of another site, and only from there."""
 
 
 def load_secret(secret: str | None, folder: Path) -> str:
@@ -64,7 +67,7 @@ class Identity:
     def __init__(self, secret: str, *, cross_site: bool = False) -> None:
         self._secret = secret
         self._signer = Signer(secret, salt="glassbox.visitor")
-        self._site = "SameSite=None; Secure; Partitioned" if cross_site else "SameSite=Lax"
+        self._site = _CROSS_SITE if cross_site else "SameSite=Lax"
 
     def visitor(self, cookies: Mapping[str, str]) -> str | None:
         """The visitor's id, or None without a valid cookie."""
@@ -83,19 +86,27 @@ class Identity:
         digest = hmac.digest(self._secret.encode(), json.dumps([purpose, *parts]).encode(), hashlib.sha256)
         return urlsafe_b64encode(digest[:16]).decode().rstrip("=")
 
-    def new_cookie(self, *, secure: bool = False, path: str = "/") -> str:
-        """The `Set-Cookie` value for a new visitor. `secure` is for https; the cookie is sent back below `path`."""
+    def new_cookie(self, *, secure: bool = False, path: str = "/", framed: bool = False) -> str:
+        """The `Set-Cookie` value for a new visitor. `secure` is for https; the cookie is sent back below `path`.
+
+        `framed` is for a page in a frame on another site. Over http no such cookie exists.
+        """
         value, site = self._signer.sign(secrets.token_urlsafe(16)).decode(), self._site
+        if framed and secure:
+            site = _CROSS_SITE
         if secure and "Secure" not in site:
             site += "; Secure"
         return f"{COOKIE}={value}; Path={path}; HttpOnly; Max-Age={_YEAR_S}; {site}"
 
 
 class VisitorMiddleware:
-    """ASGI middleware that sets a cookie on a page whose visitor has none."""
+    """ASGI middleware that sets a cookie on a page whose visitor has none.
 
-    def __init__(self, app: ASGIApp, identity: Identity) -> None:
-        self.app, self.identity = app, identity
+    With `embeds` pages of other sites may frame the slim page, whose cookie is for that.
+    """
+
+    def __init__(self, app: ASGIApp, identity: Identity, *, embeds: bool = False) -> None:
+        self.app, self.identity, self._embeds = app, identity, embeds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         page = scope["type"] == "http" and scope["method"] == "GET" and route_path(scope) in _PAGES
@@ -106,7 +117,9 @@ class VisitorMiddleware:
         async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
                 secure, path = scope.get("scheme") == "https", scope.get("root_path") or "/"
-                MutableHeaders(scope=message).append("set-cookie", self.identity.new_cookie(secure=secure, path=path))
+                framed = self._embeds and may_be_framed(scope)
+                cookie = self.identity.new_cookie(secure=secure, path=path, framed=framed)
+                MutableHeaders(scope=message).append("set-cookie", cookie)
             await send(message)
 
         await self.app(scope, receive, send_with_cookie)

@@ -36,7 +36,7 @@ def build_middleware(
     HTML of pages.
     """
     refusals = RefusalLog()
-    limits, origins = settings.limits, settings.allowed_origins
+    limits, origins, page = settings.limits, settings.allowed_origins, settings.page
     hosts = Hosts(settings.allowed_hosts, [settings.host, settings.space_host], link, on_space=settings.on_space)
     guard = GuardConfig(
         own_paths=own_paths,
@@ -52,6 +52,8 @@ def build_middleware(
         sessions=sessions or Sessions(),
         hosts=hosts,
         refusals=refusals,
+        title=page.title,
+        embeds=bool(page.embed_origins),
     )
     return [
         Middleware(CompressionMiddleware),
@@ -63,7 +65,13 @@ def build_middleware(
             log=refusals,
             knows=hosts.knows,
         ),
-        Middleware(SecurityHeadersMiddleware, on_space=settings.on_space, origins=origins, rewrite=rewrite),
+        Middleware(
+            SecurityHeadersMiddleware,
+            on_space=settings.on_space,
+            origins=origins,
+            rewrite=rewrite,
+            embed_origins=page.embed_origins,
+        ),
         Middleware(
             LoggedCORSMiddleware,
             log=refusals,
@@ -73,5 +81,5 @@ def build_middleware(
             expose_headers=_EXPOSED_HEADERS,
         ),
         Middleware(GuardMiddleware, config=guard),
-        Middleware(VisitorMiddleware, identity=identity),
+        Middleware(VisitorMiddleware, identity=identity, embeds=bool(page.embed_origins)),
     ]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hosting.embed import is_embedded
+
 _HUGGING_FACE = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
 _POLICY = (
     "default-src 'self'; script-src 'nonce-{nonce}' 'strict-dynamic' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -31,7 +33,8 @@ _HEADERS = {
 class SecurityHeadersMiddleware:
     """ASGI middleware that adds the headers to every response, and a nonce to the scripts of a page.
 
-    With `on_space` Hugging Face's pages may frame ours. `rewrite` changes pages first.
+    With `on_space` Hugging Face's pages may frame ours. Pages of `embed_origins` may frame the slim page alone.
+    `rewrite` changes pages first.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class SecurityHeadersMiddleware:
         on_space: bool = False,
         origins: Sequence[str] = (),
         rewrite: PageRewriter = lambda page: page,
+        embed_origins: Sequence[str] = (),
     ) -> None:
-        self.app, self._frames = app, f" {_HUGGING_FACE}" if on_space else ""
+        self.app, self._frames = app, [_HUGGING_FACE] if on_space else []
+        self._embed_origins = list(embed_origins)
         self._rewrite = rewrite
         self._headers = dict(_HEADERS)
         if not on_space:
@@ -55,16 +60,19 @@ class SecurityHeadersMiddleware:
             return
         page: Message | None = None
         body, nonce = b"", secrets.token_urlsafe(16)
+        origins = self._embed_origins if is_embedded(scope) else []
+        frames = "".join(f" {origin}" for origin in (*self._frames, *origins))
 
         async def send_with_headers(message: Message) -> None:
             nonlocal page, body
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
-                    headers.setdefault(name, value)
+                    if not (origins and name == "X-Frame-Options"):  # it can name no other site
+                        headers.setdefault(name, value)
                 if headers.get("content-type", "").startswith("text/html"):
                     headers.setdefault("Cache-Control", "no-cache")
-                    headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce, frames=self._frames)
+                    headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce, frames=frames)
                     page = message
                     return
             elif message["type"] == "http.response.body" and page:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from settings.validation import STRICT
+from settings.validation import STRICT, check_origin
 
 _LEAST_CONTRAST = 4.5
 """Of text to its background: WCAG 2.2, 1.4.3. Source: https://www.w3.org/TR/WCAG22/#contrast-minimum"""
@@ -89,6 +89,13 @@ class PageSettings(BaseModel):
     """Links below the prompts."""
     hide: list[Literal["conversations", "panel", "options", "model", "memory", "share"]] = []
     """Parts of the page that are not shown."""
+    embed_origins: Annotated[list[str], Field(max_length=50)] = []
+    """Sites whose pages may show the slim page `/?embed=1` in a frame, as https://HOST."""
+
+    @field_validator("embed_origins")
+    @classmethod
+    def _check_origins(cls, origins: list[str]) -> list[str]:
+        return [check_origin(origin) for origin in origins]
 
     @field_validator("accent", "accent_dark")
     @classmethod

@@ -13,7 +13,7 @@ from settings.limits import LimitSettings
 from settings.memory import MemorySettings
 from settings.page import PageSettings
 from settings.tools import ToolSettings, TracingSettings
-from settings.validation import STRICT
+from settings.validation import STRICT, check_origin
 
 ROOT_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9_.~-]+)*")
 """A path prefix without a final slash and without characters that would have to be encoded."""
@@ -78,10 +78,7 @@ class FileSettings(BaseModel):
     @field_validator("allowed_origins")
     @classmethod
     def _check_origins(cls, origins: list[str]) -> list[str]:
-        for origin in origins:
-            if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?", origin):
-                raise ValueError(f"found {origin!r}, allowed: https://HOST or https://HOST:PORT, in lower case")
-        return origins
+        return [check_origin(origin) for origin in origins]
 
     @field_validator("allowed_hosts")
     @classmethod

@@ -1,6 +1,7 @@
 """Validation of the settings, with error messages for the person who starts the app."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
@@ -11,6 +12,19 @@ STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 T = TypeVar("T", bound=BaseModel)
 _UNSHOWN = {"headers", "query"}
 """Settings of a backend that may contain secrets: error messages do not repeat their values."""
+
+
+_ORIGIN = re.compile(r"https?://(?!-)[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9]\d{0,4})?")
+
+
+def check_origin(origin: str) -> str:
+    """Returns the origin of a site. Raises ValueError for anything else, such as a path or a wildcard."""
+    if _ORIGIN.fullmatch(origin):
+        return origin
+    near = re.sub(r"^(https?://)?([^/?#]+).*$", lambda found: f"{found[1] or 'https://'}{found[2]}", origin.lower())
+    meant = f"; did you mean {near!r}?" if "." in near and _ORIGIN.fullmatch(near) else ""
+    allowed = "allowed: https://HOST or https://HOST:PORT (or http://), in lower case, without path and wildcard"
+    raise ValueError(f"found {origin!r}, {allowed}{meant}")
 
 
 class SettingsError(Exception):

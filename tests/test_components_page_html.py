@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 
 from components.brand import Brand
 from components.gradio_files import find_files
@@ -55,6 +56,19 @@ def test_constants_are_in_a_file_and_a_visitors_values_in_the_page(page: PageHtm
     script = files.read(name).decode()
     assert '"css":".a{}"' in script and '"components":[{"id":1}]' in script and "Zo" not in script
     assert 'window.gradio_api_info = {"named_endpoints":{}};' in script and "window.glassbox = " in script
+
+
+@pytest.mark.parametrize("config", [{}, {"auth_required": True}])
+def test_the_page_and_its_login_have_the_names_of_the_settings(files: StaticFiles, config: dict[str, Any]) -> None:
+    brand = Brand(PageSettings(title='Whales & "more"', tagline="All about <whales>."), Path())
+    html = PageHtml(Demo(), files, brand).rewrite(gradio_page(title="other", **config)).decode()
+    head = BeautifulSoup(html, "html.parser").head
+    assert head and head.title and head.title.text == 'Whales & "more"' and len(head.find_all("title")) == 1
+    found = {str(one.get("property") or one.get("name")): one["content"] for one in head.find_all("meta", content=True)}
+    assert found["og:title"] == 'Whales & "more"'
+    assert found["description"] == found["og:description"] == "All about <whales>."
+    assert not any(name.startswith("twitter:") for name in found) and "og:image" not in found
+    assert "Gradio" not in " ".join(map(str, found.values()))
 
 
 def test_equal_constants_have_one_file(page: PageHtml) -> None:

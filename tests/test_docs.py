@@ -93,6 +93,7 @@ RUN_ELSEWHERE = Counter(
         ("docs/reverse-proxy.md", "nginx"): 1,  # test_reverse_proxy.py
         ("docs/tools.md", "python"): 1,  # below
         ("docs/tools.md", "text"): 1,  # below
+        ("docs/your-own.md", "html"): 1,  # browser/test_embed.py
         ("docs/your-own.md", "text"): 1,  # names of files
     }
 )

@@ -45,6 +45,9 @@ def test_people_get_a_page_and_programs_json() -> None:
         page = error_response_for(scope | {"headers": headers}, error)
         assert page.status_code == 400 and page.media_type == "text/html"
         assert b"&lt;b&gt; is not known." in page.body and b"<b>" not in page.body
+    assert b"<title>This request was refused \xc2\xb7 Glassbox</title>" in page.body
+    named = error_response_for(scope | {"headers": [accepts]}, error, site="Whales & more")
+    assert b"<title>This request was refused \xc2\xb7 Whales &amp; more</title>" in named.body
     fetched = [accepts, (b"sec-fetch-mode", b"cors")]
     for other in (scope | {"headers": []}, scope | {"headers": fetched}, scope | {"type": "websocket"}):
         assert error_response_for(other, error).body == b'{"code":"invalid_request","message":"<b> is not known."}'

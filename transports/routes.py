@@ -82,7 +82,7 @@ def build_router(turns: Turns, identity: Identity, link: ShareLink | None = None
     add_contexts(router, turns, budget)
     add_documents(router, turns)
     add_share_link(router, link or ShareLink())
-    add_pages(router, traced=turns.settings.tracing.langsmith)
+    add_pages(router, turns.settings.page, traced=turns.settings.tracing.langsmith)
     return router
 
 

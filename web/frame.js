@@ -29,7 +29,7 @@ const LINKED = ['q', 'backend', 'memory'], link = Object.fromEntries(LINKED.map(
 if (LINKED.some((name) => query.has(name))) {
   for (const name of LINKED) query.delete(name);
   history.replaceState(history.state, '', `${location.pathname}${String(query) && `?${query}`}${location.hash}`);
-  if (link.q) box.value = [box.value, link.q].filter(Boolean).join('\n');
+  if (link.q && !box.value.includes(link.q)) box.value = [box.value, link.q].filter(Boolean).join('\n');
   document.addEventListener('glassbox:loaded', () => window.glassbox.emit('choose', link), { once: true });
 }
 
@@ -54,6 +54,7 @@ box.addEventListener('input', fit);
 box.addEventListener('keydown', (event) => {
   if (event.isComposing || event.keyCode === 229) return; // the keys of an input method
   if (event.key === 'Escape' && waits) setWaits(false);
+  else if (event.key === 'Escape') document.dispatchEvent(new CustomEvent('glassbox:escape'));
   const adds = event.shiftKey || matchMedia('(pointer: coarse)').matches && !matchMedia('(any-pointer: fine)').matches;
   if (event.key !== 'Enter' || adds && !event.ctrlKey && !event.metaKey) return;
   event.preventDefault();
@@ -100,4 +101,5 @@ const watch = setInterval(() => {
   note.replaceChildren('The page could not be loaded completely. ', reload);
 }, 1000);
 fit();
-box.focus(); // `autofocus` waits until the page is drawn
+// `autofocus` waits until the page is drawn. A frame takes no focus from the page around it.
+if (!document.body.classList.contains('embed') || document.hasFocus()) box.focus();

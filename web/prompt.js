@@ -101,8 +101,9 @@ addEventListener('keydown', (e) => {
   closes = e.key === 'Escape' && [...document.querySelectorAll(CLOSED_BY_ESCAPE)].some((node) => node.getClientRects().length);
 }, true);
 document.addEventListener('keydown', (e) => {
-  if (e.key !== 'Escape' || e.defaultPrevented || closes || !$('#stop')?.offsetParent || $('#conversation').inert) return;
+  if (e.key !== 'Escape' || e.defaultPrevented || closes) return;
   if (e.target.matches?.('input[type=search]') && e.target.value) return;
+  if (!$('#stop')?.offsetParent || $('#conversation').inert) return emit('escape');
   e.preventDefault();
   $('#stop').click();
 });
@@ -122,7 +123,9 @@ document.addEventListener('click', (e) => {
 const DRAFT = 'glassbox draft';
 addEventListener('pagehide', () => {
   const text = [promptBox()?.value, aside].filter(Boolean).join('\n');
-  if (text) sessionStorage.setItem(DRAFT, text); else sessionStorage.removeItem(DRAFT);
+  try {
+    if (text) sessionStorage.setItem(DRAFT, text); else sessionStorage.removeItem(DRAFT);
+  } catch { /* a browser may refuse storage, as in a frame of another site */ }
 });
 
 const begin = new MutationObserver(() => {
@@ -131,8 +134,11 @@ const begin = new MutationObserver(() => {
   for (const query of [coarse, fine]) query.addEventListener('change', showKeys);
   visualViewport.addEventListener('resize', showKeys);
   showKeys();
-  const draft = sessionStorage.getItem(DRAFT);
-  sessionStorage.removeItem(DRAFT);
+  let draft = null;
+  try {
+    draft = sessionStorage.getItem(DRAFT);
+    sessionStorage.removeItem(DRAFT);
+  } catch { /* as above */ }
   if (draft) putBack(draft);
 });
 begin.observe(document.documentElement, { childList: true, subtree: true });

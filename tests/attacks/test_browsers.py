@@ -50,6 +50,98 @@ async def test_cookie_is_httponly_and_samesite(tmp_path: Path) -> None:
             assert "x-frame-options" not in page.headers
 
 
+BLOG = "https://blog.example"
+FRAMED = {"X-Forwarded-Proto": "https", "Sec-Fetch-Dest": "iframe", "Sec-Fetch-Mode": "navigate"}
+FRAMED |= {"Sec-Fetch-Site": "cross-site"}
+
+
+async def test_only_named_origins_may_frame_the_slim_page_and_nothing_else(tmp_path: Path) -> None:
+    page = {"embed_origins": [BLOG, "http://localhost:8000"]}
+    with live_app(tmp_path, page=page, trusted_proxies=["127.0.0.1"]) as app:
+        async with client_of(app, cookie=False) as client:
+            framed = await client.get("/?embed=1&q=x", headers=FRAMED)
+            policy = framed.headers["content-security-policy"]
+            assert policy.endswith(f"frame-ancestors 'self' {BLOG} http://localhost:8000")
+            assert "x-frame-options" not in framed.headers
+            assert framed.headers["set-cookie"].endswith("; SameSite=None; Secure; Partitioned")
+            assert "HttpOnly" in framed.headers["set-cookie"]
+            for path in (
+                "/",
+                "/?embed=0",
+                "/?embed=1&embed=2",
+                "/?embed=",
+                "/?q=embed%3D1",
+                "/example?embed=1",
+                "/docs?embed=1",
+            ):
+                client.cookies.clear()
+                other = await client.get(path, headers={**FRAMED, "Sec-Fetch-Site": "none"})
+                assert other.headers["content-security-policy"].endswith("frame-ancestors 'self'"), path
+                assert other.headers["x-frame-options"] == "SAMEORIGIN"
+                assert "SameSite=None" not in other.headers.get("set-cookie", ""), path
+            client.cookies.clear()
+            alone = await client.get("/?embed=1", headers={**FRAMED, "Sec-Fetch-Dest": "document"})
+            assert alone.headers["set-cookie"].endswith("; SameSite=Lax; Secure"), "it is in no frame"
+            client.cookies.clear()
+            plain = await client.get("/?embed=1", headers={**FRAMED, "X-Forwarded-Proto": "http"})
+            assert plain.headers["set-cookie"].endswith("; SameSite=Lax"), "http has no cookie for frames"
+
+
+async def test_pages_that_may_frame_the_page_cannot_call_it(tmp_path: Path) -> None:
+    with live_api(tmp_path, page={"embed_origins": [BLOG]}) as app:
+        async with client_of(app) as visitor:
+            for headers in (
+                {"Origin": BLOG},
+                {"Origin": BLOG, "Sec-Fetch-Site": "cross-site"},
+                {"Sec-Fetch-Site": "cross-site"},
+            ):
+                for method, path in (
+                    ("POST", "/stream"), ("GET", "/stream?query=x"), ("GET", "/conversations"), ("GET", "/client.js"),
+                    ("POST", "/embed.js"), ("GET", "/embed.js/x"), ("POST", "/batch"),
+                    ("POST", "/gradio_api/queue/join"),
+                ):  # fmt: skip
+                    sent = {"json": {"message": "x"}} if method == "POST" else {}
+                    answer = await visitor.request(method, path, headers=headers, **sent)
+                    assert answer.status_code == 403, (method, path)
+                    assert "access-control-allow-origin" not in answer.headers
+            with pytest.raises(InvalidStatus) as refusal:
+                async with socket_of(app, visitor, headers={"Origin": BLOG}):
+                    pass
+            assert refusal.value.response.status_code == 403
+            script = await visitor.get(
+                "/embed.js", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "script"}
+            )
+            assert script.status_code == 200 and script.headers["content-type"].startswith("text/javascript")
+            assert (
+                script.headers["cross-origin-resource-policy"] == "cross-origin" and "set-cookie" not in script.headers
+            )
+            rebound = {"Host": "evil.example", "Origin": "http://evil.example"}
+            assert (await visitor.get("/embed.js", headers=rebound)).status_code == 400
+            assert (await visitor.get("/?embed=1", headers=rebound)).status_code == 400
+
+
+async def test_without_origins_the_page_cannot_be_embedded(tmp_path: Path) -> None:
+    with live_app(tmp_path) as app:
+        async with client_of(app, cookie=False) as client:
+            page = await client.get("/?embed=1", headers=FRAMED)
+            assert page.headers["content-security-policy"].endswith("frame-ancestors 'self'")
+            assert page.headers["x-frame-options"] == "SAMEORIGIN" and "SameSite=Lax" in page.headers["set-cookie"]
+            assert "embed_origins" in await refused(await client.get("/embed.js"), 404, "not_found")
+            assert (await client.get("/embed.js", headers={"Sec-Fetch-Site": "cross-site"})).status_code == 403
+
+
+async def test_a_space_may_be_embedded_elsewhere_too(tmp_path: Path) -> None:
+    with live_app(tmp_path, on_space=True, page={"embed_origins": [BLOG]}) as app:
+        async with client_of(app, cookie=False) as client:
+            for path, others in (("/", False), ("/?embed=1", True)):
+                client.cookies.clear()
+                page = await client.get(path)
+                policy = page.headers["content-security-policy"]
+                assert "frame-ancestors 'self' https://huggingface.co" in policy and (BLOG in policy) is others
+                assert "SameSite=None; Secure; Partitioned" in page.headers["set-cookie"]
+                assert "x-frame-options" not in page.headers
+
+
 async def test_only_configured_origins_may_call_and_never_with_cookies(tmp_path: Path) -> None:
     with live_api(tmp_path, allowed_origins=[FRIEND]) as app:
         async with client_of(app) as visitor:
