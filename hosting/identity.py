@@ -65,7 +65,7 @@ class Identity:
     """Makes and reads visitors' cookies. `cross_site` is for a Space, whose page is an iframe on another site."""
 
     def __init__(self, secret: str, *, cross_site: bool = False) -> None:
-        self._secret = secret
+        self._secret, self.cross_site = secret, cross_site
         self._signer = Signer(secret, salt="glassbox.visitor")
         self._site = _CROSS_SITE if cross_site else "SameSite=Lax"
 
@@ -89,11 +89,9 @@ class Identity:
     def new_cookie(self, *, secure: bool = False, path: str = "/", framed: bool = False) -> str:
         """The `Set-Cookie` value for a new visitor. `secure` is for https; the cookie is sent back below `path`.
 
-        `framed` is for a page in a frame on another site. Over http no such cookie exists.
+        `framed` is for a page in a frame on another site, over https.
         """
-        value, site = self._signer.sign(secrets.token_urlsafe(16)).decode(), self._site
-        if framed and secure:
-            site = _CROSS_SITE
+        value, site = self._signer.sign(secrets.token_urlsafe(16)).decode(), _CROSS_SITE if framed else self._site
         if secure and "Secure" not in site:
             site += "; Secure"
         return f"{COOKIE}={value}; Path={path}; HttpOnly; Max-Age={_YEAR_S}; {site}"
@@ -102,7 +100,7 @@ class Identity:
 class VisitorMiddleware:
     """ASGI middleware that sets a cookie on a page whose visitor has none.
 
-    With `embeds` pages of other sites may frame the slim page, whose cookie is for that.
+    With `embeds` pages of other sites may frame the slim page. Its cookie is for that, and over http it has none.
     """
 
     def __init__(self, app: ASGIApp, identity: Identity, *, embeds: bool = False) -> None:
@@ -110,14 +108,15 @@ class VisitorMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         page = scope["type"] == "http" and scope["method"] == "GET" and route_path(scope) in _PAGES
-        if not page or self.identity.visitor(HTTPConnection(scope).cookies):
+        framed, secure = self._embeds and may_be_framed(scope), scope.get("scheme") == "https"
+        without = framed and not (secure or self.identity.cross_site)
+        if not page or without or self.identity.visitor(HTTPConnection(scope).cookies):
             await self.app(scope, receive, send)
             return
 
         async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
-                secure, path = scope.get("scheme") == "https", scope.get("root_path") or "/"
-                framed = self._embeds and may_be_framed(scope)
+                path = scope.get("root_path") or "/"
                 cookie = self.identity.new_cookie(secure=secure, path=path, framed=framed)
                 MutableHeaders(scope=message).append("set-cookie", cookie)
             await send(message)

@@ -7,6 +7,9 @@ if (!location.pathname.endsWith('/')) {
 // Behind a reverse proxy, only the browser knows the public URL for sure.
 window.gradio_config.root = `${location.origin}${location.pathname.slice(0, -1)}`;
 
+// A page of another site that frames this one learns that it was not refused: see web/embed.js.
+if (parent !== window && new URLSearchParams(location.search).get('embed') === '1') parent.postMessage({ glassbox: 'ready' }, '*');
+
 // Gradio shows the `detail` of a refusal, and "An error occurred." without one. Our refusals have a `message`.
 const request = window.fetch;
 window.fetch = async (...what) => {
