@@ -19,7 +19,7 @@ _TYPES = {
     ".jpg": "image/jpeg",
     ".gif": "image/gif",
 }
-_MOST_LOGO, _MOST_INTRO = 200_000, 50_000
+_MOST_LOGO, _MOST_PICTURE, _MOST_INTRO = 200_000, 60_000, 50_000
 """Most bytes of the files."""
 _SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
 _INTRO = (
@@ -58,7 +58,8 @@ class Brand:
         if unknown := next((one.memory for one in self._prompts if one.memory and one.memory not in MODES), None):
             allowed = ", ".join(map(repr, MODES))
             raise SettingsError(f"page, prompts: memory: found {unknown!r}, allowed: {allowed}")
-        self._image = _image(page.logo, folder)
+        self._image = _image(page.logo, folder, "logo", _MOST_LOGO)
+        self._pictures = [_image(one.picture, folder, "prompts: picture", _MOST_PICTURE) for one in self._prompts]
         self._intro = _intro(page.intro, folder)
 
     def header(self) -> str:
@@ -67,14 +68,15 @@ class Brand:
 
     def frame(self) -> str:
         """Returns the HTML of the first frame, which has the heading of an empty conversation."""
-        return self._named("frame.html").replace("{heading}", _text(self.page.tagline))
+        frame = self._named("frame.html").replace("{panel}", self.page.panel)
+        return frame.replace("{heading}", _text(self.page.tagline))
 
     def intro(self) -> str:
         """Returns the HTML of an empty conversation."""
         values = {
             "heading": _text(self.page.tagline),
             "intro": self._intro,
-            "prompts": "".join(map(_prompt, self._prompts)),
+            "prompts": "".join(map(_prompt, self._prompts, self._pictures)),
             "links": _links(self.page.links),
         }
         intro = read("intro.html")
@@ -128,11 +130,14 @@ def _inert(markup: str) -> str:
     return markup.replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;")
 
 
-def _prompt(one: Starter) -> str:
+def _prompt(one: Starter, image: str) -> str:
     data = {"prompt": one.message, "backend": one.backend, "memory": one.memory}
     attributes = "".join(f' data-{name}="{_text(value)}"' for name, value in data.items() if value)
     about = f"<span>{_text(one.about)}</span>" if one.about else ""
-    return f'<button type="button"{attributes}><b>{_text(one.title)}</b>{about}</button>'
+    picture = f'<i class="picture" aria-hidden="true">{_text(one.picture or "")}</i>' if one.picture else ""
+    if image:
+        picture = f'<img class="picture" src="{image}" alt="">'
+    return f'<button type="button"{attributes}>{picture}<b>{_text(one.title)}</b>{about}</button>'
 
 
 def _links(links: Sequence[Link]) -> str:
@@ -140,15 +145,15 @@ def _links(links: Sequence[Link]) -> str:
     return f"<p class='links'>{' · '.join(made)}</p>" if made else ""
 
 
-def _image(logo: str | None, folder: Path) -> str:
-    """The `data:` address of an image file; empty for an emoji and for the shipped logo."""
-    if logo is None or _EMOJI.fullmatch(logo):
+def _image(image: str | None, folder: Path, setting: str, most: int) -> str:
+    """The `data:` address of an image file; empty for an emoji and without a setting."""
+    if image is None or _EMOJI.fullmatch(image):
         return ""
-    kind = _TYPES.get(Path(logo).suffix.lower())
+    kind = _TYPES.get(Path(image).suffix.lower())
     if kind is None:
         allowed = f"an emoji, or a file that ends with {', '.join(_TYPES)}"
-        raise SettingsError(f"page, logo: found {logo!r}, allowed: {allowed}")
-    content = _read(folder / logo, "logo", _MOST_LOGO)
+        raise SettingsError(f"page, {setting}: found {image!r}, allowed: {allowed}")
+    content = _read(folder / image, setting, most)
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -36,7 +36,10 @@ class ChatPane:
     stop: gr.Button
     clear: gr.Button
     embedded: gr.HTML
-    """The line of the slim page below the prompt. Its value says whether there is a {visitor}."""
+    """The line below the prompt: whether the slim page keeps anything, and a button that shows a folded panel.
+
+    Its value says whether there is a {visitor}.
+    """
 
 
 def _chatbot(elem_id: str, **options: object) -> gr.Chatbot:
@@ -99,7 +102,8 @@ def build_chat(message_characters: int, intro_html: str, *, traced: bool = False
             script_component("limits", "limits.js", template=read("limits.html"), style=read("limits.css"))
             script_component("ask-clear", "clear.js", template=_QUESTION)
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=60)
-        embedded = script_component("embedded", "embedded_bar.js", template=read("embedded.html"), value={})
+        bar = {"template": read("embedded.html"), "style": read("embedded_bar.css")}
+        embedded = script_component("embedded", "embedded_bar.js", **bar, value={})
         if traced:
             gr.HTML(f"<p>{NOTE}</p>", elem_id="traced")
     panes = intro, earlier, turns, chat, live, line, approval, replay, prompt, draft, send, stop, clear, embedded

@@ -24,6 +24,8 @@ class Starter(BaseModel):
     message: Annotated[str, Field(min_length=1, max_length=4000)]
     about: Annotated[str, Field(max_length=120)] = ""
     """A second line."""
+    picture: str | None = None
+    """An emoji, or an image file beside the settings."""
     backend: str | None = None
     """The backend that is chosen with it."""
     memory: str | None = None
@@ -89,6 +91,8 @@ class PageSettings(BaseModel):
     """Links below the prompts."""
     hide: list[Literal["conversations", "panel", "options", "model", "memory", "share"]] = []
     """Parts of the page that are not shown."""
+    panel: Literal["open", "closed"] = "open"
+    """Whether a wide page begins with the panel beside it, or with a button that shows it."""
     embed_origins: Annotated[list[str], Field(max_length=50)] = []
     """Sites whose pages may show the slim page `/?embed=1` in a frame, as https://HOST."""
 

@@ -7,7 +7,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from components.assets import WEB
-from components.brand import _MOST_LOGO, Brand
+from components.brand import _MOST_LOGO, _MOST_PICTURE, Brand
 from settings import PageSettings, SettingsError
 from settings.page import PROMPTS, Link, Starter
 
@@ -60,9 +60,35 @@ def test_a_logo_is_an_emoji_or_a_file(tmp_path: Path) -> None:
     assert image.favicon(tmp_path).name == "favicon.svg"
 
 
+def test_a_prompt_has_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "cake.png").write_bytes(b"cake")
+    pictures = ["🎂", "cake.png", None]
+    prompts = [Starter(title="x", message="y", picture=picture) for picture in pictures]
+    emoji, file, none = soup(Brand(PageSettings(prompts=prompts), tmp_path).intro()).select(".prompts button")
+    assert emoji.i and emoji.i.text == "🎂" and emoji.i["aria-hidden"] == "true"
+    assert file.img and (file.img["src"], file.img["alt"]) == ("data:image/png;base64,Y2FrZQ==", "")
+    assert not none.select(".picture")
+
+
+def test_the_panel_may_begin_closed(tmp_path: Path) -> None:
+    for state in ("open", "closed"):
+        frame = soup(Brand(PageSettings(panel=state), tmp_path).frame()).select_one("#first-frame .side")  # type: ignore[arg-type]
+        assert frame and frame["data-panel"] == state
+
+
 @pytest.mark.parametrize(
     ("page", "content", "said"),
     [
+        (
+            PageSettings(prompts=[Starter(title="x", message="y", picture="none.png")]),
+            None,
+            "page, prompts: picture: .*none.png cannot be read",
+        ),
+        (
+            PageSettings(prompts=[Starter(title="x", message="y", picture="logo.png")]),
+            b"x" * (_MOST_PICTURE + 1),
+            "allowed: at most 60,000",
+        ),
         (PageSettings(logo="none.svg"), None, "page, logo: .*none.svg cannot be read"),
         (PageSettings(logo="logo.exe"), b"", "allowed: an emoji, or a file that ends with .svg"),
         (PageSettings(logo="logo.png"), b"x" * (_MOST_LOGO + 1), "allowed: at most 200,000"),

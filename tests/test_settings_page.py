@@ -56,6 +56,7 @@ def test_an_accent_is_readable_on_both_schemes_or_another_is_proposed(colour: st
         ('embed_origins = ["null"]', "allowed: https://HOST"),
         ("embed_origins = [\"https://blog.example; script-src 'none'\"]", "allowed: https://HOST"),
         ('embed_origins = "https://blog.example"', "embed_origins"),
+        ('panel = "ajar"', "panel"),
         ('titel = "x"', "did you mean 'title'?"),
         ('title = ""', "title"),
         ('hide = ["everything"]', "hide"),

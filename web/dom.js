@@ -9,7 +9,7 @@
 //   context, compare ({ run, message }: opens the viewer)   lost (the connection is silent)
 //   choose ({ backend, memory }: names to choose in the menus)
 //   choice ({ menu, visitor }: a menu's value in `glassbox.chosen`)   choices (`glassbox.choices` of the menus)
-//   escape (the key closed nothing)
+//   escape (the key closed nothing)   inspected (the visitor wants to see a reply's run in the panel)
 //   opened (a menu: true, or false once it is closed)   parameters (of the memory mode)
 //   backend (the chosen one: `glassbox.backend`)   options (a selector: opens the sheet)
 

@@ -2,8 +2,7 @@
 // nothing.
 if (new URLSearchParams(location.search).get('embed') !== '1') return;
 const KEY = 'glassbox embedded'; // the tab's conversation, which web/embedded_bar.js keeps
-const around = (what) => { if (parent !== window) parent.postMessage({ glassbox: what }, '*'); }; // no secret
-document.body.classList.add('embed');
+document.body.classList.add('embed', 'folds');
 
 // A reload of the page around this one begins with the frame's first address. So the conversation is remembered.
 const address = new URL(location.href);
@@ -20,5 +19,4 @@ addEventListener('focus', () => {
   if (document.activeElement && document.activeElement !== document.body) return;
   (document.querySelector('#first-frame textarea') ?? document.querySelector('#prompt textarea'))?.focus();
 });
-document.addEventListener('glassbox:escape', () => around('close'));
-around('ready');
+document.addEventListener('glassbox:escape', () => { if (parent !== window) parent.postMessage({ glassbox: 'close' }, '*'); });

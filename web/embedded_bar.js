@@ -1,9 +1,9 @@
-// The line below the prompt of the slim page: whether the conversation is kept, and on a wide one the button that shows the
-// panel. A narrow one has the panel as a sheet at the bottom.
+// The line below the prompt: on the slim page whether the conversation is kept, and where the panel is folded on a wide page,
+// the button that shows it. A narrow page has the panel as a sheet at the bottom.
 const { on, write } = window.glassbox;
 const KEY = 'glassbox embedded'; // read by web/embedded.js
 const note = element.querySelector('p'), button = element.querySelector('button');
-const REASON = location.protocol === 'https:' ? 'Your browser refuses the cookie of this chat' : 'This chat is loaded over http';
+const REASON = location.protocol === 'https:' ? 'This chat has no cookie here' : 'This chat is loaded over http';
 
 function show(open) {
   document.body.classList.toggle('state', open);
@@ -28,6 +28,11 @@ function keep() {
 }
 
 if (document.body.classList.contains('embed')) {
+  on('conversations', keep, element); // the address has changed
+  watch('value', keep);
+  keep();
+}
+if (document.body.classList.contains('folds')) {
   button.addEventListener('click', () => show(!document.body.classList.contains('state')));
   addEventListener('keydown', (event) => { // before web/prompt.js, which stops the run
     if (event.key !== 'Escape' || !button.offsetParent || !event.target.closest?.('#agent-state')) return;
@@ -36,8 +41,6 @@ if (document.body.classList.contains('embed')) {
     button.focus();
   }, true);
   on('shown', () => queueMicrotask(drawPhase), element);
-  on('conversations', keep, element); // the address has changed
-  watch('value', keep);
+  on('inspected', () => show(true), element);
   drawPhase();
-  keep();
 }

@@ -7,6 +7,7 @@ const SLOW_MS = 20_000, ANSWER_MS = 10_000;
 let composing = false, waits = false, loaded = false, giveUp; // `waits`: the visitor has sent the message
 
 const query = new URLSearchParams(location.search);
+if (frame.querySelector('.side').dataset.panel === 'closed') document.body.classList.add('folds');
 frame.classList.toggle('opens', query.has('conversation') || query.has('run'));
 frame.classList.toggle('replays', query.has('run'));
 if (query.has('__theme')) frame.classList.add(query.get('__theme')); // as Gradio does

@@ -105,6 +105,7 @@ document.addEventListener('click', (event) => {
   event.stopPropagation(); // else the page would open the context viewer
   inspect(button.dataset.inspect ?? button.dataset.context);
   if (panel.dataset.stop === 'line') stop('half');
+  emit('inspected');
 }, true);
 $('.older button').addEventListener('click', back);
 

@@ -18,6 +18,7 @@ intro = "intro.md"
 logo = "🐳"
 accent = "#1d4ed8"
 hide = ["memory", "share"]
+panel = "closed"
 links = [{{ text = "How it was made", url = "https://example.org/whales" }}]
 
 [[page.prompts]]
@@ -25,6 +26,7 @@ title = "How old do they get?"
 message = "How old do whales get?"
 backend = "Parrot"
 memory = "window"
+picture = "🎂"
 {SCRIPTED}
 """
 
@@ -57,7 +59,26 @@ def test_the_page_has_its_own_name_words_and_colour(chat: Chat) -> None:
     page.emulate_media(color_scheme="light")
 
 
+def test_a_closed_panel_is_shown_on_a_button(chat: Chat) -> None:
+    page, panel = chat.page, chat.page.locator("#agent-state")
+    button = page.get_by_role("button", name="Run panel")
+    expect(panel).to_be_hidden()
+    expect(page.locator("#sidebar")).to_be_visible()
+    chat.send("hello")
+    chat.wait_end()
+    expect(button).to_have_text(re.compile("Run panel.*Done"))
+    button.click()
+    expect(panel).to_be_visible()
+    expect(button).to_have_attribute("aria-expanded", "true")
+    button.click()
+    expect(panel).to_be_hidden()
+    page.locator("#chat .turn [data-context], #chat .turn [data-inspect]").first.click()
+    expect(panel).to_be_visible()
+    assert violations(page) == [] and chat.errors == []
+
+
 def test_a_prompt_brings_its_model_and_its_memory(chat: Chat) -> None:
+    expect(chat.page.locator(".prompts .picture")).to_have_text("🎂")
     chat.page.get_by_text("How old do they get?").click()
     chat.wait_end()
     assert chat.reply() == "Hello."
