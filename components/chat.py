@@ -38,7 +38,7 @@ class ChatPane:
     embedded: gr.HTML
     """The line below the prompt: whether the slim page keeps anything, and a button that shows a folded panel.
 
-    Its value says whether there is a {visitor}.
+    Its value says whether there is a {visitor}, and whether the conversation was {found} that the page's address names.
     """
 
 

@@ -107,7 +107,7 @@ class ConversationLoader:
         return self._view(ConversationView(page, messages), panel, live) | choices
 
     def _view(self, view: ConversationView, panel: dict[str, Any] | None, live: Sequence[Any] = ()) -> Updates:
-        embedded = {"visitor": view.page.visitor is not None}
+        embedded = {"visitor": view.page.visitor is not None, "found": view.page.conversation_id is not None}
         return render_view(view) | {"live": list(live), "panel": panel, "embedded": embedded}
 
     def _choices(self, visitor: str | None, backend: str | None, memory: str | None, options: TurnOptions) -> Updates:

@@ -27,10 +27,20 @@ function keep() {
   } catch { /* a browser may refuse storage */ }
 }
 
+// A remembered conversation that was deleted elsewhere is forgotten, so that the page does not miss it at each load.
+function take() {
+  const address = new URL(location.href);
+  if (props.value?.found === false && address.searchParams.has('conversation')) {
+    address.searchParams.delete('conversation');
+    history.replaceState(history.state, '', address);
+  }
+  keep();
+}
+
 if (document.body.classList.contains('embed')) {
   on('conversations', keep, element); // the address has changed
-  watch('value', keep);
-  keep();
+  watch('value', take);
+  take();
 }
 if (document.body.classList.contains('folds')) {
   button.addEventListener('click', () => show(!document.body.classList.contains('state')));

@@ -339,8 +339,14 @@ def test_over_https_the_conversation_is_there_after_a_reload(contexts: Contexts,
         expect(blog.chat.locator("#scroll")).to_contain_text("1 2 3 4 5")
         assert blog.errors == []
         conversation = blog.page.frames[1].url.partition("conversation=")[2]
+        deletes = "id => fetch(`conversations/${id}`, { method: 'DELETE' }).then(({ status }) => status)"
         alone = Chat(context.new_page(), home)
         expect(alone.page.locator("#sidebar")).not_to_contain_text("endless")  # the page itself has another visitor
         alone.page.goto(f"{home}?conversation={conversation}")
         alone.wait_toast("conversation")
         assert alone.texts("user") == []
+        assert blog.chat.locator("body").evaluate(f"(_, id) => ({deletes})(id)", conversation) == 204
+        blog.page.reload()
+        blog.open()
+        expect(blog.chat.locator("#intro")).to_be_visible()
+        assert "conversation=" not in blog.page.frames[1].url  # it was deleted, so it is forgotten
