@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 
 from agent.event_mapper import ROLES, MapperState, map_event, written_text
 from agent.model_input import ModelInput
+from agent.shown_steps import MOST_ERROR, MOST_OUTPUT, StepCount, fitting, shown_name
 from agent.thinking_tags import Tags, without_thinking
 from agent.tool_results import input_for_display, shortened, text_of_result
 from backends.agent_io import answer_text, shown
@@ -23,14 +24,6 @@ from runs.events import JSON, Context, Event
 from runs.text import valid_text
 from runs.tokens import estimate_tokens
 
-_MOST = 8192
-"""Most bytes of what a step takes or gives, as JSON."""
-_MOST_SHOWN = 2000
-"""Steps and events of a run that are shown: an agent may make any number of them."""
-_MOST_OUTPUT = 100_000
-"""Most characters of a tool's result."""
-_MOST_ERROR = 2000
-"""Most characters of a tool's error."""
 _MODEL = {f"on_llm_{edge}": f"on_chat_model_{edge}" for edge in ("start", "stream", "end")}
 """The events of models that complete texts, as those of chat models."""
 Raw = Mapping[str, Any]
@@ -62,8 +55,7 @@ class GraphMapper:
         """What each model call, or the chain itself, has written into the reply, by its id."""
         self._nodes: list[tuple[str, str, str | None]] = []
         """The open nodes, as (id, name, parent's id), the latest one last."""
-        self._count = 0
-        """The number of steps and events so far."""
+        self._shown = StepCount()
 
     def map(self, raw: Raw, now: float) -> list[Event]:
         """Returns our events for one of the agent's; `now` is in seconds of any clock."""
@@ -191,18 +183,13 @@ class GraphMapper:
         self.acted = True
         if isinstance(data, Mapping) and isinstance(data.get("type"), str):
             name = data["type"]
-        if (refused := self._refused()) is not None:
+        if (refused := self._shown.refused()) is not None:
             return refused
-        event_id, (value, cut) = f"event-{self._count}", fitting(data)
-        return [events.ChainStart(name[:200], event_id, parent, value, cut or None), events.ChainEnd(event_id, None)]
-
-    def _refused(self) -> list[Event] | None:
-        """Counts one more step or event. Returns None while it may be shown; later nothing, and a sentence once."""
-        self._count += 1
-        if self._count <= _MOST_SHOWN:
-            return None
-        notice = events.Status("waiting", f"Only the first {_MOST_SHOWN:,} steps and events are shown")
-        return [notice] if self._count == _MOST_SHOWN + 1 else []
+        event_id, (value, cut) = f"event-{self._shown.count}", fitting(data)
+        return [
+            events.ChainStart(shown_name(name), event_id, parent, value, cut or None),
+            events.ChainEnd(event_id, None),
+        ]
 
     # steps
 
@@ -210,7 +197,7 @@ class GraphMapper:
         in_graph = "langgraph_node" in raw["metadata"]
         if raw["run_id"] == self._root or not _is_step(raw, in_graph=in_graph):
             return []
-        if (refused := self._refused()) is not None:
+        if (refused := self._shown.refused()) is not None:
             return refused
         parent = self._parent(raw)
         self._steps[raw["run_id"]] = now
@@ -218,7 +205,7 @@ class GraphMapper:
             self._nodes.append((raw["run_id"], raw["name"], parent))
         # a node is given the whole state, which is not new
         value, cut = (None, False) if in_graph else fitting(raw["data"].get("input"))
-        return [events.ChainStart(valid_text(raw["name"])[:200], raw["run_id"], parent, value, cut or None)]
+        return [events.ChainStart(shown_name(raw["name"]), raw["run_id"], parent, value, cut or None)]
 
     def _step_end(self, raw: Raw) -> list[Event]:
         if raw["run_id"] == self._root:
@@ -264,8 +251,8 @@ class GraphMapper:
         text, failed = _result(raw["data"].get("output"))
         error = error or (text if failed else None)
         duration, call_id = round(now - started, 3), self._tools[raw["run_id"]]
-        error = valid_text(error)[:_MOST_ERROR] if error else None
-        return [events.ToolEnd(raw["name"], call_id, shortened(text, _MOST_OUTPUT), duration, error)]
+        error = valid_text(error)[:MOST_ERROR] if error else None
+        return [events.ToolEnd(raw["name"], call_id, shortened(text, MOST_OUTPUT), duration, error)]
 
 
 def model_context(messages: Sequence[BaseMessage], model_input: ModelInput) -> Context:
@@ -282,18 +269,6 @@ def model_context(messages: Sequence[BaseMessage], model_input: ModelInput) -> C
         parts[part] = parts.get(part, 0) + tokens
     total = sum(parts.values())
     return Context(entries, model_input.left_out, total, model_input.input_budget, estimated=True, parts=parts)
-
-
-def fitting(value: Any) -> tuple[Any, bool]:
-    """Returns a value for display, cut so that it takes at most 8 KB as JSON, and whether it was cut."""
-    made = shown(value)
-    text = valid_text(json.dumps(made, ensure_ascii=False))
-    if len(json.dumps(text)) <= _MOST:
-        return json.loads(text), False
-    most = _MOST // 2
-    while len(json.dumps(text[:most])) > _MOST:
-        most //= 2
-    return text[:most], True
 
 
 def _is_step(raw: Raw, *, in_graph: bool) -> bool:

@@ -1,22 +1,19 @@
 """One run of a foreign agent: it is followed event by event, and its interrupts wait for the visitor."""
 
-import json
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 from agent.context_event import build_context, context_too_long
 from agent.graph_mapper import GraphMapper
+from agent.interrupts import Resume, answered
 from agent.model_input import ModelInput
-from agent.tool_results import input_for_display
 from backends.activity import report_activity
 from backends.agent import AgentBackend
-from backends.agent_io import shown
 from runs import events
 from runs.events import Event
 from runs.live import LiveRun
-from runs.tool_calls import ApprovalAnswer
 
 _MOST_STEPS = 100
 """Steps of a graph in one reply."""
@@ -54,9 +51,9 @@ async def graph_events(backend: AgentBackend, run: LiveRun, model_input: ModelIn
         for event in mapper.pause(time.monotonic()):
             yield event
         for one in state.interrupts:
-            async with aclosing(_answered(run, one)) as asked:
+            async with aclosing(answered(run, one.id, one.value)) as asked:
                 async for item in asked:
-                    if isinstance(item, _Resume):
+                    if isinstance(item, Resume):
                         answers[one.id] = item.value
                     else:
                         yield item
@@ -65,60 +62,3 @@ async def graph_events(backend: AgentBackend, run: LiveRun, model_input: ModelIn
         given = Command(resume=answers)
     for event in mapper.finish(output):
         yield event
-
-
-class _Resume:
-    """The value with which an interrupted graph continues."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-async def _answered(run: LiveRun, interrupt: Any) -> AsyncGenerator[Event | _Resume, None]:
-    """Yields the events of an interrupt, each of whose questions waits for the visitor, and at last a _Resume."""
-    actions = interrupt.value.get("action_requests") if isinstance(interrupt.value, Mapping) else None
-    asked = [(one["name"], one.get("args") or {}) for one in actions] if actions else [_question(interrupt.value)]
-    answers = list[ApprovalAnswer]()
-    for number, (name, given) in enumerate(asked):
-        call_id, begun = f"{interrupt.id}-{number}", time.monotonic()
-        wanted = input_for_display(shown(given))
-        yield events.ToolStart(name, call_id, wanted)
-        yield events.Approval(name, call_id, wanted)
-        answer = await run.tool_calls.wait_for_answer(call_id)
-        answers.append(answer)
-        edited = answer.input if answer.input != wanted else None
-        yield events.Status("tool", f"Answered: {name}", tool_call_id=call_id, edited=edited)
-        output = "" if not answer.approved else "yes" if edited is None else json.dumps(edited, ensure_ascii=False)
-        error = None if answer.approved else "refused by the visitor"
-        yield events.ToolEnd(name, call_id, output, round(time.monotonic() - begun, 3), error)
-    if actions:  # the form of langchain's HumanInTheLoopMiddleware
-        decisions = [_decision(name, given, answer) for (name, given), answer in zip(asked, answers, strict=True)]
-        yield _Resume({"decisions": decisions})
-    else:
-        yield _Resume(_resume_value(interrupt.value, answers[0]))
-
-
-def _question(value: Any) -> tuple[str, dict[str, Any]]:
-    """The name and the input of a question; the visitor may write into `answer`."""
-    fields = dict(value) if isinstance(value, Mapping) else {"question": value}
-    return events.QUESTION, fields | {"answer": ""}
-
-
-def _resume_value(value: Any, answer: ApprovalAnswer) -> Any:
-    """What the graph gets: the answer's text, else the edited fields, else whether the visitor said yes."""
-    if not answer.approved:
-        return False
-    fields = dict(answer.input or {})
-    text = fields.pop("answer", "")
-    if text:
-        return text
-    edited = isinstance(value, Mapping) and answer.input is not None and fields != shown(dict(value))
-    return fields if edited else True
-
-
-def _decision(name: str, given: dict[str, Any], answer: ApprovalAnswer) -> dict[str, Any]:
-    if not answer.approved:
-        return {"type": "reject", "message": "The visitor refused this call."}
-    if answer.input is not None and answer.input not in (given, input_for_display(shown(given))):
-        return {"type": "edit", "edited_action": {"name": name, "args": answer.input}}
-    return {"type": "approve"}

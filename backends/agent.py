@@ -9,12 +9,12 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 from pydantic import SecretStr
 
 from backends.agent_io import AgentInput
-from backends.base import Backend, Health, ModelOptions
+from backends.base import Health
+from backends.foreign_agent import ForeignAgent
 from backends.import_path import ImportPathError, import_object, split_path
 from backends.keys import Key
 from runs.errors import ChatError
@@ -30,15 +30,11 @@ _IMPORTS = 1
 """Threads that import an agent."""
 
 
-class AgentBackend(Backend):
+class AgentBackend(ForeignAgent):
     """An entry of the kind `agent`. The agent is imported in the background; a failure is its health's reason."""
 
     kind = "agent"
     uses = frozenset({"class", "options", "key", "input", "tokens_from", "memory"})
-    runs_agent = True
-    supports_tools = False
-    has_bind_tools = False
-    supported_options = frozenset()
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)
@@ -53,16 +49,6 @@ class AgentBackend(Backend):
         """Whether it is a graph of LangGraph, which has nodes, a state and interrupts."""
         self.reply_nodes: frozenset[str] = frozenset(settings.tokens_from)
         """The nodes whose text is the reply; empty for all."""
-
-    @property
-    def keeps_memory(self) -> bool:
-        """True if the agent has a memory of its own: then it is given only the visitor's message."""
-        return self.settings.memory == "own"
-
-    @property
-    def context_note(self) -> str | None:
-        """Says that the memory mode has no effect, where the agent has a memory of its own."""
-        return "This agent has a memory of its own: the memory mode has no effect." if self.keeps_memory else None
 
     def health(self) -> Health:
         """Returns whether the agent is imported; a missing key is reported where the entry names one."""
@@ -85,11 +71,6 @@ class AgentBackend(Backend):
         if self._loading:
             await asyncio.shield(self._loading)
         await super().wait_ready()
-
-    def chat_model(self, options: ModelOptions) -> BaseChatModel:
-        """Raises ChatError: an agent is no chat model, which only summaries ask for."""
-        message = f"{self.name} is an agent, which writes no summaries. Choose another memory mode."
-        raise ChatError("invalid_request", message)
 
     def agent(self) -> Runnable[Any, Any]:
         """Returns the agent for one run. A graph without a memory of its own gets one for this run."""
