@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
 from langchain_core.language_models import BaseChatModel
 
+from agent.agui_run import agui_events
 from agent.graph_run import graph_events
 from agent.loop import agent_events
 from agent.model_input import ModelInput, build_model_input
@@ -20,7 +22,9 @@ from agent.turn import Turn
 from agent.visitor_documents import report_passages, use_documents
 from backends import Backend, ModelOptions
 from backends.agent import AgentBackend
+from backends.agui import AguiBackend
 from backends.errors import log_text
+from backends.foreign_agent import ForeignAgent
 from memory.options import TurnOptions
 from runs import events
 from runs.live import LiveRun
@@ -48,7 +52,7 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: 
         options = model_options(backend, turn.options, settings.limits, turn.logprobs)
         options = replace(options, conversation=run.conversation_id, continues=bool(turn.reply_start))
         tool_set, model = ToolSet(), None
-        if not isinstance(backend, AgentBackend):
+        if not isinstance(backend, ForeignAgent):
             tool_set, model = turn.tool_set.with_backend_tools(backend), backend.chat_model(options)
             backend.check_tools(model, tool_set.offered)
         tool_set, found = await use_documents(turn.documents, backend, tool_set)
@@ -59,7 +63,7 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: 
             run.set_status("queued", f"{backend.name} does not report the probabilities of its tokens")
         if model_input.note:
             run.set_status("queued", model_input.note)
-        if isinstance(backend, AgentBackend):
+        if isinstance(backend, ForeignAgent):
             stream = _stream_agent(run, backend, model_input, options.max_tokens)
         else:
             assert model is not None
@@ -182,11 +186,11 @@ async def _stream(
         await asyncio.sleep(_LOADING_S)  # the run is cancelled meanwhile
 
 
-async def _stream_agent(run: LiveRun, backend: AgentBackend, model_input: ModelInput, max_tokens: int) -> None:
+async def _stream_agent(run: LiveRun, backend: ForeignAgent, model_input: ModelInput, max_tokens: int) -> None:
     """Runs an agent of its own, and ends a reply that grows too long."""
     use_threads(backend.threads)
     async with backend.slots.acquire(partial(report_position, run, backend.name)):
-        async with aclosing(graph_events(backend, run, model_input)) as found:
+        async with aclosing(_agent_events(run, backend, model_input)) as found:
             async for event in found:
                 run.emit(event)
                 if isinstance(event, events.Token) and run.state.open_tokens >= max_tokens:
@@ -194,6 +198,13 @@ async def _stream_agent(run: LiveRun, backend: AgentBackend, model_input: ModelI
                     run.request_stop("limit")
     if not run.text.strip() and not run.notes:
         _note(run, "The agent ended without a word.")
+
+
+def _agent_events(run: LiveRun, backend: ForeignAgent, model_input: ModelInput) -> AsyncGenerator[events.Event, None]:
+    if isinstance(backend, AguiBackend):
+        return agui_events(backend, run, model_input)
+    assert isinstance(backend, AgentBackend)
+    return graph_events(backend, run, model_input)
 
 
 def _note(run: LiveRun, text: str) -> None:

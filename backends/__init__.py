@@ -41,6 +41,7 @@ KINDS: dict[str, str] = {
     "langchain": "backends.langchain:LangChainBackend",
     "scripted": "backends.scripted:ScriptedBackend",
     "agent": "backends.agent:AgentBackend",
+    "agui": "backends.agui:AguiBackend",
 }
 """The import path of each kind's class."""
 

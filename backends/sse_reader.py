@@ -17,6 +17,8 @@ from typing import Any
 
 _LONGEST = 32_000_000
 """The most characters of an incomplete event."""
+_MOST_LINES = 1000
+"""The most lines of one event: all of them are joined after each."""
 _BOM = b"\xef\xbb\xbf"
 _STARTS = ("{", "[{")
 _SIGNS = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
@@ -73,7 +75,9 @@ class LineSplitter:
 class SSEReader:
     """Reads a body incrementally: call `feed` with its bytes, then `end`."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = _LONGEST) -> None:
+        """`longest` is the most characters of an incomplete event."""
+        self._longest = longest
         self._lines = LineSplitter()
         self._kind = ""
         self._data: list[str] = []
@@ -90,8 +94,8 @@ class SSEReader:
         """
         for line in self._lines.feed(data):
             yield from self._line(line)
-        if len(self._lines.rest) + len(self._bare) + sum(map(len, self._data)) > _LONGEST:
-            raise UnreadableResponse(f"an event of more than {_LONGEST:,} bytes")
+        if len(self._lines.rest) + len(self._bare) + sum(map(len, self._data)) > self._longest:
+            raise UnreadableResponse(f"an event of more than {self._longest:,} bytes")
         while self._lines.rest.rstrip().endswith(b"}"):  # a complete response may lack a line end
             rest = self._lines.rest.decode(errors="replace")
             if not self._is_bare(rest) or (first := self._first_bare(self._bare + rest)) is None:
@@ -123,6 +127,8 @@ class SSEReader:
             self._kind = ""
         elif name == "data":
             value = value.removeprefix(" ")
+            if len(self._data) == _MOST_LINES:
+                raise UnreadableResponse(f"an event of more than {_MOST_LINES:,} lines")
             self._data.append(value.removeprefix("data:").removeprefix(" ") if value.startswith("data:") else value)
             yield from self._dispatched(complete=True)
         elif name == "event":

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from settings.validation import STRICT
 
@@ -14,6 +14,8 @@ _IGNORABLE = ("temperature", "max_tokens")
 _MODELS, _MODEL_CHARACTERS = 200, 200
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """An environment variable in a value."""
+_VARIABLE_NAME = re.compile(r"(?=.{1,19}$|.*_)[A-Z_][A-Z0-9_]*")
+"""The name of an environment variable; a long one has underscores, so that most keys are none."""
 
 
 class BackendSettings(BaseModel):
@@ -44,7 +46,7 @@ class BackendSettings(BaseModel):
     key_field: str | None = None
     """langchain: the field of the class that takes the key, unless its `lc_secrets` names it."""
     base_url: str | None = None
-    """gemini, openai: the address of the provider's server."""
+    """gemini, openai: the address of the provider's server. agui: that of the agent, which `url` means, too."""
     class_: Annotated[str | None, Field(alias="class")] = None
     """langchain: `package.module:ClassName` of a BaseChatModel.
 
@@ -57,9 +59,12 @@ class BackendSettings(BaseModel):
     tokens_from: list[str] = []
     """agent: the nodes whose text is the reply; by default those after which the graph can end."""
     memory: Literal["own"] | None = None
-    """agent: "own" if its checkpointer remembers the conversation; then it is given only the visitor's message."""
+    """agent, agui: "own" if it remembers the conversation itself; then it is given only the visitor's message."""
     headers: Annotated[dict[str, str], Field(repr=False)] = {}
-    """openai: HTTP headers of every request. `${NAME}` in a value is replaced by the environment variable NAME."""
+    """openai, agui: HTTP headers of every request. `${NAME}` in a value is replaced by the environment variable NAME.
+
+    agui: a value may also be the name of a variable. It is never the secret.
+    """
     query: Annotated[dict[str, str], Field(repr=False)] = {}
     """openai: query parameters of every request, with variables as in `headers`."""
     extra_body: dict[str, Any] = {}
@@ -106,6 +111,16 @@ class BackendSettings(BaseModel):
             return {name: value for name, value in entry.items() if name != "model"} | {"models": model}
         return entry
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_url(cls, entry: Any) -> Any:
+        """Turns the `url` of an agent into `base_url`."""
+        if not (isinstance(entry, dict) and entry.get("kind") == "agui" and "url" in entry):
+            return entry
+        if "base_url" in entry:
+            raise ValueError("url: found beside `base_url`, which means the same; remove one of them")
+        return {name: value for name, value in entry.items() if name != "url"} | {"base_url": entry["url"]}
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
@@ -144,13 +159,13 @@ class BackendSettings(BaseModel):
     @field_validator("key", mode="before")
     @classmethod
     def _check_key(cls, name: Any) -> Any:
-        if not isinstance(name, str) or not re.fullmatch(r"(?=.{1,19}$|.*_)[A-Z_][A-Z0-9_]*", name):
+        if not isinstance(name, str) or not _VARIABLE_NAME.fullmatch(name):
             raise ValueError('this is the name of an environment variable, such as "OPENAI_API_KEY", never the key')
         return name
 
     @field_validator("base_url")
     @classmethod
-    def _check_base_url(cls, url: str) -> str:
+    def _check_base_url(cls, url: str, info: ValidationInfo) -> str:
         try:
             parts = urlsplit(url)
             valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or True)
@@ -159,12 +174,16 @@ class BackendSettings(BaseModel):
             valid = False
         if not valid:  # the value is not repeated: it could contain a password
             raise ValueError("not a valid address; allowed: http://HOST… or https://HOST…, without name and password")
-        return url.rstrip("/")
+        return url if info.data.get("kind") == "agui" else url.rstrip("/")  # `/agent/` and `/agent` differ
 
     @field_validator("headers")
     @classmethod
-    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+    def _check_headers(cls, headers: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         for name, value in headers.items():
+            if info.data.get("kind") == "agui" and not _VARIABLE.search(value):
+                if not _VARIABLE_NAME.fullmatch(value):  # the value is not repeated: it could be a secret
+                    raise ValueError(f"{name}: name an environment variable, as AGENT_TOKEN or ${{AGENT_TOKEN}}")
+                headers = {**headers, name: f"${{{value}}}"}
             if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
                 raise ValueError(f"found the name {name!r}, allowed: letters, digits and hyphens")
             if not (value.isascii() and value.isprintable()):  # the value is not repeated: it could be a secret

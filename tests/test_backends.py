@@ -253,7 +253,7 @@ async def test_an_unusable_entry_stops_the_start(entry: dict[str, Any], told: st
     assert "allowed" in str(refused.value)
 
 
-@pytest.mark.parametrize("kind", sorted(module.KINDS.keys() - {"agent"}))  # an agent is never offered tools
+@pytest.mark.parametrize("kind", sorted(module.KINDS.keys() - {"agent", "agui"}))  # these are never offered tools
 @pytest.mark.parametrize("tools", [True, False])
 async def test_the_setting_tools_applies_to_every_model(kind: str, tools: bool) -> None:
     needs = {"langchain": {"class": "tests.models:Talker"}, "local": {}, "scripted": {}}.get(kind, {"model": "m"})

@@ -128,7 +128,7 @@ def of_language(language: str) -> Any:
 def test_settings_in_the_documents_are_valid(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "glassbox.toml"
     file.write_text(block.code)
-    load_settings({"config": str(file)}, {"AZURE_KEY": "key"})
+    load_settings({"config": str(file)}, {"AZURE_KEY": "key", "AGENT_TOKEN": "token"})
 
 
 @of_language("sh")

@@ -1,0 +1,75 @@
+"""The state of a remote agent: its snapshots and JSON patches (RFC 6902), and what is new in each."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jsonpatch
+from jsonpointer import JsonPointerException
+
+_MOST = 256_000
+"""Most characters of the state as JSON."""
+_MOST_OPERATIONS = 200
+"""Most operations of one patch."""
+_MESSAGES = "messages"
+"""A field that is not shown: messages have events of their own."""
+_UNUSABLE = (jsonpatch.JsonPatchException, JsonPointerException, TypeError, ValueError, KeyError, RecursionError)
+
+
+class RemoteState:
+    """The latest state. One that is too large, or that a patch does not fit, is unknown until the next snapshot."""
+
+    def __init__(self) -> None:
+        self.value: Any = {}
+        """The state; an empty one if it is unknown."""
+        self._known = True
+
+    def replace(self, value: Any) -> Any:
+        """Takes a snapshot. Returns what is new in it, None for nothing."""
+        before, self.value, self._known = self.value, value, True
+        if _size(value) > _MOST:
+            self.value, self._known = {}, False
+        return _new(before, value)
+
+    def patch(self, operations: Sequence[Any]) -> Any:
+        """Applies a patch. Returns what is new, None for nothing; the patch itself where it cannot be applied."""
+        before = self.value
+        try:
+            if not self._known or len(operations) > _MOST_OPERATIONS:
+                raise ValueError
+            after = json.loads(json.dumps(before))
+            for operation in operations:
+                patch = jsonpatch.JsonPatch([operation])
+                after = patch.apply(after, in_place=True)
+                if operation["op"] == "copy" and _size(after) > _MOST:  # each may double the state
+                    raise ValueError
+            if _size(after) > _MOST:
+                raise ValueError
+        except _UNUSABLE:
+            self.value, self._known = {}, False
+            return list(operations)
+        self.value = after
+        return _new(before, after)
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value))
+
+
+def _new(before: Any, after: Any) -> Any:
+    """The fields of a state that have changed; of a list that has grown only what was added."""
+    if not isinstance(after, Mapping):
+        return None if after == before else after
+    known = before if isinstance(before, Mapping) else {}
+    changed = {
+        name: _grown(known.get(name), value)
+        for name, value in after.items()
+        if name != _MESSAGES and known.get(name) != value and (name in known or value not in (None, "", [], {}))
+    }
+    return changed or None
+
+
+def _grown(before: Any, after: Any) -> Any:
+    if isinstance(before, list) and isinstance(after, list) and before and after[: len(before)] == before:
+        return after[len(before) :]
+    return after

@@ -1,0 +1,109 @@
+"""The mapping of single events of AG-UI: bounds, and forms that few servers send."""
+
+from typing import Any
+
+import pytest
+
+from agent.agui_interrupts import read_interrupts
+from agent.agui_mapper import AguiMapper
+from agent.agui_state import RemoteState
+from agent.agui_transcript import Transcript
+from backends.agui_client import InvalidEvent
+from runs import events
+from runs.events import Event
+
+
+def mapped(mapper: AguiMapper, *sent: dict[str, Any]) -> list[Event]:
+    return [event for number, one in enumerate(sent) for event in mapper.map(one, float(number))]
+
+
+def new_mapper() -> AguiMapper:
+    return AguiMapper("Remote", Transcript([]))
+
+
+def test_long_names_and_ids_are_cut() -> None:
+    call = {"toolCallId": "i" * 5000, "toolCallName": "n" * 5000}
+    error = {"content": "x", "metadata": {"error": "e" * 5000}}
+    found = mapped(
+        new_mapper(),
+        {"type": "STEP_STARTED", "stepName": "s" * 5000},
+        {"type": "TOOL_CALL_START", **call},
+        {"type": "TOOL_CALL_RESULT", **call, **error},
+        {"type": "CUSTOM", "name": "c" * 5000, "value": 1},
+    )
+    names = [len(e.name) for e in found if isinstance(e, events.ChainStart)]
+    start, end = (e for e in found if isinstance(e, events.ToolStart | events.ToolEnd))
+    assert names == [200, 200] and len(start.tool) == 200 and len(start.tool_call_id) < 20
+    assert isinstance(end, events.ToolEnd) and len(end.error or "") == 2000
+
+
+def test_a_call_cannot_have_the_id_of_a_step() -> None:
+    (start,) = mapped(
+        new_mapper(),
+        {"type": "TOOL_CALL_START", "toolCallId": "step-1", "toolCallName": "t"},
+        {"type": "TOOL_CALL_END", "toolCallId": "step-1"},
+    )
+    assert isinstance(start, events.ToolStart) and start.tool_call_id != "step-1"
+
+
+def test_the_transcript_is_bounded() -> None:
+    mapper = new_mapper()
+    for number in range(2500):
+        mapped(mapper, {"type": "TEXT_MESSAGE_CONTENT", "messageId": f"m{number}", "delta": "w"})
+    assert len(mapper.transcript.messages) == 2000
+    assert mapper.transcript.messages[0] == {"id": "m0", "role": "assistant", "content": "w"}
+
+
+def test_interrupts_are_bounded() -> None:
+    mapper = new_mapper()
+    for _ in range(30):
+        mapped(mapper, {"type": "CUSTOM", "name": "on_interrupt", "value": "?"})
+    assert len(read_interrupts({"type": "RUN_FINISHED"}, mapper.interrupts)) == 20
+    many = [{"id": str(number), "reason": "?"} for number in range(30)]
+    with pytest.raises(InvalidEvent):
+        read_interrupts({"outcome": {"type": "interrupt", "interrupts": many}}, [])
+
+
+def test_a_value_that_only_looks_like_requests_is_a_question() -> None:
+    for bad in ([{"args": {}}], "all", [{"name": "a", "args": 5}], [{"name": "a"}] * 30):
+        (one,) = read_interrupts({}, [{"name": "on_interrupt", "value": {"action_requests": bad}}])
+        assert list(one.value) == ["question"]
+    requests = [{"name": "send", "args": {"to": "Ada"}}]
+    (one,) = read_interrupts({}, [{"name": "on_interrupt", "value": {"action_requests": requests}}])
+    assert one.value == {"action_requests": requests}
+
+
+def test_only_what_is_new_of_a_state_is_returned() -> None:
+    state = RemoteState()
+    assert state.replace({"a": 1, "list": [1], "messages": ["x"], "empty": []}) == {"a": 1, "list": [1]}
+    assert state.replace({"a": 1, "list": [1, 2], "messages": ["x", "y"]}) == {"list": [2]}
+    assert state.patch([{"op": "replace", "path": "/a", "value": 2}]) == {"a": 2}
+    assert state.patch([{"op": "test", "path": "/a", "value": 2}]) is None
+    moved = [{"op": "move", "from": "/a", "path": "/b"}, {"op": "add", "path": "/list/-", "value": 3}]
+    assert state.patch(moved) == {"b": 2, "list": [3]}
+    assert state.value == {"b": 2, "list": [1, 2, 3], "messages": ["x", "y"]}
+
+
+def test_a_patch_that_does_not_fit_is_returned_and_ends_the_state() -> None:
+    for bad in ({"op": "remove", "path": "/no"}, {"op": "?"}, 5, {"op": "add", "path": "no slash", "value": 1}, {}):
+        state = RemoteState()
+        state.replace({"a": 1})
+        assert state.patch([bad]) == [bad] and state.value == {}
+        assert state.patch([{"op": "add", "path": "/b", "value": 1}]) == [{"op": "add", "path": "/b", "value": 1}]
+        assert state.replace([1]) == [1] and state.value == [1]
+
+
+def test_partial_results_of_another_glassbox_are_shown_while_the_tool_runs() -> None:
+    value = {"tool": "count", "tool_call_id": "c", "chunk": "1 2"}
+    call = {"toolCallId": "c", "toolCallName": "count"}
+    part = {"type": "CUSTOM", "name": "tool_output", "value": value}
+    before, _, _, during, _, _ = mapped(
+        new_mapper(),
+        part,
+        {"type": "TOOL_CALL_START", **call},
+        {"type": "TOOL_CALL_END", **call},
+        part,
+        {"type": "TOOL_CALL_RESULT", **call, "content": "1 2 3"},
+    )
+    assert isinstance(before, events.ChainStart) and before.name == "tool_output"
+    assert during == events.ToolOutput("count", "c", "1 2")
