@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.agui_calls import RemoteCalls
+from agent.agui_glassbox import glassbox_events
 from agent.agui_messages import WrittenMessages
 from agent.agui_state import RemoteState
 from agent.agui_steps import RemoteSteps
@@ -21,12 +22,14 @@ from runs.text import valid_text
 
 INTERRUPT = "on_interrupt"
 """The custom event with which `ag-ui-langgraph` tells of an interrupt."""
-_OUTPUT = "tool_output"
-"""The custom event with which Glassbox itself tells of a part of a tool's result."""
 _MOST_INTERRUPTS = 20
 """Most interrupts at the end of a run."""
 _BETWEEN = {"RAW", "TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"}
 """Events that may come between the end of a call and the snapshot that has its arguments."""
+_MARKS = ("STEP_", "SUBAGENT_", "TOOL_CALL_START", "TOOL_CALL_RESULT", "CUSTOM", "RUN_FINISHED")
+"""Events before which changes of the state are shown; an agent may change it with each token."""
+_GATHERED_S = 2.0
+"""Seconds for which changes of the state are gathered otherwise."""
 
 
 class AguiMapper:
@@ -47,6 +50,8 @@ class AguiMapper:
         self.state = RemoteState()
         self._name, self._known = name, False
         self._shown = StepCount()
+        self._changed_at: float | None = None
+        """The time of the first change of the state that was not shown, None if there is none."""
         self.messages = WrittenMessages(name, self._shown)
         self.calls = RemoteCalls(self._shown)
         self._steps = RemoteSteps(self._shown)
@@ -72,10 +77,19 @@ class AguiMapper:
             return []
         self._known = True
         try:
-            started = [] if kind in _BETWEEN else self._start_bare_calls(event, now)
-            return started + handler(event, now)
+            found = [] if kind in _BETWEEN else self._start_bare_calls(event, now)
+            if str(kind).startswith(_MARKS) or now - (self._changed_at or now) > _GATHERED_S:
+                found += self._changes(event)
+            return found + handler(event, now)
         except RecursionError:
             raise InvalidEvent(f"{kind}: nested too deeply") from None
+
+    def waiting(self) -> Event:
+        """Returns the status while nothing comes: a tool runs, or the agent works."""
+        running = [call.name for call in self.calls.open.values() if call.started is not None and not call.refused]
+        if running:
+            return events.Status("tool", f"Calling {', '.join(running[:3])}")
+        return events.Status("waiting", f"Waiting for {self._name}")
 
     def close(self, now: float, *, pausing: bool) -> list[Event]:
         """Returns the ends of what is open at the end of a run. Calls stay open if it only pauses."""
@@ -169,8 +183,7 @@ class AguiMapper:
         found += self._run_call(call_id, now)
         self.transcript.add_result(_id(event, "messageId"), call_id, valid_text(str(content or "")))
         found += self.calls.end(call_id, content, event.get("metadata"), now)
-        waits = not self.calls.open and found
-        return [*found, events.Status("waiting", f"Waiting for {self._name}")] if waits else found
+        return [*found, self.waiting()] if found and not self.calls.open else found
 
     def _start_bare_calls(self, event: Received, now: float) -> list[Event]:
         found, bare, self._bare = list[Event](), self._bare, []
@@ -215,11 +228,8 @@ class AguiMapper:
             if len(self.interrupts) < _MOST_INTERRUPTS:
                 self.interrupts.append(event)
             return []
-        if name == _OUTPUT and isinstance(value, Mapping):
-            found = self.calls.output(value.get("tool_call_id"), value.get("chunk"))
-            if found is not None:
-                return found
-        return self._steps.event(event, name, value)
+        found = glassbox_events(name, value, self.calls)
+        return self._steps.event(event, name, value) if found is None else found
 
     def _on_raw(self, event: Received, now: float) -> list[Event]:
         value = event.get("event")
@@ -235,13 +245,25 @@ class AguiMapper:
         return self._steps.event(event, str(event.get("activityType") or "activity"), event.get("patch"))
 
     def _on_state_snapshot(self, event: Received, now: float) -> list[Event]:
-        return [] if self._shown.full else self._changed(event, self.state.replace(event.get("snapshot")))
+        if self._shown.full:
+            return []
+        return self._changed(event, self.state.replace(event.get("snapshot")), now)
 
     def _on_state_delta(self, event: Received, now: float) -> list[Event]:
         self.acted = True
-        return [] if self._shown.full else self._changed(event, self.state.patch(_list(event, "delta")))
+        operations = _list(event, "delta")
+        return [] if self._shown.full else self._changed(event, self.state.patch(operations), now)
 
-    def _changed(self, event: Received, new: Any) -> list[Event]:
+    def _changed(self, event: Received, at_once: Sequence[Any], now: float) -> list[Event]:
+        """The events for what must be shown at once; other changes are gathered."""
+        self._changed_at = None if at_once else self._changed_at or now
+        return [one for value in at_once for one in self._steps.event(event, "state", value)]
+
+    def _changes(self, event: Received) -> list[Event]:
+        """The event for the gathered changes of the state."""
+        if self._changed_at is None:
+            return []
+        self._changed_at, new = None, self.state.changes()
         return [] if new is None else self._steps.event(event, "state", new)
 
 

@@ -18,7 +18,6 @@ from agent.interrupts import Resume
 from agent.model_input import ModelInput
 from backends.agui import AguiBackend
 from backends.agui_client import NoAgent, RunCut
-from runs import events
 from runs.events import JSON, Event
 from runs.live import LiveRun
 
@@ -36,7 +35,7 @@ async def agui_events(backend: AguiBackend, run: LiveRun, model_input: ModelInpu
     mapper = AguiMapper(backend.name, Transcript(messages))
     more: JSON = {}
     while True:
-        yield events.Status("waiting", f"Waiting for {backend.name}")
+        yield mapper.waiting()
         mapper.begin_request(context.tokens)
         async with aclosing(_followed(backend, run, mapper, more)) as found:
             async for event in found:

@@ -23,21 +23,24 @@ class RemoteState:
         self.value: Any = {}
         """The state; an empty one if it is unknown."""
         self._known = True
+        self._shown: Any = {}
+        """The state at the last `changes`."""
 
-    def replace(self, value: Any) -> Any:
-        """Takes a snapshot. Returns what is new in it, None for nothing."""
-        before, self.value, self._known = self.value, value, True
-        if _size(value) > _MOST:
-            self.value, self._known = {}, False
-        return _new(before, value)
+    def replace(self, value: Any) -> list[Any]:
+        """Takes a snapshot. Returns what must be shown at once: what is new in one that is too large to be kept."""
+        if _size(value) <= _MOST:
+            self.value, self._known = value, True
+            return []
+        new = _new(self._shown, value)
+        self._forget()
+        return [] if new is None else [new]
 
-    def patch(self, operations: Sequence[Any]) -> Any:
-        """Applies a patch. Returns what is new, None for nothing; the patch itself where it cannot be applied."""
-        before = self.value
+    def patch(self, operations: Sequence[Any]) -> list[Any]:
+        """Applies a patch. Returns what must be shown at once: one that cannot be applied, and what came before it."""
         try:
             if not self._known or len(operations) > _MOST_OPERATIONS:
                 raise ValueError
-            after = json.loads(json.dumps(before))
+            after = json.loads(json.dumps(self.value))
             for operation in operations:
                 patch = jsonpatch.JsonPatch([operation])
                 after = patch.apply(after, in_place=True)
@@ -46,10 +49,19 @@ class RemoteState:
             if _size(after) > _MOST:
                 raise ValueError
         except _UNUSABLE:
-            self.value, self._known = {}, False
-            return list(operations)
+            before = self.changes()
+            self._forget()
+            return [*([] if before is None else [before]), list(operations)]
         self.value = after
-        return _new(before, after)
+        return []
+
+    def changes(self) -> Any:
+        """Returns what is new since the last call, None for nothing."""
+        before, self._shown = self._shown, self.value
+        return _new(before, self.value)
+
+    def _forget(self) -> None:
+        self.value, self._shown, self._known = {}, {}, False
 
 
 def _size(value: Any) -> int:

@@ -79,8 +79,10 @@ async def build_model_input(
     Passages that were `found` for the message are given as far as they fit into half of what the memory mode may use.
     """
     mode, prompt = turn.mode, turn.options.system_prompt
-    if prompt is None:
-        prompt = "" if backend.runs_agent else settings.system_prompt
+    if backend.runs_agent:  # the page sends one with each message
+        prompt = ""
+    elif prompt is None:
+        prompt = settings.system_prompt
     loaded = await turn.load_history()
     many = sum(1 + len(one.parts) for one in loaded.messages) > MANY
     history, unanswered = await in_thread(many, _answered, loaded.messages)

@@ -377,7 +377,8 @@ async def test_retries_and_fallback_come_only_before_anything_was_done(
 
 
 async def test_nothing_of_ours_is_told(anna: httpx.AsyncClient) -> None:
-    events = await ask(anna, "content_alone", "A message")
+    sent = {"message": "A message", "backend": "content_alone", "system_prompt": "Be brief."}
+    events = await events_of(anna, "POST", "/stream", json=sent)
     name, body, headers = REQUESTS[-1]
     assert name == "content_alone" and headers["accept"] == "text/event-stream" and "authorization" not in headers
     assert body.keys() == {"threadId", "runId", "state", "messages", "tools", "context", "forwardedProps"}

@@ -75,35 +75,62 @@ def test_a_value_that_only_looks_like_requests_is_a_question() -> None:
 
 def test_only_what_is_new_of_a_state_is_returned() -> None:
     state = RemoteState()
-    assert state.replace({"a": 1, "list": [1], "messages": ["x"], "empty": []}) == {"a": 1, "list": [1]}
-    assert state.replace({"a": 1, "list": [1, 2], "messages": ["x", "y"]}) == {"list": [2]}
-    assert state.patch([{"op": "replace", "path": "/a", "value": 2}]) == {"a": 2}
-    assert state.patch([{"op": "test", "path": "/a", "value": 2}]) is None
+    assert state.replace({"a": 1, "list": [1], "messages": ["x"], "empty": []}) == []
+    assert state.changes() == {"a": 1, "list": [1]} and state.changes() is None
+    state.replace({"a": 1, "list": [1, 2], "messages": ["x", "y"]})
+    assert state.changes() == {"list": [2]}
+    assert state.patch([{"op": "replace", "path": "/a", "value": 2}]) == []
+    assert state.patch([{"op": "test", "path": "/a", "value": 2}]) == []
+    assert state.changes() == {"a": 2}
     moved = [{"op": "move", "from": "/a", "path": "/b"}, {"op": "add", "path": "/list/-", "value": 3}]
-    assert state.patch(moved) == {"b": 2, "list": [3]}
+    assert state.patch(moved) == [] and state.changes() == {"b": 2, "list": [3]}
     assert state.value == {"b": 2, "list": [1, 2, 3], "messages": ["x", "y"]}
+    large = {"text": "x" * 300_000}
+    assert state.replace(large) == [large] and state.value == {}
 
 
 def test_a_patch_that_does_not_fit_is_returned_and_ends_the_state() -> None:
     for bad in ({"op": "remove", "path": "/no"}, {"op": "?"}, 5, {"op": "add", "path": "no slash", "value": 1}, {}):
         state = RemoteState()
         state.replace({"a": 1})
-        assert state.patch([bad]) == [bad] and state.value == {}
-        assert state.patch([{"op": "add", "path": "/b", "value": 1}]) == [{"op": "add", "path": "/b", "value": 1}]
-        assert state.replace([1]) == [1] and state.value == [1]
+        assert state.patch([bad]) == [{"a": 1}, [bad]] and state.value == {}
+        later = [{"op": "add", "path": "/b", "value": 1}]
+        assert state.patch(later) == [later], "the state is not known"
+        state.replace([1])
+        assert state.changes() == [1] == state.value
+
+
+def test_changes_of_the_state_are_gathered() -> None:
+    mapper, found = new_mapper(), list[Event]()
+    for number in range(45):
+        change = [{"op": "add", "path": "/tokens", "value": number}]
+        found += mapper.map({"type": "STATE_DELTA", "delta": change}, number / 10 + 1)
+        found += mapper.map({"type": "REASONING_MESSAGE_CONTENT", "delta": "x"}, number / 10 + 1)
+    found += mapper.map({"type": "STEP_STARTED", "stepName": "next"}, 6.0)
+    shown = [(e.name, e.input) for e in found if isinstance(e, events.ChainStart)]
+    assert [name for name, _ in shown] == ["state", "state", "state", "next"]
+    assert shown[2] == ("state", {"tokens": 44})
+
+
+def test_events_of_another_glassbox_are_not_shown_twice() -> None:
+    told = {"type": "CUSTOM", "name": "status", "value": {"phase": "queued", "content": "Loading SmolLM2, 30%"}}
+    written = {"type": "CUSTOM", "name": "tool_input", "value": {"tool": "t", "tool_call_id": "1", "delta": "{"}}
+    assert mapped(new_mapper(), told, written) == [events.Status("waiting", "Loading SmolLM2, 30%")]
+    own = {"type": "CUSTOM", "name": "status", "value": "of another agent"}
+    assert [type(e) for e in mapped(new_mapper(), own)] == [events.ChainStart, events.ChainEnd]
 
 
 def test_partial_results_of_another_glassbox_are_shown_while_the_tool_runs() -> None:
     value = {"tool": "count", "tool_call_id": "c", "chunk": "1 2"}
     call = {"toolCallId": "c", "toolCallName": "count"}
     part = {"type": "CUSTOM", "name": "tool_output", "value": value}
-    before, _, _, during, _, _ = mapped(
+    early = mapped(new_mapper(), part)
+    _, during, _, _ = mapped(
         new_mapper(),
-        part,
         {"type": "TOOL_CALL_START", **call},
         {"type": "TOOL_CALL_END", **call},
         part,
         {"type": "TOOL_CALL_RESULT", **call, "content": "1 2 3"},
     )
-    assert isinstance(before, events.ChainStart) and before.name == "tool_output"
+    assert [type(e) for e in early] == [events.ChainStart, events.ChainEnd], "the call is not known"
     assert during == events.ToolOutput("count", "c", "1 2")
