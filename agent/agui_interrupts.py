@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agent.agui_calls import RemoteCall
-from agent.agui_mapper import AguiMapper, parsed
+from agent.agui_fields import parsed
+from agent.agui_mapper import AguiMapper
 from agent.interrupts import Resume, answered
 from backends.agui_client import FailedRun, InvalidEvent, Received
 from runs import events

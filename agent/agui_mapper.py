@@ -4,11 +4,11 @@ It reads liberally: an event of an unknown type is skipped, and so is the end of
 begins with its first piece. Both the THINKING events before 1.0 and the REASONING events are read.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.agui_calls import RemoteCalls
+from agent.agui_fields import id_field, list_field, text_field
 from agent.agui_glassbox import glassbox_events
 from agent.agui_messages import WrittenMessages
 from agent.agui_state import RemoteState
@@ -49,6 +49,8 @@ class AguiMapper:
         self.transcript = transcript
         self.state = RemoteState()
         self._name, self._known = name, False
+        self._is_glassbox = False
+        """Whether the agent is another Glassbox."""
         self._shown = StepCount()
         self._changed_at: float | None = None
         """The time of the first change of the state that was not shown, None if there is none."""
@@ -115,13 +117,13 @@ class AguiMapper:
     # messages
 
     def _on_text_message_start(self, event: Received, now: float) -> list[Event]:
-        self._message = _id(event, "messageId")
+        self._message = id_field(event, "messageId")
         if event.get("role") not in (None, "assistant"):
             self._other = self._message
         return []
 
     def _on_text_message_content(self, event: Received, now: float) -> list[Event]:
-        message_id, delta = _id(event, "messageId") or self._message, _text(event, "delta")
+        message_id, delta = id_field(event, "messageId") or self._message, text_field(event, "delta")
         if not delta or (message_id and message_id == self._other):
             return []
         self.transcript.add_text(message_id, delta)
@@ -133,7 +135,7 @@ class AguiMapper:
         return self._on_text_message_content({**event, "delta": event.get("delta") or ""}, now)
 
     def _on_thinking_text_message_content(self, event: Received, now: float) -> list[Event]:
-        delta = _text(event, "delta")
+        delta = text_field(event, "delta")
         return self.messages.thought(delta, self._steps.around(event), now) if delta else []
 
     def _on_reasoning_message_content(self, event: Received, now: float) -> list[Event]:
@@ -143,28 +145,30 @@ class AguiMapper:
         return self._on_thinking_text_message_content({**event, "delta": event.get("delta") or ""}, now)
 
     def _on_messages_snapshot(self, event: Received, now: float) -> list[Event]:
-        self.transcript.replace(_list(event, "messages"))
-        return []
+        messages = list_field(event, "messages")
+        self.transcript.replace(messages)
+        kept = [one for one in messages if isinstance(one, Mapping)]
+        return self.messages.retract(kept) if self._is_glassbox else []
 
     # tool calls
 
     def _on_tool_call_start(self, event: Received, now: float) -> list[Event]:
         self.acted = True
-        call_id = _text(event, "toolCallId")
+        call_id = text_field(event, "toolCallId")
         if call_id in self.calls.open:
             return []
-        self._message = _id(event, "parentMessageId") or self._message
+        self._message = id_field(event, "parentMessageId") or self._message
         return self.calls.begin(call_id, event.get("toolCallName"), self._steps.around(event))
 
     def _on_tool_call_args(self, event: Received, now: float) -> list[Event]:
-        call, delta = self.calls.open.get(_text(event, "toolCallId")), _text(event, "delta")
+        call, delta = self.calls.open.get(text_field(event, "toolCallId")), text_field(event, "delta")
         if call is None or call.started is not None or not delta:
             return []
         call.pieces.append(delta)
         return self.messages.arguments(call.name, call.id, delta, call.parent, now)
 
     def _on_tool_call_end(self, event: Received, now: float) -> list[Event]:
-        call_id = _text(event, "toolCallId")
+        call_id = text_field(event, "toolCallId")
         call = self.calls.open.get(call_id)
         if call is not None and not call.pieces and call.parent is not None:  # only servers with steps do so
             self._bare.append(call_id)
@@ -176,12 +180,12 @@ class AguiMapper:
         return found + self._on_tool_call_args({**event, "delta": event.get("delta") or ""}, now)
 
     def _on_tool_call_result(self, event: Received, now: float) -> list[Event]:
-        call_id, content = _text(event, "toolCallId"), event.get("content")
+        call_id, content = text_field(event, "toolCallId"), event.get("content")
         found = list[Event]()
         if call_id not in self.calls.open:
             found = self._on_tool_call_start({**event, "toolCallName": None}, now)
         found += self._run_call(call_id, now)
-        self.transcript.add_result(_id(event, "messageId"), call_id, valid_text(str(content or "")))
+        self.transcript.add_result(id_field(event, "messageId"), call_id, valid_text(str(content or "")))
         found += self.calls.end(call_id, content, event.get("metadata"), now)
         return [*found, self.waiting()] if found and not self.calls.open else found
 
@@ -205,10 +209,10 @@ class AguiMapper:
     # steps and events
 
     def _on_step_started(self, event: Received, now: float) -> list[Event]:
-        return [*self.messages.end(now), *self._steps.begin(event, _text(event, "stepName"))]
+        return [*self.messages.end(now), *self._steps.begin(event, text_field(event, "stepName"))]
 
     def _on_step_finished(self, event: Received, now: float) -> list[Event]:
-        return self._steps.end(event, _text(event, "stepName"))
+        return self._steps.end(event, text_field(event, "stepName"))
 
     def _on_subagent_started(self, event: Received, now: float) -> list[Event]:
         call = self.calls.open.get(str(event.get("parentToolCallId")))
@@ -223,12 +227,13 @@ class AguiMapper:
 
     def _on_custom(self, event: Received, now: float) -> list[Event]:
         self.acted = True
-        name, value = _text(event, "name"), event.get("value")
+        name, value = text_field(event, "name"), event.get("value")
         if name == INTERRUPT:
             if len(self.interrupts) < _MOST_INTERRUPTS:
                 self.interrupts.append(event)
             return []
         found = glassbox_events(name, value, self.calls)
+        self._is_glassbox = self._is_glassbox or found is not None
         return self._steps.event(event, name, value) if found is None else found
 
     def _on_raw(self, event: Received, now: float) -> list[Event]:
@@ -251,7 +256,7 @@ class AguiMapper:
 
     def _on_state_delta(self, event: Received, now: float) -> list[Event]:
         self.acted = True
-        operations = _list(event, "delta")
+        operations = list_field(event, "delta")
         return [] if self._shown.full else self._changed(event, self.state.patch(operations), now)
 
     def _changed(self, event: Received, at_once: Sequence[Any], now: float) -> list[Event]:
@@ -265,33 +270,3 @@ class AguiMapper:
             return []
         self._changed_at, new = None, self.state.changes()
         return [] if new is None else self._steps.event(event, "state", new)
-
-
-def _text(event: Received, name: str) -> str:
-    """A field that must be a text. Raises InvalidEvent."""
-    value = event.get(name)
-    if not isinstance(value, str):
-        raise InvalidEvent(f"{event['type']}: {name}")
-    return value
-
-
-def _id(event: Received, name: str) -> str:
-    """A field that may be a text."""
-    value = event.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _list(event: Received, name: str) -> Sequence[Any]:
-    """A field that must be a list. Raises InvalidEvent."""
-    value = event.get(name)
-    if not isinstance(value, list):
-        raise InvalidEvent(f"{event['type']}: {name}")
-    return value
-
-
-def parsed(value: Any) -> Any:
-    """Returns the JSON in a text, or the text itself; other values as they are."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        return value

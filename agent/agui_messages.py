@@ -35,6 +35,8 @@ class WrittenMessages:
         """The id of the message whose text the open call has written."""
         self._counted = {"input_tokens": 0, "output_tokens": 0}
         """The tokens of the ended calls of this request."""
+        self._retracted = ""
+        """A text that turned out to be thinking; the agent may repeat it as such."""
         self._texts: dict[str, str] = {}
         """What each call has written into the reply."""
 
@@ -51,6 +53,9 @@ class WrittenMessages:
 
     def thought(self, delta: str, parent: str | None, now: float) -> list[Event]:
         """Returns the events for a piece of thinking. Thinking after a text begins another call."""
+        if self._retracted and delta.strip() == self._retracted:
+            self._retracted = ""
+            return []
         ended = self.end(now) if self._text_id is not None else []
         return ended + self._written(
             AIMessageChunk(content="", additional_kwargs={"reasoning_content": delta}), parent, now
@@ -81,6 +86,18 @@ class WrittenMessages:
                 for name in self._counted:
                     self._counted[name] += event.usage[name]
         return found
+
+    def retract(self, kept: Sequence[Mapping[str, Any]]) -> list[Event]:
+        """Returns the event for a text that another Glassbox takes back: it is not in a snapshot of the messages."""
+        text = self._texts.get(self._call or "", "").strip()
+        gone = self._text_id and all(self._text_id != one.get("id") and text != one.get("content") for one in kept)
+        if not text or not gone or not kept:
+            return []
+        self._texts.pop(str(self._call))
+        self._text_id, self._retracted = None, text
+        gap = "\n\n" if self._state.wrote_before else ""
+        self._state = replace(self._state, wrote=self._state.wrote_before, gap=gap)
+        return [events.Reasoning(text, retracts=True)]
 
     def rest(self, text: str) -> list[Event]:
         """Returns the events for an answer, unless it was written already: an agent may tell it only at its end."""

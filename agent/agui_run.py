@@ -61,6 +61,7 @@ async def _followed(
     backend: AguiBackend, run: LiveRun, mapper: AguiMapper, more: Mapping[str, Any]
 ) -> AsyncGenerator[Event, None]:
     """Yields the events of one run of the agent, up to its last one. Raises NoAgent and RunCut without one."""
+    given = backend.settings.options
     body: JSON = {
         "threadId": backend.thread_id(run.id, run.conversation_id),
         "runId": uuid4().hex,
@@ -68,8 +69,8 @@ async def _followed(
         "messages": mapper.transcript.messages,
         "tools": [],
         "context": [],
-        "forwardedProps": {},
         **more,
+        "forwardedProps": {**given, **more.get("forwardedProps", {})},
     }
     begun = False
     async with aclosing(backend.events(body)) as stream:

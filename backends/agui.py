@@ -43,7 +43,7 @@ class AguiBackend(ForeignAgent):
     """An entry of the kind `agui`. Its health is whether its server answers at all: a run would cost something."""
 
     kind = "agui"
-    uses = frozenset({"base_url", "headers", "memory"})
+    uses = frozenset({"base_url", "headers", "memory", "options"})
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)

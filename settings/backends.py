@@ -53,7 +53,10 @@ class BackendSettings(BaseModel):
     agent: `package.module:name` of a graph, a Runnable, or a function that returns one.
     """
     options: dict[str, Any] = {}
-    """gemini, openai, langchain: further keyword arguments of the class. agent: those of the function."""
+    """gemini, openai, langchain: further keyword arguments of the class. agent: those of the function.
+
+    agui: the `forwardedProps` of each request.
+    """
     input: str | None = None
     """agent: the form of its input: "messages", "text", or the name of the field for the visitor's message."""
     tokens_from: list[str] = []

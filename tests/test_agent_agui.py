@@ -11,7 +11,6 @@ import pytest_asyncio
 
 from settings import BackendSettings
 from tests.agui_servers import langgraph_app, pydantic_app, served
-from tests.conftest import scripted
 from tests.grammar import check
 from tests.live_app import Api, Events, client_of, events_of, events_until_end, live_api, socket_of
 
@@ -23,7 +22,9 @@ def entry(name: str, url: str, **more: Any) -> BackendSettings:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     travel = {"name": "Travel", "kind": "agent", "class": "tests.own_agent:travel_graph", "options": {"asks": True}}
-    theirs = [BackendSettings.model_validate(travel), scripted("Script")]
+    late = {"name": "Late", "kind": "langchain", "class": "langchain_core.language_models:FakeListChatModel"}
+    late |= {"options": {"responses": ["I add them.</think>Four."]}}
+    theirs = [BackendSettings.model_validate(one) for one in (travel, late)]
     with served(pydantic_app()) as one, served(langgraph_app()) as two:
         with live_api(tmp_path_factory.mktemp("remote"), backends=theirs) as other:
             entries = [
@@ -32,6 +33,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
                 entry("Newer graph", f"{two}/newer"),
                 entry("Remembers", f"{two}/agent", memory="own"),
                 entry("Glassbox", f"{other.url}agui"),
+                entry("Glassbox with Late", f"{other.url}agui", options={"backend": "Late"}),
             ]
             with live_api(tmp_path_factory.mktemp("own"), backends=entries) as app:
                 yield app
@@ -171,6 +173,14 @@ async def test_another_glassbox_is_a_remote_agent(
     results = {e["tool"]: e["output"] for e in of(events, "tool_end")}
     assert (results["weather"], results["population"]) == ("It rains in Paris.", "1000000")
     assert "".join(e["content"] for e in of(events, "reasoning")).strip() == "First I plan for Paris."
+
+
+async def test_a_text_that_another_glassbox_takes_back_is_thinking(anna: httpx.AsyncClient) -> None:
+    events = await events_of(anna, "POST", "/stream", json={"message": "Two and two?", "backend": "Glassbox with Late"})
+    check(events)
+    assert events[-1]["content"] == "Four."
+    thoughts = of(events, "reasoning")
+    assert [(e["content"], e.get("retracts")) for e in thoughts] == [("I add them.", True)]
 
 
 async def test_the_same_agent_is_followed_over_every_transport(app: Api, anna: httpx.AsyncClient) -> None:
