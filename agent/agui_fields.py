@@ -6,6 +6,34 @@ from typing import Any
 
 from backends.agui_client import InvalidEvent, Received
 
+_PIECES = ("TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "THINKING_TEXT_MESSAGE_CONTENT", "TOOL_CALL_ARGS")
+"""Events whose `delta` is a piece of a text."""
+
+
+def merged(received: Sequence[Received]) -> list[Received]:
+    """Returns events that arrived together, with neighbouring pieces of one text as one: a burst may have thousands."""
+    found, pieces = list[Received](), list[str]()
+
+    def flush() -> None:
+        if len(pieces) > 1:
+            found[-1] = {**found[-1], "delta": "".join(pieces)}
+        pieces.clear()
+
+    for event in received:
+        delta = event.get("delta") if event.get("type") in _PIECES else None
+        if not pieces or not isinstance(delta, str) or _others(event) != _others(found[-1]):
+            flush()
+            found.append(event)
+        if isinstance(delta, str):
+            pieces.append(delta)
+    flush()
+    return found
+
+
+def _others(event: Received) -> Received:
+    """The fields by which pieces of one text are known."""
+    return {name: event.get(name) for name in ("type", "messageId", "toolCallId", "subagentRunId")}
+
 
 def text_field(event: Received, name: str) -> str:
     """Returns a field that must be a text. Raises InvalidEvent."""

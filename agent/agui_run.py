@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
+from agent.agui_fields import merged
 from agent.agui_interrupts import ask, read_interrupts
 from agent.agui_mapper import AguiMapper
 from agent.agui_transcript import Transcript
@@ -22,7 +23,7 @@ from runs.events import JSON, Event
 from runs.live import LiveRun
 
 _AT_ONCE = 50
-"""Events that are mapped at once, so that others are served in between."""
+"""Events that are mapped at once, so that others are served in between; if more arrive together, texts are joined."""
 
 
 async def agui_events(backend: AguiBackend, run: LiveRun, model_input: ModelInput) -> AsyncGenerator[Event, None]:
@@ -76,7 +77,7 @@ async def _followed(
     async with aclosing(backend.events(body)) as stream:
         async for received in stream:
             begun = True
-            for number, one in enumerate(received, 1):
+            for number, one in enumerate(merged(received) if len(received) > _AT_ONCE else received, 1):
                 found = mapper.map(one, time.monotonic())
                 run.acted = run.acted or mapper.acted
                 for event in found:

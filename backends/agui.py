@@ -58,6 +58,8 @@ class AguiBackend(ForeignAgent):
         self._health = Health("loading", "its server is being checked")
         self._checked_at = -1e9
         self._checking: asyncio.Task[None] | None = None
+        self._accepted = False
+        """Whether its latest turn was accepted. Then a check that is not allowed says nothing about turns."""
 
     def thread_id(self, run_id: str, conversation_id: str) -> str:
         """Returns the id of the agent's thread: that of the conversation if the agent remembers it, else of the run.
@@ -112,6 +114,7 @@ class AguiBackend(ForeignAgent):
     def record_outcome(self, error: ChatError | None, ttft_s: float | None = None) -> None:
         """Derives the health from the outcome of a turn."""
         super().record_outcome(error, ttft_s)
+        self._accepted = error is None
         if error is None:
             self._health, self._checked_at = Health("ready"), time.monotonic()
         elif error.code == "authentication":
@@ -167,7 +170,7 @@ class AguiBackend(ForeignAgent):
                 async with client.stream("GET", self._address, headers=self.settings.headers) as response:
                     found = health_of(self.name, None, response.status_code, retry_after(response))
             if found.state == "key_refused":
-                found = replace(found, reason=_REFUSED)
+                found = Health("ready") if self._accepted else replace(found, reason=_REFUSED)
         except TimeoutError:
             found = Health("unreachable", f"it did not answer within {PROBE_TIMEOUT_S:.0f} s")
         except Exception as e:

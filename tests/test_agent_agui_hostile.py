@@ -134,6 +134,15 @@ async def floods(body: Body) -> AsyncIterator[bytes]:
 
 
 @script
+async def babbles(body: Body) -> AsyncIterator[bytes]:
+    """Thinks word by word without an end, as fast as it can."""
+    yield STARTED
+    while True:
+        yield event("REASONING_MESSAGE_CONTENT", messageId="r", delta="x" * 50) * 500
+        await asyncio.sleep(0)  # else nothing could end it
+
+
+@script
 async def doubles(body: Body) -> AsyncIterator[bytes]:
     yield STARTED + event("STATE_SNAPSHOT", snapshot={"a": ["x" * 100_000]})
     yield event("STATE_DELTA", delta=[{"op": "copy", "from": "/a", "path": "/a/-"}] * 60)
@@ -331,6 +340,13 @@ async def test_a_flood_of_events_is_cut(anna: httpx.AsyncClient) -> None:
     assert 1900 < shown <= 2001
     assert [e["content"] for e in of(events, "status") if "first 2,000" in e["content"]]
     assert all(100_000 <= len(e["output"]) < 100_100 for e in of(events, "tool_end"))
+
+
+async def test_a_babble_ends_at_the_limit_of_a_run(anna: httpx.AsyncClient) -> None:
+    events = await ask(anna, "babbles")
+    assert (events[-1]["type"], events[-1]["reason"]) == ("stopped", "limit")
+    thoughts = of(events, "reasoning")
+    assert sum(len(e["content"]) for e in thoughts) >= 2_000_000 and len(thoughts) < 10_000
 
 
 async def test_a_state_that_doubles_is_given_up(anna: httpx.AsyncClient) -> None:

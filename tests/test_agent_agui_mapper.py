@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from agent.agui_fields import merged
 from agent.agui_interrupts import read_interrupts
 from agent.agui_mapper import AguiMapper
 from agent.agui_state import RemoteState
@@ -19,6 +20,19 @@ def mapped(mapper: AguiMapper, *sent: dict[str, Any]) -> list[Event]:
 
 def new_mapper() -> AguiMapper:
     return AguiMapper("Remote", Transcript([]))
+
+
+def test_pieces_that_arrive_together_are_joined() -> None:
+    def piece(delta: Any, message_id: str = "m", kind: str = "TEXT_MESSAGE_CONTENT") -> dict[str, Any]:
+        return {"type": kind, "messageId": message_id, "delta": delta}
+
+    end = {"type": "TEXT_MESSAGE_END", "messageId": "m"}
+    sent = [piece("a"), piece("b"), piece("c", "n"), end, piece("d"), piece(5), piece("e"), piece("f"), end]
+    thought = piece("g", kind="REASONING_MESSAGE_CONTENT")
+    joined = [piece("ab"), piece("c", "n"), end, piece("d"), piece(5), piece("ef"), end, thought]
+    assert merged([*sent, thought]) == joined and merged([]) == []
+    delta = {"type": "STATE_DELTA", "delta": []}
+    assert merged([delta, delta]) == [delta, delta]
 
 
 def test_long_names_and_ids_are_cut() -> None:

@@ -131,6 +131,8 @@ async def test_memory_modes_apply_and_our_tools_do_not(anna: httpx.AsyncClient) 
     here = {"conversation_id": first[0]["conversation_id"]}
     assert (await ask(anna, "Forgetful", memory="full", **here))[-1]["content"] == "Message 3."
     assert (await ask(anna, "Forgetful", memory="none", **here))[-1]["content"] == "Message 1."
+    prompted = await ask(anna, "Forgetful", memory="none", system_prompt="Be brief.", **here)
+    assert prompted[-1]["content"] == "Message 1.", "agents take no system prompt"
     assert (await ask(anna, "Uncompiled", "/calculator 2+2", **here))[-1]["content"] == "You said: /calculator 2+2"
     about = {one["name"]: one for one in (await anna.get("/backends")).json()}
     assert about["Travel"]["tools"] is False and about["Travel"]["takes"] == []

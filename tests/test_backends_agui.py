@@ -95,6 +95,13 @@ async def test_health_is_whether_the_server_answers(url: str, status: int, state
         await backend.wait_ready()
 
 
+async def test_a_check_that_is_not_allowed_says_nothing_after_a_turn(url: str) -> None:
+    backend = backend_at(f"{url}/403")
+    assert (await backend.check_health()).state == "key_refused"
+    backend.record_outcome(None)
+    assert (await backend.check_health()).ready
+
+
 async def test_an_unreachable_server_says_so_and_may_be_tried() -> None:
     backend = backend_at(f"http://127.0.0.1:{free_port()}/agent")
     assert backend.health().state == "loading"
