@@ -60,9 +60,16 @@ def _input(tool: BaseTool, rest: str) -> JSON:
     first = next(iter(tool.args), None)
     if first is None:
         return {}
-    if not rest and "default" not in tool.args[first]:
+    if not rest and _is_required(tool, first):
         raise ChatError("invalid_request", f"/{tool.name} needs something: /{tool.name} <{first}>.")
     return {first: rest} if rest else {}
+
+
+def _is_required(tool: BaseTool, argument: str) -> bool:
+    schema = tool.args_schema
+    if isinstance(schema, dict):
+        return argument in schema.get("required", ())
+    return "default" not in tool.args[argument]
 
 
 def folded(messages: Sequence[BaseMessage], command: Command) -> list[BaseMessage]:

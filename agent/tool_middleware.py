@@ -9,18 +9,21 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from langchain_core.messages import ToolMessage
 
 from agent.event_mapper import dispatch_event
-from agent.tool_results import input_for_display, plain_result, result_message
+from agent.questions import question_handler
+from agent.tool_results import attachments_of, input_for_display, plain_result, result_message
 from agent.tool_set import ToolSet
 from agent.tools.streaming import output_listener
 from runs import events
 from runs.text import valid_text
 from runs.threads import Threads, use_threads
-from runs.tool_calls import ToolCalls
+from runs.tool_calls import ApprovalAnswer, ToolCalls
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import ToolCallRequest
@@ -92,7 +95,8 @@ def tool_middleware(calls: ToolCalls, tool_set: ToolSet) -> Any:
             if error is None and message and message.status == "error":
                 error = output[:_MOST_ERROR]
             duration = round(time.monotonic() - started, 3)
-            await dispatch_event(events.ToolEnd(call.tool, call.id, output, duration, error))
+            attachments = attachments_of(message)
+            await dispatch_event(events.ToolEnd(call.tool, call.id, output, duration, error, attachments))
             if error and call.tool in tool_set.approval and calls.any_open and not calls.awaiting_approval:
                 await dispatch_event(events.Status("tool", "Calling the other tools"))
             return result
@@ -148,12 +152,15 @@ async def _timed(call: _Call, request: "ToolCallRequest") -> Any:
 
     async def handled() -> Any:
         use_threads(_THREADS)  # LangChain runs a tool that is not async in the default executor
-        with output_listener(on_output):
+        with output_listener(on_output), question_handler(partial(_ask, call)):
             return await call.handler(request)
 
-    work = asyncio.create_task(handled())
+    work, began = asyncio.create_task(handled()), time.monotonic()
     try:
-        await asyncio.wait({work}, timeout=call.tool_set.seconds)
+        left = call.tool_set.seconds
+        while left > 0 and not work.done():  # the time in which the visitor answers a question does not count
+            await asyncio.wait({work}, timeout=left)
+            left = began + call.tool_set.seconds + call.calls.asked_s(call.id) - time.monotonic()
     finally:
         late = not work.done()
         if late:
@@ -169,6 +176,25 @@ async def _timed(call: _Call, request: "ToolCallRequest") -> Any:
     except Exception as e:
         error = error_text(e)
         raise _Failed(error, failure_text(error)) from e
+
+
+async def _ask(call: _Call, question: events.JSON) -> ApprovalAnswer:
+    """Asks the visitor a question of a running tool, as a call of its own, and returns the answer."""
+    question_id, began, error, output = f"{call.id}-question-{uuid4().hex[:8]}", time.monotonic(), "cancelled", ""
+    await dispatch_event(events.ToolStart(events.QUESTION, question_id, question))
+    try:
+        await dispatch_event(events.Approval(events.QUESTION, question_id, question))
+        answer = await call.calls.wait_for_question(call.id, question_id)
+        phase: events.Phase = "approval" if call.calls.awaiting_approval else "tool"
+        edited = input_for_display(answer.input) if answer.input is not None else None
+        await dispatch_event(events.Status(phase, f"Calling {call.tool}", tool_call_id=question_id, edited=edited))
+        given = (answer.input or question).get("answer")
+        error = "" if answer.approved else "refused by the visitor"
+        output = json.dumps(given, ensure_ascii=False)[:_MOST_ERROR] if answer.approved else ""
+        return answer
+    finally:
+        duration = round(time.monotonic() - began, 3)
+        await dispatch_event(events.ToolEnd(events.QUESTION, question_id, output, duration, error or None))
 
 
 def error_text(exception: Exception) -> str:

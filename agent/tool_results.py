@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
+from runs.events import JSON
 from runs.text import valid_text
 
 if TYPE_CHECKING:
     from langchain_core.messages import ToolCall
+
+
+class Attachments(list[JSON]):
+    """The attachments of a result, as its `artifact`; other tools may have an artifact of any kind."""
+
 
 NO_OUTPUT = "[no output]"
 """Replaces an empty result: some servers refuse a message without text."""
@@ -60,6 +66,12 @@ def result_message(result: Any) -> ToolMessage | None:
     inner = result if isinstance(result, list) else update.get("messages") if isinstance(update, Mapping) else None
     found = (result_message(one) for one in inner or () if not isinstance(one, str))
     return next((one for one in found if one is not None), None)
+
+
+def attachments_of(message: ToolMessage | None) -> list[JSON] | None:
+    """Returns what a tool of an MCP server has attached to its result, None if that is nothing."""
+    found = message.artifact if message else None
+    return found if isinstance(found, Attachments) and found else None
 
 
 def shortened(text: str, most: int) -> str:

@@ -60,7 +60,7 @@ def build_tool_set(
         [*tools, *(tool for tool in every if tool.name in hidden)],
         command,
         hidden,
-        frozenset(settings.approval),
+        toolbox.approval,
         settings.seconds,
         settings.result_characters,
         settings.rounds,

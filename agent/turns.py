@@ -14,6 +14,7 @@ from agent.attempt import report_position, run_attempt
 from agent.autosave import Autosave, ReplySaver, current_version
 from agent.continuation import Continuation, Continuations
 from agent.conversations import Conversations
+from agent.mcp.run_connections import run_connections
 from agent.mirror import MirrorQueue
 from agent.quota import Quota
 from agent.read_ahead import ReadAhead
@@ -277,7 +278,8 @@ class Turns:
                 raise
 
         async with self.slots.acquire(partial(report_position, run, "a free slot")):
-            await run_with_fallbacks(run, turn.chain, by)
+            with run_connections(self.toolbox.servers):
+                await run_with_fallbacks(run, turn.chain, by)
 
     def _check_key(self, turn: Turn) -> None:
         """Raises ChatError where the only backend has no key, or a refused one and too many were refused."""

@@ -167,7 +167,7 @@ class Handlers:
         chosen = dict(zip(FIELDS, values, strict=True))
         backend, memory, tools, model = (chosen.pop(name) for name in ("backend", "memory", "tools", "model"))
         logprobs = ALTERNATIVES if chosen.pop("probabilities") else None
-        every = tools is None or set(tools) == set(self.turns.toolbox.names)
+        every = tools is None or self.turns.toolbox.is_all(tools)
         chosen["thinking"] = None if chosen["thinking"] else False
         if chosen["documents"] == self._tools.documents:
             chosen["documents"] = None
@@ -177,7 +177,9 @@ class Handlers:
         # while the page loads the models of a newly chosen backend, it may still name a model of the previous one
         one_model = any(one.name == backend and one.settings.models is None for one in self.backends)
         options = TurnOptions(
-            **chosen, tools=None if every else tuple(tools), model=None if one_model else model or None
+            **chosen,
+            tools=None if every else tuple(self.turns.toolbox.known(tools)),
+            model=None if one_model else model or None,
         )
         return TurnRequest("", backend=backend, memory=memory, options=options, logprobs=logprobs)
 

@@ -125,4 +125,7 @@ class HeaderHandlers:
             tools = tuple(self._toolbox.known(options.tools))
             first = self._search_first if options.documents is None else options.documents
             options = options.model_copy(update={"system_prompt": prompt, "tools": tools, "documents": first})
-        return render_options(self._bound(backend, visitor), options)
+        updates = render_options(self._bound(backend, visitor), options)
+        if options and self._toolbox.servers.servers:  # their tools come and go
+            updates["tools"] = gr.update(choices=self._toolbox.names, value=updates["tools"])
+        return updates

@@ -63,7 +63,7 @@ def _shortened(message: Message) -> Message:
     for part in message.parts:
         if rest > 0:
             parts.append(part if len(part.text) <= rest else replace(part, text=f"{part.text[:rest]}\n{_SHORTENED}"))
-            rest -= part.size
+            rest -= part.size - part.attached  # which are bounded by themselves
     return replace(message, text=text, parts=tuple(parts))
 
 

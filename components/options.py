@@ -39,11 +39,13 @@ def build_options(
     tools: list[str],
     *,
     search_first: bool = True,
+    servers: bool = False,
     sign_in: bool = False,
 ) -> OptionsPane:
     """Builds the options with the settings' system prompt, limits and tools.
 
-    `search_first` is whether documents are searched before a reply; `sign_in` adds the login button.
+    `search_first` is whether documents are searched before a reply. `servers` adds the state of the tools' servers, and
+    `sign_in` the login button.
     """
     with gr.Column(elem_id="options"):
         script_component("options-head", "options.js", template=read("options.html"))
@@ -82,7 +84,9 @@ def build_options(
             info="Without it answers come sooner, and may be worse.",
             elem_id="thinking",
         )
-        offered = gr.CheckboxGroup(tools, value=tools, label="Tools", elem_id="tools", visible=bool(tools))
+        offered = gr.CheckboxGroup(tools, value=tools, label="Tools", elem_id="tools", visible=bool(tools) or servers)
+        if servers:
+            script_component("servers", "servers.js", template=read("servers.html"))
         probabilities = gr.Checkbox(
             False,
             label="Token probabilities",

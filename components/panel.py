@@ -82,7 +82,7 @@ def _part(part: ReplyPart, *, whole: bool) -> dict[str, Any]:
     """Renders a part with the ends of its texts; without `blocks` unless `whole`. Equal offsets make one block."""
     value = part_value(part) | {"offset": part.offset}
     blocks = value.pop("blocks")
-    return {**value, "blocks": [[label, _end(text)] for label, text in blocks]} if whole else value
+    return {**value, "blocks": [[label, _end(text), *image] for label, text, *image in blocks]} if whole else value
 
 
 def _end(text: str) -> str:

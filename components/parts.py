@@ -5,13 +5,14 @@ Gradio sanitizes again.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from components.elements import text_html
 from components.markdown import Sources
 from documents.quotes import DOCUMENTS, SEARCH, read_quotes, sources
-from runs.events import JSON
+from runs.events import JSON, QUESTION
 from runs.reply import ReplyPart
 
 SHOWN = 2000
@@ -19,6 +20,8 @@ SHOWN = 2000
 _HINT = 80
 _TITLES = {DOCUMENTS: "Your documents"}
 """Titles of calls that no model made, by name."""
+_IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 Passages = Sequence[tuple[int, Sources]]
@@ -37,25 +40,45 @@ def sources_before(passages: Passages, offset: int) -> Sources:
 
 
 def part_value(part: ReplyPart) -> JSON:
-    """Renders a part as {title, hint, seconds, failed, blocks: [[label, text], …]}; `hint` is one line."""
+    """Renders a part as {title, hint, seconds, failed, blocks: [[label, text], …]}; `hint` is one line.
+
+    The block of an image has its address as a third element.
+    """
     if part.kind == "thinking":
         title = "Thinking" if part.seconds is None else "Thought"
         return _value(title, part, [["", part.text]], hint="")
+    if part.name == QUESTION and isinstance(part.input, dict):
+        return _value("Question", part, _question_blocks(part), hint=_one_line([part.input.get("question", "")]))
     texts = part.input.values() if isinstance(part.input, dict) else [part.input]
-    hint = " ".join(" ".join(str(text) for text in texts if text is not None).split())
     ended = "Output so far" if part.seconds is None else "Output"
     repeated = part.error and part.text.strip().endswith(part.error)  # the tool result for the model
     output = "none" if repeated else part.text.strip("\n") or "none"
-    title, hint = _TITLES.get(part.name, part.name), _short(hint)
+    title, hint = _TITLES.get(part.name, part.name), _one_line(texts)
     if part.name == DOCUMENTS and not part.error and (quotes := read_quotes(part.text)):
         found = [[f"Passage {one.number}", f"[{one.number}] {one.source}\n{one.text}"] for one in quotes]
         return _value(title, part, found, hint=hint)
     blocks = [["Input", as_json(part.input)], [f"Failed: {part.error}" if part.error else ended, output]]
-    return _value(title, part, blocks, hint=hint)
+    return _value(title, part, [*blocks, *_attached_blocks(part)], hint=hint)
 
 
-def _short(hint: str) -> str:
+def _one_line(texts: Iterable[Any]) -> str:
+    hint = " ".join(" ".join(str(text) for text in texts if text is not None).split())
     return hint if len(hint) <= _HINT else f"{hint[:_HINT]}…"
+
+
+def _question_blocks(part: ReplyPart) -> list[list[str]]:
+    """Renders a question and its answer."""
+    answer = part.error or part.text or "none yet"
+    return [["Question", str(part.input.get("question", ""))], ["Answer", answer]]
+
+
+def _attached_blocks(part: ReplyPart) -> list[list[str]]:
+    """Renders what a tool's result has besides its text. The types of images are checked, since records are data."""
+    blocks = [[str(one.get("title", "")), str(one["text"])] for one in part.attachments if "text" in one]
+    for one in part.attachments:
+        if one.get("kind") == "image" and one.get("type") in _IMAGE_TYPES and _BASE64.fullmatch(str(one.get("data"))):
+            blocks.append([str(one.get("title", "")), "", f"data:{one['type']};base64,{one['data']}"])
+    return blocks
 
 
 def _value(title: str, part: ReplyPart, blocks: list[list[str]], *, hint: str) -> JSON:
@@ -80,10 +103,14 @@ def parts_html(parts: Iterable[ReplyPart]) -> str:
 
 
 def _details(value: JSON) -> str:
-    blocks = "".join(f"<p>{text_html(label)}</p><pre>{text_html(text)}</pre>" for label, text in value["blocks"])
+    blocks = "".join(f"<p>{text_html(block[0])}</p>{_content(*block)}" for block in value["blocks"])
     head = "".join(f"<{tag}>{text_html(value[key] or '')}</{tag}>" for tag, key in _HEAD)
     failed = " class='failed'" if value["failed"] else ""
     return f"<details{failed}><summary>{head}</summary>{blocks}</details>"
+
+
+def _content(label: str, text: str, image: str = "") -> str:
+    return f"<img src='{image}' alt='{text_html(label)}'>" if image else f"<pre>{text_html(text)}</pre>"
 
 
 _HEAD = ("b", "title"), ("span", "hint"), ("small", "seconds")

@@ -21,7 +21,7 @@ Phase = Literal[
 ]
 StopReason = Literal["user", "abandoned", "shutdown", "limit"]
 QUESTION = "question"
-"""The name of a call that is a question of an agent."""
+"""The name of a call that is a question of an agent or a tool."""
 JSON = dict[str, Any]
 
 
@@ -203,6 +203,11 @@ class ToolEnd:
     output: str
     duration_s: float
     error: str | None = None
+    attachments: list[JSON] | None = None
+    """What the result has for people besides its text: {kind, title, text}, or an image as {kind, title, type, data}.
+
+    The kinds are log, resource, data and image; `data` is base64, of the type `type`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +220,10 @@ class Approval:
 
     @property
     def is_question(self) -> bool:
-        """True if an agent asks a question: its input then has a text `answer`, which a person may write."""
-        return self.tool == QUESTION and isinstance(self.input, dict) and isinstance(self.input.get("answer"), str)
+        """True for a question of an agent or a tool: its input has an `answer`, a text or the values of its `form`."""
+        return (
+            self.tool == QUESTION and isinstance(self.input, dict) and isinstance(self.input.get("answer"), str | dict)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +279,7 @@ Event = Run | Status | Context | Start | End | Reasoning | Token | ToolInput | T
 _OPTIONAL = {
     *("error", "truncated", "cut", "retracts", "retry_after", "tool_call_id", "edited", "parts", "note"),
     *("tools", "backend", "model", "timings", "memory_limit", "turns", "logprobs", "begins", "thinking", "request"),
+    "attachments",
 }
 """Fields that are omitted where they are None."""
 

@@ -4,7 +4,7 @@ The panel, the `state` events and a replay all use it. It is pure.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,13 +106,15 @@ def _end(
     error: str | None,
     output: Any = "",
     timings: Mapping[str, float] | None = None,
+    attachments: Sequence[events.JSON] | None = None,
 ) -> AgentState:
     """The state after a step's end; its complete output counts only if no part of it came before."""
     if isinstance(output, str):
         output = shorten_output(output)
 
     def ended(step: Step) -> Step:
-        return replace(step, end=at, error=error, output=step.output or output, timings=timings or {})
+        kept, found = tuple(attachments or ()), timings or {}
+        return replace(step, end=at, error=error, output=step.output or output, timings=found, attachments=kept)
 
     steps = tuple(ended(s) if s.id == step_id and s.end is None else s for s in state.steps)
     return replace(state, steps=steps)
@@ -216,7 +218,8 @@ def apply(state: AgentState, entry: Entry) -> AgentState:
         case events.ChainEnd() as e:
             return _end(state, e.id, at, e.error, e.output)
         case events.ToolEnd() as e:
-            return _end(_end_approval(state, e.tool_call_id), e.tool_call_id, at, e.error, e.output)
+            ended = _end_approval(state, e.tool_call_id)
+            return _end(ended, e.tool_call_id, at, e.error, e.output, attachments=e.attachments)
         case events.Approval() as e:
             return replace(state, approvals=(*state.approvals, e))
         case events.Complete() as e:

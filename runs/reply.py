@@ -51,6 +51,8 @@ class ReplyPart:
     error: str | None = None
     offset: int = 0
     """Characters of the reply's text when it began. Replies that older versions stored have 0: parts, then the text."""
+    attachments: Sequence[JSON] = ()
+    """What a tool's result has for people besides its text: see `events.ToolEnd`."""
 
     @property
     def seconds(self) -> float | None:
@@ -61,12 +63,17 @@ class ReplyPart:
     def size(self) -> int:
         """The size in characters."""
         arguments = 0 if self.input is None else len(json.dumps(self.input, ensure_ascii=False, default=str))
-        return _PART + len(self.name) + len(self.text) + len(self.error or "") + arguments
+        return _PART + len(self.name) + len(self.text) + len(self.error or "") + arguments + self.attached
+
+    @property
+    def attached(self) -> int:
+        """The size of its attachments in characters."""
+        return sum(len(str(value)) for one in self.attachments for value in one.values())
 
     def wire(self) -> JSON:
         """The part as JSON; `ReplyPart(**wire)` is the way back."""
         # `asdict` would also copy `input`, and takes several times as long
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "attachments" or self.attachments}
 
 
 def reply_parts(state: AgentState) -> tuple[ReplyPart, ...]:
@@ -76,9 +83,9 @@ def reply_parts(state: AgentState) -> tuple[ReplyPart, ...]:
         for thought in state.thoughts
     ]
     found += [
-        ReplyPart("tool", step.output, step.start, step.end, step.name, step.input, step.error, step.offset)
-        for step in state.steps
-        if step.kind == "tool"
+        ReplyPart("tool", s.output, s.start, s.end, s.name, s.input, s.error, s.offset, s.attachments)
+        for s in state.steps
+        if s.kind == "tool"
     ]
     return tuple(sorted(found, key=lambda part: (part.offset, part.start)))
 

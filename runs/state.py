@@ -55,6 +55,8 @@ class Step:
     """Characters of the reply's text when it began."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Where the time of an ended model call went: see `events.ModelEnd`."""
+    attachments: tuple[events.JSON, ...] = ()
+    """What a tool's result has for people besides its output: see `events.ToolEnd`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,10 @@ class ToolCalls:
     def __init__(self) -> None:
         self._open: dict[str, asyncio.Task[object]] = {}
         self._waiting: dict[str, asyncio.Future[ApprovalAnswer]] = {}
+        self._asking: dict[str, float] = {}
+        """When each call that asks a question began to, on the loop's clock."""
+        self._asked_s: dict[str, float] = {}
+        """Seconds for which each open call has waited for answers to its questions."""
         self.cancelled: set[str] = set()
         """Calls that a person cancelled alone."""
         self.invalid: set[str] = set()
@@ -29,7 +33,7 @@ class ToolCalls:
     @property
     def only_await_approval(self) -> bool:
         """True if every open call waits for an approval."""
-        return bool(self._waiting) and self._open.keys() <= self._waiting.keys()
+        return bool(self._waiting) and self._open.keys() <= self._waiting.keys() | self._asking.keys()
 
     @property
     def any_open(self) -> bool:
@@ -48,6 +52,7 @@ class ToolCalls:
     def end(self, call_id: str) -> None:
         """Removes a call that has ended."""
         self._open.pop(call_id, None)
+        self._asked_s.pop(call_id, None)
 
     def cancel(self, call_id: str) -> None:
         """Cancels one call; the run continues with that as its result. Raises ChatError `busy` if it is not open."""
@@ -63,6 +68,21 @@ class ToolCalls:
             return await self._waiting[call_id]
         finally:
             del self._waiting[call_id]
+
+    async def wait_for_question(self, call_id: str, question_id: str) -> ApprovalAnswer:
+        """Waits for the answer to a question that an open call asks. The call's timeout does not run meanwhile."""
+        loop = asyncio.get_running_loop()
+        self._asking[call_id] = loop.time()
+        try:
+            return await self.wait_for_answer(question_id)
+        finally:
+            since = self._asking.pop(call_id)
+            self._asked_s[call_id] = self._asked_s.get(call_id, 0.0) + loop.time() - since
+
+    def asked_s(self, call_id: str) -> float:
+        """The seconds for which a call has waited for answers to its questions so far."""
+        now = asyncio.get_running_loop().time()
+        return self._asked_s.get(call_id, 0.0) + now - self._asking.get(call_id, now)
 
     def answer(self, call_id: str, answer: ApprovalAnswer) -> None:
         """Answers an approval. Raises ChatError `busy` if the call does not wait for one."""

@@ -9,6 +9,7 @@ from settings.backends import BackendSettings as BackendSettings
 from settings.limits import PUBLIC_LIMITS as PUBLIC_LIMITS
 from settings.limits import LimitSettings as LimitSettings
 from settings.loader import load_settings as load_settings
+from settings.mcp import McpSettings as McpSettings
 from settings.memory import MemorySettings as MemorySettings
 from settings.page import PageSettings as PageSettings
 from settings.server import ROOT_PATH as ROOT_PATH

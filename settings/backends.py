@@ -4,11 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from settings.validation import STRICT
+from settings.validation import STRICT, is_address
 
 _IGNORABLE = ("temperature", "max_tokens")
 _MODELS, _MODEL_CHARACTERS = 200, 200
@@ -169,13 +168,7 @@ class BackendSettings(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _check_base_url(cls, url: str, info: ValidationInfo) -> str:
-        try:
-            parts = urlsplit(url)
-            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or True)
-            valid = valid and "@" not in parts.netloc and not re.search(r"\s", url)
-        except ValueError:
-            valid = False
-        if not valid:  # the value is not repeated: it could contain a password
+        if not is_address(url):  # the value is not repeated: it could contain a password
             raise ValueError("not a valid address; allowed: http://HOST… or https://HOST…, without name and password")
         return url if info.data.get("kind") == "agui" else url.rstrip("/")  # `/agent/` and `/agent` differ
 

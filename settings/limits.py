@@ -60,6 +60,8 @@ class LimitSettings(BaseModel):
     """Stored conversations of one visitor."""
     connections_per_address: _Limit = None
     """Open requests, event streams and WebSockets of one address. A page has two."""
+    mcp_processes: Annotated[int, Field(ge=1)] = 8
+    """Open connections of replies to servers of `[[mcp]]`; each one to a `command` is a process."""
     body_bytes: Annotated[int, Field(ge=1024)] = 4_000_000
     """Largest body of a request, in bytes."""
     import_bytes: Annotated[int, Field(ge=1024)] = 32_000_000

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from settings.backends import BackendSettings
 from settings.environment import Environment, parse_login
+from settings.mcp import McpSettings, missing_variable
 from settings.server import FileSettings, Settings
 from settings.validation import SettingsError, validate
 
@@ -50,6 +51,7 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         "log": environment.log or ("json" if on_space else "text"),
         "log_messages": environment.log_messages,
         "keys": _keys(file.backends, environ),
+        "mcp_variables": _mcp_variables(file.mcp, environ),
     }
     return validate(Settings, values, "the command line")
 
@@ -114,3 +116,10 @@ def _keys(backends: Sequence[BackendSettings], environ: Mapping[str, str]) -> di
                 raise SettingsError(f"backend {backend.name!r}: headers, query: the variable {name} is not set; set it")
     names = {name for backend in backends for name in (backend.key_name, *backend.variables) if name}
     return {name: SecretStr(key) for name in names if (key := environ.get(name, "").strip())}
+
+
+def _mcp_variables(servers: Sequence[McpSettings], environ: Mapping[str, str]) -> dict[str, SecretStr]:
+    """Reads the variables that the entries of `mcp` name. Raises SettingsError if one is missing."""
+    if missing := missing_variable(servers, environ):
+        raise SettingsError(missing)
+    return {name: SecretStr(environ[name].strip()) for server in servers for name in server.variables}

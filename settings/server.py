@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 
 from settings.backends import BackendSettings, check_backends
 from settings.limits import LimitSettings
+from settings.mcp import McpSettings, check_servers
 from settings.memory import MemorySettings
 from settings.page import PageSettings
 from settings.tools import ToolSettings, TracingSettings
@@ -56,6 +57,7 @@ class FileSettings(BaseModel):
         BackendSettings(name="SmolLM2 135M", kind="local", model="bundled"),
         BackendSettings(name="Scripted tour", kind="scripted"),
     ]
+    mcp: list[McpSettings] = []
     memory: MemorySettings = MemorySettings()
     tools: ToolSettings = ToolSettings()
     limits: LimitSettings = LimitSettings()
@@ -114,6 +116,12 @@ class FileSettings(BaseModel):
                 raise ValueError(f"page, prompts: backend: found {one.backend!r}, allowed: {allowed}")
         return self
 
+    @field_validator("mcp")
+    @classmethod
+    def _check_servers(cls, servers: list[McpSettings]) -> list[McpSettings]:
+        check_servers(servers)
+        return servers
+
     @field_validator("backends")
     @classmethod
     def _check_backends(cls, backends: list[BackendSettings]) -> list[BackendSettings]:
@@ -145,6 +153,8 @@ class Settings(FileSettings):
     log_messages: bool = False
     keys: dict[str, SecretStr] = {}
     """The operator's keys, by the names of their variables."""
+    mcp_variables: dict[str, SecretStr] = {}
+    """The environment variables that the entries of `mcp` name."""
 
     @property
     def public(self) -> bool:

@@ -4,14 +4,15 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 """The configuration of all parts of the settings: they cannot change, and reject unknown keys and wrong types."""
 T = TypeVar("T", bound=BaseModel)
-_UNSHOWN = {"headers", "query"}
-"""Settings of a backend that may contain secrets: error messages do not repeat their values."""
+_UNSHOWN = {"headers", "query", "env"}
+"""Settings of a backend or a server that may contain secrets: error messages do not repeat their values."""
 
 
 _ORIGIN = re.compile(r"https?://(?!-)[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9]\d{0,4})?")
@@ -82,3 +83,14 @@ def _place(location: Sequence[str | int], values: Mapping[str, Any]) -> str:
         else:
             parts.append(step.removesuffix("_"))
     return ", ".join(parts)
+
+
+def is_address(url: str) -> bool:
+    """Checks for an http or https address of a server, without a user's name and password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError
+    except ValueError:
+        return False
+    valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+    return valid and "@" not in parts.netloc and not re.search(r"\s", url)

@@ -39,6 +39,7 @@ from settings import (
     PUBLIC_LIMITS,
     BackendSettings,
     LimitSettings,
+    McpSettings,
     MemorySettings,
     PageSettings,
     Settings,
@@ -287,6 +288,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "limits": LimitSettings,
     "tracing": TracingSettings,
     "page": PageSettings,
+    "mcp": McpSettings,
 }
 
 

@@ -1,5 +1,6 @@
 """The examples start as they are, and answer."""
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -40,3 +41,21 @@ async def test_the_librarian_answers(tmp_path: Path) -> None:
             events = await events_of(client, "GET", f"/runs/{run_id}/events")
     check(events)
     assert "more than two hundred years" in events[-1]["content"] and "*Whales*" in events[-1]["content"]
+
+
+async def test_the_clock_and_notes_server_is_used(tmp_path: Path) -> None:
+    folder = tmp_path / "clock-and-notes"
+    shutil.copytree(EXAMPLES / "clock-and-notes", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    scripted = '[[backends]]\nname = "Script"\nkind = "scripted"\n'  # first, so that no weights are loaded
+    text = (folder / "glassbox.toml").read_text().replace("[[backends]]", f"{scripted}\n[[backends]]", 1)
+    with RunningApp(folder, text) as app:
+        async with httpx.AsyncClient(base_url=app.url, trust_env=False, timeout=60) as client:
+            async with asyncio.timeout(60):
+                while (await client.get("/tool-servers")).json()[0]["state"] != "ready":  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+            tools = {one["name"]: one["approval"] for one in (await client.get("/tools")).json()}
+            assert tools == {"time_in": False, "write_note": False, "read_notes": False, "erase_notes": True}
+            events = await events_of(client, "POST", "/stream", json={"message": "/time_in Asia/Tokyo"})
+    check(events)
+    (end,) = [event for event in events if event["type"] == "tool_end"]
+    assert end["output"].endswith("in Asia/Tokyo")

@@ -10,7 +10,7 @@ from transports.dependencies import CurrentRequester, CurrentVisitor
 
 
 def add_catalog(router: APIRouter, turns: Turns) -> None:
-    """Adds `GET /backends`, `/memory-modes`, `/tools` and `/limits`, and `POST /backends/NAME/download`."""
+    """Adds `GET /backends`, `/memory-modes`, `/tools`, `/tool-servers`, `/limits`; `POST /backends/NAME/download`."""
 
     @router.get("/backends", tags=["overview"])
     async def backends(visitor: CurrentVisitor) -> list[dict[str, Any]]:
@@ -40,6 +40,11 @@ def add_catalog(router: APIRouter, turns: Turns) -> None:
     @router.get("/tools")
     async def tools() -> list[dict[str, Any]]:
         return turns.toolbox.listed()
+
+    @router.get("/tool-servers", tags=["overview"])
+    async def tool_servers() -> list[dict[str, Any]]:
+        """The MCP servers of the settings: whether each is ready, if not why, and which tools are not offered."""
+        return [server.listed() for server in turns.toolbox.servers.servers]
 
     @router.get("/limits", tags=["overview"])
     async def limits(requester: CurrentRequester) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 
 from agent.loop import warm_up
+from agent.mcp.servers import Servers
 from agent.own_modes import add_own_modes
 from agent.tools import Toolbox
 from agent.turns import Turns
@@ -50,9 +51,11 @@ class Service:
         self.runs = RunRegistry(most=settings.limits.runs + settings.limits.waiting)
         secret = load_secret(settings.secret, settings.data)
         limits = DocumentLimits.from_settings(settings.limits)
+        self.mcp = Servers.from_settings(settings)
         self.library = Library(settings.data / "library.db", GUIDE, limits, secret.encode())
         try:
-            self.turns = Turns(settings, self.backends, self.store, self.runs, Toolbox(settings.tools, self.library))
+            toolbox = Toolbox(settings.tools, self.library, self.mcp)
+            self.turns = Turns(settings, self.backends, self.store, self.runs, toolbox)
         except ValueError as e:
             raise SettingsError(f"memory, mirror: {e}") from None
         self.identity = Identity(secret, cross_site=settings.on_space)
@@ -110,6 +113,7 @@ class Service:
         await self.store.open()
         await self.backends.open()
         await self.library.open()
+        self.mcp.open()
         warming = asyncio.create_task(Threads("warm up", 1).run(warm_up))
         work = (self._clean_up, self._end_sessions, self._fold_earlier, self._return_memory)
         jobs = [asyncio.create_task(job()) for job in work]
@@ -154,6 +158,7 @@ class Service:
     async def close_all(self) -> None:
         """Ends the runs and closes the backends and the databases."""
         await self.turns.close()
+        await self.mcp.close()
         await self.backends.close()
         await self.library.close()
         await self.store.close()

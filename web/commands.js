@@ -2,20 +2,21 @@
 // Tab, Enter or a click choose one.
 const { emit, make, promptBox } = window.glassbox;
 const list = element.querySelector('ul');
-let tools = null, loading = null, shown = [], at = 0, dismissed = '';
+const FRESH_MS = 10_000; // the tools of a server may come later
+let tools = null, loading = null, loadedAt = 0, shown = [], at = 0, dismissed = '';
 
 const inputOf = (tool) => Object.keys(tool.input).slice(0, 1).map((name) => `<${name}>`).join('');
 const examples = () => Object.entries(window.glassbox.backend?.prompts ?? {}).map(([name, about]) => ({ name, about, text: name }));
 
-// Fetches the commands once, and then shows those for the current text.
+// Fetches the commands, and then shows those for the current text.
 function load() {
-  loading ??= fetch('tools').then((response) => response.json()).then((found) => { tools = found; update(); }).catch(() => { loading = null; });
+  loading ??= fetch('tools').then((response) => response.json()).then((found) => { [tools, loading, loadedAt] = [found, null, performance.now()]; update(); }).catch(() => { loading = null; });
 }
 
 function find() {
   const text = promptBox()?.value ?? '', typed = text.match(/^\/([\w.-]*)$/)?.[1];
   if (typed == null) dismissed = '';
-  else if (!tools) load();
+  else if (!tools || performance.now() - loadedAt > FRESH_MS) load();
   shown = typed == null || text === dismissed || document.activeElement !== promptBox() ? [] : tools ? [...tools, ...examples()].filter((one) => one.name.startsWith(typed)) : [];
   at = Math.min(at, Math.max(0, shown.length - 1));
 }

@@ -10,6 +10,13 @@ let latest = null; // the run of the last reply in the conversation
 
 const makePart = () => make('details', {}, make('summary', {}, make('b'), make('span'), make('small')));
 
+// The server has checked the type and the letters of an image's address.
+function drawImage(title, place, label, address) {
+  write(title, label);
+  if (place.tagName === 'IMG' && place.src === address) return;
+  place.replaceWith(make('img', { src: address, alt: label }));
+}
+
 function fill(node, part) {
   const [title, hint, seconds] = node.firstElementChild.children;
   write(title, part.title);
@@ -20,7 +27,9 @@ function fill(node, part) {
   if (!part.blocks) return; // it has not changed
   while (node.children.length > 1 + 2 * part.blocks.length) node.lastElementChild.remove();
   while (node.children.length < 1 + 2 * part.blocks.length) node.append(make('p'), make('pre'));
-  part.blocks.forEach(([label, text], i) => {
+  part.blocks.forEach(([label, text, image], i) => {
+    if (image) return drawImage(node.children[1 + 2 * i], node.children[2 + 2 * i], label, image);
+    if (node.children[2 + 2 * i].tagName !== 'PRE') node.children[2 + 2 * i].replaceWith(make('pre'));
     const pre = node.children[2 + 2 * i], atEnd = pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 8;
     write(node.children[1 + 2 * i], label);
     write(pre, text);

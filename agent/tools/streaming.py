@@ -43,6 +43,11 @@ def output_listener(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+def current_listener() -> Listener | None:
+    """Returns the listener of the call in which this runs."""
+    return _listener.get()
+
+
 def streaming_tool(function: Callable[..., AsyncGenerator[str, None]]) -> StructuredTool:
     """Makes a tool of an async generator of texts. Its docstring is the description for the model.
 
