@@ -181,7 +181,7 @@ async def _timed(call: _Call, request: "ToolCallRequest") -> Any:
 async def _ask(call: _Call, question: events.JSON) -> ApprovalAnswer:
     """Asks the visitor a question of a running tool, as a call of its own, and returns the answer."""
     question_id, began, error, output = f"{call.id}-question-{uuid4().hex[:8]}", time.monotonic(), "cancelled", ""
-    await dispatch_event(events.ToolStart(events.QUESTION, question_id, question))
+    await dispatch_event(events.ToolStart(events.QUESTION, question_id, question, call.id))
     try:
         await dispatch_event(events.Approval(events.QUESTION, question_id, question))
         answer = await call.calls.wait_for_question(call.id, question_id)

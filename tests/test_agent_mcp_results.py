@@ -21,8 +21,10 @@ from agent.mcp.run_connections import RunConnections
 from agent.mcp.schemas import ListedTool
 from agent.mcp.servers import Server, Servers
 from agent.mcp.tools import _MOST_LOG, _Call, make_tool
+from agent.questions import question_handler
 from components.parts import parts_html
 from runs.reply import ReplyPart
+from runs.tool_calls import ApprovalAnswer
 from settings import McpSettings
 
 
@@ -63,7 +65,7 @@ def test_structured_content_alone_is_the_text_for_the_model() -> None:
     assert "rows" in text and attachment["kind"] == "data"
 
 
-class Server_:
+class Noisy:
     """A connection whose calls log a lot and have an image."""
 
     async def call(self, name: str, arguments: Any, hooks: Any) -> CallToolResult:
@@ -73,10 +75,10 @@ class Server_:
         return CallToolResult(content=[image])
 
 
-def make_call(connections: RunConnections) -> _Call:
+def make_call(connections: RunConnections, connection: Any = None) -> _Call:
     listed = ListedTool("noisy", "noisy", "", {"type": "object", "properties": {}, "required": []}, True, None)
     tool = make_tool("noisy", Server(McpSettings(name="box", command=["x"])), listed)
-    return _Call(tool, Server_(), connections)
+    return _Call(tool, connection or Noisy(), connections)
 
 
 async def test_log_is_cut() -> None:
@@ -92,6 +94,28 @@ async def test_attachments_of_a_run_are_bounded() -> None:
         await asyncio.sleep(0)
     assert kept[0] and not kept[-1]
     assert connections.characters_left >= 0
+
+
+class Curious:
+    """A connection whose call asks far too many questions at once."""
+
+    async def call(self, name: str, arguments: Any, hooks: Any) -> CallToolResult:
+        schema = {"type": "object", "properties": {}}
+        answers = await asyncio.gather(*(hooks.ask(f"Question {i}?", schema) for i in range(500)))
+        actions = [answer.action for answer in answers]
+        return CallToolResult(content=[TextContent(type="text", text=f"{actions.count('accept')} of {len(actions)}")])
+
+
+async def test_questions_of_a_call_are_bounded() -> None:
+    asked = []
+
+    async def ask(question: dict[str, Any]) -> ApprovalAnswer:
+        asked.append(question["question"])
+        return ApprovalAnswer(True)
+
+    with question_handler(ask):
+        text, _ = await make_call(RunConnections(Servers()), Curious()).run({})
+    assert (text, len(asked)) == ("10 of 500", 10)
 
 
 def test_attachments_are_drawn_as_text_and_checked_images() -> None:

@@ -31,7 +31,7 @@ _OPEN_S = 30.0
 """Seconds in which a server must be ready for the first call."""
 _PING_S = 3.0
 """Seconds in which a server must answer after a call of it was given up."""
-_PAGES = 50
+_PAGES = 20
 """Parts of a list of tools that are read."""
 _MOST_LISTED = 10_000
 _ROUNDS = 10

@@ -22,7 +22,6 @@ _ROUNDS, _PAUSE_S = 50, 0.01
 def main() -> None:
     """Runs the server until it ends, or the pipe closes; then kills what is left."""
     pipe, command = int(sys.argv[1]), sys.argv[2:]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the app, which ends this
     linux = ctypes.CDLL(None) if sys.platform == "linux" else None
     if linux:
         linux.prctl(_ADOPT, 1, 0, 0, 0)  # processes whose parent has ended become children of this one

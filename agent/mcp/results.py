@@ -11,8 +11,6 @@ import json
 import warnings
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from runs.events import JSON
 from runs.text import valid_text
 
@@ -104,7 +102,7 @@ def image_attachment(data: str, title: str) -> JSON | str:
     try:
         raw = base64.b64decode(data, validate=True)
         kind, pixels = _head(raw)
-    except (binascii.Error, ValueError, OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError):
+    except (binascii.Error, ValueError, OSError, SyntaxError):
         return "not shown, since it is no PNG, JPEG, GIF or WebP"
     if pixels > _MOST_PIXELS:
         return f"not shown, since it has more than {_MOST_PIXELS // 1_000_000} million pixels"
@@ -112,13 +110,18 @@ def image_attachment(data: str, title: str) -> JSON | str:
 
 
 def _head(raw: bytes) -> tuple[str, int]:
-    """Returns the type and the number of pixels of an image. Raises what Pillow raises."""
+    """Returns the type and the number of pixels of an image. Raises ValueError, OSError or SyntaxError for no image."""
     if raw.startswith(_PNG) and len(raw) > 24:  # Pillow refuses some that browsers show
         return "image/png", int.from_bytes(raw[16:20]) * int.from_bytes(raw[20:24])
+    from PIL import Image
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the number of pixels, which the caller checks
-        with Image.open(io.BytesIO(raw), formats=list(_TYPES)) as image:  # reads the head alone
-            return _TYPES[str(image.format)], image.width * image.height
+        try:
+            with Image.open(io.BytesIO(raw), formats=list(_TYPES)) as image:  # reads the head alone
+                return _TYPES[str(image.format)], image.width * image.height
+        except Image.DecompressionBombError:
+            return "", _MOST_PIXELS + 1
 
 
 def characters(attachments: list[JSON]) -> int:

@@ -23,6 +23,9 @@ _NO_MESSAGES = 100
 _AT_ONCE, _PER_S = 200, 500
 """Messages of a server that are read at once, and in a second. A faster one waits, as its output is not read."""
 
+_BYTES = 20_000
+"""Bytes of a message for which it counts as one more."""
+
 Incoming = MemoryObjectSendStream[SessionMessage | Exception]
 Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]]
 
@@ -69,7 +72,7 @@ async def _read(process: ServerProcess, incoming: Incoming, faults: Faults) -> N
                 await incoming.send(message)
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return
-            count += 1
+            count += 1 + len(line) // _BYTES
             now = asyncio.get_running_loop().time()
             if count >= _AT_ONCE:
                 await asyncio.sleep(max(0.0, count / _PER_S - (now - since)))

@@ -34,6 +34,8 @@ _MOST_LOG = 10_000
 _MOST_LINKS = 3
 """Resources that a result refers to, and that are read."""
 _READ_S = 10.0
+_MOST_QUESTIONS = 10
+"""Questions of one call; further ones are cancelled."""
 _AGAIN = 5
 """Times that a question is asked again after an answer that does not fit."""
 _CANCEL_S = 0.3
@@ -80,7 +82,7 @@ class _Call:
     def __init__(self, tool: McpTool, connection: Any, connections: RunConnections) -> None:
         self._tool, self._connection, self._connections = tool, connection, connections
         self._inbox: asyncio.Queue[str | _Question] = asyncio.Queue(_WAITING)
-        self._log, self._shown = "", 0
+        self._log, self._shown, self._asked = "", 0, 0
 
     async def run(self, arguments: Mapping[str, Any]) -> tuple[str, list[JSON]]:
         """Calls the tool and returns its text and its attachments. Raises McpError."""
@@ -140,6 +142,11 @@ class _Call:
 
     async def _on_question(self, message: str, schema: Any) -> Any:
         """Asks the visitor in the context of the call, and returns an ElicitResult."""
+        from mcp_types import ElicitResult
+
+        self._asked += 1
+        if self._asked > _MOST_QUESTIONS:
+            return ElicitResult(action="cancel")
         asked = _Question(message, schema, asyncio.get_running_loop().create_future())
         await self._inbox.put(asked)
         return await asked.answer
