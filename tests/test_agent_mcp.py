@@ -145,7 +145,7 @@ async def test_approval_is_as_the_entry_says(connect: Connect, approval: Any, wa
 
 
 async def test_form_is_answered(connect: Connect) -> None:
-    turns = await connect(entry(), seconds=4)
+    turns = await connect(entry(), seconds=12)
     run = await begun(turns, "/book")
     question = await asking(run)
     assert question["question"] == "box asks: Which table?"
@@ -157,7 +157,7 @@ async def test_form_is_answered(connect: Connect) -> None:
     ]
     assert question["answer"] == {"people": 2, "window": False, "size": "small"}
     assert run.state.phase == "approval"
-    await asyncio.sleep(4.5)  # longer than a call may take
+    await asyncio.sleep(12.5)  # longer than a call may take
     answer(run, {**question, "answer": {"day": "Monday", "people": 99}})
     await until(lambda: run.tool_calls.awaiting_approval and "problem" in run.state.approvals[-1].input, LONG)
     assert "at most 8" in run.state.approvals[-1].input["problem"]
@@ -184,16 +184,16 @@ async def test_form_is_declined_and_a_stop_ends_it(connect: Connect) -> None:
 
 
 async def test_stopped_and_late_calls_are_cancelled_at_the_server(connect: Connect, tmp_path: Path) -> None:
-    turns = await connect(entry(), seconds=6)
+    turns = await connect(entry(), seconds=15)
     for name in ("stopped", "late"):
         file = tmp_path / name
         run = await begun(turns, f"/hang {file}")
         await until(lambda run=run: run.tool_calls.any_open, LONG)  # type: ignore[misc]
         if name == "stopped":
-            await asyncio.sleep(4)  # until the server has the call
+            await asyncio.sleep(10)  # until the server has the call
             await run.stop("user")
         else:
-            assert "longer than 6 s" in end_of(await ended(run, LONG), "hang")["error"]
+            assert "longer than 15 s" in end_of(await ended(run, LONG), "hang")["error"]
         await until(file.exists, LONG)
         assert file.read_text() == "cancelled"
 
