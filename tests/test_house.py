@@ -14,14 +14,15 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "runs": set[str](),
     "memory": {"runs"},
-    "backends": {"runs", "hosting"},
-    "documents": {"runs", "memory"},
-    "agent": {"runs", "memory", "backends", "documents"},
-    "hosting": {"runs"},
-    "transports": {"runs", "hosting", "memory", "backends", "documents", "agent"},
-    "components": {"runs", "hosting", "memory", "backends", "documents", "agent", "transports"},
+    "settings": {"memory"},
+    "backends": {"runs", "settings", "hosting"},
+    "documents": {"runs", "memory", "settings"},
+    "agent": {"runs", "memory", "settings", "backends", "documents"},
+    "hosting": {"runs", "settings"},
+    "transports": {"runs", "hosting", "memory", "settings", "backends", "documents", "agent"},
+    "components": {"runs", "hosting", "memory", "settings", "backends", "documents", "agent", "transports"},
 }
-"""Each package with those that it may import; `settings` and `logs` are for all."""
+"""Each package with those that it may import; `logs` is for all."""
 BARRED = {name: {"gradio"} for name in FLOORS if name not in ("components", "hosting")} | {
     "runs": {"gradio", "langchain_core"}
 }

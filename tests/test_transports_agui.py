@@ -117,6 +117,7 @@ _WRONG: list[tuple[Any, str]] = [
     (says("x", forwardedProps=["a"]), "forwardedProps"),
     (says("x", forwardedProps={"backend": 5}), "backend"),
     (says("x", forwardedProps={"memory": ["full"]}), "memory"),
+    (says("x", forwardedProps={"window_turns": "two"}), "window_turns"),
     (says("x", resume=[{"interruptId": "x", "status": "maybe"}]), "resume"),
 ]
 
@@ -156,7 +157,7 @@ def test_unused_fields_of_a_client_are_ignored(http: httpx.Client) -> None:
         state={"mine": 1},
         tools=[tool],
         context=[{"description": "a", "value": "b"}],
-        forwardedProps={"theme": "dark"},
+        forwardedProps={"theme": "dark", "memory": "window", "window_turns": 2, "tools": []},
         protocolVersion="1.7",
         parentRunId="p",
         other=True,
@@ -165,6 +166,9 @@ def test_unused_fields_of_a_client_are_ignored(http: httpx.Client) -> None:
     found = told(http.post("/agui", json=body))
     assert found[-1]["outcome"] == {"type": "success"}
     assert "mine" not in json.dumps(found)
+    (context,) = [one["value"] for one in found if one.get("name") == "context"]
+    own = [tool["name"] for tool in context["tools"]]
+    assert own == ["broken_tool", "careful_tool"], "only those that the script brings"
 
 
 @pytest.mark.parametrize(

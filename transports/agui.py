@@ -10,17 +10,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
 from ag_ui.core import BaseEvent, Message, RunAgentInput, TextPart
 from ag_ui.encoder import EventEncoder
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, ValidationError, field_validator
 
 from agent.turns import Turns
 from agent.validation import validate_message
 from hosting.identity import Identity
 from memory.messages import Role
+from memory.options import TurnOptions
 from runs.errors import ChatError
 from runs.json_text import escape_line_ends
 from runs.live import LiveRun
@@ -66,15 +67,12 @@ class AgentInput(RunAgentInput):
         return messages
 
 
-class _ForwardedProps(BaseModel):
+class _ForwardedProps(TurnOptions):
     """Our fields of `forwardedProps`; others are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
     backend: str | None = None
     memory: str | None = None
-    model: Annotated[str | None, Field(max_length=200)] = None
-    thinking: bool | None = None
-    documents: bool | None = None
     logprobs: Logprobs = None
 
 
