@@ -47,8 +47,11 @@ def main() -> None:
     except RuntimeError as e:
         print(json.dumps({"error": str(e)}), flush=True)
         return
-    print(json.dumps({"address": server.listening_address}), flush=True)
-    sys.stdin.read()
+    try:
+        print(json.dumps({"address": server.listening_address}), flush=True)
+        sys.stdin.read()
+    finally:
+        os._exit(0)  # the end of the server object waits for its threads, in rare cases forever
 
 
 def _parameters(xllamacpp: Any, config: dict[str, Any], *, threads: int, batch: int) -> Any:
