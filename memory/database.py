@@ -8,9 +8,11 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -61,11 +63,12 @@ class Database:
         if self.alone:
             with suppress(OSError):
                 Path(self._url.database or "").parent.mkdir(parents=True, exist_ok=True)
-            self._engine = create_async_engine(self._url, connect_args={"factory": _Connection})
+            connect = {"factory": _Connection, "async_creator_fn": _driver_connection}
+            self._engine = create_async_engine(self._url, connect_args=connect)
             event.listen(self._engine.sync_engine, "connect", _configure)
         else:
-            connect = {"connect_timeout": _CONNECT_S, "application_name": "glassbox"}
-            self._engine = create_async_engine(self._url, connect_args=connect, pool_pre_ping=True)
+            options = {"connect_timeout": _CONNECT_S, "application_name": "glassbox"}
+            self._engine = create_async_engine(self._url, connect_args=options, pool_pre_ping=True)
         try:
             async with self.writing():
                 pass
@@ -142,6 +145,28 @@ class _Connection(sqlite3.Connection):
         with suppress(sqlite3.Error):
             self.rollback()
         super().close()
+
+
+class _DriverConnection(aiosqlite.Connection):
+    """A connection that is closed once, however often its task is cancelled.
+
+    Each further `close` would wait for a thread that has ended: aiosqlite 0.22 leaves such a task waiting forever.
+    """
+
+    async def close(self) -> None:
+        """Closes the connection, unless that has begun."""
+        if self._running:
+            await super().close()
+
+    def stop(self) -> "asyncio.Future[Any] | None":
+        """Closes the connection and ends its thread, unless that has begun."""
+        return super().stop() if self._running else None
+
+
+def _driver_connection(*arguments: Any, **options: Any) -> _DriverConnection:
+    connection = _DriverConnection(partial(sqlite3.connect, *arguments, **options), iter_chunk_size=64)
+    connection._thread.daemon = True
+    return connection
 
 
 def _configure(connection: Any, _: Any) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from runs.errors import ChatError
 from runs.events import JSON
 from runs.live import new_id
 from settings import Settings
+from tests.conftest import until
 from tests.stores import a_run, begin, database, texts
 
 
@@ -122,3 +125,27 @@ async def test_cancelled_writers_leave_no_lock(store: Store) -> None:
             await begin(store, a_run(), "Hi")
     finally:
         gc.enable()
+
+
+async def test_a_task_that_is_cancelled_twice_leaves_no_waiting_task(tmp_path: Path) -> None:
+    """The second cancel comes while the first one's connection is closing, as a Stop in a hurry does."""
+    database = module.Database(f"sqlite:///{tmp_path / 'one.db'}")
+    await database.open()
+    before = asyncio.all_tasks()
+
+    async def write() -> None:
+        async with database.writing() as db:
+            raw = await db.get_raw_connection()
+            await raw.driver_connection.create_function("nap", 1, time.sleep)  # type: ignore[union-attr]
+            await db.execute(text("SELECT nap(0.5)"))
+
+    writing = asyncio.create_task(write())
+    await asyncio.sleep(0.2)
+    for _ in range(2):
+        writing.cancel()
+        await asyncio.sleep(0.05)
+    assert await asyncio.wait({writing}, timeout=5) == ({writing}, set())
+    async with database.writing() as db:
+        await db.execute(text("SELECT 1"))
+    await until(lambda: not asyncio.all_tasks() - before)
+    await database.close()
