@@ -1,6 +1,6 @@
 """Keys: the operator's and the visitors'. They are kept in this process's memory only.
 
-A visitor's key belongs to one backend and is forgotten some minutes after the visitor's last page closes. It is never
+A visitor's key belongs to one backend and is forgotten `absent_s` after the visitor's last page session. It is never
 put into the environment, which all visitors share. A key is never printed: its `repr` is empty, and the log redacts it.
 """
 
