@@ -75,9 +75,9 @@ class LineSplitter:
 class SSEReader:
     """Reads a body incrementally: call `feed` with its bytes, then `end`."""
 
-    def __init__(self, longest: int = _LONGEST) -> None:
-        """`longest` is the most characters of an incomplete event."""
-        self._longest = longest
+    def __init__(self, longest: int | None = None) -> None:
+        """`longest` is the most characters of an incomplete event, by default 32 million."""
+        self._longest = _LONGEST if longest is None else longest
         self._lines = LineSplitter()
         self._kind = ""
         self._data: list[str] = []

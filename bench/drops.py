@@ -129,7 +129,10 @@ async def _measure(app: App, runs: int, drops: int, luck: random.Random) -> Row:
 
     following = asyncio.gather(*map(follow, range(runs)))
     await asyncio.sleep(_TOKENS / _RATE / 2)
-    busy, results = await new(), await following
+    busy = await new()
+    while not all(busy.values()) and not following.done():  # all connections may be broken at one moment
+        busy = await new()
+    results = await following
     await asyncio.gather(*(leave() for _ in range(runs)))
     await asyncio.sleep(_ABANDONED_S + 2)
     row = {"runs": runs, "dropped": sum(dropped for _, dropped in results), "whole": sum(whole for whole, _ in results)}

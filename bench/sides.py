@@ -19,8 +19,8 @@ from agent.loop import warm_up
 from agent.turn import TurnRequest
 from agent.turns import Turns
 from backends import KINDS, Backends, ModelOptions
-from backends.llama_child import BATCH
 from backends.local import BUNDLED_REPEAT, LocalBackend
+from backends.reading_speed import default_reading
 from backends.weights import BUNDLED, find_weights
 from logs import configure_logging
 from memory.options import TurnOptions
@@ -54,9 +54,10 @@ def _bare() -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()  # as in backends/llama_child.py
-    params.model.path = str(find_weights(BUNDLED))
+    weights = find_weights(BUNDLED)
+    params.model.path = str(weights)
     params.n_ctx, params.n_parallel = _CONTEXT * SLOTS, SLOTS
-    params.n_batch = params.n_ubatch = BATCH
+    params.n_batch = params.n_ubatch = default_reading(weights, _THREADS)["batch"]
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _THREADS
     params.hostnames, params.port = ["127.0.0.1"], 0
     params.verbosity, params.ui = 0, False

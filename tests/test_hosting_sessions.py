@@ -19,6 +19,8 @@ from tests.conftest import scripted, until
 from tests.live_app import client_of, live_app, refused, run_on_loop
 
 AT_ONCE, LATER = timedelta(0), timedelta(minutes=5)
+ENDLESS = ("endless", None, "Slow script", "tokens", None, None, None, True, [], 4, 2000, 200, 3, True, False, None)
+"""What the page sends: the message, its draft, and the values of all fields."""
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +104,7 @@ async def test_page_closed_in_mid_stream_ends_its_handler(app: App, kept: set[st
     async with client_of(app) as visitor:
         assert "connect_heartbeat" in app.demo.config and not app.demo.config["connect_heartbeat"]
         assert await opened(visitor, app, session) == 200
-        message = ("endless", None, "Slow script", "tokens", None, None, None, True, [], 4, 2000, 200, 3, False, None)
-        await joined(visitor, app, session, "on_send", *message)
+        await joined(visitor, app, session, "on_send", *ENDLESS)
         await visitor.get("/gradio_api/queue/data", params=data)
         (run,) = app.turns.runs.live()
         await joined(visitor, app, session, "follow", None)
@@ -130,8 +131,7 @@ async def test_handler_of_a_page_that_never_listened_is_ended(app: App, kept: se
     session = "never listens"
     async with client_of(app) as visitor:
         assert await opened(visitor, app, session) == 200
-        message = ("endless", None, "Slow script", "tokens", None, None, None, True, [], 4, 2000, 200, 3, False, None)
-        await joined(visitor, app, session, "on_send", *message)
+        await joined(visitor, app, session, "on_send", *ENDLESS)
         await visitor.get("/gradio_api/queue/data", params={"session_hash": session})
         (run,) = app.turns.runs.live()
         await joined(visitor, app, session, "follow", None)
