@@ -30,7 +30,8 @@ enabled = ["calculator", "clock", "search", "count", "bench.app_tools:stuck"]
 seconds = 3
 """
 """The limits of a public page, except for messages and conversations, since each visitor stands for many."""
-_SECRET = re.compile(r"secret-of-(\d+)-")
+_SECRET = re.compile(r"secret-of-([0-9a-f]{12})-")
+"""Words of a visitor. A model may count on from a number that it has read, but it cannot guess another's code."""
 _HEARTBEAT_S = 30
 _PATIENCE_S = 300
 """The longest that one action may take: all visitors share the bundled model."""
@@ -50,6 +51,8 @@ class Seen:
     done: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     tokens: int = 0
+    codes: dict[str, int] = field(default_factory=dict)
+    """The visitors by the codes in their words."""
 
 
 class Visitor:
@@ -57,7 +60,8 @@ class Visitor:
 
     def __init__(self, number: int, url: str, backends: list[str], seen: Seen, luck: random.Random) -> None:
         self.number, self.url, self.seen, self.luck = number, url, seen, luck
-        self._backends, self._said = backends, 0
+        self._backends, self._said, self._code = backends, 0, f"{luck.getrandbits(48):012x}"
+        seen.codes[self._code] = number
         self._headers = {"X-Forwarded-For": f"198.51.{number // 250}.{number % 250 + 1}"}
         self._conversation: str | None = None
         self._heartbeat: asyncio.Task[None] | None = None
@@ -107,8 +111,9 @@ class Visitor:
 
     def _check_text(self, text: str) -> None:
         """Checks that a text has no words of another visitor."""
-        if others := set(_SECRET.findall(text)) - {str(self.number)}:
-            self._wrong(f"received words of visitor {', '.join(others)}")
+        found = {self.seen.codes.get(code, self.number) for code in _SECRET.findall(text)}
+        if others := found - {self.number}:
+            self._wrong(f"received words of visitor {', '.join(map(str, others))}")
 
     def _check(self, response: httpx.Response) -> None:
         """Checks a response whose body was read."""
@@ -143,7 +148,7 @@ class Visitor:
 
     def _words(self) -> str:
         self._said += 1
-        return f"N={self.luck.randint(10, 80)} R=30 this is secret-of-{self.number}-{self._said}."
+        return f"N={self.luck.randint(10, 80)} R=30 this is secret-of-{self._code}-{self._said}."
 
     def _message(self) -> dict[str, Any]:
         return {
@@ -218,7 +223,7 @@ class Visitor:
 
     async def upload(self) -> None:
         """Uploads a document and searches it."""
-        text = f"# Notes\n\nThe lighthouse of secret-of-{self.number}-0 is red.\n"
+        text = f"# Notes\n\nThe lighthouse of secret-of-{self._code}-0 is red.\n"
         name = f"notes{self.luck.randint(1, 3)}.md"
         self._check(await self._client.post("/documents", params={"name": name}, content=text.encode()))
         body = {"message": "/search lighthouse", "backend": self._backends[0]}

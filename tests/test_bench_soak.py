@@ -1,11 +1,13 @@
 """The benchmark of many visitors, for less than a minute; `make bench` takes half an hour."""
 
+import random
 from typing import Any
 
 import pytest
 
 from bench.attackers import ATTACKS
 from bench.soak import MOST_WARMED, measure_soak, report
+from bench.visitors import Seen, Visitor
 
 
 @pytest.mark.usefixtures("forked")
@@ -17,6 +19,15 @@ def test_visitors_leave_nothing_behind() -> None:
     assert actions <= set(row["done"]), "not everything was done"
     assert {attack.__name__ for attack in ATTACKS} & set(row["done"]), "nobody attacked"
     assert report([row]), "it uses too much memory"
+
+
+async def test_only_words_of_another_visitor_are_reported() -> None:
+    seen = Seen()
+    one, another = (Visitor(number, "http://127.0.0.1:9/", ["Bench"], seen, random.Random(number)) for number in (1, 2))
+    one._check_text(f"{one._words()} And a code that a model made up: secret-of-{0:012x}-1.")
+    assert seen.wrong == []
+    one._check_text(another._words())
+    assert seen.wrong == ["visitor 1, Visitor: received words of visitor 2"]
 
 
 @pytest.mark.parametrize(
