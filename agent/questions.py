@@ -24,5 +24,5 @@ def question_handler(ask: Ask) -> Iterator[None]:
 
 
 def current_ask() -> Ask | None:
-    """Returns the handler of questions; None where there is nobody to ask."""
+    """Returns the handler of questions; None where no visitor can answer."""
     return _ask.get()

@@ -235,7 +235,7 @@ class Backend(ABC):
         self.make_room: Callable[[int], int | None] = lambda needed: None
         """Frees memory for so many bytes where it can, and returns the free bytes; None where they are not known."""
         self.machine_idle: Callable[[], bool] = lambda: self.slots.idle
-        """Whether nobody uses or waits for a model that runs on this machine's processors."""
+        """Returns whether no model that runs on this machine's processors is in use or waited for."""
         self._checked: type[BaseChatModel] | None = None
         self.slots = Slots()
         """The queue for the model; the local kind limits its slots."""

@@ -415,7 +415,7 @@ class LocalBackend(Backend):
             self.supported_options = type(self).supported_options | {"thinking"}
 
     def _idle(self) -> bool:
-        """True if nobody uses a model on this machine."""
+        """True if no model on this machine is in use."""
         return self._health.ready and self.machine_idle() and self._cache is not None and self._cache.idle
 
     async def _use_reading(self, path: Path, threads: int, reading: Reading) -> None:
@@ -449,7 +449,7 @@ class LocalBackend(Backend):
 
     @property
     def _fresh(self) -> bool:
-        """True if nobody uses the model, and it has read nothing that is kept."""
+        """True if the model is idle, and has read nothing that is kept."""
         return self._idle() and self._cache is not None and self._cache.empty
 
     def _end_trial(self) -> None:

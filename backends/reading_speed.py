@@ -1,7 +1,7 @@
 """The number of threads and the size of a batch with which a local model reads best on this machine.
 
-They are measured when a model was loaded here for the first time and nobody uses it (`reading_trial.py`), and kept in
-the user's folder for caches.
+They are measured after a model's first start here, when it is idle (`reading_trial.py`). They are kept in the user's
+folder for caches.
 """
 
 import json

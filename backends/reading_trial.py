@@ -1,4 +1,4 @@
-"""The trial of how a local model reads best, in a process of its own while nobody uses the model.
+"""The trial of how a local model reads best, in a process of its own while the model is idle.
 
 It begins when the model has been idle for a while, and ends at once when a message arrives or a reply runs.
 """
@@ -22,7 +22,7 @@ _TRIALS = 6
 
 
 class ReadingTrial:
-    """The trial of one model. `use` gets the result; `is_idle` is true while nobody waits for a reply."""
+    """The trial of one model. `use` gets the result; `is_idle` is true while no reply is running or waiting."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class ReadingTrial:
         return self._task is not None and not self._task.done()
 
     def schedule(self) -> None:
-        """Begins a trial when nobody has used the model for a while."""
+        """Begins a trial when the model has been idle for a while."""
         if self._timer:
             self._timer.cancel()
         wait = _QUIET_S * 2**self._trials

@@ -69,7 +69,7 @@ class SlotCache:
         """Holds a slot within the block, to read a conversation before its next message; None if there is none for it.
 
         It is the conversation's own slot, the one that was read ahead for this visitor before, or one without text: so
-        nobody else's text is removed. A reply that needs a slot gets such a one first.
+        no other visitor's text is removed. A reply that needs a slot gets such a one first.
         """
         slot = self._choose_ahead(conversation, visitor)
         if slot is None:

@@ -6,6 +6,7 @@ Such a function is written elsewhere, so its result is made to fit, and where it
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
+from traceback import extract_tb
 
 from memory.messages import Message
 from memory.modes import MODES, Candidates, LeftOut, Mode, ModeLimits, Selection, no_room, tokens
@@ -33,8 +34,9 @@ def own_mode(name: str, about: str, choose: Choose, parameters: Sequence[str] = 
     def select(candidates: Candidates, limits: ModeLimits) -> Selection:
         try:
             chosen = {message.id for message in choose(candidates, limits)}
-        except Exception:
-            logger.exception("the memory mode %r failed", name)
+        except Exception as e:  # its text may have a visitor's words, so only its class and its place are logged
+            place = extract_tb(e.__traceback__)[-1]
+            logger.error("the memory mode %r failed: %s at %s:%s", name, type(e).__name__, place.filename, place.lineno)
             instead = tokens(candidates, limits)
             note = f"The memory mode {name} failed. The latest messages that fit are given instead."
             return Selection(instead.kept, instead.left_out, note=note)

@@ -54,13 +54,17 @@ def test_what_is_chosen_is_given_as_far_as_it_fits(
 
 
 def test_a_function_that_fails_gives_the_latest_messages(caplog: pytest.LogCaptureFixture) -> None:
-    mode = own_mode("mine", "Mine: none", lambda past, limits: past.messages[1000])  # type: ignore[arg-type, return-value]
-    past = Candidates([Message("a", "user", "one", tokens=5), Message("b", "assistant", "two", tokens=5)])
+    def fail(past: Candidates, _: ModeLimits) -> list[Message]:
+        raise IndexError(past.messages[0].text)
+
+    mode = own_mode("mine", "Mine: none", fail)
+    past = Candidates([Message("a", "user", "a visitor's words", tokens=5), Message("b", "assistant", "two", tokens=5)])
     limits = ModeLimits(input_budget=1000, spent=0)
     view = mode.select(past, limits)
     assert view.kept == MODES["tokens"].select(past, limits).kept
     assert view.note == "The memory mode mine failed. The latest messages that fit are given instead."
-    assert "IndexError" in caplog.text
+    assert "IndexError at " in caplog.text and Path(__file__).name in caplog.text
+    assert "a visitor's words" not in caplog.text
 
 
 def made(first: int = 1) -> Mode:

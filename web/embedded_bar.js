@@ -16,7 +16,7 @@ function drawPhase() {
   write(button.querySelector('small'), phase === 'idle' ? '' : document.querySelector('#agent-state .phase')?.textContent ?? '');
 }
 
-// Without a visitor's cookie, the conversation belongs to nobody.
+// Without a visitor's cookie, the conversation has no owner.
 function keep() {
   const kept = props.value?.visitor;
   note.hidden = kept !== false;
