@@ -20,7 +20,7 @@ from runs.events import JSON, Event
 from runs.live import LiveRun
 from runs.tool_calls import ApprovalAnswer
 
-_MOST = 20
+_MOST_INTERRUPTS = 20
 """Most interrupts at the end of a run, and most requests within one."""
 _EDITED = "editedArgs"
 """The field of an answer that replaces the arguments of a call, as AG-UI recommends it; Glassbox also takes `input`."""
@@ -54,7 +54,7 @@ def read_interrupts(finished: Received, custom: Sequence[Received]) -> list[Remo
         raise FailedRun({"code": "cancelled"})
     if isinstance(outcome, Mapping) and kind == "interrupt":
         listed = outcome.get("interrupts")
-        if not isinstance(listed, list) or not 1 <= len(listed) <= _MOST:
+        if not isinstance(listed, list) or not 1 <= len(listed) <= _MOST_INTERRUPTS:
             raise InvalidEvent("RUN_FINISHED: interrupts")
         return [_of_outcome(one) for one in listed]
     if isinstance(draft, Mapping):
@@ -128,7 +128,7 @@ def _value(value: Any) -> Any:
     requests = value.get("action_requests") if isinstance(value, Mapping) else None
     if not requests:
         return value
-    sound = isinstance(requests, list) and len(requests) <= _MOST and all(map(_is_request, requests))
+    sound = isinstance(requests, list) and len(requests) <= _MOST_INTERRUPTS and all(map(_is_request, requests))
     return value if sound else {"question": json.dumps(value, ensure_ascii=False)}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jsonpatch
 from jsonpointer import JsonPointerException
 
-_MOST = 256_000
+_MOST_CHARACTERS = 256_000
 """Most characters of the state as JSON."""
 _MOST_OPERATIONS = 200
 """Most operations of one patch."""
@@ -28,7 +28,7 @@ class RemoteState:
 
     def replace(self, value: Any) -> list[Any]:
         """Takes a snapshot. Returns what must be shown at once: what is new in one that is too large to be kept."""
-        if _size(value) <= _MOST:
+        if _size(value) <= _MOST_CHARACTERS:
             self.value, self._known = value, True
             return []
         new = _new(self._shown, value)
@@ -44,9 +44,9 @@ class RemoteState:
             for operation in operations:
                 patch = jsonpatch.JsonPatch([operation])
                 after = patch.apply(after, in_place=True)
-                if operation["op"] == "copy" and _size(after) > _MOST:  # each may double the state
+                if operation["op"] == "copy" and _size(after) > _MOST_CHARACTERS:  # each may double the state
                     raise ValueError
-            if _size(after) > _MOST:
+            if _size(after) > _MOST_CHARACTERS:
                 raise ValueError
         except _UNUSABLE:
             before = self.changes()

@@ -12,7 +12,7 @@ from runs.events import JSON
 from runs.json_text import encode_json
 
 _ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "system": "system", "tool": "tool"}
-_MOST = 2000
+_MOST_MESSAGES = 2000
 """Messages of a run that are kept."""
 
 
@@ -46,7 +46,7 @@ class Transcript:
 
     def add_result(self, message_id: str, call_id: str, content: str) -> None:
         """Adds the result of a tool call."""
-        if len(self._found) < _MOST:
+        if len(self._found) < _MOST_MESSAGES:
             message = {"id": message_id, "role": "tool", "toolCallId": call_id, "content": [content]}
             self._found[f"tool {message_id}"] = message
 
@@ -62,7 +62,7 @@ class Transcript:
                 self.answer = content if content.strip() else self.answer
 
     def _assistant(self, message_id: str) -> JSON | None:
-        if message_id not in self._found and len(self._found) >= _MOST:
+        if message_id not in self._found and len(self._found) >= _MOST_MESSAGES:
             return None
         return self._found.setdefault(message_id, {"id": message_id, "role": "assistant", "content": []})
 

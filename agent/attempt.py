@@ -35,7 +35,7 @@ from settings import LimitSettings, Settings
 logger = logging.getLogger(__name__)
 
 _LOADING_S = 0.5
-_LONG = 20_000
+_LONG_TEXTS = 20_000
 """Characters of a visitor's texts from which on they are removed from a provider's error in a thread."""
 _THREADS = Threads("provider errors", 1)
 
@@ -80,7 +80,7 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: 
             raise
         if logger.isEnabledFor(logging.INFO):
             texts = [] if settings.log_messages else _visitor_texts(run, turn, model_input)
-            long = sum(map(len, texts)) > _LONG
+            long = sum(map(len, texts)) > _LONG_TEXTS
             text = await _THREADS.run(log_text, e, texts) if long else log_text(e, texts)
             logger.info("run %s: %s: %s", run.id, error.code, text)
         raise error from e

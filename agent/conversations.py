@@ -6,10 +6,10 @@ import time
 from agent.summaries import Summarizer
 from agent.tools import Toolbox
 from backends import Backends
-from memory.conversations import Conversation
 from memory.history_cache import HistoryCache
 from memory.options import TurnOptions
 from memory.store import Store
+from memory.stored_conversations import Conversation
 from runs.errors import ChatError
 from runs.registry import RunRegistry
 from settings import Settings

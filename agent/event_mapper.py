@@ -35,7 +35,7 @@ THINKING_ENDED = "glassbox_thinking_ended"
 ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
 """Roles by LangChain's message types; the other types are roles themselves."""
 
-_MOST = 8 * 1024
+_MOST_CHAIN_BYTES = 8 * 1024
 """Most bytes of the messages in a chain event."""
 
 
@@ -309,13 +309,13 @@ def _entry(message: BaseMessage) -> events.JSON:
 
 def truncate_messages(messages: list[events.JSON]) -> tuple[list[events.JSON], bool]:
     """Truncates the contents so that the messages take at most 8 KB as JSON; returns them, and whether any was cut."""
-    if len(json.dumps(messages)) <= _MOST:
+    if len(json.dumps(messages)) <= _MOST_CHAIN_BYTES:
         return messages, False
-    share = _MOST // 2 // len(messages)
+    share = _MOST_CHAIN_BYTES // 2 // len(messages)
     while True:
         cut = [{"role": m["role"], "content": str(m["content"])[:share]} for m in messages]
-        if len(json.dumps(cut)) <= _MOST:
+        if len(json.dumps(cut)) <= _MOST_CHAIN_BYTES:
             return cut, True
         if share == 0:
-            return cut[: _MOST // 64], True
+            return cut[: _MOST_CHAIN_BYTES // 64], True
         share //= 2

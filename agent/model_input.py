@@ -15,7 +15,7 @@ from agent.turn import Turn
 from backends import Backend, ModelOptions
 from documents.index import Passage
 from memory.messages import Message, Summary
-from memory.modes import Candidates, LeftOut, ModeLimits, Selection, least_start, message_positions
+from memory.modes import Candidates, LeftOut, ModeLimits, Selection, least_start, token_offsets
 from memory.options import PARAMETERS, TurnOptions
 from memory.turn_states import turn_states
 from runs import events
@@ -104,7 +104,7 @@ async def build_model_input(
         passages = await fit_passages(backend, found, turn.message.text, mode.budget(limits) // 2)
         spent, message_tokens = spent + passages.tokens, message_tokens + passages.tokens
         limits = mode_limits(settings.memory, turn.options, input_budget, spent, message_tokens)
-    past = Candidates(history, positions=message_positions(history))
+    past = Candidates(history, token_offsets=token_offsets(history))
     if mode.summarizes:
         made, failed, cost = await turn.load_summary(history)
         past = replace(past, summary=made and await _read(backend, made, prompted=prompted), failed=failed, cost=cost)

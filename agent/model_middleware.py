@@ -39,7 +39,7 @@ STATE_MESSAGES = 100
 
 LangGraph goes through the state several times for each step. The model is given the earlier messages too.
 """
-_LEAST = 64
+_LEAST_RESULT_TOKENS = 64
 """Tokens that a result keeps, however small the budget."""
 _SAFE = 0.9
 """Share of a text's characters that is kept of those that would fit on average: tokens are not spread evenly."""
@@ -157,7 +157,7 @@ async def _fitted(backend: Backend, model_input: ModelInput, messages: Sequence[
     given = [m for m in messages if m.id in known]
     spent = (await build_context(backend, model_input, given)).tokens
     readings = await backend.count_tokens([m.text for m in fresh])
-    share = max(_LEAST, (model_input.input_budget - spent) // len(fresh) - 2 * backend.template.user)
+    share = max(_LEAST_RESULT_TOKENS, (model_input.input_budget - spent) // len(fresh) - 2 * backend.template.user)
     share = min(share, backend.max_result_tokens or share)
     read = {}
     for message, reading in zip(fresh, readings, strict=True):

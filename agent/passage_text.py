@@ -17,9 +17,9 @@ _SHORT_INTRO, SHORT_END = "Here is what the documents say:", "Answer in two sent
 """What stands around the passages for a small model. With `INTRO` the bundled one writes about quotations: it answered
 two of eight plain questions from their passage, with these sentences six.
 """
-_SHORT = 500
+_SMALL_BUDGET = 500
 """Tokens of a budget below which passages are for a small model: shortened to the sentences that match."""
-_LEAST = 40
+_LEAST_EXCERPT_TOKENS = 40
 """The fewest tokens of an excerpt."""
 _SEAM = 8
 """Tokens that a passage may gain between other texts."""
@@ -40,9 +40,9 @@ class PassageText:
 async def fit_passages(backend: Backend, passages: Sequence[Passage], message: str, budget: float) -> PassageText:
     """Returns the text of the first passages that fit a budget of tokens; empty where none fits."""
     most = int(min(budget, backend.max_result_tokens or budget, 1e9))
-    if not passages or most < 2 * _LEAST:
+    if not passages or most < 2 * _LEAST_EXCERPT_TOKENS:
         return PassageText()
-    short = most < _SHORT
+    short = most < _SMALL_BUDGET
     frame = f"{_SHORT_INTRO}\n\n{SHORT_END}" if short else INTRO
     texts = [frame, *(quoted(one, number) for number, one in enumerate(passages, 1))]
     framed, *readings = await backend.count_tokens(texts)
@@ -50,7 +50,7 @@ async def fit_passages(backend: Backend, passages: Sequence[Passage], message: s
     for passage, reading in zip(passages, readings, strict=True):
         size, room = reading.tokens + _SEAM, min(rest, longest)
         if size > room:
-            if room < _LEAST + _SEAM:
+            if room < _LEAST_EXCERPT_TOKENS + _SEAM:
                 break
             characters = int(len(passage.text) * (room - _SEAM) / reading.tokens * _SAFE)
             passage, size = replace(passage, text=excerpt(passage.text, message, characters)), room

@@ -35,8 +35,8 @@ async def preview(turns: Turns, request: TurnRequest, message_id: str | None = N
     turn = turns.prepare(replace(request, message=message.text, conversation_id=None))
     if request.conversation_id and not (await turns.store.conversation(request.conversation_id, request.visitor)).owner:
         turn = replace(turn, documents=None)  # as in the turn itself
-    backend = turn.chain[0]
-    if backend.in_process and not backend.health().ready:
+    backend = turn.backend
+    if backend.is_local and not backend.health().ready:
         raise ChatError("backend_unavailable", f"{backend.name} is not ready yet: try again.", retryable=True)
     backend = backend.bind(None)  # no text leaves this machine
     turn = turns.with_history(turn, request.conversation_id or "", message)

@@ -9,8 +9,8 @@ from agent.attempt import model_options
 from agent.model_input import build_model_input
 from agent.model_middleware import call_messages
 from agent.turn import TurnRequest
-from memory.conversations import Conversation
 from memory.messages import Message
+from memory.stored_conversations import Conversation
 from runs.errors import ChatError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def _read(turns: "Turns", found: Conversation, visitor: str) -> None:
     try:
         request = TurnRequest(_NEXT, visitor, None, found.backend, found.memory, found.options)
         turn = turns.prepare(request)
-        backend = turn.chain[0]
+        backend = turn.backend
         if not backend.reads_ahead or not backend.health().ready or not backend.machine_idle() or turn.mode.searches:
             return
         offered = turn.tool_set.with_backend_tools(backend).offered

@@ -27,13 +27,13 @@ _BACKOFF = wait_exponential_jitter(initial=1.0, max=8.0, jitter=0.5)
 Answer = Callable[[Backend], Awaitable[None]]
 
 
-async def run_with_fallbacks(run: LiveRun, chain: Sequence[Backend], answer: Answer) -> None:
-    """Lets the first backend of the chain answer; each that fails without output is followed by the next.
+async def run_with_fallbacks(run: LiveRun, backends: Sequence[Backend], answer: Answer) -> None:
+    """Lets the first backend answer; each that fails without output is followed by the next.
 
     Raises the ChatError of the last one.
     """
     failed: list[ChatError] = []
-    for backend, following in zip(chain, [*chain[1:], None], strict=True):
+    for backend, following in zip(backends, [*backends[1:], None], strict=True):
         try:
             await _with_retries(run, backend, answer)
             return
@@ -46,7 +46,7 @@ async def run_with_fallbacks(run: LiveRun, chain: Sequence[Backend], answer: Ans
         finally:
             if failed and run.has_output:
                 why = " ".join(e.message for e in failed)
-                run.notes.insert(0, f"{backend.name} answered instead of {chain[0].name}. {why}")
+                run.notes.insert(0, f"{backend.name} answered instead of {backends[0].name}. {why}")
 
 
 async def _with_retries(run: LiveRun, backend: Backend, answer: Answer) -> None:

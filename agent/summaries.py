@@ -51,7 +51,7 @@ _REMEMBERED = 2000
 """Conversations whose latest failure or cost is remembered."""
 _SHARE = 0.8
 """Share of the remaining context that is used: counts of single texts are not exact for the whole prompt."""
-_LEAST = 64
+_LEAST_INPUT_TOKENS = 64
 """Least tokens of messages that are read, however long the notes are."""
 _NAMES = {"user": "User", "assistant": "Assistant", "system": "Instruction", "tool": "Result of a tool"}
 
@@ -125,7 +125,7 @@ class Summarizer:
         if task := self._tasks.pop(conversation_id, None):
             task.cancel()
         for other, writing in list(self._writing.values()):
-            if backend and backend.in_process and other.name == backend.name:
+            if backend and backend.is_local and other.name == backend.name:
                 writing.cancel()  # it starts again when the backend is idle
 
     async def wait(self, conversation_id: str) -> None:
@@ -208,7 +208,7 @@ class Summarizer:
 
     async def _idle(self, backend: Backend) -> None:
         """Waits while a model in this process writes replies."""
-        while backend.in_process and any(run.state.backend == backend.name for run in self._runs.live()):  # noqa: ASYNC110
+        while backend.is_local and any(run.state.backend == backend.name for run in self._runs.live()):  # noqa: ASYNC110
             await asyncio.sleep(_BUSY_S)
 
     async def _write(self, job: SummaryJob, messages: Sequence[Message], made: Summary | None) -> bool:
@@ -265,7 +265,7 @@ async def _request(
     later = budget < min(limit, readable)  # after another turn the whole limit is free
     left = min(readable, budget) - fixed
     if not later:
-        left = max(left, _LEAST)
+        left = max(left, _LEAST_INPUT_TOKENS)
     taken, covered, tokens = "", messages[0].id, fixed
     for message, reading in zip(messages, readings[2:], strict=True):
         text, size = reading.text, reading.tokens

@@ -14,7 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from backends import Backend
 from memory.messages import Message
-from memory.modes import Candidates, Mode, ModeLimits, matching_positions
+from memory.modes import Candidates, Mode, ModeLimits, matching_indexes
 from runs.events import JSON
 
 MANY = 1000
@@ -39,7 +39,7 @@ async def count_history(
         size += await count_messages(backend, messages, range(start, at), known)
         at, step = start, step * 2
     if mode.searches:
-        await count_messages(backend, messages, matching_positions(past, limits), known)
+        await count_messages(backend, messages, matching_indexes(past, limits), known)
     return replace(past, messages=messages)
 
 

@@ -24,7 +24,7 @@ from runs.text import valid_text
 from runs.threads import in_thread
 from runs.tokens import estimate_tokens
 
-_MOST = 4000
+_LONGEST_RESULT = 4000
 """Longest result, in characters."""
 _MOST_INPUT = 2000
 """Longest input, in characters."""
@@ -46,7 +46,7 @@ class Results:
         return sum(one.tokens + call for results in self.kept.values() for one in results)
 
 
-def results_of(reply: Message, most: int = _MOST) -> list[Message]:
+def results_of(reply: Message, most: int = _LONGEST_RESULT) -> list[Message]:
     """Returns a message for each tool call of a reply: its call on one line, then the result in `most` characters."""
     found: list[Message] = []
     for number, part in enumerate(part for part in reply.parts if part.kind == "tool"):
@@ -69,7 +69,11 @@ async def select_results(
 
     With `many` messages everything except the counting is done in a thread.
     """
-    most = _MOST if backend.max_result_tokens is None else min(_MOST, _PER_TOKEN * backend.max_result_tokens)
+    most = (
+        _LONGEST_RESULT
+        if backend.max_result_tokens is None
+        else min(_LONGEST_RESULT, _PER_TOKEN * backend.max_result_tokens)
+    )
     replies, left = await in_thread(many, _made, view, most)
     results = [result for made in replies.values() for result in made]
     await count_messages(backend, results, range(len(results)), known)

@@ -74,7 +74,7 @@ class Turn:
     message: Message
     """The user's message."""
     mode: Mode
-    chain: Sequence[Backend] = ()
+    backends: Sequence[Backend] = ()
     """The chosen backend, then its fallbacks."""
     options: TurnOptions = field(default_factory=TurnOptions)
     tool_set: ToolSet = field(default_factory=ToolSet)
@@ -86,6 +86,11 @@ class Turn:
     """The visitor's documents; None without a cookie, or where documents cannot be added."""
     load_history: LoadHistory = _no_history
     load_summary: LoadSummary = _no_summary
+
+    @property
+    def backend(self) -> Backend:
+        """The chosen backend."""
+        return self.backends[0]
 
     @property
     def visitor(self) -> str | None:

@@ -83,11 +83,11 @@ class Turns:
         options = validate_options(request.options or stored or TurnOptions(), self.settings.limits)
         tool_set = build_tool_set(self.toolbox, self.settings.tools, text, request.visitor, options.tools)
         name = request.backend or self.backends.default.name
-        chain = self.backends.chain(name, options.model, request.visitor)
+        backends = self.backends.with_fallbacks(name, options.model, request.visitor)
         requester = Requester(request.visitor, request.address)
         message = Message(new_id(), "user", text)
         documents = self._documents(request.visitor, text, options)
-        return Turn(message, mode, chain, options, tool_set, requester, request.logprobs, documents=documents)
+        return Turn(message, mode, backends, options, tool_set, requester, request.logprobs, documents=documents)
 
     def _documents(self, visitor: str | None, text: str, options: TurnOptions) -> VisitorDocuments | None:
         """Returns the visitor's documents for a turn; None where there can be none."""
@@ -131,7 +131,7 @@ class Turns:
         self.runs.add(run)
         self.quota.count(turn.requester, own_key=own_key)
         try:
-            self.summarizer.yield_to_turn(run.conversation_id, turn.chain[0])
+            self.summarizer.yield_to_turn(run.conversation_id, turn.backend)
             message, reply = await self.store.begin_turn(
                 run,
                 turn.message.text,
@@ -146,7 +146,7 @@ class Turns:
         turn = self.with_history(turn, run.conversation_id, message)
 
         async def work(run: LiveRun) -> None:
-            if any(backend.settings.price for backend in turn.chain):
+            if any(backend.settings.price for backend in turn.backends):
                 await self._load_costs(run)
             with self.autosave.track(run, reply):
                 await self._answer(run, turn)
@@ -224,12 +224,12 @@ class Turns:
         self.ahead.stop()
         return LiveRun(
             conversation_id=conversation_id,
-            backend=turn.chain[0].name,
+            backend=turn.backend.name,
             memory=turn.mode.name,
             owner=owner,
             lifetime=self._lifetime,
             requester=turn.requester,
-            model=turn.chain[0].chosen_model,
+            model=turn.backend.chosen_model,
         )
 
     def _watch(self, run: LiveRun, *callbacks: Callable[[LiveRun], None]) -> None:
@@ -255,8 +255,8 @@ class Turns:
             or (isinstance(last, events.Stopped) and last.reason == "shutdown")
         ):
             return
-        key = self.backends.bind(turn.chain[0].name, turn.visitor).key  # the visitor may have changed theirs meanwhile
-        backend = turn.chain[0].bind(key).with_model(None)
+        key = self.backends.bind(turn.backend.name, turn.visitor).key  # the visitor may have changed theirs meanwhile
+        backend = turn.backend.bind(key).with_model(None)
         self.summarizer.begin(SummaryJob(run.conversation_id, reply.id, backend, turn.options, turn.requester))
 
     async def _answer(self, run: LiveRun, turn: Turn) -> None:
@@ -279,13 +279,13 @@ class Turns:
 
         async with self.slots.acquire(partial(report_position, run, "a free slot")):
             with run_connections(self.toolbox.servers):
-                await run_with_fallbacks(run, turn.chain, by)
+                await run_with_fallbacks(run, turn.backends, by)
 
     def _check_key(self, turn: Turn) -> None:
         """Raises ChatError where the only backend has no key, or a refused one and too many were refused."""
-        if len(turn.chain) > 1:
+        if len(turn.backends) > 1:
             return
-        backend = turn.chain[0]
+        backend = turn.backend
         health = backend.health()
         if health.state == "key_missing":
             raise ChatError("missing_key", f"Needs a key. {backend.name} is not ready: {health.reason}.")
@@ -295,18 +295,18 @@ class Turns:
     def _limit_to_own_keys(self, turn: Turn) -> tuple[Turn, bool]:
         """Returns the turn, and whether the visitor's own keys pay for all of it.
 
-        If the visitor's daily quota is used up, the chain keeps only backends with the visitor's own key. Otherwise an
+        If the visitor's daily quota is used up, the turn keeps only backends with the visitor's own key. Otherwise an
         invalid key would fall back to a backend that the operator pays for.
         """
-        own = list(takewhile(lambda backend: backend.has_visitors_key, turn.chain))
+        own = list(takewhile(lambda backend: backend.has_visitors_key, turn.backends))
         if own and self.quota.left(turn.requester).day == 0:
-            turn = replace(turn, chain=own)
-        return turn, len(own) == len(turn.chain)
+            turn = replace(turn, backends=own)
+        return turn, len(own) == len(turn.backends)
 
 
 def _continuing(turn: Turn, text: str) -> Turn:
     """Returns a turn whose reply begins with a text, without tools and fallbacks. Raises ChatError."""
-    backend = turn.chain[0]
+    backend = turn.backend
     if not backend.continues_replies:
         raise ChatError("invalid_request", f"{backend.name} cannot continue a reply. Choose a local model.")
-    return replace(turn, chain=[backend], tool_set=ToolSet(), reply_start=text)
+    return replace(turn, backends=[backend], tool_set=ToolSet(), reply_start=text)

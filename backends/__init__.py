@@ -146,12 +146,12 @@ class Backends:
             "prompts": backend.prompts,
         }
 
-    def chain(self, name: str, model: str | None, visitor: str | None) -> list[Backend]:
+    def with_fallbacks(self, name: str, model: str | None, visitor: str | None) -> list[Backend]:
         """Returns a bound backend with the chosen model, followed by its fallbacks with their default models."""
-        chain = [self.bind(name, visitor).with_model(model)]
-        while fallback := chain[-1].settings.fallback:
-            chain.append(self.bind(fallback, visitor).with_model(None))
-        return chain
+        found = [self.bind(name, visitor).with_model(model)]
+        while fallback := found[-1].settings.fallback:
+            found.append(self.bind(fallback, visitor).with_model(None))
+        return found
 
     def download(self, name: str) -> None:
         """Begins the download of a backend's model. Raises ChatError."""
@@ -162,7 +162,7 @@ class Backends:
         backend.download()
 
     def _machine_idle(self) -> bool:
-        return all(backend.slots.idle for backend in self if backend.in_process)
+        return all(backend.slots.idle for backend in self if backend.is_local)
 
     def _make_room(self, wanted: Backend, needed: int) -> int | None:
         """Unloads idle models, the default one last, until so many bytes are free.

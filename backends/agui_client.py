@@ -10,7 +10,7 @@ from backends.activity import report_activity
 from backends.chat_model import read_body
 from backends.sse_reader import SSEReader
 
-_LONGEST = 2_000_000
+_LONGEST_EVENT = 2_000_000
 """The most bytes of one event."""
 _MOST_BODY = 100_000
 """The most bytes that are read of the body of a rejection."""
@@ -60,7 +60,7 @@ async def agent_events(
     Raises the exceptions of this module and of httpx.
     """
     accepted = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
-    content, reader = json.dumps(body, allow_nan=False), SSEReader(_LONGEST)
+    content, reader = json.dumps(body, allow_nan=False), SSEReader(_LONGEST_EVENT)
     async with client.stream("POST", url, headers={**accepted, **headers}, content=content) as response:
         report_activity()
         await _check(response)

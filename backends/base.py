@@ -29,7 +29,7 @@ DEFAULT_CONTEXT = 8192
 """Tokens of prompt and reply together, if neither the settings nor the provider give a number."""
 _BLOCKING = 64
 """Threads of one backend."""
-_LONG = 200_000
+_LONG_TEXT = 200_000
 """Longer texts, in characters, are counted in a thread."""
 
 
@@ -193,7 +193,7 @@ class Backend(ABC):
     """True if it answers by an agent of its own: it has no chat model, and is offered no tools."""
     is_model: ClassVar[bool] = True
     """False for the script, which is no language model."""
-    in_process: ClassVar[bool] = False
+    is_local: ClassVar[bool] = False
     """True if its model runs on this machine's processors, so that concurrent replies slow each other down."""
     template = TemplateTokens()
 
@@ -342,7 +342,7 @@ class Backend(ABC):
 
         With a key the provider may count them; without one (`bind(None)`) no text leaves this machine.
         """
-        return await in_thread(sum(map(len, texts)) > _LONG, _estimates, texts)
+        return await in_thread(sum(map(len, texts)) > _LONG_TEXT, _estimates, texts)
 
     async def count_prompt_tokens(
         self, messages: Sequence[tuple[str, str]], thinking: bool | None = None

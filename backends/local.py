@@ -1,13 +1,10 @@
 """The kind `local`: a model in a llama.cpp process on this machine, with continuous batching for concurrent replies."""
 
 import asyncio
-import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +15,15 @@ from langchain_core.messages import BaseMessage
 from backends.base import Backend, BackendError, CountedText, Health, ModelOptions, PromptToken
 from backends.free_memory import memory_of_model
 from backends.keys import Key
-from backends.llama_client import LlamaClient
+from backends.llama_connection import LlamaConnection, connect
 from backends.llama_process import LlamaProcess, LoadError
 from backends.llama_stream import LlamaError
 from backends.openai_request import logprob_fields, with_thinking
 from backends.reading_speed import Reading, default_reading, keep_reading, known_reading
 from backends.reading_trial import ReadingTrial
 from backends.slot_cache import SlotCache
-from backends.weights import BUNDLED, WeightsError, cached_weights, download_size, find_weights, is_weights_name
+from backends.weights import BUNDLED, WeightsError, cached_weights, download_size, is_weights_name
+from backends.weights_download import WeightsDownload
 from runs.errors import ChatError
 from runs.events import JSON
 from runs.slots import Slots
@@ -42,12 +40,8 @@ logger = logging.getLogger(__name__)
 _ADVICE = "run `make setup`, or name another .gguf file in GLASSBOX_LOCAL_MODEL"
 _RETRY_S = 5.0
 """Seconds after which a message retries a failed load."""
-_ERASE_S = 300.0
-"""Seconds to wait until a slot is erased: a stopped request ends between two batches of its prompt."""
 _LOOK_S = 0.1
 """Seconds between two checks whether a reply waits while a conversation is read ahead."""
-_CANCEL_S = 2.0
-"""Seconds to wait for a cancelled download to end."""
 _BUNDLED_TEMPERATURE = 0.2
 """The recommendation of SmolLM2-135M-Instruct's model card; at llama.cpp's 0.8 its replies are often noise."""
 BUNDLED_REPEAT = 1.1
@@ -57,16 +51,6 @@ with 1.05 still 3, with this none.
 _BUNDLED_ABOUT = "A very small model: fast and keyless, but often wrong. Its mistakes are its own."
 _BUNDLED_RESULT = 200
 """The limit of a tool result in tokens: with longer ones this model repeats itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """What is used of a process."""
-
-    tokenizer: "Tokenizer"
-    template: "ChatTemplate"
-    cache: SlotCache
-    chat: "LocalChat"
 
 
 _NOT_LOADED = Health("not_loaded", "it is loaded with the first message")
@@ -80,7 +64,7 @@ class LocalBackend(Backend):
     tells_prompt = continues_replies = reads_ahead = True
     uses = frozenset({"model", "slots", "threads", "thinking", "preload"})
     timeout_s = 300.0
-    in_process = True
+    is_local = True
     supports_tools = False  # most small models call them at random
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
@@ -112,8 +96,8 @@ class LocalBackend(Backend):
         """The task that reads a conversation ahead."""
         self._spare: LlamaProcess | None = None
         """The process that is loaded to replace the running one."""
-        self._closing = threading.Event()
-        self._download: threading.Thread | None = None
+        self._closing = False
+        self._download: WeightsDownload | None = None
         self._opened_at = 0.0
 
     def health(self) -> Health:
@@ -126,7 +110,7 @@ class LocalBackend(Backend):
 
     async def open(self) -> None:
         """Starts to load, or, without `preload`, to look whether the weights are here."""
-        self._closing.clear()
+        self._closing = False
         preload = self.settings.preload
         if preload is None:
             preload = self.is_default or not self._model.startswith("hf:")
@@ -169,7 +153,7 @@ class LocalBackend(Backend):
 
     async def close(self) -> None:
         """Cancels a load or download, and ends the process."""
-        self._closing.set()  # ends a download
+        self._closing = True
         await self._end_ahead()
         if self._trial:
             await self._trial.close()
@@ -177,7 +161,7 @@ class LocalBackend(Backend):
             task.cancel()
             await asyncio.wait({task})
         if self._download:
-            await Threads("cancel download", 1).run(self._download.join, _CANCEL_S)  # it removes its temporary file
+            await self._download.close()
         self._end_process()
 
     async def wait_ready(self) -> None:
@@ -312,7 +296,8 @@ class LocalBackend(Backend):
 
     async def _load(self) -> None:
         try:
-            path = await self._find_weights()
+            self._download = WeightsDownload(self._model, self._report_download)
+            path = await self._download.run()
             self._end_process()
             self._check_memory(path)
             process = self._process = LlamaProcess(self.name)
@@ -329,12 +314,14 @@ class LocalBackend(Backend):
         self._use(process, connection)
         self._health = Health("ready")
         self._end_trial()
-        if known is None and not self._closing.is_set():
+        if known is None and not self._closing:
             use = partial(self._use_reading, path, threads)
             self._trial = ReadingTrial(path, threads, most_threads, is_idle=self._idle, use=use)
             self._trial.schedule()
 
-    async def _start(self, process: LlamaProcess, path: Path, report: Callable[[float | None], None]) -> "_Connection":
+    async def _start(
+        self, process: LlamaProcess, path: Path, report: Callable[[float | None], None]
+    ) -> LlamaConnection:
         """Loads the model into a process, and connects to it. Raises LoadError."""
         threads, slots = _threads(self.settings.threads), self.settings.slots
         reading = self._reading
@@ -342,7 +329,7 @@ class LocalBackend(Backend):
             path, self._blocking, report, context=self.context, slots=slots, threads=threads, reading=reading
         )
         try:
-            return await self._blocking.run(self._connect, process)
+            return await self._blocking.run(connect, process, slots, self._erasing)
         except OSError as e:
             logger.warning("local model %r: %s", self.name, e)
             raise LoadError(f"{path.name} has no working chat template") from None
@@ -358,53 +345,10 @@ class LocalBackend(Backend):
     def _report_load(self, share: float | None) -> None:
         self._health = Health("loading", "loading", share)
 
-    async def _find_weights(self) -> Path:
-        """The weights, found or downloaded in a daemon thread, since a download may hang."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Path] = loop.create_future()
+    def _report_download(self, progress: str, share: float | None) -> None:
+        self._health = Health("loading", progress, share)
 
-        def finish(result: Path | Exception) -> None:
-            if done.done():
-                return
-            if isinstance(result, Exception):
-                done.set_exception(result)
-            else:
-                done.set_result(result)
-
-        def find() -> None:
-            try:
-                result: Path | Exception = find_weights(self._model, self._report_download)
-            except Exception as e:
-                result = e
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(finish, result)
-
-        self._download = threading.Thread(target=find, name="weights", daemon=True)
-        self._download.start()
-        return await done
-
-    def _report_download(self, done: int, total: int) -> None:
-        """Updates the health; runs in the download's thread."""
-        if self._closing.is_set():
-            raise WeightsError("the download was cancelled")
-        share = round(done / total, 3) if total else None
-        size = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB" if total else f"{done / 1e6:,.0f} MB"
-        self._health = Health("loading", f"downloading, {size}", share)
-
-    def _connect(self, process: LlamaProcess) -> "_Connection":
-        """Reads from the process what is used of it. Raises OSError."""
-        from backends.chat_template import ChatTemplate
-        from backends.local_chat import local_chat
-        from backends.tokenizer import Tokenizer
-
-        client = LlamaClient(process.address, process.key)
-        tokenizer = Tokenizer(client)
-        erasing = LlamaClient(process.address, process.key, _ERASE_S)
-        cache = SlotCache(self.settings.slots, partial(self._erase_slot, erasing))
-        chat = local_chat(process.address, process.key, cache)
-        return _Connection(tokenizer, ChatTemplate(client, tokenizer), cache, chat)
-
-    def _use(self, process: LlamaProcess, connection: "_Connection") -> None:
+    def _use(self, process: LlamaProcess, connection: LlamaConnection) -> None:
         """Makes a process the one that answers from now on."""
         process.watch()
         self._process = process
@@ -456,13 +400,6 @@ class LocalBackend(Backend):
         if self._trial:
             self._trial.cancel()
         self._trial = None
-
-    async def _erase_slot(self, client: LlamaClient, number: int) -> None:
-        """Erases a slot. Raises httpx.TransportError, as requests for replies do."""
-        try:
-            await self._erasing.run(client.erase_slot, number)
-        except OSError as e:
-            raise httpx.ReadError("the process does not answer") from e
 
     def _end_process(self) -> None:
         if self._process:

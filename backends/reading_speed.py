@@ -17,7 +17,7 @@ Reading = dict[str, int]
 _DEFAULT_BATCH, _LEAST_BATCH = 128, 32
 _RATE = 1e10
 """Bytes of a model that a thread goes through in a second, once for each token: a cautious guess."""
-_MOST = 100
+_MOST_MODELS = 100
 """Models whose measurements are kept."""
 
 
@@ -42,7 +42,7 @@ def default_reading(model: Path, most_threads: int) -> Reading:
 def keep_reading(model: Path, threads: int, reading: Reading) -> None:
     """Keeps the measurement of a model. Where the folder cannot be written, the model is measured again."""
     known = {name: one for name, one in _read().items() if name != _key(model, threads)}
-    latest = dict(list(known.items())[1 - _MOST :]) | {_key(model, threads): reading}
+    latest = dict(list(known.items())[1 - _MOST_MODELS :]) | {_key(model, threads): reading}
     with suppress(OSError):
         file = _file()
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ FAULTS: dict[str, str] = {
 }
 """The fault menu: what to type, and what happens."""
 
-_SHORT = "I am a script, not a model: I cannot answer that. Type `tour` or `faults`, or switch the model above."
+_SHORT_REPLY = "I am a script, not a model: I cannot answer that. Type `tour` or `faults`, or switch the model above."
 _BUSY_S = 2.0
 _NAME = "The scripted provider"
 
@@ -175,7 +175,7 @@ def script(
     if text.startswith("fault"):
         lines = "\n".join(f"- `{name}`: {effect}" for name, effect in FAULTS.items())
         return _words(f"Type one of these:\n\n{lines}\n")
-    return _words(_SHORT)
+    return _words(_SHORT_REPLY)
 
 
 def _words(text: str, *, thinking: bool = False) -> list[Step]:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-_LONGEST = 32_000_000
+_LONGEST_EVENT = 32_000_000
 """The most characters of an incomplete event."""
 _MOST_LINES = 1000
 """The most lines of one event: all of them are joined after each."""
@@ -77,7 +77,7 @@ class SSEReader:
 
     def __init__(self, longest: int | None = None) -> None:
         """`longest` is the most characters of an incomplete event, by default 32 million."""
-        self._longest = _LONGEST if longest is None else longest
+        self._longest = _LONGEST_EVENT if longest is None else longest
         self._lines = LineSplitter()
         self._kind = ""
         self._data: list[str] = []

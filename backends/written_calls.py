@@ -11,7 +11,7 @@ from typing import Any
 
 _FENCES = ("```json", "```")
 _KEYS = ('{"name":"', '{"arguments":', '{"parameters":')
-_LONGEST = 20_000
+_LONGEST_HELD_TEXT = 20_000
 """Characters of the longest text that is held back."""
 _BLOCK = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 _decoder = json.JSONDecoder()
@@ -56,7 +56,7 @@ class WrittenCalls:
 
 def may_be_calls(text: str, tools: Collection[str]) -> bool:
     """Returns whether a text that begins so can consist of calls alone."""
-    if len(text) > _LONGEST:
+    if len(text) > _LONGEST_HELD_TEXT:
         return False
     text = text.lstrip()
     if not text or any(fence.startswith(text) for fence in _FENCES):

@@ -33,18 +33,18 @@ class InlineHtml:
 
 RenderInline = Callable[[str], InlineHtml]
 
-_LONGEST = 8000
+_LONGEST_SECTION = 8000
 """Characters of Markdown that are parsed together. A longer text is cut at white space, so that the cost of a growing
 paragraph is bounded."""
 
 
 def long_inline_html(source: str, inline: RenderInline) -> InlineHtml:
     """Renders inline Markdown of any length."""
-    if len(source) <= _LONGEST:
+    if len(source) <= _LONGEST_SECTION:
         return inline(source)
     pieces, at = [], 0
-    while len(source) - at > _LONGEST:
-        cut = max(source.rfind(end, at + 1, at + _LONGEST) for end in ("\n", " ")) + 1 or at + _LONGEST
+    while len(source) - at > _LONGEST_SECTION:
+        cut = max(source.rfind(end, at + 1, at + _LONGEST_SECTION) for end in ("\n", " ")) + 1 or at + _LONGEST_SECTION
         pieces.append(inline(source[at:cut]))
         at = cut
     pieces.append(inline(source[at:]))

@@ -16,7 +16,7 @@ import gradio as gr
 from components.assets import warn
 from components.conversation_view import ended_reply, load_view, recorded_state
 from components.live_reply import LiveReply
-from components.messages import render_messages, render_turns
+from components.messages import render_message_controls, render_messages
 from components.page_state import PageState, Updates, shown_messages
 from components.panel import render_panel
 from components.parts import cited_passages
@@ -65,7 +65,7 @@ class RunFollower:
 
         async with aclosing(run.log.follow(wake_s=wake_s)) as batches:
             async for batch in batches:
-                if run.conversation_deleted or page.left:  # the page shows something else by now
+                if run.conversation_deleted or page.closed:  # the page shows something else by now
                     yield gr.skip(), gr.skip()
                     return
                 fresh_context = any(isinstance(entry.event, events.Context) for entry in batch)
@@ -120,7 +120,7 @@ class RunFollower:
         stored = last is not None and last.role == "assistant" and last.run_id == run_id
         messages = [*view.messages, ended_reply(run)] if run and not stored else list(view.messages)
         page.shown, page.earlier = shown_messages(messages), view.page.earlier
-        turns = render_turns(replace(view, messages=messages))
+        turns = render_message_controls(replace(view, messages=messages))
         return render_page(page) | {"chat": render_messages(messages), "live": [], "turns": turns}
 
     def _run(self, page: PageState) -> LiveRun | None:

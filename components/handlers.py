@@ -155,7 +155,7 @@ class Handlers:
         except ChatError as e:
             warn(e.message)
             return {"page": page}
-        # the object must stay the same: the run's follower reads `page.left` from it
+        # the object must stay the same: the run's follower reads `page.closed` from it
         page.shown, page.earlier = view.page.shown, view.page.earlier
         return {"page": page, **render_conversation(view)}
 

@@ -15,7 +15,7 @@ from runs.state import AgentState
 from runs.threads import in_thread
 from transports.run_lookup import RunEvents, load_run
 
-_LONG = 500
+_MANY_EVENTS = 500
 """Events of a run from which on it is folded in a thread."""
 _QUESTION = 200
 """Characters of the answered message that the page gets."""
@@ -37,7 +37,7 @@ class Inspector:
             found = await load_run(self._turns, str(sent.get("run")), self._identity.requester(request))
             if found.live and not found.ended:
                 return {"panel": render_panel(found.live.state, whole=True, now=found.live.now())}
-            state = await in_thread(len(found.lines) > _LONG, _folded, found)
+            state = await in_thread(len(found.lines) > _MANY_EVENTS, _folded, found)
             question = await self._turns.store.answered_message(found.run_id)
         except ChatError as e:
             warn(e.message)

@@ -64,7 +64,7 @@ class ConversationLoader:
             opened = await self._conversation(page.visitor, chosen) if isinstance(chosen, str) else None
         except ChatError as e:
             warn(e.message)
-        page.left = True
+        page.closed = True
         if opened is None:
             opened = self._view(ConversationView(PageState(page.visitor)), await self._idle(page.visitor, cleared=True))
         return opened

@@ -100,7 +100,7 @@ def failure_html(note: str) -> str:
 _FAILURE_BUTTONS = {"retry": "Retry", "switch": "Switch model", "more": "Show details"}
 
 
-def render_turns(view: ConversationView) -> list[Wire]:
+def render_message_controls(view: ConversationView) -> list[Wire]:
     """Renders the controls below each message. `rows` counts the message's rows in the Chatbot; `text` is for Copy."""
     turns: list[Wire] = []
     asked: str | None = None

@@ -48,7 +48,7 @@ class PageState:
     """The number of messages of the conversation above the shown ones."""
     player: str | None = None
     """The id of the replay's player. A page that replays a run has no conversation and follows no run."""
-    left: bool = False
+    closed: bool = False
     """True once the page shows another conversation. Followers that still hold this state then stop."""
 
     def for_request(self, identity: Identity, request: gr.Request) -> "PageState":

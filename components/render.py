@@ -3,7 +3,7 @@
 import gradio as gr
 
 from backends import Backend
-from components.messages import Wire, render_messages, render_turns
+from components.messages import Wire, render_message_controls, render_messages
 from components.page_state import ConversationView, PageState, Updates
 from memory.modes import MODES
 from runs.live import new_id
@@ -60,7 +60,7 @@ def render_conversation(view: ConversationView) -> Updates:
         "chat": render_messages(view.messages),
         "intro": gr.update(visible=not view.messages),
         "earlier": gr.update(visible=view.page.earlier > 0, value=label),
-        "turns": render_turns(view),
+        "turns": render_message_controls(view),
     }
 
 

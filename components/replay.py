@@ -81,7 +81,7 @@ class ReplayHandlers:
             if not panel["replay"]["playing"]:
                 return
             await asyncio.sleep(_FRAME_S)
-            if page.left or page.player != played or player.turn != turn:
+            if page.closed or page.player != played or player.turn != turn:
                 # Gradio sends the last values again, but the page already shows others
                 yield gr.skip(), gr.skip()
                 return

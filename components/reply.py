@@ -16,7 +16,7 @@ from components.markdown import Environment, Sources, parse_blocks
 
 _BETWEEN = "\n\n"
 """The separator of blocks for the Chatbot's parser, which then redraws only the blocks that changed."""
-_LONGEST = 50_000
+_LONGEST_FORMATTED = 50_000
 """Characters of a text that is formatted. Formatting blocks the event loop for a time that grows with the text."""
 _TOO_LONG = "<p><em>This text is too long to be formatted. It is shown as written.</em></p>"
 _KEPT_CHARACTERS = 2_000_000
@@ -30,7 +30,7 @@ def reply_html(text: str, sources: Sources = NO_SOURCES) -> str:
 
     The HTML of formatted texts is cached, because a page draws its messages many times.
     """
-    if len(text) > _LONGEST:
+    if len(text) > _LONGEST_FORMATTED:
         return _plain_html(text)
     cited = tuple(sources.items()) if "[" in text else ()
     cached = _CACHE.get(text, cited)
@@ -138,7 +138,7 @@ class GrowingReply:
 
         It sets `sent` to the number of characters that Gradio sends: the appended ones, or all of them.
         """
-        return self._grown(self._plain(text) if len(text) > _LONGEST else self._formatted(_normal(text)))
+        return self._grown(self._plain(text) if len(text) > _LONGEST_FORMATTED else self._formatted(_normal(text)))
 
     def _grown(self, shown: str) -> str:
         last, self._last = self._last, _CLOSING.sub("", shown)

@@ -17,7 +17,7 @@ ENCODINGS = "br", "gzip"
 _TEXT = re.compile(r"text/(?!event-stream)|image/svg\+xml|application/([\w.-]+\+)?(json|javascript|xml)\b")
 _MIN_BYTES, _MAX_BYTES = 1000, 4_000_000
 """Sizes of responses that are compressed, in bytes."""
-_LONG = 50_000
+_LONG_BODY = 50_000
 """Bytes from which compressing would block the event loop for more than a millisecond."""
 _THREADS = Threads("compression", 2)
 
@@ -93,7 +93,7 @@ def _is_compressible(start: Message) -> bool:
 
 async def _compressed(start: Message, body: bytes, encoding: str) -> bytes:
     """Compresses a body, and changes the headers of its response accordingly."""
-    result = await _THREADS.run(compress, body, encoding) if len(body) > _LONG else compress(body, encoding)
+    result = await _THREADS.run(compress, body, encoding) if len(body) > _LONG_BODY else compress(body, encoding)
     headers = MutableHeaders(raw=start["headers"])
     headers["Content-Encoding"], headers["Content-Length"] = encoding, str(len(result))
     if (tag := headers.get("etag", "")).startswith('"'):

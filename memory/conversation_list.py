@@ -10,16 +10,16 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Row, Table, and_, bindparam, or_, select, update
 
-from memory.conversations import NOT_FOUND
 from memory.folded_text import find_folded, fold_text
 from memory.rows import storable
 from memory.store import Store
+from memory.stored_conversations import NOT_FOUND
 from memory.tables import conversations, messages
 from runs.errors import ChatError
 from runs.text import clean_text
 from runs.threads import Threads
 
-_MOST, _TITLE = 100, 200
+_MOST_LISTED, _LONGEST_TITLE = 100, 200
 _BATCH = 100
 """Texts that are folded at once."""
 _THREADS = Threads("lists", 2)
@@ -63,7 +63,7 @@ async def find_conversations(
         wanted = wanted.add_columns(newest.limit(1).scalar_subquery().label("found"))
         in_title = _contains(conversations, conversations.c.title, folded, search)
         wanted = wanted.where(or_(in_title, select(messages.c.id).where(*here).exists()))
-    most = min(limit, _MOST)
+    most = min(limit, _MOST_LISTED)
     ordered = wanted.order_by(conversations.c.updated.desc(), conversations.c.id.desc()).limit(most + 1)
     async with store.reading() as db:
         rows = (await db.execute(ordered)).all()
@@ -117,8 +117,8 @@ async def set_title(store: Store, conversation_id: str, title: str) -> str:
     title = " ".join(clean_text(title).split())
     if not title:
         raise ChatError("invalid_request", "The title is empty: write something first.")
-    if len(title) > _TITLE:
-        raise ChatError("too_large", f"The title is too long: at most {_TITLE} characters are allowed.")
+    if len(title) > _LONGEST_TITLE:
+        raise ChatError("too_large", f"The title is too long: at most {_LONGEST_TITLE} characters are allowed.")
     this = update(conversations).where(conversations.c.id == conversation_id)
     async with store.writing() as db:
         if not (await db.execute(this.values(title=title, folded=fold_text(title)))).rowcount:

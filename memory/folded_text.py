@@ -43,7 +43,7 @@ _DIGIT = re.compile(r"[^\D0-9]")
 _BLANKS = re.compile(r"\s\s+|[^\S ]")
 _SPECIAL = re.compile(r"[!-~]?[^\x00-\x7f]+")
 """Non-ASCII text with the character before it, which it may combine with. Other text is only lower-cased."""
-_SHORT = 32
+_SHORT_TEXT = 32
 _CONTINUES = regex.compile(rf"[\p{{M}}{_JOINERS}\u1160-\u11ff\ud7b0-\ud7ff\uff9e\uff9f]")
 """A character that may combine with the one before it."""
 _NEAR = 64
@@ -52,7 +52,9 @@ _NEAR = 64
 def fold_text(text: str) -> str:
     """The folded text, in which white space is one space. Folding is idempotent."""
     if not text.isascii():
-        text = _SPECIAL.sub(lambda found: (_fold_short if len(found[0]) <= _SHORT else _fold_special)(found[0]), text)
+        text = _SPECIAL.sub(
+            lambda found: (_fold_short if len(found[0]) <= _SHORT_TEXT else _fold_special)(found[0]), text
+        )
     return _BLANKS.sub(" ", text.lower())
 
 

@@ -16,7 +16,7 @@ from runs.errors import ChatError
 from runs.threads import in_thread
 from runs.tokens import estimate_tokens
 
-_MOST, _CONVERSATIONS = 8_000_000, 64
+_MOST_CHARACTERS, _CONVERSATIONS = 8_000_000, 64
 _MANY = 500
 """Messages and parts from which on their tokens are estimated, and their sizes added, in a thread."""
 _STEP = 4
@@ -62,7 +62,7 @@ class HistoryCache:
         self,
         store: Store,
         known: Callable[[Message], Message] = lambda message: message,
-        most: int = _MOST,
+        most: int = _MOST_CHARACTERS,
         conversations: int = _CONVERSATIONS,
     ) -> None:
         self._store, self._known, self._most, self._conversations = store, known, most, conversations

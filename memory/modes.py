@@ -51,7 +51,7 @@ class Candidates:
     """What the summary cost, for people."""
     matches: Sequence[Match] = ()
     """The messages that match the new one, the best first."""
-    positions: Sequence[int] = ()
+    token_offsets: Sequence[int] = ()
     """The position of each message in the conversation, in estimated tokens; empty: by the messages' own counts.
 
     The estimates depend only on the texts, so that a mode drops at the same messages in each turn.
@@ -242,8 +242,8 @@ def recall(candidates: Candidates, limits: ModeLimits) -> Selection:
     return Selection(kept, tuple(left), why)
 
 
-def matching_positions(candidates: Candidates, limits: ModeLimits) -> list[int]:
-    """The positions of all messages of the older turns that match."""
+def matching_indexes(candidates: Candidates, limits: ModeLimits) -> list[int]:
+    """The indexes of all messages of the older turns that match."""
     older = candidates.messages[: least_start(candidates.messages, limits)]
     matches = {match.message_id for match in candidates.matches}
     return [i for turn in _turns(older) if any(older[i].id in matches for i in turn) for i in turn]
@@ -267,7 +267,7 @@ def no_room(limits: ModeLimits) -> str:
 
 
 def _turns(history: Sequence[Message]) -> list[range]:
-    """The positions of each turn: from a user's message up to the next one."""
+    """The indexes of each turn's messages: from a user's message up to the next one."""
     starts = [i for i, message in enumerate(history) if message.role == "user"]
     return [range(start, end) for start, end in pairwise([*starts, len(history)])]
 
@@ -285,7 +285,7 @@ def recent_start(history: Sequence[Message], limits: ModeLimits) -> int:
     return starts[older] if older else 0
 
 
-def message_positions(history: Sequence[Message]) -> list[int]:
+def token_offsets(history: Sequence[Message]) -> list[int]:
     """The tokens before each message of a history."""
     return list(accumulate((message.tokens for message in history), initial=0))[:-1]
 
@@ -314,12 +314,12 @@ def _fitting(
     fitting = [start for start in own if sizes[start] <= budget]
     if not fitting or fitting[0] == own[0]:
         return _split(history, fitting[0] if fitting else len(history), reason)
-    positions = candidates.positions or message_positions(candidates.messages)
+    offsets = candidates.token_offsets or token_offsets(candidates.messages)
     latest = max(fitting[0], least_start(candidates.messages, limits) - first) if limits else len(history)
     for halves in range(1, _STEPS + 1):
         step = max(1, capacity >> halves)
         for before, start in pairwise(starts[starts.index(first + fitting[0]) - 1 :]):
-            if positions[start] // step > positions[before] // step:
+            if offsets[start] // step > offsets[before] // step:
                 if sizes[start - first] >= capacity * _LEAST_SHARE:
                     return _split(history, min(start - first, latest), reason)
                 break

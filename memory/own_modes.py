@@ -15,7 +15,7 @@ from memory.options import PARAMETERS
 logger = logging.getLogger(__name__)
 Choose = Callable[[Candidates, ModeLimits], Iterable[Message]]
 """Chooses some of `Candidates.messages`; the order does not matter. It runs before each turn, and for comparisons."""
-_LONGEST = 40
+_LONGEST_NAME = 40
 """Characters of a name."""
 
 
@@ -26,8 +26,8 @@ def own_mode(name: str, about: str, choose: Choose, parameters: Sequence[str] = 
     visitors can set in it. With `searches`, `Candidates.matches` has the messages with words of the new one. If the
     chosen messages do not fit, the oldest are left out. Raises ValueError.
     """
-    if not 0 < len(name) <= _LONGEST or not name.isprintable() or name != name.strip():
-        raise ValueError(f"name: found {name!r}, allowed: 1 to {_LONGEST} characters")
+    if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or name != name.strip():
+        raise ValueError(f"name: found {name!r}, allowed: 1 to {_LONGEST_NAME} characters")
     if unknown := next((one for one in parameters if one not in PARAMETERS), None):
         raise ValueError(f"parameters: found {unknown!r}, allowed: {', '.join(PARAMETERS)}")
 

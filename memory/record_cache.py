@@ -21,7 +21,7 @@ from runs.threads import Threads
 _LOADS = 2
 """Records that are read from the database at once; further ones wait."""
 _THREADS = Threads("records", _LOADS)
-_LONG = 1_000_000
+_LONG_RECORD = 1_000_000
 """Characters from which on a record is long."""
 _CHARACTERS = 128_000_000
 """Characters of all long records in memory; a single one may be longer."""
@@ -105,7 +105,7 @@ class RecordCache:
             return await _THREADS.run(_end, await self._store.compressed_record(run_id))
 
     def _check(self, record: Record, address: str | None) -> None:
-        if record.characters <= _LONG:
+        if record.characters <= _LONG_RECORD:
             return
         of_address = {id(lease.record): lease.record.characters for lease in self._leases if lease.address == address}
         of_all = {id(one): one.characters for one in self._records.values()}

@@ -32,7 +32,7 @@ _ASCII_RUN = re.compile("[a-z0-9]+")
 _FIRST_WIDE = regex.compile(rf"[{_WIDE}]")
 _WORD = regex.compile(r"[\p{L}\p{N}_][\p{L}\p{M}\p{N}_\u00ad\u200b-\u200d\u2060]*")
 """A word of a query before folding."""
-_LONGEST = 100
+_LONGEST_WORD = 100
 """Characters of a word that are indexed."""
 _VOWEL = regex.compile("[aeiouy]")
 _COMMON_WORDS = """
@@ -74,7 +74,7 @@ def match(word: str, *, beginning: bool = False) -> str:
         return f'"{exact}"*' if len(run) == 1 else f'"{exact}"'
     if not beginning:
         return f'"{exact}"'
-    unstemmed = " ".join([*exact.split(" ")[:-1], run[:_LONGEST]])
+    unstemmed = " ".join([*exact.split(" ")[:-1], run[:_LONGEST_WORD]])
     return f'("{exact}" OR "{unstemmed}"*)'
 
 
@@ -108,7 +108,7 @@ def _is_wide(run: str) -> bool:
 def _terms(run: str) -> list[str]:
     """The pairs of characters of a run and its last character; for other scripts the word's stem."""
     if not _is_wide(run):
-        return [_stem(run[:_LONGEST])]
+        return [_stem(run[:_LONGEST_WORD])]
     return [*_pairs(run), run[-1]]
 
 

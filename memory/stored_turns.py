@@ -7,13 +7,13 @@ from typing import Any, cast
 
 from sqlalchemy import Select, bindparam, delete, insert, select, update
 
-from memory.conversations import first_text, insert_conversation, update_conversation
 from memory.database import Database
 from memory.folded_text import fold_text
 from memory.message_tree import insert_messages, linear_messages, message_row_of, set_head
 from memory.messages import Message, Role
 from memory.options import TurnOptions
 from memory.rows import message_of, message_row, parts_column, storable
+from memory.stored_conversations import first_text, insert_conversation, update_conversation
 from memory.stored_costs import insert_cost
 from memory.tables import conversations, messages, runs
 from runs.errors import NO_RUN, ChatError

@@ -298,7 +298,7 @@ WIRE_TYPES: dict[type[Any], str] = {kind: _snake(kind.__name__) for kind in _lea
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in WIRE_TYPES}
 _CACHED_JSON = 32_768
 """Characters of the longest JSON that is cached with its entry; a longer one is encoded again for each reader."""
-_LONG = 1000
+_LONG_CONTEXT = 1000
 """Messages of the longest context that is encoded as a whole."""
 _FIXED_BYTES = 300
 """Memory of an event and its entry without its texts."""
@@ -346,7 +346,7 @@ class Entry:
         A long context is encoded as it is read, and once for all who read it at the same time.
         """
         context = self.event if isinstance(self.event, Context) else None
-        if self._json is not None or not context or len(context.messages) + len(context.left_out) <= _LONG:
+        if self._json is not None or not context or len(context.messages) + len(context.left_out) <= _LONG_CONTEXT:
             return (self.json,)
         shared = self._shared() if self._shared else None
         if isinstance(shared, str):

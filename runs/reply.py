@@ -10,7 +10,7 @@ from runs import events
 from runs.events import JSON, Event
 from runs.state import MAX_THOUGHT, AgentState, shorten_output
 
-_MOST, _CHARACTERS = 1000, 2_000_000
+_MOST_PARTS, _MOST_CHARACTERS = 1000, 2_000_000
 """Parts of one imported message, and their characters together: a run streams no more than that."""
 _PART = 200
 """Characters that a part takes besides its texts."""
@@ -125,8 +125,8 @@ def reply_sequence(text: str, parts: Sequence[ReplyPart]) -> list[str | list[Rep
 def bounded_parts(parts: Sequence[ReplyPart], most: int) -> tuple[ReplyPart, ...]:
     """The first parts of a message, at most `most`, shortened and together no longer than those of a run."""
     kept: list[ReplyPart] = []
-    characters = _CHARACTERS
-    for part in parts[: min(most, _MOST)]:
+    characters = _MOST_CHARACTERS
+    for part in parts[: min(most, _MOST_PARTS)]:
         text = part.text[:MAX_THOUGHT] if part.kind == "thinking" else shorten_output(part.text)
         part = part if text == part.text else replace(part, text=text)
         characters -= part.size

@@ -11,7 +11,7 @@ from runs.recorded_requests import abbreviate_request
 
 _MOST_BYTES = 500_000
 """Compressed bytes of a run's bodies together; further ones are not kept."""
-_LONGEST = 1_000_000
+_LONGEST_BODY = 1_000_000
 """Bytes of the longest body that is kept: compressing it takes 10 ms."""
 
 
@@ -38,7 +38,7 @@ class SentRequests:
     def add(self, body: bytes) -> None:
         """Keeps a request's body; an empty one is not kept."""
         self._bodies[-1] = b""
-        if 0 < len(body) <= _LONGEST:
+        if 0 < len(body) <= _LONGEST_BODY:
             packed = zlib.compress(body, 1)
             self._bodies[-1] = packed if self.memory_bytes + len(packed) <= _MOST_BYTES else b""
 

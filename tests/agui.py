@@ -1,4 +1,4 @@
-"""What holds for every run that is told by AG-UI."""
+"""What holds for every run that is sent by AG-UI."""
 
 from typing import Any
 
@@ -7,20 +7,20 @@ from pydantic import TypeAdapter
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 
-Told = list[dict[str, Any]]
+Events = list[dict[str, Any]]
 
 
-def verify(told: Told) -> dict[str, Any]:
+def verify(received: Events) -> dict[str, Any]:
     """What the official client's verifier asks of a finished run, and a little more; returns the state it leaves."""
     state: dict[str, Any] = {}
     opened: set[tuple[str, str]] = set()
     calls: set[str] = set()
     minted: set[tuple[str, str]] = set()
-    for at, one in enumerate(told):
+    for at, one in enumerate(received):
         kind = one["type"]
         _EVENT.validate_python(one)
         assert (kind == "RUN_STARTED") == (at == 0)
-        assert (kind in ("RUN_FINISHED", "RUN_ERROR")) == (at == len(told) - 1)
+        assert (kind in ("RUN_FINISHED", "RUN_ERROR")) == (at == len(received) - 1)
         if kind == "STATE_SNAPSHOT":
             state = dict(one["snapshot"])
         elif kind == "STATE_DELTA":

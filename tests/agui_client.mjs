@@ -49,24 +49,24 @@ const answer = (agent, entry) =>
 
 test("a text", async () => {
   const { agent, heads, run } = talker();
-  const told = await run(says("hello"), { runId: "run of mine" });
-  const [first] = told.events;
+  const received = await run(says("hello"), { runId: "run of mine" });
+  const [first] = received.events;
   assert.deepEqual([first.type, first.threadId, first.runId], ["RUN_STARTED", agent.threadId, "run of mine"]);
   assert.equal(first.protocolVersion, "1.0");
-  assert.equal(told.events[1].type, "STATE_SNAPSHOT");
-  assert.equal(told.last.type, "RUN_FINISHED");
-  assert.deepEqual(told.last.outcome, { type: "success" });
-  assert.equal(told.result.status, "complete");
-  assert.ok(told.result.usage.output_tokens > 0 && told.result.timing.duration_s >= 0);
-  assert.match(replied(told).join(""), /I am a script, not a model/);
+  assert.equal(received.events[1].type, "STATE_SNAPSHOT");
+  assert.equal(received.last.type, "RUN_FINISHED");
+  assert.deepEqual(received.last.outcome, { type: "success" });
+  assert.equal(received.result.status, "complete");
+  assert.ok(received.result.usage.output_tokens > 0 && received.result.timing.duration_s >= 0);
+  assert.match(replied(received).join(""), /I am a script, not a model/);
   assert.equal(agent.state.status, "complete");
-  assert.equal(agent.state.tokens_received, told.result.usage.output_tokens);
+  assert.equal(agent.state.tokens_received, received.result.usage.output_tokens);
   assert.equal(agent.state.backend, "Script");
-  assert.equal(custom(told, "status")[0].content, "Processing...");
-  const context = custom(told, "context")[0];
+  assert.equal(custom(received, "status")[0].content, "Processing...");
+  const context = custom(received, "context")[0];
   assert.equal(context.messages.at(-1).content, "hello");
-  assert.ok(told.of("STEP_STARTED").some((one) => one.stepName === "model"));
-  assert.equal(told.of("STEP_STARTED").length, told.of("STEP_FINISHED").length);
+  assert.ok(received.of("STEP_STARTED").some((one) => one.stepName === "model"));
+  assert.equal(received.of("STEP_STARTED").length, received.of("STEP_FINISHED").length);
   assert.match(heads[0].get("x-run-id"), /^[\w-]{22}$/);
   assert.equal(heads[0].get("cache-control"), "no-cache");
   assert.equal(heads[0].get("x-accel-buffering"), "no");
@@ -75,7 +75,7 @@ test("a text", async () => {
 
 test("the tour thinks, calls tools and shows what they find as it comes", async () => {
   const { agent, run } = talker();
-  const told = await run(says("tour"));
+  const received = await run(says("tour"));
   const thought = agent.messages.find((one) => one.role === "reasoning");
   assert.match(thought.content, /^The visitor wants to see the page at work/);
   const caller = agent.messages.find((one) => one.toolCalls);
@@ -85,10 +85,10 @@ test("the tour thinks, calls tools and shows what they find as it comes", async 
   const results = agent.messages.filter((one) => one.role === "tool");
   assert.deepEqual(new Set(results.map((one) => one.toolCallId)), new Set(caller.toolCalls.map((one) => one.id)));
   const counted = caller.toolCalls[1].id;
-  const chunks = custom(told, "tool_output").filter((one) => one.tool_call_id === counted);
+  const chunks = custom(received, "tool_output").filter((one) => one.tool_call_id === counted);
   assert.ok(chunks.length > 1);
   assert.equal(chunks.map((one) => one.chunk).join("").trim(), results.find((one) => one.toolCallId === counted).content.trim());
-  assert.match(written(told), /What you are looking at[^]*model\.astream/);
+  assert.match(written(received), /What you are looking at[^]*model\.astream/);
   assert.equal(agent.messages.at(-1).role, "assistant");
 });
 
@@ -106,13 +106,13 @@ test("an approval is an interrupt, and a resume goes on", async () => {
 
   await assert.rejects(run(null), /pending interrupt/);
   complaints();
-  const told = await run(null, { runId: "second", resume: answer(agent, { status: "resolved", payload: { approved: true } }) });
-  assert.equal(told.events[0].runId, "second");
-  assert.deepEqual(told.of("TOOL_CALL_START"), []);
-  const [result] = told.of("TOOL_CALL_RESULT");
+  const received = await run(null, { runId: "second", resume: answer(agent, { status: "resolved", payload: { approved: true } }) });
+  assert.equal(received.events[0].runId, "second");
+  assert.deepEqual(received.of("TOOL_CALL_START"), []);
+  const [result] = received.of("TOOL_CALL_RESULT");
   assert.deepEqual([result.toolCallId, result.content], [interrupt.toolCallId, "It said: Hello"]);
-  assert.match(replied(told).join(""), /You have decided/);
-  assert.equal(told.last.outcome.type, "success");
+  assert.match(replied(received).join(""), /You have decided/);
+  assert.equal(received.last.outcome.type, "success");
   assert.deepEqual(agent.pendingInterrupts, []);
   assert.equal(heads.at(-1).get("x-run-id"), heads[0].get("x-run-id"));
   assert.equal(agent.state.status, "complete");
@@ -133,26 +133,26 @@ for (const [name, entry, content] of [
   test(`an approval is answered: ${name}`, async () => {
     const { agent, run } = talker();
     await run(says("approval"));
-    const told = await run(null, { resume: answer(agent, entry) });
-    assert.match(told.of("TOOL_CALL_RESULT")[0].content, content);
-    assert.equal(told.result.status, "complete");
+    const received = await run(null, { resume: answer(agent, entry) });
+    assert.match(received.of("TOOL_CALL_RESULT")[0].content, content);
+    assert.equal(received.result.status, "complete");
   });
 }
 
 test("instead of an answer something else is asked", async () => {
   const { agent, run } = talker();
   await run(says("approval"));
-  const told = await run(says("never mind"), { resume: answer(agent, { status: "cancelled" }) });
-  assert.equal(told.result.status, "complete");
-  assert.equal(custom(told, "context")[0].messages.at(-1).content, "never mind");
+  const received = await run(says("never mind"), { resume: answer(agent, { status: "cancelled" }) });
+  assert.equal(received.result.status, "complete");
+  assert.equal(custom(received, "context")[0].messages.at(-1).content, "never mind");
 });
 
 test("an error ends the run, what came of it stays, and the thread goes on", async () => {
   const { agent, run } = talker();
-  const told = await run(says("cut"));
-  assert.equal(told.last.type, "RUN_ERROR");
-  assert.equal(told.last.code, "backend_unavailable");
-  assert.match(told.last.message, /\w/);
+  const received = await run(says("cut"));
+  assert.equal(received.last.type, "RUN_ERROR");
+  assert.equal(received.last.code, "backend_unavailable");
+  assert.match(received.last.message, /\w/);
   assert.match(agent.messages.at(-1).content, /breaks off/);
   const next = await run(says("hello"));
   assert.equal(next.result.status, "complete");
@@ -162,8 +162,8 @@ test("a visitor's thread remembers, and our store is its truth", async () => {
   const { agent, heads, run } = talker(await visitor());
   await run(says("the first"));
   agent.messages.find((one) => one.content === "the first").content = "something else";
-  const told = await run(says("the second"));
-  const given = custom(told, "context")[0].messages.map((one) => one.content);
+  const received = await run(says("the second"));
+  const given = custom(received, "context")[0].messages.map((one) => one.content);
   assert.ok(given.includes("the first") && given.includes("the second") && !given.includes("something else"));
   assert.equal(given.length, 4);
   assert.equal(heads[0].get("x-conversation-id"), heads[1].get("x-conversation-id"));
@@ -176,13 +176,13 @@ test("a new thread begins with the messages that it comes with", async () => {
     { id: "3", role: "assistant", content: "Three." },
   ];
   const { run } = talker({ initialMessages: given });
-  const told = await run(says("And then?"), { forwardedProps: { backend: "Slow script", memory: "full", other: 1 } });
-  const messages = custom(told, "context")[0].messages.map((one) => [one.role, one.content]);
+  const received = await run(says("And then?"), { forwardedProps: { backend: "Slow script", memory: "full", other: 1 } });
+  const messages = custom(received, "context")[0].messages.map((one) => [one.role, one.content]);
   assert.deepEqual(messages.map(([role]) => role), ["system", "user", "assistant", "user"]);
   assert.match(messages[1][1], /Be brief\.[^]*One two\.$/);
   assert.deepEqual(messages.slice(2).map(([, content]) => content), ["Three.", "And then?"]);
-  assert.equal(told.events[1].snapshot.backend, "Slow script");
-  assert.equal(told.events[1].snapshot.memory, "full");
+  assert.equal(received.events[1].snapshot.backend, "Slow script");
+  assert.equal(received.events[1].snapshot.memory, "full");
 });
 
 test("without a cookie a thread's name opens no other client's thread, and its own messages are enough", async () => {
@@ -192,8 +192,8 @@ test("without a cookie a thread's name opens no other client's thread, and its o
   const stranger = talker({ threadId });
   const seen = await stranger.run(says("hello"));
   assert.ok(!JSON.stringify(seen.events).includes("a secret"));
-  const told = await run(says("again"));
-  assert.ok(custom(told, "context")[0].messages.some((one) => one.content === "a secret"));
+  const received = await run(says("again"));
+  assert.ok(custom(received, "context")[0].messages.some((one) => one.content === "a secret"));
   await run(says("approval"));
   const done = await run(null, { resume: answer(agent, { status: "resolved", payload: { approved: true } }) });
   assert.equal(done.result.status, "complete");

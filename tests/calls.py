@@ -27,7 +27,7 @@ from tests.conftest import until
 from tests.grammar import check_run
 from tests.models import Talker
 
-Told = list[dict[str, Any]]
+Events = list[dict[str, Any]]
 Make = Callable[..., Turns]
 
 HTML = "<script>alert(1)</script><img src=x onerror=alert(2)>&amp;"
@@ -163,7 +163,7 @@ async def stubborn(text: str) -> str:
 async def tells(text: str) -> str:
     """Tells LangChain something of its own."""
     await adispatch_custom_event("status", {"step": 1})
-    return "told"
+    return "received"
 
 
 @tool
@@ -225,35 +225,35 @@ async def begun(turns: Turns, message: str = "Hi", visitor: str | None = "anna",
     return await turns.start(TurnRequest(message, visitor, **more))
 
 
-async def ended(run: LiveRun, most: float = 10) -> Told:
+async def ended(run: LiveRun, most: float = 10) -> Events:
     assert run.task
     await asyncio.wait_for(asyncio.shield(run.task), most)
     return check_run(run)
 
 
-async def asked(turns: Turns, message: str = "Hi", **more: Any) -> Told:
+async def asked(turns: Turns, message: str = "Hi", **more: Any) -> Events:
     return await ended(await begun(turns, message, **more))
 
 
-def of(told: Told, kind: str, call_id: str | None = None) -> Told:
-    return [e for e in told if e["type"] == kind and call_id in (None, e.get("tool_call_id"))]
+def of(received: Events, kind: str, call_id: str | None = None) -> Events:
+    return [e for e in received if e["type"] == kind and call_id in (None, e.get("tool_call_id"))]
 
 
-def chunks(told: Told, call_id: str) -> str:
-    return "".join(e["chunk"] for e in of(told, "tool_output", call_id))
+def chunks(received: Events, call_id: str) -> str:
+    return "".join(e["chunk"] for e in of(received, "tool_output", call_id))
 
 
 def observed(seen: list[Any]) -> dict[str, str]:
-    """What the model's last call was told of each tool call."""
+    """The result of each tool call that the model's last request had."""
     return {m.tool_call_id: m.text for m in seen[-1][0] if isinstance(m, ToolMessage)}
 
 
-def place(told: Told, kind: str, call_id: str) -> int:
-    return told.index(of(told, kind, call_id)[0])
+def place(received: Events, kind: str, call_id: str) -> int:
+    return received.index(of(received, kind, call_id)[0])
 
 
 def opened(run: LiveRun, call_id: str = "c0") -> bool:
-    """Whether a call has told its first output."""
+    """Whether a call has sent its first output."""
     return any(getattr(e.event, "tool_call_id", "") == call_id for e in run.log.entries if e.type == "tool_output")
 
 

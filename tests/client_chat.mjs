@@ -1,11 +1,11 @@
-// One message through client.js over the line that is given; tells what the callbacks were told, as one line of JSON.
+// One message through client.js over the line that is given; prints what the callbacks received, as one line of JSON.
 const { connectChat, streamChat } = await import(process.env.GLASSBOX_CLIENT);
 const { url, over, message, backend } = JSON.parse(process.argv[2]);
 
-const seqs = [], told = {}, connected = { lines: 0, dropped: 0 };
+const seqs = [], received = {}, connected = { lines: 0, dropped: 0 };
 let text = "";
 const handlers = {
-  event: (event) => { seqs.push(event.seq); told[event.type] = (told[event.type] ?? 0) + 1; },
+  event: (event) => { seqs.push(event.seq); received[event.type] = (received[event.type] ?? 0) + 1; },
   token: (event) => { text += event.content; },
   connected: () => { connected.lines++; },
   reconnecting: () => { connected.dropped++; },
@@ -20,4 +20,4 @@ if (over === "socket") {
 } else {
   last = await streamChat({ ...wanted, ...options }, handlers).done;
 }
-console.log(JSON.stringify({ seqs, text, told, connected, last }));
+console.log(JSON.stringify({ seqs, text, received, connected, last }));

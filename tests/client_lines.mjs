@@ -49,15 +49,15 @@ async function serving(t, ...answers) {
   return { url: `http://127.0.0.1:${server.address().port}/`, asked, whats: () => asked.map((one) => one.what) };
 }
 
-/** Handlers that keep what they are told. */
+/** Handlers that keep what they receive. */
 function listening() {
-  const told = { seqs: [], text: '', waits: [], connected: 0 };
+  const received = { seqs: [], text: '', waits: [], connected: 0 };
   return {
-    told,
-    event: (event) => told.seqs.push(event.seq),
-    token: (event) => { told.text += event.content; },
-    reconnecting: (wait) => told.waits.push(wait),
-    connected: () => { told.connected += 1; },
+    received,
+    event: (event) => received.seqs.push(event.seq),
+    token: (event) => { received.text += event.content; },
+    reconnecting: (wait) => received.waits.push(wait),
+    connected: () => { received.connected += 1; },
   };
 }
 
@@ -77,15 +77,15 @@ async function quietly(act) {
   }
 }
 
-test('a run is sent, followed and told by its events', async (t) => {
+test('a run is sent, followed and described by its events', async (t) => {
   const { url, asked } = await serving(t, send(upTo(10)));
   const types = [], handlers = { ...listening(), complete: (event) => types.push(event.type), run: (event) => types.push(event.type) };
   const run = streamChat({ message: 'Hello', backend: 'Script', memory: null, temperature: 0, tools: [], window_turns: 7, url, headers: { 'X-Mine': '1' } }, handlers);
   assert.equal(run.runId, null);
   assert.deepEqual(await run.done, LAST);
   assert.deepEqual([run.runId, run.conversationId], [RUN, CONVERSATION]);
-  assert.deepEqual([handlers.told.seqs, handlers.told.text, types], [EVERY, 'Añ€𝄞 so', ['run', 'complete']]);
-  assert.deepEqual([handlers.told.connected, handlers.told.waits], [1, []]);
+  assert.deepEqual([handlers.received.seqs, handlers.received.text, types], [EVERY, 'Añ€𝄞 so', ['run', 'complete']]);
+  assert.deepEqual([handlers.received.connected, handlers.received.waits], [1, []]);
   assert.deepEqual(asked[0].body, { message: 'Hello', backend: 'Script', temperature: 0, tools: [], window_turns: 7 });
   assert.deepEqual([asked.length, asked[0].what, asked[0].headers['x-mine']], [1, 'POST /stream', '1']);
   assert.equal(asked[0].headers['content-type'], 'application/json');
@@ -98,9 +98,9 @@ test('wherever the line is cut, each event comes once and in order', async (t) =
     const { url, whats } = await serving(t, cut(whole.subarray(0, at)), send(after(seen)));
     const handlers = listening();
     assert.deepEqual(await streamChat({ message: 'x', url, retry: QUICK }, handlers).done, LAST);
-    assert.deepEqual([handlers.told.seqs, handlers.told.text], [EVERY, 'Añ€𝄞 so'], `cut at ${at}`);
+    assert.deepEqual([handlers.received.seqs, handlers.received.text], [EVERY, 'Añ€𝄞 so'], `cut at ${at}`);
     assert.deepEqual(whats(), ['POST /stream', `GET /runs/${RUN}/events?after=${seen}`]);
-    assert.deepEqual(handlers.told.waits.map((wait) => wait.attempt), [1]);
+    assert.deepEqual(handlers.received.waits.map((wait) => wait.attempt), [1]);
   }
 });
 
@@ -108,7 +108,7 @@ test('an answer that ends too early is a line that dropped', async (t) => {
   const { url, whats } = await serving(t, send(upTo(4)), send(''), send(after(4)));
   const handlers = listening();
   assert.deepEqual(await streamChat({ message: 'x', url, retry: QUICK }, handlers).done, LAST);
-  assert.deepEqual(handlers.told.seqs, EVERY);
+  assert.deepEqual(handlers.received.seqs, EVERY);
   assert.deepEqual(whats().slice(1), [4, 4].map((seq) => `GET /runs/${RUN}/events?after=${seq}`));
 });
 
@@ -129,7 +129,7 @@ test('events that have been there are dropped', async (t) => {
   const { url } = await serving(t, cut(upTo(6)), send(after(2)));
   const handlers = listening();
   await streamChat({ message: 'x', url, retry: QUICK }, handlers).done;
-  assert.deepEqual(handlers.told.seqs, EVERY);
+  assert.deepEqual(handlers.received.seqs, EVERY);
 });
 
 test('a gap is never skipped: the run is taken up before it', async (t) => {
@@ -137,7 +137,7 @@ test('a gap is never skipped: the run is taken up before it', async (t) => {
   const { url, whats } = await serving(t, send(gap), send(after(3)));
   const handlers = listening();
   await streamChat({ message: 'x', url, retry: QUICK }, handlers).done;
-  assert.deepEqual(handlers.told.seqs, EVERY);
+  assert.deepEqual(handlers.received.seqs, EVERY);
   assert.equal(whats()[1], `GET /runs/${RUN}/events?after=3`);
 });
 
@@ -145,7 +145,7 @@ test('data that is no JSON is a line that dropped', async (t) => {
   const { url } = await serving(t, send(`${upTo(3)}data: {"type":\n\n`), send(after(3)));
   const handlers = listening();
   await streamChat({ message: 'x', url, retry: QUICK }, handlers).done;
-  assert.deepEqual(handlers.told.seqs, EVERY);
+  assert.deepEqual(handlers.received.seqs, EVERY);
 });
 
 test('204 is the end, without an event', async (t) => {
@@ -165,7 +165,7 @@ test('a server that is not there yet is asked again', async (t) => {
   const { url } = await serving(t, cut(upTo(3)), refuse(503, { code: 'backend_unavailable', message: 'starting' }), refuse(502), send(after(3)));
   const handlers = listening();
   assert.deepEqual(await streamChat({ message: 'x', url, retry: QUICK }, handlers).done, LAST);
-  assert.deepEqual(handlers.told.seqs, EVERY);
+  assert.deepEqual(handlers.received.seqs, EVERY);
 });
 
 test('attempts are bounded, and counted anew after progress', async (t) => {
@@ -174,8 +174,8 @@ test('attempts are bounded, and counted anew after progress', async (t) => {
   const handlers = listening();
   const run = streamChat({ message: 'x', url, retry: { ...QUICK, attempts: 3 } }, handlers);
   await assert.rejects(run.done, refused('unreachable'));
-  assert.deepEqual(handlers.told.seqs, [1, 2, 3]);
-  assert.deepEqual(handlers.told.waits.map((wait) => wait.attempt), [1, 2, 3, 1, 2, 3, 1, 2, 3]);
+  assert.deepEqual(handlers.received.seqs, [1, 2, 3]);
+  assert.deepEqual(handlers.received.waits.map((wait) => wait.attempt), [1, 2, 3, 1, 2, 3, 1, 2, 3]);
   assert.equal(asked.length, 10);
 });
 
@@ -185,7 +185,7 @@ test('waits double, are drawn from nought up, and have a bound', async (t) => {
   const { url } = await serving(t, cut(upTo(1)), ...Array.from({ length: 5 }, () => cut('')));
   const handlers = listening();
   await assert.rejects(streamChat({ message: 'x', url, retry: { attempts: 5, delay: 4, maxDelay: 20 } }, handlers).done);
-  assert.deepEqual(handlers.told.waits.map((wait) => wait.delay), [2, 4, 8, 16, 20]);
+  assert.deepEqual(handlers.received.waits.map((wait) => wait.delay), [2, 4, 8, 16, 20]);
 });
 
 test('a server that says when to come back is left alone until then', async (t) => {
@@ -194,10 +194,10 @@ test('a server that says when to come back is left alone until then', async (t) 
   const { url } = await serving(t, cut(upTo(3)), refuse(503, null, { 'Retry-After': '0.05' }), send(after(3)));
   const handlers = listening();
   await streamChat({ message: 'x', url, retry: { ...QUICK, maxDelay: 1000 } }, handlers).done;
-  assert.deepEqual(handlers.told.waits.map((wait) => wait.delay), [0, 50]);
+  assert.deepEqual(handlers.received.waits.map((wait) => wait.delay), [0, 50]);
 });
 
-test('a refusal that passes is waited for as told, beyond our own bound and by a date', async (t) => {
+test('a refusal that passes is waited for as long as it says, beyond our own bound and by a date', async (t) => {
   const random = mock.method(Math, 'random', () => 0);
   t.after(() => random.mock.restore());
   const limited = { code: 'rate_limited', message: 'wait' }, soon = new Date(Date.now() + 2000).toUTCString();
@@ -205,8 +205,8 @@ test('a refusal that passes is waited for as told, beyond our own bound and by a
     refuse(408), refuse(425), refuse(503, 'no object', { 'Retry-After': soon }), send(after(3)));
   const handlers = listening();
   assert.deepEqual(await streamChat({ message: 'x', url, retry: { ...QUICK, attempts: 6 } }, handlers).done, LAST);
-  const delays = handlers.told.waits.map((wait) => wait.delay), dated = delays.pop();
-  assert.deepEqual([handlers.told.seqs, delays], [EVERY, [0, 80, 0, 0, 0]]);
+  const delays = handlers.received.waits.map((wait) => wait.delay), dated = delays.pop();
+  assert.deepEqual([handlers.received.seqs, delays], [EVERY, [0, 80, 0, 0, 0]]);
   assert.ok(dated > 0 && dated <= 2000, `${dated} ms`);
   assert.deepEqual(whats().slice(1), Array(6).fill(`GET /runs/${RUN}/events?after=3`));
 });
@@ -221,7 +221,7 @@ test("a server's retry goes before our own", async (t) => {
   const { url } = await serving(t, cut(Buffer.concat([Buffer.from('retry: 10\n\n'), upTo(3)])), send(after(3)));
   const handlers = listening();
   await streamChat({ message: 'x', url, retry: { delay: 100_000, maxDelay: 100_000 } }, handlers).done;
-  assert.ok(handlers.told.waits[0].delay <= 10);
+  assert.ok(handlers.received.waits[0].delay <= 10);
 });
 
 test('a line without a byte is given up, a heartbeat keeps it', async (t) => {
@@ -233,9 +233,9 @@ test('a line without a byte is given up, a heartbeat keeps it', async (t) => {
   const { url, asked } = await serving(t, beating, hang(upTo(3)), send(after(3)));
   const steady = listening(), dead = listening();
   await streamChat({ message: 'x', url, retry: QUICK, silence: 250 }, steady).done;
-  assert.deepEqual([steady.told.seqs, steady.told.waits], [EVERY, []]);
+  assert.deepEqual([steady.received.seqs, steady.received.waits], [EVERY, []]);
   await streamChat({ message: 'x', url, retry: QUICK, silence: 250 }, dead).done;
-  assert.deepEqual([dead.told.seqs, dead.told.waits.length, asked.length], [EVERY, 1, 3]);
+  assert.deepEqual([dead.received.seqs, dead.received.waits.length, asked.length], [EVERY, 1, 3]);
 });
 
 test('a resumption that is not answered is given up, too', async (t) => {
@@ -244,7 +244,7 @@ test('a resumption that is not answered is given up, too', async (t) => {
   assert.equal(asked.length, 3);
 });
 
-test('a message that was refused is told as the server puts it', async (t) => {
+test('a message that was refused is reported in the server's words', async (t) => {
   const { url, asked } = await serving(t, refuse(400, { code: 'invalid_request', message: 'message: write one' }),
     refuse(429, { code: 'rate_limited', message: 'wait' }, { 'Retry-After': '12' }), refuse(503, { code: 'backend_unavailable', message: 'later' }), refuse(500), refuse(502, 'no object'));
   const options = { message: 'x', url, retry: QUICK };
@@ -269,7 +269,7 @@ test('format-mime: only an event stream is read as one', async (t) => {
     const { url } = await serving(t, send(upTo(10), { ...IDS, 'Content-Type': kind }));
     const handlers = listening();
     assert.deepEqual(await streamChat({ message: 'x', url }, handlers).done, LAST, kind);
-    assert.equal(handlers.told.text, 'Añ€𝄞 so', kind); // always UTF-8
+    assert.equal(handlers.received.text, 'Añ€𝄞 so', kind); // always UTF-8
   }
   for (const kind of ['text/html', 'x bogus', 'text/x-bogus', 'text/event-streams', '']) {
     const { url, asked } = await serving(t, send(upTo(10), { ...IDS, 'Content-Type': kind }));
@@ -286,19 +286,19 @@ test('a run that fails resolves: it has a last event', async (t) => {
   assert.deepEqual(heard, ['timeout']);
 });
 
-test('what comes after the last event is not told', async (t) => {
+test('what comes after the last event is not reported', async (t) => {
   const { url } = await serving(t, send(bytes(...EVENTS, { ...FIRST, seq: 11 })));
   const handlers = listening();
   await streamChat({ message: 'x', url }, handlers).done;
   await sleep(20);
-  assert.deepEqual(handlers.told.seqs, EVERY);
+  assert.deepEqual(handlers.received.seqs, EVERY);
 });
 
 test('a handler that throws breaks nothing and is reported', async (t) => {
   const { url } = await serving(t, send(upTo(10)));
   const handlers = { ...listening(), token: () => { throw new Error('mine'); }, status: async () => { throw new Error('mine, later'); } };
   const said = await quietly(async () => assert.deepEqual(await streamChat({ message: 'x', url }, handlers).done, LAST));
-  assert.deepEqual(handlers.told.seqs, EVERY);
+  assert.deepEqual(handlers.received.seqs, EVERY);
   assert.deepEqual(new Set(said.map((error) => error.message)), new Set(['mine', 'mine, later']));
   assert.equal(said.length, 8);
 });
@@ -323,7 +323,7 @@ test('a run that is left says nothing more, and is not asked for again', async (
   const left = (answer) => { gone = once(answer, 'close'); hang(upTo(4))(answer); };
   const { url, asked } = await serving(t, left, hang(upTo(3)), cut(upTo(3)));
   const seen = [];
-  const run = streamChat({ message: 'x', url, retry: QUICK }, { event: (event) => { if (seen.push(event.type) === 3) run.close(); }, token: () => seen.push('told') });
+  const run = streamChat({ message: 'x', url, retry: QUICK }, { event: (event) => { if (seen.push(event.type) === 3) run.close(); }, token: () => seen.push('received') });
   assert.equal(await run.done, null);
   assert.deepEqual(seen, ['run', 'status', 'token']);
   await gone; // the line, too
@@ -353,7 +353,7 @@ test('a run that there is can be followed from any place, below any path', async
   const run = followRun('a run/ö', { url: `${url}below/here?x=1`, after: 3, retry: QUICK }, handlers);
   assert.equal(run.runId, 'a run/ö');
   assert.deepEqual(await run.done, LAST);
-  assert.deepEqual(handlers.told.seqs, EVERY.slice(3));
+  assert.deepEqual(handlers.received.seqs, EVERY.slice(3));
   assert.deepEqual(whats(), [3, 5].map((seq) => `GET /below/here/runs/a%20run%2F%C3%B6/events?after=${seq}`));
 });
 
@@ -391,11 +391,11 @@ function connecting(t, options = {}, more = {}) {
   const handlers = { ...listening(), ...more };
   const chat = connectChat({ url: 'https://host/below', WebSocket: Played, retry: QUICK, ...options }, handlers);
   t.after(() => chat.close());
-  return { chat, told: handlers.told, socket: Played.all[0] };
+  return { chat, received: handlers.received, socket: Played.all[0] };
 }
 
 test('ws: messages wait for the connection, and one run comes after the other', async (t) => {
-  const { chat, told, socket } = connecting(t);
+  const { chat, received, socket } = connecting(t);
   assert.equal(socket.url, 'wss://host/below/ws/chat');
   const sent = chat.send({ message: 'Hello', memory: 'full', url: 'not of a message' });
   assert.deepEqual(socket.sent, []);
@@ -404,7 +404,7 @@ test('ws: messages wait for the connection, and one run comes after the other', 
   await assert.rejects(chat.send('too early'), refused('busy'));
   socket.say(...EVENTS);
   assert.deepEqual(await sent, LAST);
-  assert.deepEqual([chat.runId, chat.conversationId, told.seqs, told.text, told.connected], [RUN, CONVERSATION, EVERY, 'Añ€𝄞 so', 1]);
+  assert.deepEqual([chat.runId, chat.conversationId, received.seqs, received.text, received.connected], [RUN, CONVERSATION, EVERY, 'Añ€𝄞 so', 1]);
   const second = chat.send('Again');
   socket.say(...EVENTS.map((event) => ({ ...event, run_id: 'another' })));
   assert.equal((await second).run_id, 'another');
@@ -412,7 +412,7 @@ test('ws: messages wait for the connection, and one run comes after the other', 
 });
 
 test('ws: a run is taken up where it was, in order and without repetition', async (t) => {
-  const { chat, told, socket } = connecting(t);
+  const { chat, received, socket } = connecting(t);
   const sent = chat.send('Hello');
   socket.open().say(...EVENTS.slice(0, 4));
   socket.drop();
@@ -425,7 +425,7 @@ test('ws: a run is taken up where it was, in order and without repetition', asyn
   assert.deepEqual(third.frames, [{ type: 'resume', run_id: RUN, after: 5 }]);
   third.say(...EVENTS.slice(5));
   assert.deepEqual(await sent, LAST);
-  assert.deepEqual([told.seqs, told.connected], [EVERY, 3]);
+  assert.deepEqual([received.seqs, received.connected], [EVERY, 3]);
 });
 
 test('ws: a message whose fate is unknown is not sent again', async (t) => {
@@ -441,26 +441,26 @@ test('ws: a message whose fate is unknown is not sent again', async (t) => {
 });
 
 test('ws: one that has not been sent waits for the next connection', async (t) => {
-  const { chat, told, socket } = connecting(t);
+  const { chat, received, socket } = connecting(t);
   const sent = chat.send('Hello');
   socket.drop();
   const second = (await nth(2)).open();
   assert.deepEqual(second.frames, [{ message: 'Hello' }]);
   second.say(...EVENTS);
   await sent;
-  assert.equal(told.waits.length, 1);
+  assert.equal(received.waits.length, 1);
 });
 
 test('ws: attempts are bounded', async (t) => {
-  const { chat, told, socket } = connecting(t, { retry: { ...QUICK, attempts: 3 } });
+  const { chat, received, socket } = connecting(t, { retry: { ...QUICK, attempts: 3 } });
   const sent = chat.send('Hello');
   socket.drop();
   for (const n of [2, 3, 4]) (await nth(n)).drop();
   await assert.rejects(sent, refused('unreachable'));
-  assert.equal(told.waits.length, 3);
+  assert.equal(received.waits.length, 3);
 });
 
-test('ws: a message that is refused is told as the server puts it, and the socket stays', async (t) => {
+test('ws: a message that is refused is reported in the server's words, and the socket stays', async (t) => {
   const { chat, socket } = connecting(t);
   const sent = chat.send('');
   socket.open().say({ type: 'error', code: 'invalid_request', message: 'message: write one', retryable: false, content: '' });
@@ -479,10 +479,10 @@ test('ws: a run that is gone is not asked for again', async (t) => {
   await assert.rejects(sent, refused('not_found'));
 });
 
-test('ws: a resumption that is refused for the moment is tried again when told', async (t) => {
+test('ws: a resumption that is refused for the moment is tried again at the time that it names', async (t) => {
   const random = mock.method(Math, 'random', () => 0);
   t.after(() => random.mock.restore());
-  const { chat, told, socket } = connecting(t);
+  const { chat, received, socket } = connecting(t);
   const sent = chat.send('Hello');
   socket.open().say(...EVENTS.slice(0, 4));
   socket.drop();
@@ -491,7 +491,7 @@ test('ws: a resumption that is refused for the moment is tried again when told',
   assert.deepEqual(third.frames, [{ type: 'resume', run_id: RUN, after: 4 }]);
   third.say(...EVENTS.slice(4));
   assert.deepEqual(await sent, LAST);
-  assert.deepEqual([told.seqs, told.waits.map((wait) => wait.delay)], [EVERY, [0, 80]]);
+  assert.deepEqual([received.seqs, received.waits.map((wait) => wait.delay)], [EVERY, [0, 80]]);
 });
 
 test('ws: what is refused in mid-run does not end it', async (t) => {
@@ -525,7 +525,7 @@ test('ws: a stop waits for its run, and is sent again if it may be lost', async 
 });
 
 test('ws: pings keep the line, silence ends it', async (t) => {
-  const { chat, told, socket } = connecting(t, { ping: 20, silence: 120 });
+  const { chat, received, socket } = connecting(t, { ping: 20, silence: 120 });
   const sent = chat.send('Hello');
   socket.open().say(...EVENTS.slice(0, 4));
   const alive = setInterval(() => socket.say({ type: 'pong' }), 20);
@@ -537,7 +537,7 @@ test('ws: pings keep the line, silence ends it', async (t) => {
   assert.equal(socket.readyState, 3);
   second.open().say(...EVENTS.slice(4));
   await sent;
-  assert.deepEqual(told.seqs, EVERY);
+  assert.deepEqual(received.seqs, EVERY);
 });
 
 test('ws: a ping is answered with the time that it took', async (t) => {
@@ -552,16 +552,16 @@ test('ws: a ping is answered with the time that it took', async (t) => {
 });
 
 test('ws: a run that there is can be followed', async (t) => {
-  const { chat, told, socket } = connecting(t);
+  const { chat, received, socket } = connecting(t);
   const followed = chat.resume(RUN, 3);
   socket.open();
   assert.deepEqual(socket.frames, [{ type: 'resume', run_id: RUN, after: 3 }]);
   socket.say(...EVENTS.slice(3));
   assert.deepEqual(await followed, LAST);
-  assert.deepEqual(told.seqs, EVERY.slice(3));
+  assert.deepEqual(received.seqs, EVERY.slice(3));
 });
 
-test('ws: a drop between runs is told, and mended by the next message', async (t) => {
+test('ws: a drop between runs is reported, and repaired by the next message', async (t) => {
   let dropped = 0;
   const { chat, socket } = connecting(t, {}, { disconnected: () => { dropped += 1; } });
   socket.open().drop();
@@ -573,12 +573,12 @@ test('ws: a drop between runs is told, and mended by the next message', async (t
 });
 
 test('ws: closing leaves the run for good', async (t) => {
-  const { chat, told, socket } = connecting(t);
+  const { chat, received, socket } = connecting(t);
   const sent = chat.send('Hello');
   socket.open().say(...EVENTS.slice(0, 4));
   chat.close();
   assert.equal(await sent, null);
-  assert.deepEqual([socket.readyState, told.seqs], [3, [1, 2, 3, 4]]);
+  assert.deepEqual([socket.readyState, received.seqs], [3, [1, 2, 3, 4]]);
   await assert.rejects(chat.send('x'), refused('closed'));
 
   const leaving = new AbortController();

@@ -61,8 +61,8 @@ class HubServer(Server):
             wire.cut()
 
     async def _refuse(self, status: int, code: str, message: str, request: Request, wire: Wire) -> None:
-        told = {"X-Error-Code": code, "X-Error-Message": message, "X-Repo-Commit": COMMIT}
+        received = {"X-Error-Code": code, "X-Error-Message": message, "X-Repo-Commit": COMMIT}
         if request.method == "HEAD":
-            await wire.head(status, {**told, "Content-Length": 0})
+            await wire.head(status, {**received, "Content-Length": 0})
         else:
-            await wire.json({"error": message}, status, told)
+            await wire.json({"error": message}, status, received)

@@ -124,7 +124,7 @@ async def client_of(app: "Api | App", *, cookie: bool = True, **more: Any) -> As
 
 async def events_of(client: httpx.AsyncClient, method: str, path: str, most: int | None = None, **sent: Any) -> Events:
     """The events of an SSE answer, as another SSE client reads them; after `most` of them the line is dropped."""
-    told: Events = []
+    received: Events = []
     async with asyncio.timeout(60), httpx_sse.aconnect_sse(client, method, path, **sent) as source:
         source.response.raise_for_status()
         async for sse in source.aiter_sse():
@@ -135,10 +135,10 @@ async def events_of(client: httpx.AsyncClient, method: str, path: str, most: int
             assert sse.id == ("" if "index" in event or event["type"] == "batch_done" else str(event["seq"])), (
                 "a batch has no place to resume from"
             )
-            told.append(event)
-            if len(told) == most or event["type"] == "batch_done":
+            received.append(event)
+            if len(received) == most or event["type"] == "batch_done":
                 break
-    return told
+    return received
 
 
 async def refused(answer: httpx.Response, status: int, code: str) -> str:
@@ -160,7 +160,7 @@ async def socket_of(
         yield socket
 
 
-async def told(socket: ClientConnection) -> dict[str, Any]:
+async def next_event(socket: ClientConnection) -> dict[str, Any]:
     return dict(json.loads(await asyncio.wait_for(socket.recv(), 20)))
 
 
@@ -168,5 +168,5 @@ async def events_until_end(socket: ClientConnection) -> Events:
     """The events of a run, to its last."""
     events: Events = []
     while not events or events[-1]["type"] not in ("complete", "stopped", "error"):
-        events.append(await told(socket))
+        events.append(await next_event(socket))
     return events

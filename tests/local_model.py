@@ -2,15 +2,25 @@
 
 import asyncio
 import struct
+from contextlib import aclosing
 from pathlib import Path
 
 import httpx
 import psutil
+import pytest
+from langchain_core.messages import HumanMessage, SystemMessage
 
+from agent.loop import agent_events
+from agent.model_input import ModelInput
+from agent.tool_set import ToolSet
+from backends.base import ModelOptions
 from backends.local import LocalBackend
 from backends.weights import bundled_weights
+from runs.live import Lifetime, LiveRun
 from settings import BackendSettings
 
+on_session_loop = pytest.mark.asyncio(loop_scope="session")
+SYSTEM = SystemMessage("You are a helpful assistant.", id="system")
 BUNDLED = BackendSettings(name="Local", kind="local", model="bundled", slots=2)
 
 _MESSAGES = "{% for m in messages %}{{'<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n'}}{% endfor %}"
@@ -67,3 +77,29 @@ def _client(backend: LocalBackend) -> httpx.AsyncClient:
 async def _busy(client: httpx.AsyncClient) -> int:
     slots = (await client.get("/slots")).raise_for_status().json()
     return sum(slot["is_processing"] for slot in slots)
+
+
+def started(backend: LocalBackend, text: str, max_tokens: int = 800) -> LiveRun:
+    """Starts a run of the agent on a message."""
+    model = backend.chat_model(ModelOptions(max_tokens=max_tokens))
+    messages = [SYSTEM, HumanMessage(text, id="asked")]
+
+    async def work(run: LiveRun) -> None:
+        async with aclosing(
+            agent_events(model, backend, ModelInput(messages, [], 4000, "none"), ToolSet(), run.tool_calls)
+        ) as found:
+            async for event in found:
+                run.emit(event)
+
+    run = LiveRun(conversation_id="c", backend="b", memory="none", owner="anna", lifetime=Lifetime())
+    run.start(work)
+    return run
+
+
+async def event_with(run: LiveRun, sign: str) -> None:
+    """Returns when an event of the run contains `sign`."""
+    async with aclosing(run.log.follow()) as batches:
+        async for batch in batches:
+            if any(sign in entry.json for entry in batch):
+                return
+    raise AssertionError(f"the run ended without {sign}")

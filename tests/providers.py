@@ -171,7 +171,7 @@ class ProviderServer(Server):
         path = request.path.partition("?")[0]
         answer: Any = NO_MODEL
         if request.method == "GET":
-            answer = self.listing or self.told(path) or NO_MODEL
+            answer = self.listing or self.model_entry(path) or NO_MODEL
         elif self.streams(request) is not None:
             answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         match answer(request) if callable(answer) else answer:
@@ -188,8 +188,8 @@ class ProviderServer(Server):
                 await asyncio.Event().wait()
             case Drop():
                 wire.cut()
-            case told:
-                await wire.json(told)
+            case received:
+                await wire.json(received)
 
     async def _reply(self, reply: Reply, request: Request, wire: Wire) -> None:
         kind, pieces, end = "application/json", list[str](), ""
@@ -216,7 +216,7 @@ class ProviderServer(Server):
         await wire.end()
 
     @abstractmethod
-    def told(self, path: str) -> Any:
+    def model_entry(self, path: str) -> Any:
         """What is known about the model, or about all models; None if there is no such."""
 
     @abstractmethod
@@ -245,7 +245,7 @@ class OpenAIServer(ProviderServer):
     def base_url(self) -> str:
         return f"{self.url}/v1"
 
-    def told(self, path: str) -> Any:
+    def model_entry(self, path: str) -> Any:
         one = {"id": self.model, "object": "model", "created": 1, "owned_by": "tests", "max_model_len": self.context}
         listed = {"object": "list", "data": list(self.models) or [one]}
         return {"/v1/models": listed, f"/v1/models/{self.model}": one, "/props": self.props}.get(path)
@@ -258,17 +258,17 @@ class OpenAIServer(ProviderServer):
 
         def event(delta: Any, tokens: int, finish: str | None = None) -> str:
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-            told = self._told("chat.completion.chunk", [choice])
+            received = self._reply_object("chat.completion.chunk", [choice])
             if reply.usage == "every" or asked:
-                told["usage"] = self._usage(reply, tokens) if reply.usage == "every" else None
-            return _event(told)
+                received["usage"] = self._usage(reply, tokens) if reply.usage == "every" else None
+            return _event(received)
 
         deltas = self._deltas(reply)
         for at, delta in enumerate(deltas, 1):
             yield (event({"role": "assistant", "content": ""}, 0) if at == 1 else "") + event(delta, at)
         end = event({}, len(deltas), "tool_calls" if reply.tools else reply.finish)
         if asked:
-            end += _event(self._told("chat.completion.chunk", []) | {"usage": self._usage(reply, len(deltas))})
+            end += _event(self._reply_object("chat.completion.chunk", []) | {"usage": self._usage(reply, len(deltas))})
         yield end + "data: [DONE]\n\n"
 
     def whole(self, reply: Reply) -> Any:
@@ -279,7 +279,7 @@ class OpenAIServer(ProviderServer):
             message["tool_calls"] = [_call(tool, "".join(tool.arguments)) for tool in reply.tools]
         finish = "tool_calls" if reply.tools else reply.finish
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-        return self._told("chat.completion", [choice]) | {"usage": self._usage(reply, len(self._deltas(reply)))}
+        return self._reply_object("chat.completion", [choice]) | {"usage": self._usage(reply, len(self._deltas(reply)))}
 
     def error(self, fail: Fail, request: Request) -> Any:
         key, model = request.headers.get("authorization", "").removeprefix("Bearer "), (request.body or {}).get("model")
@@ -288,7 +288,7 @@ class OpenAIServer(ProviderServer):
         kind = fail.code if fail is NO_QUOTA else kinds.get(fail.status, "invalid_request_error")
         return {"error": {"message": message, "type": kind, "param": None, "code": fail.code}}
 
-    def _told(self, kind: str, choices: list[Any]) -> dict[str, Any]:
+    def _reply_object(self, kind: str, choices: list[Any]) -> dict[str, Any]:
         return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": self.model, "choices": choices}
 
     def _usage(self, reply: Reply, tokens: int) -> Any:
@@ -344,7 +344,7 @@ class GeminiServer(ProviderServer):
         """A page of the list of models; its token is the place of the next."""
         size = min(self.page, int(query.get("pageSize", ["50"])[0]))
         begin = int(query.get("pageToken", ["0"])[0])
-        models = list(self.models) or [self.told(f"/v1beta/models/{self.model}")]
+        models = list(self.models) or [self.model_entry(f"/v1beta/models/{self.model}")]
         rest = {"nextPageToken": str(begin + size)} if begin + size < len(models) else {}
         return {"models": models[begin : begin + size], **rest}
 
@@ -365,7 +365,7 @@ class GeminiServer(ProviderServer):
                 return f"Function call is missing a thought_signature in functionCall parts: `{name}`."
         return None
 
-    def told(self, path: str) -> Any:
+    def model_entry(self, path: str) -> Any:
         limits = {"inputTokenLimit": self.context, "outputTokenLimit": self.context}
         one = {"name": f"models/{self.model}", "supportedGenerationMethods": ["generateContent"], **limits}
         return {"/v1beta/models": {"models": [one]}, f"/v1beta/models/{self.model}": one}.get(path)
@@ -377,12 +377,12 @@ class GeminiServer(ProviderServer):
     def events(self, reply: Reply, request: Request) -> Iterator[str]:
         parts = self._parts(reply)
         for at, part in enumerate(parts, 1):
-            yield _event(self._told(reply, [part], at))
-        yield _event(self._told(reply, [{"text": ""}], len(parts), ends=True))
+            yield _event(self._reply_object(reply, [part], at))
+        yield _event(self._reply_object(reply, [{"text": ""}], len(parts), ends=True))
 
     def whole(self, reply: Reply) -> Any:
         parts = self._parts(reply)
-        return self._told(reply, parts, len(parts), ends=True)
+        return self._reply_object(reply, parts, len(parts), ends=True)
 
     def error(self, fail: Fail, request: Request) -> Any:
         key, model = request.headers.get("x-goog-api-key"), request.path.rpartition("/")[2].partition(":")[0]
@@ -392,22 +392,22 @@ class GeminiServer(ProviderServer):
         if fail.retry_after is not None:
             delay = f"{fail.retry_after:g}s"
             details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
-        told = {
+        received = {
             "code": fail.status,
             "message": fail.gemini.format(key=key, model=model, context=self.context),
             "status": _GEMINI_STATUS.get(fail.status, "INVALID_ARGUMENT"),
         }
-        return {"error": told | ({"details": details} if details else {})}
+        return {"error": received | ({"details": details} if details else {})}
 
-    def _told(self, reply: Reply, parts: list[Any], tokens: int, ends: bool = False) -> Any:
+    def _reply_object(self, reply: Reply, parts: list[Any], tokens: int, ends: bool = False) -> Any:
         thoughts = min(tokens, len(reply.thinking))
         counts = {"candidatesTokenCount": tokens - thoughts, "thoughtsTokenCount": thoughts}
         usage = {"promptTokenCount": reply.prompt_tokens, "totalTokenCount": reply.prompt_tokens + tokens}
         usage |= {name: count for name, count in counts.items() if count}
         candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": 0}
         candidate |= {"finishReason": _GEMINI_FINISH[reply.finish]} if ends else {}
-        told = {"candidates": [candidate], "usageMetadata": usage}
-        return told | {"modelVersion": self.model, "responseId": "response-1"}
+        received = {"candidates": [candidate], "usageMetadata": usage}
+        return received | {"modelVersion": self.model, "responseId": "response-1"}
 
     def _parts(self, reply: Reply) -> list[Any]:
         calls: list[Any] = [{"functionCall": call} for call in self._calls(reply)]

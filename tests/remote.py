@@ -7,124 +7,25 @@ import os
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import psutil
 import pytest
-from pydantic import SecretStr
 
 from agent import retries
-from agent.turn import TurnRequest
-from agent.turns import Turns
-from backends import Backend, Backends, Health
 from backends import chat_model as remote_module
 from bench.ports import free_port
 from logs import log_formatter
 from memory.options import TurnOptions
-from memory.store import Store
 from runs.errors import ChatError
-from runs.live import LiveRun
-from runs.registry import RunRegistry
-from settings import BackendSettings, LimitSettings, Settings
+from settings import BackendSettings
 from tests import providers
 from tests.conftest import until
 from tests.grammar import check_run
+from tests.house import CANARY, asked_for_replies, closed_within, housed, of, text_of
 from tests.providers import Drop, Hang, ProviderServer, Raw, Reply, Request, Tool, rate_limit
-
-Told = list[dict[str, Any]]
-CANARY = "sk-canary-0123456789abcdef"
-"""The operator's key: nothing may show it but a request's header."""
-
-
-@dataclass
-class House:
-    """`Turns` with real backends, and access to everything that they leave behind."""
-
-    turns: Turns
-    backends: Backends
-    runs: list[LiveRun] = field(default_factory=list)
-
-    @property
-    def backend(self) -> Backend:
-        return self.backends.default
-
-    async def start(self, message: str = "Hi", visitor: str | None = "anna", **more: Any) -> LiveRun:
-        self.runs.append(await self.turns.start(TurnRequest(message, visitor, **more)))
-        return self.runs[-1]
-
-    async def ask(self, message: str = "Hi", visitor: str | None = "anna", **more: Any) -> Told:
-        run = await self.start(message, visitor, **more)
-        assert run.task
-        await asyncio.wait_for(asyncio.shield(run.task), 20)
-        return check_run(run)
-
-    async def health(self, visitor: str | None = "anna") -> Health:
-        return await self.backends.bind(self.backend.name, visitor).check_health()
-
-    async def left_behind(self) -> str:
-        """Returns everything that can be read afterwards, except the log."""
-        listed = [self.backends.describe(visitor) for visitor in ("anna", None)]
-        events = [entry.json for run in self.runs for entry in run.log.entries]
-        stored = [str(await self.turns.store.history(run.conversation_id)) for run in self.runs]
-        return "\n".join([json.dumps(listed), *events, *stored])
-
-
-@asynccontextmanager
-async def housed(folder: Path, *entries: BackendSettings, **keys: str) -> AsyncIterator[House]:
-    """Creates a `House`. Its backends are not opened, so that only tests start health checks."""
-    settings = Settings(
-        backends=list(entries),
-        limits=LimitSettings(reply_tokens=256),
-        data=folder,
-        database_url=f"sqlite:///{folder / 'glassbox.db'}",
-        keys={name: SecretStr(key) for name, key in keys.items()},
-    )
-    store, backends = Store(settings.database_url), Backends(settings.backends, settings.keys)
-    await store.open()
-    house = House(Turns(settings, backends, store, RunRegistry()), backends)
-    try:
-        yield house
-    finally:
-        await house.turns.runs.stop_all()
-        left = await house.left_behind()
-        await backends.close()
-        await store.close()
-        assert not [key for key in keys.values() if key in left or key.encode() in on_disk(folder)]
-
-
-def on_disk(folder: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in folder.iterdir() if file.is_file())
-
-
-async def closed_within(server: ProviderServer, most: float) -> None:
-    """Fails if a request lasts longer, without the CPU time of other programs."""
-    begun, taken = time.monotonic(), _taken_by_others()
-    while server.open_streams:
-        await asyncio.sleep(0.005)
-        assert time.monotonic() - begun < most + _taken_by_others() - taken, "the request goes on"
-
-
-def _taken_by_others() -> float:
-    spent = psutil.cpu_times()
-    return float(sum(spent) - spent.idle - spent.iowait - sum(psutil.Process().cpu_times()[:2]))
-
-
-def of(told: Told, kind: str) -> Told:
-    return [e for e in told if e["type"] == kind]
-
-
-def text_of(told: Told, kind: str) -> str:
-    return "".join(e["content"] for e in of(told, kind))
-
-
-def asked_for_replies(server: ProviderServer) -> list[Request]:
-    posted = [request for request in server.requests if request.method == "POST"]
-    return [request for request in posted if not request.path.endswith(":countTokens")]
 
 
 @dataclass(frozen=True)
@@ -218,13 +119,13 @@ class RemoteContract(ABC):
     async def test_a_reply_streams_with_the_providers_own_count(self, tmp_path: Path) -> None:
         with self.server(Reply(["Hello", ", ", "wörld"], pause=APART)) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
+                received = await house.ask()
                 stored = await house.turns.store.history(house.runs[0].conversation_id)
-        assert [e["content"] for e in of(told, "token")] == ["Hello", ", ", "wörld"]
-        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello, wörld")
-        assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 3}
-        assert of(told, "model_end")[-1]["usage"] == told[-1]["usage"]
-        assert told[-1]["timing"]["ttft_s"] >= APART
+        assert [e["content"] for e in of(received, "token")] == ["Hello", ", ", "wörld"]
+        assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello, wörld")
+        assert received[-1]["usage"] == {"input_tokens": 7, "output_tokens": 3}
+        assert of(received, "model_end")[-1]["usage"] == received[-1]["usage"]
+        assert received[-1]["timing"]["ttft_s"] >= APART
         assert [(m.role, m.text, m.standing, m.note) for m in stored] == [
             ("user", "Hi", "whole", None),
             ("assistant", "Hello, wörld", "whole", None),
@@ -244,52 +145,52 @@ class RemoteContract(ABC):
     async def test_an_empty_reply_is_reported(self, tmp_path: Path) -> None:
         with self.server(Reply([], thinking=["Hm"])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
+                received = await house.ask()
                 stored = await house.turns.store.history(house.runs[0].conversation_id)
-        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "")
+        assert (received[-1]["type"], received[-1]["content"]) == ("complete", "")
         assert stored[-1].note == "The model ended its reply without a word."
 
     async def test_thinking_precedes_the_reply_and_is_not_in_it(self, tmp_path: Path) -> None:
         with self.server(Reply(["Yes", "."], thinking=["Hm", ", well"])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert [e["content"] for e in of(told, "reasoning")] == ["Hm", ", well"]
+                received = await house.ask()
+        assert [e["content"] for e in of(received, "reasoning")] == ["Hm", ", well"]
         usage = {"input_tokens": 7, "output_tokens": 4, "reasoning_tokens": 2}
-        assert (told[-1]["content"], told[-1]["usage"]) == ("Yes.", usage)
-        phases = list(dict.fromkeys(e["phase"] for e in of(told, "status")))
+        assert (received[-1]["content"], received[-1]["usage"]) == ("Yes.", usage)
+        phases = list(dict.fromkeys(e["phase"] for e in of(received, "status")))
         assert phases == ["queued", "waiting", "thinking", "streaming"]
 
     async def test_thinking_in_tags_is_separated_wherever_they_are_split(self, tmp_path: Path) -> None:
         with self.server(Reply(["<thi", "nk>Hm", ", well</th", "ink>\n\nYes", "."])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert (text_of(told, "reasoning"), told[-1]["content"]) == ("Hm, well", "Yes.")
+                received = await house.ask()
+        assert (text_of(received, "reasoning"), received[-1]["content"]) == ("Hm, well", "Yes.")
 
     @pytest.mark.parametrize("name", FAILURES)
     async def test_a_failure_is_reported_and_keeps_the_reply_so_far(self, tmp_path: Path, name: str) -> None:
         failure = FAILURES[name]
         with self.server(failure.answer) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
+                received = await house.ask()
                 stored = await house.turns.store.history(house.runs[0].conversation_id)
-        last = told[-1]
+        last = received[-1]
         assert (last["type"], last["code"], last["retryable"]) == ("error", failure.code, failure.retryable)
         assert any(words in last["message"] for words in failure.said.split("|")), last["message"]
         assert last["content"] == failure.content
         assert (stored[-1].text, stored[-1].standing) == (failure.content, "failed")
         assert stored[-1].note == last["message"]
         assert len(asked_for_replies(server)) == failure.asked
-        again = [e for e in of(told, "status") if "Retrying" in e["content"]]
+        again = [e for e in of(received, "status") if "Retrying" in e["content"]]
         assert [e["phase"] for e in again] == ["waiting"] * (failure.asked - 1)
 
     async def test_a_closed_port_is_reported_after_three_attempts(self, tmp_path: Path) -> None:
         with self.server() as server:
             entry = self.entry(server, base_url=f"http://127.0.0.1:{free_port()}")
         async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
-            told = await house.ask()
-            assert (told[-1]["code"], told[-1]["retryable"]) == ("backend_unavailable", True)
-            assert "cannot be reached" in told[-1]["message"]
-            assert len(of(told, "model_start")) == 3
+            received = await house.ask()
+            assert (received[-1]["code"], received[-1]["retryable"]) == ("backend_unavailable", True)
+            assert "cannot be reached" in received[-1]["message"]
+            assert len(of(received, "model_start")) == 3
             assert house.backends.describe("anna")[0]["state"] == "unreachable"
 
     async def test_an_echoed_key_is_shown_nowhere(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -308,26 +209,26 @@ class RemoteContract(ABC):
     async def test_a_short_rate_limit_is_awaited_and_reported(self, tmp_path: Path) -> None:
         with self.server(rate_limit(1), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
+                received = await house.ask()
+        assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello there!")
         first, second = asked_for_replies(server)
         assert second.at - first.at >= 1
-        (again,) = (e["content"] for e in of(told, "status") if "Retrying" in e["content"])
+        (again,) = (e["content"] for e in of(received, "status") if "Retrying" in e["content"])
         assert again == "Rate limited. Retrying: 2 of 3 in 1.0 s"
 
     async def test_a_long_rate_limit_is_not_awaited(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with self.server(rate_limit(99), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-                assert (told[-1]["code"], told[-1]["retryable"]) == ("rate_limited", True)
-                assert told[-1]["retry_after"] == 99
-                assert "in 99 s" in told[-1]["message"]
+                received = await house.ask()
+                assert (received[-1]["code"], received[-1]["retryable"]) == ("rate_limited", True)
+                assert received[-1]["retry_after"] == 99
+                assert "in 99 s" in received[-1]["message"]
                 (listed,) = house.backends.describe("anna")
                 assert (listed["state"], listed["ready"]) == ("rate_limited", False)
                 assert listed["until"] == pytest.approx(time.time() + 99, abs=5)
-                told = await house.ask("Again")
-                assert told[-1]["code"] == "rate_limited"
-                assert 90 < told[-1]["retry_after"] <= 99
+                received = await house.ask("Again")
+                assert received[-1]["code"] == "rate_limited"
+                assert 90 < received[-1]["retry_after"] <= 99
                 assert len(asked_for_replies(server)) == 1, "the provider is left alone until then"
 
                 passed = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + 100)
@@ -345,51 +246,55 @@ class RemoteContract(ABC):
         with self.server(answer) as server:
             async with housed(tmp_path, self.entry(server, timeout=0.4), TEST_KEY=CANARY) as house:
                 begun = time.monotonic()
-                told = await house.ask()
+                received = await house.ask()
                 assert time.monotonic() - begun < 3
-                assert (told[-1]["type"], told[-1]["code"], told[-1]["retryable"]) == ("error", "timeout", True)
-                assert told[-1]["content"] == content
+                assert (received[-1]["type"], received[-1]["code"], received[-1]["retryable"]) == (
+                    "error",
+                    "timeout",
+                    True,
+                )
+                assert received[-1]["content"] == content
                 await until(lambda: server.disconnects and not server.open_streams, 1)
         assert len(asked_for_replies(server)) == 1
 
     async def test_a_slow_provider_does_not_time_out(self, tmp_path: Path) -> None:
         with self.server(Reply(["word "] * 4, pause=0.2)) as server:
             async with housed(tmp_path, self.entry(server, timeout=0.5), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "word " * 4)
+                received = await house.ask()
+        assert (received[-1]["type"], received[-1]["content"]) == ("complete", "word " * 4)
 
     async def test_single_bytes_become_complete_characters(self, tmp_path: Path) -> None:
         text = ["Grüße ", "世界", "🎉", " e\u0301"]
         with self.server(Reply(text, thinking=["思考"], drip=5, pause=0.0002)) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert [e["content"] for e in of(told, "token")] == text
-        assert text_of(told, "reasoning") == "思考"
+                received = await house.ask()
+        assert [e["content"] for e in of(received, "token")] == text
+        assert text_of(received, "reasoning") == "思考"
 
     async def test_a_reply_cut_at_the_longest_reply_is_reported(self, tmp_path: Path) -> None:
         with self.server(Reply(finish="length"), Reply(finish="length"), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = [await house.ask(options=TurnOptions(max_tokens=most)) for most in (3, 4, 4)]
+                received = [await house.ask(options=TurnOptions(max_tokens=most)) for most in (3, 4, 4)]
                 notes = [(await house.turns.store.history(run.conversation_id))[-1].note for run in house.runs]
-        assert [one[-1]["type"] for one in told] == ["complete"] * 3
+        assert [one[-1]["type"] for one in received] == ["complete"] * 3
         by_itself = "Cut by Remote: it writes no longer reply, or has no more room for it."
         assert notes == ["Cut at the max reply length, 3 tokens.", by_itself, None]
-        for one, note in zip(told, notes, strict=True):
-            assert note in [e["content"] for e in of(one, "status")] or note is None, "whoever follows is told, too"
+        for one, note in zip(received, notes, strict=True):
+            assert note in [e["content"] for e in of(one, "status")] or note is None, "each follower receives it, too"
             assert of(one, "model_end")[-1].get("cut") == (True if note else None)
 
     async def test_a_reply_that_the_provider_fails_is_retried(self, tmp_path: Path) -> None:
         with self.server(Reply([""], finish="error"), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
-        assert any("Retrying: 2" in e["content"] for e in of(told, "status"))
+                received = await house.ask()
+        assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello there!")
+        assert any("Retrying: 2" in e["content"] for e in of(received, "status"))
 
     async def test_a_reply_that_the_provider_fails_midway_is_an_error(self, tmp_path: Path) -> None:
         with self.server(Reply(finish="error")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert (told[-1]["code"], told[-1]["content"]) == ("backend_unavailable", "Hello there!")
+                received = await house.ask()
+        assert (received[-1]["code"], received[-1]["content"]) == ("backend_unavailable", "Hello there!")
 
     @pytest.mark.parametrize("status", [301, 302, 307, 308])
     async def test_redirects_are_not_followed(self, tmp_path: Path, status: int) -> None:
@@ -398,9 +303,9 @@ class RemoteContract(ABC):
             with self.server(away, listing=away) as server:
                 async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                     await house.health()
-                    told = await house.ask()
-        assert (told[-1]["code"], told[-1]["retryable"]) == ("backend_unavailable", False)
-        assert "`base_url`" in told[-1]["message"]
+                    received = await house.ask()
+        assert (received[-1]["code"], received[-1]["retryable"]) == ("backend_unavailable", False)
+        assert "`base_url`" in received[-1]["message"]
         assert other.requests == []
 
     async def test_each_of_many_stops_ends_the_connection(self, tmp_path: Path) -> None:
@@ -467,11 +372,11 @@ class RemoteContract(ABC):
             async with housed(tmp_path, self.entry(server)) as house:
                 house.backends.keys.put("anna", "Remote", CANARY)
                 assert (await house.health()).ready
-                told = await house.ask()
+                received = await house.ask()
                 with pytest.raises(ChatError) as refused:
                     await house.start(visitor="ben")
                 assert CANARY not in await house.left_behind()
-        assert told[-1]["type"] == "complete"
+        assert received[-1]["type"] == "complete"
         assert refused.value.code == "missing_key"
         assert {self.key_sent(request) for request in server.requests} == {CANARY}
         assert "env-" not in "".join(map(str, server.requests))
@@ -487,11 +392,11 @@ class RemoteContract(ABC):
                 for visitor in ("anna", "ben"):
                     house.backends.keys.put(visitor, "Remote", f"{CANARY}-{visitor}")
                 before = dict(os.environ)
-                told = await asyncio.gather(*(house.ask(visitor=visitor) for visitor in visitors))
+                received = await asyncio.gather(*(house.ask(visitor=visitor) for visitor in visitors))
                 assert dict(os.environ) == before
                 whose = [house.backends.describe(visitor)[0]["key"] for visitor in visitors]
                 left = await house.left_behind()
-        assert [t[-1]["content"] for t in told] == ["for anna", "for -ben", "for -all", "for -all"]
+        assert [t[-1]["content"] for t in received] == ["for anna", "for -ben", "for -all", "for -all"]
         assert whose == ["yours", "yours", "everybody's", "everybody's"]
         assert CANARY not in left
 
@@ -558,8 +463,8 @@ class RemoteContract(ABC):
         with self.server() as server:
             entry = self.entry(server, options={"temperature": "hot"})
             async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
-                told = await house.ask()
-                assert told[-1]["code"] == "backend_unavailable"
-                assert "its options are not accepted" in told[-1]["message"]
-                assert CANARY not in told[-1]["message"]
+                received = await house.ask()
+                assert received[-1]["code"] == "backend_unavailable"
+                assert "its options are not accepted" in received[-1]["message"]
+                assert CANARY not in received[-1]["message"]
         assert asked_for_replies(server) == []

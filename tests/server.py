@@ -48,8 +48,8 @@ class Wire:
         self._chunked = keep and "Content-Length" not in headers
         framing = {"Transfer-Encoding": "chunked"} if self._chunked else {}
         lines = {**headers, **framing, "Connection": "keep-alive" if keep else "close"}
-        told = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        self._writer.write(f"HTTP/1.1 {status} Test\r\n{told}\r\n".encode())
+        received = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        self._writer.write(f"HTTP/1.1 {status} Test\r\n{received}\r\n".encode())
         await self._writer.drain()
 
     async def send(self, data: bytes, pause: float = 0, size: int = 0) -> None:

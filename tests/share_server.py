@@ -57,12 +57,12 @@ class ShareServer:
 @contextmanager
 def share_server(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[ShareServer]:
     """Gradio's client is led to it."""
-    told = ShareServer(answer=json.dumps([{"host": "127.0.0.1", "port": 7, "root_ca": "a certificate"}]).encode())
+    received = ShareServer(answer=json.dumps([{"host": "127.0.0.1", "port": 7, "root_ca": "a certificate"}]).encode())
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            told.asked.append(self.path)
-            given = told.answer if self.path == "/tunnel-request" else told.program
+            received.asked.append(self.path)
+            given = received.answer if self.path == "/tunnel-request" else received.program
             self.send_response(given if isinstance(given, int) else 200)
             self.end_headers()
             if not isinstance(given, int):
@@ -74,14 +74,14 @@ def share_server(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[ShareServe
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    told.url = f"http://127.0.0.1:{server.server_port}"
-    patch.setattr(networking, "GRADIO_API_SERVER", f"{told.url}/tunnel-request")
+    received.url = f"http://127.0.0.1:{server.server_port}"
+    patch.setattr(networking, "GRADIO_API_SERVER", f"{received.url}/tunnel-request")
     patch.setattr(networking, "GRADIO_SHARE_SERVER_ADDRESS", None)
-    patch.setattr(tunneling, "BINARY_URL", f"{told.url}/frpc")
+    patch.setattr(tunneling, "BINARY_URL", f"{received.url}/frpc")
     patch.setattr(tunneling, "BINARY_FOLDER", folder / "frpc")
     patch.setattr(tunneling, "BINARY_PATH", str(folder / "frpc" / "frpc_v0.3"))
     try:
-        yield told
+        yield received
     finally:
         server.shutdown()
         server.server_close()

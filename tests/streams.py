@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.house import CANARY, Events, House, housed
 from tests.providers import OpenAIServer
-from tests.remote import CANARY, House, Told, housed
 from tests.test_backends_openai import TestOpenAI as Contract
 
 DONE = "data: [DONE]\n\n"
@@ -41,7 +41,7 @@ async def asked(folder: Path, *answers: Any, **entry: Any) -> AsyncIterator[tupl
             yield house, server
 
 
-async def told_of(folder: Path, *answers: Any, **entry: Any) -> Told:
+async def received_from(folder: Path, *answers: Any, **entry: Any) -> Events:
     async with asked(folder, *answers, **entry) as (house, _):
         return await house.ask()
 

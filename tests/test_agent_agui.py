@@ -195,9 +195,9 @@ async def test_the_same_agent_is_followed_over_every_transport(app: Api, anna: h
     body = {"threadId": "t", "runId": "r", "tools": [], "context": [], "state": {}}
     body |= {"messages": [{"id": "1", "role": "user", "content": "x"}], "forwardedProps": {"backend": "Pydantic"}}
     answer = (await anna.post("/agui", json=body, timeout=60)).text
-    told = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith("data: ")]
-    assert {one["toolCallName"] for one in told if one["type"] == "TOOL_CALL_START"} == {"forecast"}
-    assert [one["stepName"] for one in told if one["type"] == "STEP_STARTED"] == ["state"]
+    received = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith("data: ")]
+    assert {one["toolCallName"] for one in received if one["type"] == "TOOL_CALL_START"} == {"forecast"}
+    assert [one["stepName"] for one in received if one["type"] == "STEP_STARTED"] == ["state"]
 
 
 async def test_backends_tell_of_a_remote_agent(app: Api, anna: httpx.AsyncClient) -> None:

@@ -106,7 +106,7 @@ sends(
     event("REASONING_MESSAGE_CHUNK", messageId="r", delta="Again."),
     text("Second.", message_id="n"),
     event("MESSAGES_SNAPSHOT", messages=[{"id": "u", "role": "user", "content": "?"}]),
-    event("MESSAGES_SNAPSHOT", messages=[{"id": "z", "role": "assistant", "content": "Told at the end."}]),
+    event("MESSAGES_SNAPSHOT", messages=[{"id": "z", "role": "assistant", "content": "Events at the end."}]),
     event("RUN_FINISHED", usage=[{"inputTokens": 1000, "outputTokens": 200}]),
 )
 sends(
@@ -392,7 +392,7 @@ async def test_retries_and_fallback_come_only_before_anything_was_done(
         assert sum(one == name for one, _, _ in REQUESTS) == 1
 
 
-async def test_nothing_of_ours_is_told(anna: httpx.AsyncClient) -> None:
+async def test_nothing_of_glassbox_is_sent_to_the_agent(anna: httpx.AsyncClient) -> None:
     sent = {"message": "A message", "backend": "content_alone", "system_prompt": "Be brief."}
     events = await events_of(anna, "POST", "/stream", json=sent)
     name, body, headers = REQUESTS[-1]

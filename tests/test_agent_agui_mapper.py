@@ -127,9 +127,9 @@ def test_changes_of_the_state_are_gathered() -> None:
 
 
 def test_events_of_another_glassbox_are_not_shown_twice() -> None:
-    told = {"type": "CUSTOM", "name": "status", "value": {"phase": "queued", "content": "Loading SmolLM2, 30%"}}
+    received = {"type": "CUSTOM", "name": "status", "value": {"phase": "queued", "content": "Loading SmolLM2, 30%"}}
     written = {"type": "CUSTOM", "name": "tool_input", "value": {"tool": "t", "tool_call_id": "1", "delta": "{"}}
-    assert mapped(new_mapper(), told, written) == [events.Status("waiting", "Loading SmolLM2, 30%")]
+    assert mapped(new_mapper(), received, written) == [events.Status("waiting", "Loading SmolLM2, 30%")]
     own = {"type": "CUSTOM", "name": "status", "value": "of another agent"}
     assert [type(e) for e in mapped(new_mapper(), own)] == [events.ChainStart, events.ChainEnd]
 

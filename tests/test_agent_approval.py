@@ -21,39 +21,39 @@ async def test_tool_call_waits_for_approval(make: Make, seen: list[Any]) -> None
     assert [(e.tool, e.tool_call_id, e.input) for e in run.state.approvals] == [("plain", "c0", {"text": "a"})]
     assert (world.got, run.tool_calls.only_await_approval) == ([], True)
     run.tool_calls.answer("c0", ApprovalAnswer(True))
-    told = await ended(run)
-    assert (told[-1]["type"], world.got, observed(seen)) == ("complete", ["a"], {"c0": "got a"})
-    (status,) = of(told, "status", "c0")
+    received = await ended(run)
+    assert (received[-1]["type"], world.got, observed(seen)) == ("complete", ["a"], {"c0": "got a"})
+    (status,) = of(received, "status", "c0")
     assert (status["phase"], status["content"]) == ("tool", "Calling plain")
     assert run.state.approvals == ()
-    assert place(told, "approval", "c0") < told.index(status) < place(told, "tool_end", "c0")
+    assert place(received, "approval", "c0") < received.index(status) < place(received, "tool_end", "c0")
 
 
 async def test_refused_tool_call_does_not_run(make: Make, seen: list[Any]) -> None:
     run = await waiting(make, seen, ("plain", {"text": "a"}))
     run.tool_calls.answer("c0", ApprovalAnswer(False))
-    told = await ended(run)
-    assert (told[-1]["type"], world.got, run.state.approvals) == ("complete", [], ())
-    assert "refused" in of(told, "tool_end")[0]["error"]
+    received = await ended(run)
+    assert (received[-1]["type"], world.got, run.state.approvals) == ("complete", [], ())
+    assert "refused" in of(received, "tool_end")[0]["error"]
     assert "refused" in observed(seen)["c0"]
 
 
 async def test_tool_gets_the_edited_input(make: Make, seen: list[Any]) -> None:
     run = await waiting(make, seen, ("plain", {"text": "a"}))
     run.tool_calls.answer("c0", ApprovalAnswer(True, {"text": "mine"}))
-    told = await ended(run)
-    assert (told[-1]["type"], world.got, observed(seen)) == ("complete", ["mine"], {"c0": "got mine"})
-    (status,) = of(told, "status", "c0")
+    received = await ended(run)
+    assert (received[-1]["type"], world.got, observed(seen)) == ("complete", ["mine"], {"c0": "got mine"})
+    (status,) = of(received, "status", "c0")
     assert '{"text": "mine"}' in status["content"]
-    assert of(told, "tool_start")[0]["input"] == {"text": "a"}
+    assert of(received, "tool_start")[0]["input"] == {"text": "a"}
 
 
 async def test_invalid_edited_input_becomes_a_tool_error(make: Make, seen: list[Any]) -> None:
     run = await waiting(make, seen, ("plain", {"text": "a"}))
     run.tool_calls.answer("c0", ApprovalAnswer(True, {"wrong": 1}))
-    told = await ended(run)
-    assert (told[-1]["type"], world.got) == ("complete", [])
-    assert of(told, "tool_end")[0]["error"]
+    received = await ended(run)
+    assert (received[-1]["type"], world.got) == ("complete", [])
+    assert of(received, "tool_end")[0]["error"]
     assert "text" in observed(seen)["c0"]
 
 
@@ -83,8 +83,8 @@ async def test_two_approvals_wait_at_the_same_time(make: Make, seen: list[Any]) 
     await until(lambda: [e.tool_call_id for e in run.state.approvals] == ["c0"])
     assert run.state.phase == "approval"
     run.tool_calls.answer("c0", ApprovalAnswer(False))
-    told = await ended(run)
-    assert told[-1]["type"] == "complete"
+    received = await ended(run)
+    assert received[-1]["type"] == "complete"
     assert observed(seen)["c1"] == "got b"
     assert "refused" in observed(seen)["c0"]
 
@@ -107,9 +107,9 @@ async def test_refused_call_ends_the_approval_phase_while_another_call_runs(
 async def test_waiting_call_can_be_cancelled_alone(make: Make, seen: list[Any]) -> None:
     run = await waiting(make, seen, ("plain", {"text": "a"}))
     run.tool_calls.cancel("c0")
-    told = await ended(run)
-    assert (told[-1]["type"], world.got, run.tool_calls.awaiting_approval) == ("complete", [], [])
-    assert "cancelled" in of(told, "tool_end")[0]["error"]
+    received = await ended(run)
+    assert (received[-1]["type"], world.got, run.tool_calls.awaiting_approval) == ("complete", [], [])
+    assert "cancelled" in of(received, "tool_end")[0]["error"]
 
 
 async def test_stop_ends_a_run_that_waits_for_approval(make: Make, seen: list[Any]) -> None:
@@ -117,8 +117,8 @@ async def test_stop_ends_a_run_that_waits_for_approval(make: Make, seen: list[An
     at = time.monotonic()
     await run.stop("user")
     assert time.monotonic() - at < 2
-    told = check_run(run)
-    assert (told[-1]["type"], told[-1]["reason"], run.state.approvals) == ("stopped", "user", ())
+    received = check_run(run)
+    assert (received[-1]["type"], received[-1]["reason"], run.state.approvals) == ("stopped", "user", ())
     with pytest.raises(ChatError):
         run.tool_calls.answer("c0", ApprovalAnswer(True))
     assert world.got == []
@@ -126,8 +126,8 @@ async def test_stop_ends_a_run_that_waits_for_approval(make: Make, seen: list[An
 
 async def test_time_limit_of_a_run_holds_during_approval(make: Make, seen: list[Any]) -> None:
     run = await waiting(make, seen, ("plain", {"text": "a"}), limits={"run_seconds": 1}, seconds=0.1)
-    told = await ended(run, 4)
-    assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "limit")
+    received = await ended(run, 4)
+    assert (received[-1]["type"], received[-1]["reason"]) == ("stopped", "limit")
     assert world.got == []
 
 

@@ -54,18 +54,18 @@ async def test_reply_refused_by_a_locked_database_is_reported_and_saved_later(
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         await until(lambda: run.ended)
-        told = check_run(run)
-        assert told[-1]["type"] == "complete"
+        received = check_run(run)
+        assert received[-1]["type"] == "complete"
         assert run.unsaved
-        assert any(run.unsaved in e["content"] for e in told if e["type"] == "status")
+        assert any(run.unsaved in e["content"] for e in received if e["type"] == "status")
         other.execute("ROLLBACK")
     for _ in range(200):
         reply = (await turns.store.history(run.conversation_id))[-1]
         if reply.standing == "whole":
             break
         await asyncio.sleep(0.02)
-    assert reply.text == told[-1]["content"]
-    assert (await turns.store.record(run.id)).count("\n") == len(told) - 1
+    assert reply.text == received[-1]["content"]
+    assert (await turns.store.record(run.id)).count("\n") == len(received) - 1
 
 
 async def test_later_turns_see_a_reply_that_is_not_saved_yet(

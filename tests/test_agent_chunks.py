@@ -317,9 +317,9 @@ def usage(given: int, received: int) -> Any:
     return {"input_tokens": given, "output_tokens": received, "total_tokens": given + received}
 
 
-def counted(told: Sequence[Figures | None]) -> dict[str, int] | None:
+def counted(received: Sequence[Figures | None]) -> dict[str, int] | None:
     """Returns the usage at the end of a call whose chunks have these counts, as LangChain sums them."""
-    chunks = [AIMessageChunk("x", usage_metadata=usage(*one) if one else None) for one in told]
+    chunks = [AIMessageChunk("x", usage_metadata=usage(*one) if one else None) for one in received]
     output = chunks[0]
     for chunk in chunks[1:]:
         output = output + chunk  # type: ignore[assignment]
@@ -331,7 +331,7 @@ def total(given: int, received: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("received", "expected"),
     [
         ([None, None], None),
         ([None, (7, 5), None], (7, 5)),
@@ -346,8 +346,8 @@ def total(given: int, received: int) -> dict[str, int]:
         ([(7, 3), (7, 1), (7, 5)], (21, 9)),
     ],
 )
-def test_usage_of_a_call_is_the_final_one(told: list[Figures | None], expected: Figures | None) -> None:
-    assert counted(told) == (total(*expected) if expected else None)
+def test_usage_of_a_call_is_the_final_one(received: list[Figures | None], expected: Figures | None) -> None:
+    assert counted(received) == (total(*expected) if expected else None)
 
 
 OUTPUTS = st.lists(st.integers(0, 50), min_size=1, max_size=8)
@@ -361,8 +361,8 @@ def test_cumulative_usage_is_the_last_count(prompt: int, outputs: list[int]) -> 
 
 @given(st.integers(1, 5000), OUTPUTS)
 def test_incremental_usage_is_summed(prompt: int, outputs: list[int]) -> None:
-    told = [(prompt if n == 0 else 0, out) for n, out in enumerate(outputs)]
-    assert counted(told) == total(prompt, sum(outputs))
+    received = [(prompt if n == 0 else 0, out) for n, out in enumerate(outputs)]
+    assert counted(received) == total(prompt, sum(outputs))
 
 
 def test_usage_of_a_model_that_does_not_stream_comes_with_its_end() -> None:

@@ -36,10 +36,10 @@ async def test_command_runs_its_tool_and_the_model_gets_the_result_as_text(
     talker: Turns,
     seen: list[Any],
 ) -> None:
-    told = await asked(talker, "/calculator 17*23")
+    received = await asked(talker, "/calculator 17*23")
     assert talker.backends.default.supports_tools is False
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "it is so ")
-    (start,), (end,) = of(told, "tool_start"), of(told, "tool_end")
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "it is so ")
+    (start,), (end,) = of(received, "tool_start"), of(received, "tool_end")
     assert (start["tool"], start["input"]) == ("calculator", {"expression": "17*23"})
     assert (end["tool_call_id"], "391" in end["output"], "error" in end) == (start["tool_call_id"], True, False)
     ((messages, *_),) = seen
@@ -47,16 +47,16 @@ async def test_command_runs_its_tool_and_the_model_gets_the_result_as_text(
     assert isinstance(messages[-1], HumanMessage)
     assert messages[-1].text.endswith("17*23")
     assert end["output"] in messages[-1].text
-    (context,) = of(told, "context")
+    (context,) = of(received, "context")
     assert [m["role"] for m in context["messages"]] == ["system", "user"]
-    stored = await talker.store.history(told[0]["conversation_id"])
+    stored = await talker.store.history(received[0]["conversation_id"])
     assert [m.text for m in stored] == ["/calculator 17*23", "it is so "]
 
 
 async def test_model_gets_the_error_of_a_failed_command(talker: Turns, seen: list[Any]) -> None:
-    told = await asked(talker, "/breaks a")
-    assert told[-1]["type"] == "complete"
-    assert of(told, "tool_end")[0]["error"] == "no luck today"
+    received = await asked(talker, "/breaks a")
+    assert received[-1]["type"] == "complete"
+    assert of(received, "tool_end")[0]["error"] == "no luck today"
     assert "no luck today" in seen[-1][0][-1].text
 
 
@@ -69,33 +69,33 @@ async def test_model_gets_the_error_of_a_failed_command(talker: Turns, seen: lis
     ],
 )
 async def test_arguments_are_json_or_the_first_one(talker: Turns, message: str, given: dict[str, Any]) -> None:
-    told = await asked(talker, message)
-    assert of(told, "tool_start")[0]["input"] == given
-    assert "42" in of(told, "tool_end")[0]["output"]
+    received = await asked(talker, message)
+    assert of(received, "tool_start")[0]["input"] == given
+    assert "42" in of(received, "tool_end")[0]["output"]
 
 
 async def test_invalid_json_is_text(talker: Turns) -> None:
-    told = await asked(talker, "/plain {braces}")
-    assert (calls.world.got, of(told, "tool_start")[0]["input"]) == (["{braces}"], {"text": "{braces}"})
+    received = await asked(talker, "/plain {braces}")
+    assert (calls.world.got, of(received, "tool_start")[0]["input"]) == (["{braces}"], {"text": "{braces}"})
 
 
 async def test_number_argument_may_be_text(talker: Turns) -> None:
-    told = await asked(talker, "/many 3")
-    assert of(told, "tool_end")[0]["output"] == "0,1,2,"
+    received = await asked(talker, "/many 3")
+    assert of(received, "tool_end")[0]["output"] == "0,1,2,"
 
 
 async def test_invalid_arguments_are_a_tool_error(talker: Turns) -> None:
-    told = await asked(talker, '/calculator {"nonsense": 1}')
-    assert told[-1]["type"] == "complete"
-    assert of(told, "tool_end")[0]["error"]
+    received = await asked(talker, '/calculator {"nonsense": 1}')
+    assert received[-1]["type"] == "complete"
+    assert of(received, "tool_end")[0]["error"]
 
 
 @pytest.mark.parametrize("message", ["/nothing 1", "/", "/ 17*23", "/nothing"])
 async def test_an_unknown_command_is_refused_with_the_list(talker: Turns, message: str) -> None:
-    told = await refused(talker, message)
-    assert "/calculator <expression>" in told
-    assert "/plain <text>" in told
-    assert "/nothing" in told if "nothing" in message else "name" in told
+    received = await refused(talker, message)
+    assert "/calculator <expression>" in received
+    assert "/plain <text>" in received
+    assert "/nothing" in received if "nothing" in message else "name" in received
 
 
 async def test_command_without_a_required_argument_is_refused(talker: Turns) -> None:
@@ -103,8 +103,8 @@ async def test_command_without_a_required_argument_is_refused(talker: Turns) -> 
 
 
 async def test_deeply_nested_json_is_no_internal_error(talker: Turns) -> None:
-    told = await asked(talker, '/plain {"text": ' + "[" * 20_000)
-    assert told[-1]["type"] == "complete"
+    received = await asked(talker, '/plain {"text": ' + "[" * 20_000)
+    assert received[-1]["type"] == "complete"
 
 
 async def test_half_surrogate_in_json_can_be_sent_and_stored(talker: Turns) -> None:
@@ -117,20 +117,20 @@ async def test_half_surrogate_in_json_can_be_sent_and_stored(talker: Turns) -> N
 
 @pytest.mark.parametrize("message", ["/etc/passwd is a file", " /calculator 1", "see /calculator 1", "//calculator 1"])
 async def test_other_text_is_no_command(talker: Turns, seen: list[Any], message: str) -> None:
-    told = await asked(talker, message)
-    assert (told[-1]["type"], of(told, "tool_start")) == ("complete", [])
+    received = await asked(talker, message)
+    assert (received[-1]["type"], of(received, "tool_start")) == ("complete", [])
     assert seen[-1][0][-1].text == message
 
 
 async def test_command_may_use_a_tool_that_the_conversation_disables(talker: Turns) -> None:
-    told = await asked(talker, "/calculator 17*23", options=TurnOptions(tools=()))
-    assert "391" in of(told, "tool_end")[0]["output"]
+    received = await asked(talker, "/calculator 17*23", options=TurnOptions(tools=()))
+    assert "391" in of(received, "tool_end")[0]["output"]
 
 
 async def test_model_may_call_more_tools_after_a_command(make: Make, seen: list[Any]) -> None:
-    told = await asked(make(options(seen, ("plain", {"text": "b"}))), "/calculator 17*23")
-    assert told[-1]["type"] == "complete"
-    assert [e["tool"] for e in of(told, "tool_start")] == ["calculator", "plain"]
+    received = await asked(make(options(seen, ("plain", {"text": "b"}))), "/calculator 17*23")
+    assert received[-1]["type"] == "complete"
+    assert [e["tool"] for e in of(received, "tool_start")] == ["calculator", "plain"]
     human, *rest = [m for m in seen[-1][0] if m.type != "system"]
     assert "391" in human.text
     assert [m.type for m in rest] == ["ai", "tool"]
@@ -142,8 +142,8 @@ async def test_a_command_waits_for_its_approval_too(make: Make, seen: list[Any])
     await until(lambda: run.tool_calls.awaiting_approval)
     (call_id,) = run.tool_calls.awaiting_approval
     run.tool_calls.answer(call_id, ApprovalAnswer(False))
-    told = await ended(run)
-    assert (told[-1]["type"], calls.world.got) == ("complete", [])
+    received = await ended(run)
+    assert (received[-1]["type"], calls.world.got) == ("complete", [])
     assert "refused" in seen[-1][0][-1].text
 
 

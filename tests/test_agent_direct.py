@@ -52,12 +52,12 @@ def with_direct(make: Make, *args: Any, **more: Any) -> Any:
 
 async def test_direct_result_is_the_reply_and_in_the_next_input(make: Make, seen: list[Any]) -> None:
     turns = with_direct(make, options(seen, ("fortune", {"sign": "leo"})))
-    told = await asked(turns, "What will be?")
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "leo: all will be well")
-    assert "".join(e["content"] for e in of(told, "token")) == "leo: all will be well"
-    assert [e["output"] for e in of(told, "tool_end")] == ["leo: all will be well"]
-    assert len(of(told, "model_start")) == 1
-    conversation = told[0]["conversation_id"]
+    received = await asked(turns, "What will be?")
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "leo: all will be well")
+    assert "".join(e["content"] for e in of(received, "token")) == "leo: all will be well"
+    assert [e["output"] for e in of(received, "tool_end")] == ["leo: all will be well"]
+    assert len(of(received, "model_start")) == 1
+    conversation = received[0]["conversation_id"]
     stored = await turns.store.history(conversation)
     assert [(m.role, m.text, m.standing, m.note) for m in stored] == [
         ("user", "What will be?", "whole", None),
@@ -74,28 +74,28 @@ async def test_direct_result_is_the_reply_and_in_the_next_input(make: Make, seen
 
 async def test_the_results_of_several_direct_tools_are_one_reply(make: Make, seen: list[Any]) -> None:
     calls = ("fortune", {"sign": "leo"}), ("fortune", {"sign": "virgo"})
-    told = await asked(with_direct(make, options(seen, *calls)))
-    assert told[-1]["content"] == "leo: all will be well\n\nvirgo: all will be well"
+    received = await asked(with_direct(make, options(seen, *calls)))
+    assert received[-1]["content"] == "leo: all will be well\n\nvirgo: all will be well"
 
 
 @pytest.mark.parametrize("first", [True, False])
 async def test_a_direct_result_among_others_is_the_reply(make: Make, seen: list[Any], first: bool) -> None:
     calls = [("fortune", {"sign": "leo"}), ("plain", {"text": "a"})]
-    told = await asked(with_direct(make, options(seen, *(calls if first else calls[::-1]))))
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "leo: all will be well")
-    assert sorted(e["output"] for e in of(told, "tool_end")) == ["got a", "leo: all will be well"]
+    received = await asked(with_direct(make, options(seen, *(calls if first else calls[::-1]))))
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "leo: all will be well")
+    assert sorted(e["output"] for e in of(received, "tool_end")) == ["got a", "leo: all will be well"]
 
 
 async def test_after_other_tools_a_direct_result_is_the_reply(make: Make, seen: list[Any]) -> None:
     rounds = [[("plain", {"text": "a"}, "c0")], [("fortune", {"sign": "leo"}, "c1")]]
-    told = await asked(with_direct(make, {**options(seen), "rounds": rounds}))
-    assert told[-1]["content"] == "leo: all will be well"
+    received = await asked(with_direct(make, {**options(seen), "rounds": rounds}))
+    assert received[-1]["content"] == "leo: all will be well"
 
 
 async def test_an_error_of_a_direct_tool_is_left_to_the_model(make: Make, seen: list[Any]) -> None:
-    told = await asked(with_direct(make, options(seen, ("unlucky", {"text": "a"}))))
-    assert of(told, "tool_end")[0]["error"] == "no luck today"
-    assert (told[-1]["type"], told[-1]["content"].strip()) == ("complete", "that was it")
+    received = await asked(with_direct(make, options(seen, ("unlucky", {"text": "a"}))))
+    assert of(received, "tool_end")[0]["error"] == "no luck today"
+    assert (received[-1]["type"], received[-1]["content"].strip()) == ("complete", "that was it")
 
 
 @pytest.mark.parametrize("kind", ["Scripted", "Talker"])
@@ -104,20 +104,20 @@ async def test_a_command_with_a_direct_tool_needs_no_model(make: Make, seen: lis
     turns = with_direct(make, given)
     if kind == "Talker":
         turns.toolbox = Toolbox(ToolSettings(enabled=DIRECT))
-    told = await asked(turns, "/fortune leo")
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "leo: all will be well")
+    received = await asked(turns, "/fortune leo")
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "leo: all will be well")
     assert seen == []
-    stored = await turns.store.history(told[0]["conversation_id"])
+    stored = await turns.store.history(received[0]["conversation_id"])
     assert [m.text for m in stored] == ["/fortune leo", "leo: all will be well"]
 
 
 async def test_direct_result_is_text_and_never_empty(make: Make, seen: list[Any]) -> None:
-    told = await asked(with_direct(make, options(seen, ("blocks", {"text": "a picture"}))))
-    assert told[-1]["content"] == "a picture\n[image: not shown here]"
-    told = await asked(with_direct(make, options(seen, ("nothing", {}))))
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "[no output]")
+    received = await asked(with_direct(make, options(seen, ("blocks", {"text": "a picture"}))))
+    assert received[-1]["content"] == "a picture\n[image: not shown here]"
+    received = await asked(with_direct(make, options(seen, ("nothing", {}))))
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "[no output]")
 
 
 async def test_a_long_direct_result_is_not_cut_for_a_model(make: Make, seen: list[Any]) -> None:
-    told = await asked(with_direct(make, options(seen, ("long", {"characters": 20_000}))))
-    assert told[-1]["content"] == "z" * 20_000
+    received = await asked(with_direct(make, options(seen, ("long", {"characters": 20_000}))))
+    assert received[-1]["content"] == "z" * 20_000

@@ -22,7 +22,7 @@ def raw(kind: str, data: Any, *, name: str = "model", step: str = "s", parents: 
     return {"event": kind, "name": name, "run_id": step, "parent_ids": list(parents), "tags": [], "data": data}
 
 
-def told(*given_events: dict[str, Any], notes: MapperState | None = None) -> list[Event]:
+def mapped(*given_events: dict[str, Any], notes: MapperState | None = None) -> list[Event]:
     notes, found = notes or MapperState(), []
     for at, one in enumerate(given_events):
         new, notes = map_event(one, notes, NOW + at)
@@ -35,11 +35,11 @@ def piece(content: Any, **extra: Any) -> dict[str, Any]:
 
 
 def test_text_becomes_tokens_that_are_counted() -> None:
-    assert told(piece("Hel"), piece("lo")) == [events.Token("Hel", 1), events.Token("lo", 2)]
+    assert mapped(piece("Hel"), piece("lo")) == [events.Token("Hel", 1), events.Token("lo", 2)]
 
 
 def test_chunks_without_text_are_no_tokens() -> None:
-    assert told(piece(""), piece([]), piece([{"type": "tool_call_chunk"}])) == []
+    assert mapped(piece(""), piece([]), piece([{"type": "tool_call_chunk"}])) == []
 
 
 @pytest.mark.parametrize(
@@ -51,17 +51,17 @@ def test_chunks_without_text_are_no_tokens() -> None:
     ],
 )
 def test_visible_thinking_becomes_reasoning(thinking: dict[str, Any]) -> None:
-    assert told(thinking, piece("so")) == [events.Reasoning("hm"), events.Token("so", 2)]
+    assert mapped(thinking, piece("so")) == [events.Reasoning("hm"), events.Token("so", 2)]
 
 
 def test_half_characters_of_a_provider_do_not_reach_the_wire() -> None:
-    found = told(piece("a\ud83d"), piece("b"), piece("", reasoning_content="\ud83d"), piece("\ude00c"))
+    found = mapped(piece("a\ud83d"), piece("b"), piece("", reasoning_content="\ud83d"), piece("\ude00c"))
     assert found[:2] == [events.Token("a", 1), events.Token("\ufffdb", 2)]
     assert found[2:] == [events.Reasoning("\ufffd"), events.Token("\ufffdc", 4)]
 
 
 def test_halves_of_a_character_become_one() -> None:
-    found = told(
+    found = mapped(
         piece("a\ud83d"), piece("\ude00b"), piece("", reasoning_content="\ud83d"), piece("", reasoning_content="\ude01")
     )
     assert found == [events.Token("a", 1), events.Token("😀b", 2), events.Reasoning("😁")]
@@ -81,7 +81,7 @@ def said(found: list[Any]) -> list[Any]:
 
 
 def test_text_that_turns_out_to_be_thinking_is_retracted() -> None:
-    found = said(told(*call_of("m", "I add ", "them.\n", "</think>\n\nIt is", " 4.")))
+    found = said(mapped(*call_of("m", "I add ", "them.\n", "</think>\n\nIt is", " 4.")))
     assert found == [
         events.Token("I add ", 1),
         events.Token("them.\n", 2),
@@ -92,7 +92,7 @@ def test_text_that_turns_out_to_be_thinking_is_retracted() -> None:
 
 
 def test_retraction_covers_one_model_call() -> None:
-    found = said(told(*call_of("m", "Let me look."), *call_of("n", "Hm.", "</think>Here", ".")))
+    found = said(mapped(*call_of("m", "Let me look."), *call_of("n", "Hm.", "</think>Here", ".")))
     assert found[1:] == [
         events.Token("\n\nHm.", 2),
         events.Reasoning("Hm.", retracts=True),
@@ -135,7 +135,7 @@ def test_unclosed_thinking_is_the_reply_only_if_the_model_ended_it(output: Any, 
 
 def test_model_call_has_parent_duration_and_usage() -> None:
     usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_token_details": {"cache_read": 1}}
-    found = told(
+    found = mapped(
         raw("on_chat_model_start", {"input": {}}, name="Chat", step="m", parents=("agent", "step")),
         raw("on_chat_model_stream", {"chunk": AIMessageChunk("x")}, step="m"),
         raw("on_chat_model_end", {"output": AIMessageChunk("x", usage_metadata=usage)}, step="m"),  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ def test_usage_that_the_provider_does_not_count_is_estimated(usage: Any) -> None
     call = {"name": "clock", "args": {"zone": "Europe/Paris"}, "id": "c", "type": "tool_call"}
     end = raw("on_chat_model_end", {"output": AIMessage("x" * 1080, tool_calls=[call], usage_metadata=usage)})
     wanted = {"input_tokens": 40, "output_tokens": 270 + 9, "estimated": True}
-    assert told(context, end)[-1] == events.ModelEnd("s", wanted, 0.0)
+    assert mapped(context, end)[-1] == events.ModelEnd("s", wanted, 0.0)
 
 
 def test_missing_half_of_usage_is_estimated() -> None:
@@ -161,27 +161,27 @@ def test_missing_half_of_usage_is_estimated() -> None:
     usage = {"input_tokens": 0, "output_tokens": 7, "total_tokens": 7}
     end = raw("on_chat_model_end", {"output": AIMessage("x", usage_metadata=usage)})  # type: ignore[arg-type]
     wanted = {"input_tokens": 40, "output_tokens": 7, "estimated": True}
-    assert told(context, end)[-1] == events.ModelEnd("s", wanted, 0.0)
+    assert mapped(context, end)[-1] == events.ModelEnd("s", wanted, 0.0)
 
 
 def test_total_tokens_estimate_long_pieces_and_only_grow() -> None:
     usage = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
     first = raw("on_chat_model_end", {"output": AIMessage("a" * 216, usage_metadata=usage)})  # type: ignore[arg-type]
-    found = told(piece("a" * 216), first, piece("b" * 216), piece("c"), piece(" of"))
+    found = mapped(piece("a" * 216), first, piece("b" * 216), piece("c"), piece(" of"))
     totals = [event.total_tokens for event in found if isinstance(event, events.Token)]
     assert totals == [54, 57, 58, 59]
 
 
 def test_a_model_that_does_not_stream_gives_its_text_with_its_end() -> None:
     end = raw("on_chat_model_end", {"output": AIMessage("whole", additional_kwargs={"reasoning_content": "why"})})
-    assert told(end)[:-1] == [events.Reasoning("why"), events.Token("whole", 2)]
+    assert mapped(end)[:-1] == [events.Reasoning("why"), events.Token("whole", 2)]
 
 
 def test_chain_events_have_only_new_messages() -> None:
     old = [SystemMessage("s", id="0"), *(HumanMessage(f"old {n}", id=f"h{n}") for n in range(400))]
     asked, reply = HumanMessage("new", id="asked"), AIMessage("reply", id="reply")
     notes = MapperState(seen=frozenset(str(m.id) for m in old))
-    found = told(
+    found = mapped(
         raw("on_chain_start", {"input": {"messages": [*old, asked]}}, name="agent", step="a"),
         raw("on_chain_start", {"input": {"messages": [*old, asked]}}, name="model", step="b", parents=("a",)),
         raw("on_chain_end", {"output": [Command(update={"messages": [reply]})]}, step="b"),
@@ -198,19 +198,19 @@ def test_chain_events_have_only_new_messages() -> None:
 
 def test_chain_events_have_the_tool_calls_of_a_message() -> None:
     calling = AIMessage("", id="c", tool_calls=[{"name": "clock", "id": "1", "args": {"zone": "UTC"}}])
-    (end,) = told(raw("on_chain_end", {"output": {"messages": [calling]}}))
+    (end,) = mapped(raw("on_chain_end", {"output": {"messages": [calling]}}))
     assert isinstance(end, events.ChainEnd)
     assert end.output[0]["tool_calls"] == [{"name": "clock", "id": "1", "args": {"zone": "UTC"}}]
 
 
 @pytest.mark.parametrize("odd", [None, "text", 3, {}, {"messages": None}, [], set(), {"messages": "text"}])
 def test_chain_events_ignore_other_values(odd: Any) -> None:
-    assert told(raw("on_chain_end", {"output": odd})) == [events.ChainEnd("s", [])]
+    assert mapped(raw("on_chain_end", {"output": odd})) == [events.ChainEnd("s", [])]
 
 
 def test_long_chain_events_are_truncated() -> None:
     message: BaseMessage = HumanMessage("ü" * 100_000, id="long")
-    (start,) = told(raw("on_chain_start", {"input": {"messages": [message]}}))
+    (start,) = mapped(raw("on_chain_start", {"input": {"messages": [message]}}))
     assert isinstance(start, events.ChainStart)
     assert start.truncated is True
     assert start.input[0]["content"].startswith("üü")
@@ -233,10 +233,10 @@ def test_a_step_takes_at_most_8_kb(messages: list[events.JSON], longer: int, mor
 
 def test_context_and_progress_come_as_custom_events() -> None:
     context = events.Context([], [], 3, 10, True)
-    assert told(raw("on_custom_event", context, name=EVENT)) == [context]
-    (reading,) = told(raw("on_custom_event", {"read": 40, "total": 100}, name=PROGRESS))
+    assert mapped(raw("on_custom_event", context, name=EVENT)) == [context]
+    (reading,) = mapped(raw("on_custom_event", {"read": 40, "total": 100}, name=PROGRESS))
     assert reading == events.Status("waiting", "Reading your prompt, 40%")
-    assert told(raw("on_custom_event", {"read": 100, "total": 100}, name=PROGRESS)) == []
+    assert mapped(raw("on_custom_event", {"read": 100, "total": 100}, name=PROGRESS)) == []
 
 
 @pytest.mark.parametrize("kind", ["on_chain_stream", "on_parser_start", "on_retriever_end", "on_tool_start"])

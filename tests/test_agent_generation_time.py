@@ -15,8 +15,9 @@ from components.panel import render_panel
 from runs.live import LiveRun
 from runs.record import fold_record
 from settings import ToolSettings
+from tests.house import CANARY, Events, housed, of, text_of
 from tests.providers import OpenAIServer, Stream
-from tests.remote import CANARY, RemoteContract, Told, housed, of, text_of
+from tests.remote import RemoteContract
 from tests.streams import STOP, call, calls, delta
 from tests.test_backends_gemini import TestGemini as Gemini
 from tests.test_backends_openai import TestOpenAI as OpenAI
@@ -130,7 +131,7 @@ async def asked(folder: Path, contract: RemoteContract, *answers: Any, stall_s: 
     return house.runs[0]
 
 
-def wire(run: LiveRun) -> Told:
+def wire(run: LiveRun) -> Events:
     return [entry.wire() for entry in run.log.entries]
 
 
@@ -149,30 +150,30 @@ async def test_average_rate_equals_the_servers_rate(tmp_path: Path, case: str) -
 
 async def test_live_rate_is_near_the_final_one_and_stays_during_a_tool(tmp_path: Path) -> None:
     kind, answers, _ = WRITTEN["a slow tool in the middle"]
-    told = wire(await asked(tmp_path, kind(), *answers))
-    during = [e["tokens_per_second"] for e in of(told, "state") if e["tokens_received"] >= 10]
+    received = wire(await asked(tmp_path, kind(), *answers))
+    during = [e["tokens_per_second"] for e in of(received, "state") if e["tokens_received"] >= 10]
     assert all(0.4 * RATE < rate < 1.4 * RATE for rate in during)
 
 
 async def test_tool_arguments_are_streamed(tmp_path: Path) -> None:
     both = [*arguments(SUM), *arguments('{"expression": "1+1"}', index=1)]
     answers = Stream([ROLE, *both, CALLED]), Stream([ROLE, *words(2), STOP])
-    told = wire(await asked(tmp_path, OpenAI(), *answers))
-    inputs, starts = of(told, "tool_input"), of(told, "tool_start")
+    received = wire(await asked(tmp_path, OpenAI(), *answers))
+    inputs, starts = of(received, "tool_input"), of(received, "tool_start")
     assert len(inputs) > len(starts)
     for start, text in zip(starts, (SUM, '{"expression": "1+1"}'), strict=True):
         pieces = [e for e in inputs if e["tool_call_id"] == start["tool_call_id"]]
         assert ("".join(e["delta"] for e in pieces), {e["tool"] for e in pieces}) == (text, {"calculator"})
-    assert ("streaming", "Writing a call of calculator") in [(e["phase"], e["content"]) for e in of(told, "status")]
-    assert told[-1]["usage"]["output_tokens"] == len(inputs) + 2, "without a count, pieces are tokens"
+    assert ("streaming", "Writing a call of calculator") in [(e["phase"], e["content"]) for e in of(received, "status")]
+    assert received[-1]["usage"]["output_tokens"] == len(inputs) + 2, "without a count, pieces are tokens"
 
 
 async def test_tool_calls_with_reused_ids_are_distinct(tmp_path: Path) -> None:
     rounds = [Stream([ROLE, *arguments(f'{{"expression": "{n}+1"}}'), CALLED]) for n in range(3)]
-    told = wire(await asked(tmp_path, OpenAI(), *rounds, Stream([ROLE, *words(2), STOP])))
-    starts = {e["tool_call_id"]: e["input"]["expression"] for e in of(told, "tool_start")}
+    received = wire(await asked(tmp_path, OpenAI(), *rounds, Stream([ROLE, *words(2), STOP])))
+    starts = {e["tool_call_id"]: e["input"]["expression"] for e in of(received, "tool_start")}
     inputs = {call_id: "" for call_id in starts}
-    for e in of(told, "tool_input"):
+    for e in of(received, "tool_input"):
         inputs[e["tool_call_id"]] += e["delta"]
     assert list(starts.values()) == ["0+1", "1+1", "2+1"]
     assert inputs == {call_id: f'{{"expression": "{text}"}}' for call_id, text in starts.items()}
@@ -180,10 +181,10 @@ async def test_tool_calls_with_reused_ids_are_distinct(tmp_path: Path) -> None:
 
 async def test_timings_of_llama_cpp_are_used(tmp_path: Path) -> None:
     last = {**delta("", "stop"), "timings": LLAMA}
-    told = wire(await asked(tmp_path, OpenAI(), Stream([ROLE, *words(20), last, usage(20)])))
-    (end,) = of(told, "model_end")
+    received = wire(await asked(tmp_path, OpenAI(), Stream([ROLE, *words(20), last, usage(20)])))
+    (end,) = of(received, "model_end")
     measured = {"prompt_s": 0.25, "prompt_tokens": 4, "cached_tokens": 3, "generated_s": 0.4, "generated_tokens": 20}
-    assert (end["timings"], told[-1]["timing"]["tokens_per_s"]) == (measured, RATE)
+    assert (end["timings"], received[-1]["timing"]["tokens_per_s"]) == (measured, RATE)
 
 
 @pytest.mark.parametrize(
@@ -227,10 +228,10 @@ async def test_any_byte_of_a_server_is_activity(
     waits += ["\n\n"] if sign.endswith("byte") else []
     pieces = [*waits, *begins, *ends] if place == "before" else [*begins, *waits, *ends]
     run = await asked(tmp_path, kind(), Stream(pieces), stall_s=0.4, timeout=0.7)
-    told = wire(run)
-    assert (told[-1]["type"], text_of(told, "token")) == ("complete", "word word ")
-    assert not [e for e in of(told, "status") if e["phase"] == "stalled"]
-    assert "No token for a while; the server is still working" in [e["content"] for e in of(told, "status")]
+    received = wire(run)
+    assert (received[-1]["type"], text_of(received, "token")) == ("complete", "word word ")
+    assert not [e for e in of(received, "status") if e["phase"] == "stalled"]
+    assert "No token for a while; the server is still working" in [e["content"] for e in of(received, "status")]
 
 
 @pytest.mark.parametrize(
@@ -241,9 +242,9 @@ async def test_deltas_without_text_are_activity(tmp_path: Path, piece: Any) -> N
     begins = [delta("word "), *calls(call(index=0, id="a", name="calculator", arguments=SUM[:5]))[:1]]
     ends = [*calls(call(index=0, arguments=SUM[5:]))[:1], CALLED]
     answers = Stream([*begins, *slow, *ends]), Stream([delta("word ", "stop")])
-    told = wire(await asked(tmp_path, OpenAI(), *answers, stall_s=0.4, timeout=0.7))
-    assert told[-1]["type"] == "complete"
-    assert not [e for e in of(told, "status") if e["phase"] == "stalled"]
+    received = wire(await asked(tmp_path, OpenAI(), *answers, stall_s=0.4, timeout=0.7))
+    assert received[-1]["type"] == "complete"
+    assert not [e for e in of(received, "status") if e["phase"] == "stalled"]
 
 
 async def test_server_that_falls_silent_times_out(tmp_path: Path) -> None:
@@ -270,8 +271,8 @@ async def test_first_token_time_of_a_backend_excludes_tools(tmp_path: Path) -> N
     with contract.server(*answers) as server:
         async with housed(tmp_path, contract.entry(server), TEST_KEY=CANARY) as house:
             house.turns.toolbox = Toolbox(ToolSettings(enabled=["count"]))
-            told = await house.ask()
+            received = await house.ask()
             first = house.backend.ttft_s
-    (tool,) = of(told, "tool_end")
+    (tool,) = of(received, "tool_end")
     assert first is not None
-    assert first == pytest.approx(of(told, "state")[-1]["ttft_s"] - tool["duration_s"], abs=0.15)
+    assert first == pytest.approx(of(received, "state")[-1]["ttft_s"] - tool["duration_s"], abs=0.15)

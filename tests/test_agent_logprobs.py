@@ -1,4 +1,4 @@
-"""The probabilities of tokens: asked for in a request, told in `token` events."""
+"""The probabilities of tokens: asked for in a request, sent in `token` events."""
 
 import json
 import math
@@ -18,8 +18,8 @@ from agent.turns import Turns
 from backends.base import ModelOptions
 from backends.local import LocalBackend
 from tests.grammar import check_run
+from tests.house import Events, asked_for_replies, of
 from tests.providers import Fail, Stream
-from tests.remote import Told, asked_for_replies, of
 from tests.streams import DONE, asked, delta
 from tests.test_backends_local import on_session_loop
 from transports.schemas import Message
@@ -47,14 +47,14 @@ def piece(text: str, logprob: float, *others: tuple[str, float], raw: list[int] 
 HELLO = [piece("Hel", -0.1, ("Good", -2.5)), piece("lo", -0.2, ("p", -3.0)), delta("", "stop"), DONE]
 
 
-def told_logprobs(told: Told) -> list[Any]:
-    return [each for event in of(told, "token") for each in event.get("logprobs", ())]
+def logprobs_of(received: Events) -> list[Any]:
+    return [each for event in of(received, "token") for each in event.get("logprobs", ())]
 
 
-async def test_probabilities_are_told_with_their_tokens(tmp_path: Path) -> None:
+async def test_probabilities_are_sent_with_their_tokens(tmp_path: Path) -> None:
     async with asked(tmp_path, Stream(HELLO)) as (house, server):
-        told = await house.ask(logprobs=2)
-    first, second = of(told, "token")
+        received = await house.ask(logprobs=2)
+    first, second = of(received, "token")
     assert (first["content"], second["content"]) == ("Hel", "lo")
     assert first["logprobs"] == [{"token": "Hel", "logprob": -0.1, "top": [["Hel", -0.1], ["Good", -2.5]]}]
     assert second["logprobs"] == [{"token": "lo", "logprob": -0.2, "top": [["lo", -0.2], ["p", -3.0]]}]
@@ -64,38 +64,38 @@ async def test_probabilities_are_told_with_their_tokens(tmp_path: Path) -> None:
 
 async def test_no_alternatives_leave_the_tokens_own_probability(tmp_path: Path) -> None:
     async with asked(tmp_path, Stream(HELLO)) as (house, _):
-        told = await house.ask(logprobs=0)
-    assert [each["top"] for each in told_logprobs(told)] == [[], []]
+        received = await house.ask(logprobs=0)
+    assert [each["top"] for each in logprobs_of(received)] == [[], []]
 
 
-async def test_nothing_is_sent_or_told_without_a_request(tmp_path: Path) -> None:
+async def test_nothing_is_sent_or_received_without_a_request(tmp_path: Path) -> None:
     async with asked(tmp_path, Stream(HELLO)) as (house, server):
-        told = await house.ask()
-    assert all("logprobs" not in event for event in told)
+        received = await house.ask()
+    assert all("logprobs" not in event for event in received)
     assert not {"logprobs", "top_logprobs"} & [one.body for one in server.requests if one.method == "POST"][-1].keys()
 
 
 async def test_probabilities_of_held_back_text_come_with_it_and_those_of_thinking_do_not(tmp_path: Path) -> None:
     pieces = [piece("<think>", -0.1), piece("Hm", -0.2), piece("</think>", -0.3), piece("\n", -0.4), piece("Yes", -0.5)]
     async with asked(tmp_path, Stream([*pieces, piece(" <", -0.6), piece("b", -0.7), delta("", "stop")])) as (house, _):
-        told = await house.ask(logprobs=1)
-    assert [e["content"] for e in of(told, "reasoning")] == ["Hm"]
-    tokens = [each["token"] for each in told_logprobs(told)]
+        received = await house.ask(logprobs=1)
+    assert [e["content"] for e in of(received, "reasoning")] == ["Hm"]
+    tokens = [each["token"] for each in logprobs_of(received)]
     assert tokens[-3:] == ["Yes", " <", "b"] and "Hm" not in tokens
 
 
 async def test_part_of_a_character_has_its_bytes(tmp_path: Path) -> None:
     parts = [piece("\ufffd", -1.0, raw=[240, 159]), piece("🙂", -1.0, raw=[240, 159, 153, 130]), delta("", "stop")]
     async with asked(tmp_path, Stream(parts)) as (house, _):
-        told = await house.ask(logprobs=1)
-    assert [each.get("bytes") for each in told_logprobs(told)] == [[240, 159], None]
+        received = await house.ask(logprobs=1)
+    assert [each.get("bytes") for each in logprobs_of(received)] == [[240, 159], None]
 
 
 async def test_server_that_rejects_the_field_still_answers(tmp_path: Path) -> None:
     refusal = Fail(400, "unsupported_parameter", "Unsupported parameter: 'logprobs'")
     async with asked(tmp_path, refusal, Stream(HELLO)) as (house, server):
-        told = await house.ask(logprobs=1)
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+        received = await house.ask(logprobs=1)
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello")
     assert not {"logprobs", "top_logprobs"} & asked_for_replies(server)[-1].body.keys()
 
 
@@ -103,9 +103,9 @@ async def test_backend_that_cannot_tell_says_so(turns: Turns) -> None:
     run = await turns.start(TurnRequest("hello", "anna", logprobs=1))
     assert run.task
     await run.task
-    told = check_run(run)
-    assert told[-1]["type"] == "complete"
-    assert "Script does not report the probabilities of its tokens" in [e["content"] for e in of(told, "status")]
+    received = check_run(run)
+    assert received[-1]["type"] == "complete"
+    assert "Script does not report the probabilities of its tokens" in [e["content"] for e in of(received, "status")]
 
 
 @given(st.lists(TOKENS | JSON_VALUES, max_size=4), st.integers(0, 10))

@@ -17,7 +17,7 @@ from agent.turns import Turns
 from memory.options import TurnOptions
 from runs.live import LiveRun
 from runs.tool_calls import ApprovalAnswer
-from tests.calls import Told, asked, begun, ended, of, options
+from tests.calls import Events, asked, begun, ended, of, options
 from tests.conftest import until
 from tests.mcp_turns import Connect, bad, entry, server_processes
 
@@ -25,12 +25,12 @@ pytest_plugins = ["tests.mcp_turns"]
 LONG = 90
 
 
-async def told_of(turns: Turns, message: str, **more: Any) -> Told:
+async def received_from(turns: Turns, message: str, **more: Any) -> Events:
     return await ended(await begun(turns, message, **more), LONG)
 
 
-def end_of(told: Told, tool: str) -> dict[str, Any]:
-    (end,) = [e for e in of(told, "tool_end") if e["tool"] == tool]
+def end_of(received: Events, tool: str) -> dict[str, Any]:
+    (end,) = [e for e in of(received, "tool_end") if e["tool"] == tool]
     return end
 
 
@@ -55,9 +55,9 @@ async def test_tools_are_offered_listed_and_commands(connect: Connect) -> None:
     assert (listed["add"]["server"], listed["add"]["about"]) == ("box", "Adds two numbers.")
     assert list(listed["add"]["input"]) == ["a", "b"]
     assert {name for name, one in listed.items() if one["approval"]} == {"erase"}
-    told = await told_of(turns, '/add {"a": 2, "b": 3}')
-    assert (told[-1]["type"], end_of(told, "add")["output"]) == ("complete", "5")
-    assert end_of(await told_of(turns, "/add 41"), "add")["output"] == "42", "a typed text becomes a number"
+    received = await received_from(turns, '/add {"a": 2, "b": 3}')
+    assert (received[-1]["type"], end_of(received, "add")["output"]) == ("complete", "5")
+    assert end_of(await received_from(turns, "/add 41"), "add")["output"] == "42", "a typed text becomes a number"
     await until(lambda: not server_processes(), LONG)
 
 
@@ -65,23 +65,23 @@ async def test_model_calls_tools_in_one_connection(connect: Connect) -> None:
     seen: list[Any] = []
     rounds = [[("visits", {}, "c0")], [("visits", {}, "c1"), ("add", {"a": 1}, "c2")]]
     turns = await connect(entry(), model=options(seen) | {"rounds": rounds}, kind="Scripted")
-    told = await told_of(turns, "Hi")
-    outputs = {e["tool_call_id"]: e["output"] for e in of(told, "tool_end")}
+    received = await received_from(turns, "Hi")
+    outputs = {e["tool_call_id"]: e["output"] for e in of(received, "tool_end")}
     first, second = outputs["c0"].split(" in "), outputs["c1"].split(" in ")
     assert (first[0], second[0], outputs["c2"]) == ("1", "2", "2")
     assert first[1] == second[1], "one process for the run"
-    other = await told_of(turns, "/visits")
+    other = await received_from(turns, "/visits")
     first = next(e for e in of(other, "tool_end") if e["tool"] == "visits")
     assert first["output"].split(" in ")[0] == "1", "another run has another connection"
 
 
 async def test_progress_is_partial_output_and_the_log_is_attached(connect: Connect) -> None:
     turns = await connect(entry())
-    told = await told_of(turns, '/steps {"upto": 3}')
-    chunks = [e["chunk"] for e in of(told, "tool_output")]
+    received = await received_from(turns, '/steps {"upto": 3}')
+    chunks = [e["chunk"] for e in of(received, "tool_output")]
     assert "".join(chunks) == "1 of 3: step 1\n2 of 3: step 2\n3 of 3: step 3\nall steps done"
     assert len(chunks) > 2, "they came one by one"
-    end = end_of(told, "steps")
+    end = end_of(received, "steps")
     assert end["output"] == "all steps done"
     (log,) = end["attachments"]
     assert (log["kind"], log["text"]) == ("log", "info: did 1\ninfo: did 2\ninfo: did 3\n")
@@ -112,19 +112,19 @@ async def test_all_kinds_of_results(connect: Connect) -> None:
 
 
 async def test_failed_call_gives_the_servers_text(connect: Connect) -> None:
-    told = await told_of(await connect(entry()), "/fail")
-    assert "out of ink" in end_of(told, "fail")["error"]
-    assert end_of(told, "fail")["error"].startswith("box: ")
-    assert told[-1]["type"] == "complete"
+    received = await received_from(await connect(entry()), "/fail")
+    assert "out of ink" in end_of(received, "fail")["error"]
+    assert end_of(received, "fail")["error"].startswith("box: ")
+    assert received[-1]["type"] == "complete"
 
 
 async def test_over_http(connect: Connect, http_server: str) -> None:
     turns = await connect(entry(url=http_server))
-    told = await told_of(turns, "/steps")
-    assert end_of(told, "steps")["output"] == "all steps done"
-    assert of(told, "tool_output")
-    assert end_of(await told_of(turns, '/big {"megabytes": 50}'), "big")["error"].startswith("box: it sent a ")
-    assert end_of(await told_of(turns, "/add 1"), "add")["output"] == "2"
+    received = await received_from(turns, "/steps")
+    assert end_of(received, "steps")["output"] == "all steps done"
+    assert of(received, "tool_output")
+    assert end_of(await received_from(turns, '/big {"megabytes": 50}'), "big")["error"].startswith("box: it sent a ")
+    assert end_of(await received_from(turns, "/add 1"), "add")["output"] == "2"
 
 
 # Approval and questions
@@ -162,9 +162,9 @@ async def test_form_is_answered(connect: Connect) -> None:
     await until(lambda: run.tool_calls.awaiting_approval and "problem" in run.state.approvals[-1].input, LONG)
     assert "at most 8" in run.state.approvals[-1].input["problem"]
     answer(run, {**question, "answer": {"day": "Monday", "people": "4", "window": True, "size": "large"}})
-    told = await ended(run, LONG)
-    assert end_of(told, "book")["output"] == "a large table on Monday for 4, window True"
-    assert [e["tool"] for e in of(told, "approval")] == ["question", "question"]
+    received = await ended(run, LONG)
+    assert end_of(received, "book")["output"] == "a large table on Monday for 4, window True"
+    assert [e["tool"] for e in of(received, "approval")] == ["question", "question"]
 
 
 async def test_form_is_declined_and_a_stop_ends_it(connect: Connect) -> None:
@@ -204,53 +204,53 @@ async def test_a_server_that_dies_hangs_or_sends_too_much_harms_one_call(connect
     rounds = [[(name, given, f"c{2 * i}")] for i, (name, given) in enumerate(harms)]
     rounds = [one for i, harm in enumerate(rounds) for one in (harm, [("add", {"a": i}, f"c{2 * i + 1}")])]
     turns = await connect(entry(), model=options(seen) | {"rounds": rounds}, kind="Scripted", seconds=12)
-    told = await told_of(turns, "Hi")
-    assert told[-1]["type"] == "complete"
-    assert [e["error"] for e in of(told, "tool_end") if e["tool"] != "add"] == [
+    received = await received_from(turns, "Hi")
+    assert received[-1]["type"] == "complete"
+    assert [e["error"] for e in of(received, "tool_end") if e["tool"] != "add"] == [
         "box: its process has ended.",
         "box: it sent a message of more than 4 MB.",
         "it took longer than 12 s",
     ]
-    assert [e["output"] for e in of(told, "tool_end") if e["tool"] == "add"] == ["1", "2", "3"]
+    assert [e["output"] for e in of(received, "tool_end") if e["tool"] == "add"] == ["1", "2", "3"]
 
 
 async def test_flood_of_progress_is_cut_and_the_result_arrives(connect: Connect) -> None:
     turns = await connect(entry(), seconds=60)
-    told = await told_of(turns, '/flood {"number": 3000}')
-    assert end_of(told, "flood")["output"] == "flooded"
-    assert sum(len(e["chunk"]) for e in of(told, "tool_output")) < 25_000
-    assert len(of(told, "tool_output")) < 200
+    received = await received_from(turns, '/flood {"number": 3000}')
+    assert end_of(received, "flood")["output"] == "flooded"
+    assert sum(len(e["chunk"]) for e in of(received, "tool_output")) < 25_000
+    assert len(of(received, "tool_output")) < 200
 
 
 async def test_endless_flood_ends_with_the_time_limit(connect: Connect) -> None:
     turns = await connect(entry(command=bad("flood")), seconds=4)
-    told = await told_of(turns, "/echo x") if "echo" not in turns.toolbox.approval else None
-    if told is None:
+    received = await received_from(turns, "/echo x") if "echo" not in turns.toolbox.approval else None
+    if received is None:
         run = await begun(turns, "/echo x")
         await asking(run)
         answer(run, None)
-        told = await ended(run, LONG)
-    assert "longer than 4 s" in end_of(told, "echo")["error"]
-    assert told[-1]["type"] == "complete"
+        received = await ended(run, LONG)
+    assert "longer than 4 s" in end_of(received, "echo")["error"]
+    assert received[-1]["type"] == "complete"
 
 
 async def test_connections_are_bounded(connect: Connect) -> None:
     turns = await connect(entry(), most=1)
     first = await begun(turns, "/book")
     await asking(first)
-    second = await told_of(turns, "/add 1")
+    second = await received_from(turns, "/add 1")
     assert (
         end_of(second, "add")["error"] == "box: all 1 connections are in use by other replies; try again in a minute."
     )
     answer(first, None, approved=False)
     await ended(first, LONG)
     await until(lambda: not server_processes(), LONG)
-    assert end_of(await told_of(turns, "/add 1"), "add")["output"] == "2"
+    assert end_of(await received_from(turns, "/add 1"), "add")["output"] == "2"
 
 
 async def test_what_a_server_has_started_ends_with_the_run(connect: Connect) -> None:
-    told = await told_of(await connect(entry()), "/spawn")
-    child = int(end_of(told, "spawn")["output"])
+    received = await received_from(await connect(entry()), "/spawn")
+    child = int(end_of(received, "spawn")["output"])
     await until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie", LONG)
 
 
@@ -259,7 +259,7 @@ async def test_a_server_gets_the_variables_of_its_entry_alone(
 ) -> None:
     monkeypatch.setenv("OTHER_API_KEY", "hush-hush")
     turns = await connect(entry(env=["MY_TOKEN"]), variables={"MY_TOKEN": SecretStr("of-mine")})
-    output = end_of(await told_of(turns, "/environment"), "environment")["output"]
+    output = end_of(await received_from(turns, "/environment"), "environment")["output"]
     assert "MY_TOKEN=of-mine" in output and f"PATH={os.environ['PATH']}" in output
     assert "hush-hush" not in output
 

@@ -77,25 +77,25 @@ async def test_many_results_are_built_off_the_event_loop(monkeypatch: pytest.Mon
 
     turn = Turn(Message("asked", "user", "now"), MODES[mode], load_history=load_history)
     made = await build_model_input(Settings(), ScriptedBackend(scripted()), turn, ModelOptions(100))
-    told = sum(one["role"] == "tool" for one in made.left_out) + sum("Result of" in m.text for m in made.messages)
+    received = sum(one["role"] == "tool" for one in made.left_out) + sum("Result of" in m.text for m in made.messages)
     assert threads and threading.main_thread() not in threads
-    assert told >= 700
+    assert received >= 700
 
 
 async def test_many_messages_are_counted_in_blocks() -> None:
-    told: list[int] = []
+    received: list[int] = []
 
     class Counting(ScriptedBackend):
         async def count_tokens(self, texts: Sequence[str]) -> list[CountedText]:
-            told.append(len(texts))
+            received.append(len(texts))
             return await super().count_tokens(texts)
 
     async def other() -> None:
-        told.append(0)
+        received.append(0)
 
     messages = [Message(f"{n}", "user", f"{n}") for n in range(4500)]
     others = asyncio.create_task(other())
     size = await count_messages(Counting(scripted()), messages, range(len(messages)), {})
     await others
-    assert told == [2000, 0, 2000, 500]
+    assert received == [2000, 0, 2000, 500]
     assert size == sum(message.tokens for message in messages)

@@ -15,7 +15,7 @@ from runs.registry import RunRegistry
 from runs.requester import Requester
 from settings import BackendSettings, LimitSettings, load_settings
 from tests.conftest import scripted
-from tests.live_app import client_of, events_of, events_until_end, live_api, refused, socket_of, told
+from tests.live_app import client_of, events_of, events_until_end, live_api, next_event, refused, socket_of
 
 ZOE, TOM = Requester("zoe", "192.0.2.1"), Requester("tom", "192.0.2.1")
 
@@ -148,8 +148,8 @@ async def test_all_transports_share_one_quota(tmp_path: Path) -> None:
     limits = LimitSettings(messages_per_minute=6, visitors_per_address=50)
     with live_api(tmp_path, limits=limits) as app:
         async with client_of(app) as client:
-            told_first = (await client.get("/limits")).json()
-            assert told_first["limits"]["messages_per_minute"] == 6 and told_first["left"] == {"minute": 6, "day": None}
+            first = (await client.get("/limits")).json()
+            assert first["limits"]["messages_per_minute"] == 6 and first["left"] == {"minute": 6, "day": None}
             await events_of(client, "POST", "/stream", json={"message": "hello"})
             async with socket_of(app, client) as socket:
                 await socket.send('{"message": "hello"}')
@@ -171,7 +171,7 @@ async def test_all_transports_share_one_quota(tmp_path: Path) -> None:
                 assert "try again in" in message and 0 < int(answer.headers["retry-after"]) <= 60
             async with socket_of(app, client) as socket:
                 await socket.send('{"message": "hello"}')
-                assert (await told(socket))["code"] == "rate_limited"
+                assert (await next_event(socket))["code"] == "rate_limited"
         async with client_of(app) as other:
             await events_of(other, "POST", "/stream", json={"message": "hello"})
 
@@ -226,10 +226,10 @@ async def test_invalid_own_key_lifts_no_limit_with_a_fallback(tmp_path: Path, mo
             visitor = app.identity.visitor(dict(client.cookies))
             app.backends.keys.put(visitor, "Paid", "made-up-key-of-nobody")
             for _ in range(2):
-                told = await events_of(client, "POST", "/stream", json={"message": "hello", "backend": "Paid"})
-                assert told[-1]["type"] == "complete", "the fallback answers, and the day counts it"
-            told = await events_of(client, "POST", "/stream", json={"message": "hello", "backend": "Paid"})
-            assert (told[-1]["type"], told[-1]["code"]) == ("error", "backend_unavailable")
+                received = await events_of(client, "POST", "/stream", json={"message": "hello", "backend": "Paid"})
+                assert received[-1]["type"] == "complete", "the fallback answers, and the day counts it"
+            received = await events_of(client, "POST", "/stream", json={"message": "hello", "backend": "Paid"})
+            assert (received[-1]["type"], received[-1]["code"]) == ("error", "backend_unavailable")
             await refused(await client.post("/stream", json={"message": "hello"}), 429, "rate_limited")
 
 
@@ -245,15 +245,15 @@ async def test_batch_respects_the_limit_of_live_runs(tmp_path: Path) -> None:
                     await asyncio.sleep(0.01)
 
             looking = asyncio.create_task(look())
-            told = await events_of(client, "POST", "/batch", json={"prompts": ["tour"] * 6})
+            received = await events_of(client, "POST", "/batch", json={"prompts": ["tour"] * 6})
             looking.cancel()
-            assert sum(event["type"] == "complete" for event in told) == 6 and max(seen) == 2
+            assert sum(event["type"] == "complete" for event in received) == 6 and max(seen) == 2
             await refused(await client.post("/batch", json={"prompts": ["a"] * 10}), 413, "too_large")
 
             async with client.stream("POST", "/stream", json={"message": "tour"}) as running:
-                told = await events_of(client, "POST", "/batch", json={"prompts": ["tour"] * 2})
+                received = await events_of(client, "POST", "/batch", json={"prompts": ["tour"] * 2})
                 await client.post(f"/runs/{running.headers['x-run-id']}/stop")
-            ends = {event["index"]: event for event in told[:-1]}
+            ends = {event["index"]: event for event in received[:-1]}
             assert [ends[n]["type"] for n in (0, 1)] == ["complete", "error"] and ends[1]["code"] == "busy"
 
 

@@ -14,8 +14,8 @@ from memory.messages import Role
 from memory.options import TurnOptions
 from tests.conftest import until
 from tests.grammar import check_run
+from tests.house import House, housed, of
 from tests.local_model import BUNDLED, busy_slots
-from tests.remote import House, housed, of
 
 SHORT = TurnOptions(max_tokens=8)
 TALK: list[tuple[Role, str]] = [
@@ -64,19 +64,19 @@ async def ask(house: House, visitor: str, conversation_id: str) -> list[dict[str
     return check_run(run)
 
 
-def timings_of(told: list[dict[str, Any]]) -> tuple[int, int]:
+def timings_of(received: list[dict[str, Any]]) -> tuple[int, int]:
     """The tokens that a reply read, and those that were in the cache."""
-    (end,) = of(told, "model_end")
+    (end,) = of(received, "model_end")
     return end["timings"]["prompt_tokens"], end["timings"].get("cached_tokens", 0)
 
 
 async def test_a_reply_reads_only_what_is_new_of_an_opened_conversation(house: House) -> None:
     this = await opened(house, "anna")
     await read(house)
-    told = await ask(house, "anna", this)
+    received = await ask(house, "anna", this)
     other = await house.turns.store.create("ben", TALK)
     whole = await ask(house, "ben", other)
-    (fresh, cached), (all_of_it, before) = timings_of(told), timings_of(whole)
+    (fresh, cached), (all_of_it, before) = timings_of(received), timings_of(whole)
     assert before == 0, "another visitor does not benefit from it, though the text is the same"
     assert cached > 300 and fresh < 0.2 * all_of_it
 
@@ -85,8 +85,8 @@ async def test_a_message_of_another_visitor_ends_it_at_once(house: House) -> Non
     await opened(house, "anna")
     await begun(house)
     reading = local_of(house)._ahead
-    told = await house.ask("Hi", visitor="ben", options=SHORT)
-    assert reading and reading.cancelled() and told[-1]["type"] == "complete"
+    received = await house.ask("Hi", visitor="ben", options=SHORT)
+    assert reading and reading.cancelled() and received[-1]["type"] == "complete"
     await read(house)
 
 

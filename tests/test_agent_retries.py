@@ -20,7 +20,7 @@ from settings import BackendSettings
 from tests.conftest import until
 from tests.grammar import check_run
 
-Told = list[dict[str, Any]]
+Events = list[dict[str, Any]]
 Answer = Callable[[LiveRun], Awaitable[None]]
 
 
@@ -76,22 +76,22 @@ class Answers:
         await run_with_fallbacks(run, self.chain, answer)
 
 
-async def done(run: LiveRun, work: Answer) -> Told:
+async def done(run: LiveRun, work: Answer) -> Events:
     run.start(work)
     assert run.task
     await asyncio.wait_for(asyncio.shield(run.task), 10)
     return check_run(run)
 
 
-def said(told: Told, phase: str = "queued") -> list[str]:
-    return [e["content"] for e in told if e["type"] == "status" and e["phase"] == phase]
+def said(received: Events, phase: str = "queued") -> list[str]:
+    return [e["content"] for e in received if e["type"] == "status" and e["phase"] == phase]
 
 
 async def test_status_of_a_retry_has_the_cause_without_the_advice() -> None:
     failed = ChatError("rate_limited", "Rate limited. Try again later. A has too many requests.", retryable=True)
     down = ChatError("backend_unavailable", "A cannot be reached: is there a network?", retryable=True)
-    told = await done(a_run(), Answers(failed, down, replies).work)
-    assert said(told, "waiting") == [
+    received = await done(a_run(), Answers(failed, down, replies).work)
+    assert said(received, "waiting") == [
         "Rate limited. Retrying: 2 of 3 in 0.0 s",
         "A cannot be reached. Retrying: 3 of 3 in 0.0 s",
     ]
@@ -99,17 +99,17 @@ async def test_status_of_a_retry_has_the_cause_without_the_advice() -> None:
 
 async def test_transient_failure_is_retried() -> None:
     answers = Answers(failing(), failing("rate_limited"), replies)
-    told = await done(a_run(), answers.work)
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there")
-    assert said(told, "waiting") == ["It failed. Retrying: 2 of 3 in 0.0 s", "It failed. Retrying: 3 of 3 in 0.0 s"]
+    received = await done(a_run(), answers.work)
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello there")
+    assert said(received, "waiting") == ["It failed. Retrying: 2 of 3 in 0.0 s", "It failed. Retrying: 3 of 3 in 0.0 s"]
 
 
 async def test_error_of_the_last_attempt_ends_the_run() -> None:
     last = ChatError("rate_limited", "Still too many.", retryable=True, retry_after=0.01)
     answers = Answers(failing(), failing(), last)
-    told = await done(a_run(), answers.work)
-    assert (told[-1]["type"], told[-1]["code"], told[-1]["retry_after"]) == ("error", "rate_limited", 0.01)
-    assert told[-1]["message"] == "Still too many."
+    received = await done(a_run(), answers.work)
+    assert (received[-1]["type"], received[-1]["code"], received[-1]["retry_after"]) == ("error", "rate_limited", 0.01)
+    assert received[-1]["message"] == "Still too many."
     assert len(answers.asked) == ATTEMPTS == 3
 
 
@@ -128,25 +128,25 @@ async def test_error_of_the_last_attempt_ends_the_run() -> None:
 )
 async def test_permanent_errors_are_not_retried(error: Exception) -> None:
     answers = Answers(error)
-    told = await done(a_run(), answers.work)
-    assert told[-1]["type"] == "error"
+    received = await done(a_run(), answers.work)
+    assert received[-1]["type"] == "error"
     assert len(answers.asked) == 1
 
 
 async def test_retry_after_is_respected() -> None:
     answers = Answers(failing("rate_limited", after=0.2), failing(after=0.001), replies)
-    told = await done(a_run(), answers.work)
+    received = await done(a_run(), answers.work)
     first, second, third = answers.times
     assert 0.2 <= second - first < 0.7
     assert third - second < 0.2
-    assert said(told, "waiting")[0] == "It failed. Retrying: 2 of 3 in 0.2 s"
+    assert said(received, "waiting")[0] == "It failed. Retrying: 2 of 3 in 0.2 s"
 
 
 @pytest.mark.parametrize("code", ["rate_limited", "backend_unavailable"])
 async def test_long_retry_after_is_not_waited_for(code: str) -> None:
     answers = Answers(failing(code, after=retries.LONGEST_WAIT_S + 0.1))
-    told = await asyncio.wait_for(done(a_run(), answers.work), 1)
-    assert (told[-1]["code"], told[-1]["retryable"], len(answers.asked)) == (code, True, 1)
+    received = await asyncio.wait_for(done(a_run(), answers.work), 1)
+    assert (received[-1]["code"], received[-1]["retryable"], len(answers.asked)) == (code, True, 1)
 
 
 @pytest.mark.parametrize("event", [events.Token("word", 1), events.Reasoning("hm"), events.ToolStart("clock", "t", {})])
@@ -156,8 +156,8 @@ async def test_no_retry_after_output(event: events.Event) -> None:
         raise failing()
 
     answers = Answers(speaks, chain="AB")
-    told = await done(a_run(), answers.work)
-    assert told[-1]["code"] == "backend_unavailable"
+    received = await done(a_run(), answers.work)
+    assert received[-1]["code"] == "backend_unavailable"
     assert answers.asked == ["A"]
 
 
@@ -168,10 +168,10 @@ async def test_open_steps_end_with_the_attempts_error() -> None:
         run.emit(events.ModelStart(f"m{number}", f"c{number}", "model"))
         raise failing()
 
-    told = await done(a_run(), Answers(begins, begins, replies).work)
-    ends = [(e["id"], e.get("error")) for e in told if e["type"] in ("chain_end", "model_end")]
+    received = await done(a_run(), Answers(begins, begins, replies).work)
+    ends = [(e["id"], e.get("error")) for e in received if e["type"] in ("chain_end", "model_end")]
     assert ends == [(step, "It failed.") for step in ("m0", "c0", "m2", "c2")] + [("model 4", None)]
-    kinds = [e["type"] for e in told]
+    kinds = [e["type"] for e in received]
     assert kinds.index("chain_end") < kinds.index("model_start", kinds.index("chain_end"))
 
 
@@ -180,8 +180,8 @@ async def test_steps_of_a_failed_backend_end_before_the_fallback_begins() -> Non
         run.emit(events.ModelStart("first", None, "model"))
         raise failing("timeout")
 
-    told = await done(a_run(), Answers(begins, replies, chain="AB").work)
-    steps = [(e["type"], e["id"], e.get("error")) for e in told if e["type"] in ("model_start", "model_end")]
+    received = await done(a_run(), Answers(begins, replies, chain="AB").work)
+    steps = [(e["type"], e["id"], e.get("error")) for e in received if e["type"] in ("model_start", "model_end")]
     second = steps[2][1]
     assert steps == [
         ("model_start", "first", None),
@@ -197,29 +197,29 @@ FOLLOWED = ["missing_key", "authentication", "rate_limited", "backend_unavailabl
 @pytest.mark.parametrize("code", FOLLOWED)
 async def test_fallback_answers(code: str) -> None:
     run, answers = a_run(), Answers(failing(code, retryable=False), replies, chain="AB")
-    told = await done(run, answers.work)
-    assert (told[-1]["type"], answers.asked) == ("complete", ["A", "B"])
+    received = await done(run, answers.work)
+    assert (received[-1]["type"], answers.asked) == ("complete", ["A", "B"])
     assert run.note == "B answered instead of A. It failed."
-    assert said(told)[1] == "It failed. B answers instead"
+    assert said(received)[1] == "It failed. B answers instead"
 
 
 async def test_fallback_follows_all_attempts_and_has_its_own() -> None:
     answers = Answers(*[failing()] * 5, replies, chain="AB")
-    told = await done(a_run(), answers.work)
-    assert (told[-1]["type"], answers.asked) == ("complete", ["A", "A", "A", "B", "B", "B"])
+    received = await done(a_run(), answers.work)
+    assert (received[-1]["type"], answers.asked) == ("complete", ["A", "A", "A", "B", "B", "B"])
 
 
 @pytest.mark.parametrize("code", ["invalid_request", "context_too_long", "not_found", "busy", "too_large", "internal"])
 async def test_errors_of_the_request_have_no_fallback(code: str) -> None:
     run, answers = a_run(), Answers(failing(code), chain="AB")
-    told = await done(run, answers.work)
-    assert (told[-1]["code"], answers.asked, run.note) == (code, ["A"], None)
+    received = await done(run, answers.work)
+    assert (received[-1]["code"], answers.asked, run.note) == (code, ["A"], None)
 
 
 async def test_last_backend_of_a_chain_fails_with_its_own_error() -> None:
     answers = Answers(failing("timeout"), failing("missing_key"), failing("authentication"), chain="ABC")
-    told = await done(a_run(), answers.work)
-    assert (told[-1]["code"], answers.asked) == ("authentication", ["A", "B", "C"])
+    received = await done(a_run(), answers.work)
+    assert (received[-1]["code"], answers.asked) == ("authentication", ["A", "B", "C"])
 
 
 async def test_no_note_about_a_fallback_that_failed_too() -> None:
@@ -228,7 +228,7 @@ async def test_no_note_about_a_fallback_that_failed_too() -> None:
     assert "answered" not in (run.note or "")
 
 
-async def heard(run: LiveRun, work: Answer, patience: float = 0.1) -> Told:
+async def heard(run: LiveRun, work: Answer, patience: float = 0.1) -> Events:
     return await done(run, lambda run: with_idle_timeout(run, backend(timeout=patience), work(run)))
 
 
@@ -255,17 +255,17 @@ def stubborn(swallowed: int, ended: list[str], spoken: Sequence[str] = ()) -> An
 @pytest.mark.parametrize("spoken", [(), ("so ", "far")])
 async def test_silent_backend_is_ended_despite_lost_cancellations(swallowed: int, spoken: Sequence[str]) -> None:
     ended: list[str] = []
-    told = await heard(a_run(), stubborn(swallowed, ended, spoken))
-    assert (told[-1]["type"], told[-1]["code"], told[-1]["retryable"]) == ("error", "timeout", True)
-    assert "0.1 s" in told[-1]["message"]
-    assert told[-1]["content"] == "".join(spoken)
+    received = await heard(a_run(), stubborn(swallowed, ended, spoken))
+    assert (received[-1]["type"], received[-1]["code"], received[-1]["retryable"]) == ("error", "timeout", True)
+    assert "0.1 s" in received[-1]["message"]
+    assert received[-1]["content"] == "".join(spoken)
     assert ended == ["ended"]
 
 
 async def test_stalled_status_is_no_activity() -> None:
-    told = await heard(a_run(stall_s=0.02), stubborn(0, [], ("so far",)), patience=0.6)
-    assert said(told, "stalled")
-    assert told[-1]["code"] == "timeout"
+    received = await heard(a_run(stall_s=0.02), stubborn(0, [], ("so far",)), patience=0.6)
+    assert said(received, "stalled")
+    assert received[-1]["code"] == "timeout"
 
 
 @pytest.mark.parametrize("sign", ["token", "reasoning", "progress"])
@@ -313,19 +313,19 @@ async def test_fallback_follows_a_silent_backend() -> None:
         await run_with_fallbacks(run, chain, lambda b: with_idle_timeout(run, b, works[b.name](run)))
 
     run = a_run()
-    told = await done(run, work)
-    assert (told[-1]["type"], ended) == ("complete", ["ended"])
+    received = await done(run, work)
+    assert (received[-1]["type"], ended) == ("complete", ["ended"])
     assert str(run.note).startswith("B answered instead of A. No response after")
 
 
-async def stopped(run: LiveRun) -> Told:
+async def stopped(run: LiveRun) -> Events:
     """Stops a run, which may take half a second."""
     begun = time.monotonic()
     await run.stop("user")
     assert time.monotonic() - begun < 0.5
-    told = check_run(run)
-    assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "user")
-    return told
+    received = check_run(run)
+    assert (received[-1]["type"], received[-1]["reason"]) == ("stopped", "user")
+    return received
 
 
 async def test_stop_ends_a_pause_between_attempts() -> None:
@@ -342,9 +342,9 @@ async def test_stop_ends_a_silence(swallowed: int) -> None:
     run = a_run()
     run.start(lambda run: with_idle_timeout(run, backend(), stubborn(swallowed, ended)(run)))
     await until(lambda: run.state.phase == "waiting")
-    told = await stopped(run)
+    received = await stopped(run)
     assert ended == ["ended"]
-    assert [e["error"] for e in told if e["type"] == "model_end"] == ["cancelled"]
+    assert [e["error"] for e in received if e["type"] == "model_end"] == ["cancelled"]
 
 
 async def test_stop_starts_no_fallback() -> None:

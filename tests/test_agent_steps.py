@@ -53,23 +53,23 @@ async def house(request: pytest.FixtureRequest, store: Store, tmp_path: Path) ->
         await backends.close()
 
 
-def names(told: list[dict[str, Any]]) -> set[str]:
-    return {event["type"] for event in told}
+def names(received: list[dict[str, Any]]) -> set[str]:
+    return {event["type"] for event in received}
 
 
 @pytest.mark.parametrize("house", [[Reply(["Let me see."], tools=BOTH), Reply(["It is ", "391."])]], indirect=True)
 async def test_a_model_chooses_two_tools_and_answers_with_their_results(house: House) -> None:
     run = await house.start()
     await asyncio.wait_for(run.task, 20)
-    told = check_run(run)
-    assert names(told) >= STEPS
-    assert told[-1]["content"] == "Let me see.\n\nIt is 391."
-    ends = {event["tool"]: event for event in told if event["type"] == "tool_end"}
+    received = check_run(run)
+    assert names(received) >= STEPS
+    assert received[-1]["content"] == "Let me see.\n\nIt is 391."
+    ends = {event["tool"]: event for event in received if event["type"] == "tool_end"}
     assert ends["calculator"]["output"] == "391"
     assert ends["count"]["output"].split("\n")[0] == "1 of 3"
-    chains = {event["id"]: event["name"] for event in told if event["type"] == "chain_start"}
-    assert {chains[event["parent_id"]] for event in told if event["type"] == "tool_start"} == {"tools"}
-    assert {chains[event["parent_id"]] for event in told if event["type"] == "model_start"} == {"model"}
+    chains = {event["id"]: event["name"] for event in received if event["type"] == "chain_start"}
+    assert {chains[event["parent_id"]] for event in received if event["type"] == "tool_start"} == {"tools"}
+    assert {chains[event["parent_id"]] for event in received if event["type"] == "model_start"} == {"model"}
     first, second = (request.body for request in house.server.requests if request.method == "POST")
     assert {tool["function"]["name"] for tool in first["tools"]} == {"calculator", "count"}
     results = {m["tool_call_id"]: m["content"] for m in second["messages"] if m["role"] == "tool"}
@@ -82,12 +82,12 @@ async def test_a_model_chooses_two_tools_and_answers_with_their_results(house: H
 async def test_tool_calls_without_ids_get_unique_ids(house: House) -> None:
     run = await house.start()
     await asyncio.wait_for(run.task, 20)
-    told = check_run(run)
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "So.")
+    received = check_run(run)
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "So.")
     sent = [request.body["messages"] for request in house.server.requests if request.method == "POST"][1]
     called = [call["id"] for message in sent for call in message.get("tool_calls") or ()]
     assert len(set(called)) == 2 and [m["tool_call_id"] for m in sent if m["role"] == "tool"] == called
-    assert {event["tool_call_id"] for event in told if event["type"] == "tool_end"} == set(called)
+    assert {event["tool_call_id"] for event in received if event["type"] == "tool_end"} == set(called)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ async def test_tool_calls_without_ids_get_unique_ids(house: House) -> None:
 async def test_broken_reply_after_tools_ends_all_steps(house: House) -> None:
     run = await house.start()
     await asyncio.wait_for(run.task, 20)
-    told = check_run(run)
-    assert names(told) >= STEPS
-    assert (told[-1]["type"], told[-1]["content"]) == ("error", "It is ")
+    received = check_run(run)
+    assert names(received) >= STEPS
+    assert (received[-1]["type"], received[-1]["content"]) == ("error", "It is ")
 
 
 @pytest.mark.parametrize("house", [[Reply(["Wait."], tools=SLOW), Reply(["Done."])]], indirect=True)
@@ -106,10 +106,10 @@ async def test_stop_during_a_tool_ends_all_steps(house: House) -> None:
     run = await house.start("Count.")
     await until(lambda: any(step.kind == "tool" and step.output for step in run.state.steps))
     await run.stop("user")
-    told = check_run(run)
-    assert names(told) >= STEPS
-    assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "user")
-    (end,) = (event for event in told if event["type"] == "tool_end")
+    received = check_run(run)
+    assert names(received) >= STEPS
+    assert (received[-1]["type"], received[-1]["reason"]) == ("stopped", "user")
+    (end,) = (event for event in received if event["type"] == "tool_end")
     assert end["error"] == "cancelled"
     reply = (await house.turns.store.history(run.conversation_id))[-1]
     assert [(part.name, part.error, part.text.split("\n")[0]) for part in reply.parts] == [

@@ -289,7 +289,7 @@ async def test_a_summary_belongs_to_its_branch(server: OpenAIServer, store: Stor
 async def test_local_model_serves_turns_before_summaries(
     server: OpenAIServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OpenAIBackend, "in_process", True)
+    monkeypatch.setattr(OpenAIBackend, "is_local", True)
     slow = Reply(["."] * 20, pause=0.05)
     server.answers = [lambda r: Hang() if notes(r) else slow if "slow" in str(r.body) else Reply(["Sure."])]
     async with turns_on(server, store) as turns:
@@ -338,20 +338,20 @@ async def test_context_event_equals_the_providers_request(server: OpenAIServer, 
             run = await ended(turns, TurnRequest(message, "anna", run and run.conversation_id, memory=mode))
             await quiet(turns)
         assert run
-    told = contexts_of(run)
-    received = asked(server, summaries=False)[-2:]
-    assert len(told) == 2
-    for one, sent in zip(told, received, strict=True):
+    received = contexts_of(run)
+    sent_in = asked(server, summaries=False)[-2:]
+    assert len(received) == 2
+    for one, sent in zip(received, sent_in, strict=True):
         assert [(m["role"], m["content"]) for m in one.messages] == [(m["role"], m["content"] or "") for m in sent]
         called = [[(c["function"]["name"]) for c in m.get("tool_calls") or ()] for m in sent]
         assert [[c["name"] for c in m.get("tool_calls", ())] for m in one.messages] == called
         assert sum(one.parts.values()) == one.tokens
     body = [r.body for r in server.requests if r.method == "POST" and not notes(r)][-1]
-    assert [tool["name"] for tool in told[0].tools] == [tool["function"]["name"] for tool in body["tools"]]
+    assert [tool["name"] for tool in received[0].tools] == [tool["function"]["name"] for tool in body["tools"]]
     if mode == "recall":
-        assert {m["why"] for m in told[0].messages if m["part"] == "recalled"} == {"matches whales"}
+        assert {m["why"] for m in received[0].messages if m["part"] == "recalled"} == {"matches whales"}
     if mode == "summary":
-        assert "Notes: whales <b>&amp;\u2028 \U0001f40b." in received[0][0]["content"]
+        assert "Notes: whales <b>&amp;\u2028 \U0001f40b." in sent_in[0][0]["content"]
 
 
 async def test_a_summary_lasts_for_many_turns(

@@ -22,7 +22,7 @@ from settings import BackendSettings, Settings
 from tests.conftest import FAST, until
 from tests.grammar import check_run
 
-Told = list[dict[str, Any]]
+Events = list[dict[str, Any]]
 Make = Callable[..., Turns]
 
 
@@ -61,24 +61,24 @@ def caller(make: Make, *tools: BaseTool, names: Any = None) -> Turns:
     return make(*tools, kind="langchain", options=options, **{"class": "tests.models:Caller"})
 
 
-async def asked(turns: Turns, message: str = "Hi") -> Told:
+async def asked(turns: Turns, message: str = "Hi") -> Events:
     run = await turns.start(TurnRequest(message, "anna"))
     assert run.task
     await asyncio.wait_for(asyncio.shield(run.task), 10)
     return check_run(run)
 
 
-async def stored(turns: Turns, told: Told) -> Message:
+async def stored(turns: Turns, received: Events) -> Message:
     """The reply of a run."""
-    return (await turns.store.history(told[0]["conversation_id"]))[-1]
+    return (await turns.store.history(received[0]["conversation_id"]))[-1]
 
 
-def of(told: Told, kind: str) -> Told:
-    return [e for e in told if e["type"] == kind]
+def of(received: Events, kind: str) -> Events:
+    return [e for e in received if e["type"] == kind]
 
 
-def attempts_of(told: Told) -> int:
-    return 1 + sum("Retrying" in e["content"] for e in of(told, "status"))
+def attempts_of(received: Events) -> int:
+    return 1 + sum("Retrying" in e["content"] for e in of(received, "status"))
 
 
 @tool
@@ -94,16 +94,16 @@ def broken(question: str) -> str:
 
 
 async def test_failed_tool_is_reported_and_the_reply_continues(script: Turns) -> None:
-    told = await asked(script, "tool failure")
-    assert told[-1]["type"] == "complete"
-    (start,), (end,) = of(told, "tool_start"), of(told, "tool_end")
+    received = await asked(script, "tool failure")
+    assert received[-1]["type"] == "complete"
+    (start,), (end,) = of(received, "tool_start"), of(received, "tool_end")
     assert (start["tool"], start["input"]) == (broken_tool.name, {"question": "Are you there?"})
     assert (end["tool"], end["tool_call_id"]) == (start["tool"], start["tool_call_id"])
     assert end["error"] == "the tool's own server answered HTTP 500"
-    kinds = [e["type"] for e in told]
+    kinds = [e["type"] for e in received]
     assert kinds.index("token") < kinds.index("tool_start") < kinds.index("tool_end")
     assert "token" in kinds[kinds.index("tool_end") :]
-    assert [e["phase"] for e in of(told, "status")] == [
+    assert [e["phase"] for e in of(received, "status")] == [
         "queued",
         "waiting",
         "streaming",
@@ -111,7 +111,7 @@ async def test_failed_tool_is_reported_and_the_reply_continues(script: Turns) ->
         "waiting",
         "streaming",
     ]
-    first, second = of(told, "context")
+    first, second = of(received, "context")
     assert [m["role"] for m in first["messages"]] == ["system", "user"]
     assert second["messages"][:2] == [{"same_as": 0}, {"same_as": 1}]
     assert [m["role"] for m in second["messages"][2:]] == ["assistant", "tool"]
@@ -119,11 +119,11 @@ async def test_failed_tool_is_reported_and_the_reply_continues(script: Turns) ->
 
 
 async def test_tool_end_has_the_output(make: Make) -> None:
-    told = await asked(caller(make, clock))
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "that was it ")
-    (end,) = of(told, "tool_end")
+    received = await asked(caller(make, clock))
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "that was it ")
+    (end,) = of(received, "tool_end")
     assert (end["output"], "error" in end) == ("when? at noon", False)
-    assert of(told, "state")[-1]["tools_called"] == ["clock"]
+    assert of(received, "state")[-1]["tools_called"] == ["clock"]
 
 
 async def test_model_gets_the_messages_before_the_agents_state(make: Make) -> None:
@@ -134,24 +134,24 @@ async def test_model_gets_the_messages_before_the_agents_state(make: Make) -> No
     run = await turns.start(TurnRequest("Hi", "anna", conversation_id, memory="full"))
     assert run.task
     await asyncio.wait_for(asyncio.shield(run.task), 10)
-    told = check_run(run)
-    assert told[-1]["type"] == "complete"
-    first, second = of(told, "context")
+    received = check_run(run)
+    assert received[-1]["type"] == "complete"
+    first, second = of(received, "context")
     assert [m["content"] for m in first["messages"][1:]] == [*(text for _, text in earlier), "Hi"]
     assert second["messages"][:-2] == [{"same_as": n} for n in range(len(first["messages"]))]
 
 
 async def test_parallel_tools_each_have_an_end(make: Make) -> None:
-    told = await asked(caller(make, clock, broken))
-    assert told[-1]["type"] == "complete"
-    ends = {e["tool_call_id"]: (e["tool"], e.get("error")) for e in of(told, "tool_end")}
+    received = await asked(caller(make, clock, broken))
+    assert received[-1]["type"] == "complete"
+    ends = {e["tool_call_id"]: (e["tool"], e.get("error")) for e in of(received, "tool_end")}
     assert ends == {"call 0": ("clock", None), "call 1": ("broken", "no time left")}
 
 
 async def test_unknown_tool_is_a_tool_error(make: Make) -> None:
-    told = await asked(caller(make, clock, names=["nothing"]))
-    assert told[-1]["type"] == "complete"
-    (end,) = of(told, "tool_end")
+    received = await asked(caller(make, clock, names=["nothing"]))
+    assert received[-1]["type"] == "complete"
+    (end,) = of(received, "tool_end")
     assert (end["tool"], bool(end["error"])) == ("nothing", True)
 
 
@@ -161,9 +161,9 @@ async def test_a_long_error_of_a_tool_is_cut(make: Make) -> None:
         """Fails at length."""
         raise RuntimeError("x" * 100_000)
 
-    told = await asked(caller(make, verbose))
-    assert len(of(told, "tool_end")[0]["error"]) == 2000
-    assert max(len(str(e)) for e in told if e["type"] != "context") < 10_000
+    received = await asked(caller(make, verbose))
+    assert len(of(received, "tool_end")[0]["error"]) == 2000
+    assert max(len(str(e)) for e in received if e["type"] != "context") < 10_000
 
 
 async def test_stop_ends_a_running_tool(make: Make) -> None:
@@ -185,17 +185,17 @@ async def test_stop_ends_a_running_tool(make: Make) -> None:
     begun = time.monotonic()
     await run.stop("user")
     assert time.monotonic() - begun < 0.5
-    told = check_run(run)
-    assert (told[-1]["type"], ended) == ("stopped", ["ended"])
-    assert of(told, "tool_end")[0]["error"] == "cancelled"
+    received = check_run(run)
+    assert (received[-1]["type"], ended) == ("stopped", ["ended"])
+    assert of(received, "tool_end")[0]["error"] == "cancelled"
 
 
 async def test_no_retry_after_a_tool_call(make: Make) -> None:
     options = {"names": ["clock"], "text": "", "fails": ConnectionResetError()}
     turns = make(clock, kind="langchain", options=options, **{"class": "tests.models:Caller"})
-    told = await asked(turns)
-    assert told[-1]["code"] == "backend_unavailable"
-    assert (attempts_of(told), len(of(told, "tool_start"))) == (1, 1)
+    received = await asked(turns)
+    assert received[-1]["code"] == "backend_unavailable"
+    assert (attempts_of(received), len(of(received, "tool_start"))) == (1, 1)
 
 
 ENDS: dict[str, tuple[str, str | None, int]] = {
@@ -217,21 +217,21 @@ ENDS: dict[str, tuple[str, str | None, int]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_scripted_faults_end_as_described(script: Turns, impatient: Turns, fault: str) -> None:
     kind, code, times = ENDS[fault]
-    told = await asked(impatient if fault == "hang" else script, fault)
-    assert (told[-1]["type"], told[-1].get("code")) == (kind, code)
-    assert attempts_of(told) == times
-    reply = await stored(script, told)
-    assert reply.text == told[-1]["content"]
+    received = await asked(impatient if fault == "hang" else script, fault)
+    assert (received[-1]["type"], received[-1].get("code")) == (kind, code)
+    assert attempts_of(received) == times
+    reply = await stored(script, received)
+    assert reply.text == received[-1]["content"]
     assert reply.standing == {"complete": "whole", "error": "failed", "stopped": "stopped"}[kind]
     assert bool(reply.text) is (fault not in ("hang", "rate limit", "wrong key", "unreachable", "garbage"))
 
 
 async def test_busy_backend_is_retried(script: Turns) -> None:
-    told = await asked(script, "busy")
-    assert "this is the second" in told[-1]["content"]
-    again = next(e for e in of(told, "status") if "Retrying: 2 of 3" in e["content"])
+    received = await asked(script, "busy")
+    assert "this is the second" in received[-1]["content"]
+    again = next(e for e in of(received, "status") if "Retrying: 2 of 3" in e["content"])
     assert again["phase"] == "waiting"
-    assert len(of(told, "model_start")) == 2
+    assert len(of(received, "model_start")) == 2
 
 
 async def test_long_rate_limit_reports_its_duration(script: Turns) -> None:
@@ -248,9 +248,9 @@ async def test_idle_timeout_reports_its_duration(impatient: Turns) -> None:
 
 
 async def test_endless_reply_is_cut_with_a_note(script: Turns) -> None:
-    told = await asked(script, "endless")
-    assert told[-1]["reason"] == "limit"
-    assert of(told, "token")[-1]["total_tokens"] == script.settings.limits.reply_tokens
+    received = await asked(script, "endless")
+    assert received[-1]["reason"] == "limit"
+    assert of(received, "token")[-1]["total_tokens"] == script.settings.limits.reply_tokens
     assert (
-        await stored(script, told)
+        await stored(script, received)
     ).note == "Cut at the max reply length, 256 tokens. Stopped: the run reached its limit"

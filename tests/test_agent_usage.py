@@ -6,8 +6,8 @@ import pytest
 
 from backends.prices import cost_usd
 from runs.errors import ChatError
+from tests.house import of
 from tests.providers import Stream
-from tests.remote import of
 from tests.streams import HELLO, STOP, asked, usage
 
 DETAILS = {
@@ -27,9 +27,9 @@ async def test_usage_has_what_the_provider_counts_and_the_cost(
     tmp_path: Path, price: list[float] | None, cost: float | None
 ) -> None:
     async with asked(tmp_path, Stream([*HELLO, STOP, usage(usage=DETAILS)]), price=price) as (house, _):
-        told = await house.ask()
-    (end,) = of(told, "model_end")
-    for found in (end["usage"], told[-1]["usage"]):
+        received = await house.ask()
+    (end,) = of(received, "model_end")
+    for found in (end["usage"], received[-1]["usage"]):
         assert (found["input_tokens"], found["output_tokens"]) == (1000, 50)
         assert (found["cached_tokens"], found["reasoning_tokens"]) == (800, 20)
         assert found.get("cost_usd") == cost
@@ -57,15 +57,15 @@ async def test_reply_does_not_fail_where_the_total_costs_are_not_known(
 
     async with asked(tmp_path, Stream([*HELLO, STOP, usage(usage=DETAILS)]), price=[1.0, 2.0]) as (house, _):
         monkeypatch.setattr(house.turns.store, "costs", fail)
-        told = await house.ask()
-    assert (told[-1]["type"], told[-1]["usage"]["cost_usd"]) == ("complete", 0.0011)
-    assert "day_cost_usd" not in told[-1]["usage"]
+        received = await house.ask()
+    assert (received[-1]["type"], received[-1]["usage"]["cost_usd"]) == ("complete", 0.0011)
+    assert "day_cost_usd" not in received[-1]["usage"]
 
 
 async def test_usage_without_details_has_no_further_figures(tmp_path: Path) -> None:
     async with asked(tmp_path, Stream([*HELLO, STOP, usage()])) as (house, _):
-        told = await house.ask()
-    assert told[-1]["usage"].keys() == {"input_tokens", "output_tokens"}
+        received = await house.ask()
+    assert received[-1]["usage"].keys() == {"input_tokens", "output_tokens"}
 
 
 def test_cost_of_cached_tokens_is_that_of_input_without_a_price_of_their_own() -> None:

@@ -24,8 +24,8 @@ def test_invalid_setting_stops_the_start_with_a_message(tmp_path: Path) -> None:
     environment = {**os.environ, "GLASSBOX_DATA": str(tmp_path), "GRADIO_SERVER_PORT": "abc"}
     command = [sys.executable, str(ROOT / "app.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    told = "GRADIO_SERVER_PORT: found 'abc', allowed: a number from 1 to 65535\n"
-    assert (done.returncode, done.stderr, done.stdout) == (2, told, "")
+    received = "GRADIO_SERVER_PORT: found 'abc', allowed: a number from 1 to 65535\n"
+    assert (done.returncode, done.stderr, done.stdout) == (2, received, "")
 
 
 @pytest.mark.parametrize("path", ["/docs", "/stream/x"])
@@ -44,19 +44,19 @@ def test_signal_ends_the_runs_and_then_the_app(tmp_path: Path, number: signal.Si
     with RunningApp(tmp_path, SCRIPT, fresh=fresh) as app:
         process = app.process
         with httpx.stream("POST", f"{app.url}stream", json={"message": "tour"}, timeout=30) as answer:
-            told, asked = [], 0.0
+            received, asked = [], 0.0
             for line in answer.iter_lines():
                 if line.startswith("data: "):
-                    told.append(json.loads(line[6:]))
-                if not asked and told and told[-1]["type"] == "token":
+                    received.append(json.loads(line[6:]))
+                if not asked and received and received[-1]["type"] == "token":
                     asked = time.monotonic()
                     for _ in range(times):
                         process.send_signal(number)
-        assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "shutdown")
-        assert told[-1]["content"], "what there is, is told"
+        assert (received[-1]["type"], received[-1]["reason"]) == ("stopped", "shutdown")
+        assert received[-1]["content"], "the message names what exists"
         assert process.wait(20) == 0
         assert time.monotonic() - asked < END_S
         assert "Traceback" not in app.output()
     with RunningApp(tmp_path, SCRIPT) as app:
-        kept = httpx.get(f"{app.url}conversations/{told[0]['conversation_id']}", timeout=30).json()
-        assert kept["messages"][-1]["content"] == told[-1]["content"]
+        kept = httpx.get(f"{app.url}conversations/{received[0]['conversation_id']}", timeout=30).json()
+        assert kept["messages"][-1]["content"] == received[-1]["content"]

@@ -135,10 +135,10 @@ async def test_a_run_on_it_follows_the_grammar(subject: Subject) -> None:
     run.start(work)
     assert run.task
     await run.task
-    told = check_run(run)
-    assert told[-1]["type"] == "complete"
-    assert told[-1]["content"].strip()
-    context = next(e for e in told if e["type"] == "context")
+    received = check_run(run)
+    assert received[-1]["type"] == "complete"
+    assert received[-1]["content"].strip()
+    context = next(e for e in received if e["type"] == "context")
     assert [m["content"] for m in context["messages"]] == ["Be brief.", "Who are you?"]
     (reading,) = await subject.backend.count_tokens(["Who are you?"])
     assert context["estimated"] is reading.estimated
@@ -180,24 +180,24 @@ EXPLAINED: list[tuple[Exception, str, bool]] = [
 async def test_errors_of_sdks_become_chat_errors(
     subject: Subject, raised: Exception, code: str, retryable: bool
 ) -> None:
-    told = subject.backend.to_chat_error(raised)
-    assert told
-    assert (told.code, told.retryable) == (code, retryable)
-    assert subject.backend.name in told.message
-    assert "secret" not in told.message
+    received = subject.backend.to_chat_error(raised)
+    assert received
+    assert (received.code, received.retryable) == (code, retryable)
+    assert subject.backend.name in received.message
+    assert "secret" not in received.message
 
 
 async def test_a_chat_error_is_unchanged_and_a_bug_gives_none(subject: Subject) -> None:
     known = ChatError("busy", "Wait.")
     assert subject.backend.to_chat_error(known) is known
-    told = subject.backend.to_chat_error(ValueError("defect"))
+    received = subject.backend.to_chat_error(ValueError("defect"))
     if subject.backend.kind != "langchain":
-        assert told is None
+        assert received is None
     else:  # any class may be named there, so its defects are not ours
-        assert told
-        assert (told.code, told.retryable) == ("backend_unavailable", False)
-        assert "ValueError" in told.message
-        assert "defect" not in told.message
+        assert received
+        assert (received.code, received.retryable) == ("backend_unavailable", False)
+        assert "ValueError" in received.message
+        assert "defect" not in received.message
 
 
 async def test_the_registry_keeps_the_order_and_lists_names() -> None:
@@ -229,15 +229,15 @@ async def test_a_missing_package_disables_only_its_backend(monkeypatch: pytest.M
 async def test_an_unknown_kind_lists_the_allowed_ones() -> None:
     with pytest.raises(SettingsError) as refused:
         Backends([scripted("A"), BackendSettings(name="B", kind="opnai")])
-    told = str(refused.value)
-    assert "backend 'B': kind: found 'opnai'; did you mean 'openai'?" in told
+    received = str(refused.value)
+    assert "backend 'B': kind: found 'opnai'; did you mean 'openai'?" in received
     for kind in ("local", "gemini", "openai", "langchain", "scripted"):
-        assert f"'{kind}'" in told
-    assert "'A'" not in told
+        assert f"'{kind}'" in received
+    assert "'A'" not in received
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "received"),
     [
         ({"kind": "langchain"}, "class: found None"),
         ({"kind": "langchain", "class": "no colon"}, "class: found 'no colon'"),
@@ -245,11 +245,11 @@ async def test_an_unknown_kind_lists_the_allowed_ones() -> None:
         ({"kind": "local", "thinking": "switch"}, "thinking: found 'switch'"),
     ],
 )
-async def test_an_unusable_entry_stops_the_start(entry: dict[str, Any], told: str) -> None:
+async def test_an_unusable_entry_stops_the_start(entry: dict[str, Any], received: str) -> None:
     with pytest.raises(SettingsError) as refused:
         Backends([BackendSettings(name="Wrong", **entry)])
     assert "'Wrong'" in str(refused.value)
-    assert told in str(refused.value)
+    assert received in str(refused.value)
     assert "allowed" in str(refused.value)
 
 

@@ -12,8 +12,8 @@ from agent import retries
 from agent.tools import Toolbox
 from memory.options import TurnOptions
 from settings import BackendSettings, ToolSettings
+from tests.house import House, asked_for_replies, housed, of
 from tests.providers import Answer, Fail, OpenAIServer, Raw, Reply, Request, Tool
-from tests.remote import House, asked_for_replies, housed, of
 
 
 @pytest.fixture(autouse=True)
@@ -166,19 +166,19 @@ def rejecting(field: str, status: int, body: Any) -> Callable[[Request], Answer]
 async def test_a_rejected_field_is_renamed_or_left_out(tmp_path: Path, change: str, name: str) -> None:
     field, _, new = change.partition(" -> ")
     async with picky(tmp_path, rejecting(field, *REJECTIONS[change][name])) as (house, server):
-        told = [await house.ask(options=TurnOptions(temperature=0.3)) for _ in range(2)]
+        received = [await house.ask(options=TurnOptions(temperature=0.3)) for _ in range(2)]
         stored = [await house.turns.store.history(run.conversation_id) for run in house.runs]
         takes = house.backends.describe("anna")[0]["takes"]
-    assert [(one[-1]["type"], one[-1]["content"]) for one in told] == [("complete", "Hello there!")] * 2
+    assert [(one[-1]["type"], one[-1]["content"]) for one in received] == [("complete", "Hello there!")] * 2
     sent = [request.body for request in asked_for_replies(server)]
     assert [field in body for body in sent] == [True, False, False], "the second turn knows it"
     assert not new or [body.get(new) for body in sent[1:]] == [256, 256]
     kept = {"max_tokens", "stream_options", "temperature"} - {field}
     assert all(kept <= body.keys() for body in sent), "nothing else was left out"
-    assert [len(of(one, "model_start")) for one in told] == [1, 1]
+    assert [len(of(one, "model_start")) for one in received] == [1, 1]
     word = {"temperature": "temperature", "max_tokens": new}.get(field, field)
     assert word in (stored[0][-1].note or "")
-    assert any(word in e["content"] for e in of(told[0], "status"))
+    assert any(word in e["content"] for e in of(received[0], "status"))
     assert stored[1][-1].note is None, "it is said once"
     assert ("temperature" in takes) == (field != "temperature")
 
@@ -193,9 +193,9 @@ async def test_several_fields_are_adapted_in_one_turn(tmp_path: Path) -> None:
         return Reply()
 
     async with picky(tmp_path, answer) as (house, server):
-        told = await house.ask("Hi", options=TurnOptions(temperature=0.3, system_prompt="Be brief."))
+        received = await house.ask("Hi", options=TurnOptions(temperature=0.3, system_prompt="Be brief."))
         assert house.backends.describe("anna")[0]["takes"] == ["system_prompt"]
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello there!")
     last = asked_for_replies(server)[-1].body
     assert last["messages"] == [{"role": "user", "content": "Be brief.\n\nHi"}]
     assert last.keys() == {"model", "messages", "stream"}
@@ -250,17 +250,17 @@ async def test_a_server_without_a_system_role_gets_the_prompt_with_the_first_mes
 
     async with picky(tmp_path, answer) as (house, server):
         options = TurnOptions(system_prompt="Be brief.")
-        told = await house.ask("Hi", options=options)
-        later = await house.ask("And now?", options=options, conversation_id=told[0]["conversation_id"])
+        received = await house.ask("Hi", options=options)
+        later = await house.ask("And now?", options=options, conversation_id=received[0]["conversation_id"])
         takes = house.backends.describe("anna")[0]["takes"]
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello there!")
     assert [m["content"] for m in asked_for_replies(server)[-1].body["messages"]] == [
         "Be brief.\n\nHi",
         "Hello there!",
         "And now?",
     ]
     assert len(asked_for_replies(server)) == 3
-    assert "system prompt" in " ".join(e["content"] for e in of(told, "status"))
+    assert "system prompt" in " ".join(e["content"] for e in of(received, "status"))
     assert "system_prompt" in takes
     assert "in front of the first message" in of(later, "context")[0]["note"]
 
@@ -269,8 +269,8 @@ async def test_a_rejection_within_the_stream_is_understood(tmp_path: Path) -> No
     error = openai_error("Unsupported parameter: 'temperature'", "temperature", "unsupported_parameter")
     stream = Raw(f"data: {json.dumps(error)}\n\n", 200, "text/event-stream")
     async with picky(tmp_path, lambda request: stream if "temperature" in request.body else Reply()) as (house, server):
-        told = await house.ask(options=TurnOptions(temperature=0.3))
-    assert (told[-1]["type"], len(asked_for_replies(server))) == ("complete", 2)
+        received = await house.ask(options=TurnOptions(temperature=0.3))
+    assert (received[-1]["type"], len(asked_for_replies(server))) == ("complete", 2)
 
 
 async def test_two_names_for_one_field_become_one(tmp_path: Path) -> None:
@@ -319,9 +319,9 @@ async def test_a_visitors_words_do_not_change_later_requests(tmp_path: Path, ech
 async def test_a_rejected_value_is_reported_to_the_visitor(tmp_path: Path, message: str, param: str | None) -> None:
     answer = error_response(400, openai_error(message, param, "invalid_value"))
     async with picky(tmp_path, answer) as (house, server):
-        told = await house.ask(options=TurnOptions(temperature=0.3))
-    assert told[-1]["code"] == "invalid_request"
-    assert not param or f"parameter {param}" in told[-1]["message"]
+        received = await house.ask(options=TurnOptions(temperature=0.3))
+    assert received[-1]["code"] == "invalid_request"
+    assert not param or f"parameter {param}" in received[-1]["message"]
     assert len(asked_for_replies(server)) == 1
 
 
@@ -334,18 +334,18 @@ async def test_only_the_rejected_field_is_left_out_if_a_server_echoes_the_reques
         return Raw(text, 400, "text/plain") if "stream_options" in request.body else Reply()
 
     async with picky(tmp_path, answer) as (house, server):
-        told = await house.ask(ASKED, options=TurnOptions(temperature=0.3))
+        received = await house.ask(ASKED, options=TurnOptions(temperature=0.3))
         assert house.backends.describe("anna")[0]["takes"] == ["system_prompt", "temperature", "max_tokens"]
-    assert told[-1]["type"] == "complete"
+    assert received[-1]["type"] == "complete"
     first, second = (request.body for request in asked_for_replies(server))
     assert first.keys() - second.keys() == {"stream_options"}
-    assert len([e for e in of(told, "status") if "does not accept" in e["content"]]) == 1
+    assert len([e for e in of(received, "status") if "does not accept" in e["content"]]) == 1
 
 
 @pytest.mark.parametrize("status", [500, 200])
-@pytest.mark.parametrize("told_of", ["why is temperature deprecated?", "unknown field max_tokens"])
-async def test_a_crash_does_not_change_later_requests(tmp_path: Path, status: int, told_of: str) -> None:
-    error = {"error": {"message": f"worker crashed on prompt: {told_of}"}}
+@pytest.mark.parametrize("received_from", ["why is temperature deprecated?", "unknown field max_tokens"])
+async def test_a_crash_does_not_change_later_requests(tmp_path: Path, status: int, received_from: str) -> None:
+    error = {"error": {"message": f"worker crashed on prompt: {received_from}"}}
     text = json.dumps(error) if status == 500 else f"data: {json.dumps(error)}\n\n"
     crash = Raw(text, status, "application/json" if status == 500 else "text/event-stream")
     async with picky(tmp_path, crash, Reply()) as (house, server):
@@ -362,9 +362,9 @@ async def test_a_value_out_of_range_does_not_remove_the_field(
 ) -> None:
     error = openai_error("temperature: 2.0 is not supported, must be between 0 and 1", param, code)
     async with picky(tmp_path, error_response(400, error), Reply()) as (house, server):
-        told = await house.ask(options=TurnOptions(temperature=2.0))
+        received = await house.ask(options=TurnOptions(temperature=2.0))
         await house.ask(visitor="bert", options=TurnOptions(temperature=0.5))
-    assert told[-1]["code"] == "invalid_request"
+    assert received[-1]["code"] == "invalid_request"
     _, last = (request.body for request in asked_for_replies(server))
     assert (last["temperature"], last["max_tokens"]) == (0.5, 256)
 
@@ -377,9 +377,9 @@ async def test_thinking_that_a_server_rejects_in_messages_is_left_out(tmp_path: 
         return Reply() if done else Reply([], thinking=["Hm"], tools=[CLOCK], thinking_field="reasoning")
 
     async with picky(tmp_path, answer, tools=["clock"]) as (house, _):
-        told = await house.ask()
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello there!")
-    assert len(of(told, "tool_start")) == 1, "no tool runs twice"
+        received = await house.ask()
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello there!")
+    assert len(of(received, "tool_start")) == 1, "no tool runs twice"
 
 
 @pytest.mark.parametrize(
@@ -398,9 +398,9 @@ async def test_a_server_may_require_thinking_in_every_message(tmp_path: Path, me
         return Reply() if request.body["messages"][-1]["role"] == "tool" else Reply([], tools=[CLOCK])
 
     async with picky(tmp_path, answer, tools=["clock"]) as (house, _):
-        told = await house.ask()
-        assert told[-1]["type"] == "complete"
-        later = await house.ask("And now?", conversation_id=told[0]["conversation_id"])
+        received = await house.ask()
+        assert received[-1]["type"] == "complete"
+        later = await house.ask("And now?", conversation_id=received[0]["conversation_id"])
     assert later[-1]["type"] == "complete"
 
 

@@ -135,11 +135,11 @@ def test_the_log_has_the_text_of_a_failure_without_keys(caplog: pytest.LogCaptur
 
     backend_at("http://a.example", headers={"Authorization": "AGENT_TOKEN"})
     caplog.set_level(logging.INFO)
-    told = log_text(FailedRun({"message": f"the planner is broken: {SECRET}"}))
-    assert "the planner is broken" in told and "canary" not in redact_keys(told)
+    received = log_text(FailedRun({"message": f"the planner is broken: {SECRET}"}))
+    assert "the planner is broken" in received and "canary" not in redact_keys(received)
 
 
-def test_ids_of_ours_are_not_told() -> None:
+def test_ids_of_glassbox_are_not_sent() -> None:
     remembers, forgets = backend_at("http://a.example", memory="own"), backend_at("http://a.example")
     assert remembers.thread_id("run", "conversation") == outside_id("conversation") != "conversation"
     assert forgets.thread_id("run", "conversation") == outside_id("run")

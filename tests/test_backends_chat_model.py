@@ -239,11 +239,11 @@ async def test_a_turns_error_becomes_part_of_a_sentence(remote: Remote) -> None:
     assert remote.health().reason == "it cannot be reached: is its server running?"
 
 
-@pytest.mark.parametrize(("own", "told"), [(True, "your key"), (False, "the server's key")])
-async def test_a_rejected_key_names_its_owner(remote: Remote, own: bool, told: str) -> None:
+@pytest.mark.parametrize(("own", "received"), [(True, "your key"), (False, "the server's key")])
+async def test_a_rejected_key_names_its_owner(remote: Remote, own: bool, received: str) -> None:
     bound = remote.bind(Key("sk-of-the-tests", from_visitor=own))
     bound.record_outcome(error("authentication"))
-    assert told in bound.health().reason
+    assert received in bound.health().reason
 
 
 async def test_a_rate_limit_expires(remote: Remote) -> None:

@@ -14,8 +14,9 @@ from memory.options import TurnOptions
 from settings import BackendSettings
 from tests import providers
 from tests.conftest import until
+from tests.house import CANARY, asked_for_replies, closed_within, housed, of
 from tests.providers import OpenAIServer, Reply
-from tests.remote import APART, CANARY, asked_for_replies, closed_within, housed, of
+from tests.remote import APART
 
 MODELS = "langchain_community.chat_models"
 ROOT = Path(__file__).parent.parent
@@ -50,11 +51,11 @@ async def test_a_reply_streams_with_the_key_in_a_header_only(tmp_path: Path, ent
         settings = entry(server)
         async with housed(tmp_path, settings, **{str(settings.key): CANARY}) as house:
             assert (await house.health()).ready
-            told = await house.ask(options=TurnOptions(system_prompt="Be brief.", temperature=0.25))
+            received = await house.ask(options=TurnOptions(system_prompt="Be brief.", temperature=0.25))
             listed = house.backends.describe("anna")[0]
-    assert [e["content"] for e in of(told, "token")] == ["Hello", ", ", "wörld"]
-    assert told[-1]["type"] == "complete"
-    assert told[-1]["timing"]["duration_s"] >= 3 * APART
+    assert [e["content"] for e in of(received, "token")] == ["Hello", ", ", "wörld"]
+    assert received[-1]["type"] == "complete"
+    assert received[-1]["timing"]["duration_s"] >= 3 * APART
     (request,) = server.requests
     assert [CANARY in value for value in request.headers.values()].count(True) == 1
     assert request.headers["authorization"] == f"Bearer {CANARY}"
@@ -86,10 +87,10 @@ async def test_a_lost_connection_keeps_the_reply_so_far(tmp_path: Path, entry: A
     with OpenAIServer(Reply(breaks="cut", after=2, pause=APART)) as server:
         settings = entry(server)
         async with housed(tmp_path, settings, **{str(settings.key): CANARY}) as house:
-            told = await house.ask()
-    assert (told[-1]["code"], told[-1]["retryable"]) == ("backend_unavailable", True)
-    assert told[-1]["content"] == "Hello there"
-    assert "broke off" in told[-1]["message"]
+            received = await house.ask()
+    assert (received[-1]["code"], received[-1]["retryable"]) == ("backend_unavailable", True)
+    assert received[-1]["content"] == "Hello there"
+    assert "broke off" in received[-1]["message"]
     assert len(asked_for_replies(server)) == 1
 
 
@@ -102,9 +103,9 @@ async def test_a_rejected_key_is_reported_and_not_shown(
     with OpenAIServer(providers.BAD_KEY) as server:
         settings = entry(server)
         async with housed(tmp_path, settings, **{str(settings.key): CANARY}) as house:
-            told = await house.ask()
-    assert told[-1]["type"] == "error"
-    assert "check its address and the key" in told[-1]["message"]
+            received = await house.ask()
+    assert received[-1]["type"] == "error"
+    assert "check its address and the key" in received[-1]["message"]
 
 
 @both
@@ -136,9 +137,9 @@ async def test_the_longest_reply_is_in_the_request(tmp_path: Path) -> None:
 async def test_a_longest_reply_that_the_class_ignores_still_cuts_the_reply(tmp_path: Path) -> None:
     with OpenAIServer(Reply(["word "] * 60, pause=0.005)) as server:
         async with housed(tmp_path, baichuan(server), BAICHUAN_API_KEY=CANARY) as house:
-            told = await house.ask(options=TurnOptions(max_tokens=10))
+            received = await house.ask(options=TurnOptions(max_tokens=10))
     assert "max_tokens" not in server.requests[0].body
-    assert len(of(told, "token")) < 30
+    assert len(of(received, "token")) < 30
 
 
 async def test_a_class_without_fields_supports_only_a_system_prompt(tmp_path: Path) -> None:
@@ -148,9 +149,9 @@ async def test_a_class_without_fields_supports_only_a_system_prompt(tmp_path: Pa
         assert (await house.health()).ready
         listed = house.backends.describe("anna")[0]
         assert (listed["takes"], listed["key"]) == (["system_prompt"], None)
-        told = await house.ask(options=TurnOptions(temperature=1.5))
-        assert (told[-1]["type"], told[-1]["content"]) == ("complete", text)
-        assert len(of(told, "token")) == len(text)
+        received = await house.ask(options=TurnOptions(temperature=1.5))
+        assert (received[-1]["type"], received[-1]["content"]) == ("complete", text)
+        assert len(of(received, "token")) == len(text)
         cut = await house.ask(options=TurnOptions(max_tokens=5))
         assert (cut[-1]["type"], cut[-1]["reason"], cut[-1]["content"]) == ("stopped", "limit", "Hello")
 
@@ -198,9 +199,9 @@ async def test_a_model_that_cannot_be_created_is_unavailable_with_a_reason(
         health = await house.health()
         assert health.state == "unavailable"
         assert reason in health.reason
-        told = await house.ask()
-        assert told[-1]["code"] == "backend_unavailable"
-        assert reason in told[-1]["message"]
+        received = await house.ask()
+        assert received[-1]["code"] == "backend_unavailable"
+        assert reason in received[-1]["message"]
 
 
 PROVIDERS = [

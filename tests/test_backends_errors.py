@@ -42,10 +42,10 @@ def by_openai(status: int, text: str = CANARY, code: str | None = None, **header
 
 
 def by_google(status: int, text: str = CANARY, *details: Any, **headers: str) -> ClientError | ServerError:
-    told = {"error": {"code": status, "message": f"{text} {CANARY}", "status": "X", "details": list(details)}}
+    received = {"error": {"code": status, "message": f"{text} {CANARY}", "status": "X", "details": list(details)}}
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     kind = ServerError if status >= 500 else ClientError
-    return kind(status, told, httpx.Response(status, json=told, headers=headers, request=REQUEST))
+    return kind(status, received, httpx.Response(status, json=received, headers=headers, request=REQUEST))
 
 
 def wrapped(error: ClientError | ServerError) -> BaseException:
@@ -205,17 +205,17 @@ TABLE: list[tuple[str, Make, str, bool, float | None]] = [
 
 @pytest.mark.parametrize(("make", "code", "retryable", "wait"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE])
 def test_a_librarys_exception_becomes_a_chat_error(make: Make, code: str, retryable: bool, wait: float | None) -> None:
-    told = to_chat_error("Model X", make())
-    assert told
-    assert (told.code, told.retryable, told.retry_after) == (code, retryable, wait)
-    assert "Model X" in told.message
-    assert "canary" not in told.message
+    received = to_chat_error("Model X", make())
+    assert received
+    assert (received.code, received.retryable, received.retry_after) == (code, retryable, wait)
+    assert "Model X" in received.message
+    assert "canary" not in received.message
 
 
 def test_googles_rate_limit_is_temporary_although_it_mentions_billing() -> None:
-    told = to_chat_error("Gemini", wrapped(by_google(429, BILLING, RETRY_INFO)))
-    assert told
-    assert (told.code, told.retryable, told.retry_after) == ("rate_limited", True, 7.5)
+    received = to_chat_error("Gemini", wrapped(by_google(429, BILLING, RETRY_INFO)))
+    assert received
+    assert (received.code, received.retryable, received.retry_after) == ("rate_limited", True, 7.5)
 
 
 @pytest.mark.parametrize(
@@ -227,16 +227,16 @@ def test_googles_rate_limit_is_temporary_although_it_mentions_billing() -> None:
     ids=["in an answer", "in a stream"],
 )
 def test_a_code_decides_if_the_text_does_not(make: Make, retryable: bool) -> None:
-    told = to_chat_error("Model X", make())
-    assert told
-    assert (told.code, told.retryable) == ("rate_limited", retryable)
+    received = to_chat_error("Model X", make())
+    assert received
+    assert (received.code, received.retryable) == ("rate_limited", retryable)
 
 
 def test_a_response_that_the_sdk_cannot_read_is_not_a_rejection() -> None:
     response = httpx.Response(200, text=CANARY, request=REQUEST)
-    told = to_chat_error("Model X", openai.APIResponseValidationError(response, body=CANARY))
-    assert told
-    assert (told.code, told.retryable) == ("backend_unavailable", True)
+    received = to_chat_error("Model X", openai.APIResponseValidationError(response, body=CANARY))
+    assert received
+    assert (received.code, received.retryable) == ("backend_unavailable", True)
 
 
 def test_no_connection_and_a_lost_one_have_different_advice() -> None:
@@ -252,10 +252,10 @@ def test_no_connection_and_a_lost_one_have_different_advice() -> None:
 
 @pytest.mark.parametrize("wrap", [lambda inner: inner, lambda inner: caused(openai.APITimeoutError(REQUEST), inner)])
 def test_a_connect_timeout_means_unreachable(wrap: Callable[[BaseException], BaseException]) -> None:
-    told = to_chat_error("X", wrap(caused(httpx.ConnectTimeout(CANARY), TimeoutError())))
-    assert told
-    assert (told.code, told.retryable) == ("backend_unavailable", True)
-    assert "cannot be reached" in told.message
+    received = to_chat_error("X", wrap(caused(httpx.ConnectTimeout(CANARY), TimeoutError())))
+    assert received
+    assert (received.code, received.retryable) == ("backend_unavailable", True)
+    assert "cannot be reached" in received.message
 
 
 def test_a_chat_error_is_unchanged_even_as_a_cause() -> None:
@@ -272,9 +272,12 @@ def test_a_bug_gives_none(defect: Exception) -> None:
 
 
 def test_our_own_errors_name_the_backend_and_are_retryable() -> None:
-    for told, code in ((connection_lost("Model X"), "backend_unavailable"), (idle_timeout("Model X", 0.5), "timeout")):
-        assert (told.code, told.retryable) == (code, True)
-        assert "Model X" in told.message
+    for received, code in (
+        (connection_lost("Model X"), "backend_unavailable"),
+        (idle_timeout("Model X", 0.5), "timeout"),
+    ):
+        assert (received.code, received.retryable) == (code, True)
+        assert "Model X" in received.message
     assert "0.5 s" in idle_timeout("X", 0.5).message
 
 
@@ -305,17 +308,17 @@ def test_a_huge_retry_after_is_limited() -> None:
 
 def test_a_response_that_cannot_be_unpacked_is_unreadable() -> None:
     packed = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(CANARY.encode()))
-    told = to_chat_error("X", raised(packed.read))
-    assert told
-    assert (told.code, told.retryable) == ("backend_unavailable", True)
+    received = to_chat_error("X", raised(packed.read))
+    assert received
+    assert (received.code, received.retryable) == ("backend_unavailable", True)
 
 
 def test_the_headers_of_any_library_are_read() -> None:
     response = requests.Response()
     response.status_code, response.headers["retry-after"] = 429, "6"
-    told = to_chat_error("X", requests.HTTPError(CANARY, response=response))
-    assert told
-    assert (told.code, told.retry_after) == ("rate_limited", 6.0)
+    received = to_chat_error("X", requests.HTTPError(CANARY, response=response))
+    assert received
+    assert (received.code, received.retry_after) == ("rate_limited", 6.0)
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=40))
@@ -351,9 +354,9 @@ def in_every_place(kind: int, status: int, text: str) -> BaseException:
 
 @given(st.integers(0, 6), STATUSES, TEXTS)
 def test_no_message_contains_an_exceptions_text(kind: int, status: int, text: str) -> None:
-    told = to_chat_error("Model X", in_every_place(kind, status, text))
-    assert told
-    assert "canary" not in told.message
-    assert "0123456789" not in f"{told.message} {told.retry_after}"
-    assert "canary" not in repr(told.args)
-    assert told.message.count("Model X") == 1
+    received = to_chat_error("Model X", in_every_place(kind, status, text))
+    assert received
+    assert "canary" not in received.message
+    assert "0123456789" not in f"{received.message} {received.retry_after}"
+    assert "canary" not in repr(received.args)
+    assert received.message.count("Model X") == 1

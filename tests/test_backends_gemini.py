@@ -16,8 +16,9 @@ from memory.options import TurnOptions
 from settings import ToolSettings
 from tests import providers
 from tests.conftest import until
+from tests.house import CANARY, asked_for_replies, housed, of, text_of
 from tests.providers import SIGNATURE, GeminiServer, Hang, Raw, Reply, Request, Stream, Tool
-from tests.remote import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
+from tests.remote import RemoteContract
 
 
 def stream(*chunks: Any) -> Raw:
@@ -81,45 +82,53 @@ class TestGemini(RemoteContract):
         both = {"candidates": [{"content": {"role": "model", "parts": parts}, "index": 0}]}
         with self.server(stream(both, said(".", finishReason="STOP"))) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert (told[-1]["type"], told[-1]["content"], text_of(told, "reasoning")) == ("complete", "Yes.", "Hm.")
+                received = await house.ask()
+        assert (received[-1]["type"], received[-1]["content"], text_of(received, "reasoning")) == (
+            "complete",
+            "Yes.",
+            "Hm.",
+        )
 
     async def test_an_invalid_key_is_rejected(self, tmp_path: Path) -> None:
         bad = providers.BAD_GEMINI_KEY
         with self.server(bad, listing=bad) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
+                received = await house.ask()
                 assert house.backends.describe("anna")[0]["state"] == "key_refused"
                 assert (await house.health()).state == "key_refused"
-        assert (told[-1]["code"], told[-1]["retryable"]) == ("authentication", False)
+        assert (received[-1]["code"], received[-1]["retryable"]) == ("authentication", False)
         assert len(asked_for_replies(server)) == 1
 
     @pytest.mark.parametrize("reason", ["SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII"])
     async def test_a_reply_that_ends_early_gives_the_reason(self, tmp_path: Path, reason: str) -> None:
         with self.server(stream(said("So far"), said("", finishReason=reason))) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
+                received = await house.ask()
                 assert house.backends.describe("anna")[0]["state"] == "ready"
-        assert (told[-1]["code"], told[-1]["content"]) == ("invalid_request", "So far")
-        assert "blocked" in told[-1]["message"]
-        assert reason.lower() in told[-1]["message"]
+        assert (received[-1]["code"], received[-1]["content"]) == ("invalid_request", "So far")
+        assert "blocked" in received[-1]["message"]
+        assert reason.lower() in received[-1]["message"]
 
     @pytest.mark.parametrize("reason", ["SAFETY", "OTHER"])
     async def test_a_blocked_prompt_gives_the_reason(self, tmp_path: Path, reason: str) -> None:
         usage = {"promptTokenCount": 7, "totalTokenCount": 7}
         with self.server(stream({"promptFeedback": {"blockReason": reason}, "usageMetadata": usage})) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert (told[-1]["type"], told[-1]["code"], told[-1]["retryable"]) == ("error", "invalid_request", False)
-        assert f"blocked this reply ({reason.lower()})" in told[-1]["message"]
+                received = await house.ask()
+        assert (received[-1]["type"], received[-1]["code"], received[-1]["retryable"]) == (
+            "error",
+            "invalid_request",
+            False,
+        )
+        assert f"blocked this reply ({reason.lower()})" in received[-1]["message"]
         assert len(asked_for_replies(server)) == 1
 
     async def test_a_model_without_thinking_is_retried_without_it(self, tmp_path: Path) -> None:
         refused = providers.Fail(400, gemini="Thinking is not enabled for models/test-model")
         with self.server(refused, Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = [await house.ask(), await house.ask()]
-        assert [one[-1]["type"] for one in told] == ["complete"] * 2
+                received = [await house.ask(), await house.ask()]
+        assert [one[-1]["type"] for one in received] == ["complete"] * 2
         asked = ["thinkingConfig" in request.body["generationConfig"] for request in asked_for_replies(server)]
         assert asked == [True, False, False]
 
@@ -144,11 +153,11 @@ class TestGemini(RemoteContract):
         answer = Raw(json.dumps({"error": error}), 429, "application/json")
         with self.server(answer, Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert told[-1]["type"] == "complete"
+                received = await house.ask()
+        assert received[-1]["type"] == "complete"
         first, second = asked_for_replies(server)
         assert second.at - first.at >= 0.3
-        assert [e["phase"] for e in of(told, "status") if "Retrying: 2 of 3" in e["content"]] == ["waiting"]
+        assert [e["phase"] for e in of(received, "status") if "Retrying: 2 of 3" in e["content"]] == ["waiting"]
 
     async def test_the_provider_lists_its_models(self, tmp_path: Path) -> None:
         with self.server() as server:
@@ -173,11 +182,11 @@ class TestGemini(RemoteContract):
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 first = await house.start("one two three")
                 await until(lambda: first.ended)
-                told = await house.ask("four", conversation_id=first.conversation_id)
+                received = await house.ask("four", conversation_id=first.conversation_id)
         counted = [r for r in server.requests if r.path.endswith(":countTokens")]
         texts = [r.body["contents"][0]["parts"][0]["text"] for r in counted]
         assert len(texts) == len(set(texts))
-        (context,) = of(told, "context")
+        (context,) = of(received, "context")
         assert not context["estimated"]
         sizes = {message["content"]: message["tokens"] for message in context["messages"]}
         assert sizes == {text: len(text.split()) for text in sizes}
@@ -191,13 +200,13 @@ class TestGemini(RemoteContract):
             server.counts = counts  # type: ignore[attr-defined]
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 begun = time.monotonic()
-                told = await house.ask()
-                assert of(told, "context")[0]["estimated"]
+                received = await house.ask()
+                assert of(received, "context")[0]["estimated"]
                 asked = len([r for r in server.requests if r.path.endswith(":countTokens")])
                 await house.ask()
                 assert time.monotonic() - begun < 8, "only the first turn waits for it"
         assert len([r for r in server.requests if r.path.endswith(":countTokens")]) == asked
-        assert told[-1]["type"] == "complete"
+        assert received[-1]["type"] == "complete"
 
     @pytest.mark.parametrize("model", ["gemini-3.8-flash", "family-latest"])
     @pytest.mark.parametrize("ids", [("one", "two"), ("same", "same"), (None, None)])
@@ -212,11 +221,15 @@ class TestGemini(RemoteContract):
             server.signed = True
             async with housed(tmp_path, self.entry(server, model=model), TEST_KEY=CANARY) as house:
                 house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
-                told = await house.ask("What is twice 17*23?")
+                received = await house.ask("What is twice 17*23?")
                 server.answers = [Reply(["Yes."])]
-                later = await house.ask("Sure?", conversation_id=told[0]["conversation_id"])
-        assert [e["tool"] for e in of(told, "tool_end") if not e.get("error")] == ["calculator", "clock", "calculator"]
-        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "First, \n\n782")
+                later = await house.ask("Sure?", conversation_id=received[0]["conversation_id"])
+        assert [e["tool"] for e in of(received, "tool_end") if not e.get("error")] == [
+            "calculator",
+            "clock",
+            "calculator",
+        ]
+        assert (received[-1]["type"], received[-1]["content"]) == ("complete", "First, \n\n782")
         assert later[-1]["type"] == "complete"
         second, third, last = (signatures(request) for request in asked_for_replies(server)[1:])
         assert (second, third, last) == ([SIGNATURE, b""], [SIGNATURE, b"", SIGNATURE], [])
@@ -229,8 +242,8 @@ class TestGemini(RemoteContract):
             server.signed = True
             async with housed(tmp_path, self.entry(server, model="gemini-3.8-flash"), TEST_KEY=CANARY) as house:
                 earlier = [("user", "What is 17*23?"), *((one["role"], one["content"]) for one in tour)]
-                told = await house.ask("And 391*2?", earlier=earlier)
-        assert told[-1]["type"] == "complete"
+                received = await house.ask("And 391*2?", earlier=earlier)
+        assert received[-1]["type"] == "complete"
         (request,) = asked_for_replies(server)
         assert "functionCall" not in json.dumps(request.body["contents"])
         assert "The calculator says 391." in json.dumps(request.body["contents"])
@@ -243,12 +256,12 @@ class TestGemini(RemoteContract):
             server.signed = True
             entry = self.entry(server, model="gemini-3.8-flash", options=options)
             async with housed(tmp_path, entry, TEST_KEY=CANARY) as house:
-                told = await house.ask()
+                received = await house.ask()
         (request,) = asked_for_replies(server)
         thinking = request.body["generationConfig"]["thinkingConfig"]
         sent = thinking.get("thinkingLevel") or thinking.get("thinking_level")
-        assert (sent and sent.lower(), told[-1]["type"]) == (level, ends)
-        assert ends == "complete" or "change it there" in told[-1]["message"]
+        assert (sent and sent.lower(), received[-1]["type"]) == (level, ends)
+        assert ends == "complete" or "change it there" in received[-1]["message"]
 
 
 def signatures(request: Request) -> list[bytes]:
@@ -270,10 +283,10 @@ async def test_a_finish_reason_ends_the_reply_even_if_the_connection_fails(tmp_p
     with contract.server(stream) as server:
         async with housed(tmp_path, contract.entry(server, timeout=8), TEST_KEY=CANARY) as house:
             begun = time.monotonic()
-            told = await house.ask()
+            received = await house.ask()
             assert time.monotonic() - begun < 6
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello!")
-    assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 5}
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello!")
+    assert received[-1]["usage"] == {"input_tokens": 7, "output_tokens": 5}
 
 
 @pytest.mark.parametrize("size", [0, 1])
@@ -283,8 +296,8 @@ async def test_only_cr_and_lf_end_a_line(tmp_path: Path, size: int) -> None:
     stream = Stream([body[at : at + size] for at in range(0, len(body), size)] if size else [body])
     with contract.server(stream) as server:
         async with housed(tmp_path, contract.entry(server), TEST_KEY=CANARY) as house:
-            told = await house.ask()
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", text)
+            received = await house.ask()
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", text)
 
 
 async def test_a_character_in_two_chunks_is_one(tmp_path: Path) -> None:
@@ -295,5 +308,5 @@ async def test_a_character_in_two_chunks_is_one(tmp_path: Path) -> None:
     stream = Stream([*(f"data: {piece}\n\n" for piece in pieces), gemini_event("!", "STOP")])
     with contract.server(stream) as server:
         async with housed(tmp_path, contract.entry(server), TEST_KEY=CANARY) as house:
-            told = await house.ask()
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "a😀!")
+            received = await house.ask()
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "a😀!")

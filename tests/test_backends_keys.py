@@ -97,11 +97,11 @@ def test_a_log_contains_no_key_even_in_a_traceback() -> None:
             raise RuntimeError(f"refused {key.reveal()}") from e
     except RuntimeError:
         log.exception("the request with %s failed", key.reveal())
-    told = written.getvalue()
-    assert SECRET not in told
-    assert told.startswith("ERROR of the tests: the request with [key] failed\n")
-    assert "ValueError: Incorrect API key provided: [key]." in told
-    assert "RuntimeError: refused [key]" in told
+    received = written.getvalue()
+    assert SECRET not in received
+    assert received.startswith("ERROR of the tests: the request with [key] failed\n")
+    assert "ValueError: Incorrect API key provided: [key]." in received
+    assert "RuntimeError: refused [key]" in received
 
 
 def test_a_visitors_key_belongs_to_one_backend(clock: Clock) -> None:

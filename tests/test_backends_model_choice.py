@@ -13,8 +13,8 @@ from memory.options import TurnOptions
 from runs.errors import ChatError
 from settings import BackendSettings, ToolSettings
 from tests import providers
+from tests.house import CANARY, House, asked_for_replies, housed, of
 from tests.providers import GeminiServer, OpenAIServer, ProviderServer, Raw, Reply, Request
-from tests.remote import CANARY, House, asked_for_replies, housed, of
 
 KINDS = [OpenAIServer, GeminiServer]
 each = pytest.mark.parametrize("kind", KINDS, ids=["openai", "gemini"])
@@ -23,11 +23,11 @@ each = pytest.mark.parametrize("kind", KINDS, ids=["openai", "gemini"])
 def listed(server: ProviderServer, name: str, context: int | None = None, *, chat: bool = True, **more: Any) -> Any:
     """Adds a model to the server's list."""
     if isinstance(server, OpenAIServer):
-        told = {"id": name, "object": "model", **({"context_length": context} if context else {})}
-        return told | ({} if chat else {"type": "embedding"}) | more
+        received = {"id": name, "object": "model", **({"context_length": context} if context else {})}
+        return received | ({} if chat else {"type": "embedding"}) | more
     methods = ["generateContent", "countTokens"] if chat else ["embedContent"]
-    told = {"name": f"models/{name}", "supportedGenerationMethods": methods}
-    return told | ({"inputTokenLimit": context} if context else {}) | more
+    received = {"name": f"models/{name}", "supportedGenerationMethods": methods}
+    return received | ({"inputTokenLimit": context} if context else {}) | more
 
 
 def entry(server: ProviderServer, **more: Any) -> BackendSettings:
@@ -42,9 +42,9 @@ def model_of(request: Request) -> str:
     return str(named)
 
 
-def told_of(house: House, visitor: str | None = "anna") -> dict[str, Any]:
-    (told,) = house.backends.describe(visitor)
-    return told
+def listing_of(house: House, visitor: str | None = "anna") -> dict[str, Any]:
+    (received,) = house.backends.describe(visitor)
+    return received
 
 
 @each
@@ -53,18 +53,18 @@ async def test_a_visitor_chooses_one_of_the_listed_models(kind: type[ProviderSer
         server.models = [listed(server, "b", 4096), listed(server, "a", 16384), listed(server, "c")]
         async with housed(tmp_path, entry(server, models=["a", "b"]), TEST_KEY=CANARY) as house:
             assert (await house.health()).ready
-            assert [(m["name"], m["ready"], m["context"]) for m in told_of(house)["models"]] == [
+            assert [(m["name"], m["ready"], m["context"]) for m in listing_of(house)["models"]] == [
                 ("a", True, 16384),
                 ("b", True, 4096),
             ]
-            assert (told_of(house)["model"], told_of(house)["context"]) == ("a", 16384)
-            told = [await house.ask(), await house.ask(options=TurnOptions(model="b"))]
+            assert (listing_of(house)["model"], listing_of(house)["context"]) == ("a", 16384)
+            received = [await house.ask(), await house.ask(options=TurnOptions(model="b"))]
             with pytest.raises(ChatError, match="Remote offers no model 'c'; it offers a, b") as refused:
                 await house.start(options=TurnOptions(model="c"))
             assert refused.value.code == "invalid_request"
     assert [model_of(request) for request in asked_for_replies(server)] == ["a", "b"]
-    assert [one[0]["model"] for one in told] == ["a", "b"]
-    assert [of(one, "context")[0]["limit"] for one in told] == [16384 - 256, 4096 - 256]
+    assert [one[0]["model"] for one in received] == ["a", "b"]
+    assert [of(one, "context")[0]["limit"] for one in received] == [16384 - 256, 4096 - 256]
 
 
 @each
@@ -74,7 +74,7 @@ async def test_a_star_offers_the_chat_models_by_name(kind: type[ProviderServer],
         server.models = [*models, listed(server, "vectors", chat=False)]
         async with housed(tmp_path, entry(server, model="*"), TEST_KEY=CANARY) as house:
             assert (await house.health()).ready
-            assert [m["name"] for m in told_of(house)["models"]] == ["alpha", "Beta", "zeta"]
+            assert [m["name"] for m in listing_of(house)["models"]] == ["alpha", "Beta", "zeta"]
             await house.ask()
             await house.ask(options=TurnOptions(model="zeta"))
             with pytest.raises(ChatError, match="offers no model 'vectors'; it offers "):
@@ -88,7 +88,7 @@ async def test_a_star_has_a_default_of_the_settings(kind: type[ProviderServer], 
         server.models = [listed(server, "a"), listed(server, "b")]
         async with housed(tmp_path, entry(server, model="b", models="*"), TEST_KEY=CANARY) as house:
             await house.health()
-            assert [m["name"] for m in told_of(house)["models"]] == ["a", "b"]
+            assert [m["name"] for m in listing_of(house)["models"]] == ["a", "b"]
             await house.ask()
     assert [model_of(request) for request in asked_for_replies(server)] == ["b"]
 
@@ -98,14 +98,14 @@ async def test_a_turn_before_the_list_waits_for_it(kind: type[ProviderServer], t
     with kind() as server:
         server.models = [listed(server, "a", 4096), listed(server, "b")]
         async with housed(tmp_path, entry(server, model="*"), TEST_KEY=CANARY) as house:
-            told = [await house.ask(), await house.ask(options=TurnOptions(model="b"))]
-            assert [one[-1]["type"] for one in told] == ["complete"] * 2
-            assert of(told[0], "context")[0]["limit"] == 4096 - 256
+            received = [await house.ask(), await house.ask(options=TurnOptions(model="b"))]
+            assert [one[-1]["type"] for one in received] == ["complete"] * 2
+            assert of(received[0], "context")[0]["limit"] == 4096 - 256
         async with housed(tmp_path, entry(server, model="*"), TEST_KEY=CANARY) as house:
-            told = [await house.ask(options=TurnOptions(model="other"))]
+            received = [await house.ask(options=TurnOptions(model="other"))]
     assert [model_of(request) for request in asked_for_replies(server)] == ["a", "b"]
-    assert (told[0][-1]["type"], told[0][-1]["code"]) == ("error", "backend_unavailable")
-    assert "no model 'other'; it has a, b" in told[0][-1]["message"]
+    assert (received[0][-1]["type"], received[0][-1]["code"]) == ("error", "backend_unavailable")
+    assert "no model 'other'; it has a, b" in received[0][-1]["message"]
 
 
 @each
@@ -139,10 +139,10 @@ async def test_a_removed_model_is_reported_with_the_nearest(kind: type[ProviderS
         server.models = [listed(server, name, chat=name != "vectors") for name in names]
         async with housed(tmp_path, entry(server, model="family-2.5-flash"), TEST_KEY=CANARY) as house:
             health = await house.health()
-            told = await house.ask()
+            received = await house.ask()
     assert health.state == "unavailable"
     assert "no model 'family-2.5-flash'; it has family-3.8-flash, family-3.5-flash-lite, " in health.reason
-    assert (told[-1]["code"], health.reason in told[-1]["message"]) == ("backend_unavailable", True)
+    assert (received[-1]["code"], health.reason in received[-1]["message"]) == ("backend_unavailable", True)
     assert asked_for_replies(server) == []
 
 
@@ -153,11 +153,11 @@ async def test_one_of_several_models_may_be_removed(kind: type[ProviderServer], 
         async with housed(tmp_path, entry(server, models=["a", "b"]), TEST_KEY=CANARY) as house:
             health = await house.health()
             assert (health.ready, health.reason) == (True, "its server has no model 'a'; it has b")
-            assert [(m["name"], m["ready"]) for m in told_of(house)["models"]] == [("a", False), ("b", True)]
-            assert told_of(house)["model"] == "b", "the default is one that works"
+            assert [(m["name"], m["ready"]) for m in listing_of(house)["models"]] == [("a", False), ("b", True)]
+            assert listing_of(house)["model"] == "b", "the default is one that works"
             assert (await house.ask())[-1]["type"] == "complete"
-            told = await house.ask(options=TurnOptions(model="a"))
-            assert (told[-1]["code"], "no model 'a'" in told[-1]["message"]) == ("backend_unavailable", True)
+            received = await house.ask(options=TurnOptions(model="a"))
+            assert (received[-1]["code"], "no model 'a'" in received[-1]["message"]) == ("backend_unavailable", True)
             server.models = [listed(server, "c")]
             assert (await house.health()).state == "unavailable"
 
@@ -171,7 +171,7 @@ async def test_the_context_is_the_providers_limited_by_the_settings(
         server.models = [listed(server, "a", reported)]
         async with housed(tmp_path, entry(server, model="a", context=own), TEST_KEY=CANARY) as house:
             await house.health()
-            assert told_of(house)["context"] == limit
+            assert listing_of(house)["context"] == limit
             assert of(await house.ask(), "context")[0]["limit"] == limit - 256
 
 
@@ -182,7 +182,7 @@ async def test_an_implausible_context_is_ignored(kind: type[ProviderServer], tmp
         server.models = [listed(server, "a") | {"context_length": odd, "inputTokenLimit": odd}]
         async with housed(tmp_path, entry(server, model="a"), TEST_KEY=CANARY) as house:
             assert (await house.health()).ready
-            assert told_of(house)["context"] == 8192
+            assert listing_of(house)["context"] == 8192
 
 
 async def test_a_models_abilities_are_listed_and_used(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ async def test_a_models_abilities_are_listed_and_used(tmp_path: Path) -> None:
         async with housed(tmp_path, entry(server, model="*"), TEST_KEY=CANARY) as house:
             house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
             await house.health()
-            assert [(m["name"], m["thinking"], m["images"], m["takes"]) for m in told_of(house)["models"]] == [
+            assert [(m["name"], m["thinking"], m["images"], m["takes"]) for m in listing_of(house)["models"]] == [
                 ("plain", False, None, ["system_prompt", "max_tokens"]),
                 ("seer", True, True, ["system_prompt", "temperature", "max_tokens"]),
             ]
@@ -214,7 +214,7 @@ async def test_an_ignored_option_is_not_sent(kind: type[ProviderServer], tmp_pat
         some = entry(server, models=["family-3.8", "family-2.5"], ignores=ignores)
         async with housed(tmp_path, some, TEST_KEY=CANARY) as house:
             await house.health()
-            takes = [m["takes"] for m in told_of(house)["models"]]
+            takes = [m["takes"] for m in listing_of(house)["models"]]
             await house.ask(options=options)
             await house.ask(options=TurnOptions(temperature=0.3, model="family-2.5"))
     first, second = (json.dumps(request.body) for request in asked_for_replies(server))
@@ -226,9 +226,9 @@ async def test_an_ignored_option_is_not_sent(kind: type[ProviderServer], tmp_pat
 async def test_an_ignored_longest_reply_is_not_sent_and_still_cuts_the_reply(tmp_path: Path) -> None:
     with OpenAIServer(Reply(["word "] * 50)) as server:
         async with housed(tmp_path, entry(server, model="a", ignores=["max_tokens"]), TEST_KEY=CANARY) as house:
-            told = await house.ask(options=TurnOptions(max_tokens=7))
+            received = await house.ask(options=TurnOptions(max_tokens=7))
     assert "max_tokens" not in asked_for_replies(server)[0].body
-    assert (told[-1]["type"], told[-1]["content"].split()) == ("stopped", ["word"] * 7)
+    assert (received[-1]["type"], received[-1]["content"].split()) == ("stopped", ["word"] * 7)
 
 
 @each
@@ -241,8 +241,8 @@ async def test_each_key_has_its_own_list(kind: type[ProviderServer], tmp_path: P
             house.backends.keys.put("ben", "Remote", "ben's-key")
             server.models = [listed(server, "public"), listed(server, "bens-own")]
             await house.health("ben")
-            assert [m["name"] for m in told_of(house, "ben")["models"]] == ["bens-own", "public"]
-            assert [m["name"] for m in told_of(house)["models"]] == ["public"]
+            assert [m["name"] for m in listing_of(house, "ben")["models"]] == ["bens-own", "public"]
+            assert [m["name"] for m in listing_of(house)["models"]] == ["public"]
             with pytest.raises(ChatError, match="it offers public"):
                 await house.start(options=TurnOptions(model="bens-own"))
             await house.ask(visitor="ben", options=TurnOptions(model="bens-own"))
@@ -310,10 +310,10 @@ async def test_a_fallback_answers_with_its_own_default(kind: type[ProviderServer
             entry(other, name="Other", models=["b", "a"]),
         )
         async with housed(tmp_path, *entries, TEST_KEY=CANARY) as house:
-            told = await house.ask(options=TurnOptions(model="a"))
+            received = await house.ask(options=TurnOptions(model="a"))
             reply = (await house.turns.store.history(house.runs[0].conversation_id))[-1]
             listed_now = {one["name"]: one["ttft_s"] for one in house.backends.describe("anna")}
-    assert told[-1]["type"] == "complete"
+    assert received[-1]["type"] == "complete"
     assert [model_of(request) for request in asked_for_replies(other)] == ["b"]
     assert (reply.backend, reply.model) == ("Other", "b")
     assert (house.runs[0].state.backend, house.runs[0].state.model) == ("Other", "b")
@@ -327,7 +327,7 @@ async def test_the_pages_of_geminis_list_are_joined(tmp_path: Path) -> None:
         server.models = [listed(server, f"model-{n}", 4096 + n) for n in range(5)]
         async with housed(tmp_path, entry(server, model="model-4"), TEST_KEY=CANARY) as house:
             assert (await house.health()).ready
-            assert told_of(house)["context"] == 4100
+            assert listing_of(house)["context"] == 4100
             asked = [request.path.partition("?")[2] for request in server.requests]
             assert asked == ["pageSize=1000", "pageSize=1000&pageToken=2", "pageSize=1000&pageToken=4"]
             server.page = 0  # every page leads to another
@@ -344,16 +344,16 @@ async def test_a_llama_server_reports_its_context(tmp_path: Path) -> None:
         server.props = {"default_generation_settings": {"n_ctx": 2048}, "modalities": {"vision": True}}
         async with housed(tmp_path, entry(server, model="whatever"), TEST_KEY=CANARY) as house:
             assert (await house.health()).ready, "it answers to any name"
-            assert (told_of(house)["context"], told_of(house)["images"]) == (2048, True)
-            assert "thinking" not in told_of(house)["takes"]
+            assert (listing_of(house)["context"], listing_of(house)["images"]) == (2048, True)
+            assert "thinking" not in listing_of(house)["takes"]
             server.props["chat_template"] = (
                 "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>"
             )
             assert (await house.health()).ready
-            assert "thinking" in told_of(house)["takes"]
+            assert "thinking" in listing_of(house)["takes"]
             server.props = None
             assert (await house.health()).ready
-            assert told_of(house)["context"] == 131072
+            assert listing_of(house)["context"] == 131072
     assert all(request.headers["authorization"] == f"Bearer {CANARY}" for request in server.requests)
 
 

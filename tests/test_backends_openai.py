@@ -18,8 +18,9 @@ from settings import BackendSettings, ToolSettings
 from tests import providers
 from tests.conftest import until
 from tests.grammar import check_run
+from tests.house import CANARY, asked_for_replies, housed, of, text_of
 from tests.providers import OVERLOADED, Fail, OpenAIServer, ProviderServer, Raw, Reply, Request, Tool, rate_limit
-from tests.remote import CANARY, RemoteContract, asked_for_replies, housed, of, text_of
+from tests.remote import RemoteContract
 
 SUM = '{"expression": "17*23"}'
 
@@ -41,32 +42,32 @@ class TestOpenAI(RemoteContract):
     async def test_thinking_may_be_in_another_field(self, tmp_path: Path) -> None:
         with self.server(Reply(["Yes"], thinking=["Hm", ", well"], thinking_field="reasoning")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert (text_of(told, "reasoning"), told[-1]["content"]) == ("Hm, well", "Yes")
+                received = await house.ask()
+        assert (text_of(received, "reasoning"), received[-1]["content"]) == ("Hm, well", "Yes")
 
     async def test_a_refusal_is_the_reply(self, tmp_path: Path) -> None:
         with self.server(Reply(["I cannot ", "help."], text_field="refusal")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "I cannot help.")
+                received = await house.ask()
+        assert (received[-1]["type"], received[-1]["content"]) == ("complete", "I cannot help.")
 
     @pytest.mark.parametrize("usage", ["end", "every"])
     async def test_the_final_usage_is_reported_for_every_way_of_counting(self, tmp_path: Path, usage: Any) -> None:
         with self.server(Reply(["a", "b", "c", "d"], usage=usage)) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 4}
+                received = await house.ask()
+        assert received[-1]["usage"] == {"input_tokens": 7, "output_tokens": 4}
 
     async def test_tokens_are_estimated_without_usage(self, tmp_path: Path) -> None:
         with self.server(Reply(["a", "b", "c" * 1080, "d"], usage="never")) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        given = of(told, "context")[0]["tokens"]
+                received = await house.ask()
+        given = of(received, "context")[0]["tokens"]
         usage = {"input_tokens": given, "output_tokens": 273, "estimated": True}
-        assert of(told, "model_end")[-1]["usage"] == told[-1]["usage"] == usage
-        assert told[-1]["type"] == "complete"
-        assert of(told, "state")[-1]["estimated"] is True
-        assert of(told, "state")[-1]["tokens_received"] == 273
+        assert of(received, "model_end")[-1]["usage"] == received[-1]["usage"] == usage
+        assert received[-1]["type"] == "complete"
+        assert of(received, "state")[-1]["estimated"] is True
+        assert of(received, "state")[-1]["tokens_received"] == 273
 
     async def test_a_call_that_the_model_writes_as_text_is_made(self, tmp_path: Path) -> None:
         text = ["```", "json\n{", '"name": "calculator", "arguments": {"expression": "17*23"}}', "\n```"]
@@ -88,12 +89,12 @@ class TestOpenAI(RemoteContract):
                 run = await house.start()
                 await until(lambda: run.text)
                 await run.stop("user")
-                told = check_run(run)
-        given = [context["tokens"] for context in of(told, "context")]
-        written = of(told, "model_end")[0]["usage"]["output_tokens"]
+                received = check_run(run)
+        given = [context["tokens"] for context in of(received, "context")]
+        written = of(received, "model_end")[0]["usage"]["output_tokens"]
         usage = {"input_tokens": 350 + given[1], "output_tokens": written + 30, "estimated": True}
-        assert told[-1]["usage"] == run.state.usage() == usage
-        assert of(told, "state")[-1]["tokens_received"] == usage["output_tokens"]
+        assert received[-1]["usage"] == run.state.usage() == usage
+        assert of(received, "state")[-1]["tokens_received"] == usage["output_tokens"]
 
     async def test_tokens_of_an_earlier_attempt_count_in_the_total(self, tmp_path: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
@@ -102,17 +103,17 @@ class TestOpenAI(RemoteContract):
         with self.server(first, Reply(["a", "b"])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
-                told = await house.ask()
-        assert len(of(told, "model_start")) == 2
-        totals = [e["total_tokens"] for e in of(told, "token")]
-        assert totals[0] >= 30 and totals[-1] == told[-1]["usage"]["output_tokens"]
+                received = await house.ask()
+        assert len(of(received, "model_start")) == 2
+        totals = [e["total_tokens"] for e in of(received, "token")]
+        assert totals[0] >= 30 and totals[-1] == received[-1]["usage"]["output_tokens"]
 
     async def test_a_failed_attempt_adds_nothing_to_the_usage(self, tmp_path: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr(retries, "_BACKOFF", lambda state: 0.0)
         with self.server(OVERLOADED, Reply(["a"])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert told[-1]["usage"] == {"input_tokens": 7, "output_tokens": 1}
+                received = await house.ask()
+        assert received[-1]["usage"] == {"input_tokens": 7, "output_tokens": 1}
 
     async def test_a_visitors_options_are_in_the_request(self, tmp_path: Path) -> None:
         options = TurnOptions(system_prompt="Be brief.", temperature=0.3, max_tokens=77)
@@ -239,8 +240,8 @@ class TestOpenAI(RemoteContract):
         odd = Raw(f"data: {event}\n\ndata: [DONE]\n\n", type="text/event-stream")
         with self.server(odd) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
-                told = await house.ask()
-        assert told[-1]["code"] == "backend_unavailable"
+                received = await house.ask()
+        assert received[-1]["code"] == "backend_unavailable"
         assert len(asked_for_replies(server)) == 3
 
     @pytest.mark.parametrize("arguments", ['{"expression": "1+', "[1, 2]", "nonsense", "5", '"1+1"'])
@@ -249,10 +250,12 @@ class TestOpenAI(RemoteContract):
         with self.server(asked, Reply(["It is 391."])) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
-                told = await house.ask()
-        assert (told[-1]["type"], told[-1]["content"]) == ("complete", "It is 391.")
-        ends = {e["tool_call_id"]: e for e in of(told, "tool_end")}
-        failed, done = (ends[e["tool_call_id"]] for e in sorted(of(told, "tool_start"), key=lambda e: len(e["input"])))
+                received = await house.ask()
+        assert (received[-1]["type"], received[-1]["content"]) == ("complete", "It is 391.")
+        ends = {e["tool_call_id"]: e for e in of(received, "tool_end")}
+        failed, done = (
+            ends[e["tool_call_id"]] for e in sorted(of(received, "tool_start"), key=lambda e: len(e["input"]))
+        )
         assert failed["error"] == "its arguments are no JSON object"
         assert done["output"].endswith("391")
         *_, call, first, second = asked_for_replies(server)[1].body["messages"]
@@ -264,8 +267,8 @@ class TestOpenAI(RemoteContract):
         with self.server(Fail(400, None, "test-model does not support tools"), Reply()) as server:
             async with housed(tmp_path, self.entry(server), TEST_KEY=CANARY) as house:
                 house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
-                told = [await house.ask(), await house.ask()]
-        assert [one[-1]["type"] for one in told] == ["complete"] * 2
+                received = [await house.ask(), await house.ask()]
+        assert [one[-1]["type"] for one in received] == ["complete"] * 2
         assert ["tools" in request.body for request in asked_for_replies(server)] == [True, False, False]
 
     async def test_tools_are_tried_again_after_an_hour(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,6 +313,6 @@ async def test_rate_limit_and_missing_credit_are_distinguished(tmp_path: Path, m
     answers: Sequence[Fail] = [rate_limit(0.01), rate_limit(0.01), providers.NO_QUOTA]
     with contract.server(*answers) as server:
         async with housed(tmp_path, contract.entry(server), TEST_KEY=CANARY) as house:
-            told = await house.ask()
-    assert "no credit left" in told[-1]["message"]
+            received = await house.ask()
+    assert "no credit left" in received[-1]["message"]
     assert len(asked_for_replies(server)) == 3

@@ -19,8 +19,8 @@ from backends.keys import Key
 from backends.provider_errors import provider_error
 from backends.redaction import MASK, mask_words
 from settings import BackendSettings, ToolSettings
+from tests.house import CANARY, housed
 from tests.providers import Fail, GeminiServer, OpenAIServer, Raw, Reply, Request, Tool
-from tests.remote import CANARY, housed
 
 REQUEST = httpx.Request("POST", "http://127.0.0.1/v1/chat/completions")
 
@@ -126,8 +126,8 @@ def test_every_form_of_error_is_parsed(name: str) -> None:
     assert (error.names, error.page) == (names, name == "a web page")
     assert text in error.text
     assert len(error.text) <= 4000
-    told = to_chat_error("X", refused(body))
-    assert told and "HTTP 400" in told.message and all(one in told.message for one in names)
+    received = to_chat_error("X", refused(body))
+    assert received and "HTTP 400" in received.message and all(one in received.message for one in names)
     assert not text or text in log_text(refused(body))
 
 
@@ -141,14 +141,14 @@ JSON_VALUES = st.recursive(
 
 @given(JSON_VALUES, st.integers(400, 599))
 def test_any_response_is_parsed_without_an_exception(body: Any, status: int) -> None:
-    told = to_chat_error("X", refused(body, status))
-    assert told and len(told.message) < 500
+    received = to_chat_error("X", refused(body, status))
+    assert received and len(received.message) < 500
 
 
 def test_a_key_is_never_shown_as_a_name() -> None:
     key = Key("sk_live_abcdefgh")
-    told = to_chat_error("X", refused({"error": {"message": "no", "code": key.reveal(), "type": "t"}}, 401))
-    assert told and key.reveal() not in told.message
+    received = to_chat_error("X", refused({"error": {"message": "no", "code": key.reveal(), "type": "t"}}, 401))
+    assert received and key.reveal() not in received.message
 
 
 @pytest.mark.parametrize("name", ["a" * 59 + "!", "sk_live_51H8abcd1234", "a_" * 29 + "-", "1" * 60, "a.b.c[1].d"])
@@ -177,8 +177,8 @@ def test_long_pages_and_conversations_are_bounded() -> None:
     ],
 )
 def test_the_message_has_advice(parameter: str | None, advice: str) -> None:
-    told = to_chat_error("X", refused({"error": {"message": "no", "type": "invalid", "param": parameter}}))
-    assert told and advice in told.message
+    received = to_chat_error("X", refused({"error": {"message": "no", "type": "invalid", "param": parameter}}))
+    assert received and advice in received.message
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_the_message_has_advice(parameter: str | None, advice: str) -> None:
     ],
 )
 def test_a_wrong_address_and_a_missing_model_are_distinguished(body: Any, said: str) -> None:
-    told = to_chat_error("X", refused(body, 404))
-    assert told and said in told.message
+    received = to_chat_error("X", refused(body, 404))
+    assert received and said in received.message
 
 
 def entry(server: Any, kind: str = "openai", **more: Any) -> BackendSettings:
@@ -228,9 +228,9 @@ async def test_the_visitor_sees_the_names_and_the_operator_the_text(
     with OpenAIServer(Reply(["Your cat is lovely, I say"]), echo) as server:
         async with housed(tmp_path, entry(server), TEST_KEY=CANARY) as house:
             first = await house.ask(SECRET)
-            told = await house.ask("What was it?", conversation_id=first[0]["conversation_id"])
-    message = told[-1]["message"]
-    assert told[-1]["code"] == "invalid_request"
+            received = await house.ask("What was it?", conversation_id=first[0]["conversation_id"])
+    message = received[-1]["message"]
+    assert received[-1]["code"] == "invalid_request"
     for name in ("HTTP 422", "odd_request", "bad_seed", "parameter seed"):
         assert name in message
     assert "Bad input" not in message
@@ -245,8 +245,8 @@ async def test_tool_results_are_not_logged_either(tmp_path: Path, caplog: pytest
     with OpenAIServer(call, echo) as server:
         async with housed(tmp_path, entry(server), TEST_KEY=CANARY) as house:
             house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
-            told = await house.ask("Add them")
-    assert told[-1]["code"] == "invalid_request"
+            received = await house.ask("Add them")
+    assert received[-1]["code"] == "invalid_request"
     assert "Bad input" in caplog.text
     assert "12345679" not in caplog.text.replace("123456790", "12345679")
 
@@ -266,8 +266,8 @@ async def test_gemini_errors_have_their_status(tmp_path: Path, caplog: pytest.Lo
     caplog.set_level(logging.INFO, "agent")
     with GeminiServer(Fail(400, None, gemini="The schema is odd.")) as server:
         async with housed(tmp_path, entry(server, "gemini"), TEST_KEY=CANARY) as house:
-            told = await house.ask()
-    assert "HTTP 400: INVALID_ARGUMENT" in told[-1]["message"]
+            received = await house.ask()
+    assert "HTTP 400: INVALID_ARGUMENT" in received[-1]["message"]
     assert "The schema is odd." in caplog.text
 
 
@@ -277,12 +277,12 @@ async def test_a_server_that_asks_for_a_key_says_how_to_set_one(tmp_path: Path) 
         server.listing = unauthorized
         async with housed(tmp_path, entry(server, key=None)) as house:
             health = await house.health()
-            told = await house.ask()
+            received = await house.ask()
             later = house.backends.describe("anna")[0]
     assert (health.state, "asks for a key" in health.reason, "`key`" in health.reason) == ("key_refused", True, True)
-    assert told[-1]["code"] == "authentication"
-    assert "asks for a key" in told[-1]["message"]
-    assert "rejected the key" not in f"{health.reason} {told[-1]['message']} {later['reason']}"
+    assert received[-1]["code"] == "authentication"
+    assert "asks for a key" in received[-1]["message"]
+    assert "rejected the key" not in f"{health.reason} {received[-1]['message']} {later['reason']}"
 
 
 async def test_rejected_headers_are_not_called_a_key(tmp_path: Path) -> None:
@@ -334,8 +334,8 @@ async def test_long_words_are_searched_outside_of_the_event_loop(
     with OpenAIServer(Fail(400, None, "Bad input: my cat is called Mitzi")) as server:
         server.context = 100_000
         async with housed(tmp_path, entry(server, context=100_000), TEST_KEY=CANARY) as house:
-            told = await house.ask("my cat is called Mitzi " + "x " * (length // 2))
-    assert told[-1]["code"] == "invalid_request"
+            received = await house.ask("my cat is called Mitzi " + "x " * (length // 2))
+    assert received[-1]["code"] == "invalid_request"
     assert f"Bad input: {MASK}" in caplog.text and "Mitzi" not in caplog.text
     assert [thread == threading.get_ident() for thread in threads] == [length == 10]
 

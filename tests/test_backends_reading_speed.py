@@ -12,7 +12,7 @@ import pytest
 from backends import local, reading_speed, reading_trial
 from backends.base import ModelOptions
 from backends.local import LocalBackend
-from backends.reading_speed import _MOST, default_reading, keep_reading, known_reading
+from backends.reading_speed import _MOST_MODELS, default_reading, keep_reading, known_reading
 from backends.weights import bundled_weights
 from tests.conftest import until
 from tests.local_model import BUNDLED
@@ -76,10 +76,10 @@ def test_a_folder_that_cannot_be_written_is_no_error(model: Path, cache: Path) -
 
 
 def test_few_measurements_are_kept(model: Path, cache: Path) -> None:
-    for size in range(_MOST + 5):
+    for size in range(_MOST_MODELS + 5):
         model.write_bytes(b"x" * (size + 1))
         keep_reading(model, 1, BEST)
-    assert len(kept(cache)) == _MOST
+    assert len(kept(cache)) == _MOST_MODELS
     assert known_reading(model, 1) == BEST, "the latest is there"
     assert [file.name for file in cache.parent.iterdir()] == [cache.name], "no temporary file is left"
 

@@ -9,8 +9,8 @@ import pytest
 from backends import Backends
 from memory.options import TurnOptions
 from settings import SettingsError, load_settings
+from tests.house import CANARY, asked_for_replies
 from tests.providers import OpenAIServer, Request
-from tests.remote import CANARY, asked_for_replies
 from tests.test_backends_adaptive_chat import picky
 
 
@@ -49,8 +49,8 @@ async def test_requests_have_the_fields_headers_and_query_of_the_settings(tmp_pa
         "options": {"extra_body": {"top_k": 5}, "default_headers": {"X-More": "yes"}},
     }
     async with picky(tmp_path, **more, PICKY_KEY=CANARY, server=WithQuery) as (house, server):
-        told = await house.ask(options=TurnOptions(temperature=0.3, system_prompt="Be brief."))
-    assert told[-1]["type"] == "complete", told[-1]
+        received = await house.ask(options=TurnOptions(temperature=0.3, system_prompt="Be brief."))
+    assert received[-1]["type"] == "complete", received[-1]
     (request,) = asked_for_replies(server)
     assert request.path == "/v1/chat/completions?api-version=2026-01-01"
     assert request.body == {

@@ -65,11 +65,11 @@ async def test_a_class_without_tools_answers_without(
     tools = ToolSettings(enabled=["calculator", "clock"])
     backends = Backends([entries()[name]])
     turns = Turns(settings.model_copy(update={"tools": tools}), backends, store, RunRegistry(), Toolbox(tools))
-    told = await ended(await turns.start(TurnRequest("Hi", "anna")))
-    assert (told[-1]["type"], told[-1]["content"].strip()) == ("complete", "hello there")
-    (context,) = of(told, "context")
+    received = await ended(await turns.start(TurnRequest("Hi", "anna")))
+    assert (received[-1]["type"], received[-1]["content"].strip()) == ("complete", "hello there")
+    (context,) = of(received, "context")
     assert not context.get("tools"), "the panel shows no tools that nobody was offered"
     assert not backends.default.offers_tools
-    told = await ended(await turns.start(TurnRequest("/calculator 17*23", "anna")))
-    assert of(told, "tool_end")[0]["output"].endswith("391")
-    assert told[-1]["type"] == "complete"
+    received = await ended(await turns.start(TurnRequest("/calculator 17*23", "anna")))
+    assert of(received, "tool_end")[0]["output"].endswith("391")
+    assert received[-1]["type"] == "complete"

@@ -57,16 +57,16 @@ def test_the_bundled_weights_are_found_without_importing_their_package() -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "received"),
     [(None, "no file x.gguf"), (b"", "not a GGUF"), (b"GGU", "not a GGUF"), (b"<html>", "not a GGUF")],
 )
-def test_an_invalid_file_is_reported_without_its_folder(tmp_path: Path, content: bytes | None, told: str) -> None:
+def test_an_invalid_file_is_reported_without_its_folder(tmp_path: Path, content: bytes | None, received: str) -> None:
     path = tmp_path / "x.gguf"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(WeightsError) as refused:
         find_weights(str(path))
-    assert told in str(refused.value)
+    assert received in str(refused.value)
     assert str(tmp_path) not in str(refused.value)
 
 
@@ -88,7 +88,7 @@ FETCH = """if True:
             found = {"path": str(weights.find_weights(model, progress))}
         except weights.WeightsError as e:
             found = {"error": str(e)}
-        print(json.dumps({**found, "told": reported, "took_s": time.monotonic() - begun}))"""
+        print(json.dumps({**found, "received": reported, "took_s": time.monotonic() - begun}))"""
 """The Hub's library reads its address when it is imported, hence a process of its own: of the module alone."""
 
 
@@ -126,12 +126,12 @@ def test_weights_of_the_hub_are_downloaded_once(tmp_path: Path) -> None:
         asked = len(server.requests)
     (third,) = fetch(tmp_path, server.url, MODEL)
     assert Path(first["path"]).read_bytes() == DATA
-    told = [done for done, _ in first["told"]]
-    assert told == sorted(told)
-    assert len(told) > 2
-    assert told[-1] == SIZE
-    assert {total for _, total in first["told"]} == {SIZE}
-    assert second == third == {"path": first["path"], "told": []}
+    received = [done for done, _ in first["received"]]
+    assert received == sorted(received)
+    assert len(received) > 2
+    assert received[-1] == SIZE
+    assert {total for _, total in first["received"]} == {SIZE}
+    assert second == third == {"path": first["path"], "received": []}
     assert downloads(server) == [None]
     assert asked == len(server.requests)
 
@@ -141,8 +141,8 @@ def test_a_cut_download_is_continued(tmp_path: Path) -> None:
         server.cut_at = 15_000_000
         (found,) = fetch(tmp_path, server.url, MODEL)
     assert Path(found["path"]).read_bytes() == DATA
-    told = [done for done, _ in found["told"]]
-    assert (told, told[-1]) == (sorted(told), SIZE)
+    received = [done for done, _ in found["received"]]
+    assert (received, received[-1]) == (sorted(received), SIZE)
     first, second = downloads(server)
     assert first is None
     assert second
@@ -153,7 +153,7 @@ def test_a_cancelled_download_leaves_no_partial_file(tmp_path: Path) -> None:
     with HubServer({NAME: DATA}, piece=1_000_000) as server:
         (ended,) = fetch(tmp_path, server.url, MODEL, enough=CHUNK)
         assert ended["error"] == "the download was cancelled"
-        assert ended["told"][-1] == [CHUNK, SIZE]
+        assert ended["received"][-1] == [CHUNK, SIZE]
         assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) < CHUNK
         (found,) = fetch(tmp_path, server.url, MODEL)
     assert Path(found["path"]).read_bytes() == DATA
@@ -163,8 +163,8 @@ def test_each_error_of_the_hub_has_its_own_message(tmp_path: Path) -> None:
     files = {NAME: b"<html>", "owner/gated/model.gguf": b"GGUF"}
     names = ["owner/none/model.gguf", "owner/repo/none.gguf", "owner/gated/model.gguf", NAME]
     with HubServer(files, gated={"owner/gated"}) as server:
-        told = [found["error"] for found in fetch(tmp_path, server.url, *(f"hf:{name}" for name in names))]
-    assert told == [
+        received = [found["error"] for found in fetch(tmp_path, server.url, *(f"hf:{name}" for name in names))]
+    assert received == [
         "the Hub has no owner/none, or it is private and HF_TOKEN is not set",
         "owner/repo has no file none.gguf",
         "owner/gated is gated: accept its terms on the Hub, then set HF_TOKEN",
@@ -181,7 +181,7 @@ def test_without_a_network_it_fails_quickly(tmp_path: Path) -> None:
     with SilentServer({}) as silent:
         for address in (f"http://127.0.0.1:{free_port()}", silent.url):
             (found,) = fetch(tmp_path, address, MODEL, within_s=5)
-            assert found == {"error": "owner/repo cannot be downloaded: the Hub cannot be reached", "told": []}
+            assert found == {"error": "owner/repo cannot be downloaded: the Hub cannot be reached", "received": []}
 
 
 CONFIG = """

@@ -28,7 +28,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 async def chat(**given: Any) -> dict[str, Any]:
-    """What the client was told."""
+    """What the client received."""
     command = [NODE, str(_HERE / "client_chat.mjs"), json.dumps(given)]
     client = (_HERE.parent / "web" / "client.js").as_uri()
     pipe = asyncio.subprocess.PIPE
@@ -55,14 +55,14 @@ def test_over_a_bad_line_the_reply_comes_whole_and_once(app: Api, over: str) -> 
                 return await chat(url=url, over=over, message=message, backend="Quick")
 
         nonlocal cut
-        told = asyncio.run(talk())
-        run = app.runs.find(told["last"]["run_id"])
+        received = asyncio.run(talk())
+        run = app.runs.find(received["last"]["run_id"])
         assert run and run.ended
         entries = run.log.entries
-        assert told["seqs"] == list(range(1, len(entries) + 1))
-        assert told["text"] == run.text == told["last"]["content"]
-        assert told["last"] == entries[-1].wire()
-        cut += told["connected"]["dropped"]
+        assert received["seqs"] == list(range(1, len(entries) + 1))
+        assert received["text"] == run.text == received["last"]["content"]
+        assert received["last"] == entries[-1].wire()
+        cut += received["connected"]["dropped"]
 
     holds()
     assert cut > 10, "the line was not bad"

@@ -19,9 +19,9 @@ from settings import BackendSettings, ToolSettings
 from tests.agui import verify
 from tests.conftest import until
 from tests.grammar import check, written
+from tests.house import asked_for_replies, of, text_of
 from tests.live_app import client_of, events_of, events_until_end, live_app, socket_of
 from tests.providers import OpenAIServer, Stream
-from tests.remote import asked_for_replies, of, text_of
 from tests.streams import DONE, ONE_CALL, asked, delta
 
 THOUGHT, ANSWER = "They want a sum. 2 and 2.\n", "It is 4."
@@ -33,46 +33,46 @@ PLAIN = Stream([delta("It is "), delta("5."), delta("", "stop"), DONE])
 
 async def test_the_text_before_the_tag_is_a_thought_and_no_reply(tmp_path: Path) -> None:
     async with asked(tmp_path, CLOSED) as (house, _):
-        told = await house.ask()
+        received = await house.ask()
         (reply,) = [m for m in await house.turns.store.history(house.runs[0].conversation_id) if m.role == "assistant"]
-    (thought,) = of(told, "reasoning")
+    (thought,) = of(received, "reasoning")
     assert (thought["content"], thought["retracts"]) == (THOUGHT, True)
-    assert text_of(told, "token") == THOUGHT + ANSWER
-    assert (told[-1]["content"], reply.text) == (ANSWER, ANSWER)
+    assert text_of(received, "token") == THOUGHT + ANSWER
+    assert (received[-1]["content"], reply.text) == (ANSWER, ANSWER)
     assert [(part.kind, part.text) for part in reply.parts] == [("thinking", THOUGHT)]
-    assert [e["phase"] for e in of(told, "status")][-3:] == ["streaming", "thinking", "streaming"]
+    assert [e["phase"] for e in of(received, "status")][-3:] == ["streaming", "thinking", "streaming"]
 
 
 async def test_the_next_reply_begins_within_thinking(tmp_path: Path) -> None:
     async with asked(tmp_path, CLOSED) as (house, server):
         await house.ask("One")
-        told = await house.ask("Two", conversation_id=house.runs[0].conversation_id, memory="full")
+        received = await house.ask("Two", conversation_id=house.runs[0].conversation_id, memory="full")
         sent = asked_for_replies(server)[1].body["messages"]
     assert [m["content"] for m in sent if m["role"] == "assistant"] == [ANSWER]
-    assert (text_of(told, "reasoning"), text_of(told, "token")) == (THOUGHT, ANSWER)
-    assert not any(e.get("retracts") for e in told)
-    assert told[-1]["content"] == ANSWER
+    assert (text_of(received, "reasoning"), text_of(received, "token")) == (THOUGHT, ANSWER)
+    assert not any(e.get("retracts") for e in received)
+    assert received[-1]["content"] == ANSWER
 
 
 async def test_an_entry_may_say_that_the_template_opens_the_thinking(tmp_path: Path) -> None:
     async with asked(tmp_path, CLOSED, thinking="open") as (house, _):
-        told = await house.ask()
-    assert (text_of(told, "reasoning"), text_of(told, "token")) == (THOUGHT, ANSWER)
+        received = await house.ask()
+    assert (text_of(received, "reasoning"), text_of(received, "token")) == (THOUGHT, ANSWER)
 
 
 async def test_a_reply_without_thinking_teaches_the_contrary(tmp_path: Path) -> None:
     async with asked(tmp_path, CLOSED, PLAIN, PLAIN) as (house, _):
-        told = [await house.ask() for _ in range(3)]
-    assert [one[-1]["content"] for one in told] == [ANSWER, "It is 5.", "It is 5."]
-    assert [text_of(one, "token") for one in told] == [THOUGHT + ANSWER, "It is 5.", "It is 5."]
-    assert [len(of(one, "token")) for one in told[1:]] == [1, 2], "the last came as it was written"
+        received = [await house.ask() for _ in range(3)]
+    assert [one[-1]["content"] for one in received] == [ANSWER, "It is 5.", "It is 5."]
+    assert [text_of(one, "token") for one in received] == [THOUGHT + ANSWER, "It is 5.", "It is 5."]
+    assert [len(of(one, "token")) for one in received[1:]] == [1, 2], "the last came as it was written"
 
 
 async def test_what_the_settings_say_is_not_unlearned(tmp_path: Path) -> None:
     async with asked(tmp_path, PLAIN, CLOSED, thinking="open") as (house, _):
         assert (await house.ask())[-1]["content"] == "It is 5."
-        told = await house.ask()
-    assert (text_of(told, "reasoning"), text_of(told, "token")) == (THOUGHT, ANSWER)
+        received = await house.ask()
+    assert (text_of(received, "reasoning"), text_of(received, "token")) == (THOUGHT, ANSWER)
 
 
 LONG = [delta("It is "), delta("5, and "), delta("so on")]
@@ -103,9 +103,9 @@ async def test_an_interrupted_reply_is_kept_where_thinking_was_learned(tmp_path:
 
 async def test_an_interrupted_thought_stays_one_where_the_settings_say_so(tmp_path: Path) -> None:
     async with asked(tmp_path, INTERRUPTED["cut at its longest"], thinking="open") as (house, _):
-        told = await house.ask()
+        received = await house.ask()
         assert house.backend.opens_thinking
-    assert (text_of(told, "reasoning"), text_of(told, "token")) == ("It is 5, and so on", "")
+    assert (text_of(received, "reasoning"), text_of(received, "token")) == ("It is 5, and so on", "")
 
 
 @pytest.mark.parametrize(
@@ -120,27 +120,27 @@ async def test_an_interrupted_thought_stays_one_where_the_settings_say_so(tmp_pa
 )
 async def test_a_tag_that_is_spoken_of_stays(tmp_path: Path, pieces: list[str]) -> None:
     async with asked(tmp_path, Stream([*map(delta, pieces), delta("", "stop"), DONE])) as (house, _):
-        told = await house.ask()
+        received = await house.ask()
         assert not house.backend.opens_thinking
-    assert told[-1]["content"] == text_of(told, "token") == "".join(pieces)
+    assert received[-1]["content"] == text_of(received, "token") == "".join(pieces)
 
 
 async def test_a_visitor_who_speaks_of_the_tag_teaches_nothing(tmp_path: Path) -> None:
     async with asked(tmp_path, CLOSED) as (house, _):
-        told = await house.ask("What does </think> mean?")
+        received = await house.ask("What does </think> mean?")
         assert not house.backend.opens_thinking
-    assert told[-1]["content"] == "".join(PIECES)
+    assert received[-1]["content"] == "".join(PIECES)
 
 
 async def test_thinking_before_a_tool_call_is_not_sent_back(tmp_path: Path) -> None:
     calls = Stream([*map(delta, PIECES), *ONE_CALL["as OpenAI"], delta("", "tool_calls"), DONE])
     async with asked(tmp_path, calls, CLOSED) as (house, server):
         house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
-        told = await house.ask()
+        received = await house.ask()
         asking = next(m for m in asked_for_replies(server)[1].body["messages"] if m.get("tool_calls"))
     assert asking["content"] == ANSWER
-    assert told[-1]["content"] == f"{ANSWER}\n\n{ANSWER}"
-    assert [bool(e.get("retracts")) for e in of(told, "reasoning")] == [True, False, False, False]
+    assert received[-1]["content"] == f"{ANSWER}\n\n{ANSWER}"
+    assert [bool(e.get("retracts")) for e in of(received, "reasoning")] == [True, False, False, False]
 
 
 # Every view of it
@@ -163,35 +163,35 @@ def app(provider: OpenAIServer, tmp_path: Path) -> Iterator[App]:
 
 async def test_every_transport_tells_the_same(app: App, provider: OpenAIServer) -> None:
     async with client_of(app) as anna:
-        told = await events_of(anna, "POST", "/stream", json={"message": "2+2?"})
-        check(told)
-        assert (told[-1]["content"], written(told)) == (ANSWER, ANSWER)
-        run_id = told[0]["run_id"]
+        received = await events_of(anna, "POST", "/stream", json={"message": "2+2?"})
+        check(received)
+        assert (received[-1]["content"], written(received)) == (ANSWER, ANSWER)
+        run_id = received[0]["run_id"]
         lines = (await anna.get(f"/runs/{run_id}")).text.splitlines()
-        assert list(map(json.loads, lines)) == told
-        for after in (3, 10, len(told) - 3):
-            assert await events_of(anna, "GET", f"/runs/{run_id}/events?after={after}") == told[after:]
+        assert list(map(json.loads, lines)) == received
+        for after in (3, 10, len(received) - 3):
+            assert await events_of(anna, "GET", f"/runs/{run_id}/events?after={after}") == received[after:]
         async with socket_of(app, anna) as socket:
             await socket.send(json.dumps({"type": "resume", "run_id": run_id, "after": 0}))
-            assert await events_until_end(socket) == told
-        exported = (await anna.get(f"/conversations/{told[0]['conversation_id']}")).json()
+            assert await events_until_end(socket) == received
+        exported = (await anna.get(f"/conversations/{received[0]['conversation_id']}")).json()
         assert [m["content"] for m in exported["messages"]] == ["2+2?", ANSWER]
-        shown = (await anna.get(f"/conversations/{told[0]['conversation_id']}?format=markdown")).text
+        shown = (await anna.get(f"/conversations/{received[0]['conversation_id']}?format=markdown")).text
         assert shown.count(THOUGHT.strip()) <= 1 and "</think>" not in shown
 
 
 async def test_a_replay_shows_it_as_it_was_at_each_moment(app: App) -> None:
     async with client_of(app) as anna:
-        told = await events_of(anna, "POST", "/stream", json={"message": "2+2?"})
-        lines = (await anna.get(f"/runs/{told[0]['run_id']}")).text.splitlines()
+        received = await events_of(anna, "POST", "/stream", json={"message": "2+2?"})
+        lines = (await anna.get(f"/runs/{received[0]['run_id']}")).text.splitlines()
     entries = [decode(line) for line in lines]
     begun = entries[0].at
     for number, entry in enumerate(entries, 1):
         entry.at = begun + number  # so that each has a moment of its own
     replay = Replay(entries)
-    for count in range(1, len(told) + 1):
+    for count in range(1, len(received) + 1):
         state, text = replay.state_at(entries[count - 1].at - begun - 1)
-        assert text == written(told[:count])
+        assert text == written(received[:count])
         assert state.ended is None or [thought.text for thought in state.thoughts] == [THOUGHT]
 
 
@@ -209,14 +209,14 @@ async def test_a_page_that_is_loaded_amid_the_reply_has_it_without_the_thinking(
             exported = (await anna.get(f"/conversations/{run.conversation_id}")).json()
             stored = exported["messages"][-1]["content"]
             assert not run.ended
-        told = await events_of(anna, "GET", f"/runs/{run.id}/events")
-    assert told[-1]["content"] == ANSWER
+        received = await events_of(anna, "GET", f"/runs/{run.id}/events")
+    assert received[-1]["content"] == ANSWER
 
 
-def messages_of(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def messages_of(received: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The messages that a client of AG-UI has after a run, as its protocol has them put together."""
     messages: dict[str, dict[str, Any]] = {}
-    for one in told:
+    for one in received:
         match one["type"]:
             case "TEXT_MESSAGE_START" | "REASONING_MESSAGE_START":
                 messages[one["messageId"]] = {"role": one["type"].split("_")[0], "content": ""}
@@ -227,21 +227,23 @@ def messages_of(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(messages.values())
 
 
-async def test_a_client_of_ag_ui_is_told_what_is_left(app: App) -> None:
+async def test_a_client_of_ag_ui_receives_what_is_left(app: App) -> None:
     given = {"threadId": "a-thread-with-a-long-name", "runId": "r", "state": {}, "tools": [], "context": []}
     body = {**given, "messages": [{"id": "1", "role": "user", "content": "2+2?"}], "forwardedProps": {}}
     async with client_of(app) as anna:
         answer = await anna.post("/agui", json=body)
-    told = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")]
-    verify(told)
-    found = [(m["role"], m["content"]) for m in messages_of(told)]
+    received = [
+        json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")
+    ]
+    verify(received)
+    found = [(m["role"], m["content"]) for m in messages_of(received)]
     assert found == [("user", "2+2?"), ("REASONING", THOUGHT), ("TEXT", ANSWER)]
 
 
 async def test_a_batch_and_gradios_own_clients_have_the_reply_alone(app: App) -> None:
     async with client_of(app, cookie=False) as client:
-        told = await events_of(client, "POST", "/batch", json={"prompts": ["2+2?"]})
-    assert next(e for e in told if e["type"] == "complete")["content"] == ANSWER
+        received = await events_of(client, "POST", "/batch", json={"prompts": ["2+2?"]})
+    assert next(e for e in received if e["type"] == "complete")["content"] == ANSWER
 
     def ask() -> str:
         return str(Client(app.url, verbose=False).predict("2+2?", api_name="/chat"))
@@ -269,5 +271,7 @@ async def test_no_line_of_ours_ends_at_another_character(app: App, provider: Ope
         assert not set("\u2028\u2029\u0085") & set(body)
     for line in [*record.text.splitlines(), *map(str, frames)]:
         json.loads(line)  # naive readers split so
-    told = [json.loads(line.removeprefix("data: ")) for line in streamed.text.splitlines() if line.startswith("data: ")]
-    assert told[-1]["content"] == text
+    received = [
+        json.loads(line.removeprefix("data: ")) for line in streamed.text.splitlines() if line.startswith("data: ")
+    ]
+    assert received[-1]["content"] == text

@@ -51,8 +51,8 @@ def test_reply_grows_until_it_is_complete(client: Client) -> None:
 @pytest.mark.parametrize("given", [["hello"], ["hello", "Script"], ["hello", "Script", "none"]])
 def test_missing_inputs_over_plain_http_take_their_defaults(app: App, given: list[str]) -> None:
     begun = httpx.post(f"{app.url}gradio_api/call/chat", json={"data": given}, timeout=20).raise_for_status()
-    told = httpx.get(f"{app.url}gradio_api/call/chat/{begun.json()['event_id']}", timeout=20).text
-    assert "event: complete" in told and "error" not in told
+    received = httpx.get(f"{app.url}gradio_api/call/chat/{begun.json()['event_id']}", timeout=20).text
+    assert "event: complete" in received and "error" not in received
 
 
 def test_conversation_continues_by_its_id(app: App, client: Client) -> None:

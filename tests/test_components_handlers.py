@@ -11,7 +11,7 @@ import pytest
 from agent.turn import TurnRequest
 from components.conversation_view import refresh_view
 from components.handlers import Handlers
-from components.messages import render_turns
+from components.messages import render_message_controls
 from components.page_state import INITIAL_MESSAGES
 from hosting.identity import COOKIE, Identity
 from runs.example_run import EXAMPLE_ID
@@ -162,7 +162,7 @@ async def test_branches_are_switched_and_any_reply_is_regenerated(page: Page, ha
     page.apply(await handlers.on_regenerate(page.state, page.request, again, "Script", "tokens", *page.options))
     await page.follow()
     assert page.texts[::2] == ["one"]
-    turn = render_turns(await refresh_view(handlers.store, handlers.runs, page.state))[1]
+    turn = render_message_controls(await refresh_view(handlers.store, handlers.runs, page.state))[1]
     assert (len(turn["versions"]), turn["asked"], turn["run"]) == (2, first.id, page.state.shown[1].run_id)
     updates = await handlers.on_switch_branch(page.state, page.request, Chosen({"id": turn["versions"][0]}))  # type: ignore[arg-type]
     page.apply(updates)

@@ -64,8 +64,8 @@ class Visitor:
         self._client = httpx.AsyncClient(base_url=url, timeout=30, headers={"X-Forwarded-Proto": "https"})
 
     async def ask(self, method: str, path: str, **sent: Any) -> httpx.Response:
-        told = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
-        answer = await self._client.request(method, path, headers=told, **sent)
+        received = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        answer = await self._client.request(method, path, headers=received, **sent)
         for line in answer.headers.get_list("set-cookie"):
             name, _, value = line.partition(";")[0].partition("=")
             assert "secure" in line.lower() and "httponly" in line.lower(), line
@@ -127,7 +127,7 @@ def test_signed_in_visitor_uses_their_own_token_until_sign_out(tmp_path: Path) -
         environment = {**space, **oauth, "OPENID_PROVIDER_URL": provider.url}
         with RunningApp(tmp_path, config, fresh=True, **environment) as app:
             asyncio.run(used(app.url.rstrip("/"), provider, openai))
-        told = app.output()
-        assert TOKEN not in told, "the log has a token"
+        received = app.output()
+        assert TOKEN not in received, "the log has a token"
         assert app.process.returncode == 0
-        assert told.count("Traceback") <= told.count("`spaces` package is required"), "only the Hub installs it"
+        assert received.count("Traceback") <= received.count("`spaces` package is required"), "only the Hub installs it"

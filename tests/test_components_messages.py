@@ -5,7 +5,7 @@ import pytest
 
 from components import messages
 from components.conversation_view import _fitting
-from components.messages import failure_html, render_messages, render_turns
+from components.messages import failure_html, render_message_controls, render_messages
 from components.page_state import ConversationView, PageState
 from memory.messages import Message
 from runs.reply import ReplyPart
@@ -104,7 +104,7 @@ def test_rows_are_counted_without_rendering(monkeypatch: pytest.MonkeyPatch) -> 
     rows = [len(message["content"]) for message in render_messages(drawn)]
     for name in ("reply_html", "user_html", "parts_html"):
         monkeypatch.delattr(f"components.messages.{name}")
-    assert [turn["rows"] for turn in render_turns(ConversationView(PageState("anna"), drawn))] == rows
+    assert [turn["rows"] for turn in render_message_controls(ConversationView(PageState("anna"), drawn))] == rows
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,6 @@ def test_turns_name_the_author_and_the_message_to_regenerate() -> None:
         Message("3", "assistant", "Imported"),
         Message("4", "system", "Be brief."),
     ]
-    turns = render_turns(ConversationView(PageState("anna"), talk))
+    turns = render_message_controls(ConversationView(PageState("anna"), talk))
     assert [turn["author"] for turn in turns] == ["You", "gemini-pro", "Model", "System prompt"]
     assert [turn["asked"] for turn in turns] == [None, "1", "1", None]

@@ -10,9 +10,9 @@ from components.handlers import Handlers
 from hosting.identity import COOKIE, Identity
 from settings import BackendSettings
 from tests.conftest import scripted
+from tests.house import House, asked_for_replies, housed
 from tests.pages import PARAMETERS, Page, cookie
 from tests.providers import OpenAIServer
-from tests.remote import House, asked_for_replies, housed
 
 pytest_plugins = ["tests.pages"]
 

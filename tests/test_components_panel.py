@@ -14,15 +14,15 @@ from runs.state import AgentState
 BEGIN = [events.Run("c", "b", "m"), events.Status("queued", "Processing...")]
 
 
-def state_of(told: Iterable[tuple[float, Event]]) -> AgentState:
+def state_of(received: Iterable[tuple[float, Event]]) -> AgentState:
     state = AgentState()
-    for seq, (at, event) in enumerate(told, 1):
+    for seq, (at, event) in enumerate(received, 1):
         state = apply(state, Entry(seq, "r", at, event))
     return state
 
 
 def ended_state() -> AgentState:
-    told = [
+    received = [
         *BEGIN,
         events.ChainStart("agent", "1", None, []),
         events.ChainStart("model", "2", "1", [{"role": "user", "content": "Hello"}]),
@@ -32,7 +32,7 @@ def ended_state() -> AgentState:
         events.Token("Hi", 1),
         events.Complete("Hi", {}, {}),
     ]
-    return state_of((100.0 + place, event) for place, event in enumerate(told, 1))
+    return state_of((100.0 + place, event) for place, event in enumerate(received, 1))
 
 
 def test_panel_of_an_ended_run_is_constant() -> None:

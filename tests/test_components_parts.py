@@ -62,7 +62,7 @@ def test_long_input_is_one_short_line_in_the_summary() -> None:
 
 
 def test_thinking_and_tool_calls_keep_the_order_of_the_run() -> None:
-    told = [
+    received = [
         events.Run("c", "b", "m"),
         events.Reasoning("First "),
         events.Reasoning("this."),
@@ -72,7 +72,7 @@ def test_thinking_and_tool_calls_keep_the_order_of_the_run() -> None:
         events.Token("Noon.", 1),
     ]
     state = AgentState()
-    for seq, event in enumerate(told, 1):
+    for seq, event in enumerate(received, 1):
         state = apply(state, Entry(seq, "r", float(seq), event))
     parts = reply_parts(state)
     assert [(part.kind, part.text, part.seconds) for part in parts] == [

@@ -51,7 +51,7 @@ TRUST = {"trusted": ["192.0.2.0/24", "::1"]}
 
 
 async def test_forwarding_headers_are_ignored_by_default_and_removed() -> None:
-    told = {
+    received = {
         "X-Forwarded-For": "203.0.113.9",
         "X-Forwarded-Host": "evil.example",
         "X-Forwarded-Proto": "https",
@@ -63,7 +63,7 @@ async def test_forwarding_headers_are_ignored_by_default_and_removed() -> None:
         "Accept": "*/*",
     }
     for trusted in ([], ["192.0.2.2"], ["10.0.0.0/8"]):
-        scope, _ = await seen(told, trusted=trusted)
+        scope, _ = await seen(received, trusted=trusted)
         assert (scope["client"][0], scope["scheme"], scope["root_path"], scope["path"]) == (
             PEER,
             "http",
@@ -74,12 +74,12 @@ async def test_forwarding_headers_are_ignored_by_default_and_removed() -> None:
 
 
 async def test_headers_of_a_trusted_proxy_are_applied() -> None:
-    told = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Host": "a.example:8443", "X-Forwarded-Proto": "https"}
-    scope, _ = await seen(told | {"X-Forwarded-Prefix": "/demo/"}, **TRUST)
+    received = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Host": "a.example:8443", "X-Forwarded-Proto": "https"}
+    scope, _ = await seen(received | {"X-Forwarded-Prefix": "/demo/"}, **TRUST)
     assert scope["client"][0] == "203.0.113.9"
     assert str(URL(scope=scope)) == "https://a.example:8443/demo/backends"
     assert (scope["root_path"], scope["raw_path"]) == ("/demo", b"/demo/backends")
-    scope, _ = await seen(told, kind="websocket", **TRUST)
+    scope, _ = await seen(received, kind="websocket", **TRUST)
     assert scope["scheme"] == "wss"
 
 
@@ -107,12 +107,12 @@ async def test_forwarded_host_replaces_the_host(headers: dict[str, str], host: s
 
 
 @pytest.mark.parametrize(
-    ("told", "host"),
+    ("received", "host"),
     [("a.example, evil.test", "evil.test"), ("evil.test, a.example", "evil.test"), ("a.example", "a.example")],
 )
-async def test_unknown_forwarded_host_is_refused(told: str, host: str) -> None:
+async def test_unknown_forwarded_host_is_refused(received: str, host: str) -> None:
     """A proxy that appends to a header also passes on what the client wrote."""
-    scope, _ = await seen({"X-Forwarded-Host": told}, **TRUST, knows=lambda name: name == "a.example")
+    scope, _ = await seen({"X-Forwarded-Host": received}, **TRUST, knows=lambda name: name == "a.example")
     assert Headers(scope=scope).getlist("host") == [host]
 
 
@@ -219,7 +219,7 @@ async def test_redirects_work_below_any_prefix(path: str, location: str, sent: s
     ],
 )
 async def test_tunnel_is_recognized_by_its_link(peer: str, host: str, believed: bool) -> None:
-    told = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
+    received = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
 
     async def given(link: str) -> Any:
         scopes: list[Any] = []
@@ -227,7 +227,7 @@ async def test_tunnel_is_recognized_by_its_link(peer: str, host: str, believed: 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             scopes.append(scope)
 
-        headers = [(name.lower().encode(), value.encode()) for name, value in (told | {"host": host}).items()]
+        headers = [(name.lower().encode(), value.encode()) for name, value in (received | {"host": host}).items()]
         scope = {
             "type": "http",
             "scheme": "http",

@@ -81,7 +81,7 @@ def test_proxy_is_rewritten_for_all_clients(name: str, given: str, expected: str
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "received"),
     [
         ("socks4://127.0.0.1:9", "SOCKS 4 is not supported"),
         ("socks4a://zoe:secret@127.0.0.1:9", "SOCKS 4 is not supported"),
@@ -94,10 +94,10 @@ def test_proxy_is_rewritten_for_all_clients(name: str, given: str, expected: str
         ("http://the secret:9", "not the address of a proxy"),
     ],
 )
-def test_unusable_proxy_is_reported_and_never_bypassed(given: str, told: str) -> None:
+def test_unusable_proxy_is_reported_and_never_bypassed(given: str, received: str) -> None:
     environ = {"HTTPS_PROXY": given}
     (problem,) = use_proxies(environ, None, [])
-    assert problem.startswith("HTTPS_PROXY: ") and told in problem and "secret" not in problem
+    assert problem.startswith("HTTPS_PROXY: ") and received in problem and "secret" not in problem
     assert environ["https_proxy"] == environ["HTTPS_PROXY"] == NOWHERE
     assert_clients_take(environ)
 
@@ -257,20 +257,20 @@ def test_the_app_reaches_itself_directly_and_others_through_the_proxy(
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "received"),
     [
         ({"ALL_PROXY": "socks4://127.0.0.1:9"}, "ALL_PROXY: SOCKS 4 is not supported"),
         ({"HTTP_PROXY": "http://[::1", "NO_PROXY": "*"}, "HTTP_PROXY: this is not the address of a proxy"),
     ],
 )
 def test_the_app_starts_with_an_unusable_proxy_and_says_what_is_wrong(
-    tmp_path: Path, variables: dict[str, str], told: str
+    tmp_path: Path, variables: dict[str, str], received: str
 ) -> None:
     config = '[[backends]]\nname = "Script"\nkind = "scripted"\noptions = { speed = 10000 }\n'
     with started(tmp_path, config, variables) as (client, app):
         assert client.get("/").status_code == 200
         assert replied(client, "Script")["type"] == "complete"
-        assert told in app.output() and "Traceback" not in app.output()
+        assert received in app.output() and "Traceback" not in app.output()
 
 
 @pytest.mark.parametrize(("scheme", "protocol"), [("http", "http"), ("socks5", "socks"), ("socks5h", "socks")])

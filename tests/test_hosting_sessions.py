@@ -153,7 +153,7 @@ def test_gradio_client_continues_after_its_session_expired(app: App, kept: set[s
     assert client.predict("Say hello.", "Script", api_name="/chat")
 
 
-async def test_page_without_cookie_is_told_that_its_session_expired(app: App, kept: set[str]) -> None:
+async def test_page_without_cookie_reads_that_its_session_expired(app: App, kept: set[str]) -> None:
     async with client_of(app, cookie=False) as browser:
         assert await opened(browser, app, "in a frame") == 200
         app.sessions._expiry = AT_ONCE

@@ -33,17 +33,17 @@ async def test_public_link_leads_to_the_app_and_has_a_qr_code(server: ShareServe
             await refused(await here.get("/share.svg"), 404, "not_found")
             sharing.start()
             await until(lambda: app.link.state != "making")
-            told = (await here.get("/share")).json()
-            assert told["state"] == "ready", told
+            received = (await here.get("/share")).json()
+            assert received["state"] == "ready", received
             code = await here.get("/share.svg")
             assert code.headers["content-type"] == "image/svg+xml" and b"<svg" in code.content
-            async with httpx.AsyncClient(base_url=told["url"], timeout=30) as far:
+            async with httpx.AsyncClient(base_url=received["url"], timeout=30) as far:
                 assert "Glassbox" in (await far.get("/")).text
                 assert (await events_of(far, "POST", "/stream", json={"message": "hello"}))[-1]["type"] == "complete"
                 # forwarding headers count from the tunnel, and from no other program of this machine
-                told = {"X-Forwarded-Proto": "https"}
-                assert "Secure" in (await far.get("/", headers={**told, "Cookie": ""})).headers["set-cookie"]
-                assert "Secure" not in httpx.get(app.url, headers=told).headers["set-cookie"]  # noqa: ASYNC210
+                received = {"X-Forwarded-Proto": "https"}
+                assert "Secure" in (await far.get("/", headers={**received, "Cookie": ""})).headers["set-cookie"]
+                assert "Secure" not in httpx.get(app.url, headers=received).headers["set-cookie"]  # noqa: ASYNC210
             assert (tmp_path / "data" / "share.pem").read_text() == "a certificate"
             process = app._tunnel._process  # type: ignore[union-attr]
             process.kill()
@@ -113,9 +113,9 @@ def test_failed_public_link_is_explained_soon(
         for name, value in given.items():
             setattr(server, name, value)
     begun = time.monotonic()
-    with pytest.raises(TunnelError) as told:
+    with pytest.raises(TunnelError) as received:
         open_tunnel(1, "token", tmp_path)
-    assert expected in str(told.value) and str(told.value).endswith("The local page still works.")
-    assert "\n" not in str(told.value) and time.monotonic() - begun < 10
+    assert expected in str(received.value) and str(received.value).endswith("The local page still works.")
+    assert "\n" not in str(received.value) and time.monotonic() - begun < 10
     if given is changed:
         assert not Path(tunneling.BINARY_PATH).exists(), "it must not be used by the next attempt"

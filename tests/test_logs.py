@@ -105,8 +105,8 @@ def test_logged_message_is_redacted_of_its_visitors_keys() -> None:
     keys.put("anna", "A", "a-key-of-anna")
     keys.put("ben", "A", "database")
     operators = Key("of-the-operator")
-    told = redact_keys("a-key-of-anna of-the-operator database", keys.all_of("anna"))
-    assert told == "[key] [key] database" and operators
+    received = redact_keys("a-key-of-anna of-the-operator database", keys.all_of("anna"))
+    assert received == "[key] [key] database" and operators
 
 
 def test_lines_of_a_run_have_its_id() -> None:

@@ -19,9 +19,9 @@ from memory.modes import (
     Selection,
     get_mode,
     least_start,
-    message_positions,
     recent_start,
     summarized_start,
+    token_offsets,
 )
 from runs import events
 from runs.errors import ChatError
@@ -239,8 +239,8 @@ def firsts_of(name: str, sizes: list[tuple[int, int]], capacity: int) -> list[in
         past, spent = history[: 2 * n], 100 + asked
         limits = ModeLimits(input_budget=capacity + 100, spent=spent, message=asked, token_limit=10_000, window_turns=2)
         # the estimates differ from the counts
-        positions = message_positions([replace(m, tokens=m.tokens + 3) for m in past])
-        view = seen(Candidates(past, summary, positions=positions), name, limits)
+        offsets = token_offsets([replace(m, tokens=m.tokens + 3) for m in past])
+        view = seen(Candidates(past, summary, token_offsets=offsets), name, limits)
         roughly = limits.model_copy(update={"spent": 100})
         if name == "summary" and (due := summarized_start(past, roughly)):
             summary = Summary(past[due - 1].id, "In short.", "B", 20)

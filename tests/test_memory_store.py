@@ -203,7 +203,7 @@ async def test_concurrent_turns_are_all_stored(store: Store) -> None:
         assert [m.role for m in found] == ["user", "assistant"] * 4
 
 
-async def test_second_creator_of_a_conversation_is_told_to_retry(store: Store) -> None:
+async def test_second_creator_of_a_conversation_is_asked_to_retry(store: Store) -> None:
     turns = [store.begin_turn(a_run("new"), text, earlier=[("user", "Hi"), ("assistant", "Hello")]) for text in "ab"]
     done = await asyncio.gather(*turns, return_exceptions=True)
     refused = [one for one in done if isinstance(one, ChatError)]

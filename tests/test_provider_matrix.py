@@ -18,8 +18,8 @@ from agent import retries
 from agent.tools import Toolbox
 from backends import reply_reader
 from settings import ToolSettings
+from tests.house import CANARY, Events, House, housed, of, text_of
 from tests.providers import OpenAIServer, Request, Stream
-from tests.remote import CANARY, House, Told, housed, of, text_of
 from tests.streams import delta, usage
 from tests.strict_server import StrictServer
 from tests.test_backends_openai import TestOpenAI as Contract
@@ -219,33 +219,33 @@ def expected_text(case: Case) -> str:
     return text.lstrip("\n") if case.thinking == "tags" else text
 
 
-def check_whole(case: Case, told: Told) -> None:
+def check_whole(case: Case, received: Events) -> None:
     text, good = "".join(case.text), "\n\nGood." if case.calls else ""
     if case.thinking in ("tags", "closing tag"):
         text = text.lstrip("\n")
-    assert told[-1]["type"] == "complete", told[-1]
-    content, whole = told[-1]["content"], text + good
+    assert received[-1]["type"] == "complete", received[-1]
+    content, whole = received[-1]["content"], text + good
     assert content == (whole if text else good.lstrip("\n"))
     if not (case.known and case.thinking == "none"):
-        thoughts = "".join(e["content"] for e in of(told, "reasoning"))
+        thoughts = "".join(e["content"] for e in of(received, "reasoning"))
         if case.calls:  # where a template is known to open the thinking, the second reply begins as such
             thoughts = thoughts.removesuffix("Good.")
         assert thoughts.strip() == expected_thought(case).strip()
-    assert sorted((e["tool"], e["input"].items()) for e in of(told, "tool_start")) == sorted(
+    assert sorted((e["tool"], e["input"].items()) for e in of(received, "tool_start")) == sorted(
         (name, arguments.items()) for name, arguments in case.calls
     )
-    assert all(not e.get("error") for e in of(told, "tool_end"))
+    assert all(not e.get("error") for e in of(received, "tool_end"))
 
 
-def check_failed(case: Case, told: Told) -> None:
+def check_failed(case: Case, received: Events) -> None:
     """The reply so far is kept, and the error names the server's fault."""
-    last, before = told[-1], "".join(case.thought) if case.thinking == "closing tag" else ""
+    last, before = received[-1], "".join(case.thought) if case.thinking == "closing tag" else ""
     says = FAILURES.get(case.fault, "broke off")
     assert last["type"] == "error", last
     assert says in last["message"]
     possible = (expected_text(case), expected_text(case).lstrip("\n"), before + "\n")
     assert any(one.startswith(last["content"].rstrip("\ufffd")) for one in possible)
-    assert not of(told, "tool_start")
+    assert not of(received, "tool_start")
 
 
 @dataclass
@@ -256,7 +256,7 @@ class Rig:
     house: House
     runner: asyncio.Runner
 
-    def ask(self, case: Case) -> Told:
+    def ask(self, case: Case) -> Events:
         refused: list[str] = []
 
         def second(request: Request) -> Stream:
@@ -268,10 +268,10 @@ class Rig:
 
         self.server.answers = [stream_of(case), *([second] if case.calls and case.fault == "none" else [])]
         self.house.backend.opens_thinking = case.known
-        told = self.runner.run(self.house.ask())
+        received = self.runner.run(self.house.ask())
         self.house.runs.clear()
         assert not refused, refused
-        return told
+        return received
 
 
 @pytest.fixture(scope="module")
@@ -291,11 +291,11 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CASE)
 def test_the_reply_is_complete_or_an_error_is_reported(rig: Rig, case: Case) -> None:
-    told = rig.ask(case)
+    received = rig.ask(case)
     if case.fault == "none" and case.sign != "none":
-        check_whole(case, told)
+        check_whole(case, received)
     else:
-        check_failed(case, told)
+        check_failed(case, received)
 
 
 PLAIN = Case(
@@ -343,5 +343,5 @@ def test_a_fault_within_a_closing_tag_shows_nothing_of_the_tag(rig: Rig, known: 
 
 
 def test_text_of_is_the_visible_text(rig: Rig) -> None:
-    told = rig.ask(PLAIN)
-    assert text_of(told, "token") == told[-1]["content"] == "Well, 4."
+    received = rig.ask(PLAIN)
+    assert text_of(received, "token") == received[-1]["content"] == "Well, 4."

@@ -11,9 +11,9 @@ import pytest
 from agent import retries
 from backends import reply_reader
 from tests.conftest import until
+from tests.house import asked_for_replies, text_of
 from tests.providers import Stream
-from tests.remote import asked_for_replies, text_of
-from tests.streams import COUNTED, DONE, HELLO, STOP, USAGE, asked, delta, halves, told_of, usage, without_delta
+from tests.streams import COUNTED, DONE, HELLO, STOP, USAGE, asked, delta, halves, received_from, usage, without_delta
 
 GARBAGE = 'data: {"choices": [{"del\n\n'
 FAILED = {"error": {"message": "The server had an error.", "type": "server_error", "code": "overloaded"}}
@@ -73,9 +73,9 @@ async def test_any_sign_of_the_end_ends_the_reply(
     more, line = AFTERWARDS[after]
     begun = time.monotonic()
     async with asked(tmp_path, Stream([*ENDS[end], *more], line), timeout=8) as (house, server):
-        told = await house.ask()
+        received = await house.ask()
         await until(lambda: not server.open_streams, most=2)
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello")
     assert len(asked_for_replies(server)) == 1
     assert time.monotonic() - begun < 6, "the timeout was waited for"
 
@@ -83,15 +83,15 @@ async def test_any_sign_of_the_end_ends_the_reply(
 @pytest.mark.parametrize("end", ["finish reason", "done", "finish reason without delta", "only the final message"])
 @pytest.mark.parametrize("line", ["end", "hang", "cut"])
 async def test_usage_that_follows_within_a_second_counts(tmp_path: Path, end: str, line: Any) -> None:
-    told = await told_of(tmp_path, Stream([*ENDS[end], 0.3, usage()], line))
-    assert told[-1]["usage"] == COUNTED
+    received = await received_from(tmp_path, Stream([*ENDS[end], 0.3, usage()], line))
+    assert received[-1]["usage"] == COUNTED
 
 
 async def test_usage_has_a_timeout_of_one_second_in_total(tmp_path: Path) -> None:
     noise = [": still here\n\n", 0.3, "data: {}\n\n", 0.3, delta(""), 0.3, without_delta(None), 0.3] * 10
     begun = time.monotonic()
-    told = await told_of(tmp_path, Stream([*HELLO, STOP, *noise], "hang"), timeout=20)
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+    received = await received_from(tmp_path, Stream([*HELLO, STOP, *noise], "hang"), timeout=20)
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello")
     assert time.monotonic() - begun < 5
 
 
@@ -99,24 +99,24 @@ async def test_usage_has_a_timeout_of_one_second_in_total(tmp_path: Path) -> Non
 async def test_a_reply_with_usage_does_not_wait_for_the_end_of_the_body(tmp_path: Path, field: str | None) -> None:
     end = [STOP, usage()] if field is None else [{**STOP, "usage": USAGE}]
     begun = time.monotonic()
-    told = await told_of(tmp_path, Stream([*HELLO, *end], "hang"), timeout=20)
-    assert told[-1]["usage"] == COUNTED
-    assert told[-1]["timing"]["duration_s"] < time.monotonic() - begun < 5
+    received = await received_from(tmp_path, Stream([*HELLO, *end], "hang"), timeout=20)
+    assert received[-1]["usage"] == COUNTED
+    assert received[-1]["timing"]["duration_s"] < time.monotonic() - begun < 5
 
 
 async def test_text_after_a_finish_reason_belongs_to_the_reply(tmp_path: Path) -> None:
     """Some servers send a finish reason with every chunk."""
-    told = await told_of(tmp_path, Stream([delta("Hel", "stop"), 0.2, delta("lo", "stop"), usage(), DONE]))
-    assert told[-1]["content"] == "Hello"
-    told = await told_of(tmp_path / "none", Stream([delta("Hello"), DONE, delta(" and more")]))
-    assert told[-1]["content"] == "Hello", "[DONE] is the last"
+    received = await received_from(tmp_path, Stream([delta("Hel", "stop"), 0.2, delta("lo", "stop"), usage(), DONE]))
+    assert received[-1]["content"] == "Hello"
+    received = await received_from(tmp_path / "none", Stream([delta("Hello"), DONE, delta(" and more")]))
+    assert received[-1]["content"] == "Hello", "[DONE] is the last"
 
 
 @pytest.mark.parametrize("first", [usage(), {"choices": [], "prompt_filter_results": []}, "data: {}\n\n"])
 async def test_usage_before_the_reply_does_not_end_it(tmp_path: Path, first: Any) -> None:
-    told = await told_of(tmp_path, Stream([first, 1.3, *HELLO, STOP, usage(), DONE]))
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
-    assert told[-1]["usage"] == COUNTED
+    received = await received_from(tmp_path, Stream([first, 1.3, *HELLO, STOP, usage(), DONE]))
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello")
+    assert received[-1]["usage"] == COUNTED
 
 
 ZERO = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
@@ -127,29 +127,33 @@ RUNNING = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
 @pytest.mark.parametrize("end", [[STOP, 0.3, usage(), DONE], [0.3, usage()], [without_delta("stop"), DONE]])
 async def test_usage_within_the_reply_does_not_end_it(tmp_path: Path, figures: Any, end: list[Any]) -> None:
     amid = {"choices": [], "usage": figures}
-    told = await told_of(tmp_path, Stream([delta("Hel"), amid, 0.3, delta("lo"), amid, 0.3, *end]))
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+    received = await received_from(tmp_path, Stream([delta("Hel"), amid, 0.3, delta("lo"), amid, 0.3, *end]))
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello")
 
 
 async def test_zero_usage_does_not_complete_a_reply(tmp_path: Path) -> None:
-    told = await told_of(tmp_path, Stream([*HELLO, {"choices": [], "usage": ZERO}, 0.05], "cut"))
-    assert (told[-1]["type"], told[-1]["content"]) == ("error", "Hello")
-    assert "broke off" in told[-1]["message"]
+    received = await received_from(tmp_path, Stream([*HELLO, {"choices": [], "usage": ZERO}, 0.05], "cut"))
+    assert (received[-1]["type"], received[-1]["content"]) == ("error", "Hello")
+    assert "broke off" in received[-1]["message"]
 
 
 async def test_usage_within_a_reply_does_not_complete_a_cut_one(tmp_path: Path) -> None:
     """The first usage is followed by text, so it was not the final one."""
     amid = {"choices": [], "usage": RUNNING}
-    told = await told_of(tmp_path, Stream([delta("Hel"), amid, 0.2, delta("lo"), 0.05], "cut"))
-    assert (told[-1]["type"], told[-1]["content"]) == ("error", "Hello")
+    received = await received_from(tmp_path, Stream([delta("Hel"), amid, 0.2, delta("lo"), 0.05], "cut"))
+    assert (received[-1]["type"], received[-1]["content"]) == ("error", "Hello")
 
 
 @pytest.mark.parametrize("line", ["end", "eof", "cut", "reset"])
 @pytest.mark.parametrize("unfinished", [HELLO, [delta("Hel", ""), delta("lo", "")], [*HELLO, 'data: {"choices": [{']])
 async def test_without_a_sign_of_the_end_the_reply_is_cut(tmp_path: Path, unfinished: list[Any], line: Any) -> None:
-    told = await told_of(tmp_path, Stream([*unfinished, 0.05], line))
-    assert (told[-1]["code"], told[-1]["content"], told[-1]["retryable"]) == ("backend_unavailable", "Hello", True)
-    assert "broke off" in told[-1]["message"]
+    received = await received_from(tmp_path, Stream([*unfinished, 0.05], line))
+    assert (received[-1]["code"], received[-1]["content"], received[-1]["retryable"]) == (
+        "backend_unavailable",
+        "Hello",
+        True,
+    )
+    assert "broke off" in received[-1]["message"]
 
 
 @pytest.mark.parametrize(
@@ -168,21 +172,21 @@ async def test_without_a_sign_of_the_end_the_reply_is_cut(tmp_path: Path, unfini
     ],
 )
 async def test_an_error_within_the_stream_is_not_a_reply(tmp_path: Path, error: Any) -> None:
-    told = await told_of(tmp_path, Stream([*HELLO, error, DONE]))
-    assert (told[-1]["code"], told[-1]["content"]) == ("backend_unavailable", "Hello")
-    assert "Remote failed" in told[-1]["message"]
+    received = await received_from(tmp_path, Stream([*HELLO, error, DONE]))
+    assert (received[-1]["code"], received[-1]["content"]) == ("backend_unavailable", "Hello")
+    assert "Remote failed" in received[-1]["message"]
 
 
 @pytest.mark.parametrize("data_", ["ping", "null", "[]", "It works."])
 async def test_a_stream_of_other_data_is_not_a_reply(tmp_path: Path, data_: str) -> None:
-    told = await told_of(tmp_path, Stream([f"data: {data_}\n\n"] * 2))
-    assert (told[-1]["type"], told[-1]["code"]) == ("error", "backend_unavailable")
-    assert "sent an unreadable reply" in told[-1]["message"]
+    received = await received_from(tmp_path, Stream([f"data: {data_}\n\n"] * 2))
+    assert (received[-1]["type"], received[-1]["code"]) == ("error", "backend_unavailable")
+    assert "sent an unreadable reply" in received[-1]["message"]
 
 
 async def test_an_error_in_a_list_is_reported_with_its_names(tmp_path: Path) -> None:
-    told = await told_of(tmp_path, Stream([[FAILED]]))
-    assert "overloaded" in told[-1]["message"]
+    received = await received_from(tmp_path, Stream([[FAILED]]))
+    assert "overloaded" in received[-1]["message"]
 
 
 WHOLE = {
@@ -205,9 +209,9 @@ BARE = {
 @pytest.mark.parametrize("body", BARE)
 async def test_a_response_without_events_is_a_reply(tmp_path: Path, body: str, line: Any) -> None:
     text, at = BARE[body], len(BARE[body]) // 2
-    told = await told_of(tmp_path, Stream([text[:at], 0.01, text[at:]], line, "application/json"), timeout=8)
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
-    assert told[-1]["usage"] == COUNTED
+    received = await received_from(tmp_path, Stream([text[:at], 0.01, text[at:]], line, "application/json"), timeout=8)
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello")
+    assert received[-1]["usage"] == COUNTED
 
 
 def data(*objects: Any) -> str:
@@ -245,8 +249,8 @@ WIRE = {
 async def test_server_sent_events_are_read_by_the_standard(tmp_path: Path, wire: str, size: int) -> None:
     body = WIRE[wire].encode()
     pieces = [body[at : at + size] for at in range(0, len(body), size)] if size else [body]
-    told = await told_of(tmp_path, Stream(pieces))
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Hello")
+    received = await received_from(tmp_path, Stream(pieces))
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Hello")
 
 
 RAW = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei"
@@ -261,9 +265,9 @@ async def test_only_cr_and_lf_end_a_line(tmp_path: Path, field: str, size: int) 
         text = text.replace(chr(code), f"\\u{code:04x}")
     body = f"data: {text}\n\n".encode()
     pieces = [body[at : at + size] for at in range(0, len(body), size)] if size else [body]
-    told = await told_of(tmp_path, Stream([*pieces, delta("."), STOP, DONE]))
-    assert told[-1]["type"] == "complete"
-    shown = text_of(told, "token" if field == "content" else "reasoning")
+    received = await received_from(tmp_path, Stream([*pieces, delta("."), STOP, DONE]))
+    assert received[-1]["type"] == "complete"
+    shown = text_of(received, "token" if field == "content" else "reasoning")
     assert shown.removesuffix(".") == RAW
 
 
@@ -282,23 +286,25 @@ async def test_only_cr_and_lf_end_a_line(tmp_path: Path, field: str, size: int) 
     ],
 )
 async def test_a_character_in_two_deltas_is_one(tmp_path: Path, field: str, pieces: list[str], text: str) -> None:
-    told = await told_of(tmp_path, Stream([*halves(field, *pieces), STOP, DONE]))
-    assert text_of(told, "token" if field == "content" else "reasoning") == text
-    assert told[-1]["content"] == (text if field == "content" else "")
-    assert told[-1]["type"] == "complete"
+    received = await received_from(tmp_path, Stream([*halves(field, *pieces), STOP, DONE]))
+    assert text_of(received, "token" if field == "content" else "reasoning") == text
+    assert received[-1]["content"] == (text if field == "content" else "")
+    assert received[-1]["type"] == "complete"
 
 
 async def test_a_character_between_thinking_and_text_is_two_halves(tmp_path: Path) -> None:
-    told = await told_of(
+    received = await received_from(
         tmp_path, Stream([*halves("reasoning_content", "\\ud83d"), *halves("content", "\\ude00"), STOP, DONE])
     )
-    assert (text_of(told, "reasoning"), told[-1]["content"]) == ("\ufffd", "\ufffd")
+    assert (text_of(received, "reasoning"), received[-1]["content"]) == ("\ufffd", "\ufffd")
 
 
 async def test_a_character_may_be_cut_between_its_bytes(tmp_path: Path) -> None:
     body = f"data: {json.dumps(delta('Grüße 世界 😀'), ensure_ascii=False)}\n\n".encode()
-    told = await told_of(tmp_path, Stream([*(piece for b in body for piece in (bytes([b]), 0.0001)), STOP, DONE]))
-    assert told[-1]["content"] == "Grüße 世界 😀"
+    received = await received_from(
+        tmp_path, Stream([*(piece for b in body for piece in (bytes([b]), 0.0001)), STOP, DONE])
+    )
+    assert received[-1]["content"] == "Grüße 世界 😀"
 
 
 async def test_a_stop_while_waiting_for_usage_ends_the_connection(tmp_path: Path) -> None:

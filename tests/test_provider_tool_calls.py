@@ -9,24 +9,24 @@ import pytest
 
 from agent.tools import Toolbox
 from settings import ToolSettings
+from tests.house import Events, asked_for_replies, of
 from tests.providers import Reply, Stream
-from tests.remote import Told, asked_for_replies, of
 from tests.streams import DONE, NAME, ONE_CALL, SUM, asked, call, calls, delta, first, halves, more, without_delta
 
 
-async def called(folder: Path, streamed: Sequence[Any], finish: str = "tool_calls") -> tuple[Told, list[Any]]:
+async def called(folder: Path, streamed: Sequence[Any], finish: str = "tool_calls") -> tuple[Events, list[Any]]:
     """Returns the events of a turn whose first reply has these deltas, and the messages of the second request."""
     async with asked(folder, Stream([*streamed, delta("", finish), DONE]), Reply(["Good."])) as (house, server):
         house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
-        told = await house.ask()
-        return told, asked_for_replies(server)[-1].body["messages"]
+        received = await house.ask()
+        return received, asked_for_replies(server)[-1].body["messages"]
 
 
 @pytest.mark.parametrize("shape", ONE_CALL)
 async def test_a_call_in_any_shape_is_one_complete_call(tmp_path: Path, shape: str) -> None:
-    told, sent = await called(tmp_path, ONE_CALL[shape])
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Good.")
-    (start,), (end,) = of(told, "tool_start"), of(told, "tool_end")
+    received, sent = await called(tmp_path, ONE_CALL[shape])
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Good.")
+    (start,), (end,) = of(received, "tool_start"), of(received, "tool_end")
     assert (start["tool"], start["input"]) == ("calculator", {"expression": "17*23"})
     assert end["output"].endswith("391")
     (made,) = sent[-2]["tool_calls"]
@@ -84,9 +84,9 @@ TWO_CALLS = {
 
 @pytest.mark.parametrize("shape", TWO_CALLS)
 async def test_two_calls_in_any_shape_are_two(tmp_path: Path, shape: str) -> None:
-    told, sent = await called(tmp_path, TWO_CALLS[shape])
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Good.")
-    starts = of(told, "tool_start")
+    received, sent = await called(tmp_path, TWO_CALLS[shape])
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Good.")
+    starts = of(received, "tool_start")
     assert [one["tool"] for one in starts] == [NAME] * 2
     assert sorted(one["input"]["expression"] for one in starts) == ["17*23", "2+2"]
     asking = next(message for message in sent if message.get("tool_calls"))
@@ -107,22 +107,22 @@ async def test_two_calls_in_any_shape_are_two(tmp_path: Path, shape: str) -> Non
     ],
 )
 async def test_a_call_without_arguments_may_precede_another(tmp_path: Path, shape: Any) -> None:
-    told, _ = await called(tmp_path, shape)
-    assert sorted(one["tool"] for one in of(told, "tool_start")) == [NAME, "clock"]
-    assert [one.get("error") for one in of(told, "tool_end")] == [None, None]
-    assert told[-1]["content"] == "Good."
+    received, _ = await called(tmp_path, shape)
+    assert sorted(one["tool"] for one in of(received, "tool_start")) == [NAME, "clock"]
+    assert [one.get("error") for one in of(received, "tool_end")] == [None, None]
+    assert received[-1]["content"] == "Good."
 
 
 async def test_a_character_in_two_deltas_of_arguments_is_one(tmp_path: Path) -> None:
     deltas = ['"{\\"expression\\": \\"1+1 \\ud83d"', '"\\ude00\\"}"']
     start = '{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"calculator","arguments":'
     events = [f"data: {start}{one}}}}}]}}}}]}}\n\n" for one in deltas]
-    told, sent = await called(tmp_path, events)
-    assert of(told, "tool_start")[0]["input"] == {"expression": "1+1 😀"}
+    received, sent = await called(tmp_path, events)
+    assert of(received, "tool_start")[0]["input"] == {"expression": "1+1 😀"}
     assert json.loads(sent[-2]["tool_calls"][0]["function"]["arguments"]) == {"expression": "1+1 😀"}
 
 
 async def test_a_character_in_two_deltas_beside_a_call_is_returned_complete(tmp_path: Path) -> None:
-    told, sent = await called(tmp_path, [*halves("content", "Wait \\ud83d", "\\ude00"), *ONE_CALL["as OpenAI"]])
-    assert told[-1]["content"] == "Wait 😀\n\nGood."
+    received, sent = await called(tmp_path, [*halves("content", "Wait \\ud83d", "\\ude00"), *ONE_CALL["as OpenAI"]])
+    assert received[-1]["content"] == "Wait 😀\n\nGood."
     assert sent[-2]["content"] == "Wait 😀"

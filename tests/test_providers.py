@@ -75,10 +75,10 @@ async def broke(server: ProviderServer) -> tuple[str, Exception]:
     pytest.fail(f"no error after {text!r}")
 
 
-def told(error: BaseException) -> str:
+def chain_of(error: BaseException) -> str:
     """Returns the classes of an error and of its causes."""
     names = [kind.__name__ for kind in type(error).__mro__]
-    return " ".join(names) + (f" < {told(error.__cause__)}" if error.__cause__ else "")
+    return " ".join(names) + (f" < {chain_of(error.__cause__)}" if error.__cause__ else "")
 
 
 @both
@@ -147,7 +147,7 @@ async def test_a_cut_connection_is_an_error(kind: type[ProviderServer], answer: 
         text, error = await broke(server)
     assert text == before
     expected = {OpenAIServer: "OpenAIConnectionError", GeminiServer: "ClientError"}[kind]
-    assert expected in told(error)
+    assert expected in chain_of(error)
 
 
 @both
@@ -202,7 +202,7 @@ async def test_an_error_within_the_stream(kind: type[ProviderServer]) -> None:
     with kind(Reply(breaks=providers.OVERLOADED, after=2)) as server:
         text, error = await broke(server)
     assert text == "Hello there"
-    assert "APIError" in told(error)
+    assert "APIError" in chain_of(error)
 
 
 @both
@@ -288,6 +288,6 @@ def test_a_cut_download_resumes(tmp_path: Path) -> None:
 def test_the_hub_rejects(tmp_path: Path) -> None:
     names = "owner/repo/none.gguf", "owner/none/model.gguf", "owner/gated/model.gguf"
     with HubServer({"owner/repo/model.gguf": b"GGUF", "owner/gated/model.gguf": b"GGUF"}, {"owner/gated"}) as server:
-        told = download(server, tmp_path, *names)
-        assert told == ["RemoteEntryNotFoundError", "RepositoryNotFoundError", "GatedRepoError"]
+        received = download(server, tmp_path, *names)
+        assert received == ["RemoteEntryNotFoundError", "RepositoryNotFoundError", "GatedRepoError"]
         assert download(server, tmp_path, names[2], token=TOKEN)[0].endswith("model.gguf")

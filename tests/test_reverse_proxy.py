@@ -224,7 +224,7 @@ def test_the_python_client_works_below_a_prefix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setup", "status", "code", "told"),
+    ("setup", "status", "code", "received"),
     [
         (DEFAULT, 403, "authentication", "make it pass on the Host header, or add chat.example.org to allowed_hosts"),
         (HOST_ONLY, 400, "invalid_request", "chat.example.org is not a known name of this server"),
@@ -234,21 +234,21 @@ def test_the_python_client_works_below_a_prefix(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_setup_is_explained_in_the_answer_and_in_the_log(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, setup: Setup, status: int, code: str, told: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, setup: Setup, status: int, code: str, received: str
 ) -> None:
     caplog.set_level(logging.INFO, "hosting.error_responses")
     with behind(tmp_path, setup) as url, visit(url, setup) as client:
         for _ in range(5):
             answer = join(client)
             assert (answer.status_code, answer.json()["code"]) == (status, code)
-            assert told in answer.json()["message"]
+            assert received in answer.json()["message"]
         navigated = client.get("", headers={"Accept": "text/html,*/*"})
         if status == 400:
             assert navigated.status_code == 400 and navigated.headers["content-type"].startswith("text/html")
-            assert told in navigated.text
+            assert received in navigated.text
         if setup.location == "/":
             assert httpx.get(f"{url}/healthz", headers={"Host": HOST}).status_code == 200, "a probe may use any name"
-    lines = [record.getMessage() for record in caplog.records if told in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if received in record.getMessage()]
     assert len(lines) == 1, "once a minute"
     ignored = [record for record in caplog.records if "add 127.0.0.1 to trusted_proxies" in record.getMessage()]
     assert len(ignored) == (setup is FORWARDING)

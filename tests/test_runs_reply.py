@@ -10,9 +10,9 @@ from runs.state import AgentState
 RUN = events.Run("c", "b", "m")
 
 
-def folded(*told: Event) -> AgentState:
+def folded(*received: Event) -> AgentState:
     state = AgentState()
-    for seq, event in enumerate((RUN, *told), 1):
+    for seq, event in enumerate((RUN, *received), 1):
         state = apply(state, Entry(seq, "r", float(seq), event))
     return state
 
@@ -78,19 +78,19 @@ def test_split_text_loses_only_white_space(text: str, offsets: list[int]) -> Non
 
 @given(st.lists(st.sampled_from(["token", "call", "thought", "retracts", "tool"]), max_size=14))
 def test_offsets_are_places_in_the_text(kinds: list[str]) -> None:
-    told: list[Event] = []
+    received: list[Event] = []
     for number, kind in enumerate(kinds):
         match kind:
             case "token":
-                told.append(events.Token(f"{number} ", number))
+                received.append(events.Token(f"{number} ", number))
             case "call":
-                told.append(events.ModelStart(str(number), None, "Chat"))
+                received.append(events.ModelStart(str(number), None, "Chat"))
             case "tool":
-                told.append(events.ToolStart("clock", str(number), {}))
+                received.append(events.ToolStart("clock", str(number), {}))
             case _:
-                told.append(events.Reasoning("hm", retracts=kind == "retracts" or None))
-    reply, state = ReplyText(), folded(*told)
-    for event in told:
+                received.append(events.Reasoning("hm", retracts=kind == "retracts" or None))
+    reply, state = ReplyText(), folded(*received)
+    for event in received:
         reply.add(event)
     assert state.text_length == len(str(reply))
     assert all(0 <= part.offset <= state.text_length for part in reply_parts(state) if part.kind == "thinking")

@@ -11,7 +11,7 @@ from runs.json_text import encode_json, text_bytes
 from runs.recorded_requests import _MOST_BYTES as _MOST_OF_ONE
 from runs.recorded_requests import abbreviate_request, complete_request
 from runs.registry import RunRegistry
-from runs.sent_requests import _LONGEST, _MOST_BYTES, _MOST_RECORDED, SentRequests
+from runs.sent_requests import _LONGEST_BODY, _MOST_BYTES, _MOST_RECORDED, SentRequests
 from tests.test_runs_live import a_run, done, writing
 
 
@@ -32,14 +32,14 @@ def test_last_request_of_each_call_is_kept() -> None:
 
 def test_sent_requests_are_bounded() -> None:
     kept = SentRequests()
-    for size in (_LONGEST + 1, _MOST_BYTES - 10_000, 20_000, 5_000):
+    for size in (_LONGEST_BODY + 1, _MOST_BYTES - 10_000, 20_000, 5_000):
         kept.begin_call()
         kept.add(noise(size))
     assert [kept.body(n) is None for n in range(4)] == [True, False, True, False]
     assert kept.memory_bytes <= _MOST_BYTES
     kept.begin_call()
-    kept.add(b"a" * _LONGEST)
-    assert kept.body(4) == "a" * _LONGEST
+    kept.add(b"a" * _LONGEST_BODY)
+    assert kept.body(4) == "a" * _LONGEST_BODY
 
 
 async def test_requests_count_as_memory_of_ended_runs() -> None:

@@ -20,8 +20,8 @@ from backends.openai_request import REASONING, apply_shape
 from backends.request_shape import RequestShape
 from memory.modes import MODES
 from settings import BackendSettings, ToolSettings
+from tests.house import House, asked_for_replies, housed, of
 from tests.providers import GeminiServer, OpenAIServer, Reply, Tool
-from tests.remote import House, asked_for_replies, housed, of
 from tests.strict_server import StrictServer
 
 
@@ -107,9 +107,9 @@ async def test_a_tools_result_is_sent_and_shown_as_text(tmp_path: Path, name: st
     returned[0], expected = RESULTS[name]
     with StrictServer(called(GIVES), Reply(["Fine."])) as server:
         async with strict(tmp_path, server) as house:
-            told = await house.ask()
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Fine.")
-    (end,) = of(told, "tool_end")
+            received = await house.ask()
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Fine.")
+    (end,) = of(received, "tool_end")
     assert end["output"] in expected.split("|")
     sent = asked_for_replies(server)[1].body["messages"][-1]
     assert (sent["role"], sent["content"]) == ("tool", end["output"])
@@ -121,18 +121,18 @@ async def test_gemini_is_sent_the_same_text(tmp_path: Path, name: str) -> None:
     with GeminiServer(called(GIVES), Reply(["Fine."])) as server:
         async with housed(tmp_path, entry(server, "gemini", key="TEST_KEY"), TEST_KEY="k-0123456") as house:
             house.turns.toolbox = Toolbox(ToolSettings(enabled=["tests.test_strict_requests:gives"]))
-            told = await house.ask()
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Fine.")
+            received = await house.ask()
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Fine.")
     (part,) = asked_for_replies(server)[1].body["contents"][-1]["parts"]
-    assert part["functionResponse"]["response"] == {"output": of(told, "tool_end")[0]["output"]}
-    assert of(told, "tool_end")[0]["output"] in expected.split("|")
+    assert part["functionResponse"]["response"] == {"output": of(received, "tool_end")[0]["output"]}
+    assert of(received, "tool_end")[0]["output"] in expected.split("|")
 
 
 async def test_an_artifact_is_not_sent(tmp_path: Path) -> None:
     with StrictServer(called(Tool("with_artifact", ['{"text": "a"}'])), Reply(["Fine."])) as server:
         async with strict(tmp_path, server) as house:
-            told = await house.ask()
-    assert of(told, "tool_end")[0]["output"] == "shown\n[image: not shown here]"
+            received = await house.ask()
+    assert of(received, "tool_end")[0]["output"] == "shown\n[image: not shown here]"
     assert asked_for_replies(server)[1].body["messages"][-1]["content"] == "shown\n[image: not shown here]"
 
 
@@ -143,14 +143,14 @@ async def test_thinking_is_returned_with_the_tool_calls(tmp_path: Path, field: A
     returned[0] = "seen"
     with StrictServer(call, Reply(["Fine."], thinking=["Ah"], thinking_field=field), thinking=field) as server:
         async with strict(tmp_path, server) as house:
-            told = await house.ask()
-            assert (told[-1]["type"], told[-1]["content"].split()[-1]) == ("complete", "Fine.")
-            later = await house.ask("And now?", conversation_id=told[0]["conversation_id"])
+            received = await house.ask()
+            assert (received[-1]["type"], received[-1]["content"].split()[-1]) == ("complete", "Fine.")
+            later = await house.ask("And now?", conversation_id=received[0]["conversation_id"])
     assert later[-1]["type"] == "complete"
     first, second, third = (request.body["messages"] for request in asked_for_replies(server))
     assert second[-2][field] == "Hm, well"
     assert second[-2]["content"] == "".join(text)
-    assert of(told, "context")[1]["messages"][-2]["reasoning"] == "Hm, well", "the panel shows what is sent"
+    assert of(received, "context")[1]["messages"][-2]["reasoning"] == "Hm, well", "the panel shows what is sent"
     assert not [message for message in first + third if field in message]
     assert third[-3]["content"].endswith('called with {"text": "a"}]\nseen'), "without its thinking the call is a text"
 
@@ -251,8 +251,8 @@ async def test_half_a_character_in_arguments_is_accepted(tmp_path: Path) -> None
     half = Tool("gives", ['{"text": "\\ud83d", "\\ude00": ["\\ud83d"]}'], "a")
     with StrictServer(called(half), Reply(["Fine."])) as server:
         async with strict(tmp_path, server) as house:
-            told = await house.ask()
-    assert told[-1]["content"] == "Fine."
+            received = await house.ask()
+    assert received[-1]["content"] == "Fine."
     assert "\ufffd" in json.dumps(asked_for_replies(server)[1].body, ensure_ascii=False)
 
 
@@ -274,10 +274,10 @@ async def test_malformed_calls_are_returned_as_valid_ones(tmp_path: Path) -> Non
     )
     with StrictServer(odd, called(Tool("gives", ['{"text": "b"}'], "a")), Reply(["Fine."])) as server:
         async with strict(tmp_path, server) as house:
-            told = await house.ask()
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Fine.")
+            received = await house.ask()
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Fine.")
     assert len(asked_for_replies(server)) == 3
-    assert len({e["tool_call_id"] for e in of(told, "tool_start")}) == 6
+    assert len({e["tool_call_id"] for e in of(received, "tool_start")}) == 6
 
 
 @tool("gives.it all")
@@ -290,9 +290,9 @@ async def test_a_tool_with_an_invalid_name_gets_a_valid_one(tmp_path: Path) -> N
     with StrictServer(called(Tool("gives_it_all", ['{"text": "a"}'])), Reply(["Fine."])) as server:
         async with strict(tmp_path, server) as house:
             house.turns.toolbox = Toolbox(ToolSettings(enabled=["tests.test_strict_requests:oddly_named"]))
-            told = await house.ask()
-    assert told[-1]["content"] == "Fine."
-    assert of(told, "tool_end")[0]["output"] == "seen"
+            received = await house.ask()
+    assert received[-1]["content"] == "Fine."
+    assert of(received, "tool_end")[0]["output"] == "seen"
 
 
 async def test_ids_that_we_make_are_accepted_by_mistral(tmp_path: Path) -> None:
@@ -329,8 +329,8 @@ async def test_a_strict_server_accepts_every_memory_mode(tmp_path: Path, mode: s
                 server.answers = answers
                 await house.ask("What about gives?", conversation_id=conversation, memory=mode)
             await house.ask("/gives a", conversation_id=conversation, memory=mode)
-            told = await house.ask("And now?", conversation_id=conversation, memory=mode)
-    assert told[-1]["type"] == "complete"
+            received = await house.ask("And now?", conversation_id=conversation, memory=mode)
+    assert received[-1]["type"] == "complete"
 
 
 JSON_VALUES = st.recursive(
@@ -360,10 +360,10 @@ async def test_any_result_of_a_tool_is_accepted(tmp_path: Path, result: Any) -> 
     returned[0] = result
     with StrictServer(called(GIVES), Reply(["Fine."])) as server:
         async with strict(tmp_path, server) as house:
-            told = await house.ask()
-    assert (told[-1]["type"], told[-1]["content"]) == ("complete", "Fine.")
+            received = await house.ask()
+    assert (received[-1]["type"], received[-1]["content"]) == ("complete", "Fine.")
     sent = asked_for_replies(server)[1].body["messages"][-1]
-    assert sent["content"] == of(told, "tool_end")[0]["output"]
+    assert sent["content"] == of(received, "tool_end")[0]["output"]
 
 
 @given(content=JSON_VALUES | st.lists(BLOCKS | JSON_VALUES, max_size=4))
@@ -416,8 +416,8 @@ async def test_calls_of_earlier_turns_are_returned_in_the_protocols_form(tmp_pat
     answers = called(gives), Reply(["Fine."]), called(gives), Reply(["Again."])
     with StrictServer(*answers, mistral=mistral) as server:
         async with strict(tmp_path, server) as house:
-            told = await house.ask()
-            later = await house.ask("And now?", conversation_id=told[0]["conversation_id"])
+            received = await house.ask()
+            later = await house.ask("And now?", conversation_id=received[0]["conversation_id"])
     assert (later[-1]["type"], later[-1]["content"]) == ("complete", "Again.")
     messages = asked_for_replies(server)[3].body["messages"]
     roles = ["user", "assistant", "tool", "assistant", "user", "assistant", "tool"]
@@ -433,8 +433,8 @@ async def test_gemini_gets_calls_of_earlier_turns_without_signatures(tmp_path: P
         key = {"key": "TEST_KEY"}
         async with housed(tmp_path, entry(server, "gemini", **key), TEST_KEY="AIza-canary-000000000000") as house:
             house.turns.toolbox = Toolbox(ToolSettings(enabled=["tests.test_strict_requests:gives"]))
-            told = await house.ask()
-            later = await house.ask("And now?", conversation_id=told[0]["conversation_id"])
+            received = await house.ask()
+            later = await house.ask("And now?", conversation_id=received[0]["conversation_id"])
     assert (later[-1]["type"], later[-1]["content"]) == ("complete", "Again.")
     parts = [part for content in asked_for_replies(server)[3].body["contents"] for part in content["parts"]]
     assert sum("functionResponse" in part for part in parts) == 2

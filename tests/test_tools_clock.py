@@ -24,8 +24,8 @@ from agent.tools.clock import _zone, clock
     ],
 )
 async def test_clock_returns_the_time_of_a_zone(wanted: str, zone: str) -> None:
-    told = await clock.ainvoke({"time_zone": wanted})
-    time, _, rest = told.partition(", ")
+    received = await clock.ainvoke({"time_zone": wanted})
+    time, _, rest = received.partition(", ")
     then, now = datetime.fromisoformat(time), datetime.now(ZoneInfo(zone))
     assert then.utcoffset() == now.utcoffset()
     assert timedelta(seconds=-2) < now - then < timedelta(seconds=30)

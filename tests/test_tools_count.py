@@ -10,14 +10,14 @@ from agent.tools.streaming import output_listener
 
 
 async def test_count_yields_each_number() -> None:
-    told: list[str] = []
+    received: list[str] = []
 
     async def tell(text: str) -> None:
-        told.append(text)
+        received.append(text)
 
     with output_listener(tell):
         result = await count.ainvoke({"upto": 3, "pause_s": 0})
-    assert result == "".join(told) == "1 of 3\n2 of 3\n3 of 3\n"
+    assert result == "".join(received) == "1 of 3\n2 of 3\n3 of 3\n"
 
 
 async def test_first_number_comes_at_once_and_cancellation_ends_the_rest() -> None:

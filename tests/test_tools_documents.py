@@ -24,14 +24,14 @@ async def library(tmp_path: Path) -> AsyncIterator[Library]:
 
 async def test_each_hit_has_its_place(library: Library) -> None:
     tool = search_tool(library, "anna")
-    told: list[str] = []
+    received: list[str] = []
 
     async def tell(text: str) -> None:
-        told.append(text)
+        received.append(text)
 
     with output_listener(tell):
         result = await tool.ainvoke({"query": "parrots talk"})
-    assert result == "".join(told)
+    assert result == "".join(received)
     first, second, end = result.split("\n\n")
     assert (first, end) == ("[1] GUIDE.md, Parrots\nThey talk.", "")
     place, _, text = second.partition("\n")

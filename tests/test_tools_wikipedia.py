@@ -98,10 +98,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 async def test_pages_are_yielded_as_they_are_found(server: Server) -> None:
-    told: list[str] = []
+    received: list[str] = []
 
     async def tell(text: str) -> None:
-        told.append(text)
+        received.append(text)
 
     second = threading.Event()
 
@@ -114,12 +114,12 @@ async def test_pages_are_yielded_as_they_are_found(server: Server) -> None:
     with output_listener(tell), warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # from the parser, which the package leaves to be guessed
         looking = asyncio.create_task(wikipedia.ainvoke({"query": "programs"}))
-        while not told:  # noqa: ASYNC110
+        while not received:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        assert told == ["Ada Lovelace\nAda Lovelace wrote the first program.\n\n"]
+        assert received == ["Ada Lovelace\nAda Lovelace wrote the first program.\n\n"]
         second.set()
         result = await looking
-    assert result == "".join(told)
+    assert result == "".join(received)
     assert "Charles Babbage\nCharles Babbage built engines." in result
     assert result.endswith("…\n\n") and len(result) < 1700
 

@@ -67,8 +67,8 @@ def test_langsmith_gets_data_only_if_configured(tmp_path: Path, smith: list[str]
 
 def test_variables_without_effect_are_reported() -> None:
     environ = {"LANGSMITH_TRACING": "true", "LANGCHAIN_WANDB_TRACING": "1", "LANGCHAIN_HANDLER": "x", "OTHER": "true"}
-    (told,) = configure_langsmith(environ, False)
-    assert told.startswith("LANGCHAIN_HANDLER, LANGCHAIN_WANDB_TRACING, LANGSMITH_TRACING: nothing is traced;")
+    (received,) = configure_langsmith(environ, False)
+    assert received.startswith("LANGCHAIN_HANDLER, LANGCHAIN_WANDB_TRACING, LANGSMITH_TRACING: nothing is traced;")
     assert environ == {"OTHER": "true"}
     assert configure_langsmith({"LANGSMITH_TRACING": "false"}, False) == []
 

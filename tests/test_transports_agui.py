@@ -17,7 +17,7 @@ from ag_ui.encoder import AGUI_MEDIA_TYPE
 from runs import events
 from runs.live import LiveRun
 from settings import LimitSettings, ToolSettings
-from tests.agui import Told, verify
+from tests.agui import Events, verify
 from tests.conftest import until
 from tests.live_app import Api, live_api
 from tests.node import NODE, NPM
@@ -59,7 +59,7 @@ def says(text: Any, thread: str = THREAD, **more: Any) -> dict[str, Any]:
     return {"threadId": thread, "runId": "r", "messages": [{"id": "1", "role": "user", "content": text}], **more}
 
 
-def told(answer: httpx.Response) -> Told:
+def events_in(answer: httpx.Response) -> Events:
     """The events of a response."""
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -71,7 +71,7 @@ def told(answer: httpx.Response) -> Told:
     return found
 
 
-def given_to_the_model(found: Told) -> list[tuple[str, str]]:
+def given_to_the_model(found: Events) -> list[tuple[str, str]]:
     context = next(one["value"] for one in found if one["type"] == "CUSTOM" and one["name"] == "context")
     return [(message["role"], message["content"]) for message in context["messages"]]
 
@@ -84,7 +84,7 @@ def refused(answer: httpx.Response, status: int = 400, code: str = "invalid_requ
 
 def interrupted(client: httpx.Client, thread: str = THREAD) -> dict[str, Any]:
     answer = client.post("/agui", json=says("approval", thread))
-    return {**told(answer)[-1]["outcome"]["interrupts"][0], "run": answer.headers["x-run-id"]}
+    return {**events_in(answer)[-1]["outcome"]["interrupts"][0], "run": answer.headers["x-run-id"]}
 
 
 def resumed(asked: dict[str, Any], thread: str = THREAD, **entry: Any) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def test_refused_request_stores_nothing(anna: httpx.Client) -> None:
     earlier = {"id": "0", "role": "user", "content": "before"}
     wrong = says("hello", forwardedProps={"backend": "No such"})
     refused(anna.post("/agui", json={**wrong, "messages": [earlier, *wrong["messages"]]}), 404, "not_found")
-    found = told(anna.post("/agui", json=says("hello")))
+    found = events_in(anna.post("/agui", json=says("hello")))
     assert [role for role, _ in given_to_the_model(found)].count("user") == 1
 
 
@@ -163,7 +163,7 @@ def test_unused_fields_of_a_client_are_ignored(http: httpx.Client) -> None:
         other=True,
         resume=[],
     )
-    found = told(http.post("/agui", json=body))
+    found = events_in(http.post("/agui", json=body))
     assert found[-1]["outcome"] == {"type": "success"}
     assert "mine" not in json.dumps(found)
     (context,) = [one["value"] for one in found if one.get("name") == "context"]
@@ -176,13 +176,13 @@ def test_unused_fields_of_a_client_are_ignored(http: httpx.Client) -> None:
 )
 def test_response_is_sse_for_any_accept_header(http: httpx.Client, accept: str) -> None:
     answer = http.post("/agui", json=says("hello"), headers={"accept": accept})
-    assert told(answer)[-1]["type"] == "RUN_FINISHED"
+    assert events_in(answer)[-1]["type"] == "RUN_FINISHED"
     assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-cache", "no")
 
 
 def test_ids_of_the_client_are_echoed(http: httpx.Client) -> None:
     thread, run = "Fäden\n\u2028" * 5, "run\x00 😀"
-    found = told(http.post("/agui", json=says("hello", thread, runId=run)))
+    found = events_in(http.post("/agui", json=says("hello", thread, runId=run)))
     for one in (found[0], found[-1]):
         assert (one["threadId"], one["runId"]) == (thread, run)
 
@@ -191,7 +191,7 @@ def test_same_thread_id_of_two_visitors_is_two_conversations(app: Api, anna: htt
     with visitor(app) as ben:
         for thread in ("t1", THREAD):
             first = anna.post("/agui", json=says("annas secret", thread))
-            told(first)
+            events_in(first)
             for other in (ben, http):
                 answer = other.post("/agui", json=says("hello", thread))
                 assert "annas secret" not in answer.text
@@ -199,40 +199,40 @@ def test_same_thread_id_of_two_visitors_is_two_conversations(app: Api, anna: htt
                 conversation = f"/conversations/{first.headers['x-conversation-id']}"
                 refused(other.get(conversation), 404, "not_found")
             again = anna.post("/agui", json=says("again", thread))
-            assert ("user", "annas secret") in given_to_the_model(told(again))
+            assert ("user", "annas secret") in given_to_the_model(events_in(again))
             assert again.headers["x-conversation-id"] == first.headers["x-conversation-id"]
 
 
 @pytest.mark.parametrize("thread", ["customer-support-thread-1", "01JD7Z9QW0000000000000TEST", THREAD, "\x00" * 22])
 def test_clients_without_cookie_never_share_a_thread_id(app: Api, http: httpx.Client, thread: str) -> None:
     first = http.post("/agui", json=says("a secret", thread))
-    assert told(first)[0]["threadId"] == thread
+    assert events_in(first)[0]["threadId"] == thread
     with httpx.Client(base_url=app.url, timeout=20) as other:
         second = other.post("/agui", json=says("again", thread))
-    assert ("user", "a secret") not in given_to_the_model(told(second))
+    assert ("user", "a secret") not in given_to_the_model(events_in(second))
     assert first.headers["x-conversation-id"] != second.headers["x-conversation-id"]
 
 
 def test_conversation_id_continues_a_thread_without_cookie(app: Api, http: httpx.Client) -> None:
     first = http.post("/agui", json=says("remember me"))
-    told(first)
+    events_in(first)
     thread = first.headers["x-conversation-id"]
     with httpx.Client(base_url=app.url, timeout=20) as other:
         second = other.post("/agui", json=says("again", thread))
-    found = told(second)
+    found = events_in(second)
     assert ("user", "remember me") in given_to_the_model(found)
     assert (found[0]["threadId"], second.headers["x-conversation-id"]) == (thread, thread)
 
 
 def test_conversation_id_of_a_visitor_needs_the_cookie(anna: httpx.Client, http: httpx.Client) -> None:
     first = anna.post("/agui", json=says("annas secret"))
-    told(first)
+    events_in(first)
     second = http.post("/agui", json=says("again", first.headers["x-conversation-id"]))
-    assert ("user", "annas secret") not in given_to_the_model(told(second))
+    assert ("user", "annas secret") not in given_to_the_model(events_in(second))
 
 
 def test_interrupt_is_answered_by_its_id_without_cookie(http: httpx.Client) -> None:
-    found = told(http.post("/agui", json=resumed(interrupted(http))))
+    found = events_in(http.post("/agui", json=resumed(interrupted(http))))
     assert found[-1]["outcome"] == {"type": "success"}
 
 
@@ -247,10 +247,10 @@ def test_guessed_thread_id_without_cookie_is_a_new_conversation(http: httpx.Clie
     first = http.post("/agui", json=says("a secret", "t1"))
     body = says("again", "t1")
     second = http.post("/agui", json=body)
-    assert [role for role, _ in given_to_the_model(told(second))].count("user") == 1
+    assert [role for role, _ in given_to_the_model(events_in(second))].count("user") == 1
     earlier = [{"id": "a", "role": "user", "content": "before"}, {"id": "b", "role": "assistant", "content": "Yes."}]
     third = http.post("/agui", json={**body, "messages": [*earlier, *body["messages"]]})
-    assert ("user", "before") in given_to_the_model(told(third))
+    assert ("user", "before") in given_to_the_model(events_in(third))
     assert len({answer.headers["x-conversation-id"] for answer in (first, second, third)}) == 3
 
 
@@ -262,7 +262,7 @@ def test_a_thread_is_found_again_after_a_restart(tmp_path: Path) -> None:
                 client.get("/example").raise_for_status()
                 answer = client.post("/agui", json=says(text, "t1"))
                 ids.append(answer.headers["x-conversation-id"])
-                found = told(answer)
+                found = events_in(answer)
                 cookies = client.cookies
     assert ids[0] == ids[1]
     assert ("user", "before") in given_to_the_model(found)
@@ -288,16 +288,16 @@ def test_other_roles_are_not_imported_into_a_new_thread(anna: httpx.Client) -> N
     ]
     body = says("hello")
     found = anna.post("/agui", json={**body, "messages": [*earlier, *body["messages"]]})
-    told(found)
+    events_in(found)
     kept = anna.get(f"/conversations/{found.headers['x-conversation-id']}").json()["messages"]
     assert [(one["role"], one["content"]) for one in kept[:-1]] == [("tool", "42␀"), ("user", "hello")]
 
 
 def test_images_in_earlier_messages_of_a_known_thread_are_ignored(anna: httpx.Client) -> None:
-    told(anna.post("/agui", json=says("hello")))
+    events_in(anna.post("/agui", json=says("hello")))
     body, picture = says("again"), {"type": "image", "source": {"type": "url", "value": "u"}}
     earlier = {"id": "0", "role": "user", "content": [picture]}
-    told(anna.post("/agui", json={**body, "messages": [earlier, *body["messages"]]}))
+    events_in(anna.post("/agui", json={**body, "messages": [earlier, *body["messages"]]}))
     refused(anna.post("/agui", json={**body, "threadId": "new", "messages": [earlier, *body["messages"]]}))
 
 
@@ -314,7 +314,7 @@ def test_resume_payload_is_validated(anna: httpx.Client) -> None:
     refused(anna.post("/agui", json=says("something else")), 409, "busy")
     both = {**resumed(asked), "messages": says("something else")["messages"]}
     assert "first" in refused(anna.post("/agui", json=both), 409, "busy")
-    found = told(anna.post("/agui", json=resumed(asked, payload={"approved": True, "input": {"text": "Bye"}})))
+    found = events_in(anna.post("/agui", json=resumed(asked, payload={"approved": True, "input": {"text": "Bye"}})))
     assert [one["content"] for one in found if one["type"] == "TOOL_CALL_RESULT"] == ["It said: Bye"]
     status = next(one["value"] for one in found if one["type"] == "CUSTOM" and "edited" in one["value"])
     assert status["edited"] == {"text": "Bye"}
@@ -331,7 +331,7 @@ def test_resume_without_a_waiting_run_is_refused(app: Api, anna: httpx.Client, h
     ]
     for answer in wrong:
         refused(answer, 409, "busy")
-    told(anna.post("/agui", json=resumed(asked, status="cancelled", payload=None)))
+    events_in(anna.post("/agui", json=resumed(asked, status="cancelled", payload=None)))
     refused(anna.post("/agui", json=resumed(asked)), 409, "busy")
     app.runs.discard(app.runs.find(asked["run"]))  # type: ignore[arg-type]
     refused(anna.post("/agui", json=resumed(asked)), 409, "busy")
@@ -348,12 +348,12 @@ def test_cancelled_interrupts_and_a_new_message_stop_the_run(app: Api, anna: htt
     asked = interrupted(anna)
     body = {**resumed(asked, status="cancelled", payload=None), "messages": says("hello")["messages"]}
     answer = anna.post("/agui", json=body)
-    assert told(answer)[-1]["outcome"] == {"type": "success"}
+    assert events_in(answer)[-1]["outcome"] == {"type": "success"}
     assert answer.headers["x-run-id"] != asked["run"]
     run = app.runs.find(asked["run"])
     assert run and isinstance(run.log.entries[-1].event, events.Stopped)
     again = anna.post("/agui", json=body)  # the run has ended, so the message is answered
-    assert told(again)[-1]["outcome"] == {"type": "success"}
+    assert events_in(again)[-1]["outcome"] == {"type": "success"}
 
 
 def test_resume_may_repeat_the_last_message(anna: httpx.Client) -> None:
@@ -361,21 +361,21 @@ def test_resume_may_repeat_the_last_message(anna: httpx.Client) -> None:
     body = {**resumed(asked, status="cancelled", payload=None), "messages": says("approval")["messages"]}
     answer = anna.post("/agui", json=body)
     assert answer.headers["x-run-id"] == asked["run"]
-    assert told(answer)[-1]["outcome"] == {"type": "success"}
+    assert events_in(answer)[-1]["outcome"] == {"type": "success"}
 
 
 def test_several_interrupts_are_answered_together(tmp_path: Path) -> None:
     tools = ToolSettings(enabled=["calculator", "clock", "count"], approval=["calculator", "clock", "count"])
     with live_api(tmp_path, tools=tools) as app:
         with visitor(app) as client:
-            found = told(client.post("/agui", json=says("tools")))
+            found = events_in(client.post("/agui", json=says("tools")))
             asked = found[-1]["outcome"]["interrupts"]
             assert [one["metadata"]["tool"] for one in asked] == ["calculator", "clock", "count"]
             entries = [resumed(one)["resume"][0] for one in asked]
             entries[1] = {"interruptId": asked[1]["id"], "status": "cancelled"}
             entries[2]["payload"] = {"approved": True, "editedArgs": {"upto": 2, "pause_s": 0.1}}
             assert "1 are not" in refused(client.post("/agui", json={**resumed(asked[0]), "resume": entries[:2]}))
-            found = told(client.post("/agui", json={**resumed(asked[0]), "resume": entries}))
+            found = events_in(client.post("/agui", json={**resumed(asked[0]), "resume": entries}))
             results = {one["toolCallId"]: one["content"] for one in found if one["type"] == "TOOL_CALL_RESULT"}
             contents = [results[one["toolCallId"]] for one in asked]
             assert contents[0] == "391" and "refused" in contents[1] and contents[2].strip() == "1 of 2\n2 of 2"
@@ -407,7 +407,7 @@ def test_stop_from_another_client_is_an_event(app: Api, anna: httpx.Client) -> N
         other.cookies = anna.cookies
         other.post(f"/runs/{answer.headers['x-run-id']}/stop").raise_for_status()
         answer.read()
-    end = told(answer)[-1]
+    end = events_in(answer)[-1]
     assert (end["outcome"], end["result"]["reason"]) == ({"type": "cancelled"}, "user")
 
 

@@ -15,48 +15,48 @@ from runs.events import Entry
 from runs.live import LiveRun
 from runs.tool_calls import ApprovalAnswer
 from settings import ToolSettings
-from tests.agui import Told, verify
+from tests.agui import Events, verify
 from transports.agui_events import EventTranslation
 from transports.agui_interrupts import InterruptId
 
 
-def translated(entries: Sequence[Entry], cuts: Sequence[int] = ()) -> list[Told]:
+def translated(entries: Sequence[Entry], cuts: Sequence[int] = ()) -> list[Events]:
     """The entries of a run as AG-UI runs that end at `cuts` and at the run's end."""
-    runs: list[Told] = []
+    runs: list[Events] = []
     done = 0
     for cut in [*sorted(set(cuts)), len(entries)]:
         view = EventTranslation("thread", f"run {len(runs)}")
-        told = view.begin(entries[:done])
-        told += [event for entry in entries[done:cut] for event in view.take(entry)]
+        received = view.begin(entries[:done])
+        received += [event for entry in entries[done:cut] for event in view.take(entry)]
         if not view.ended:
             view.waiting = view.waiting or {"call": events.Approval("tool", "call", {})}
-            told += view.pause(600)
-        runs.append([event.model_dump(mode="json", by_alias=True) for event in told])
+            received += view.pause(600)
+        runs.append([event.model_dump(mode="json", by_alias=True) for event in received])
         done = cut
     return runs
 
 
-def joined(runs: Sequence[Told], kind: str, field: str) -> str:
-    return "".join(one[field] for told in runs for one in told if one["type"] == kind)
+def joined(runs: Sequence[Events], kind: str, field: str) -> str:
+    return "".join(one[field] for received in runs for one in received if one["type"] == kind)
 
 
-def check_runs(entries: Sequence[Entry], runs: list[Told]) -> None:
+def check_runs(entries: Sequence[Entry], runs: list[Events]) -> None:
     """Checks that each part is a valid AG-UI run, and that together they say what the log says."""
     last = entries[-1].event
-    for told in runs:
-        state = verify(told)
-        assert [told[0][name] for name in ("threadId", "runId")] == ["thread", f"run {runs.index(told)}"]
+    for received in runs:
+        state = verify(received)
+        assert [received[0][name] for name in ("threadId", "runId")] == ["thread", f"run {runs.index(received)}"]
     texts = [e.event.content for e in entries if isinstance(e.event, events.Token)]
     thoughts = [e.event.content for e in entries if isinstance(e.event, events.Reasoning)]
     assert joined(runs, "TEXT_MESSAGE_CONTENT", "delta") == "".join(texts)
     assert joined(runs, "REASONING_MESSAGE_CONTENT", "delta") == "".join(thoughts)
-    called = [one["toolCallId"] for told in runs for one in told if one["type"] == "TOOL_CALL_START"]
-    answered = [one["toolCallId"] for told in runs for one in told if one["type"] == "TOOL_CALL_RESULT"]
+    called = [one["toolCallId"] for received in runs for one in received if one["type"] == "TOOL_CALL_START"]
+    answered = [one["toolCallId"] for received in runs for one in received if one["type"] == "TOOL_CALL_RESULT"]
     assert len(called) == len(set(called)) and sorted(called) == sorted(answered)
     made = [
         (one["type"], one["messageId"])
-        for told in runs
-        for one in told
+        for received in runs
+        for one in received
         if one["type"] in ("TEXT_MESSAGE_START", "REASONING_START", "TOOL_CALL_RESULT")
     ]
     assert len(made) == len(set(made))
@@ -88,36 +88,36 @@ _LASTS: list[events.Last] = [
 @st.composite
 def logs(draw: st.DrawFn) -> list[Entry]:
     """Any run that follows the grammar, with calls and steps that overlap in any way."""
-    told: list[events.Event] = [events.Run("c", "Script", "full"), events.Status("queued", "Processing...")]
+    received: list[events.Event] = [events.Run("c", "Script", "full"), events.Status("queued", "Processing...")]
     opened: dict[str, events.End] = {}
     for number in range(draw(st.integers(0, 25))):
         name = f"id{number}"
         kind = draw(st.sampled_from(["chain", "model", "tool", "text", "thought", "chunk", "ask", "state", "end"]))
         calls = [one for one in opened.values() if isinstance(one, events.ToolEnd)]
         if kind == "chain":
-            told.append(events.ChainStart(draw(st.sampled_from(["agent", "tools", "tools 2"])), name, None, []))
+            received.append(events.ChainStart(draw(st.sampled_from(["agent", "tools", "tools 2"])), name, None, []))
             opened[name] = events.ChainEnd(name, [])
         elif kind == "model":
-            told.append(events.ModelStart(name, None, "model"))
+            received.append(events.ModelStart(name, None, "model"))
             opened[name] = events.ModelEnd(name, draw(st.sampled_from([None, _USAGE])), 0.1)
         elif kind == "tool":
-            told.append(events.ToolStart("tool", name, {"a": 1}))
+            received.append(events.ToolStart("tool", name, {"a": 1}))
             failed = draw(st.sampled_from([None, "failed"]))
             opened[name] = events.ToolEnd("tool", name, draw(st.sampled_from(["", "out"])), 0.1, failed)
         elif kind == "text":
-            told.append(events.Token("text ", number + 1))
+            received.append(events.Token("text ", number + 1))
         elif kind == "thought":
-            told.append(events.Reasoning("thought "))
+            received.append(events.Reasoning("thought "))
         elif kind == "chunk" and calls:
-            told.append(events.ToolOutput("tool", calls[-1].tool_call_id, "chunk"))
+            received.append(events.ToolOutput("tool", calls[-1].tool_call_id, "chunk"))
         elif kind == "ask" and calls:
-            told.append(events.Approval("tool", calls[-1].tool_call_id, {}))
+            received.append(events.Approval("tool", calls[-1].tool_call_id, {}))
         elif kind == "state":
-            told.append(events.State("tool", "step", number, False, ["tool"], 0.0, None))
+            received.append(events.State("tool", "step", number, False, ["tool"], 0.0, None))
         elif kind == "end" and opened:
-            told.append(opened.pop(draw(st.sampled_from(sorted(opened)))))
-    told += [*opened.values(), draw(st.sampled_from(_LASTS))]
-    return [Entry(seq, "r" * 22, 1.7e9 + seq, event) for seq, event in enumerate(told, 1)]
+            received.append(opened.pop(draw(st.sampled_from(sorted(opened)))))
+    received += [*opened.values(), draw(st.sampled_from(_LASTS))]
+    return [Entry(seq, "r" * 22, 1.7e9 + seq, event) for seq, event in enumerate(received, 1)]
 
 
 @given(logs(), st.data())
@@ -145,8 +145,8 @@ async def test_scripted_runs_split_anywhere_give_valid_agui_runs(turns: Turns, m
         check_runs(entries, translated(entries, [cut]))
 
 
-def entries_of(*told: events.Event) -> list[Entry]:
-    return [Entry(seq, "r" * 22, 1.7e9 + seq, event) for seq, event in enumerate(told, 1)]
+def entries_of(*received: events.Event) -> list[Entry]:
+    return [Entry(seq, "r" * 22, 1.7e9 + seq, event) for seq, event in enumerate(received, 1)]
 
 
 def test_run_pauses_only_while_all_open_calls_wait() -> None:
@@ -201,9 +201,9 @@ def test_incomplete_usage_is_not_reported(last: events.ModelEnd) -> None:
         last,
         events.Complete("", {"input_tokens": 724, "output_tokens": 29, "estimated": True}, _TIMING),
     )
-    (told,) = translated(log, [])
-    assert told[-1].get("usage") is None
-    assert told[-1]["result"]["usage"]["estimated"] is True
+    (received,) = translated(log, [])
+    assert received[-1].get("usage") is None
+    assert received[-1]["result"]["usage"]["estimated"] is True
 
 
 @pytest.mark.parametrize("text", ["", "x", "a:b:c", "a::c", "a:-1:c", "a:1e3:c", "a:٣:c", "a:99999999999:c", "a:1"])

@@ -31,11 +31,11 @@ async def anna(app: Api) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def cells(told: Events) -> dict[int, Events]:
+def cells(received: Events) -> dict[int, Events]:
     """The events of each cell, in order."""
-    assert told[-1]["type"] == "batch_done"
+    assert received[-1]["type"] == "batch_done"
     found: dict[int, Events] = {}
-    for event in told[:-1]:
+    for event in received[:-1]:
         assert "seq" in event
         found.setdefault(event.pop("index"), []).append(event)
     for events in found.values():
@@ -112,11 +112,11 @@ async def test_cell_is_approved_and_stopped_by_its_run_id(app: Api, anna: httpx.
 
 
 async def test_runs_end_when_their_reader_leaves(app: Api, anna: httpx.AsyncClient) -> None:
-    told = await events_of(
+    received = await events_of(
         anna, "POST", "/batch", most=30, json={"prompts": ["endless"] * 3, "backends": ["Slow script"]}
     )
-    assert told
-    await until(lambda: not any(app.runs.find(run_id) for run_id in {event["run_id"] for event in told}))
+    assert received
+    await until(lambda: not any(app.runs.find(run_id) for run_id in {event["run_id"] for event in received}))
 
 
 @pytest.mark.parametrize(

@@ -43,43 +43,43 @@ async def test_preview_equals_the_context_of_the_run(app: Api, memory: str) -> N
     async with client_of(app) as client:
         this = await imported(client)
         wanted = {"message": "whale 7", "conversation_id": this, "memory": memory, "window_turns": 2, "recall_turns": 1}
-        told = await looked(client, **wanted)
+        received = await looked(client, **wanted)
         again = await looked(client, **wanted)
-        assert told == again
+        assert received == again
         assert len((await client.get(f"/conversations/{this}")).json()["messages"]) == len(TALK), "nothing is stored"
         events = await events_of(client, "POST", "/stream", json=wanted)
         given = next(event for event in events if event["type"] == "context")
         for name in ("messages", "left_out", "tokens", "limit", "parts", "estimated"):
-            assert told[name] == given[name]
-        assert (told["backend"], told["memory"], told["fits"]) == ("Script", memory, True)
-        assert told["note"] == given.get("note")
+            assert received[name] == given[name]
+        assert (received["backend"], received["memory"], received["fits"]) == ("Script", memory, True)
+        assert received["note"] == given.get("note")
         run = await client.get(f"/runs/{events[0]['run_id']}/context")
         whole = run.json()
         assert (whole["backend"], whole["memory"], len(whole["contexts"])) == ("Script", memory, 1)
-        assert whole["contexts"][0]["messages"] == told["messages"]
+        assert whole["contexts"][0]["messages"] == received["messages"]
         # the same turn, when it has ended
         asked = (await client.get(f"/conversations/{this}")).json()["messages"][-2]["id"]
         for later in ({"message_id": asked}, {}):
             named = {name: value for name, value in wanted.items() if name != "message"} | later
-            assert (await looked(client, **named))["messages"] == told["messages"]
+            assert (await looked(client, **named))["messages"] == received["messages"]
 
 
 @pytest.mark.parametrize("message", ["/calculator 17*23", "/calculator 1/0"])
 async def test_preview_of_a_command_equals_the_context_of_its_run(app: Api, message: str) -> None:
     async with client_of(app) as client:
-        told = await looked(client, message=message)
+        received = await looked(client, message=message)
         events = await events_of(client, "POST", "/stream", json={"message": message})
         given = next(event for event in events if event["type"] == "context")
         for name in ("messages", "left_out", "tokens", "limit", "parts", "estimated"):
-            assert told[name] == given[name]
-        assert "Here is what the tool calculator found" in told["messages"][-1]["content"]
+            assert received[name] == given[name]
+        assert "Here is what the tool calculator found" in received["messages"][-1]["content"]
 
 
 async def test_preview_of_a_command_runs_only_pure_tools(app: Api) -> None:
     async with client_of(app) as client:
-        told = await looked(client, message="/clock UTC")
-    assert told["messages"][-1]["content"].startswith("Here is what the tool clock found:\n\n[the result of clock]")
-    assert (told["estimated"], told["note"]) == (True, "What /clock returns is not known before it runs.")
+        received = await looked(client, message="/clock UTC")
+    assert received["messages"][-1]["content"].startswith("Here is what the tool clock found:\n\n[the result of clock]")
+    assert (received["estimated"], received["note"]) == (True, "What /clock returns is not known before it runs.")
 
 
 async def test_the_backend_that_answered_is_named_in_the_context_the_export_and_its_import(app: Api) -> None:
@@ -90,22 +90,22 @@ async def test_the_backend_that_answered_is_named_in_the_context_the_export_and_
         exported = (await client.get(f"/conversations/{events[0]['conversation_id']}")).json()
         assert [m["backend"] for m in exported["messages"]] == [None, "Script"]
         again = (await client.post("/conversations", json=exported)).json()["conversation_id"]
-        told = (await client.get(f"/conversations/{again}")).json()["messages"]
-        assert [(m["backend"], m["model"]) for m in told] == [(None, None), ("Script", None)]
+        received = (await client.get(f"/conversations/{again}")).json()["messages"]
+        assert [(m["backend"], m["model"]) for m in received] == [(None, None), ("Script", None)]
 
 
 async def test_preview_has_parameters_and_cost(app: Api) -> None:
     async with client_of(app) as client:
         this = (await client.post("/conversations", json={"messages": TALK * 2})).json()["conversation_id"]
-        told = await looked(client, conversation_id=this, message="Hi", backend="Priced", memory="window")
-        assert told["parameters"] == {"window_turns": 4}
-        assert sum(m["part"] == "recent" for m in told["messages"]) == len(TALK) * 2 - 22
+        received = await looked(client, conversation_id=this, message="Hi", backend="Priced", memory="window")
+        assert received["parameters"] == {"window_turns": 4}
+        assert sum(m["part"] == "recent" for m in received["messages"]) == len(TALK) * 2 - 22
         wanted = {"conversation_id": this, "message": "Hi", "backend": "Priced", "memory": "window"}
         more = await looked(client, **wanted, window_turns=10, max_tokens=10)
         assert more["parameters"] == {"window_turns": 10}
         assert sum(m["part"] == "recent" for m in more["messages"]) == len(TALK) * 2
         read = more["cost"]["input_tokens"]
-        assert read == more["tokens"] > told["tokens"]
+        assert read == more["tokens"] > received["tokens"]
         money = {"input": round(read * 0.5 / 1e6, 8), "output": round(10 * 2.0 / 1e6, 8), "currency": "USD"}
         assert more["cost"] == {"input_tokens": read, "output_tokens": 10, "money": money}
 
@@ -114,15 +114,15 @@ async def test_preview_shows_a_message_that_does_not_fit(app: Api) -> None:
     async with client_of(app) as client:
         talk = [{"role": "user", "content": "word " * 6000}, {"role": "assistant", "content": "word " * 6000}]
         this = (await client.post("/conversations", json={"messages": talk})).json()["conversation_id"]
-        told = await looked(client, conversation_id=this, message="Hi", memory="full")
-        assert (told["fits"], len(told["messages"])) == (False, 4)
-        assert told["tokens"] > told["limit"]
+        received = await looked(client, conversation_id=this, message="Hi", memory="full")
+        assert (received["fits"], len(received["messages"])) == (False, 4)
+        assert received["tokens"] > received["limit"]
 
 
 async def test_new_conversation_has_a_preview(app: Api) -> None:
     async with client_of(app, cookie=False) as client:
-        told = await looked(client, message="Hi")
-        assert [(m["role"], m["part"]) for m in told["messages"]] == [("system", "system"), ("user", "message")]
+        received = await looked(client, message="Hi")
+        assert [(m["role"], m["part"]) for m in received["messages"]] == [("system", "system"), ("user", "message")]
 
 
 async def test_invalid_preview_requests_are_refused(app: Api) -> None:

@@ -34,11 +34,11 @@ async def test_the_list_is_the_visitors_own(app: Api) -> None:
         one = (await said(anna, "whales"))["conversation_id"]
         two = (await said(anna, "ships", memory="recall"))["conversation_id"]
         await said(nobody, "whales")
-        told = (await anna.get("/conversations")).json()
-        assert [c["id"] for c in told["conversations"]] == [two, one]
-        newest = told["conversations"][0]
+        received = (await anna.get("/conversations")).json()
+        assert [c["id"] for c in received["conversations"]] == [two, one]
+        newest = received["conversations"][0]
         assert (newest["title"], newest["memory"], newest["live"], newest["found"]) == ("ships", "recall", False, None)
-        assert told["next"] is None
+        assert received["next"] is None
         found = (await anna.get("/conversations", params={"search": "WHALE"})).json()["conversations"]
         assert [(c["id"], c["found"]) for c in found] == [(one, "whales")]
         for other in (ben, nobody):
@@ -149,13 +149,13 @@ async def test_invalid_conversation_is_refused(app: Api, bad: Any) -> None:
 async def test_export_files_of_other_services_are_imported(app: Api) -> None:
     async with client_of(app) as client:
         for body in (json.dumps([tour(), letter()]).encode(), zipped(conversations=[tour(), letter()], user={})):
-            told = (await client.post("/conversations", content=body)).json()
-            assert [one["title"] for one in told["conversations"]] == ["Whales", "Sums"]
-            assert told["conversation_id"] == told["conversations"][0]["conversation_id"]
-            assert (told["skipped"], told["left_out"]) == ([], 0)
+            received = (await client.post("/conversations", content=body)).json()
+            assert [one["title"] for one in received["conversations"]] == ["Whales", "Sums"]
+            assert received["conversation_id"] == received["conversations"][0]["conversation_id"]
+            assert (received["skipped"], received["left_out"]) == ([], 0)
             listed = (await client.get("/conversations")).json()["conversations"]
             assert [one["title"] for one in listed][:2] == ["Whales", "Sums"]
-        sums = (await client.get(f"/conversations/{told['conversations'][1]['conversation_id']}")).json()
+        sums = (await client.get(f"/conversations/{received['conversations'][1]['conversation_id']}")).json()
         assert [m["content"] for m in sums["messages"]][1:] == [
             "It is 391 ([a](https://a.test)).",
             "Thanks",
@@ -167,7 +167,7 @@ async def test_export_files_of_other_services_are_imported(app: Api) -> None:
         assert again.json().keys() == {"conversation_id"}
         found = (await client.get("/conversations", params={"search": "another answer"})).json()["conversations"]
         assert found[0]["found"] == "Another answer" and found[0]["mark"] == [0, 14]
-        await said(client, "goes on", conversation_id=told["conversation_id"])
+        await said(client, "goes on", conversation_id=received["conversation_id"])
 
 
 async def test_import_reports_what_it_left_out(tmp_path: Path) -> None:
@@ -175,15 +175,15 @@ async def test_import_reports_what_it_left_out(tmp_path: Path) -> None:
         async with client_of(app) as client:
             await said(client, "one")
             many = [chatgpt(f"t{n}", [node("q", None, spoken("user", "hi"))], "q", at=1.7e9 + n) for n in range(5)]
-            told = (await client.post("/conversations", json=[*many, {"mapping": {}, "title": "empty"}])).json()
-            assert [one["title"] for one in told["conversations"]] == ["t4", "t3"]
-            assert told["left_out"] == 4
+            received = (await client.post("/conversations", json=[*many, {"mapping": {}, "title": "empty"}])).json()
+            assert [one["title"] for one in received["conversations"]] == ["t4", "t3"]
+            assert received["left_out"] == 4
             assert "3 conversations" in await refused(
                 await client.post("/conversations", json=many), 429, "rate_limited"
             )
         async with client_of(app) as client:
-            told = (await client.post("/conversations", json=[many[0], {"mapping": {}, "title": "empty"}])).json()
-            assert told["skipped"] == [{"title": "empty", "reason": "It has no messages that could be shown."}]
+            received = (await client.post("/conversations", json=[many[0], {"mapping": {}, "title": "empty"}])).json()
+            assert received["skipped"] == [{"title": "empty", "reason": "It has no messages that could be shown."}]
 
 
 async def test_parallel_imports_respect_the_conversation_limit(tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ async def test_only_imports_may_be_large_and_do_not_block_others(tmp_path: Path)
             again = await anna.post("/conversations", json=whole, timeout=200)  # what we export we can import
             assert again.status_code == 200
             too_large = json.dumps({"messages": messages * 2})
-            told = await refused(await anna.post("/conversations", content=too_large, timeout=60), 413, "too_large")
-            assert "30,000,000" in told
+            received = await refused(await anna.post("/conversations", content=too_large, timeout=60), 413, "too_large")
+            assert "30,000,000" in received
             for path in ("/stream", "/context", f"/conversations/{made['conversation_id']}"):
                 answer = await anna.request("PATCH" if "conv" in path else "POST", path, content=body, timeout=60)
                 assert "4,000,000" in await refused(answer, 413, "too_large")

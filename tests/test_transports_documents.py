@@ -105,7 +105,7 @@ def test_page_of_another_site_cannot_add_a_document(anna: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "received"),
     [
         ("a.exe", b"MZ", "allowed are files that end in"),
         ("", b"word", "allowed are files that end in"),
@@ -115,10 +115,10 @@ def test_page_of_another_site_cannot_add_a_document(anna: httpx.Client) -> None:
         ("a" * 500 + ".txt", b"word", "name"),
     ],
 )
-def test_unsearchable_file_is_refused(anna: httpx.Client, name: str, content: bytes, told: str) -> None:
+def test_unsearchable_file_is_refused(anna: httpx.Client, name: str, content: bytes, received: str) -> None:
     refused = anna.post("/documents", params={"name": name}, content=content)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
-    assert told in refused.json()["message"]
+    assert received in refused.json()["message"]
 
 
 def test_path_in_a_document_name_is_removed(anna: httpx.Client, app: Api) -> None:
@@ -139,17 +139,17 @@ def test_one_address_does_not_fill_the_library_for_others(tmp_path: Path) -> Non
     """Each document has a new cookie, as of an attacker who fills the library."""
     limits = {"document_characters_per_visitor": 6_000, "document_bytes_per_day": 9_000, "visitors_per_address": 2}
     with serving(tmp_path, "search", **limits) as app:
-        told = list[tuple[int, str]]()
+        received = list[tuple[int, str]]()
         for _ in range(5):
             with visitor(app) as client:
                 for name in "ab":
                     answer = client.post("/documents", params={"name": f"{name}.txt"}, content="word " * 1000)
-                    told.append((answer.status_code, "" if answer.status_code == 201 else answer.json()["message"]))
-        kept = [status for status, _ in told if status == 201]
+                    received.append((answer.status_code, "" if answer.status_code == 201 else answer.json()["message"]))
+        kept = [status for status, _ in received if status == 201]
         assert len(kept) == 2
-        assert {status for status, _ in told} == {201, 413, 429}
-        assert any("the limit for your address is reached" in message for _, message in told)
-        assert any("may be added by your address in a day" in message for _, message in told)
+        assert {status for status, _ in received} == {201, 413, 429}
+        assert any("the limit for your address is reached" in message for _, message in received)
+        assert any("may be added by your address in a day" in message for _, message in received)
         with visitor(app, **{"X-Forwarded-For": "203.0.113.7"}) as other:
             assert other.post("/documents", params={"name": "a.txt"}, content="word " * 1000).status_code == 201
 
@@ -220,9 +220,9 @@ async def test_documents_are_read_alike_over_every_transport_and_can_be_left_out
                 events, without = await over(app, client), await over(app, client, documents=False)
                 if over is not over_batch:  # whose runs are not kept
                     assert await events_of(client, "GET", f"/runs/{events[0]['run_id']}/events") == events
-            for told in (events, without):
-                check(told)
-                assert told[-1]["content"] == "Plumbago [1]. "
+            for received in (events, without):
+                check(received)
+                assert received[-1]["content"] == "Plumbago [1]. "
             assert not [e for e in without if e["type"] == "tool_start"]
             assert [e["output"] for e in events if e["type"] == "tool_end"] == [f"[1] notes.txt, section 1\n{text}"]
             found.append([(e["type"], e.get("messages") or e.get("output")) for e in events if e["type"] not in UNTOLD])

@@ -12,9 +12,9 @@ import pytest
 from runs.live import new_id
 from settings import BackendSettings
 from tests.conftest import scripted, until
+from tests.house import asked_for_replies
 from tests.live_app import Api, client_of, events_of, events_until_end, live_api, refused, socket_of
 from tests.providers import OpenAIServer
-from tests.remote import asked_for_replies
 
 MODELS = ["first", "second"]
 
@@ -67,8 +67,8 @@ async def by_socket(house: House, client: httpx.AsyncClient, **more: Any) -> Any
 
 async def by_batch(house: House, client: httpx.AsyncClient, **more: Any) -> Any:
     backends = {"backends": [more.pop("backend")]} if "backend" in more else {}
-    told = await events_of(client, "POST", "/batch", json={"prompts": ["Hi"], **backends, **more})
-    return told[:-1]
+    received = await events_of(client, "POST", "/batch", json={"prompts": ["Hi"], **backends, **more})
+    return received[:-1]
 
 
 async def by_agui(house: House, client: httpx.AsyncClient, **more: Any) -> Any:
@@ -85,11 +85,11 @@ TRANSPORTS = [by_post, by_get, by_socket, by_batch, by_agui]
 
 @pytest.mark.parametrize("ask", TRANSPORTS)
 async def test_message_chooses_its_model(house: House, anna: httpx.AsyncClient, ask: Any) -> None:
-    told = [await ask(house, anna), await ask(house, anna, model="second"), await ask(house, anna, model="first")]
+    received = [await ask(house, anna), await ask(house, anna, model="second"), await ask(house, anna, model="first")]
     assert house.asked == ["first", "second", "first"]
-    assert [one[0]["model"] for one in told] == ["first", "second", "first"]
-    assert [one[-1]["type"] for one in told] == ["complete"] * 3
-    limits = [next(e["limit"] for e in one if e["type"] == "context") for one in told]
+    assert [one[0]["model"] for one in received] == ["first", "second", "first"]
+    assert [one[-1]["type"] for one in received] == ["complete"] * 3
+    limits = [next(e["limit"] for e in one if e["type"] == "context") for one in received]
     assert limits[1] > limits[0] == limits[2]
 
 
@@ -138,8 +138,8 @@ async def test_the_models_are_listed_and_a_conversation_keeps_its_own(house: Hou
 
 
 async def test_a_runs_record_has_its_model(house: House, anna: httpx.AsyncClient, tmp_path: Path) -> None:
-    told = await by_post(house, anna, model="second")
-    record = (await anna.get(f"/runs/{told[0]['run_id']}")).text
+    received = await by_post(house, anna, model="second")
+    record = (await anna.get(f"/runs/{received[0]['run_id']}")).text
     assert json.loads(record.splitlines()[0])["model"] == "second"
     plain = await by_post(house, anna, backend="Script")
     assert "model" not in plain[0], "there is no choice"

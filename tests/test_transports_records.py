@@ -73,7 +73,7 @@ def forget(app: Api, run: LiveRun) -> None:
     app.runs.discard(run)
 
 
-def told(answer: httpx.Response) -> list[dict[str, Any]]:
+def events_in(answer: httpx.Response) -> list[dict[str, Any]]:
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("application/x-ndjson")
     assert answer.headers["cache-control"] == "no-cache"
@@ -91,9 +91,9 @@ def refused(answer: httpx.Response, status: int, code: str) -> str:
 def test_an_ended_run_is_the_same_from_memory_and_from_the_store(app: Api, anna: httpx.Client) -> None:
     run = ended(app, anna)
     from_memory = anna.get(f"/runs/{run.id}")
-    check(told(from_memory))
+    check(events_in(from_memory))
     assert from_memory.headers["x-run-live"] == "0"
-    asked = next(event for event in told(from_memory) if event["type"] == "context")
+    asked = next(event for event in events_in(from_memory) if event["type"] == "context")
     assert asked["messages"][-1]["content"] == ODD
     forget(app, run)
     from_store = anna.get(f"/runs/{run.id}")
@@ -106,15 +106,15 @@ def test_a_live_run_grows_to_its_whole_record(app: Api, anna: httpx.Client) -> N
     while len(events) < 60:
         more = anna.get(f"/runs/{run.id}", params={"after": len(events)})
         assert more.headers["x-run-live"] == "1"
-        events += told(more)
+        events += events_in(more)
         time.sleep(0.05)
     stopped(app, run)
     more = anna.get(f"/runs/{run.id}", params={"after": len(events)})
     assert more.headers["x-run-live"] == "0"
-    events += told(more)
+    events += events_in(more)
     check(events)
     assert events[-1]["type"] == "stopped"
-    assert told(anna.get(f"/runs/{run.id}")) == events
+    assert events_in(anna.get(f"/runs/{run.id}")) == events
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -124,7 +124,7 @@ def test_record_starts_after_the_given_event(app: Api, anna: httpx.Client, store
     if stored:
         forget(app, run)
     for after in (0, 1, 5, most - 1, most, most + 1, 10**30):
-        events = told(anna.get(f"/runs/{run.id}", params={"after": after}))
+        events = events_in(anna.get(f"/runs/{run.id}", params={"after": after}))
         assert [event["seq"] for event in events] == list(range(min(after, most) + 1, most + 1))
 
 
@@ -156,9 +156,9 @@ def test_unknown_run_is_not_found(http: httpx.Client, run_id: str) -> None:
 
 def test_run_without_owner_is_open_to_all_who_have_its_id(app: Api, anna: httpx.Client, http: httpx.Client) -> None:
     run = ended(app, http)
-    assert told(anna.get(f"/runs/{run.id}"))
+    assert events_in(anna.get(f"/runs/{run.id}"))
     forget(app, run)
-    assert told(anna.get(f"/runs/{run.id}")) == told(http.get(f"/runs/{run.id}"))
+    assert events_in(anna.get(f"/runs/{run.id}")) == events_in(http.get(f"/runs/{run.id}"))
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -113,14 +113,14 @@ def listed(client: httpx.Client) -> dict[str, dict[str, Any]]:
     answer = client.get("/backends").raise_for_status()
     assert SECRET not in answer.text
     assert VISITORS not in answer.text
-    return {told["name"]: told for told in answer.json()}
+    return {received["name"]: received for received in answer.json()}
 
 
 def settled(client: httpx.Client) -> dict[str, dict[str, Any]]:
     """The backends once none is loading."""
     for _ in range(200):
         found = listed(client)
-        if not [told for told in found.values() if told["state"] == "loading"]:
+        if not [received for received in found.values() if received["state"] == "loading"]:
             return found
         time.sleep(0.02)
     raise AssertionError(found)
@@ -132,7 +132,7 @@ def test_backends_are_listed_in_order_with_their_fields(http: httpx.Client) -> N
     fields = {"name", "kind", "ready", "state", "reason", "progress", "until", "ttft_s", "key", "takes", "fallback"}
     fields |= {"context", "about", "prompts", "model", "models", "thinking", "images", "tools", "continues_replies"}
     fields |= {"download_bytes", "can_download"}
-    assert all(told.keys() == fields for told in found.values())
+    assert all(received.keys() == fields for received in found.values())
     script, keyed = found["Script"], found["Keyed"]
     assert (script["kind"], script["ready"], script["state"], script["reason"]) == ("scripted", True, "ready", None)
     assert (script["takes"], script["key"], script["fallback"], script["context"]) == ([], None, None, 8192)
@@ -145,9 +145,9 @@ def test_backends_are_listed_in_order_with_their_fields(http: httpx.Client) -> N
 
 def test_a_backend_that_is_not_ready_says_why(http: httpx.Client) -> None:
     found = settled(http)
-    states = {name: told["state"] for name, told in found.items()}
+    states = {name: received["state"] for name, received in found.items()}
     assert states == {"Script": "ready", "Gone": "unavailable", "Keyed": "unreachable", "Bring": "key_missing"}
-    assert all(told["ready"] is (told["state"] == "ready") for told in found.values())
+    assert all(received["ready"] is (received["state"] == "ready") for received in found.values())
     assert "no_such_package" in found["Gone"]["reason"]
     assert "cannot be reached" in found["Keyed"]["reason"]
     assert "BRING_KEY" in found["Bring"]["reason"]
@@ -157,17 +157,17 @@ def test_a_rate_limit_says_until_when(app: Api, http: httpx.Client) -> None:
     settled(http)
     backend = app.backends.get("Keyed")
     backend.record_outcome(ChatError("rate_limited", "Too many.", retryable=True, retry_after=30))
-    told = listed(http)["Keyed"]
-    assert (told["state"], told["ready"]) == ("rate_limited", False)
-    assert told["until"] == pytest.approx(time.time() + 30, abs=5)
+    received = listed(http)["Keyed"]
+    assert (received["state"], received["ready"]) == ("rate_limited", False)
+    assert received["until"] == pytest.approx(time.time() + 30, abs=5)
     backend.record_outcome(None, 0.25)
-    told = listed(http)["Keyed"]
-    assert (told["state"], told["ttft_s"]) == ("ready", 0.25)
+    received = listed(http)["Keyed"]
+    assert (received["state"], received["ttft_s"]) == ("ready", 0.25)
 
 
 def test_each_visitor_sees_whose_key_is_used(app: Api, http: httpx.Client, browser: httpx.Client) -> None:
     def keys(client: httpx.Client) -> list[Any]:
-        return [told["key"] for told in listed(client).values()]
+        return [received["key"] for received in listed(client).values()]
 
     for client in (http, browser):
         assert keys(client) == [None, None, "everybody's", "missing"]
@@ -195,9 +195,9 @@ def test_memory_modes_are_listed_with_their_parameters(http: httpx.Client) -> No
 def test_conversation_is_imported_exported_and_deleted(http: httpx.Client) -> None:
     conversation_id = imported(http)
     assert len(conversation_id) >= 22
-    told = http.get(f"/conversations/{conversation_id}").json()
-    assert (told["conversation_id"], told["title"]) == (conversation_id, "Hi <b>")
-    assert [{"role": m["role"], "content": m["content"]} for m in told["messages"]] == TALK
+    received = http.get(f"/conversations/{conversation_id}").json()
+    assert (received["conversation_id"], received["title"]) == (conversation_id, "Hi <b>")
+    assert [{"role": m["role"], "content": m["content"]} for m in received["messages"]] == TALK
     assert http.delete(f"/conversations/{conversation_id}").status_code == 204
     refused(http.get(f"/conversations/{conversation_id}"), 404, "not_found")
     refused(http.delete(f"/conversations/{conversation_id}"), 404, "not_found")
@@ -208,16 +208,16 @@ def test_import_accepts_all_roles_and_odd_characters(http: httpx.Client) -> None
         {"role": role, "content": "a\x00\r\n\u05e9\u05dc\u05d5\u05dd\u202e"}
         for role in ("system", "user", "assistant", "tool")
     ]
-    told = http.get(f"/conversations/{imported(http, messages)}").json()["messages"]
-    assert [m["role"] for m in told] == ["system", "user", "assistant", "tool"]
-    assert {m["content"] for m in told} == {"a\u2400\n\u05e9\u05dc\u05d5\u05dd\u202e"}
+    received = http.get(f"/conversations/{imported(http, messages)}").json()["messages"]
+    assert [m["role"] for m in received] == ["system", "user", "assistant", "tool"]
+    assert {m["content"] for m in received} == {"a\u2400\n\u05e9\u05dc\u05d5\u05dd\u202e"}
     assert http.get(f"/conversations/{imported(http, [])}").json()["messages"] == []
 
 
 def test_the_texts_of_a_message_in_parts_are_joined(http: httpx.Client) -> None:
     parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
-    told = http.get(f"/conversations/{imported(http, [{'role': 'user', 'content': parts}])}").json()["messages"]
-    assert told[0]["content"] == "one two"
+    received = http.get(f"/conversations/{imported(http, [{'role': 'user', 'content': parts}])}").json()["messages"]
+    assert received[0]["content"] == "one two"
 
 
 @pytest.mark.parametrize(
@@ -226,10 +226,10 @@ def test_the_texts_of_a_message_in_parts_are_joined(http: httpx.Client) -> None:
 def test_message_part_that_is_not_text_is_refused_with_its_type(http: httpx.Client, part: Any) -> None:
     parts = [{"type": "text", "text": "look"}, part]
     answer = http.post("/conversations", json={"messages": [{"role": "user", "content": parts}]})
-    told = refused(answer, 400, "invalid_request")
-    assert "messages.0.content" in told
-    assert str(part["type"] if isinstance(part, dict) else type(part).__name__) in told
-    assert "data:,sk" not in told
+    received = refused(answer, 400, "invalid_request")
+    assert "messages.0.content" in received
+    assert str(part["type"] if isinstance(part, dict) else type(part).__name__) in received
+    assert "data:,sk" not in received
 
 
 def test_a_conversation_belongs_to_its_cookie(app: Api, browser: httpx.Client, http: httpx.Client) -> None:
@@ -262,8 +262,8 @@ def test_lone_surrogate_is_replaced_or_refused(http: httpx.Client) -> None:
     answer = http.post("/conversations", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (200, 400)
     if answer.status_code == 200:
-        told = http.get(f"/conversations/{answer.json()['conversation_id']}").json()
-        assert told["messages"][0]["content"] == "a\ufffd"
+        received = http.get(f"/conversations/{answer.json()['conversation_id']}").json()
+        assert received["messages"][0]["content"] == "a\ufffd"
 
 
 def test_only_the_page_sets_the_cookie(page: httpx.Client) -> None:
@@ -293,8 +293,8 @@ def test_no_other_origin_is_allowed_to_read(page: httpx.Client, page_app: App) -
 
 
 def test_too_large_body_is_refused(http: httpx.Client) -> None:
-    told = refused(http.post("/stream", json={"message": "x" * 60_000}), 413, "too_large")
-    assert "50,000" in told
+    received = refused(http.post("/stream", json={"message": "x" * 60_000}), 413, "too_large")
+    assert "50,000" in received
 
 
 @pytest.mark.parametrize(
@@ -319,8 +319,8 @@ def test_error_names_the_invalid_field_of_a_body(http: httpx.Client, body: bytes
 def test_export_can_be_imported(http: httpx.Client) -> None:
     exported = http.get(f"/conversations/{imported(http)}").json()
     again = http.post("/conversations", json=exported).json()["conversation_id"]
-    told = http.get(f"/conversations/{again}").json()["messages"]
-    assert [m["content"] for m in told] == [m["content"] for m in exported["messages"]]
+    received = http.get(f"/conversations/{again}").json()["messages"]
+    assert [m["content"] for m in received] == [m["content"] for m in exported["messages"]]
 
 
 def test_uploads_and_deep_links_are_not_found(page: httpx.Client) -> None:

@@ -23,7 +23,7 @@ from runs.live import LiveRun, new_id
 from settings import ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
-from tests.live_app import Events, client_of, events_of, events_until_end, live_app, run_on_loop, socket_of, told
+from tests.live_app import Events, client_of, events_of, events_until_end, live_app, next_event, run_on_loop, socket_of
 from tests.pages import PARAMETERS, Page, shown_text, words
 
 _AGUI_EVENT: TypeAdapter[Any] = TypeAdapter(Event)
@@ -143,7 +143,7 @@ async def over_socket(app: App, client: httpx.AsyncClient, message: str) -> Seen
     async with socket_of(app, client) as socket:
         await socket.send(json.dumps({"message": message}))
         while not events or events[-1]["type"] not in ("complete", "error"):
-            events.append(await told(socket))
+            events.append(await next_event(socket))
             if events[-1]["type"] == "approval":
                 answer = {"tool_call_id": events[-1]["tool_call_id"], "approved": True}
                 await socket.send(json.dumps({"type": "approve", **answer}))
@@ -319,7 +319,7 @@ async def start_by_eventsource(app: App, client: httpx.AsyncClient, message: str
 async def start_by_socket(app: App, client: httpx.AsyncClient, message: str) -> str:
     async with socket_of(app, client) as socket:
         await socket.send(json.dumps({"message": message, "backend": "Slow script"}))
-        return str((await told(socket))["run_id"])
+        return str((await next_event(socket))["run_id"])
 
 
 async def start_by_agui(app: App, client: httpx.AsyncClient, message: str) -> str:

@@ -49,8 +49,8 @@ async def nobody(app: Api) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def run_of(app: Api, told: list[dict[str, Any]]) -> LiveRun:
-    run = app.runs.find(told[0]["run_id"])
+def run_of(app: Api, received: list[dict[str, Any]]) -> LiveRun:
+    run = app.runs.find(received[0]["run_id"])
     assert run
     return run
 
@@ -64,23 +64,23 @@ async def started(client: httpx.AsyncClient, message: str, backend: str = "Slow 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_message_is_answered_by_its_runs_events(anna: httpx.AsyncClient, method: str) -> None:
     sent: Any = {"params": {"query": "tour"}} if method == "GET" else {"json": {"message": "tour"}}
-    told = await events_of(anna, method, "/stream", **sent)
-    check(told)
-    assert told[-1]["type"] == "complete"
-    assert {"reasoning", "tool_start", "tool_output", "tool_end"} <= {event["type"] for event in told}
+    received = await events_of(anna, method, "/stream", **sent)
+    check(received)
+    assert received[-1]["type"] == "complete"
+    assert {"reasoning", "tool_start", "tool_output", "tool_end"} <= {event["type"] for event in received}
 
 
 async def test_response_names_its_run_and_is_not_buffered(app: Api, anna: httpx.AsyncClient) -> None:
     async with anna.stream("POST", "/stream", json={"message": "Hi"}) as answer:
-        told = "".join([text async for text in answer.aiter_text()])
+        received = "".join([text async for text in answer.aiter_text()])
     headers = answer.headers
     assert headers["content-type"].startswith("text/event-stream")
     assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
     run = app.runs.find(headers["x-run-id"])
     assert run and run.conversation_id == headers["x-conversation-id"]
     assert "set-cookie" not in headers
-    assert told.startswith("id: 1\nevent: run\ndata: {")
-    assert "\nevent: done\n" in told and "event: complete" not in told
+    assert received.startswith("id: 1\nevent: run\ndata: {")
+    assert "\nevent: done\n" in received and "event: complete" not in received
     failed = (await anna.post("/stream", json={"message": "cut"})).text
     assert "\nevent: failed\n" in failed and "event: error\n" not in failed
 
@@ -102,8 +102,8 @@ async def test_run_is_followed_from_any_event_exactly_once(app: Api, anna: httpx
     *everyone, last = await asyncio.gather(*followers, later)
     whole = everyone[0]
     check(whole)
-    for told, after in zip(everyone, [0, 3, 6, 9, 1, 7], strict=True):
-        assert told == whole[after:]
+    for received, after in zip(everyone, [0, 3, 6, 9, 1, 7], strict=True):
+        assert received == whole[after:]
     assert last == whole[9:], "Last-Event-ID has precedence over the address, which an EventSource keeps"
     for after in (len(whole), len(whole) + 1, 10**12):
         assert (await anna.get(path, params={"after": after})).status_code == 204
@@ -170,11 +170,11 @@ async def test_stop_is_idempotent_and_answers_after_the_end(
     following = asyncio.create_task(events_of(anna, "GET", f"/runs/{run_id}/events"))
     await asyncio.sleep(0.3)
     assert (await anna.post(path)).json() == {"status": "stopped"}
-    told = await following
-    check(told)
-    assert (told[-1]["type"], told[-1]["reason"]) == ("stopped", "user")
+    received = await following
+    check(received)
+    assert (received[-1]["type"], received[-1]["reason"]) == ("stopped", "user")
     assert (await anna.post(path)).json() == {"status": "stopped"}
-    run = run_of(app, told)
+    run = run_of(app, received)
     app.runs.discard(run)
     assert (await anna.post(path)).json() == {"status": "stopped"}
     whole = await anna.post("/stream", json={"message": "Hi"})
@@ -203,9 +203,9 @@ async def test_approval_is_answered_once(
     for wrong in ({}, {**given, "approved": "yes"}, {**given, "input": [1]}, {**given, "more": 1}):
         await refused(await anna.post(path, json=wrong), 400, "invalid_request")
     assert (await anna.post(path, json=given)).status_code == 200
-    told = await events_of(anna, "GET", f"/runs/{run_id}/events")
-    check(told)
-    assert expected in next(str(event) for event in told if event["type"] == "tool_end")
+    received = await events_of(anna, "GET", f"/runs/{run_id}/events")
+    check(received)
+    assert expected in next(str(event) for event in received if event["type"] == "tool_end")
     await refused(await anna.post(path, json=given), 409, "busy")
     app.runs.discard(run)
     await refused(await anna.post(path, json=given), 409, "busy")
@@ -213,28 +213,28 @@ async def test_approval_is_answered_once(
 
 async def test_conversation_keeps_its_options(anna: httpx.AsyncClient) -> None:
     first = {"message": "One", "backend": "Quick", "memory": "full", "system_prompt": "Be kind.", "tools": []}
-    told = await events_of(anna, "POST", "/stream", json=first)
-    conversation_id = told[0]["conversation_id"]
-    told = await events_of(anna, "GET", "/stream", params={"query": "Two", "conversation_id": conversation_id})
-    assert (told[0]["backend"], told[0]["memory"]) == ("Quick", "full")
-    given = next(event for event in told if event["type"] == "context")["messages"]
+    received = await events_of(anna, "POST", "/stream", json=first)
+    conversation_id = received[0]["conversation_id"]
+    received = await events_of(anna, "GET", "/stream", params={"query": "Two", "conversation_id": conversation_id})
+    assert (received[0]["backend"], received[0]["memory"]) == ("Quick", "full")
+    given = next(event for event in received if event["type"] == "context")["messages"]
     assert [m["content"] for m in given][:2] == ["Be kind.", "One"] and given[-1]["content"] == "Two"
     more = {"message": "Three", "conversation_id": conversation_id, "memory": "none", "temperature": 0}
-    told = await events_of(anna, "POST", "/stream", json=more)
-    given = next(event for event in told if event["type"] == "context")["messages"]
+    received = await events_of(anna, "POST", "/stream", json=more)
+    given = next(event for event in received if event["type"] == "context")["messages"]
     assert [m["content"] for m in given] == ["Be kind.", "Three"]
 
 
 async def test_empty_conversation_id_is_ignored(anna: httpx.AsyncClient) -> None:
-    told = await events_of(anna, "GET", "/stream", params={"query": "Hi", "conversation_id": "", "backend": ""})
-    check(told)
+    received = await events_of(anna, "GET", "/stream", params={"query": "Hi", "conversation_id": "", "backend": ""})
+    check(received)
 
 
 async def test_second_run_in_a_conversation_is_busy(anna: httpx.AsyncClient) -> None:
-    told = await events_of(anna, "POST", "/stream", most=1, json={"message": "endless", "backend": "Slow script"})
-    here = {"message": "Hi", "conversation_id": told[0]["conversation_id"]}
+    received = await events_of(anna, "POST", "/stream", most=1, json={"message": "endless", "backend": "Slow script"})
+    here = {"message": "Hi", "conversation_id": received[0]["conversation_id"]}
     await refused(await anna.post("/stream", json=here), 409, "busy")
-    await anna.post(f"/runs/{told[0]['run_id']}/stop")
+    await anna.post(f"/runs/{received[0]['run_id']}/stop")
 
 
 JSON = {"content-type": "application/json"}
@@ -343,8 +343,8 @@ async def test_a_run_without_owner_ends_soon_after_its_last_follower(app: Api, n
     await until(lambda: run.ended)
     assert run.log.entries[-1].wire()["reason"] == "abandoned"
     assert 0.5 < time.monotonic() - begun < 10
-    told = await events_of(nobody, "GET", f"/runs/{run.id}/events")
-    check(told)
+    received = await events_of(nobody, "GET", f"/runs/{run.id}/events")
+    check(received)
 
 
 async def test_run_with_owner_continues_without_followers(app: Api, anna: httpx.AsyncClient) -> None:

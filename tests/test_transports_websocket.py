@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from settings import LimitSettings, ToolSettings
 from tests.conftest import scripted, until
 from tests.grammar import check
-from tests.live_app import Api, client_of, events_of, events_until_end, live_api, socket_of, told
+from tests.live_app import Api, client_of, events_of, events_until_end, live_api, next_event, socket_of
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +58,13 @@ async def test_a_conversation_of_two_turns(app: Api, anna: httpx.AsyncClient) ->
 async def test_one_run_at_a_time_and_a_stop_that_ends_it(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app, anna) as socket:
         await socket.send(message("endless", backend="Slow script"))
-        begun = await told(socket)
+        begun = await next_event(socket)
         await socket.send(message("Hi"))
         await socket.send(json.dumps({"type": "resume", "run_id": begun["run_id"]}))
         await socket.send('{"type": "ping"}')
         events, others = [begun], []
         while len(others) < 3:
-            event = await told(socket)
+            event = await next_event(socket)
             (events if "seq" in event else others).append(event)
         assert [other.get("code", other["type"]) for other in others] == ["busy", "busy", "pong"]
         for _ in range(3):
@@ -80,7 +80,7 @@ async def test_one_run_at_a_time_and_a_stop_that_ends_it(app: Api, anna: httpx.A
 async def test_another_socket_resumes_a_run_from_any_event(app: Api, anna: httpx.AsyncClient, stored: bool) -> None:
     async with socket_of(app, anna) as socket:
         await socket.send(message("tour", backend="Script" if stored else "Slow script"))
-        begun = [await told(socket) for _ in range(5)]
+        begun = [await next_event(socket) for _ in range(5)]
     run = app.runs.find(begun[0]["run_id"])
     assert run
     if stored:
@@ -99,18 +99,18 @@ async def test_run_of_another_visitor_cannot_be_resumed(app: Api, anna: httpx.As
     async with client_of(app) as ben, socket_of(app, ben) as his, socket_of(app) as nobodys:
         for socket in (his, nobodys):
             await socket.send(json.dumps({"type": "resume", "run_id": run_id}))
-            assert (await told(socket))["code"] == "not_found"
+            assert (await next_event(socket))["code"] == "not_found"
 
 
 async def test_approval_is_answered_over_the_socket(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app, anna) as socket:
         await socket.send(message("/clock Europe/Paris"))
-        event = await told(socket)
+        event = await next_event(socket)
         while event["type"] != "approval":
-            event = await told(socket)
+            event = await next_event(socket)
         answer = {"type": "approve", "tool_call_id": event["tool_call_id"], "approved": True}
         await socket.send(json.dumps({**answer, "tool_call_id": "x"}))
-        while "seq" in (event := await told(socket)):
+        while "seq" in (event := await next_event(socket)):
             pass
         assert event["code"] == "busy"
         await socket.send(json.dumps({**answer, "input": {"time_zone": "Asia/Tokyo"}}))
@@ -153,7 +153,7 @@ async def test_invalid_message_is_an_error_and_the_socket_stays_open(app: Api, a
     async with socket_of(app, anna) as socket:
         for sent, code, says in BAD:
             await socket.send(sent)
-            event = await told(socket)
+            event = await next_event(socket)
             assert (event["type"], event["code"]) == ("error", code), sent[:80]
             assert says in event["message"]
             assert "seq" not in event
@@ -166,20 +166,20 @@ async def test_an_oversized_message_closes_its_socket_with_a_reason(app: Api, se
     async with socket_of(app) as other:
         async with socket_of(app) as socket:
             await socket.send(sent)
-            event = await told(socket)
+            event = await next_event(socket)
             assert (event["type"], event["code"]) == ("error", "too_large")
             assert "at most 100,000 bytes" in event["message"] and "seq" not in event
             with pytest.raises(ConnectionClosedError) as closed:
                 await socket.recv()
         assert closed.value.rcvd and closed.value.rcvd.code == 1009
         await other.send('{"type": "ping"}')
-        assert (await told(other))["type"] == "pong"
+        assert (await next_event(other))["type"] == "pong"
 
 
 async def test_a_message_of_the_largest_size_is_read(app: Api) -> None:
     async with socket_of(app) as socket:
         await socket.send("x" * 100_000)
-        assert "not JSON" in (await told(socket))["message"]
+        assert "not JSON" in (await next_event(socket))["message"]
 
 
 async def test_thousand_messages_a_second_do_not_block_others(app: Api, anna: httpx.AsyncClient) -> None:
@@ -190,7 +190,7 @@ async def test_thousand_messages_a_second_do_not_block_others(app: Api, anna: ht
         begun = time.monotonic()
         check(await events_until_end(calm))
         assert time.monotonic() - begun < 10
-        kinds = [(await told(flood))["type"] for _ in range(1000)]
+        kinds = [(await next_event(flood))["type"] for _ in range(1000)]
         assert kinds == ["pong", "error"] * 500
 
 
@@ -206,7 +206,7 @@ async def test_page_of_another_site_is_refused_in_the_handshake(app: Api, anna: 
 async def test_own_page_may_connect(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app, anna, headers={"Origin": app.url.rstrip("/")}) as socket:
         await socket.send('{"type": "ping"}')
-        assert await told(socket) == {"type": "pong"}
+        assert await next_event(socket) == {"type": "pong"}
 
 
 async def test_socket_needs_the_login(tmp_path: Path) -> None:
@@ -218,13 +218,13 @@ async def test_socket_needs_the_login(tmp_path: Path) -> None:
             assert refusal.value.response.status_code == 401
         async with socket_of(closed, headers={"Authorization": "Basic " + base64.b64encode(b"ann:one").decode()}) as it:
             await it.send('{"type": "ping"}')
-            assert await told(it) == {"type": "pong"}
+            assert await next_event(it) == {"type": "pong"}
 
 
 async def test_a_run_without_owner_ends_soon_after_its_socket(app: Api) -> None:
     async with socket_of(app) as socket:
         await socket.send(message("endless", backend="Slow script"))
-        run = app.runs.find((await told(socket))["run_id"])
+        run = app.runs.find((await next_event(socket))["run_id"])
         assert run
         await until(lambda: run.log.followers == 1)
     await until(lambda: run.ended)
@@ -252,7 +252,7 @@ async def test_a_socket_that_answers_no_ping_is_closed(app: Api, monkeypatch: py
 async def test_socket_that_does_not_read_does_not_block_others(app: Api, anna: httpx.AsyncClient) -> None:
     async with socket_of(app, anna, max_queue=1) as deaf, socket_of(app, anna) as calm:
         await deaf.send(message("endless"))
-        run_id = (await told(deaf))["run_id"]
+        run_id = (await next_event(deaf))["run_id"]
         await calm.send(json.dumps({"type": "resume", "run_id": run_id}))
         whole = await events_until_end(calm)
         check(whole)

@@ -39,14 +39,16 @@ async def unreliable_http_proxy(upstream: str, random: Random, cuts: int) -> Asy
             if method == "GET" and left and random.random() < 0.2:
                 left -= 1
                 if refusal := random.choice(("", "429 Slow", "502 Lost", "503 Down", "504 Late")):
-                    told = "Content-Length: 0\r\nRetry-After: 0.01\r\nConnection: close"
-                    writer.write(f"HTTP/1.1 {refusal}\r\n{told}\r\n\r\n".encode())
+                    received = "Content-Length: 0\r\nRetry-After: 0.01\r\nConnection: close"
+                    writer.write(f"HTTP/1.1 {refusal}\r\n{received}\r\n\r\n".encode())
                 return
             async with httpx.AsyncClient(timeout=20) as client:
                 async with client.stream(method, upstream.rstrip("/") + path, headers=kept, content=body) as got:
                     shown = ("content-type", "x-run-id", "x-conversation-id")
-                    told = "".join(f"{name}: {got.headers[name]}\r\n" for name in shown if name in got.headers)
-                    writer.write(f"HTTP/1.1 {got.status_code} X\r\n{told}Transfer-Encoding: chunked\r\n\r\n".encode())
+                    received = "".join(f"{name}: {got.headers[name]}\r\n" for name in shown if name in got.headers)
+                    writer.write(
+                        f"HTTP/1.1 {got.status_code} X\r\n{received}Transfer-Encoding: chunked\r\n\r\n".encode()
+                    )
                     await writer.drain()
                     if not await _pass_on(got, writer, random, cut=left > 0):
                         left -= 1
@@ -70,12 +72,12 @@ async def _pass_on(got: httpx.Response, writer: asyncio.StreamWriter, random: Ra
         *whole, held = (held + data).split(b"\n\n")
         for event in whole:
             passed.append(event + b"\n\n")
-            told = passed[-1]
+            received = passed[-1]
             if random.random() < 0.1:
-                told += b"".join(passed[-random.randrange(1, 6) :])
-            while told:
+                received += b"".join(passed[-random.randrange(1, 6) :])
+            while received:
                 size = random.randrange(1, 400)
-                piece, told = told[:size], told[size:]
+                piece, received = received[:size], received[size:]
                 if after is not None and (after := after - len(piece)) <= 0:
                     if random.random() < 0.5:
                         writer.write(b"%x\r\n%s" % (len(piece) + 5, piece))  # in the middle of a chunk

@@ -8,8 +8,8 @@ from html import escape
 from urllib.parse import quote
 
 from documents.quotes import DOCUMENTS
-from memory.conversations import Conversation
 from memory.messages import Message
+from memory.stored_conversations import Conversation
 from runs.reply import ReplyPart, reply_sequence
 
 _NAMES = {"user": "You", "assistant": "Model", "system": "Instruction", "tool": "Result of a tool"}

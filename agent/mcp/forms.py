@@ -10,7 +10,7 @@ from runs.events import JSON
 from runs.text import valid_text
 
 _MOST_FIELDS, _MOST_OPTIONS = 30, 100
-_LONGEST = 2000
+_LONGEST_TEXT = 2000
 """Characters of the question, and of each text of a field."""
 _LONGEST_FORM, _LONGEST_ANSWER = 20_000, 20_000
 _FORMATS = ("email", "uri", "date", "date-time")
@@ -90,7 +90,7 @@ def _options(one: Mapping[str, Any]) -> list[JSON]:
 
 
 def _text(value: Any) -> str:
-    return valid_text(str(value))[:_LONGEST]
+    return valid_text(str(value))[:_LONGEST_TEXT]
 
 
 def question(server: str, message: str, fields: list[JSON], problem: str = "") -> JSON:
@@ -123,11 +123,11 @@ def _checked(field: JSON, value: Any) -> Any:
     values = [option["value"] for option in field.get("options", [])]
     if kind == "choice":
         if value not in values:
-            raise FormError(f"{title}: choose one of {', '.join(values)[:_LONGEST]}.")
+            raise FormError(f"{title}: choose one of {', '.join(values)[:_LONGEST_TEXT]}.")
         return value
     if kind == "choices":
         if not isinstance(value, list) or any(one not in values for one in value):
-            raise FormError(f"{title}: choose any of {', '.join(values)[:_LONGEST]}.")
+            raise FormError(f"{title}: choose any of {', '.join(values)[:_LONGEST_TEXT]}.")
         return list(dict.fromkeys(value))
     if kind == "boolean":
         if value not in (True, False, "true", "false"):

@@ -22,7 +22,7 @@ from agent.tools.streaming import PURE, streaming_tool
 
 Number = int | float
 
-_LONGEST = 1000
+_LONGEST_EXPRESSION = 1000
 """Longest expression, in characters."""
 _BITS = 14_000
 """Bits of an intermediate number, at most; about 4,200 digits."""
@@ -137,8 +137,8 @@ calculator.metadata = {PURE: True}
 def _compute(expression: str) -> Number:
     """Evaluates an expression. Raises ValueError with a sentence for people."""
     text = expression.translate(_SIGNS).strip()
-    if not text or len(text) > _LONGEST:
-        raise ValueError(f"An expression has 1 to {_LONGEST:,} characters; this one has {len(text):,}.")
+    if not text or len(text) > _LONGEST_EXPRESSION:
+        raise ValueError(f"An expression has 1 to {_LONGEST_EXPRESSION:,} characters; this one has {len(text):,}.")
     if foreign := _FOREIGN.search(text):
         raise ValueError(f"{foreign[0]!r} cannot be computed with. {_ALLOWED}")
     evaluator = SimpleEval(_OPERATORS, _FUNCTIONS, _NAMES)

@@ -10,7 +10,7 @@ from agent.tools.streaming import streaming_tool
 from runs.threads import Threads
 
 _THREADS = Threads("clock", 1)
-_LONGEST = 60
+_LONGEST_NAME = 60
 """Longest name of a time zone, in characters."""
 
 
@@ -42,6 +42,6 @@ def _zone(name: str) -> str:
         return exact[0]
     if named and len({datetime.now(ZoneInfo(zone)).utcoffset() for zone in named}) == 1:
         return named[0]  # several old names of one zone
-    close = named or [zones[near][0] for near in difflib.get_close_matches(key[:_LONGEST], zones, 3)]
+    close = named or [zones[near][0] for near in difflib.get_close_matches(key[:_LONGEST_NAME], zones, 3)]
     hint = f"did you mean {' or '.join(dict.fromkeys(close))}?" if close else "use an IANA name such as Europe/Berlin."
-    raise ValueError(f"There is no one time zone {name[:_LONGEST]!r}: {hint}")
+    raise ValueError(f"There is no one time zone {name[:_LONGEST_NAME]!r}: {hint}")

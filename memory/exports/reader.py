@@ -20,7 +20,7 @@ _KNOWN = (
 )
 _NAMES = re.compile(r"(?:.*/)?conversations(?:-\d+)?\.json", re.I)
 _MOST_FILES, _MOST_CONVERSATIONS, _MOST_MESSAGES = 100, 10_000, 200_000
-_LONGEST, _LONGEST_OURS = 25_000, 40_000
+_LONGEST_CONVERSATION, _LONGEST_OWN_CONVERSATION = 25_000, 40_000
 """Messages of one conversation: its export, contexts and turns take time in proportion. One that was exported here may
 have grown since it was imported.
 """
@@ -47,7 +47,8 @@ def read_export(data: bytes, most: int, most_bytes: int) -> Iterator[dict[str, A
             left_out += 1
             continue
         try:
-            conversation = _bounded(_read(one), _LONGEST_OURS if was_saved_here(one) else _LONGEST)
+            longest = _LONGEST_OWN_CONVERSATION if was_saved_here(one) else _LONGEST_CONVERSATION
+            conversation = _bounded(_read(one), longest)
         except ExportError as e:
             if len(found) == 1:
                 raise

@@ -155,7 +155,7 @@ def test_readers_of_a_long_context_share_its_texts_in_all_threads() -> None:
 
 
 async def test_long_records_in_memory_are_shared_and_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.record_cache, "_LONG", 1000)
+    monkeypatch.setattr(memory.record_cache, "_LONG_RECORD", 1000)
     monkeypatch.setattr(memory.record_cache, "_LOADS", 1)
     texts = {name: json.dumps({"type": "status", "content": "x" * size}) for name, size in SIZES.items()}
 
@@ -183,34 +183,34 @@ async def test_long_records_in_memory_are_shared_and_few(store: Store, monkeypat
 async def test_requests_without_a_record_work_while_records_are_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory.record_cache, "_LONG", 10)
+    monkeypatch.setattr(memory.record_cache, "_LONG_RECORD", 10)
     with live_api(tmp_path) as app:
         app.turns.records._of_address = 10
         async with client_of(app) as anna:
-            told = [await events_of(anna, "POST", "/stream", json={"message": text}) for text in ("Hi", "tour")]
-            for events in told:
+            received = [await events_of(anna, "POST", "/stream", json={"message": text}) for text in ("Hi", "tour")]
+            for events in received:
                 run = app.runs.find(events[0]["run_id"])
                 assert run
                 await until(lambda run=run: run.stored)  # type: ignore[misc]
                 app.runs.discard(run)
-            reading = run_on_loop(app, app.turns.records.read(told[0][0]["run_id"], "127.0.0.1"))
-            assert len(reading.record) == len(told[0])
-            for events in told:
+            reading = run_on_loop(app, app.turns.records.read(received[0][0]["run_id"], "127.0.0.1"))
+            assert len(reading.record) == len(received[0])
+            for events in received:
                 path = f"/runs/{events[0]['run_id']}"
                 for _ in range(2):
                     assert (await anna.post(f"{path}/stop")).json() == {"status": "complete"}
                 answer = {"tool_call_id": "x", "approved": True}
                 assert "has ended" in await refused(await anna.post(f"{path}/approve", json=answer), 409, "busy")
                 assert (await anna.get(f"{path}/events", params={"after": len(events)})).status_code == 204
-                back = {"query": "Hi" if events is told[0] else "tour"}
+                back = {"query": "Hi" if events is received[0] else "tour"}
                 at_end = {"Last-Event-ID": str(len(events))}
                 assert (await anna.get("/stream", params=back, headers=at_end)).status_code == 204
-            assert await events_of(anna, "GET", f"/runs/{told[0][0]['run_id']}/events") == told[0]
+            assert await events_of(anna, "GET", f"/runs/{received[0][0]['run_id']}/events") == received[0]
             for path in ("", "/events", "/context"):
-                answer_ = await anna.get(f"/runs/{told[1][0]['run_id']}{path}")
+                answer_ = await anna.get(f"/runs/{received[1][0]['run_id']}{path}")
                 assert "Your address" in await refused(answer_, 409, "busy")
             del reading
-            gone = f"/runs/{told[1][0]['run_id']}"
+            gone = f"/runs/{received[1][0]['run_id']}"
             assert (await anna.get(gone)).status_code == 200
 
 
@@ -387,7 +387,7 @@ def test_number_of_cached_models_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_endless_event_of_a_provider_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse_reader, "_LONGEST", 1000)
+    monkeypatch.setattr(sse_reader, "_LONGEST_EVENT", 1000)
     events = SSEReader()
     with pytest.raises(UnreadableResponse, match="1,000"):
         for _ in range(12):
@@ -398,7 +398,7 @@ def test_caches_of_words_hold_only_short_ones() -> None:
     folded_text._fold_short.cache_clear()
     folded_text.fold_text("é" * 33)
     assert folded_text._fold_short.cache_info().currsize == 0
-    assert [len(word) for word in search_terms._terms("x" * 500)] == [search_terms._LONGEST]
+    assert [len(word) for word in search_terms._terms("x" * 500)] == [search_terms._LONGEST_WORD]
 
 
 async def test_calls_that_wait_for_the_page_are_bounded(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:

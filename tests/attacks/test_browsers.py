@@ -154,8 +154,8 @@ async def test_only_configured_origins_may_call_and_never_with_cookies(tmp_path:
             assert "access-control-allow-credentials" not in allowed.headers
             refusal = await client.options("/stream", headers={"Origin": FOE, **asks})
             assert refusal.status_code == 400 and "access-control-allow-origin" not in refusal.headers
-            told = await client.get("/backends", headers={"Origin": FRIEND})
-            assert told.headers["access-control-allow-origin"] == FRIEND
+            received = await client.get("/backends", headers={"Origin": FRIEND})
+            assert received.headers["access-control-allow-origin"] == FRIEND
             events = await events_of(client, "POST", "/stream", json={"message": "hello"}, headers={"Origin": FRIEND})
             assert events[-1]["type"] == "complete"
             for method, path in (("POST", "/stream"), ("GET", "/stream?query=x"), ("GET", "/conversations")):

@@ -56,8 +56,8 @@ async def test_second_request_of_a_connection_has_its_own_timeout(app: Api) -> N
     reader, writer = await asyncio.open_connection("127.0.0.1", app.settings.port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /heal")
     async with asyncio.timeout(10):
-        told = await reader.read()
-    assert told.startswith(b"HTTP/1.1 200")
+        received = await reader.read()
+    assert received.startswith(b"HTTP/1.1 200")
     writer.close()
 
 

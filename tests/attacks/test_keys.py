@@ -31,7 +31,7 @@ class Provider(OpenAIServer):
             return str(request.headers.get("authorization", "")).endswith(GOOD)
 
         super().__init__(lambda request: Reply() if good(request) else BAD_KEY)
-        self.listing = lambda request: self.told("/v1/models") if good(request) else BAD_KEY  # type: ignore[assignment]
+        self.listing = lambda request: self.model_entry("/v1/models") if good(request) else BAD_KEY  # type: ignore[assignment]
 
     @property
     def refusals(self) -> int:
@@ -136,14 +136,14 @@ async def test_messages_with_a_refused_key_are_answered_without_the_provider(app
         for one, key in ((client, "sk-guess"), (other, GOOD)):
             app.backends.keys.put(app.identity.visitor(dict(one.cookies)), "Keyed", key)
         for _ in range(MOST):
-            told = await events_of(client, "POST", "/stream", json=named)
-            assert told[-1]["code"] == "authentication"
+            received = await events_of(client, "POST", "/stream", json=named)
+            assert received[-1]["code"] == "authentication"
         asked = len(provider.requests)
         answer = await client.post("/stream", json=named)
         message = await refused(answer, 429, "rate_limited")
         assert "Too many keys were refused" in message and 0 < int(answer.headers["retry-after"]) <= 60
-        told = await events_of(client, "POST", "/batch", json={"prompts": ["a", "b"], "backends": ["Keyed"]})
-        assert [event["code"] for event in told if event["type"] == "error"] == ["rate_limited"] * 2
+        received = await events_of(client, "POST", "/batch", json={"prompts": ["a", "b"], "backends": ["Keyed"]})
+        assert [event["code"] for event in received if event["type"] == "error"] == ["rate_limited"] * 2
         assert len(provider.requests) == asked
         assert (await events_of(client, "POST", "/stream", json={"message": "hello"}))[-1]["type"] == "complete"
         for _ in range(MOST + 1):

@@ -15,7 +15,7 @@ import pytest
 from app import App
 from settings import LimitSettings
 from tests.attacks.test_pages import opened
-from tests.live_app import client_of, live_app, socket_of, told
+from tests.live_app import client_of, live_app, next_event, socket_of
 
 HELD_S, LATE_S = 0.5, 4.0
 """The longest that the loop's thread may compute without a pause, and the longest that others may wait, in seconds.
@@ -190,5 +190,5 @@ async def test_worst_input_does_not_block_the_loop(app: App, name: str) -> None:
                 answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
             else:
                 await socket.send(body)
-                assert (await told(socket))["type"] == "error"
+                assert (await next_event(socket))["type"] == "error"
         assert not path or answer.status_code < 500, answer.text[:200]

@@ -11,7 +11,7 @@ from itsdangerous import Signer
 
 from app import App
 from hosting.identity import COOKIE
-from tests.live_app import client_of, events_of, live_app, socket_of, told
+from tests.live_app import client_of, events_of, live_app, next_event, socket_of
 
 WORDS = "the victim's own words"
 
@@ -100,9 +100,9 @@ async def test_lists_and_search_exclude_other_visitors(scene: Scene) -> None:
 async def test_socket_does_not_resume_a_run_of_another_visitor(scene: Scene) -> None:
     async with socket_of(scene.app, scene.attacker) as socket:
         await socket.send(json.dumps({"type": "resume", "run_id": scene.run_id, "after": 0}))
-        assert (await told(socket))["code"] == "not_found"
+        assert (await next_event(socket))["code"] == "not_found"
         await socket.send(json.dumps({"message": "x", "conversation_id": scene.conversation_id}))
-        assert (await told(socket))["code"] == "not_found"
+        assert (await next_event(socket))["code"] == "not_found"
 
 
 async def test_event_stream_does_not_resume_a_run_of_another_visitor(scene: Scene) -> None:

@@ -46,13 +46,13 @@ async def opened(app: App, client: httpx.AsyncClient, conversation_id: str) -> t
     session = new_id()
     named = {"fn_index": load, "data": [], "session_hash": session}
     await client.post("/gradio_api/queue/join", json=named, params={"conversation": conversation_id})
-    told = ""
+    received = ""
     async with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as answer:
         async for line in answer.aiter_lines():
-            told += line
+            received += line
             if "process_completed" in line:
                 break
-    return session, told
+    return session, received
 
 
 @pytest.mark.parametrize(("count", "size", "least"), [(30, 130_000, 3), (1, 3_900_000, 1)])
@@ -61,9 +61,9 @@ async def test_page_of_a_huge_conversation_keeps_and_sends_little(app: App, coun
     talk = [{"role": roles[n % 2], "content": f"message {n} " + "x <y> " * (size // 6)} for n in range(count)]
     async with client_of(app) as client:
         this = (await client.post("/conversations", json={"messages": talk})).json()["conversation_id"]
-        session, told = await opened(app, client, this)
-    assert told.count("<div class='said'") + told.count("too long to be formatted") >= least
-    assert len(told) < 4_000_000
+        session, received = await opened(app, client, this)
+    assert received.count("<div class='said'") + received.count("too long to be formatted") >= least
+    assert len(received) < 4_000_000
     kept = app.demo.state_holder.session_data[session]
     assert characters(list(kept.state_data.values())) + characters(kept.config_values) < KEPT
 

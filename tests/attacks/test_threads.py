@@ -38,8 +38,8 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
 async def test_tools_that_never_return_do_not_block_others(app: Api) -> None:
     async def errors(client: Any, message: str) -> list[str]:
-        told = await events_of(client, "POST", "/stream", json={"message": message})
-        return [event.get("error") for event in told if event["type"] == "tool_end"]
+        received = await events_of(client, "POST", "/stream", json={"message": message})
+        return [event.get("error") for event in received if event["type"] == "tool_end"]
 
     async with client_of(app) as client, client_of(app) as other:
         for found in await asyncio.gather(*(errors(client, "/stuck") for _ in range(STUCK))):

@@ -141,10 +141,10 @@ def test_every_kind_answers_in_one_conversation_with_the_history_carried_over(ch
 
     given = [(m["role"], m["content"]) for m in last_call(house).body["messages"]]
     assert [role for role, _ in given] == ["system", *["user", "assistant"] * 4, "user"]
-    told = "\n".join(text for _, text in given)
+    received = "\n".join(text for _, text in given)
     for earlier in ("Say hello.", "tool failure", "observation", "And you?", "I thought.", "I am Gemini."):
-        assert earlier in told
-    assert "Let me" not in told and "Hm." not in told, "thinking is no part of the history"
+        assert earlier in received
+    assert "Let me" not in received and "Hm." not in received, "thinking is no part of the history"
     assert len(chat.texts("user")) == 6 and not chat.errors
 
 
@@ -199,7 +199,7 @@ def test_an_answer_that_comes_late_takes_nothing_back(chat: Chat) -> None:
         else:
             late.append((route, route.fetch()))
 
-    chat.page.wait_for_timeout(3100)  # who opens the dropdown sooner is told what is known
+    chat.page.wait_for_timeout(3100)  # who opens the dropdown sooner sees what is known
     chat.page.route("**/backends", hold)
     chat.choose("backend", "Keyed")
     use_key(chat, "right")

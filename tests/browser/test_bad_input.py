@@ -63,7 +63,7 @@ def test_a_megabyte_is_refused_before_any_work(chat: Chat) -> None:
     assert len(chat.page.input_value("#prompt textarea")) == 1_000_000
 
 
-def test_message_beyond_the_context_is_told_with_the_numbers(
+def test_message_beyond_the_context_is_refused_with_the_numbers(
     model_app: RunningApp, open_chat: Callable[..., Chat]
 ) -> None:
     chat = open_chat(model_app.url)
@@ -74,19 +74,19 @@ def test_message_beyond_the_context_is_told_with_the_numbers(
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "received"),
     [("cut", "broke off"), ("rate limit", "Try again in 60 s"), ("wrong key", "rejected the key")],
 )
-def test_faults_are_told_and_what_was_written_stays(chat: Chat, fault: str, told: str) -> None:
+def test_faults_are_reported_and_what_was_written_stays(chat: Chat, fault: str, received: str) -> None:
     chat.send(fault)
     chat.wait_end()
     assert chat.phase == "error"
-    assert told in chat.texts("bot")[-1]
+    assert received in chat.texts("bot")[-1]
     if fault == "cut":
         assert "This reply breaks off" in chat.texts("bot")[-2]
 
 
-def test_locked_database_is_told_and_the_reply_stays(chat: Chat, app: RunningApp) -> None:
+def test_locked_database_is_reported_and_the_reply_stays(chat: Chat, app: RunningApp) -> None:
     locked = sqlite3.connect(app.data / "glassbox.db", isolation_level=None, timeout=10)
     chat.send("tour")
     chat.wait_token()

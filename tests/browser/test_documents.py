@@ -43,7 +43,7 @@ def add(chat: Chat, *files: FilePayload) -> None:
     chat.page.set_input_files("#documents input[type=file]", files)
 
 
-def wait_told(chat: Chat, text: str, *, bad: bool = False) -> None:
+def wait_message(chat: Chat, text: str, *, bad: bool = False) -> None:
     chat.page.locator(f"#documents p{'.bad' if bad else ':not(.bad)'}", has_text=text).wait_for()
 
 
@@ -63,7 +63,7 @@ def found(chat: Chat, words: str) -> str:
 
 def test_a_document_is_searched_by_its_visitor_alone_and_removed(scripted: Chat, new_chat: Callable[..., Chat]) -> None:
     add(scripted, file("whales.md", WHALES))
-    wait_told(scripted, "whales.md can be searched")
+    wait_message(scripted, "whales.md can be searched")
     wait_listed(scripted, "whales.md")
     passage = found(scripted, "narwhalish")
     assert passage == "[1] whales.md, Whales\nThe narwhalish is the shyest of all."
@@ -78,7 +78,7 @@ def test_a_document_is_searched_by_its_visitor_alone_and_removed(scripted: Chat,
 
     scripted.page.click("#show-options")
     scripted.page.get_by_role("button", name="Remove whales.md").click()
-    wait_told(scripted, "whales.md was removed.")
+    wait_message(scripted, "whales.md was removed.")
     wait_listed(scripted)
     assert found(scripted, "narwhalish").startswith("Nothing found")
     assert scripted.errors == stranger.errors == []
@@ -93,30 +93,30 @@ def test_several_documents_are_added_at_once_and_one_replaced(scripted: Chat) ->
     assert scripted.errors == []
 
 
-def test_a_file_that_cannot_be_taken_is_told_and_the_page_goes_on(scripted: Chat) -> None:
-    for name, data, told in [
+def test_a_file_that_cannot_be_taken_is_reported_and_the_page_works_on(scripted: Chat) -> None:
+    for name, data, received in [
         ("empty.txt", b"", "'empty.txt' has no text that could be searched."),
         ("text.pdf", b"just text", "'text.pdf' cannot be read: its name says PDF, but it holds something else."),
         ("book.txt", b"word " * 1_200_000, "too large: at most 5"),
     ]:
         add(scripted, file(name, data))
-        wait_told(scripted, told, bad=True)
+        wait_message(scripted, received, bad=True)
         wait_listed(scripted)
     add(scripted, file("whales.md", WHALES))
-    wait_told(scripted, "whales.md can be searched")
+    wait_message(scripted, "whales.md can be searched")
     wait_listed(scripted, "whales.md")
     assert scripted.page.get_by_role("button", name="Add a document").is_enabled()
     assert "kayak" in found(scripted, "kayak")
     assert scripted.errors == []
 
 
-def test_a_file_that_is_refused_among_several_is_still_told_at_the_end(scripted: Chat) -> None:
+def test_a_file_that_is_refused_among_several_is_still_reported_at_the_end(scripted: Chat) -> None:
     add(scripted, file("setup.exe", b"MZ"), file("book.txt", b"word " * 1_200_000), file("whales.md", WHALES))
     wait_listed(scripted, "whales.md")
-    told = scripted.page.inner_text("#documents p")
-    assert "whales.md can be searched" in told
-    assert "'setup.exe' cannot be added: allowed are files that end in .txt, .md, .pdf." in told
-    assert "book.txt" in told and "too large" in told
+    received = scripted.page.inner_text("#documents p")
+    assert "whales.md can be searched" in received
+    assert "'setup.exe' cannot be added: allowed are files that end in .txt, .md, .pdf." in received
+    assert "book.txt" in received and "too large" in received
     assert scripted.page.locator("#documents p.bad").count() == 1
     assert scripted.errors == []
 
@@ -124,12 +124,12 @@ def test_a_file_that_is_refused_among_several_is_still_told_at_the_end(scripted:
 def test_an_encoding_is_shown_and_one_that_is_not_clear_is_refused(scripted: Chat) -> None:
     text = "\u706f\u53f0\u5b88\u306f\u9be8\u3092\u898b\u305f\u3002"
     add(scripted, file("whales.txt", text.encode("shift_jis")))
-    wait_told(scripted, "whales.txt can be searched (read as cp932)")
+    wait_message(scripted, "whales.txt can be searched (read as cp932)")
     wait_listed(scripted, "whales.txt")
     assert scripted.page.inner_text("#documents li small") == "cp932"
     assert found(scripted, "\u9be8\u3092").endswith(text)
     add(scripted, file("unclear.txt", "Caf\u00e9".encode("gbk")), file("plain.txt", "Caf\u00e9".encode()))
-    wait_told(scripted, "Save it as UTF-8 and add it again.", bad=True)
+    wait_message(scripted, "Save it as UTF-8 and add it again.", bad=True)
     wait_listed(scripted, "whales.txt", "plain.txt")
     assert scripted.page.locator("#documents li small").count() == 1
     assert scripted.errors == []
@@ -142,7 +142,7 @@ def test_a_name_is_never_a_path(scripted: Chat) -> None:
         ("/etc/x.txt", b"some zebras"),
     ]:
         add(scripted, file(name, data))
-        wait_told(scripted, f"{name} can be searched")
+        wait_message(scripted, f"{name} can be searched")
         wait_listed(scripted, "x.txt")
     assert found(scripted, "xylophones yachts zebras") == "[1] x.txt, section 1\nsome zebras"
     assert scripted.errors == []
@@ -154,7 +154,7 @@ def test_a_file_dropped_on_the_page_becomes_a_document(scripted: Chat) -> None:
     for number, place in enumerate(["#scroll", "#prompt textarea"]):
         name = f"dropped{number}.txt"
         assert scripted.page.evaluate(DROP, [name, "some xylophones", place]), "the browser does not open it"
-        wait_told(scripted, f"{name} can be searched")
+        wait_message(scripted, f"{name} can be searched")
     wait_listed(scripted, "dropped0.txt", "dropped1.txt")
     assert scripted.page.input_value("#prompt textarea") == ""
     assert "[2] dropped" in found(scripted, "xylophones")
@@ -163,7 +163,7 @@ def test_a_file_dropped_on_the_page_becomes_a_document(scripted: Chat) -> None:
 
 def test_a_pasted_picture_is_refused_by_its_name_and_one_beside_text_is_ignored(scripted: Chat) -> None:
     assert scripted.page.evaluate(PASTE, ""), "the picture alone is taken note of"
-    wait_told(scripted, "'image.png' cannot be added", bad=True)
+    wait_message(scripted, "'image.png' cannot be added", bad=True)
     # spreadsheets and word processors put a picture of the copied text beside it
     assert not scripted.page.evaluate(PASTE, "cell 1\tcell 2"), "the browser pastes the text"
     wait_listed(scripted)
@@ -173,7 +173,7 @@ def test_a_pasted_picture_is_refused_by_its_name_and_one_beside_text_is_ignored(
 def test_markup_in_a_document_is_text_everywhere(scripted: Chat) -> None:
     name, page = f"{MARKUP}.md", scripted.page
     add(scripted, file(name, f"# {MARKUP}\n\nquaggas </pre></details>{MARKUP}\n".encode()))
-    wait_told(scripted, MARKUP)
+    wait_message(scripted, MARKUP)
     wait_listed(scripted, name)
     assert found(scripted, "quaggas").count(MARKUP) == 3
     page.click("#options .close")
@@ -185,9 +185,9 @@ def test_markup_in_a_document_is_text_everywhere(scripted: Chat) -> None:
     assert (scripted.part("search").locator("pre").last.text_content() or "").count(MARKUP) == 3
     page.click("#show-options")
     add(scripted, file(f"{MARKUP}.exe", b"no"))
-    wait_told(scripted, MARKUP, bad=True)
+    wait_message(scripted, MARKUP, bad=True)
     page.get_by_role("button", name=f"Remove {name}").click()
-    wait_told(scripted, f"{name} was removed.")
+    wait_message(scripted, f"{name} was removed.")
     wait_listed(scripted)
     assert page.locator("[onerror]").count() == 0
     assert page.evaluate("window.hacked") is None

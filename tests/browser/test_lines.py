@@ -75,17 +75,17 @@ def proxy(house: RunningApp) -> Iterator[TcpProxy]:
 
 _LISTEN = """(query) => {
   const source = window.source = new EventSource('/stream?' + new URLSearchParams(query));
-  const told = window.told = { seqs: [], text: '', opened: 0, dropped: 0, last: null };
-  source.onopen = () => { told.opened++; };
-  source.onerror = () => { told.dropped++; };
+  const received = window.received = { seqs: [], text: '', opened: 0, dropped: 0, last: null };
+  source.onopen = () => { received.opened++; };
+  source.onerror = () => { received.dropped++; };
   const types = ['run', 'status', 'context', 'model_start', 'model_end', 'reasoning', 'token', 'chain_start',
     'chain_end', 'tool_start', 'tool_output', 'tool_end', 'approval', 'state', 'done', 'stopped', 'failed'];
   for (const type of types) source.addEventListener(type, (e) => {
     const event = JSON.parse(e.data);
-    told.seqs.push(event.seq);
+    received.seqs.push(event.seq);
     if (Number(e.lastEventId) !== event.seq) throw new Error(`id ${e.lastEventId} of event ${event.seq}`);
-    if (type === 'token') told.text += event.content;
-    if (['done', 'stopped', 'failed'].includes(type)) told.last = event;
+    if (type === 'token') received.text += event.content;
+    if (['done', 'stopped', 'failed'].includes(type)) received.last = event;
   });
 }"""
 
@@ -102,23 +102,23 @@ def test_an_eventsource_that_loses_its_line_in_mid_reply_ends_with_the_reply_onc
     before = runs_of(house)
     page.evaluate(_LISTEN, {"query": "tour", "backend": "Slow tour"})
     for words in ("What you are looking at", "model.astream"):
-        page.wait_for_function(f"told.text.includes('{words}')")
-        heard = page.evaluate("told.seqs.length")
+        page.wait_for_function(f"received.text.includes('{words}')")
+        heard = page.evaluate("received.seqs.length")
         proxy.cut()
-        page.wait_for_function(f"told.seqs.length > {heard} || told.last")
+        page.wait_for_function(f"received.seqs.length > {heard} || received.last")
     page.wait_for_function("source.readyState === EventSource.CLOSED")
-    told: dict[str, Any] = page.evaluate("told")
-    assert told["last"]["type"] == "complete"
-    assert told["text"] == told["last"]["content"]
-    assert told["seqs"] == list(range(1, len(told["seqs"]) + 1)), "each event once, and in order"
-    assert runs_of(house) - before == {told["last"]["run_id"]}, "it started one run"
+    received: dict[str, Any] = page.evaluate("received")
+    assert received["last"]["type"] == "complete"
+    assert received["text"] == received["last"]["content"]
+    assert received["seqs"] == list(range(1, len(received["seqs"]) + 1)), "each event once, and in order"
+    assert runs_of(house) - before == {received["last"]["run_id"]}, "it started one run"
     statuses = [answer.split(b" ")[1] for answer in proxy.answers]
     assert statuses == [b"200", b"200", b"200", b"204"], "it came back after each cut, and after the end"
-    assert (told["opened"], told["dropped"]) == (3, 4)
+    assert (received["opened"], received["dropped"]) == (3, 4)
     first, *again = proxy.requests
     assert "last-event-id" not in first.lower()
     came_back = [int(re.findall(r"^last-event-id: (\d+)", asked, re.I | re.M)[0]) for asked in again]
-    assert came_back == sorted(came_back) and came_back[-1] == told["seqs"][-1]
+    assert came_back == sorted(came_back) and came_back[-1] == received["seqs"][-1]
 
 
 # The example page

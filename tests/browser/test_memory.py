@@ -74,8 +74,8 @@ def person(short: RunningApp, open_chat: Callable[..., Chat]) -> Iterator[Chat]:
 
 def parts(chat: Chat) -> set[str]:
     """What the panel says that the context is made of."""
-    told = chat.page.locator("#context .key li").all_text_contents()
-    return {re.sub(r"[^a-z]", "", text) for text in told}
+    received = chat.page.locator("#context .key li").all_text_contents()
+    return {re.sub(r"[^a-z]", "", text) for text in received}
 
 
 def said(chat: Chat, text: str) -> None:

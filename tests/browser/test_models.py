@@ -8,8 +8,8 @@ from playwright.sync_api import expect
 
 from tests.app_process import RunningApp
 from tests.browser.conftest import Chat
+from tests.house import asked_for_replies
 from tests.providers import OpenAIServer, Reply
-from tests.remote import asked_for_replies
 
 CONFIG = """
 [[backends]]

@@ -267,7 +267,7 @@ def test_an_edited_call_is_made_with_the_new_input(asked: Chat) -> None:
 
 
 @pytest.mark.parametrize("text", ["null", "[1]", ""])
-def test_an_edit_that_is_no_object_is_told_and_can_be_mended(asked: Chat, text: str) -> None:
+def test_an_edit_that_is_no_object_is_reported_and_can_be_corrected(asked: Chat, text: str) -> None:
     edit(asked, text)
     answer(asked, "Approve")
     asked.page.locator(".asked .why:not(:empty)").wait_for(timeout=5000)
@@ -278,7 +278,7 @@ def test_an_edit_that_is_no_object_is_told_and_can_be_mended(asked: Chat, text: 
     assert asked.errors == []
 
 
-def test_a_refused_call_is_told_to_the_model_and_the_reply_goes_on(asked: Chat) -> None:
+def test_a_refused_call_is_reported_to_the_model_and_the_reply_continues(asked: Chat) -> None:
     answer(asked, "Refuse")
     asked.wait_end()
     refused = asked.part("careful_tool")

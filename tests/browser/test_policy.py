@@ -114,15 +114,15 @@ def test_even_markup_that_got_into_the_page_runs_nothing(
     page = visited[0].page
     blocked = page.evaluate(
         """async (markup) => {
-          const told = [];
-          document.addEventListener('securitypolicyviolation', (e) => told.push(e.effectiveDirective));
+          const received = [];
+          document.addEventListener('securitypolicyviolation', (e) => received.push(e.effectiveDirective));
           const box = document.createElement('div');
           document.body.append(box);
           box.innerHTML = markup;
           await fetch(ELSEWHERE + 'fetch').catch(() => {});
           await new Promise((done) => setTimeout(done, 600));
           box.remove();
-          return told;
+          return received;
         }""".replace("ELSEWHERE", repr(elsewhere[0])),
         visited[2],
     )

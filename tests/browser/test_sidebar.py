@@ -146,23 +146,23 @@ def test_exports_of_others_are_imported_and_what_was_not_is_said(visitor: Chat) 
         "#sidebar input[type=file]", {"name": "export.zip", "mimeType": "application/zip", "buffer": data}
     )
     expect(entries(visitor).locator("b")).to_have_text(["Whales", "Sums"])
-    told = page.locator("#sidebar .notice")
-    expect(told).to_have_text(
+    received = page.locator("#sidebar .notice")
+    expect(received).to_have_text(
         "2 conversations imported. 1 conversation could not be read: <b>Empty: It has no messages that could be shown."
     )
     page.evaluate("window.glassbox.emit('conversations')")
     page.wait_for_timeout(400)
-    expect(told).to_contain_text("2 conversations imported")
+    expect(received).to_contain_text("2 conversations imported")
     entries(visitor).nth(1).locator("a").click()
     expect(page.locator("#chat [data-testid=user]")).to_have_text([re.compile("What is 17"), "Thanks"])
     expect(visitor.part("python")).to_be_visible()
     page.fill("#sidebar input[type=search]", "ANOTHER ánswer")
     expect(page.locator("#sidebar mark")).to_have_text("Another answer")
-    expect(told).to_have_text("")
+    expect(received).to_have_text("")
     for name, body, why in (("odd.json", b'{"a": 1}', "What can be imported"), ("a.zip", b"PK\x03\x04x", "damaged")):
         page.set_input_files("#sidebar input[type=file]", {"name": name, "mimeType": "x", "buffer": body})
-        expect(told).to_contain_text(f"{name} was not imported")
-        expect(told).to_contain_text(why)
+        expect(received).to_contain_text(f"{name} was not imported")
+        expect(received).to_contain_text(why)
     expect(page.locator("#sidebar .import")).to_be_enabled()
 
 
@@ -279,7 +279,7 @@ def test_the_list_is_used_by_the_keyboard(visitor: Chat) -> None:
     expect(page.locator("#chat [data-testid=user]")).to_have_text("x")
 
 
-def test_a_link_is_told_where_the_clipboard_is_closed(visitor: Chat) -> None:
+def test_a_link_is_shown_where_the_clipboard_is_closed(visitor: Chat) -> None:
     page = visitor.page
     imported(visitor, [("ships", "x")])
     page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")

@@ -180,7 +180,7 @@ def test_a_command_that_fails_is_red_and_the_reply_goes_on(chat: Chat) -> None:
     assert chat.errors == []
 
 
-def test_a_command_that_cannot_be_run_is_told_and_stays_in_the_prompt(chat: Chat) -> None:
+def test_a_command_that_cannot_be_run_is_reported_and_stays_in_the_prompt(chat: Chat) -> None:
     for text, why in [
         ("/nosuch x", "There is no command /nosuch."),
         ("/search", "/search needs something: /search <query>."),
@@ -258,8 +258,8 @@ def test_a_model_calls_two_tools_at_once_and_answers_with_their_results(chooser:
     found = chooser.part("search").locator("pre").last.text_content() or ""
     assert found.startswith("[1] memory.md") and "window_turns" in found
     assert chooser.part("calculator").locator("pre").all_text_contents() == ['{\n "expression": "17*23"\n}', "391"]
-    told = {m["tool_call_id"]: m["content"] for m in house.bodies()[-1]["messages"] if m["role"] == "tool"}
-    assert told["call_1"] == "391" and "window_turns" in told["call_2"]
+    received = {m["tool_call_id"]: m["content"] for m in house.bodies()[-1]["messages"] if m["role"] == "tool"}
+    assert received["call_1"] == "391" and "window_turns" in received["call_2"]
     assert chooser.errors == []
 
 
@@ -277,8 +277,8 @@ def test_two_calls_wait_each_for_its_own_answer(chooser: Chat, house: House) -> 
     assert chooser.phase == "approval"
     second.get_by_role("button", name="Approve").click()
     chooser.wait_end()
-    told = {m["tool_call_id"]: m["content"] for m in house.bodies()[-1]["messages"] if m["role"] == "tool"}
-    assert told == {"call_1": "1 of 1\n", "call_2": "1 of 3\n2 of 3\n3 of 3\n"}
+    received = {m["tool_call_id"]: m["content"] for m in house.bodies()[-1]["messages"] if m["role"] == "tool"}
+    assert received == {"call_1": "1 of 1\n", "call_2": "1 of 3\n2 of 3\n3 of 3\n"}
     assert chooser.errors == []
 
 
@@ -287,7 +287,7 @@ def call(house: House, name: str, pause: float = 0) -> None:
     house.openai.answers = [Reply((), tools=(Tool(name),)), Reply(("I have ", "seen it."), pause=pause)]
 
 
-def told(house: House) -> str:
+def last_result(house: House) -> str:
     """The one tool's result that the model was given."""
     (result,) = [m["content"] for m in house.bodies()[-1]["messages"] if m["role"] == "tool"]
     return str(result)
@@ -299,7 +299,7 @@ def test_markup_from_a_tool_is_text_everywhere(chooser: Chat, house: House) -> N
     chooser.send("Shout!")
     chooser.part("shout", "#live-reply").locator("pre", has_text="window.hacked").first.wait_for(state="attached")
     chooser.wait_end()
-    assert told(house) == MARKUP
+    assert last_result(house) == MARKUP
     for _ in range(2):
         chooser.part("shout").locator("summary").click()
         assert chooser.part("shout").locator("pre").last.inner_text() == MARKUP
@@ -338,8 +338,8 @@ def test_a_flood_of_output_leaves_the_page_at_work(chooser: Chat, house: House) 
     chooser.bar("flood").locator(".detail").wait_for(timeout=5000)
     chooser.wait_end()
     assert chooser.reply() == "I have seen it."
-    assert told(house).startswith("0\n1\n2\n") and "[cut: it has 48,890 characters]" in told(house)
-    assert len(told(house)) < 6100
+    assert last_result(house).startswith("0\n1\n2\n") and "[cut: it has 48,890 characters]" in last_result(house)
+    assert len(last_result(house)) < 6100
     shown = chooser.part("flood").locator("pre").last.text_content() or ""
     assert len(shown) < 10_000
     assert "[… cut here …]" in shown, "what is not all says so"
@@ -351,7 +351,7 @@ def test_megabytes_of_output_are_cut(chooser: Chat, house: House) -> None:
     chooser.send("Fetch it all!")
     chooser.wait_end()
     assert chooser.reply() == "I have seen it." and chooser.phase == "complete"
-    assert len(told(house)) < 6100 and "\n[cut: it has 100,0" in told(house)
+    assert len(last_result(house)) < 6100 and "\n[cut: it has 100,0" in last_result(house)
     chooser.bar("bulk").locator("> button").click()
     shown = [chooser.part("bulk").locator("pre").last, chooser.bar("bulk").locator("pre").last]
     assert all(0 < len(one.text_content() or "") < 10_000 for one in shown)

@@ -68,9 +68,9 @@ def test_the_panel_has_the_parts_and_opens_the_whole_of_each_call(talked: Chat) 
 def test_what_is_shown_and_copied_is_what_the_route_answers(talked: Chat) -> None:
     page = talked.page
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    with page.expect_response(lambda answer: answer.url.endswith("/context")) as told:
+    with page.expect_response(lambda answer: answer.url.endswith("/context")) as received:
         page.click("#context [data-context]")
-    context = told.value.json()["contexts"][-1]
+    context = received.value.json()["contexts"][-1]
     page.locator(f"{VIEWER} .given li").first.wait_for()
     texts = page.locator(f"{VIEWER} .given .text").all_text_contents()
     assert texts == [message["content"] or "empty" for message in context["messages"]]

@@ -21,7 +21,7 @@ _MS = 0.003
 
 
 def counts_so_far(run: Played) -> None:
-    """`state.tokens_received`, whenever it is told."""
+    """`state.tokens_received`, whenever it is sent."""
     moments = sorted((piece.at, piece.tokens, piece.kind != "hidden") for s in run.answered for piece in s.pieces)
     exact = list(_exact(run))
     for at, state in run.of("state"):
@@ -43,23 +43,23 @@ def _exact(run: Played) -> Iterator[tuple[float, int]]:
         if sent.call.usage == "every":
             totals = accumulate(piece.tokens for piece in sent.pieces)
             for piece, total in zip(sent.pieces, totals, strict=True):
-                if piece.kind != "hidden":  # then it is told with the next
+                if piece.kind != "hidden":  # then it is sent with the next
                     yield piece.at, before + total
-        if sent.ended and sent.told:
-            before += sent.told[1]
+        if sent.ended and sent.received:
+            before += sent.received[1]
             yield sent.ended - 0.05, before
 
 
 def usage(run: Played) -> None:
-    """`usage` at the end: the sums of what the provider told, or estimates that are marked."""
+    """`usage` at the end: the sums of what the provider reported, or estimates that are marked."""
     if "usage" not in run.last:
         return
     found = run.last["usage"]
     if run.last["type"] == "complete" and all(sent.known for sent in run.answered):
-        assert not found.get("estimated"), "every call's usage was told"
+        assert not found.get("estimated"), "every call's usage was reported"
     if not found.get("estimated"):
-        assert all(sent.call.usage in TELLS and sent.told for sent in run.answered), f"{found} is not marked"
-        assert found.items() >= run.told_usage.items()
+        assert all(sent.call.usage in TELLS and sent.received for sent in run.answered), f"{found} is not marked"
+        assert found.items() >= run.reported_usage.items()
         return
     visible = sum(p.tokens for s in run.answered for p in s.pieces if s.known or p.kind != "hidden")
     estimated(found["output_tokens"], visible, sum(sent.tokens for sent in run.answered))
@@ -69,7 +69,7 @@ def usage(run: Played) -> None:
 
 
 def model_calls(run: Played) -> None:
-    """`model_end`: one for each request, with the usage that was told and the time that it took."""
+    """`model_end`: one for each request, with the usage that was reported and the time that it took."""
     begun, ends = run.of("model_start"), run.of("model_end")
     stopped = run.last["type"] == "stopped"
     assert len(ends) == len(run.sent) or (stopped and len(ends) == len(run.sent) + 1)
@@ -82,10 +82,10 @@ def model_calls(run: Played) -> None:
         between(end["duration_s"], sent.ended - sent.request.at, came - start, run.slack)
         if end.get("error"):
             continue
-        told = end["usage"]
-        assert bool(told.get("estimated")) == (sent.call.usage not in TELLS)
-        if not told.get("estimated"):
-            assert (told["input_tokens"], told["output_tokens"]) == sent.told
+        received = end["usage"]
+        assert bool(received.get("estimated")) == (sent.call.usage not in TELLS)
+        if not received.get("estimated"):
+            assert (received["input_tokens"], received["output_tokens"]) == sent.received
 
 
 def tool_calls(run: Played) -> None:

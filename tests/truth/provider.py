@@ -41,8 +41,8 @@ class Sent:
     """Of the call in its script."""
     status: int = 200
     pieces: list[Piece] = field(default_factory=list)
-    told: tuple[int, int] | None = None
-    """The latest usage that was told: tokens of input and output."""
+    received: tuple[int, int] | None = None
+    """The latest usage that was reported: tokens of input and output."""
     ended: float | None = None
     """When all was sent but the last sign of the end."""
     doubtful: bool = False
@@ -50,7 +50,7 @@ class Sent:
 
     @property
     def known(self) -> bool:
-        """Whether its usage was told, and in time to be seen."""
+        """Whether its usage was reported, and in time to be seen."""
         return self.ended is not None and self.call.usage in TELLS and not self.doubtful
 
     @property
@@ -112,13 +112,13 @@ class Provider(OpenAIServer):
 
         async def send(delta: dict[str, Any] | None, finish: str | None = None, *, tell: bool = False) -> None:
             choice = {"index": 0, "delta": delta, "finish_reason": finish}
-            told = self._told("chat.completion.chunk", [] if delta is None else [choice])
+            received = self._chunk("chat.completion.chunk", [] if delta is None else [choice])
             if tell:
-                sent.told = (0, 0) if usage == "zero" else (sent.prompt, sent.tokens)
-                told["usage"] = _usage(sent)
+                sent.received = (0, 0) if usage == "zero" else (sent.prompt, sent.tokens)
+                received["usage"] = _usage(sent)
             elif usage == "null":
-                told["usage"] = None
-            await wire.send(f"data: {json.dumps(told)}\n\n".encode())
+                received["usage"] = None
+            await wire.send(f"data: {json.dumps(received)}\n\n".encode())
 
         await send({"role": "assistant", "content": ""})
         for at, (kind, tokens, delta) in enumerate(_pieces(call, f"{number}-{sent.place}")):
@@ -135,8 +135,8 @@ class Provider(OpenAIServer):
 
 
 def _usage(sent: Sent) -> dict[str, Any]:
-    assert sent.told
-    given, written = sent.told
+    assert sent.received
+    given, written = sent.received
     usage: dict[str, Any] = {"prompt_tokens": given, "completion_tokens": written, "total_tokens": given + written}
     if sent.call.usage == "details":
         usage["prompt_tokens_details"] = {"cached_tokens": given // 2}

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from hypothesis import strategies as st
 
 Usage = Literal["final", "last", "every", "details", "null", "zero", "never"]
-"""Where a reply's usage is told: in a final chunk without choices, in the last chunk with one, cumulative in every
+"""Where a reply's usage is reported: in a final chunk without choices, in the last chunk with one, cumulative in every
 chunk, in a final chunk with cached and reasoning tokens, as null in every chunk, as zeros, not at all.
 """
 TELLS: set[Usage] = {"final", "last", "every", "details"}
@@ -35,7 +35,7 @@ class Call:
     thinking: int = 0
     """Pieces of visible thinking."""
     hidden: int = 0
-    """Pieces of thinking that are counted, and not sent; where usage is told it says how many tokens they have."""
+    """Pieces of thinking that are counted, and not sent; where usage is reported it says how many tokens they have."""
     tools: tuple[Tool, ...] = ()
     size: int = 1
     pause: float = 0.05

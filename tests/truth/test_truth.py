@@ -98,7 +98,7 @@ async def test_every_figure_of_a_batch_is_true(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("memory", ["none", "window", "tokens", "full"])
-async def test_all_that_was_said_is_given_or_told_as_left_out(visitor: Visitor, memory: str) -> None:
+async def test_all_that_was_said_is_given_or_listed_as_left_out(visitor: Visitor, memory: str) -> None:
     """What tools said in earlier turns, too. A preview says what is then given."""
     scripts = [Script((Call(2, tools=(Tool(0.02),)), Call(2))), Script((Call(2),)), Script((Call(2),))]
     said: list[str] = []
@@ -116,7 +116,7 @@ async def test_all_that_was_said_is_given_or_told_as_left_out(visitor: Visitor, 
             left_out = [str(message["content"]) for message in first["left_out"]]
             assert [one for one in said if one not in given and not any(one in text for text in left_out)] == []
             said += [run.message, run.last["content"], *(event["output"] for _, event in run.of("tool_end"))]
-            more["conversation_id"] = run.told[0]["conversation_id"]
+            more["conversation_id"] = run.received[0]["conversation_id"]
 
 
 async def test_an_operators_figures_are_true(visitor: Visitor) -> None:
@@ -134,7 +134,7 @@ async def test_an_operators_figures_are_true(visitor: Visitor) -> None:
     for backend, outcomes in (("Direct", ("complete", "user", "error")), ("Second", ("complete",))):
         assert [grown(ended(backend, outcome)) for outcome in outcomes] == [1.0] * len(outcomes)
         here = [run for run in runs if run.script.fallback == (backend == "Second")]
-        paid = [run.last.get("usage") or run.told_usage for run in here]
+        paid = [run.last.get("usage") or run.reported_usage for run in here]
         for direction, key in (("read", "input_tokens"), ("written", "output_tokens")):
             assert grown(written(backend, direction)) == sum(usage[key] for usage in paid)
 
@@ -142,8 +142,8 @@ async def test_an_operators_figures_are_true(visitor: Visitor) -> None:
 async def test_the_fallback_is_named_wherever_a_backend_is(visitor: Visitor) -> None:
     run = await visitor.play(NAMED["a fallback"])
     async with visitor.client() as client:
-        export = await client.get(f"/conversations/{run.told[0]['conversation_id']}")
-        context = await client.get(f"/runs/{run.told[0]['run_id']}/context")
+        export = await client.get(f"/conversations/{run.received[0]['conversation_id']}")
+        context = await client.get(f"/runs/{run.received[0]['run_id']}/context")
     assert export.json()["messages"][-1]["backend"] == "Second"
     assert context.json()["backend"] == "Second"
 

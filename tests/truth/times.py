@@ -21,15 +21,15 @@ def live_rate(run: Played) -> None:
 
 def first_token(run: Played) -> None:
     """`ttft_s`, in `state` and at the end."""
-    told = [state["ttft_s"] for _, state in run.of("state")]
-    told += [run.last["timing"]["ttft_s"]] if "timing" in run.last else []
+    received = [state["ttft_s"] for _, state in run.of("state")]
+    received += [run.last["timing"]["ttft_s"]] if "timing" in run.last else []
     came = [at for at, _ in run.of("token", "reasoning")]
-    for found in told:
+    for found in received:
         if found is not None:
             for at in (came[0], run.visible[0].at):
                 between(found, at - run.heard[0], at - run.asked, run.slack)
     if "timing" in run.last:
-        assert (told[-1] is None) == (not came)
+        assert (received[-1] is None) == (not came)
 
 
 def duration(run: Played) -> None:
@@ -75,7 +75,7 @@ def _paced(found: float, calls: Sequence[Sent], slack: float, at: float, *, mark
 
 def _written(calls: Sequence[Sent], until: float, *, known: bool) -> tuple[list[list[int]], float]:
     """The tokens of each piece of some calls, and how long they were written; `known` leaves out hidden thinking that
-    nobody was told of.
+    nobody was received of.
     """
     found, seconds = [], 0.0
     for sent in calls:

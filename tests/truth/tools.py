@@ -1,4 +1,4 @@
-"""Tools that take as long as they are told to, and write down how long that was."""
+"""Tools that take as long as their arguments say, and write down how long that was."""
 
 import asyncio
 import time

@@ -36,7 +36,7 @@ class Played:
     """The provider's notes, of each request in order."""
     asked: float
     """When the visitor sent the message; all times are `time.monotonic()`."""
-    told: list[Event] = field(default_factory=list)
+    received: list[Event] = field(default_factory=list)
     heard: list[float] = field(default_factory=list)
     """When each of the events came."""
     approved: dict[str, float] = field(default_factory=dict)
@@ -57,15 +57,15 @@ class Played:
 
     def take(self, event: Event) -> None:
         """An event has come."""
-        self.told.append(event)
+        self.received.append(event)
         self.heard.append(time.monotonic())
 
     def of(self, *kinds: str) -> list[tuple[float, Event]]:
-        return [(at, e) for at, e in zip(self.heard, self.told, strict=True) if e["type"] in kinds]
+        return [(at, e) for at, e in zip(self.heard, self.received, strict=True) if e["type"] in kinds]
 
     @property
     def last(self) -> Event:
-        return self.told[-1]
+        return self.received[-1]
 
     @property
     def answered(self) -> list[Sent]:
@@ -73,10 +73,13 @@ class Played:
         return [sent for sent in self.sent if sent.status == 200]
 
     @property
-    def told_usage(self) -> dict[str, int]:
-        """The sums of what the provider told."""
-        told = [sent.told for sent in self.answered if sent.told]
-        return {"input_tokens": sum(given for given, _ in told), "output_tokens": sum(written for _, written in told)}
+    def reported_usage(self) -> dict[str, int]:
+        """The sums of what the provider reported."""
+        received = [sent.received for sent in self.answered if sent.received]
+        return {
+            "input_tokens": sum(given for given, _ in received),
+            "output_tokens": sum(written for _, written in received),
+        }
 
     @property
     def visible(self) -> list[Piece]:
@@ -93,7 +96,7 @@ class Played:
     def state(self) -> AgentState:
         """What a page knows of the run at its end."""
         state = AgentState()
-        for event in self.told:
+        for event in self.received:
             state = apply(state, decode(json.dumps(event)))
         return state
 
@@ -127,7 +130,7 @@ class Visitor:
                     if event["type"] == "approval":
                         group.create_task(_approve(run, client, event))
             ticking.cancel()
-        check(run.told)
+        check(run.received)
         if run.last["type"] == "stopped" and run.stopped:
             for sent in run.answered:
                 sent.doubtful = sent.ended is not None and sent.ended > run.stopped - run.slack
@@ -152,7 +155,7 @@ class Visitor:
                         group.create_task(_approve(run, client, event))
             ticking.cancel()
         for run in runs:
-            check(run.told)
+            check(run.received)
         return runs
 
     async def metrics(self) -> dict[str, float]:

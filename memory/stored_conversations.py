@@ -46,7 +46,7 @@ class Conversation:
     """Epoch seconds."""
 
 
-class Conversations(Database):
+class StoredConversations(Database):
     """The methods of the store for whole conversations."""
 
     async def prepare(self, db: AsyncConnection) -> None:
