@@ -115,13 +115,13 @@ class Quota:
         if not self._windows.hit(_LOGINS, "login", who):
             raise self._refusal(_LOGINS, "login", who, problem="Too many attempts to log in")
 
-    def take_preview(self, requester: Requester) -> None:
-        """Counts a preview. Raises ChatError `rate_limited` after too many."""
+    def take_preview(self, requester: Requester, problem: str = "Too many previews") -> None:
+        """Counts a preview, or another request that only reads. Raises ChatError `rate_limited` after too many."""
         most = self._limits.previews_per_minute
         bounds = [(RateLimitItemPerMinute(most * share), who) for who, share in self._who(requester)] if most else []
         for window, who in bounds:
             if not self._windows.test(window, "preview", who):
-                raise self._refusal(window, "preview", who, problem="Too many previews")
+                raise self._refusal(window, "preview", who, problem=problem)
         for window, who in bounds:
             self._windows.hit(window, "preview", who)
 

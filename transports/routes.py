@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 from agent.turns import Turns
 from hosting.error_responses import error_response
@@ -111,6 +111,6 @@ def unrouted_handler(paths: frozenset[str]) -> Callable[[Request, Exception], Co
 
 def _methods(request: Request) -> list[str]:
     """All methods of a path: the error knows only those of the first matching route."""
-    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
     matching = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
     return sorted(set().union(*matching))

@@ -28,6 +28,7 @@ from runs.errors import ChatError
 from runs.registry import RunRegistry
 from runs.threads import Threads, separate_threads
 from settings import Settings, SettingsError
+from transports.mcp_server import McpEndpoint
 from transports.routes import build_router, own_paths, unrouted_handler
 from transports.share_link import ShareLink
 
@@ -62,6 +63,8 @@ class Service:
         self.sessions = Sessions()
         self.link = ShareLink("making" if settings.share else "off")
         self._router = build_router(self.turns, self.identity, self.link)
+        self._endpoint = McpEndpoint(self.turns)
+        self._router.routes.append(self._endpoint.route())
         self._own_paths = own_paths(self._router)
         self._loop: asyncio.AbstractEventLoop | None = None
         if (first := "/".join(settings.root_path.split("/")[:2])) in self._own_paths:
@@ -158,6 +161,7 @@ class Service:
     async def close_all(self) -> None:
         """Ends the runs and closes the backends and the databases."""
         await self.turns.close()
+        await self._endpoint.close()
         await self.mcp.close()
         await self.backends.close()
         await self.library.close()
