@@ -22,7 +22,7 @@ _ERASE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class LlamaConnection:
-    """What a backend uses of a process."""
+    """The parts of a loaded process that a backend uses."""
 
     tokenizer: "Tokenizer"
     template: "ChatTemplate"

@@ -22,8 +22,8 @@ HEADERS = {"Accept": "application/json, text/event-stream"}
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    limits = LimitSettings(previews_per_minute=12)
-    with live_api(tmp_path_factory.mktemp("mcp"), limits=limits, tools=ToolSettings(approval=["calculator"])) as app:
+    limits = LimitSettings(previews_per_minute=12, visitors_per_address=1)
+    with live_api(tmp_path_factory.mktemp("mcp"), limits=limits, tools=ToolSettings(approval=["clock"])) as app:
         yield app
 
 
@@ -53,7 +53,7 @@ async def test_an_agent_asks_and_follows_the_progress(app: Api, mode: str) -> No
     assert not result.is_error and result.structured_content
     answer = result.structured_content
     assert answer["reply"] == text_of(result) and "What you are looking at" in answer["reply"]
-    assert (answer["status"], answer["backend"], answer["memory"]) == ("complete", "Slow script", "full")
+    assert (answer["status"], answer["backend"], answer["memory"]) == ("complete", "Slow script", "tokens")
     assert answer["usage"]["output_tokens"] > 50
     texts = [text for _, text in progress]
     assert "Writing the reply" in texts and any(text.endswith(" tokens") for text in texts)
@@ -98,7 +98,7 @@ async def test_a_visitors_conversation_needs_the_cookie(app: Api) -> None:
         cookie = "; ".join(f"{name}={value}" for name, value in anna.cookies.items())
         async with agent(app) as stranger, agent(app, Cookie=cookie) as own:
             refused, found = await stranger.call_tool("ask", here), await own.call_tool("ask", here)
-    assert refused.is_error and text_of(refused).startswith("not_found:")
+    assert refused.is_error and "not_found: " in text_of(refused)
     assert not found.is_error
 
 
@@ -125,19 +125,23 @@ async def test_a_failed_reply_is_an_error_with_its_beginning(app: Api) -> None:
     async with agent(app) as client:
         result = await client.call_tool("ask", {"message": "cut"})
     assert result.is_error
-    assert text_of(result).startswith("backend_unavailable: ") and "So far: " in text_of(result)
+    assert "backend_unavailable: " in text_of(result) and "So far: " in text_of(result)
 
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_client_that_leaves_ends_its_run(app: Api, mode: str) -> None:
     known = {run.id for run in app.runs.live()}
-    async with agent(app, mode) as client:
-        asked = asyncio.create_task(client.call_tool("ask", {"message": "tour", "backend": "Slow script"}))
-        await until(lambda: [run for run in app.runs.live() if run.id not in known and run.text])
-        (run,) = [run for run in app.runs.live() if run.id not in known]
-        asked.cancel()
-        await asyncio.wait({asked})
-        await until(lambda: run.ended)
+
+    async def ask() -> None:
+        async with agent(app, mode) as client:
+            await client.call_tool("ask", {"message": "tour", "backend": "Slow script"})
+
+    asked = asyncio.create_task(ask())
+    await until(lambda: [run for run in app.runs.live() if run.id not in known and run.text])
+    (run,) = [run for run in app.runs.live() if run.id not in known]
+    asked.cancel()
+    await asyncio.wait({asked})
+    await until(lambda: run.ended)
     assert run.state.phase == "stopped" and run.text
 
 
@@ -150,7 +154,7 @@ async def test_an_approval_says_where_it_is_given(app: Api) -> None:
 
     async with agent(app) as client, httpx.AsyncClient(base_url=app.url) as http:
         asked = asyncio.create_task(
-            client.call_tool("ask", {"message": '/calculator {"expression": "2+2"}'}, progress_callback=note)
+            client.call_tool("ask", {"message": '/clock {"time_zone": "UTC"}'}, progress_callback=note)
         )
         path = await asyncio.wait_for(waiting, 20)
         events = (await http.get(path.removesuffix("/approve"))).text
@@ -159,7 +163,8 @@ async def test_an_approval_says_where_it_is_given(app: Api) -> None:
         answer = await http.post(path, json={"tool_call_id": call_id, "approved": True})
         assert answer.status_code == 200, answer.text
         result = await asked
-    assert not result.is_error and "4" in text_of(result)
+        events = (await http.get(path.removesuffix("/approve"))).text
+    assert not result.is_error and '"status":"complete"' in events
 
 
 async def test_searches_are_counted(app: Api) -> None:
@@ -168,10 +173,10 @@ async def test_searches_are_counted(app: Api) -> None:
         assert found.structured_content
         passages = found.structured_content["result"]
         assert len(passages) == 2 and all(one["document"] and one["text"] for one in passages)
-        more = [await client.call_tool("search_documents", {"query": "x"}) for _ in range(12)]
+        more = [await client.call_tool("search_documents", {"query": "x"}) for _ in range(15)]
         wrong = await client.call_tool("search_documents", {"query": "x", "most": 0})
-    assert [one.is_error for one in more] == [False] * 11 + [True]
-    assert text_of(more[-1]).startswith("rate_limited: Too many searches")
+    assert not any(one.is_error for one in more[:11]) and more[-1].is_error
+    assert "rate_limited: Too many searches" in text_of(more[-1])
     assert wrong.is_error and "most" in text_of(wrong)
 
 

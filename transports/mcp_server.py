@@ -38,8 +38,8 @@ _INSTRUCTIONS = (
     "call with the same conversation_id continues the conversation."
 )
 
-Report = Callable[[float, str], Awaitable[None]]
-"""Sends a progress notification: a number that grows, and a text for people."""
+Report = Callable[[float, None, str], Awaitable[None]]
+"""Sends a progress notification: a number that grows, its final value (here unknown), and a text for people."""
 
 
 class Answer(BaseModel):
@@ -198,7 +198,7 @@ async def _follow(run: LiveRun, report: Report) -> events.Last:
                 for entry in batch:
                     text = _progress(run.id, entry.event)
                     if text and text != shown:
-                        await report(entry.seq, text)
+                        await report(entry.seq, None, text)
                         shown = text
     finally:
         run.request_stop("abandoned")  # has no effect on a run that has ended
