@@ -57,14 +57,16 @@ def _chatbot(elem_id: str, **options: object) -> gr.Chatbot:
     )
 
 
-def build_chat(message_characters: int, intro_html: str, *, traced: bool = False) -> ChatPane:
+def build_chat(message_characters: int, intro_html: str, *, servers: bool = False, traced: bool = False) -> ChatPane:
     """Builds the conversation, which shows `intro_html` while it is empty.
 
-    A longer message than `message_characters` is not sent; `traced` shows a notice.
+    A longer message than `message_characters` is not sent. `servers` adds the prompts of the tools' servers, and
+    `traced` shows a notice.
     """
     with gr.Column(elem_id="conversation"):
         with gr.Column(elem_id="scroll"):
-            intro = script_component("intro", "intro.js", template=intro_html)
+            scripts = ("intro.js", "server_prompts.js") if servers else ("intro.js",)
+            intro = script_component("intro", *scripts, template=intro_html)
             earlier = gr.Button("Show earlier messages", elem_id="earlier", size="sm", visible=False)
             turns = script_component("turns", "turns.js")
             chat = _chatbot("chat", editable="user", buttons=["copy"])

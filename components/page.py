@@ -59,7 +59,12 @@ def build_page(handlers: Handlers, brand: Brand) -> gr.Blocks:
             sign_in=settings.sign_in,
         )
         with gr.Row(elem_id="main"):
-            chat = build_chat(settings.limits.message_characters, brand.intro(), traced=settings.tracing.langsmith)
+            chat = build_chat(
+                settings.limits.message_characters,
+                brand.intro(),
+                servers=bool(settings.mcp),
+                traced=settings.tracing.langsmith,
+            )
             panel = build_panel()
             sidebar = build_sidebar(settings.limits.import_bytes)
         _put_composer_first(chat)

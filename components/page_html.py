@@ -143,7 +143,7 @@ def _constants_script(constants: dict[str, Any]) -> str:
 
     The theme's styles are in our style sheet. Gradio must not load them again.
     """
-    helpers = "".join(f"(() => {{\n{read(name)}\n}})();\n" for name in ("dom.js", "context.js"))
+    helpers = "".join(f"(() => {{\n{read(name)}\n}})();\n" for name in ("dom.js", "context.js", "forms.js"))
     config = _ADDRESS.sub("", _as_script(constants["config"]))
     return f"""Object.assign(window.gradio_config, {config});
 window.gradio_api_info = {_as_script(constants["api"])};

@@ -30,6 +30,8 @@ class McpSettings(BaseModel):
     """Which tools wait for the visitor: all, all that do not say that they destroy nothing, or none."""
     tools: list[str] | None = None
     """The tools that are offered; by default all."""
+    prompts: list[str] | None = None
+    """The prompts that are offered; by default all."""
     on_space: bool = False
     """command: whether the program may run on a Hugging Face Space."""
 

@@ -49,6 +49,58 @@ LISTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def prompt(name: str, *arguments: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "arguments": [{"name": one, "required": True} for one in arguments], **more}
+
+
+PROMPTS: dict[str, list[Any]] = {
+    "prompts": [
+        prompt("same", description="  two\nlines " + "z" * 1000, title="<b>bold</b> " + "t" * 100),
+        prompt("same"),
+        prompt(" "),
+        prompt("n" * 101),
+        prompt("twice", "a", "a"),
+        prompt("eleven", *"abcdefghijk"),
+        prompt("unnamed", ""),
+        prompt("long", "a" * 101),
+        *(prompt(name) for name in ("huge", "empty", "assistant", "wrong", "hang", "error", "die")),
+    ],
+    "prompts-many": [prompt(f"prompt{i}") for i in range(5000)],
+    "prompts-wrong": [{"name": 5}],
+    "prompts-only": [prompt("only")],
+}
+MESSAGES: dict[str, Any] = {
+    "huge": [{"role": "user", "content": {"type": "text", "text": "x" * 100_000}}],
+    "empty": [],
+    "assistant": [{"role": "assistant", "content": {"type": "text", "text": "I said so"}}],
+    "wrong": [{"role": "user", "content": "no block"}],
+}
+"""The messages of a prompt by its name."""
+
+
+def list_prompts(asked: dict[str, Any]) -> None:
+    if HABIT == "prompts-hang":
+        return
+    if HABIT == "prompts-die":
+        sys.exit(5)
+    if HABIT == "prompts-endless":
+        more = {"nextCursor": "again"}
+        return result(asked, {"prompts": [prompt(f"prompt{time.monotonic_ns()}") for _ in range(1000)], **more})
+    result(asked, {"prompts": PROMPTS.get(HABIT, [])})
+
+
+def fill_prompt(asked: dict[str, Any]) -> None:
+    match name := asked["params"]["name"]:
+        case "hang":
+            return
+        case "die":
+            sys.exit(6)
+        case "error":
+            return send({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32602, "message": "no ink"}})
+    given = json.dumps(asked["params"].get("arguments", {}))
+    result(asked, {"messages": MESSAGES.get(name, [{"role": "user", "content": {"type": "text", "text": given}}])})
+
+
 def send(message: Any) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
@@ -95,7 +147,10 @@ def main() -> None:
             case "initialize":
                 about = {
                     "protocolVersion": "2025-11-25",
-                    "capabilities": {"tools": {}},
+                    "capabilities": {
+                        **({} if HABIT == "prompts-only" else {"tools": {}}),
+                        **({"prompts": {}} if HABIT.startswith("prompts") else {}),
+                    },
                     "serverInfo": {"name": "bad", "version": "1"},
                 }
                 result(asked, about)
@@ -103,6 +158,10 @@ def main() -> None:
                 result(asked, {"tools": LISTS.get(HABIT, [named("echo")])})
             case "tools/call":
                 called(asked)
+            case "prompts/list":
+                list_prompts(asked)
+            case "prompts/get":
+                fill_prompt(asked)
             case "ping":
                 result(asked, {})
             case str() if "id" in asked:

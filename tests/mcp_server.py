@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.prompts.base import AssistantMessage, Message, UserMessage
+from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolResult,
     EmbeddedResource,
@@ -159,6 +161,24 @@ def environment() -> str:
 def fail() -> str:
     """Fails."""
     raise ToolError("out of ink")
+
+
+@server.prompt(title="Plan a trip")
+def plan(city: str, days: str = "3") -> str:
+    """Makes a plan for a few days in a city."""
+    return f"Plan {days} days in {city}."
+
+
+@server.prompt()
+def joke() -> list[Message]:
+    """Asks for a joke."""
+    return [UserMessage("Tell me a joke."), AssistantMessage("About what?"), UserMessage("About <b>whales</b>.")]
+
+
+@server.prompt()
+def refuse(why: str) -> str:
+    """Fails."""
+    raise MCPError(-32602, f"not for {why}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 // The tool calls that wait for an answer, from the panel's value.
-const { emit, make, on } = window.glassbox;
+const { emit, make, makeForm, on } = window.glassbox;
 const box = element.querySelector('.asked');
 const WAKE_MS = 5000;
 let timer = null, waiting = [];
@@ -31,52 +31,15 @@ function makeQuestion(call) {
   return card;
 }
 
-// A question with a form: one field for each value, checked by the browser, and again by the server.
-const TYPES = { number: 'number', integer: 'number', boolean: 'checkbox' }, FORMATS = { email: 'email', uri: 'url', date: 'date', 'date-time': 'datetime-local' };
-
-function makeInput(field, value) {
-  if (field.type === 'choice') {
-    const options = field.options.map((one) => make('option', { value: one.value, selected: one.value === value }, one.title));
-    return make('select', { required: field.required }, ...(field.required && value != null ? [] : [make('option', { value: '', selected: value == null }, 'Choose …')]), ...options);
-  }
-  if (field.type === 'choices') {
-    const rows = field.options.map((one) => make('label', {}, make('input', { type: 'checkbox', value: one.value, checked: value?.includes(one.value) ?? false }), make('span', {}, one.title)));
-    return make('fieldset', {}, make('legend', {}, field.title), ...rows);
-  }
-  const input = make('input', { type: TYPES[field.type] ?? FORMATS[field.format] ?? 'text' });
-  if (field.type === 'boolean') return Object.assign(input, { checked: value === true });
-  Object.assign(input, { required: field.required, value: value ?? '' });
-  if (input.type === 'number') Object.assign(input, { step: field.type === 'integer' ? 1 : 'any', min: field.min ?? '', max: field.max ?? '' });
-  if (field.longest >= 0) input.maxLength = field.longest;
-  if (field.shortest >= 0) input.minLength = field.shortest;
-  return input;
-}
-
-function valueOf(field, input) {
-  if (field.type === 'choices') return [...input.querySelectorAll('input:checked')].map((one) => one.value);
-  if (field.type === 'boolean') return input.checked;
-  if (input.value === '') return undefined;
-  return input.type === 'number' ? Number(input.value) : input.type === 'datetime-local' ? new Date(input.value).toISOString() : input.value;
-}
-
-function makeForm(call) {
-  const { question, problem, form: fields, answer } = call.input, form = make('form', { className: 'form' }), row = make('div', { className: 'row' });
-  const inputs = fields.map((field) => makeInput(field, answer?.[field.name]));
-  fields.forEach((field, i) => {
-    const about = make('small', { hidden: !field.about }, field.about ?? ''), title = make('span', {}, `${field.title}${field.required || field.type === 'boolean' ? '' : ' (optional)'}`);
-    form.append(field.type === 'choices' ? inputs[i] : make('label', { className: field.type }, title, inputs[i]), about);
-  });
-  const send = (approved) => {
-    if (approved && !form.reportValidity()) return;
-    const values = Object.fromEntries(fields.map((field, i) => [field.name, valueOf(field, inputs[i])]).filter(([, value]) => value !== undefined));
-    for (const button of row.children) button.disabled = true;
-    trigger('answer', { call: call.tool_call_id, approved, input: approved ? { ...call.input, answer: values } : null });
+// A question with a form, which the server checks again.
+function makeQuestionForm(call) {
+  const { question, problem, form: fields, answer } = call.input;
+  const answered = (values, card) => {
+    for (const button of card.querySelectorAll('.row button')) button.disabled = true;
+    trigger('answer', { call: call.tool_call_id, approved: values !== null, input: values && { ...call.input, answer: values } });
     emit('focus');
   };
-  form.addEventListener('submit', (event) => { event.preventDefault(); send(true); });
-  addButton(row, 'Send', 'yes', () => send(true));
-  addButton(row, 'Decline', 'no', () => send(false));
-  const card = make('div', { className: 'card' }, make('b', {}, question), make('p', { className: 'why' }, problem ?? ''), form, row);
+  const card = makeForm({ title: question, problem, fields, values: answer, yes: 'Send', no: 'Decline', answered });
   card.dataset.call = call.tool_call_id;
   return card;
 }
@@ -85,7 +48,7 @@ const isQuestion = (call) => call.tool === 'question' && typeof call.input?.answ
 const isForm = (call) => call.tool === 'question' && Array.isArray(call.input?.form);
 
 function makeCard(call) {
-  if (isForm(call)) return makeForm(call);
+  if (isForm(call)) return makeQuestionForm(call);
   if (isQuestion(call)) return makeQuestion(call);
   const exact = JSON.stringify(call.input, null, 2);
   const input = make('textarea', { value: exact, readOnly: true, spellcheck: false, rows: Math.min(10, exact.split('\n').length) }, exact);

@@ -32,7 +32,7 @@ _OPEN_S = 30.0
 _PING_S = 3.0
 """Seconds in which a server must answer after a call of it was given up."""
 _PAGES = 20
-"""Parts of a list of tools that are read."""
+"""Parts of a list of tools or prompts that are read."""
 _MOST_LISTED = 10_000
 _ROUNDS = 10
 """Rounds of questions in one call."""
@@ -65,8 +65,8 @@ class Connection:
         self._calls: list[CallHooks] = []
         self._client: Client | None = None
         self._close = asyncio.Event()
-        self.tools_changed = False
-        """Whether the server has said that its tools have changed."""
+        self.lists_changed = False
+        """Whether the server has said that its tools or prompts have changed."""
 
     @property
     def alive(self) -> bool:
@@ -87,13 +87,37 @@ class Connection:
         """Waits for the end of the connection, or for its first fault."""
         await self.faults.over.wait()
 
+    @property
+    def offers_prompts(self) -> bool:
+        """True if the server says that it has prompts."""
+        return self.client.server_capabilities.prompts is not None
+
     async def tools(self) -> list[Any]:
-        """Returns the server's list of tools. Raises McpError."""
+        """Returns the server's list of tools; empty for a server that offers prompts only. Raises McpError."""
+        if self.offers_prompts and self.client.server_capabilities.tools is None:
+            return []
+        return await self._listed(self.client.session.list_tools, "tools")
+
+    async def prompts(self) -> list[Any]:
+        """Returns the server's list of prompts. Raises McpError."""
+        return await self._listed(self.client.session.list_prompts, "prompts")
+
+    async def prompt(self, name: str, arguments: Mapping[str, str]) -> Any:
+        """Fills in a prompt; returns a GetPromptResult. Raises McpError."""
+        with _explained(self):
+            session = self.client.session
+            result: Any = await session.get_prompt(name, dict(arguments), allow_input_required=True)
+        if isinstance(result, types.InputRequiredResult):
+            raise McpError("it asks for more before it fills in the prompt, which is not supported here.")
+        return result
+
+    async def _listed(self, fetch: Callable[..., Awaitable[Any]], kind: str) -> list[Any]:
+        """Returns the parts of a list of the server, joined."""
         found, cursor = list[Any](), None
         for _ in range(_PAGES):
             with _explained(self):
-                page = await self.client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
-            found += page.tools
+                page = await fetch(params=types.PaginatedRequestParams(cursor=cursor))
+            found += getattr(page, kind)
             cursor = page.next_cursor
             if not cursor or len(found) > _MOST_LISTED:
                 break
@@ -170,8 +194,8 @@ class Connection:
             self._calls[0].log(params.level, params.data)
 
     async def _on_message(self, message: Any) -> None:
-        if isinstance(message, types.ToolListChangedNotification):
-            self.tools_changed = True
+        if isinstance(message, types.ToolListChangedNotification | types.PromptListChangedNotification):
+            self.lists_changed = True
 
     async def _serve(
         self, opened: "asyncio.Future[None]", folder: Path, variables: Mapping[str, SecretStr], legacy: bool

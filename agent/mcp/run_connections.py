@@ -71,7 +71,7 @@ class RunConnections:
                 await connection.ended()
             if connection.faults.reason:
                 self._servers.report_failure(server, f"{connection.faults.reason}.")
-            elif connection.tools_changed:
+            elif connection.lists_changed:
                 server.wanted.set()
         except McpError as e:
             if not opened.done():

@@ -1,6 +1,6 @@
-"""The servers of the settings: the health of each, its tools, and the connections of runs to it.
+"""The servers of the settings: the health of each, its tools and prompts, and the connections of runs to it.
 
-A server is connected once at the start to list its tools, and again, after a growing pause, as long as that fails.
+A server is connected once at the start to list what it offers, and again, after a growing pause, as long as that fails.
 """
 
 import asyncio
@@ -10,12 +10,15 @@ import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 
 from agent.mcp.faults import McpError, ProtocolError
+from agent.mcp.forms import FormError
+from agent.mcp.prompts import ListedPrompt, check_prompts, prompt_text
 from agent.mcp.schemas import ListedTool, check_tools, sound_name
+from runs.errors import ChatError
 from runs.events import JSON
 from runs.threads import Threads
 from settings import McpSettings, Settings
@@ -30,13 +33,17 @@ _PAUSES_S = (2, 5, 15, 60, 300)
 """Seconds before a failed server is tried again; the last for all further ones."""
 _LIST_S = 30.0
 """Seconds in which a server must list its tools."""
+_PROMPTS_S = 10.0
+"""Seconds in which it must list its prompts; it has none otherwise."""
+_FILL_S = 30.0
+"""Seconds in which a prompt must be filled in, the connection included."""
 _WAIT_S = 15.0
 """Seconds that a call waits for a free connection."""
 _IMPORT = Threads("import of mcp", 1)
 
 
 class Server:
-    """One server: its entry, its health and its tools."""
+    """One server: its entry, its health, its tools and its prompts."""
 
     def __init__(self, settings: McpSettings) -> None:
         self.settings = settings
@@ -44,8 +51,9 @@ class Server:
         self.reason = ""
         """Why it failed, as a sentence; empty if it did not."""
         self.tools: list[ListedTool] = []
+        self.prompts: list[ListedPrompt] = []
         self.refused: list[str] = []
-        """Sentences about tools that are not offered."""
+        """Sentences about tools and prompts that are not offered."""
         self.legacy = True
         """Whether it is asked in the protocol of before 2026, in which servers can ask and report by themselves."""
         self.wanted = asyncio.Event()
@@ -56,6 +64,10 @@ class Server:
         approval = self.settings.approval
         return approval == "always" or (approval == "destructive" and not tool.harmless)
 
+    def fail(self, reason: str) -> None:
+        """Records that it failed: it offers nothing."""
+        self.tools, self.prompts, self.state, self.reason = [], [], "failed", reason
+
     def listed(self) -> JSON:
         """The server as `GET /tool-servers` and the page show it."""
         return {
@@ -64,6 +76,7 @@ class Server:
             "state": self.state,
             "reason": self.reason,
             "tools": len(self.tools),
+            "prompts": [prompt.listed() for prompt in self.prompts],
             "refused": self.refused,
         }
 
@@ -142,6 +155,23 @@ class Servers:
         finally:
             self._free.release()
 
+    async def fill_prompt(self, server: str, name: str, given: Mapping[str, Any], most: int) -> str:
+        """Returns the message, of at most so many characters, that a server makes of its prompt. Raises ChatError."""
+        found = next((one for one in self.servers if one.settings.name == server), None)
+        prompt = next((one for one in found.prompts if one.name == name), None) if found else None
+        if found is None or prompt is None:
+            raise ChatError("not_found", "There is no such prompt: GET /tool-servers lists the prompts.")
+        try:
+            arguments = prompt.arguments(given)
+            async with asyncio.timeout(_FILL_S):
+                return prompt_text(await self._filled(found, name, arguments), most)
+        except FormError as e:
+            raise ChatError("invalid_request", str(e)) from None
+        except TimeoutError:
+            raise ChatError("timeout", f"{server}: it did not fill in the prompt within {_FILL_S:.0f} s.") from None
+        except McpError as e:
+            raise ChatError("tool_failed", f"{server}: {e}") from None
+
     def report_failure(self, server: Server, reason: str) -> None:
         """Looks at a server again after a connection of a run has failed."""
         if server.state == "ready":
@@ -153,6 +183,17 @@ class Servers:
         """Keeps the task of a run's connection until it has ended."""
         self._open.add(task)
         task.add_done_callback(self._open.discard)
+
+    async def _filled(self, server: Server, name: str, arguments: Mapping[str, str]) -> Any:
+        """Returns a server's answer to a prompt. Raises McpError; a refusal is no failure of the server."""
+        async with self.connect(server) as connection:
+            try:
+                return await connection.prompt(name, arguments)
+            except McpError as e:
+                if not connection.alive:
+                    raise
+                refusal = e
+        raise refusal
 
     @asynccontextmanager
     async def _connected(self, server: Server) -> AsyncGenerator["Connection", None]:
@@ -169,18 +210,20 @@ class Servers:
         return {name: self._variables[name] for name in server.settings.variables}
 
     async def _watch(self, server: Server) -> None:
-        """Lists the server's tools now, when that is wanted, and again while it fails."""
+        """Lists what the server offers now, when that is wanted, and again while it fails."""
         failures = 0
         while True:
             before = server.tools
             try:
-                async with asyncio.timeout(_LIST_S * 2), self._connected(server) as connection:
+                async with asyncio.timeout(_LIST_S * 2 + _PROMPTS_S), self._connected(server) as connection:
                     async with asyncio.timeout(_LIST_S):
                         listed = await connection.tools()
+                    server.prompts, problems = await _prompts_of(server, connection)
                 server.tools, server.refused = check_tools(listed, server.settings.tools)
+                server.refused += problems
                 server.state, server.reason, failures = "ready", "", 0
                 for sentence in server.refused:
-                    logger.warning("the MCP server %r: a tool is not offered: %s", server.settings.name, sentence)
+                    logger.warning("the MCP server %r: not offered: %s", server.settings.name, sentence)
             except ProtocolError:
                 server.legacy = False
                 continue
@@ -188,11 +231,11 @@ class Servers:
                 reason = str(e) or f"it did not list its tools within {_LIST_S:.0f} s."
                 if reason != server.reason:
                     logger.warning("the MCP server %r is not ready: %s", server.settings.name, reason)
-                server.tools, server.state, server.reason = [], "failed", reason
+                server.fail(reason)
                 failures += 1
             except Exception:
                 logger.exception("the MCP server %r", server.settings.name)
-                server.tools, server.state, server.reason = [], "failed", "it cannot be used; see the log."
+                server.fail("it cannot be used; see the log.")
                 failures += 1
             self.version += server.tools != before
             pause = _PAUSES_S[min(failures, len(_PAUSES_S)) - 1] if failures else None
@@ -202,3 +245,15 @@ class Servers:
             server.wanted.clear()
             if failures:
                 server.state = "restarting"
+
+
+async def _prompts_of(server: Server, connection: "Connection") -> tuple[list[ListedPrompt], list[str]]:
+    """Returns a server's prompts, and sentences about what is not offered. Without a list of them it has none."""
+    if not connection.offers_prompts:
+        return check_prompts([], server.settings.prompts)
+    try:
+        async with asyncio.timeout(_PROMPTS_S):
+            listed = await connection.prompts()
+    except (McpError, TimeoutError) as e:
+        return [], [f"its prompts: {str(e) or f'it did not list them within {_PROMPTS_S:.0f} s.'}"]
+    return check_prompts(listed, server.settings.prompts)
