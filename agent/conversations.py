@@ -7,6 +7,8 @@ from agent.summaries import Summarizer
 from agent.tools import Toolbox
 from backends import Backends
 from memory.history_cache import HistoryCache
+from memory.mode_options import known_options
+from memory.modes import MODES
 from memory.options import TurnOptions
 from memory.store import Store
 from memory.stored_conversations import Conversation
@@ -34,9 +36,17 @@ class Conversations:
         self._backends, self._toolbox = backends, toolbox
         self._histories, self._summarizer = histories, summarizer
 
-    def options(self, conversation: Conversation, backend: str | None, visitor: str | None) -> TurnOptions:
-        """Returns a conversation's options for a backend, without tools and models that are no longer offered."""
-        options = conversation.options
+    def options(
+        self, conversation: Conversation, backend: str | None, visitor: str | None, memory: str | None = None
+    ) -> TurnOptions:
+        """Returns a conversation's options for a backend and a memory mode, by default the conversation's.
+
+        Tools, models and options of modes that are no longer offered are left out.
+        """
+        options, mode = conversation.options, MODES.get(conversation.memory or "")
+        if options.mode_options:
+            known = known_options(mode.options, options.mode_options) if mode and memory in (None, mode.name) else {}
+            options = options.model_copy(update={"mode_options": known or None})
         if options.tools is not None:
             options = options.model_copy(update={"tools": tuple(self._toolbox.known(options.tools))})
         if options.model is not None and not self._offers_model(conversation, backend, visitor):

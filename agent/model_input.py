@@ -157,7 +157,8 @@ def mode_limits(
 ) -> ModeLimits:
     """Returns the limits of a memory mode: the conversation's own parameters, else those of the settings."""
     parameters = {name: getattr(options, name) or getattr(memory, name) for name in PARAMETERS}
-    return ModeLimits(input_budget=input_budget, spent=spent, message=message, **parameters)
+    own = options.mode_options or {}
+    return ModeLimits(input_budget=input_budget, spent=spent, message=message, options=own, **parameters)
 
 
 def _earlier(

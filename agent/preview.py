@@ -26,7 +26,7 @@ from runs.events import JSON
 
 
 async def preview(turns: Turns, request: TurnRequest, message_id: str | None = None) -> JSON:
-    """Returns the fields of a `context` event, with {backend, memory, parameters, fits, cost}.
+    """Returns the fields of a `context` event, with {backend, memory, parameters, mode_options, fits, cost}.
 
     The turn is that of the request's message, of an earlier user message, or, with neither, the conversation's last.
     The caller has checked the conversation's owner. Raises ChatError.
@@ -59,6 +59,7 @@ async def preview(turns: Turns, request: TurnRequest, message_id: str | None = N
         "model": backend.chosen_model,
         "memory": turn.mode.name,
         "parameters": {name: getattr(limits, name) for name in turn.mode.parameters},
+        "mode_options": {one.name: one.default for one in turn.mode.options} | dict(limits.options),
         **{field.name: getattr(context, field.name) for field in fields(context)},
         "fits": context.tokens <= model_input.input_budget,
         "cost": _cost(backend, context.tokens, options),

@@ -34,6 +34,7 @@ from memory.modes import get_mode
 from memory.options import TurnOptions
 from memory.record_cache import RecordCache
 from memory.store import Store
+from memory.stored_conversations import Conversation
 from runs import events
 from runs.errors import ChatError
 from runs.events import Entry
@@ -80,7 +81,7 @@ class Turns:
         """Validates a request; `stored` is the conversation's options. Raises ChatError."""
         text = validate_message(request.message, self.settings.limits)
         mode = get_mode(request.memory or self.settings.memory.default)
-        options = validate_options(request.options or stored or TurnOptions(), self.settings.limits)
+        options = validate_options(request.options or stored or TurnOptions(), self.settings.limits, mode)
         tool_set = build_tool_set(self.toolbox, self.settings.tools, text, request.visitor, options.tools)
         name = request.backend or self.backends.default.name
         backends = self.backends.with_fallbacks(name, options.model, request.visitor)
@@ -97,6 +98,11 @@ class Turns:
         wanted = tools.documents if options.documents is None else options.documents
         return VisitorDocuments(library, visitor, text, tools.passages, wanted)
 
+    def _stored_options(self, found: Conversation, request: TurnRequest) -> TurnOptions:
+        """Returns a conversation's options for the backend and the memory mode of a request."""
+        backend, memory = request.backend or self.backends.default.name, request.memory or self.settings.memory.default
+        return self.conversations.options(found, backend, request.visitor, memory)
+
     def with_history(self, turn: Turn, conversation_id: str, message: Message) -> Turn:
         """Returns the turn with its stored message and the history before that."""
         history = partial(self.histories.before, conversation_id, message)
@@ -110,8 +116,7 @@ class Turns:
             request, reply_start = await self._continued(request, request.continue_from)
         if request.conversation_id:
             found = await self.store.conversation(request.conversation_id, request.visitor)
-            backend = request.backend or self.backends.default.name
-            owner, stored = found.owner, self.conversations.options(found, backend, request.visitor)
+            owner, stored = found.owner, self._stored_options(found, request)
             if earlier_id := request.regenerate or request.edit_of:
                 earlier = await self.store.message(found.id, earlier_id)
                 if earlier.role != "user":

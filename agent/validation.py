@@ -1,5 +1,7 @@
 """Validation of messages and options."""
 
+from memory.mode_options import check_options
+from memory.modes import Mode
 from memory.options import ModeParameters, TurnOptions, parameter_range
 from runs.errors import ChatError
 from runs.text import clean_text
@@ -19,8 +21,9 @@ def validate_message(message: str, limits: LimitSettings) -> str:
     return text
 
 
-def validate_options(options: TurnOptions, limits: LimitSettings) -> TurnOptions:
+def validate_options(options: TurnOptions, limits: LimitSettings, mode: Mode) -> TurnOptions:
     """Returns options as they are stored. Raises ChatError for a value that is out of its range."""
+    check_options(mode.name, mode.options, options.mode_options or {})
     if options.temperature is not None and not 0 <= options.temperature <= _MOST_TEMPERATURE:
         raise ChatError("invalid_request", f"The temperature can be 0 to {_MOST_TEMPERATURE:g}.")
     if options.max_tokens is not None and not 1 <= options.max_tokens <= limits.reply_tokens:

@@ -18,7 +18,8 @@ from components.page_state import PageState, Updates
 from memory.options import PARAMETERS
 from runs.live import new_id
 
-FIELDS = ("backend", "memory", *OPTION_NAMES, "tools", *PARAMETERS, "documents", "probabilities", "model")
+_LAST = "mode_options", "probabilities", "model"
+FIELDS = ("backend", "memory", *OPTION_NAMES, "tools", *PARAMETERS, "documents", *_LAST)
 """The names of the fields, in the order of the listeners' inputs. `web/fields.js` relies on the first and the last."""
 
 

@@ -26,6 +26,8 @@ from components.render import render_conversation, render_draft, render_page, re
 from components.replay import PlayerCache, ReplayHandlers
 from hosting.identity import Identity
 from memory.message_tree import NO_MESSAGE
+from memory.mode_options import chosen_options
+from memory.modes import MODES
 from memory.options import PARAMETERS, TurnOptions
 from runs.errors import ChatError
 from transports.schemas import ContinueFrom
@@ -176,8 +178,11 @@ class Handlers:
                 chosen[name] = None
         # while the page loads the models of a newly chosen backend, it may still name a model of the previous one
         one_model = any(one.name == backend and one.settings.models is None for one in self.backends)
+        mode = MODES.get(str(memory))
+        own = chosen.pop("mode_options")
         options = TurnOptions(
             **chosen,
+            mode_options=chosen_options(mode.name, mode.options, own) if mode else None,
             tools=None if every else tuple(self.turns.toolbox.known(tools)),
             model=None if one_model else model or None,
         )

@@ -17,6 +17,7 @@ from components.render import render_view
 from components.replay import PlayerCache, render_replay
 from hosting.identity import Identity
 from memory.messages import Message
+from memory.mode_options import known_options
 from memory.modes import MODES
 from memory.options import TurnOptions
 from runs.errors import ChatError
@@ -123,6 +124,7 @@ class ConversationLoader:
             "model": self._header.model(backend, visitor, options.model, opened=True),
             **self._header.options(backend, visitor, options),
             **render_parameters(memory, self._memory, options),
+            "mode_options": {memory: known_options(MODES[memory].options, options.mode_options)},
         }
 
 

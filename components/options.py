@@ -1,4 +1,4 @@
-"""The options: a sheet with system prompt, temperature, max reply length, tools, documents, and the visitor's key.
+"""The options: a sheet with system prompt, temperature, reply length, memory, tools, documents, the visitor's key.
 
 `web/options.js` opens and closes the sheet, and hides what the chosen backend does not use.
 """
@@ -12,6 +12,7 @@ from components.assets import read, script_component
 from components.hf_login import build_login_button
 from components.page_state import Updates
 from documents.quotes import SEARCH
+from memory.modes import MODES
 from memory.options import TurnOptions
 
 
@@ -25,6 +26,8 @@ class OptionsPane:
     thinking: gr.Checkbox
     tools: gr.CheckboxGroup
     documents: gr.Checkbox
+    mode_options: gr.HTML
+    """The options of a memory mode that is not part of this project. The value is {mode: {option: value}}."""
     probabilities: gr.Checkbox
     key_row: gr.Row
     key: gr.Textbox
@@ -84,6 +87,11 @@ def build_options(
             info="Without it answers come sooner, and may be worse.",
             elem_id="thinking",
         )
+        own = {mode.name: [option.listed() for option in mode.options] for mode in MODES.values() if mode.options}
+        template = read("mode_options.html")
+        mode_options = script_component(
+            "mode-options", "mode_options.js", template=template, value={}, modes=own, visible=bool(own)
+        )
         offered = gr.CheckboxGroup(tools, value=tools, label="Tools", elem_id="tools", visible=bool(tools) or servers)
         if servers:
             script_component("servers", "servers.js", template=read("servers.html"))
@@ -102,8 +110,8 @@ def build_options(
             elem_id="search-first",
             visible=SEARCH in tools,
         )
-    sampling = (temperature, longest, thinking)
-    return OptionsPane(prompt, *sampling, offered, documents, probabilities, key_row, key, use_key, forget_key)
+    first = (prompt, temperature, longest, thinking, offered)
+    return OptionsPane(*first, documents, mode_options, probabilities, key_row, key, use_key, forget_key)
 
 
 def render_options(backend: Backend, options: TurnOptions | None = None) -> Updates:

@@ -37,6 +37,7 @@ OPENED_OUTPUTS = (
     *OPTION_NAMES,
     "tools",
     "documents",
+    "mode_options",
     "embedded",
 )
 """What opening a conversation updates."""

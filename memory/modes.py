@@ -17,6 +17,7 @@ from itertools import accumulate, pairwise
 
 from memory.message_index import Match
 from memory.messages import Message, Summary
+from memory.mode_options import ModeOption, OptionValue
 from memory.options import ModeParameters
 from runs.errors import ChatError
 
@@ -25,12 +26,13 @@ class ModeLimits(ModeParameters):
     """The parameters of the modes, and the tokens that may be used.
 
     `input_budget` is the most tokens of the whole input, `spent` those of everything but the history, and `message`
-    those of the new message among them.
+    those of the new message among them. `options` are values for `Mode.options`; missing ones are the defaults.
     """
 
     input_budget: int
     spent: int
     message: int = 0
+    options: Mapping[str, OptionValue] = {}
 
     @property
     def history(self) -> int:
@@ -109,6 +111,8 @@ class Mode:
     """Whether it reads `Candidates.summary`."""
     searches: bool = False
     """Whether it reads `Candidates.matches`."""
+    options: tuple[ModeOption, ...] = ()
+    """What visitors can set besides the parameters, in a mode that is not part of this project."""
 
     def own_limit(self, limits: ModeLimits) -> int | None:
         """The mode's own limit of the whole input; None where only the model's applies."""

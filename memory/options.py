@@ -4,9 +4,13 @@ A parameter is declared here alone: the settings, the requests of every transpor
 from `ModeParameters`. It is stored in a column of `conversations` that has its name.
 """
 
+import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from memory.mode_options import OptionValues
 
 
 class ModeParameters(BaseModel):
@@ -48,6 +52,13 @@ else:
     )
 
 
+def _parsed(value: Any) -> Any:
+    """Reads JSON from a text: a query has no objects."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(value) if isinstance(value, str) else value
+    return value
+
+
 class ReplyOptions(BaseModel):
     """The options of a reply; None stands for the configured value."""
 
@@ -71,14 +82,23 @@ class ReplyOptions(BaseModel):
     """Whether the visitor's documents are searched before a reply, where the model cannot search them itself."""
     model: Annotated[str | None, Field(max_length=200, description="One of the backend's `models`.")] = None
     """One of the models that the backend offers."""
+    mode_options: Annotated[
+        OptionValues | None,
+        BeforeValidator(_parsed),
+        Field(description="The options of the memory mode, of GET /memory-modes; in a query as JSON."),
+    ] = None
+    """Values for the options of a memory mode that is not part of this project."""
 
 
 class TurnOptions(_OptionalParameters, ReplyOptions):
     """The options of a conversation's turns, the parameters of the memory modes included."""
 
     def over(self, stored: "TurnOptions") -> "TurnOptions":
-        """Returns the stored options with these in their place where they are set."""
-        return stored.model_copy(update=self.set_values())
+        """Returns the stored options with these in their place where they are set; those of a mode one by one."""
+        values = self.set_values()
+        if self.mode_options and stored.mode_options:
+            values["mode_options"] = stored.mode_options | self.mode_options
+        return stored.model_copy(update=values)
 
     def set_values(self) -> dict[str, Any]:
         """Returns the options that are not None, by name."""

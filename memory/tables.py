@@ -39,6 +39,7 @@ conversations = Table(
     Column("tools", JSON(none_as_null=True)),
     Column("documents", Boolean),
     *(Column(name, Integer) for name in PARAMETERS),
+    Column("mode_options", JSON(none_as_null=True)),
     Column("model", Text),
     Column("cost_usd", Float),
     Column("created", Float, nullable=False),

@@ -70,7 +70,7 @@ class Page:
         self.state = PageState()
         self.chat: list[Any] = []
         self.prompt = ""
-        self.options: tuple[Any, ...] = (None, None, None, True, [], *PARAMETERS, True, False, None)
+        self.options: tuple[Any, ...] = (None, None, None, True, [], *PARAMETERS, True, {}, False, None)
         """The values of `FIELDS` after the memory mode."""
         self.lives: list[str] = []
         self.panels: list[dict[str, Any]] = []

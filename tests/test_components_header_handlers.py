@@ -13,8 +13,11 @@ from components.handlers import Handlers
 from components.hf_login import HubLogin
 from components.page import OPENED_OUTPUTS
 from hosting.identity import COOKIE, Identity
+from memory.messages import Message
+from memory.modes import MODES, Candidates, ModeLimits
 from memory.options import PARAMETERS as NAMES
 from memory.options import TurnOptions
+from memory.own_modes import own_mode
 from settings import BackendSettings, ToolSettings
 from tests.conftest import until
 from tests.pages import PARAMETERS, Chosen, Data, Page, cookie
@@ -32,17 +35,33 @@ async def test_new_page_has_the_configured_options(page: Page, handlers: Handler
 
 
 async def test_conversation_restores_its_options(page: Page, handlers: Handlers) -> None:
-    page.options = ("Be a pirate.", 0.3, 20, False, [], *PARAMETERS, True, False, None)
+    page.options = ("Be a pirate.", 0.3, 20, False, [], *PARAMETERS, True, {}, False, None)
     await page.send("tour")
     again = Page(handlers, page.request.cookies[COOKIE])
     shown = await again.load(conversation=str(page.state.conversation_id))
     assert tuple(shown[name] for name in OPTION_NAMES) == page.options[:4]
 
 
+async def test_options_of_an_own_mode_are_saved_and_restored(
+    page: Page, handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(past: Candidates, limits: ModeLimits, *, quoted: bool = False) -> list[Message]:
+        return []
+
+    monkeypatch.setitem(MODES, "mine", own_mode("mine", "Mine: some", choose))
+    for field, kept in (({"mine": {"quoted": True}, "tokens": {"x": 1}}, {"quoted": True}), ({}, None)):
+        page.options = (None, None, None, True, [], *PARAMETERS, True, field, False, None)
+        await page.send("hello", memory="mine")
+        found = await handlers.store.conversation(str(page.state.conversation_id), page.state.visitor)
+        assert found.options.mode_options == kept
+        shown = await Page(handlers, page.request.cookies[COOKIE]).load(conversation=found.id)
+        assert (shown["memory"], shown["mode_options"]) == ("mine", {"mine": kept or {}})
+
+
 async def test_disabled_tools_stay_disabled(page: Page, handlers: Handlers) -> None:
     handlers.turns.toolbox = handlers.header._toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
     for chosen, kept in ((["clock"], ("clock",)), ([], ()), (["clock", "calculator"], None)):
-        page.options = (None, None, None, True, chosen, *PARAMETERS, True, False, None)
+        page.options = (None, None, None, True, chosen, *PARAMETERS, True, {}, False, None)
         await page.send("hello")
         found = await handlers.store.conversation(str(page.state.conversation_id), page.state.visitor)
         assert found.options.tools == kept
@@ -53,7 +72,7 @@ async def test_disabled_tools_stay_disabled(page: Page, handlers: Handlers) -> N
 
 async def test_removed_tool_does_not_stop_a_conversation(page: Page, handlers: Handlers) -> None:
     handlers.turns.toolbox = handlers.header._toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock", "count"]))
-    page.options = (None, None, None, True, ["clock", "count"], *PARAMETERS, True, False, None)
+    page.options = (None, None, None, True, ["clock", "count"], *PARAMETERS, True, {}, False, None)
     await page.send("hello")
     handlers.turns.toolbox = handlers.header._toolbox = Toolbox(ToolSettings(enabled=["calculator", "clock"]))
     this = str(page.state.conversation_id)
@@ -65,7 +84,7 @@ async def test_removed_tool_does_not_stop_a_conversation(page: Page, handlers: H
 
 
 async def test_invalid_options_warn_and_send_nothing(page: Page) -> None:
-    page.options = (None, 9.0, None, True, [], *PARAMETERS, True, False, None)
+    page.options = (None, 9.0, None, True, [], *PARAMETERS, True, {}, False, None)
     with pytest.warns(UserWarning, match="Not sent. The temperature can be 0 to 2"):
         await page.begin("tour")
     assert (page.state.run_id, page.prompt) == (None, "tour")
@@ -76,7 +95,7 @@ async def test_retry_and_edit_use_the_current_options(page: Page, handlers: Hand
     this = str(page.state.conversation_id)
     chosen = Chosen({"id": page.state.shown[0].id})
     for on, data, prompt in ((handlers.on_regenerate, chosen, "brief"), (handlers.on_edit, Data(0, "two"), "two")):
-        page.options = (f"Be {prompt}.", 0.1, 9, False, [], *PARAMETERS, True, False, None)
+        page.options = (f"Be {prompt}.", 0.1, 9, False, [], *PARAMETERS, True, {}, False, None)
         again: Any = on(page.state, page.request, data, "Script", "tokens", *page.options)  # type: ignore[arg-type]
         page.apply(await again)
         await page.follow()
@@ -203,7 +222,7 @@ async def test_changed_backends_are_rendered(page: Page, handlers: Handlers) -> 
 
 
 async def test_parameters_are_saved_if_they_differ_from_the_settings(page: Page, handlers: Handlers) -> None:
-    page.options = (None, None, None, True, [], 2, 2000, None, 3, True, False, None)
+    page.options = (None, None, None, True, [], 2, 2000, None, 3, True, {}, False, None)
     await page.send("one", memory="window")
     this = str(page.state.conversation_id)
     assert (await handlers.store.conversation(this, page.state.visitor)).options == TurnOptions(window_turns=2)
@@ -211,6 +230,6 @@ async def test_parameters_are_saved_if_they_differ_from_the_settings(page: Page,
     parameters = [loaded[name] for name in NAMES]
     assert [update.get("value") for update in parameters] == [2, 2000, 200, 3]
     assert [update["visible"] for update in parameters] == [True, False, False, False]
-    page.options = (None, None, None, True, [], 0, 2000, 200, 3, True, False, None)
+    page.options = (None, None, None, True, [], 0, 2000, 200, 3, True, {}, False, None)
     with pytest.warns(UserWarning, match="turns that are kept whole can be 1 to 1,000"):
         await page.begin("two", memory="window")

@@ -118,11 +118,16 @@ async def test_the_documented_mode_is_offered_and_used(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=app.url, trust_env=False, timeout=30) as client:
             listed = {one["name"]: one for one in (await client.get("/memory-modes")).json()}
             assert listed["first and last"]["about"] == "First and last turns: what you began with stays"
+            assert [(one["title"], one["default"]) for one in listed["first and last"]["options"]] == [
+                ("First turns kept", 1),
+                ("Long replies", True),
+            ]
             history = [
                 {"role": role, "content": f"{role} {turn}"} for turn in range(8) for role in ("user", "assistant")
             ]
             imported = await client.post("/conversations", json={"messages": history})
             sent = {"message": "Hi", "conversation_id": imported.json()["conversation_id"], "window_turns": 3}
+            sent["mode_options"] = {"first": 2}
             events = await events_of(client, "POST", "/stream", json=sent)
     context = next(event for event in events if event["type"] == "context")
     given = [one["content"] for one in context["messages"] if one["role"] != "system"]

@@ -247,7 +247,7 @@ async def over_page(app: App, client: httpx.AsyncClient, message: str) -> Seen:
     """The page as its handlers draw it. The events are those of its table, which loads the record."""
     handlers = Handlers(app.turns, app.identity)
     page = Page(handlers, client.cookies[COOKIE])
-    page.options = (None, None, None, True, None, *PARAMETERS, True, False, None)  # all tools are on
+    page.options = (None, None, None, True, None, *PARAMETERS, True, {}, False, None)  # all tools are on
     run_id = ""
 
     async def talk() -> None:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 
 from agent.turn import Turn, TurnRequest
 from agent.turns import Turns
+from memory.modes import get_mode
 from memory.options import ReplyOptions, TurnOptions
 from runs.errors import ChatError
 from runs.json_text import encode_json
@@ -60,12 +61,21 @@ async def _cells(turns: Turns, batch: Batch, requester: Requester) -> list[Turn]
     if (size := len(batch.prompts) * len(backends) * len(modes)) > _MAX_CELLS:
         raise ChatError("too_large", f"These are {size:,} combinations; at most {_MAX_CELLS} can be run at once.")
     options = TurnOptions(**batch.model_dump(include=set(ReplyOptions.model_fields)))
+    own = {mode: _mode_options(options, mode, modes) for mode in modes}
     visitor, address, cells = requester.visitor, requester.address, list[Turn]()
     for prompt, backend, mode in product(batch.prompts, backends, modes):
-        request = TurnRequest(prompt, visitor, None, backend, mode, options, address=address, logprobs=batch.logprobs)
+        chosen = options.model_copy(update={"mode_options": own[mode]})
+        request = TurnRequest(prompt, visitor, None, backend, mode, chosen, address=address, logprobs=batch.logprobs)
         cells.append(turns.prepare(request))
         await asyncio.sleep(0)  # preparing a cell takes some milliseconds
     return cells
+
+
+def _mode_options(options: TurnOptions, mode: str, modes: Sequence[str]) -> dict[str, Any]:
+    """Returns the options for a memory mode, without those that only other modes of the batch have."""
+    names = {one: {option.name for option in get_mode(one).options} for one in modes}
+    others = set[str]().union(*names.values()) - names[mode]
+    return {name: value for name, value in (options.mode_options or {}).items() if name not in others}
 
 
 async def _encoded_events(turns: Turns, cells: Sequence[Turn]) -> AsyncGenerator[bytes, None]:

@@ -37,7 +37,7 @@ def add_catalog(router: APIRouter, turns: Turns) -> None:
 
     @router.get("/memory-modes", tags=["overview"])
     async def memory_modes() -> list[dict[str, Any]]:
-        """The memory modes and their parameters."""
+        """The memory modes, their parameters, and the options of those that are not part of this project."""
         memory = turns.settings.memory
         return [
             {
@@ -45,6 +45,7 @@ def add_catalog(router: APIRouter, turns: Turns) -> None:
                 "about": mode.about,
                 "default": mode.name == memory.default,
                 "parameters": {name: getattr(memory, name) for name in mode.parameters},
+                "options": [option.listed() for option in mode.options],
             }
             for mode in MODES.values()
         ]

@@ -53,7 +53,7 @@ class RequestFields(TurnOptions):
         if self.conversation_id:
             conversation = await turns.store.conversation(self.conversation_id, visitor)
             backend = backend or next((b.name for b in turns.backends if b.name == conversation.backend), None)
-            kept = turns.conversations.options(conversation, backend, visitor)
+            kept = turns.conversations.options(conversation, backend, visitor, memory)
             memory = memory or (conversation.memory if conversation.memory in MODES else None)
         options, here = self.over(kept), self.conversation_id or None
         return TurnRequest(

@@ -40,6 +40,7 @@
  * @typedef {{message: string, backend?: string | null, model?: string | null, memory?: string | null, conversation_id?: string | null,
  *   system_prompt?: string | null, temperature?: number | null, max_tokens?: number | null,
  *   thinking?: boolean | null, tools?: string[] | null, documents?: boolean | null,
+ *   mode_options?: Record<string, boolean | number | string> | null,
  *   logprobs?: number | null, continue_from?: {run_id: string, seq: number, token: string} | null,
  *   [parameter: string]: unknown}} Message
  */

@@ -80,6 +80,7 @@ function query(memory, parameters) {
     ...(longest && { max_tokens: Math.round(Number(longest)) }),
     ...(tools.length && { tools: tools.filter((one) => one.querySelector('input').checked).map((one) => one.textContent.trim()) }),
     ...(documents && { documents: documents.checked }),
+    ...(window.glassbox.modeOptions?.(memory) && { mode_options: window.glassbox.modeOptions(memory) }),
     memory,
     ...parameters,
   };

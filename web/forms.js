@@ -28,16 +28,21 @@ function valueOf(field, input) {
   return input.type === 'number' ? Number(input.value) : input.type === 'datetime-local' ? new Date(input.value).toISOString() : input.value;
 }
 
+// Makes the nodes of fields, and `read`, which returns their values.
+function makeFields(fields, values) {
+  const inputs = fields.map((field) => makeInput(field, values?.[field.name]));
+  const nodes = fields.flatMap((field, i) => {
+    const about = make('small', { hidden: !field.about }, field.about ?? ''), name = make('span', {}, `${field.title}${field.required || field.type === 'boolean' ? '' : ' (optional)'}`);
+    return [field.type === 'choices' ? inputs[i] : make('label', { className: field.type }, name, inputs[i]), about];
+  });
+  const read = () => Object.fromEntries(fields.map((field, i) => [field.name, valueOf(field, inputs[i])]).filter(([, value]) => value !== undefined));
+  return { nodes, read };
+}
+
 // Makes a card with a form. `answered` gets the values, or null for the button `no`, and the card.
 function makeForm({ title, problem, fields, values, yes, no, answered }) {
-  const form = make('form', { className: 'form' }), row = make('div', { className: 'row' });
-  const inputs = fields.map((field) => makeInput(field, values?.[field.name]));
-  fields.forEach((field, i) => {
-    const about = make('small', { hidden: !field.about }, field.about ?? ''), name = make('span', {}, `${field.title}${field.required || field.type === 'boolean' ? '' : ' (optional)'}`);
-    form.append(field.type === 'choices' ? inputs[i] : make('label', { className: field.type }, name, inputs[i]), about);
-  });
+  const { nodes, read } = makeFields(fields, values), form = make('form', { className: 'form' }, ...nodes), row = make('div', { className: 'row' });
   const card = make('div', { className: 'card' }, make('b', {}, title), make('p', { className: 'why' }, problem ?? ''), form, row);
-  const read = () => Object.fromEntries(fields.map((field, i) => [field.name, valueOf(field, inputs[i])]).filter(([, value]) => value !== undefined));
   const send = make('button', { className: 'yes' }, yes), decline = make('button', { type: 'button', className: 'no' }, no);
   form.id = `form-${made += 1}`;
   send.setAttribute('form', form.id); // without a button of its own, a form of two fields is not sent by Enter
@@ -47,4 +52,4 @@ function makeForm({ title, problem, fields, values, yes, no, answered }) {
   return card;
 }
 
-window.glassbox.makeForm = makeForm;
+Object.assign(window.glassbox, { makeFields, makeForm });
