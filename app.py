@@ -63,9 +63,8 @@ class App(Service):
     def launch(self) -> None:
         """Starts the server in the background. Raises OSError if the port is in use."""
         s = self.settings
-        problems = use_proxies(
-            os.environ, s.host, [*(b.base_url for b in s.backends if b.base_url), *(m.url for m in s.mcp if m.url)]
-        )
+        servers = [*(b.base_url for b in s.backends), *(m.url for m in s.mcp), s.documents.base_url]
+        problems = use_proxies(os.environ, s.host, [address for address in servers if address])
         for problem in (*PROXY_PROBLEMS, *problems, *configure_langsmith(os.environ, s.tracing.langsmith)):
             logger.warning(problem)
         files = StaticFiles(GRADIO_ASSETS)

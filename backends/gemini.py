@@ -35,7 +35,7 @@ _UNNAMED = "unnamed"
 """The model's name until the provider's list is known; requests have the real name."""
 _PAGES, _PAGE, _LISTED = 10, 1000, 4_000_000
 """Limits of the list of models: pages, models per page, and bytes of all pages."""
-_GOOGLE = "https://generativelanguage.googleapis.com"
+GOOGLE = "https://generativelanguage.googleapis.com"
 
 
 class GeminiBackend(ChatModelBackend):
@@ -54,7 +54,7 @@ class GeminiBackend(ChatModelBackend):
             raise BackendError("model: missing; name the model as Google does")
         if own := settings.options.keys() & {"api_key", "google_api_key", "base_url", "model"}:
             raise BackendError(f"options: {', '.join(sorted(own))}: has a setting of its own (`key` names a variable)")
-        self._address = settings.base_url or _GOOGLE
+        self._address = settings.base_url or GOOGLE
         self._resource = f"{self._address}/v1beta/models/{(self.model or '').removeprefix('models/')}"
         self._counted: OrderedDict[bytes, int] = OrderedDict([(_digest(""), 0)])
         """Token counts by the texts' digests, since texts may be long."""

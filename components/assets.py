@@ -39,6 +39,16 @@ def as_text(message: str) -> str:
     return html.escape(message, quote=False)
 
 
+def template_text(text: str) -> str:
+    """Escapes a text for the template of a component."""
+    return inert(html.escape(text))
+
+
+def inert(markup: str) -> str:
+    """Returns markup for a template, in which Gradio would evaluate `${…}` and `{{…}}`."""
+    return markup.replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;")
+
+
 def warn(message: str) -> None:
     """Shows a warning on the page of the current event."""
     gr.Warning(as_text(message))

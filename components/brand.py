@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.assets import WEB, read
+from components.assets import WEB, inert, read, template_text
 from components.reply import reply_html
 from memory.modes import MODES
 from settings import SettingsError
@@ -69,12 +69,12 @@ class Brand:
     def frame(self) -> str:
         """Returns the HTML of the first frame, which has the heading of an empty conversation."""
         frame = self._named("frame.html").replace("{panel}", self.page.panel)
-        return frame.replace("{heading}", _text(self.page.tagline))
+        return frame.replace("{heading}", template_text(self.page.tagline))
 
     def intro(self) -> str:
         """Returns the HTML of an empty conversation."""
         values = {
-            "heading": _text(self.page.tagline),
+            "heading": template_text(self.page.tagline),
             "intro": self._intro,
             "prompts": "".join(map(_prompt, self._prompts, self._pictures)),
             "links": _links(self.page.links),
@@ -117,31 +117,25 @@ class Brand:
         if self._image:
             logo = f'<img src="{self._image}" width="26" height="26" alt="">'
         elif self.page.logo:
-            logo = f'<span class="emoji" aria-hidden="true">{_text(self.page.logo)}</span>'
-        return read(template).replace("{logo}", logo).replace("{title}", _text(self.page.title))
-
-
-def _text(text: str) -> str:
-    """Escapes a text for HTML and for Gradio, which evaluates `${…}` and `{{…}}` in templates."""
-    return _inert(html.escape(text))
-
-
-def _inert(markup: str) -> str:
-    return markup.replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;")
+            logo = f'<span class="emoji" aria-hidden="true">{template_text(self.page.logo)}</span>'
+        return read(template).replace("{logo}", logo).replace("{title}", template_text(self.page.title))
 
 
 def _prompt(one: Starter, image: str) -> str:
     data = {"prompt": one.message, "backend": one.backend, "memory": one.memory}
-    attributes = "".join(f' data-{name}="{_text(value)}"' for name, value in data.items() if value)
-    about = f"<span>{_text(one.about)}</span>" if one.about else ""
-    picture = f'<i class="picture" aria-hidden="true">{_text(one.picture or "")}</i>' if one.picture else ""
+    attributes = "".join(f' data-{name}="{template_text(value)}"' for name, value in data.items() if value)
+    about = f"<span>{template_text(one.about)}</span>" if one.about else ""
+    picture = f'<i class="picture" aria-hidden="true">{template_text(one.picture or "")}</i>' if one.picture else ""
     if image:
         picture = f'<img class="picture" src="{image}" alt="">'
-    return f'<button type="button"{attributes}>{picture}<b>{_text(one.title)}</b>{about}</button>'
+    return f'<button type="button"{attributes}>{picture}<b>{template_text(one.title)}</b>{about}</button>'
 
 
 def _links(links: Sequence[Link]) -> str:
-    made = [f'<a href="{_text(one.url)}" target="_blank" rel="noopener">{_text(one.text)}</a>' for one in links]
+    made = [
+        f'<a href="{template_text(one.url)}" target="_blank" rel="noopener">{template_text(one.text)}</a>'
+        for one in links
+    ]
     return f"<p class='links'>{' · '.join(made)}</p>" if made else ""
 
 
@@ -165,7 +159,7 @@ def _intro(name: str | None, folder: Path) -> str:
         text = _read(folder / name, "intro", _MOST_INTRO).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SettingsError(f"page, intro: {folder / name} is not UTF-8 text") from None
-    return f"<div class='prose'>{_inert(reply_html(text))}</div>"
+    return f"<div class='prose'>{inert(reply_html(text))}</div>"
 
 
 def _read(file: Path, name: str, most: int) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from backends import OPTION_NAMES, Backend
-from components.assets import read, script_component
+from components.assets import read, script_component, template_text
 from components.hf_login import build_login_button
 from components.page_state import Updates
 from documents.quotes import SEARCH
@@ -42,13 +42,14 @@ def build_options(
     tools: list[str],
     *,
     search_first: bool = True,
+    embeddings: str | None = None,
     servers: bool = False,
     sign_in: bool = False,
 ) -> OptionsPane:
     """Builds the options with the settings' system prompt, limits and tools.
 
-    `search_first` is whether documents are searched before a reply. `servers` adds the state of the tools' servers, and
-    `sign_in` the login button.
+    `search_first` is whether documents are searched before a reply, and `embeddings` the model that reads them.
+    `servers` adds the state of the tools' servers, and `sign_in` the login button.
     """
     with gr.Column(elem_id="options"):
         script_component("options-head", "options.js", template=read("options.html"))
@@ -102,6 +103,9 @@ def build_options(
             elem_id="probabilities",
         )
         template = read("documents.html").replace('data-bytes=""', f'data-bytes="{document_bytes}"')
+        if embeddings:
+            about = template_text(f"The model {embeddings} reads their text, to find passages by their meaning")
+            template = template.replace("</span>", f" <small>{about}</small></span>", 1)
         script_component("documents", "documents.js", template=template)
         documents = gr.Checkbox(
             search_first,

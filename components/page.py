@@ -56,6 +56,7 @@ def build_page(handlers: Handlers, brand: Brand) -> gr.Blocks:
             settings.limits.document_bytes,
             handlers.turns.toolbox.names,
             search_first=settings.tools.documents,
+            embeddings=settings.documents.embeddings,
             servers=bool(settings.mcp),
             sign_in=settings.sign_in,
         )

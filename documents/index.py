@@ -19,8 +19,11 @@ _WORDS, _QUERY, _PAIRS = 32, 2000, 64
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS documents (
     id TEXT PRIMARY KEY, owner TEXT, name TEXT NOT NULL, digest TEXT NOT NULL,
-    first INTEGER NOT NULL, size INTEGER NOT NULL, characters INTEGER NOT NULL, encoding TEXT, origin TEXT
+    first INTEGER NOT NULL, size INTEGER NOT NULL, characters INTEGER NOT NULL, encoding TEXT, origin TEXT,
+    embedded INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS vectors (passage INTEGER PRIMARY KEY, vector BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS vector_source (name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS uses (owner TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS documents_owner ON documents (owner, name);
 CREATE VIRTUAL TABLE IF NOT EXISTS segments USING fts5(
@@ -29,7 +32,9 @@ CREATE VIRTUAL TABLE IF NOT EXISTS segments USING fts5(
 """
 """`origin` is a hash of the address that the document was uploaded from.
 
-`segments` holds the passages of a document in consecutive rows from `first` on, as terms and as the original text."""
+`segments` holds the passages of a document in consecutive rows from `first` on, as terms and as the original text. The
+first `embedded` of them have vectors, of the model `vector_source`, or need none; see `documents/vectors.py`.
+"""
 _INSERT_DOCUMENT = """
 INSERT INTO documents (id, owner, name, digest, first, size, characters, encoding, origin)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -124,6 +129,7 @@ def delete(db: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> bool:
     found = db.execute(f"SELECT id, first, size FROM documents WHERE {where}", values).fetchall()  # nosec B608 # ours
     for document_id, first, size in found:
         db.execute("DELETE FROM segments WHERE rowid BETWEEN ? AND ?", (first, first + size - 1))
+        db.execute("DELETE FROM vectors WHERE passage BETWEEN ? AND ?", (first, first + size - 1))
         db.execute("DELETE FROM documents WHERE id = ?", (document_id,))
     return bool(found)
 

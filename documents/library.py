@@ -9,19 +9,24 @@ import hmac
 import logging
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from documents import index
 from documents.database import Database, T, Work
 from documents.index import Document, Passage
 from documents.parsing import name_and_kind, parse_pages, parse_text, split_passages
 from documents.pdf_reader import PdfReader
+from documents.rank_fusion import fuse
 from runs.errors import ChatError
 from runs.threads import Threads
 from settings import LimitSettings
+
+if TYPE_CHECKING:
+    from documents.vectors import PassageVectors
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +42,13 @@ _PENDING_USES = 1000
 _USED = "INSERT INTO uses VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET at = excluded.at"
 _ADD_MISSING_USES = "INSERT OR IGNORE INTO uses SELECT DISTINCT owner, ? FROM documents WHERE owner IS NOT NULL"
 """Earlier versions stored no uses; those owners count from now on."""
+_ADDED = {"encoding": "TEXT", "origin": "TEXT", "embedded": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns of documents that earlier versions did not have."""
 _IDLE = "owner IN (SELECT owner FROM uses WHERE at < ?)"
 _WEAK = 0.3
 """The least score of a passage that is found for a message, as a share of the best one's."""
+_RANKED = 20
+"""Passages that each of the two searches, by words and by vectors, ranks."""
 _SUM = "SELECT count(*), coalesce(sum(characters), 0) FROM documents WHERE"
 
 
@@ -79,11 +88,20 @@ class Library:
     """The documents of all owners. Any event loop and task may use it; database errors are ChatError `internal`."""
 
     def __init__(
-        self, path: Path, guide: Sequence[Path] = (), limits: DocumentLimits = DocumentLimits(), salt: bytes = b""
+        self,
+        path: Path,
+        guide: Sequence[Path] = (),
+        limits: DocumentLimits = DocumentLimits(),
+        salt: bytes = b"",
+        vectors: Callable[[Database], "PassageVectors"] | None = None,
     ) -> None:
-        """`guide` has Markdown files. Addresses are stored as hashes with `salt`: they can be counted, not read."""
+        """`guide` has Markdown files. Addresses are stored as hashes with `salt`: they can be counted, not read.
+
+        `vectors` makes the vector store by which visitors' documents are searched besides their words.
+        """
         self._guide, self.limits, self._salt = guide, limits, salt
         self._database = Database(path, self._prepare)
+        self._vectors = vectors(self._database) if vectors else None
         self._files = Threads("documents", _FILES)
         self._pdfs = PdfReader()
         self._uses: dict[str, float] = {}
@@ -99,12 +117,16 @@ class Library:
             if await self._write(index.has_legacy_passages):
                 self._migration = asyncio.create_task(self._migrate())
                 await asyncio.wait({self._migration}, timeout=_MIGRATION_S)
+        if self._vectors:
+            self._vectors.open()
 
     async def close(self) -> None:
         """Stores pending uses, ends the processes that read PDFs, and closes the database."""
         if self._migration:
             self._migration.cancel()
             await asyncio.wait({self._migration})
+        if self._vectors:
+            await self._vectors.close()
         self._pdfs.close()
         if self._uses:
             with suppress(ChatError):  # has been logged
@@ -139,7 +161,10 @@ class Library:
             db.execute(_USED, (owner, time.time()))
             return index.insert(db, owner, name, digest, passages, parsed.encoding, origin)
 
-        return await self._write(insert)
+        document = await self._write(insert)
+        if self._vectors:
+            self._vectors.wake()
+        return document
 
     def _exceeded_limit(self, db: sqlite3.Connection, owner: str, origin: str | None, size: int) -> str | None:
         """Explains which limit `size` more characters would exceed; None if they are within all limits."""
@@ -174,24 +199,36 @@ class Library:
         """Returns the passages that contain any of the words, best first. The last word may be a prefix.
 
         In scripts without blanks, where the text between two blanks may be a sentence, its parts are searched as well.
+        With vectors, passages of the owner's documents that are similar to the text are found, too.
         """
         queries = index.build_queries(text)
         if not queries:
             return []
-        found = await self._database.read(lambda db: index.search(db, queries, owner, most))
+        ranked = max(most, _RANKED)
+        found = await self._database.read(lambda db: index.search(db, queries, owner, ranked))
         if owner:
             await self._note_use(owner)
-        return found
+        return await self._with_similar(owner, text, found, most)
 
     async def find(self, owner: str, message: str, most: int) -> list[Passage]:
         """Returns the passages of the owner's own documents that match a message best, without its stop words."""
-        queries = index.build_queries(index.specific_words(message))
+        queries, ranked = index.build_queries(index.specific_words(message)), max(most, _RANKED)
         if not queries:
             return []
-        found = await self._database.read(lambda db: index.search(db, queries, owner, most, guide=False))
-        if found:
+        found = await self._database.read(lambda db: index.search(db, queries, owner, ranked, guide=False))
+        strong = [passage for passage in found if passage.score >= _WEAK * found[0].score]
+        if best := await self._with_similar(owner, message, strong, most):
             await self._note_use(owner)
-        return [passage for passage in found if passage.score >= _WEAK * found[0].score]
+        return best
+
+    async def _with_similar(self, owner: str | None, text: str, found: list[Passage], most: int) -> list[Passage]:
+        """Returns the best of what was found by words and of what is found by vectors, by reciprocal rank fusion."""
+        similar = list[Passage]()
+        if self._vectors and owner:
+            with suppress(ChatError):  # has been logged
+                near = await self._vectors.asimilarity_search_with_score(text, _RANKED, owner=owner)
+                similar = [Passage(**one.metadata, text=one.page_content, score=score) for one, score in near]
+        return fuse([found, similar], most) if similar else found[:most]
 
     async def _note_use(self, owner: str) -> None:
         self._uses[owner] = time.time()
@@ -204,6 +241,8 @@ class Library:
         with suppress(ChatError):  # has been logged; the next start continues
             while await self._write(index.migrate_legacy_passages):
                 pass
+            if self._vectors:
+                self._vectors.wake()
 
     async def forget_idle(self, before: float) -> None:
         """Removes the documents of owners who have not used them since `before`, in epoch seconds."""
@@ -238,8 +277,8 @@ class Library:
         with db:
             db.execute("BEGIN IMMEDIATE")
             existing = {column[1] for column in db.execute("PRAGMA table_info(documents)")}
-            for column in {"encoding", "origin"} - existing:
-                db.execute(f"ALTER TABLE documents ADD COLUMN {column} TEXT")
+            for column in _ADDED.keys() - existing:
+                db.execute(f"ALTER TABLE documents ADD COLUMN {column} {_ADDED[column]}")
             db.execute("CREATE INDEX IF NOT EXISTS documents_origin ON documents (origin)")
             self._index_guide(db)
 

@@ -6,6 +6,7 @@ what was found and what is allowed.
 """
 
 from settings.backends import BackendSettings as BackendSettings
+from settings.documents import DocumentSettings as DocumentSettings
 from settings.limits import PUBLIC_LIMITS as PUBLIC_LIMITS
 from settings.limits import LimitSettings as LimitSettings
 from settings.loader import load_settings as load_settings

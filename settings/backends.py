@@ -7,14 +7,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from settings.validation import STRICT, is_address
+from settings.validation import KEY_NAME, STRICT, is_address
 
 _IGNORABLE = ("temperature", "max_tokens")
 _MODELS, _MODEL_CHARACTERS = 200, 200
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """An environment variable in a value."""
-_VARIABLE_NAME = re.compile(r"(?=.{1,19}$|.*_)[A-Z_][A-Z0-9_]*")
-"""The name of an environment variable; a long one has underscores, so that most keys are none."""
 
 
 class BackendSettings(BaseModel):
@@ -161,7 +159,7 @@ class BackendSettings(BaseModel):
     @field_validator("key", mode="before")
     @classmethod
     def _check_key(cls, name: Any) -> Any:
-        if not isinstance(name, str) or not _VARIABLE_NAME.fullmatch(name):
+        if not isinstance(name, str) or not KEY_NAME.fullmatch(name):
             raise ValueError('this is the name of an environment variable, such as "OPENAI_API_KEY", never the key')
         return name
 
@@ -177,7 +175,7 @@ class BackendSettings(BaseModel):
     def _check_headers(cls, headers: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         for name, value in headers.items():
             if info.data.get("kind") == "agui" and not _VARIABLE.search(value):
-                if not _VARIABLE_NAME.fullmatch(value):  # the value is not repeated: it could be a secret
+                if not KEY_NAME.fullmatch(value):  # the value is not repeated: it could be a secret
                     raise ValueError(f"{name}: name an environment variable, as AGENT_TOKEN or ${{AGENT_TOKEN}}")
                 headers = {**headers, name: f"${{{value}}}"}
             if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from settings.backends import BackendSettings
+from settings.documents import DocumentSettings
 from settings.environment import Environment, parse_login
 from settings.mcp import McpSettings, missing_variable
 from settings.server import FileSettings, Settings
@@ -50,7 +51,7 @@ def load_settings(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.
         "metrics_token": SecretStr(token) if (token := environment.metrics_token.strip()) else None,
         "log": environment.log or ("json" if on_space else "text"),
         "log_messages": environment.log_messages,
-        "keys": _keys(file.backends, environ),
+        "keys": _keys(file.backends, file.documents, environ),
         "mcp_variables": _mcp_variables(file.mcp, environ),
     }
     return validate(Settings, values, "the command line")
@@ -108,13 +109,18 @@ def _login(text: str) -> tuple[str, str]:
         raise SettingsError(f"--auth: {e}") from None
 
 
-def _keys(backends: Sequence[BackendSettings], environ: Mapping[str, str]) -> dict[str, SecretStr]:
-    """Reads the variables that the entries name. Raises SettingsError if one of `headers` or `query` is missing."""
+def _keys(
+    backends: Sequence[BackendSettings], documents: DocumentSettings, environ: Mapping[str, str]
+) -> dict[str, SecretStr]:
+    """Reads the variables with keys. Raises SettingsError if one of `headers`, `query` or `documents` is missing."""
+    if (needed := documents.key_name) and not environ.get(needed, "").strip():
+        raise SettingsError(f"documents, embeddings: the variable {needed} with the key is not set; set it")
     for backend in backends:
         for name in backend.variables:
             if not environ.get(name, "").strip():
                 raise SettingsError(f"backend {backend.name!r}: headers, query: the variable {name} is not set; set it")
     names = {name for backend in backends for name in (backend.key_name, *backend.variables) if name}
+    names |= {needed} if needed else set()
     return {name: SecretStr(key) for name in names if (key := environ.get(name, "").strip())}
 
 

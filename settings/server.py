@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from settings.backends import BackendSettings, check_backends
+from settings.documents import DocumentSettings
 from settings.limits import LimitSettings
 from settings.mcp import McpSettings, check_servers
 from settings.memory import MemorySettings
@@ -60,6 +61,7 @@ class FileSettings(BaseModel):
     mcp: list[McpSettings] = []
     memory: MemorySettings = MemorySettings()
     tools: ToolSettings = ToolSettings()
+    documents: DocumentSettings = DocumentSettings()
     limits: LimitSettings = LimitSettings()
     tracing: TracingSettings = TracingSettings()
     page: PageSettings = PageSettings()

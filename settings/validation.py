@@ -15,6 +15,8 @@ _UNSHOWN = {"headers", "query", "env"}
 """Settings of a backend or a server that may contain secrets: error messages do not repeat their values."""
 
 
+KEY_NAME = re.compile(r"(?=.{1,19}$|.*_)[A-Z_][A-Z0-9_]*")
+"""The name of an environment variable; a long one has underscores, so that most keys are none."""
 _ORIGIN = re.compile(r"https?://(?!-)[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9]\d{0,4})?")
 
 

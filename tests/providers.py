@@ -8,6 +8,7 @@ Tokens" (`reasoning`), Google's Gemini API reference ("Generating content", "Mod
 import asyncio
 import base64
 import json
+import struct
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -235,11 +236,42 @@ class ProviderServer(Server):
     def error(self, fail: Fail, request: Request) -> Any: ...
 
 
+Embed = Callable[[str], Any]
+"""Makes the vector of a text, or a `Fail` for a text that is refused."""
+
+
 class OpenAIServer(ProviderServer):
-    """`/v1/models` and `/v1/chat/completions`: OpenAI and the many servers that are compatible with it."""
+    """`/v1/models`, `/v1/chat/completions` and `/v1/embeddings`: OpenAI and the many servers that are compatible."""
 
     props: Any = None
     """What `/props` tells, as llama-server's does."""
+    embed: "Embed | Answer" = NO_MODEL
+    """What is answered to texts on `/v1/embeddings`."""
+    packs = True
+    """Whether vectors are packed as base64, as OpenAI does on request; other servers do not know that."""
+
+    async def respond(self, request: Request, wire: Wire) -> None:
+        if request.path != "/v1/embeddings":
+            return await super().respond(request, wire)
+        match self.embed:
+            case Hang():
+                await asyncio.Event().wait()
+            case Fail() as fail:
+                await wire.json(self.error(fail, request), fail.status)
+            case Raw() as raw:
+                await wire.whole(raw.body, raw.status, raw.type, {"Location": raw.location} if raw.location else {})
+            case embed if callable(embed):
+                packs = self.packs and request.body.get("encoding_format") == "base64"
+                vectors = [embed(text) for text in request.body["input"]]
+                if fail := next((one for one in vectors if isinstance(one, Fail)), None):
+                    await wire.json(self.error(fail, request), fail.status)
+                    return
+                data = [
+                    {"object": "embedding", "index": i, "embedding": _packed(vector) if packs else vector}
+                    for i, vector in enumerate(vectors)
+                ]
+                usage = {"prompt_tokens": 1, "total_tokens": 1}
+                await wire.json({"object": "list", "model": request.body["model"], "data": data, "usage": usage})
 
     @property
     def base_url(self) -> str:
@@ -307,8 +339,9 @@ class OpenAIServer(ProviderServer):
 
 
 class GeminiServer(ProviderServer):
-    """`/v1beta/models` with `:generateContent`, `:streamGenerateContent?alt=sse` and `:countTokens`."""
+    """`/v1beta/models` with `:generateContent`, `:streamGenerateContent?alt=sse`, `:countTokens` and embeddings."""
 
+    embed: Embed | Raw | None = None
     counts: Answer | None = None
     """What is answered to a question about tokens; None: as many as there are words."""
     page = 1000
@@ -326,6 +359,12 @@ class GeminiServer(ProviderServer):
         if self.signed and (refused := self._refused(request)):
             await wire.json(self.error(Fail(400, gemini=refused), request), 400)
             return
+        if self.embed and path.endswith((":batchEmbedContents", ":embedContent")):
+            if isinstance(self.embed, Raw):
+                await wire.whole(self.embed.body, self.embed.status, self.embed.type, {"Location": self.embed.location})
+            else:
+                await wire.json(self._embeddings(request.body, self.embed))
+            return
         if not request.path.endswith(":countTokens"):
             await super().respond(request, wire)
             return
@@ -339,6 +378,11 @@ class GeminiServer(ProviderServer):
                 await wire.json(self.error(fail, request), fail.status)
             case odd:
                 await wire.json({"odd": str(odd)})
+
+    def _embeddings(self, body: Any, embed: Embed) -> Any:
+        contents = [one["content"] for one in body.get("requests", [body])]
+        values = [{"values": embed("".join(part["text"] for part in content["parts"]))} for content in contents]
+        return {"embeddings": values} if "requests" in body else {"embedding": values[0]}
 
     def _page(self, query: Mapping[str, Sequence[str]]) -> Any:
         """A page of the list of models; its token is the place of the next."""
@@ -444,6 +488,11 @@ _GEMINI_STATUS = {
     500: "INTERNAL",
     503: "UNAVAILABLE",
 }
+
+
+def _packed(vector: Sequence[float]) -> str:
+    """A vector as base64 of 32-bit floats."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _event(data: Any) -> str:

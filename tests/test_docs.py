@@ -38,6 +38,7 @@ from runs.tool_calls import ApprovalAnswer
 from settings import (
     PUBLIC_LIMITS,
     BackendSettings,
+    DocumentSettings,
     LimitSettings,
     McpSettings,
     MemorySettings,
@@ -286,6 +287,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "backends": BackendSettings,
     "memory": MemorySettings,
     "tools": ToolSettings,
+    "documents": DocumentSettings,
     "limits": LimitSettings,
     "tracing": TracingSettings,
     "page": PageSettings,

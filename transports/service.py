@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 
+from agent.document_vectors import document_vectors
 from agent.loop import warm_up
 from agent.mcp.servers import Servers
 from agent.own_modes import add_own_modes
@@ -53,7 +54,8 @@ class Service:
         secret = load_secret(settings.secret, settings.data)
         limits = DocumentLimits.from_settings(settings.limits)
         self.mcp = Servers.from_settings(settings)
-        self.library = Library(settings.data / "library.db", GUIDE, limits, secret.encode())
+        vectors = document_vectors(settings)
+        self.library = Library(settings.data / "library.db", GUIDE, limits, secret.encode(), vectors)
         try:
             toolbox = Toolbox(settings.tools, self.library, self.mcp)
             self.turns = Turns(settings, self.backends, self.store, self.runs, toolbox)
