@@ -20,6 +20,8 @@ from runs import events
 from runs.events import Event
 from runs.text import valid_text
 
+EARLIER_STATE = "state of the turn before"
+"""The name of the event that shows what is sent back of the agent's state."""
 INTERRUPT = "on_interrupt"
 """The custom event with which `ag-ui-langgraph` tells of an interrupt."""
 _MOST_INTERRUPTS = 20
@@ -38,8 +40,8 @@ class AguiMapper:
     `now` is in seconds of any clock.
     """
 
-    def __init__(self, name: str, transcript: Transcript) -> None:
-        """`name` is that of the backend."""
+    def __init__(self, name: str, transcript: Transcript, state: Any = None) -> None:
+        """`name` is that of the backend, and `state` that of the agent at the end of the turn before."""
         self.acted = False
         """Whether the agent has done something, so that it must not be started again."""
         self.finished: Received | None = None
@@ -47,9 +49,9 @@ class AguiMapper:
         self.interrupts: list[Received] = []
         """The custom events with interrupts in this run."""
         self.transcript = transcript
-        self.state = RemoteState()
+        self.state = RemoteState(state)
         self._name, self._known = name, False
-        self._is_glassbox = False
+        self.is_glassbox = False
         """Whether the agent is another Glassbox."""
         self._shown = StepCount()
         self._changed_at: float | None = None
@@ -63,6 +65,10 @@ class AguiMapper:
         """The id of the latest message."""
         self._bare: list[str] = []
         """Calls that have ended without arguments: those that a model sends whole may be only in the next snapshot."""
+
+    def earlier_state(self) -> list[Event]:
+        """Returns the events that show the state of the turn before, which the agent is sent."""
+        return self._steps.event({}, EARLIER_STATE, self.state.value) if self.state.value else []
 
     def begin_request(self, tokens: int) -> None:
         """Begins another run of the agent, which is given so many tokens."""
@@ -148,7 +154,7 @@ class AguiMapper:
         messages = list_field(event, "messages")
         self.transcript.replace(messages)
         kept = [one for one in messages if isinstance(one, Mapping)]
-        return self.messages.retract(kept) if self._is_glassbox else []
+        return self.messages.retract(kept) if self.is_glassbox else []
 
     # tool calls
 
@@ -233,7 +239,7 @@ class AguiMapper:
                 self.interrupts.append(event)
             return []
         found = glassbox_events(name, value, self.calls)
-        self._is_glassbox = self._is_glassbox or found is not None
+        self.is_glassbox = self.is_glassbox or found is not None
         return self._steps.event(event, name, value) if found is None else found
 
     def _on_raw(self, event: Received, now: float) -> list[Event]:

@@ -26,14 +26,24 @@ _AT_ONCE = 50
 """Events that are mapped at once, so that others are served in between; if more arrive together, texts are joined."""
 
 
-async def agui_events(backend: AguiBackend, run: LiveRun, model_input: ModelInput) -> AsyncGenerator[Event, None]:
-    """Runs the remote agent and yields its events as ours. Closing the generator closes its connection."""
+async def agui_events(
+    backend: AguiBackend, run: LiveRun, model_input: ModelInput, earlier: str | None = None
+) -> AsyncGenerator[Event, None]:
+    """Runs the remote agent and yields its events as ours. Closing the generator closes its connection.
+
+    `earlier` is the run of the reply before the message. An agent without a memory of its own is sent its state then.
+    """
     messages = model_input.messages[-1:] if backend.keeps_memory else model_input.messages
     context = await build_context(backend, model_input, messages)
     yield context
     if context.tokens > model_input.input_budget:
         raise context_too_long(backend, model_input, context)
-    mapper = AguiMapper(backend.name, Transcript(messages))
+    keeps = run.stored and not backend.keeps_memory
+    mapper = AguiMapper(backend.name, Transcript(messages), backend.states.get(earlier) if keeps else None)
+    if keeps:  # also if this run fails
+        backend.states.keep(run.id, run.conversation_id, mapper.state.value)
+    for event in mapper.earlier_state():
+        yield event
     more: JSON = {}
     while True:
         yield mapper.waiting()
@@ -54,6 +64,8 @@ async def agui_events(backend: AguiBackend, run: LiveRun, model_input: ModelInpu
                     more = item.value
                 else:
                     yield item
+    if keeps and not mapper.is_glassbox:
+        backend.states.keep(run.id, run.conversation_id, mapper.state.kept())
     for event in mapper.messages.rest(mapper.transcript.answer):
         yield event
 

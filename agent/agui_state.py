@@ -19,11 +19,12 @@ _UNUSABLE = (jsonpatch.JsonPatchException, JsonPointerException, TypeError, Valu
 class RemoteState:
     """The latest state. One that is too large, or that a patch does not fit, is unknown until the next snapshot."""
 
-    def __init__(self) -> None:
-        self.value: Any = {}
+    def __init__(self, value: Any = None) -> None:
+        """`value` is the state at the beginning, which has been shown."""
+        self.value: Any = value or {}
         """The state; an empty one if it is unknown."""
         self._known = True
-        self._shown: Any = {}
+        self._shown: Any = self.value
         """The state at the last `changes`."""
 
     def replace(self, value: Any) -> list[Any]:
@@ -54,6 +55,12 @@ class RemoteState:
             return [*([] if before is None else [before]), list(operations)]
         self.value = after
         return []
+
+    def kept(self) -> Any:
+        """Returns the state for the next turn: without the messages, which the memory mode selects."""
+        if not isinstance(self.value, Mapping):
+            return self.value
+        return {name: value for name, value in self.value.items() if name != _MESSAGES}
 
     def changes(self) -> Any:
         """Returns what is new since the last call, None for nothing."""

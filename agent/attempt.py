@@ -25,6 +25,7 @@ from backends.agent import AgentBackend
 from backends.agui import AguiBackend
 from backends.errors import log_text
 from backends.foreign_agent import ForeignAgent
+from memory.history_cache import History
 from memory.options import TurnOptions
 from runs import events
 from runs.live import LiveRun
@@ -64,7 +65,7 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: 
         if model_input.note:
             run.set_status("queued", model_input.note)
         if isinstance(backend, ForeignAgent):
-            stream = _stream_agent(run, backend, model_input, options.max_tokens)
+            stream = _stream_agent(run, backend, turn, model_input, options.max_tokens)
         else:
             assert model is not None
             stream = _stream(run, model, backend, model_input, options, tool_set, turn.reply_start)
@@ -186,11 +187,14 @@ async def _stream(
         await asyncio.sleep(_LOADING_S)  # the run is cancelled meanwhile
 
 
-async def _stream_agent(run: LiveRun, backend: ForeignAgent, model_input: ModelInput, max_tokens: int) -> None:
+async def _stream_agent(
+    run: LiveRun, backend: ForeignAgent, turn: Turn, model_input: ModelInput, max_tokens: int
+) -> None:
     """Runs an agent of its own, and ends a reply that grows too long."""
     use_threads(backend.threads)
+    history = await turn.load_history()
     async with backend.slots.acquire(partial(report_position, run, backend.name)):
-        async with aclosing(_agent_events(run, backend, model_input)) as found:
+        async with aclosing(_agent_events(run, backend, history, model_input)) as found:
             async for event in found:
                 run.emit(event)
                 if isinstance(event, events.Token) and run.state.open_tokens >= max_tokens:
@@ -200,9 +204,12 @@ async def _stream_agent(run: LiveRun, backend: ForeignAgent, model_input: ModelI
         _note(run, "The agent ended without a word.")
 
 
-def _agent_events(run: LiveRun, backend: ForeignAgent, model_input: ModelInput) -> AsyncGenerator[events.Event, None]:
+def _agent_events(
+    run: LiveRun, backend: ForeignAgent, history: History, model_input: ModelInput
+) -> AsyncGenerator[events.Event, None]:
     if isinstance(backend, AguiBackend):
-        return agui_events(backend, run, model_input)
+        replied = next((one.run_id for one in reversed(history.messages) if one.role == "assistant"), None)
+        return agui_events(backend, run, model_input, replied)
     assert isinstance(backend, AgentBackend)
     return graph_events(backend, run, model_input)
 

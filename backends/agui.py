@@ -22,6 +22,7 @@ from backends.agui_client import (
     RunCut,
     agent_events,
 )
+from backends.agui_states import KeptStates
 from backends.base import BackendError, Health
 from backends.chat_model import PROBE_TIMEOUT_S, health_of, new_client
 from backends.errors import connection_lost, rate_limited, retry_after
@@ -60,6 +61,7 @@ class AguiBackend(ForeignAgent):
         self._checking: asyncio.Task[None] | None = None
         self._accepted = False
         """Whether its latest turn was accepted. Then a check that is not allowed says nothing about turns."""
+        self.states = KeptStates()
 
     def thread_id(self, run_id: str, conversation_id: str) -> str:
         """Returns the id of the agent's thread: that of the conversation if the agent remembers it, else of the run.
@@ -74,6 +76,10 @@ class AguiBackend(ForeignAgent):
             async with aclosing(agent_events(client, self._address, self.settings.headers, body)) as found:
                 async for received in found:
                     yield received
+
+    async def forget_conversation(self, conversation_id: str) -> None:
+        """Drops the states of a deleted conversation."""
+        self.states.forget(conversation_id)
 
     async def open(self) -> None:
         """Starts the first health check."""
