@@ -314,7 +314,7 @@ async def test_disorder_is_read_as_far_as_it_can_be(anna: httpx.AsyncClient) -> 
 
 async def test_older_events_snapshots_and_usage_are_read(anna: httpx.AsyncClient) -> None:
     events = await ask(anna, "older")
-    assert events[-1]["content"] == "First.\n\nSecond.\n\nTold at the end."
+    assert events[-1]["content"] == "First.\n\nSecond.\n\nEvents at the end."
     assert "".join(e["content"] for e in of(events, "reasoning")) == "Hm.More.Again."
     assert [e["name"] for e in of(events, "chain_start")] == ["acme", "plan"]
     assert len(of(events, "model_start")) == 2
