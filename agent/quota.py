@@ -55,7 +55,7 @@ class Quota:
                 problem = f"These are {messages:,} messages at once, and {window.amount:,} can be sent"
                 raise ChatError("too_large", f"{problem} in a {window.GRANULARITY.name}: send fewer together.")
             if not self._windows.test(window, who, cost=messages):
-                raise self._refusal(window, who)
+                raise self._refusal(window, who, problem=self._too_many(window, who, messages))
 
     def count(self, requester: Requester, messages: int = 1, *, own_key: bool = False) -> None:
         """Counts messages that have been checked."""
@@ -173,6 +173,14 @@ class Quota:
                     retryable=True,
                 )
 
+    def _too_many(self, window: RateLimitItem, who: str, messages: int) -> str | None:
+        """Returns why so many messages at once are refused where fewer are not; None if none can be sent."""
+        remaining = self._windows.get_window_stats(window, who).remaining
+        if remaining <= 0:
+            return None
+        unit, whose = window.GRANULARITY.name, _whose(who)
+        return f"These are {messages:,} messages at once, and {whose} may send {remaining:,} more in this {unit}"
+
     def _bounds(self, requester: Requester, own_key: bool) -> list[tuple[RateLimitItem, str]]:
         minute, day = self._limits.messages_per_minute, self._limits.messages_per_day
         bounds: list[tuple[RateLimitItem, str]] = []
@@ -191,11 +199,9 @@ class Quota:
     def _refusal(self, window: RateLimitItem, *who: str, problem: str | None = None) -> ChatError:
         """Returns the error for a full window; `who` is what the window counts by."""
         wait = max(1.0, self._windows.get_window_stats(window, *who).reset_time - time.time())
-        whose = "your address" if who[-1].startswith("address ") else "you"
-        problem = (
-            problem
-            or f"The most messages that {whose} may send in a {window.GRANULARITY.name}, {window.amount}, are used"
-        )
+        if problem is None:
+            most = f"{_whose(who[-1])} may send in a {window.GRANULARITY.name}, {window.amount}"
+            problem = f"The most messages that {most}, are used"
         hint = " With your own key you can continue." if window.GRANULARITY.name == "day" else ""
         return ChatError(
             "rate_limited", f"{problem}: try again in {_in_words(wait)}.{hint}", retryable=True, retry_after=wait
@@ -205,6 +211,10 @@ class Quota:
         """Returns the limits by their names in the settings, without unlimited ones, and what is left."""
         limits = {name: value for name, value in self._limits.model_dump().items() if value}
         return {"limits": limits, "left": asdict(self.left(requester))}
+
+
+def _whose(who: str) -> str:
+    return "your address" if who.startswith("address ") else "you"
 
 
 def _in_words(seconds: float) -> str:

@@ -98,6 +98,21 @@ def test_a_refused_message_is_not_counted() -> None:
     assert counted.left(ZOE).day == 9
 
 
+def test_a_batch_of_more_than_is_left_names_what_is_allowed() -> None:
+    counted = quota(messages_per_minute=5, visitors_per_address=1)
+    take(counted, ZOE, 3)
+    allowed = r"These are 3 messages at once, and you may send 2 more in this minute: try again in \d+ s"
+    with pytest.raises(ChatError, match=allowed) as refusal:
+        counted.check(ZOE, 3)
+    assert refusal.value.code == "rate_limited" and refusal.value.retryable
+    with pytest.raises(ChatError, match="and your address may send 2 more"):
+        counted.check(TOM, 3)
+    counted.check(ZOE, 2)
+    take(counted, ZOE, 2)
+    with pytest.raises(ChatError, match=r"in a minute, 5, are used"):
+        counted.check(ZOE, 2)
+
+
 def test_oversized_batch_is_not_retryable() -> None:
     with pytest.raises(ChatError, match="These are 4 messages at once, and 3 can be sent in a minute") as refusal:
         quota(messages_per_minute=3).check(ZOE, 4)
