@@ -85,7 +85,7 @@ class App(Service):
             state_session_capacity=2000,
             footer_links=[],
             theme=build_theme(),
-            css_paths=[WEB / f"{name}.css" for name in ("page", "header", "chat", "composer", "reply")],
+            css_paths=[WEB / f"{name}.css" for name in ("colours", "page", "header", "chat", "composer", "reply")],
             head=page_head(self.brand.style()),
             favicon_path=self.brand.favicon(s.data),
             app_kwargs=self.asgi_options(

@@ -30,7 +30,7 @@ from runs.requester import Requester
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _HEALTH_PATHS = {"/healthz", "/readyz"}
-_LINKABLE_PAGES = {"/example", "/docs"}
+_LINKABLE_PAGES = {"/compare", "/example", "/docs"}
 """Pages beside Gradio's that a link on another site may lead to."""
 EMBED_SCRIPT = "/embed.js"
 """The script for pages of other sites. It is equal for everyone."""

@@ -1,6 +1,6 @@
 """Visitors and their cookies. A visitor is a random id in a signed HttpOnly cookie, which owns conversations and runs.
 
-`GET /` and `/example` set the cookie; API routes never do.
+`GET /`, `/compare` and `/example` set the cookie; API routes never do.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Connection(Protocol):
 
 
 COOKIE = "glassbox_visitor"
-_PAGES = {"/", "/example"}
+_PAGES = {"/", "/compare", "/example"}
 """Pages that set the cookie."""
 _YEAR_S = 365 * 24 * 3600
 _CROSS_SITE = "SameSite=None; Secure; Partitioned"

@@ -34,6 +34,13 @@ def test_the_pages_stream_of_messages() -> None:
     assert re.search(r"^(# |ℹ )pass 4", ran.stdout, re.M)  # noqa: RUF001
 
 
+def test_the_page_that_compares() -> None:
+    command, environment = [NODE, str(_HERE / "grid.mjs")], {**os.environ, "GLASSBOX_WEB": _CLIENT.parent.as_uri()}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
+    assert re.search(r"^(# |ℹ )pass [1-9]", ran.stdout, re.M)  # noqa: RUF001
+
+
 def test_the_client_is_one_file_that_needs_no_other() -> None:
     source = _CLIENT.read_text()
     assert not re.search(r"^\s*import\b|\bimport\(|\brequire\(", re.sub(r"//.*", "", source), re.M)

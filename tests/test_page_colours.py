@@ -11,7 +11,7 @@ from agent.context_event import PARTS
 from runs.events import Phase
 
 CSS_FOLDER = Path(__file__).parents[1] / "web"
-CSS = (CSS_FOLDER / "page.css").read_text()
+CSS = (CSS_FOLDER / "colours.css").read_text()
 SURFACES = "sunk", "side", "raised"
 PHASES = [name for name in get_args(Phase) if name != "complete"]
 

@@ -20,8 +20,8 @@ async def test_every_page_has_the_title_of_the_settings(tmp_path: Path, auth: tu
     with live_app(tmp_path, page=page, auth=auth) as app:
         async with client_of(app, cookie=False) as client:
             titles = {}
-            for path in ("/", "/?embed=1", "/nowhere", "/example", "/docs"):
-                basic = auth if auth and path in ("/example", "/docs") else None
+            for path in ("/", "/?embed=1", "/nowhere", "/compare", "/example", "/docs"):
+                basic = auth if auth and path in ("/compare", "/example", "/docs") else None
                 answer = await client.get(path, headers={"Accept": "text/html"}, auth=basic)
                 assert "Glassbox" not in answer.text and TITLE not in answer.text, path
                 title = BeautifulSoup(answer.text, "html.parser").title
@@ -30,6 +30,7 @@ async def test_every_page_has_the_title_of_the_settings(tmp_path: Path, auth: tu
                 "/": TITLE,
                 "/?embed=1": TITLE,
                 "/nowhere": f"Not found · {TITLE}",
+                "/compare": f"Compare · {TITLE}",
                 "/example": f"client.js · {TITLE}",
                 "/docs": f"Routes of {TITLE}",
             }

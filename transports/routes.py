@@ -20,6 +20,7 @@ from runs.errors import INTERNAL, ChatError
 from transports.agui import add_agui
 from transports.batch import add_batch
 from transports.catalog import add_catalog
+from transports.compare_page import add_compare_page
 from transports.contexts import add_contexts
 from transports.conversations import add_conversations
 from transports.documents import add_documents
@@ -82,6 +83,7 @@ def build_router(turns: Turns, identity: Identity, link: ShareLink | None = None
     add_contexts(router, turns, budget)
     add_documents(router, turns)
     add_share_link(router, link or ShareLink())
+    add_compare_page(router, turns.settings.page, traced=turns.settings.tracing.langsmith)
     add_pages(router, turns.settings.page, traced=turns.settings.tracing.langsmith)
     return router
 

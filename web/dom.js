@@ -54,14 +54,15 @@ async function request(path, options) {
 
 // Copies a text, also over plain HTTP, where a page has no clipboard. Throws if the browser refuses.
 async function copy(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const refused = () => { throw new Error('The browser refused to copy.'); };
+  if (navigator.clipboard) return navigator.clipboard.writeText(text).catch(refused);
   const focused = document.activeElement, box = make('textarea', { value: text });
   (document.querySelector('dialog[open]') ?? document.body).append(box);
   box.select();
   const done = document.execCommand('copy');
   box.remove();
   focused?.focus();
-  if (!done) throw new Error('The browser refused to copy.');
+  if (!done) refused();
 }
 
 // The question before a conversation is deleted, as elements: the text, `Delete` and `Keep`.

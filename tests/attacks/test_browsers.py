@@ -15,7 +15,7 @@ async def test_responses_have_security_headers(tmp_path: Path) -> None:
     with live_app(tmp_path) as app:
         async with client_of(app) as client:
             seen = set()
-            for path in ("/", "/example", "/docs", "/?conversation=%22%3E%3Cscript%3E"):
+            for path in ("/", "/compare", "/example", "/docs", "/?conversation=%22%3E%3Cscript%3E"):
                 page = await client.get(path)
                 policy = page.headers["content-security-policy"]
                 nonce = re.search(r"'nonce-([\w-]+)'", policy)
@@ -71,6 +71,7 @@ async def test_only_named_origins_may_frame_the_slim_page_and_nothing_else(tmp_p
                 "/?embed=1&embed=2",
                 "/?embed=",
                 "/?q=embed%3D1",
+                "/compare?embed=1",
                 "/example?embed=1",
                 "/docs?embed=1",
             ):
