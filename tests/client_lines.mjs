@@ -244,7 +244,7 @@ test('a resumption that is not answered is given up, too', async (t) => {
   assert.equal(asked.length, 3);
 });
 
-test('a message that was refused is reported in the server's words', async (t) => {
+test("a message that was refused is reported in the server's words", async (t) => {
   const { url, asked } = await serving(t, refuse(400, { code: 'invalid_request', message: 'message: write one' }),
     refuse(429, { code: 'rate_limited', message: 'wait' }, { 'Retry-After': '12' }), refuse(503, { code: 'backend_unavailable', message: 'later' }), refuse(500), refuse(502, 'no object'));
   const options = { message: 'x', url, retry: QUICK };
@@ -460,7 +460,7 @@ test('ws: attempts are bounded', async (t) => {
   assert.equal(received.waits.length, 3);
 });
 
-test('ws: a message that is refused is reported in the server's words, and the socket stays', async (t) => {
+test("ws: a message that is refused is reported in the server's words, and the socket stays", async (t) => {
   const { chat, socket } = connecting(t);
   const sent = chat.send('');
   socket.open().say({ type: 'error', code: 'invalid_request', message: 'message: write one', retryable: false, content: '' });
