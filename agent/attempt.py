@@ -28,6 +28,7 @@ from backends.foreign_agent import ForeignAgent
 from memory.history_cache import History
 from memory.options import TurnOptions
 from runs import events
+from runs.errors import ChatError
 from runs.live import LiveRun
 from runs.state import AgentState
 from runs.threads import Threads, use_threads
@@ -84,8 +85,16 @@ async def run_attempt(settings: Settings, run: LiveRun, backend: Backend, turn: 
             long = sum(map(len, texts)) > _LONG_TEXTS
             text = await _THREADS.run(log_text, e, texts) if long else log_text(e, texts)
             logger.info("run %s: %s: %s", run.id, error.code, text)
-        raise error from e
+        raise _with_hint(error, backend, model_input) from e
     backend.record_outcome(None, time_to_first_token(run.state, started))
+
+
+def _with_hint(error: ChatError, backend: Backend, model_input: ModelInput | None) -> ChatError:
+    """Returns a provider's error with what may be its cause, where images were sent to a model that may take none."""
+    if error.code != "invalid_request" or backend.images is not None or not (model_input and model_input.images):
+        return error
+    hint = f"It had images, which {backend.name} may not take: choose another model, or a memory mode that gives none."
+    return ChatError(error.code, f"{error.message} {hint}", retryable=error.retryable, retry_after=error.retry_after)
 
 
 def time_to_first_token(state: AgentState, started: float) -> float | None:
@@ -222,7 +231,8 @@ def _note(run: LiveRun, text: str) -> None:
 
 def _visitor_texts(run: LiveRun, turn: Turn, model_input: ModelInput | None) -> list[str]:
     """Returns the visitor's texts in the request, which the provider's error may repeat."""
-    messages = [message.text for message in model_input.messages] if model_input else []
+    messages: list[str] = [message.text for message in model_input.messages] if model_input else []
+    messages += model_input.images.values() if model_input else ()
     results = [entry.event.output for entry in run.log.entries if isinstance(entry.event, events.ToolEnd)]
     inputs = [str(entry.event.input) for entry in run.log.entries if isinstance(entry.event, events.ToolStart)]
     return [turn.message.text, *messages, *results, *inputs, run.text]

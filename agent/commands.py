@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
+from agent.image_blocks import image_blocks, user_message
 from runs.errors import ChatError
 from runs.events import JSON
 from runs.text import valid_text
@@ -80,7 +81,8 @@ def folded(messages: Sequence[BaseMessage], command: Command) -> list[BaseMessag
             user = kept.pop()
             question = user.text.partition(" ")[2].strip() or user.text
             found = f"Here is what the tool {command.tool} found:\n\n{message.text.strip()}"
-            kept.append(HumanMessage(f"{found}\n\nAnswer in two sentences: {question}", id=user.id))
+            text = f"{found}\n\nAnswer in two sentences: {question}"
+            kept.append(user_message(text, user.id, image_blocks(user)))
         elif message.id != command.message().id:
             kept.append(message)
     return kept

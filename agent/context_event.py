@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from langchain_core.messages import AIMessage, BaseMessage
 
 from agent.event_mapper import ROLES
+from agent.image_blocks import images_of
 from agent.model_input import ModelInput
 from agent.token_counts import MANY
 from agent.tool_results import input_for_display
@@ -15,6 +16,7 @@ from backends.base import CountedText, TemplateTokens
 from backends.openai_request import REASONING
 from runs.errors import ChatError
 from runs.events import JSON, Context
+from runs.images import image_tokens
 from runs.text import valid_text
 from runs.threads import in_thread
 
@@ -55,7 +57,7 @@ async def build_context(backend: Backend, model_input: ModelInput, messages: Seq
         model_input.left_out,
         tokens=parts.total(),
         limit=model_input.input_budget,
-        estimated=bool(model_input.tools) or any(reading.estimated for reading in readings),
+        estimated=bool(model_input.tools or model_input.images) or any(reading.estimated for reading in readings),
         parts={part: parts[part] for part in PARTS if parts[part]},
         note=" ".join(filter(None, (model_input.note, backend.context_note))) or None,
         tools=list(model_input.tools) or None,
@@ -117,6 +119,9 @@ def _entries(
     for message, reading, extra in zip(messages, readings, extras, strict=False):
         role = ROLES.get(message.type, message.type)
         tokens = reading.tokens + template.per_message(role) + sum(next(rest).tokens for _ in extra)
+        if images := images_of(message):
+            tokens += image_tokens(images)
+            extra = {**extra, "images": [{**image.wire(), "tokens": image.tokens} for image in images]}
         part = model_input.parts.get(str(message.id), "calls")
         entry = {"role": role, "content": message.text, "tokens": tokens, "part": part}
         why = model_input.why.get(str(message.id))

@@ -6,6 +6,7 @@ import time
 from agent.summaries import Summarizer
 from agent.tools import Toolbox
 from backends import Backends
+from documents.images import ImageLibrary
 from memory.history_cache import HistoryCache
 from memory.mode_options import known_options
 from memory.modes import MODES
@@ -31,10 +32,11 @@ class Conversations:
         toolbox: Toolbox,
         histories: HistoryCache,
         summarizer: Summarizer,
+        images: ImageLibrary,
     ) -> None:
         self._settings, self._store, self._runs = settings, store, runs
         self._backends, self._toolbox = backends, toolbox
-        self._histories, self._summarizer = histories, summarizer
+        self._histories, self._summarizer, self._images = histories, summarizer, images
 
     def options(
         self, conversation: Conversation, backend: str | None, visitor: str | None, memory: str | None = None
@@ -84,6 +86,7 @@ class Conversations:
         with self._runs.hold(conversation_id):
             await self._store.delete(conversation_id)
         await self._forget(conversation_id)
+        await self._images.delete([conversation_id])
 
     async def _forget(self, conversation_id: str) -> None:
         """Forgets what is cached of a deleted conversation."""
@@ -102,5 +105,6 @@ class Conversations:
             logger.warning("%d conversations were deleted: they were not used for %g days", len(gone), days)
         for conversation_id in gone:
             await self._forget(conversation_id)
+        await self._images.delete(gone)
         if library := self._toolbox.library:
             await library.forget_idle(before)

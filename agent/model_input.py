@@ -7,6 +7,8 @@ from itertools import zip_longest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
+from agent.given_images import GivenImages, select_images
+from agent.image_blocks import image_block, image_blocks, user_message
 from agent.passage_text import PassageText, fit_passages
 from agent.thinking_tags import CLOSE
 from agent.token_counts import MANY, count_history, describe_tools
@@ -19,6 +21,7 @@ from memory.modes import Candidates, LeftOut, ModeLimits, Selection, least_start
 from memory.options import PARAMETERS, TurnOptions
 from memory.turn_states import turn_states
 from runs import events
+from runs.images import image_tokens
 from runs.threads import Threads, in_thread
 from settings import MemorySettings, Settings
 
@@ -64,6 +67,8 @@ class ModelInput:
     """The switch of the model's thinking, if it is used."""
     passages: PassageText = field(default_factory=PassageText)
     """Passages of the visitor's documents, which are in the message."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """The images in the messages as base64, by id; the messages themselves have no data."""
 
 
 async def build_model_input(
@@ -92,6 +97,8 @@ async def build_model_input(
     prompted = bool(system.text.strip())
     offered = await describe_tools(backend, tools)
     message_tokens = message.tokens + template.per_message("user")
+    if backend.images is not False:
+        message_tokens += image_tokens(turn.message.images)
     spent = template.per_prompt(with_system=prompted, thinking=model_options.thinking) + message_tokens
     spent += sum(tool["tokens"] for tool in offered)
     spent += sum(one.tokens + template.per_message("assistant") for one in begun)
@@ -118,20 +125,21 @@ async def build_model_input(
     if found and not mode.bounded:
         rest = limits.history - sum(one.tokens for one in view.kept) - results.tokens(template.assistant)
         passages = await fit_passages(backend, found, turn.message.text, rest // 2)
+    images = await select_images(backend, turn, view.kept)
 
     def assembled() -> ModelInput:
-        earlier, parts, why = _earlier(view, results, {tool["name"] for tool in offered})
+        earlier, parts, why = _earlier(view, results, {tool["name"] for tool in offered}, images)
         quoted = [HumanMessage(passages.text, id=PASSAGES)] if passages.text else []
         messages = [
             *_system(system.text, view.summary),
-            *_alternating([*earlier, *quoted, HumanMessage(message.text, id=turn.message.id)]),
+            *_alternating([*earlier, *quoted, _user_message(replace(turn.message, text=message.text), images)]),
         ]
         parts |= {turn.message.id: "message", "system": "summary" if view.summary else "system"}
         for one in begun:
             messages.append(AIMessage(one.text, id=REPLY_START))
             parts[REPLY_START], why[REPLY_START] = "message", "the beginning of the reply, which the model continues"
         left = (*unanswered, *view.left_out, *results.left_out)
-        left_out = [_left_out(item, exact=not message.estimated) for item in left]
+        left_out = [*(_left_out(item, exact=not message.estimated) for item in left), *images.left_out]
         return ModelInput(
             messages,
             left_out,
@@ -147,6 +155,7 @@ async def build_model_input(
             any(CLOSE in one.text for one in messages),
             model_options.thinking,
             passages,
+            images.data,
         )
 
     return await in_thread(many, assembled)
@@ -162,14 +171,14 @@ def mode_limits(
 
 
 def _earlier(
-    view: Selection, results: Results, offered: Collection[str]
+    view: Selection, results: Results, offered: Collection[str], images: GivenImages
 ) -> tuple[list[BaseMessage], dict[str, str], dict[str, str]]:
     """Returns the kept messages with their tool results, and by message id their parts and the reasons for them."""
     kept, parts, why = list[BaseMessage](), dict[str, str](), dict[str, str]()
     for before, one in zip([None, *view.kept], view.kept, strict=False):
         beside = results.kept.get(one.id) or ()
         kept += result_messages(one, beside, offered, answers=before is not None and before.role == "user")
-        kept.append(_for_model(one))
+        kept.append(_for_model(one, images))
         ids = [one.id, *(result.id for result in beside), *(calls_id(result) for result in beside)]
         parts |= dict.fromkeys(ids, "recalled" if one.id in view.why else "recent")
         why |= dict.fromkeys(ids, view.why[one.id]) if one.id in view.why else {}
@@ -203,17 +212,21 @@ def _answered(stored: Sequence[Message]) -> tuple[list[Message], list[LeftOut]]:
     return kept, unanswered
 
 
-def _for_model(message: Message) -> BaseMessage:
+def _for_model(message: Message, images: GivenImages) -> BaseMessage:
     """Converts a stored message for any model: not all accept tools, or a system message within a conversation."""
     match message.role:
         case "user":
-            return HumanMessage(message.text, id=message.id)
+            return _user_message(message, images)
         case "assistant":
             return AIMessage(message.text, id=message.id)
         case "system":
             return HumanMessage(f"[Instruction] {message.text}", id=message.id)
         case "tool":
             return HumanMessage(f"[Result of a tool] {message.text}", id=message.id)
+
+
+def _user_message(message: Message, images: GivenImages) -> HumanMessage:
+    return user_message(message.text, message.id, [image_block(image) for image in images.of(message)])
 
 
 def _alternating(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -234,8 +247,10 @@ def _alternating(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 def _joined(row: Sequence[BaseMessage]) -> BaseMessage:
     """Returns the messages of one role as one, with the id of the last."""
-    last = row[-1]
-    return last if len(row) == 1 else type(last)("\n\n".join(message.text for message in row), id=last.id)
+    last, text = row[-1], "\n\n".join(message.text for message in row)
+    if len(row) > 1 and isinstance(last, HumanMessage):
+        return user_message(text, last.id, [block for message in row for block in image_blocks(message)])
+    return last if len(row) == 1 else type(last)(text, id=last.id)
 
 
 def _left_out(item: LeftOut, *, exact: bool) -> events.JSON:

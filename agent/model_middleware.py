@@ -1,6 +1,6 @@
 """The middleware around each model call: its input is fitted into the context and shown, its output is cleaned."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from agent.call_ids import CallIds
 from agent.commands import Command, folded
 from agent.context_event import build_context, context_too_long
 from agent.event_mapper import DIRECT_REPLY, THINKING_ENDED, dispatch_event
+from agent.image_blocks import with_data, without_data
 from agent.model_input import REPLY_START, ModelInput
 from agent.thinking_end import EndableThinking, answer_input
 from agent.thinking_tags import Tags, without_thinking
@@ -104,9 +105,11 @@ def model_middleware(
             offered = [one for one in request.tools if getattr(one, "name", None) not in tool_set.hidden]
             tools = offered if backend.offers_tools else []
             tags = initial_tags(backend, model_input)
-            prepared = request.override(messages=cast(Any, messages), tools=tools)
+            with_images = with_data(messages, model_input.images)
+            prepared = request.override(messages=cast(Any, with_images), tools=tools)
+            keep = partial(_keep_request, backend, requests, model_input.images)
             async with slot():
-                with mapped_call_ids(ids.of), request_listener(partial(_keep_request, backend, requests)):
+                with mapped_call_ids(ids.of), request_listener(keep):
                     if thinking is None:
                         response = await handler(prepared)
                     else:
@@ -135,9 +138,9 @@ def model_middleware(
     return ModelMiddleware()
 
 
-def _keep_request(backend: Backend, requests: SentRequests, body: bytes) -> None:
-    """Keeps the body of a request, unless it contains the key."""
-    requests.add(b"" if backend.key and backend.key.is_in(body) else body)
+def _keep_request(backend: Backend, requests: SentRequests, images: Mapping[str, str], body: bytes) -> None:
+    """Keeps the body of a request without the data of images, unless it contains the key."""
+    requests.add(b"" if backend.key and backend.key.is_in(body) else without_data(body, images))
 
 
 async def call_messages(

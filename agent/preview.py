@@ -33,13 +33,15 @@ async def preview(turns: Turns, request: TurnRequest, message_id: str | None = N
     """
     message = await _message(turns, request, message_id)
     turn = turns.prepare(replace(request, message=message.text, conversation_id=None))
-    if request.conversation_id and not (await turns.store.conversation(request.conversation_id, request.visitor)).owner:
-        turn = replace(turn, documents=None)  # as in the turn itself
+    owner = request.visitor
+    if request.conversation_id:
+        owner = (await turns.store.conversation(request.conversation_id, request.visitor)).owner
+        turn = replace(turn, documents=turn.documents if owner else None)  # as in the turn itself
     backend = turn.backend
     if backend.is_local and not backend.health().ready:
         raise ChatError("backend_unavailable", f"{backend.name} is not ready yet: try again.", retryable=True)
     backend = backend.bind(None)  # no text leaves this machine
-    turn = turns.with_history(turn, request.conversation_id or "", message)
+    turn = turns.with_history(turn, request.conversation_id or "", message, owner)
     options = model_options(backend, turn.options, turns.settings.limits)
     tool_set = ToolSet() if backend.runs_agent else turn.tool_set.with_backend_tools(backend)
     tool_set, found = await use_documents(turn.documents, backend, tool_set)

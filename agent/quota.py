@@ -75,7 +75,10 @@ class Quota:
             self._windows.hit(window, who)
 
     def take_document(self, requester: Requester, size: int) -> None:
-        """Counts a document's bytes. Raises ChatError `rate_limited` if they exceed what is left of the day."""
+        """Counts the bytes of a document or an image.
+
+        Raises ChatError `rate_limited` if they exceed what is left of the day.
+        """
         most = self._limits.document_bytes_per_day
         bounds = [
             (RateLimitItemPerDay(most * share), f"{kind} {name}", whose)
@@ -88,7 +91,7 @@ class Quota:
         for window, who, whose in bounds:
             if not self._bytes.test(window, who, cost=size):
                 wait = max(1.0, self._bytes.get_window_stats(window, who).reset_time - time.time())
-                limit = f"Documents of {window.amount / 1e6:g} MB in all may be added by {whose} in a day"
+                limit = f"Documents and images of {window.amount / 1e6:g} MB in all may be added by {whose} in a day"
                 raise ChatError(
                     "rate_limited", f"{limit}: try again in {_in_words(wait)}.", retryable=True, retry_after=wait
                 )

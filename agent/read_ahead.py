@@ -66,7 +66,8 @@ async def _read(turns: "Turns", found: Conversation, visitor: str) -> None:
         offered = turn.tool_set.with_backend_tools(backend).offered
         if offered and backend.offers_tools:
             return
-        turn = turns.with_history(turn, found.id, Message("next", "user", _NEXT, parent_id=found.head))
+        message = Message("next", "user", _NEXT, parent_id=found.head)
+        turn = turns.with_history(turn, found.id, message, found.owner)
         options = model_options(backend, turn.options, turns.settings.limits)
         given = await build_model_input(turns.settings, backend, turn, options, offered)
         messages = await call_messages(backend, given, None, given.messages)

@@ -16,6 +16,7 @@ from backends import Backend
 from memory.messages import Message
 from memory.modes import Candidates, Mode, ModeLimits, matching_indexes
 from runs.events import JSON
+from runs.images import image_tokens
 
 MANY = 1000
 """Number of messages, and parts of replies, from which on a context is built in a thread."""
@@ -64,8 +65,10 @@ async def _count(backend: Backend, messages: list[Message], indexes: Sequence[in
     if fresh:
         readings = await backend.count_tokens([message.text for message in fresh])
         for message, reading in zip(fresh, readings, strict=True):
-            tokens = reading.tokens + backend.template.per_message(message.role)
-            known[message.id] = replace(message, text=reading.text, tokens=tokens, estimated=reading.estimated)
+            seen = image_tokens(message.images) if backend.images is not False else 0
+            tokens = reading.tokens + backend.template.per_message(message.role) + seen
+            estimated = reading.estimated or seen > 0
+            known[message.id] = replace(message, text=reading.text, tokens=tokens, estimated=estimated)
     size = 0
     for index in indexes:
         messages[index] = known[messages[index].id]

@@ -1,6 +1,6 @@
 """`TurnRequest`, and the validated `Turn` that is built from it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from memory.history_cache import History
 from memory.messages import Message, Role, Summary
 from memory.modes import Mode
 from memory.options import TurnOptions
+from runs.images import Image
 from runs.requester import Requester
 
 LoadHistory = Callable[[], Awaitable[History]]
@@ -29,6 +30,8 @@ class LoadedSummary(NamedTuple):
 
 LoadSummary = Callable[[Sequence[Message]], Awaitable[LoadedSummary]]
 """Loads the summary of a history."""
+LoadImages = Callable[[Sequence[Image]], Awaitable[Mapping[str, str]]]
+"""Loads images of the conversation as base64, by their ids; those that are no longer there are omitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class TurnRequest:
     logprobs: int | None = None
     """Number of alternatives in the probabilities of each token; None for no probabilities."""
     earlier: Sequence[tuple[Role, str]] = ()
+    images: Sequence[str] = ()
+    """Ids of the visitor's images, and `data:` addresses. An edited message keeps its images."""
 
 
 async def _no_history() -> History:
@@ -65,6 +70,10 @@ async def _no_history() -> History:
 
 async def _no_summary(_: Sequence[Message]) -> LoadedSummary:
     return LoadedSummary()
+
+
+async def _no_images(_: Sequence[Image]) -> Mapping[str, str]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ class Turn:
     """The visitor's documents; None without a cookie, or where documents cannot be added."""
     load_history: LoadHistory = _no_history
     load_summary: LoadSummary = _no_summary
+    load_images: LoadImages = _no_images
 
     @property
     def backend(self) -> Backend:

@@ -25,8 +25,10 @@ from agent.tools import Toolbox
 from agent.turn import Turn, TurnRequest
 from agent.validation import validate_message, validate_options
 from agent.visitor_documents import VisitorDocuments
+from agent.visitor_images import VisitorImages
 from backends import Backend, Backends
 from backends.keys import redact_keys
+from documents.images import ImageLibrary, ImageLimits
 from documents.quotes import SEARCH
 from memory.history_cache import HistoryCache
 from memory.messages import Message
@@ -38,6 +40,7 @@ from memory.stored_conversations import Conversation
 from runs import events
 from runs.errors import ChatError
 from runs.events import Entry
+from runs.images import Image
 from runs.live import Lifetime, LiveRun, new_id
 from runs.registry import RunRegistry
 from runs.requester import Requester
@@ -55,20 +58,31 @@ class Turns:
     """Starts the runs of the app."""
 
     def __init__(
-        self, settings: Settings, backends: Backends, store: Store, runs: RunRegistry, toolbox: Toolbox | None = None
+        self,
+        settings: Settings,
+        backends: Backends,
+        store: Store,
+        runs: RunRegistry,
+        toolbox: Toolbox | None = None,
+        salt: bytes = b"",
     ) -> None:
-        """Without a toolbox only the backends' own tools exist. Raises ValueError for a mirror that cannot be used."""
+        """Without a toolbox only the backends' own tools exist; `salt` hides the owners of images.
+
+        Raises ValueError for a mirror that cannot be used.
+        """
         self.settings, self.backends, self.store, self.runs = settings, backends, store, runs
         self.toolbox = toolbox or Toolbox(ToolSettings(enabled=[]))
+        self.images = ImageLibrary(settings.data / "images", ImageLimits.from_settings(settings.limits), salt)
         self.histories, self.records = HistoryCache(store, partial(current_version, runs)), RecordCache(store)
         self.continuations = Continuations(store, runs, self.records)
         self.mirror = MirrorQueue(settings.memory)
         self.ahead = ReadAhead()
         limits = settings.limits
         self.quota = Quota(limits, runs)
+        self.visitor_images = VisitorImages(self.images, backends, self.quota)
         self.summarizer = Summarizer(settings, store, self.histories, runs, self.quota)
         self.conversations = Conversations(
-            settings, store, runs, backends, self.toolbox, self.histories, self.summarizer
+            settings, store, runs, backends, self.toolbox, self.histories, self.summarizer, self.images
         )
         self.slots = Slots(limits.runs)
         self.autosave = Autosave(store)
@@ -103,15 +117,16 @@ class Turns:
         backend, memory = request.backend or self.backends.default.name, request.memory or self.settings.memory.default
         return self.conversations.options(found, backend, request.visitor, memory)
 
-    def with_history(self, turn: Turn, conversation_id: str, message: Message) -> Turn:
-        """Returns the turn with its stored message and the history before that."""
+    def with_history(self, turn: Turn, conversation_id: str, message: Message, owner: str | None) -> Turn:
+        """Returns the turn with its stored message and the history before that, in the owner's conversation."""
         history = partial(self.histories.before, conversation_id, message)
         summary = partial(self.summarizer.summary, conversation_id)
-        return replace(turn, message=message, load_history=history, load_summary=summary)
+        images = partial(self.images.encoded, owner, conversation_id)
+        return replace(turn, message=message, load_history=history, load_summary=summary, load_images=images)
 
     async def start(self, request: TurnRequest) -> LiveRun:
         """Validates and stores the message, and starts its run. Raises ChatError; then nothing was stored."""
-        owner, stored, reply_start = request.visitor, None, ""
+        owner, stored, reply_start, kept = request.visitor, None, "", tuple[Image, ...]()
         if request.continue_from:
             request, reply_start = await self._continued(request, request.continue_from)
         if request.conversation_id:
@@ -121,34 +136,42 @@ class Turns:
                 earlier = await self.store.message(found.id, earlier_id)
                 if earlier.role != "user":
                     raise ChatError("invalid_request", "Only a user message can be edited or answered again.")
+                kept = earlier.images
+                if request.regenerate and request.images:
+                    raise ChatError("invalid_request", "images: a message that is answered again keeps its own.")
                 request = replace(request, message=earlier.text) if request.regenerate else request
         turn = self.prepare(request, stored)
         if owner is None:  # passages would be read by everyone who has the conversation's id
             turn = replace(turn, documents=None)
         if reply_start:
             turn = _continuing(turn, reply_start)
+        if kept or request.images:
+            turn = self.visitor_images.check(turn, len(request.images))
         self._check_key(turn)
         if request.conversation_id is None:
             await self.conversations.check_limit(request.visitor)
         turn, own_key = self._limit_to_own_keys(turn)
         self.quota.check(turn.requester, own_key=own_key)
+        ids = await self.visitor_images.ids(turn.requester, request.images)
         run = self._run(request.conversation_id or request.new_id or new_id(), turn, owner)
         self.runs.add(run)
         self.quota.count(turn.requester, own_key=own_key)
         try:
             self.summarizer.yield_to_turn(run.conversation_id, turn.backend)
-            message, reply = await self.store.begin_turn(
-                run,
-                turn.message.text,
-                earlier=request.earlier if request.conversation_id is None else None,
-                options=turn.options,
-                edit_of=request.edit_of,
-                regenerate=request.regenerate,
-            )
+            async with self.images.attached(turn.visitor, owner, run.conversation_id, ids) as images:
+                message, reply = await self.store.begin_turn(
+                    run,
+                    turn.message.text,
+                    earlier=request.earlier if request.conversation_id is None else None,
+                    options=turn.options,
+                    edit_of=request.edit_of,
+                    regenerate=request.regenerate,
+                    images=(*kept, *images),
+                )
         except BaseException:
             self.runs.discard(run)
             raise
-        turn = self.with_history(turn, run.conversation_id, message)
+        turn = self.with_history(turn, run.conversation_id, message, owner)
 
         async def work(run: LiveRun) -> None:
             if any(backend.settings.price for backend in turn.backends):
@@ -192,11 +215,13 @@ class Turns:
         self.autosave.close()
         await self.summarizer.close()
         await self.mirror.close()
+        self.images.close()
 
     async def forget_idle(self) -> None:
-        """Deletes expired conversations and expired counters of the quota."""
+        """Deletes expired conversations, expired counters of the quota, and images that no conversation has."""
         self.quota.forget_idle()
         await self.conversations.delete_idle()
+        await self.images.delete(await self.store.missing(await self.images.expire()))
 
     async def _continued(self, request: TurnRequest, wanted: Continuation) -> tuple[TurnRequest, str]:
         """Returns the request for another reply to the same message, and the text with which that begins."""

@@ -135,10 +135,10 @@ class Backends:
             "tools": used.offers_tools,
             "fallback": backend.settings.fallback,
             "model": used.model,
-            "models": [_describe_model(choice) for choice in backend.model_choices()],
+            "models": [_describe_model(choice, backend.settings.images) for choice in backend.model_choices()],
             "context": used.context,
             "thinking": used.model_info.thinking,
-            "images": used.model_info.images,
+            "images": used.images,
             "continues_replies": backend.continues_replies,
             "about": backend.about,
             "download_bytes": backend.download_bytes if health.state == "not_downloaded" else None,
@@ -188,7 +188,7 @@ class Backends:
             await backend.close()
 
 
-def _describe_model(choice: ModelChoice) -> dict[str, Any]:
+def _describe_model(choice: ModelChoice, images: bool | None) -> dict[str, Any]:
     return {
         "name": choice.model_info.name,
         "ready": not choice.problem,
@@ -196,7 +196,7 @@ def _describe_model(choice: ModelChoice) -> dict[str, Any]:
         "context": choice.context,
         "takes": [name for name in OPTION_NAMES if name in choice.supported_options],
         "thinking": choice.model_info.thinking,
-        "images": choice.model_info.images,
+        "images": choice.model_info.images if images is None else images,
     }
 
 

@@ -195,6 +195,8 @@ class Backend(ABC):
     """False for the script, which is no language model."""
     is_local: ClassVar[bool] = False
     """True if its model runs on this machine's processors, so that concurrent replies slow each other down."""
+    sends_images: ClassVar[bool] = False
+    """True if its kind can send images to the model."""
     template = TemplateTokens()
 
     supports_tools: bool = True
@@ -263,6 +265,12 @@ class Backend(ABC):
         """True if its model is offered tools; if not, only the visitor's commands run them."""
         known = self.supports_tools and self.model_info.tools is not False
         return self.has_bind_tools and (known if self.settings.tools is None else self.settings.tools)
+
+    @property
+    def images(self) -> bool | None:
+        """True if its model takes images; None if that is not known, and they are sent."""
+        known = self.model_info.images if self.settings.images is None else self.settings.images
+        return known if self.sends_images else False
 
     def check_tools(self, model: BaseChatModel, tools: Sequence[BaseTool]) -> None:
         """Tries `bind_tools` of a turn's model, which many of LangChain's classes lack."""

@@ -42,7 +42,8 @@ class GeminiBackend(ChatModelBackend):
     """An entry of the kind `gemini`."""
 
     kind = "gemini"
-    uses = frozenset({"model", "models", "ignores", "key", "base_url", "options"})
+    sends_images = True
+    uses = frozenset({"model", "models", "ignores", "key", "base_url", "options", "images"})
     max_tokens_field = "max_output_tokens"
     model_field = "model"
     template = TemplateTokens(with_system=0, without_system=0, user=0, assistant=0)

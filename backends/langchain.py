@@ -22,7 +22,8 @@ class LangChainBackend(ChatModelBackend):
     """An entry of the kind `langchain`. The class is imported in the background; a failure is its health's reason."""
 
     kind = "langchain"
-    uses = frozenset({"class", "options", "key", "key_field", "thinking", "ignores"})
+    sends_images = True
+    uses = frozenset({"class", "options", "key", "key_field", "thinking", "ignores", "images"})
 
     def __init__(self, settings: BackendSettings, key: Key | None = None) -> None:
         super().__init__(settings, key)

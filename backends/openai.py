@@ -45,7 +45,8 @@ class OpenAIBackend(ChatModelBackend):
 
     kind = "openai"
     reports_logprobs = True
-    uses = frozenset({"model", "models", "ignores", "key", "base_url", "options", "thinking"}) | {
+    sends_images = True
+    uses = frozenset({"model", "models", "ignores", "key", "base_url", "options", "thinking", "images"}) | {
         *("headers", "query", "extra_body", "fields", "system_role"),
     }
     model_field = "model_name"

@@ -1,1 +1,1 @@
-"""Documents that visitors have uploaded: parsing files into passages, and a full-text index of them."""
+"""Documents and images that visitors have uploaded: parsing documents into passages, an index of them, and files."""

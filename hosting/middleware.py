@@ -46,7 +46,11 @@ def build_middleware(
         auth=settings.auth,
         logged_in=logged_in,
         public_paths=frozenset({"/metrics"} if settings.metrics_token else ()),
-        upload_bytes={"/documents": limits.document_bytes, "/conversations": limits.import_bytes},
+        upload_bytes={
+            "/documents": limits.document_bytes,
+            "/images": limits.image_bytes,
+            "/conversations": limits.import_bytes,
+        },
         allowed_origins=origins,
         connections_per_address=limits.connections_per_address or 0,
         sessions=sessions or Sessions(),

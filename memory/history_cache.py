@@ -13,6 +13,7 @@ from memory.message_index import MessageIndex
 from memory.messages import MESSAGE, Message
 from memory.store import Store
 from runs.errors import ChatError
+from runs.images import image_tokens
 from runs.threads import in_thread
 from runs.tokens import estimate_tokens
 
@@ -115,8 +116,12 @@ async def _extended(history: History, messages: list[Message]) -> History:
     """The history with further messages at its end."""
 
     def extended() -> History:
-        fresh = [replace(message, tokens=estimate_tokens(message.text), estimated=True) for message in messages]
+        fresh = [replace(message, tokens=_estimated_tokens(message), estimated=True) for message in messages]
         characters = history.characters + sum(message.size for message in fresh)
         return replace(history, messages=[*history.messages, *fresh], characters=characters)
 
     return await in_thread(sum(1 + len(message.parts) for message in messages) > _MANY, extended)
+
+
+def _estimated_tokens(message: Message) -> int:
+    return estimate_tokens(message.text) + image_tokens(message.images)

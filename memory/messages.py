@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from runs.images import Image
 from runs.reply import ReplyPart
 
 MESSAGE = 300
@@ -35,6 +36,8 @@ class Message:
     """The backend that wrote a reply; None where it is unknown."""
     model: str | None = None
     """Its model, where the backend offers a choice."""
+    images: tuple[Image, ...] = ()
+    """The images of a user's message."""
 
     @property
     def size(self) -> int:

@@ -8,6 +8,7 @@ from memory.folded_text import fold_text
 from memory.messages import Message, Role, Standing
 from memory.options import TurnOptions
 from runs.events import JSON
+from runs.images import Image
 from runs.reply import ReplyPart
 
 _TITLE = 60
@@ -28,6 +29,7 @@ def message_row(message: Message, conversation_id: str, place: int, now: float) 
         "run_id": message.run_id,
         "note": message.note and storable(message.note),
         "parts": parts_column(message),
+        "images": [image.wire() for image in message.images] or None,
         "backend": message.backend,
         "model": message.model,
         "created": now,
@@ -47,6 +49,7 @@ def message_of(row: Row[Any]) -> Message:
         parent_id=row.parent_id,
         backend=row.backend,
         model=row.model,
+        images=tuple(map(Image.of, row.images or ())),
     )
 
 

@@ -27,6 +27,8 @@ _IMPORTING = "an import that is not whole"
 """The owner of a conversation during its import: no visitor has this id, so nobody finds it."""
 _IMPORT_S = 3600.0
 """Seconds after which an import of another process is considered dead."""
+_IDS = 500
+"""Ids in one query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,15 @@ class StoredConversations(Database):
         counted = select(func.count()).select_from(conversations).where(conversations.c.owner == owner)
         async with self.reading() as db:
             return int((await db.execute(counted)).scalar_one())
+
+    async def missing(self, ids: Sequence[str]) -> set[str]:
+        """Returns those of the ids that no conversation has."""
+        found = set[str]()
+        async with self.reading() as db:
+            for start in range(0, len(ids), _IDS):
+                known = select(conversations.c.id).where(conversations.c.id.in_(ids[start : start + _IDS]))
+                found.update((await db.execute(known)).scalars())
+        return set(ids) - found
 
     async def delete_idle(self, before: float, spared: Sequence[str] = ()) -> list[str]:
         """Deletes the conversations that were last used before a time (epoch seconds); returns their ids."""

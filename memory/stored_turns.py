@@ -17,6 +17,7 @@ from memory.stored_conversations import first_text, insert_conversation, update_
 from memory.stored_costs import insert_cost
 from memory.tables import conversations, messages, runs
 from runs.errors import NO_RUN, ChatError
+from runs.images import Image
 from runs.live import LiveRun, new_id
 
 
@@ -32,13 +33,14 @@ class StoredTurns(Database):
         edit_of: str | None = None,
         regenerate: str | None = None,
         options: TurnOptions = TurnOptions(),  # noqa: B008 - frozen
+        images: Sequence[Image] = (),
     ) -> tuple[Message, Message]:
         """Writes the user's message and an empty growing reply in one transaction; returns both.
 
         With `earlier`, which may be empty, the conversation is new and begins with these messages. The message comes
         after the head; or beside the message `edit_of`, as another branch. With `regenerate`, that message gets
-        another reply, and `text` is not read. Raises ChatError `not_found` for a conversation or message that was
-        deleted meanwhile.
+        another reply, and `text` and `images` are not read. Raises ChatError `not_found` for a conversation or message
+        that was deleted meanwhile.
         """
         now, used = time.time(), {"backend": run.backend, "memory": run.memory, **options.model_dump()}
         this, place, rows = run.conversation_id, 1, []
@@ -56,7 +58,7 @@ class StoredTurns(Database):
                 before = (await message_row_of(db, this, edit_of)).parent_id if edit_of else head
                 if before:
                     place = (await message_row_of(db, this, before)).place + 1
-                asked = Message(new_id(), "user", text, run_id=run.id, parent_id=before)
+                asked = Message(new_id(), "user", text, run_id=run.id, parent_id=before, images=tuple(images))
                 rows.append(message_row(asked, this, place, now))
             reply = Message(new_id(), "assistant", "", "growing", run.id, parent_id=asked.id, backend=run.backend)
             await db.execute(insert(messages), [*rows, message_row(reply, this, place + 1, now)])

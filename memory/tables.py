@@ -65,6 +65,7 @@ messages = Table(
     Column("run_id", String(32)),
     Column("note", Text),
     Column("parts", JSON(none_as_null=True)),
+    Column("images", JSON(none_as_null=True)),
     Column("backend", Text),
     Column("model", Text),
     Column("created", Float, nullable=False),
@@ -74,7 +75,8 @@ messages = Table(
 )
 """A tree: `parent_id` is the previous message, null for a first one; `place` is the depth, from 1.
 
-`backend` and `model` wrote a reply; they are null in other messages and in rows of an earlier version.
+`backend` and `model` wrote a reply; they are null in other messages and in rows of an earlier version. `images` refers
+to files (`documents/images.py`).
 """
 
 runs = Table(

@@ -81,6 +81,8 @@ class BackendSettings(BaseModel):
     """local: threads of the model, at most one for each logical processor; default: half as many."""
     tools: bool | None = None
     """Whether the model can call tools; the default depends on the kind."""
+    images: bool | None = None
+    """gemini, openai, langchain: whether the model takes images; by default what its provider says, else true."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Idle timeout of the provider's response, in seconds; the default depends on the kind."""
     thinking: Literal["open", "switch"] | None = None

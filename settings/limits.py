@@ -74,6 +74,10 @@ class LimitSettings(BaseModel):
     """Characters of all stored documents of a visitor. With this limit, an address has `visitors_per_address` times as
     many characters, and as many times the documents of a visitor.
     """
+    image_bytes: Annotated[int, Field(ge=1024)] = 10_000_000
+    """Largest image that a visitor can add to a message, in bytes. It is kept smaller."""
+    images_per_visitor: Annotated[int, Field(ge=1)] = 200
+    """Images of one visitor that are kept."""
 
     def with_public_limits(self) -> "LimitSettings":
         """Returns a copy with the defaults of a public page for limits that are not set."""

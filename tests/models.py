@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
@@ -56,6 +56,17 @@ class Talker(BaseChatModel):
                 yield ChatGenerationChunk(message=last)
         finally:
             calls[0] -= 1
+
+
+class Witness(Talker):
+    """Keeps the messages of its calls."""
+
+    received: ClassVar[list[list[BaseMessage]]] = []
+
+    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        self.received.append(messages)
+        async for chunk in super()._astream(messages, *args, **kwargs):
+            yield chunk
 
 
 class Caller(Talker):

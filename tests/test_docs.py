@@ -90,6 +90,7 @@ RUN_ELSEWHERE = Counter(
         ("docs/api.md", "js"): 4,
         ("docs/api.md", "python"): 2,
         ("docs/architecture.md", "text"): 2,  # the paths in them: below
+        ("docs/images.md", "bash"): 1,  # test_transports_images.py
         ("docs/imports.md", "json"): 1,  # below
         ("docs/mcp.md", "json"): 1,  # the address: test_transports_mcp_server.py
         ("docs/memory.md", "python"): 2,  # a history: below; a memory mode: test_memory_own_modes.py

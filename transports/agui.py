@@ -7,12 +7,13 @@ store decides what a known thread contains. A client's own `state`, `context` an
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from ag_ui.core import BaseEvent, Message, RunAgentInput, TextPart
+from ag_ui.core import BaseEvent, ImagePart, Message, RunAgentInput, TextPart
 from ag_ui.encoder import EventEncoder
 from fastapi import APIRouter, Response
 from pydantic import ConfigDict, ValidationError, field_validator
@@ -34,6 +35,8 @@ from transports.schemas import Logprobs, RequestFields, validation_error
 from transports.streams import HEARTBEAT_S, SSEResponse
 
 _MAX_ID = 1000
+_ID = re.compile(r"[\w-]{16,64}", re.ASCII)
+"""The form of an image's id."""
 _MAX_IMPORTED = 10_000
 """The most earlier messages of a new thread, as of `POST /conversations`."""
 _PAUSE_S = 0.25
@@ -52,7 +55,9 @@ _ROLES: dict[str, Role] = {
 
 
 class AgentInput(RunAgentInput):
-    """The protocol's input. A message part of an unknown type is refused with its type."""
+    """The protocol's input. An image of the type `binary`, which older clients send, becomes one of the type `image`;
+    a message part of an unknown type is refused with its type.
+    """
 
     @field_validator("messages", mode="before")
     @classmethod
@@ -61,9 +66,12 @@ class AgentInput(RunAgentInput):
             raise _too_many(len(messages))
         for message in messages if isinstance(messages, list) else ():
             content = message.get("content") if isinstance(message, dict) else None
-            for part in content if isinstance(content, list) else ():
-                if isinstance(part, dict) and (kind := str(part.get("type"))) not in _PART_TYPES:
-                    raise ValueError(_not_text(kind))
+            parts: list[Any] = content if isinstance(content, list) else []
+            for i, part in enumerate(parts):
+                if isinstance(part, dict) and (image := _binary_image(part)):
+                    parts[i] = image
+                elif isinstance(part, dict) and (kind := str(part.get("type"))) not in _PART_TYPES:
+                    raise ValueError(_not_accepted(kind))
         return messages
 
 
@@ -112,11 +120,11 @@ async def _start(
     last = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
     if last is None:
         raise ChatError("invalid_request", "messages: there is no user message to answer.")
-    text, earlier = _text(messages[last]), messages[:last]
+    text, images, earlier = _text(messages[last]), _images(messages[last]), messages[:last]
     existing = conversation_id or agent_input.thread_id
     known = existing if await _is_known(turns, existing, requester.visitor) else None
     options = RequestFields(**chosen.model_dump(exclude_none=True), conversation_id=known)
-    ask = await options.turn_request(turns, text, requester)
+    ask = replace(await options.turn_request(turns, text, requester), images=images)
     if known is None:
         if len(earlier) > _MAX_IMPORTED:
             raise _too_many(len(earlier))
@@ -184,15 +192,47 @@ def _imported(messages: Sequence[Message]) -> list[tuple[Role, str]]:
 
 
 def _text(message: Message) -> str:
-    """The text of a message. Raises ChatError for a part that is not text."""
+    """The text of a message. Raises ChatError for a part that is neither text nor an image."""
     content = message.content
     if isinstance(content, list):
-        for part in content:
-            if not isinstance(part, TextPart):
-                raise ChatError("invalid_request", f"messages: {_not_text(part.type)}")
+        _images(message)
         return "".join(part.text for part in content if isinstance(part, TextPart))
     return content if isinstance(content, str) else ""
 
 
-def _not_text(part_type: str) -> str:
-    return f"a part of the type {part_type[:40]!r} is not accepted: the models here read only text"
+def _images(message: Message) -> tuple[str, ...]:
+    """The images of a message as `data:` addresses or ids. Raises ChatError for a part that is neither text nor image.
+
+    An address of another site is not fetched.
+    """
+    content = message.content
+    found = list[str]()
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, TextPart):
+            continue
+        source = part.source if isinstance(part, ImagePart) else None
+        value = str(getattr(source, "value", ""))
+        if getattr(source, "type", "") == "data":
+            found.append(f"data:{getattr(source, 'mime_type', None) or 'image'};base64,{value}")
+        elif value.startswith("data:") or _ID.fullmatch(value):
+            found.append(value)
+        else:
+            raise ChatError("invalid_request", f"messages: {_not_accepted(part.type)}")
+    return tuple(found)
+
+
+def _binary_image(part: dict[str, Any]) -> dict[str, Any] | None:
+    """An image of the protocol's older type `binary` in the current form; None for any other part."""
+    kind, data, image_id = part.get("mimeType"), part.get("data"), part.get("id")
+    if part.get("type") != "binary" or not (isinstance(kind, str) and kind.startswith("image/")):
+        return None
+    if isinstance(data, str) and data:
+        return {"type": "image", "source": {"type": "data", "value": data, "mimeType": kind}}
+    if isinstance(image_id, str) and image_id:
+        return {"type": "image", "source": {"type": "url", "value": image_id, "mimeType": kind}}
+    return None
+
+
+def _not_accepted(part_type: str) -> str:
+    accepted = "allowed are text, and images as data or by an id of POST /images"
+    return f"a part of the type {part_type[:40]!r} is not accepted: {accepted}"

@@ -141,6 +141,7 @@ def _message_fields(message: Message) -> JSON:
         "parts": [part.wire() for part in message.parts],
         "backend": message.backend,
         "model": message.model,
+        "images": [image.wire() for image in message.images],
     }
 
 

@@ -39,6 +39,7 @@ def attachment_headers(title: str, extension: str) -> dict[str, str]:
 
 def _message(message: Message) -> str:
     blocks = [f"## {_NAMES[message.role]}"]
+    blocks += [f"*Image, {image.width} by {image.height} pixels*" for image in message.images]
     for piece in reply_sequence(message.text, message.parts):
         if not isinstance(piece, str):
             blocks += [_part(part) for part in piece]

@@ -24,6 +24,7 @@ from transports.compare_page import add_compare_page
 from transports.contexts import add_contexts
 from transports.conversations import add_conversations
 from transports.documents import add_documents
+from transports.images import add_images
 from transports.operations import add_operations
 from transports.pages import add_pages
 from transports.records import add_records
@@ -82,6 +83,7 @@ def build_router(turns: Turns, identity: Identity, link: ShareLink | None = None
     add_conversations(router, turns, budget)
     add_contexts(router, turns, budget)
     add_documents(router, turns)
+    add_images(router, turns)
     add_share_link(router, link or ShareLink())
     add_compare_page(router, turns.settings.page, traced=turns.settings.tracing.langsmith)
     add_pages(router, turns.settings.page, traced=turns.settings.tracing.langsmith)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from agent.continuation import Continuation
 from agent.turn import TurnRequest
 from agent.turns import Turns
+from documents.images import LONGEST_URL
 from memory.modes import MODES
 from memory.options import TurnOptions
 from runs.errors import ChatError
@@ -16,6 +17,8 @@ from runs.requester import Requester
 from runs.tool_calls import ApprovalAnswer
 
 _MAX_FIELDS = 100
+_MAX_IMAGES = 100
+"""The most images that are counted; fewer are accepted."""
 Id = Annotated[str, Field(max_length=100)]
 Logprobs = Annotated[
     int | None,
@@ -61,6 +64,14 @@ class RequestFields(TurnOptions):
         )
 
 
+_Images = Annotated[
+    tuple[Annotated[str, Field(max_length=LONGEST_URL)], ...],
+    Field(
+        max_length=_MAX_IMAGES, strict=False, description="Ids of POST /images, or small `data:` addresses of images."
+    ),
+]
+
+
 class ContinueFrom(BaseModel):
     """Where a reply is continued differently: before the event `seq` of its run, with `token` in its place."""
 
@@ -78,6 +89,11 @@ class Query(RequestFields):
     """The query of `GET /stream`; options that are lists may be repeated."""
 
     query: Annotated[str, Field(description="The message.")]
+    images: _Images = ()
+
+    async def turn_request(self, turns: Turns, message: str, requester: Requester) -> TurnRequest:
+        """A request for a turn. Raises ChatError `not_found` for a conversation that is not the visitor's."""
+        return replace(await super().turn_request(turns, message, requester), images=self.images)
 
 
 class Message(RequestFields):
@@ -85,6 +101,7 @@ class Message(RequestFields):
 
     model_config = ConfigDict(strict=True)
     message: str
+    images: _Images = ()
     continue_from: Annotated[
         ContinueFrom | None,
         Field(description="Begins a branch with the reply so far of a run, for the model to continue; no new message."),
@@ -103,7 +120,8 @@ class Message(RequestFields):
         if wanted and not self.conversation_id:
             found = await turns.continuations.conversation_of(wanted.run_id, requester.visitor)
             here = self.model_copy(update={"conversation_id": found})
-        return replace(await super(Message, here).turn_request(turns, message, requester), continue_from=wanted)
+        ask = await super(Message, here).turn_request(turns, message, requester)
+        return replace(ask, continue_from=wanted, images=self.images)
 
 
 class Approval(BaseModel):

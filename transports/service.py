@@ -58,7 +58,7 @@ class Service:
         self.library = Library(settings.data / "library.db", GUIDE, limits, secret.encode(), vectors)
         try:
             toolbox = Toolbox(settings.tools, self.library, self.mcp)
-            self.turns = Turns(settings, self.backends, self.store, self.runs, toolbox)
+            self.turns = Turns(settings, self.backends, self.store, self.runs, toolbox, secret.encode())
         except ValueError as e:
             raise SettingsError(f"memory, mirror: {e}") from None
         self.identity = Identity(secret, cross_site=settings.on_space)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 
 from memory.tables import metadata
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest version."""
 _VERSION = "alembic_version"
 _LOCK = 7309453

@@ -11,6 +11,9 @@ from itsdangerous import Signer
 
 from app import App
 from hosting.identity import COOKIE
+from settings import BackendSettings
+from tests.conftest import scripted
+from tests.images import picture
 from tests.live_app import client_of, events_of, live_app, next_event, socket_of
 
 WORDS = "the victim's own words"
@@ -24,11 +27,14 @@ class Scene:
     run_id: str
     conversation_id: str
     document_id: str
+    image_id: str
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    with live_app(tmp_path_factory.mktemp("attacked"), secret="of the tests") as app:
+    seer = BackendSettings(name="Seer", kind="langchain", **{"class": "tests.models:Talker"})
+    folder = tmp_path_factory.mktemp("attacked")
+    with live_app(folder, secret="of the tests", backends=[scripted("Script"), seer]) as app:
         yield app
 
 
@@ -37,7 +43,9 @@ async def scene(app: App) -> AsyncIterator[Scene]:
     async with client_of(app) as victim, client_of(app) as attacker:
         events = await events_of(victim, "POST", "/stream", json={"message": WORDS})
         added = await victim.post("/documents?name=mine.txt", content=WORDS.encode())
-        yield Scene(app, victim, attacker, events[0]["run_id"], events[0]["conversation_id"], added.json()["id"])
+        image = await victim.post("/images", content=picture())
+        ids = events[0]["run_id"], events[0]["conversation_id"], added.json()["id"], image.json()["id"]
+        yield Scene(app, victim, attacker, *ids)
 
 
 PATHS = [
@@ -54,13 +62,18 @@ PATHS = [
     ("GET", "/stream?query=go+on&conversation_id={conversation}", None),
     ("POST", "/context", {"message": "go on", "conversation_id": "{conversation}"}),
     ("DELETE", "/documents/{document}", None),
+    ("GET", "/images/{image}", None),
+    ("GET", "/images/{image}?conversation_id={conversation}", None),
+    ("DELETE", "/images/{image}", None),
+    ("POST", "/stream", {"message": "look", "images": ["{image}"], "backend": "Seer"}),
 ]
 
 
 def filled(template: Any, scene: Scene) -> Any:
     text = json.dumps(template)
     for name, value in (
-        ("run", scene.run_id), ("conversation", scene.conversation_id), ("document", scene.document_id)
+        ("run", scene.run_id), ("conversation", scene.conversation_id), ("document", scene.document_id),
+        ("image", scene.image_id),
     ):  # fmt: skip
         text = text.replace(f"{{{name}}}", value)
     return json.loads(text)
@@ -81,12 +94,14 @@ async def test_ids_of_another_visitor_are_not_found(scene: Scene, method: str, p
     async with httpx.AsyncClient(base_url=scene.app.url, cookies={COOKIE: cookies[who]}, timeout=30) as client:
         sent = {"json": filled(body, scene)} if body else {}
         answer = await client.request(method, filled(path, scene), **sent)
-    # without a cookie there are no documents: the error says to open the page first
-    assert answer.status_code == (401 if "documents" in path and who != "another" else 404), answer.text
+    # without a cookie there are no documents and images: the error says to open the page first
+    belongs = "documents" in path or ("/images/" in path and "conversation" not in path)
+    assert answer.status_code == (401 if belongs and who != "another" else 404), answer.text
     assert WORDS not in answer.text and scene.conversation_id not in answer.text
     kept = (await scene.victim.get(f"/conversations/{scene.conversation_id}")).json()
     assert kept["messages"][0]["content"] == WORDS and kept["title"] != "owned"
     assert len((await scene.victim.get("/documents")).json()) == 1
+    assert (await scene.victim.get(f"/images/{scene.image_id}")).status_code == 200
 
 
 async def test_lists_and_search_exclude_other_visitors(scene: Scene) -> None:
