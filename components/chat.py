@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from components.assets import read, script_component
+from documents.images import ImageLimits
 from tracing import NOTE
 
 _QUESTION = "<div class='sure' role='group' aria-label='Delete the conversation' hidden></div>"
@@ -32,6 +33,8 @@ class ChatPane:
     prompt: gr.Textbox
     draft: gr.HTML
     """Carries changes of the prompt's text (`render_draft`) to the browser. No listener sets the prompt itself."""
+    images: gr.HTML
+    """The images of the message that is being written. Its value is their ids."""
     send: gr.Button
     stop: gr.Button
     clear: gr.Button
@@ -57,7 +60,14 @@ def _chatbot(elem_id: str, **options: object) -> gr.Chatbot:
     )
 
 
-def build_chat(message_characters: int, intro_html: str, *, servers: bool = False, traced: bool = False) -> ChatPane:
+def build_chat(
+    message_characters: int,
+    image_limits: ImageLimits,
+    intro_html: str,
+    *,
+    servers: bool = False,
+    traced: bool = False,
+) -> ChatPane:
     """Builds the conversation, which shows `intro_html` while it is empty.
 
     A longer message than `message_characters` is not sent. `servers` adds the prompts of the tools' servers, and
@@ -78,6 +88,9 @@ def build_chat(message_characters: int, intro_html: str, *, servers: bool = Fals
         script_component(
             "commands", "commands.js", template="<ul role='listbox' aria-label='Commands' tabindex='0'></ul>"
         )
+        template = read("images.html").replace('data-bytes=""', f'data-bytes="{image_limits.file_bytes}"')
+        template = template.replace('data-count=""', f'data-count="{image_limits.per_message}"')
+        images = script_component("images", "images.js", template=template, style=read("images.css"), value=[])
         with gr.Row(elem_id="composer"):
             prompt = gr.Textbox(
                 elem_id="prompt",
@@ -93,6 +106,7 @@ def build_chat(message_characters: int, intro_html: str, *, servers: bool = Fals
                     enterkeyhint="send", spellcheck=True, autocapitalize="sentences"
                 ),
             )
+            script_component("add-image", template=read("add_image.html"))
             send = gr.Button("Send", elem_id="send", variant="primary", scale=0, min_width=84)
             stop = gr.Button("Stop", elem_id="stop", variant="stop", scale=0, min_width=84, visible=False)
         draft = script_component("draft", "draft.js")
@@ -108,5 +122,21 @@ def build_chat(message_characters: int, intro_html: str, *, servers: bool = Fals
         embedded = script_component("embedded", "embedded_bar.js", **bar, value={})
         if traced:
             gr.HTML(f"<p>{NOTE}</p>", elem_id="traced")
-    panes = intro, earlier, turns, chat, live, line, approval, replay, prompt, draft, send, stop, clear, embedded
+    panes = (
+        intro,
+        earlier,
+        turns,
+        chat,
+        live,
+        line,
+        approval,
+        replay,
+        prompt,
+        draft,
+        images,
+        send,
+        stop,
+        clear,
+        embedded,
+    )
     return ChatPane(*panes)

@@ -121,7 +121,7 @@ class RunFollower:
         messages = [*view.messages, ended_reply(run)] if run and not stored else list(view.messages)
         page.shown, page.earlier = shown_messages(messages), view.page.earlier
         turns = render_message_controls(replace(view, messages=messages))
-        return render_page(page) | {"chat": render_messages(messages), "live": [], "turns": turns}
+        return render_page(page) | {"chat": render_messages(messages, page.conversation_id), "live": [], "turns": turns}
 
     def _run(self, page: PageState) -> LiveRun | None:
         try:

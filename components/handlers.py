@@ -57,11 +57,12 @@ class Handlers:
         self._memory, self._tools = turns.settings.memory, turns.settings.tools
 
     async def on_send(self, prompt: str, page: PageState, request: gr.Request, *fields: Any) -> Updates:
-        """Sends a message."""
+        """Sends a message. The ids of its images come after the values of `FIELDS`."""
         page = page.for_request(self.identity, request)
+        fields, images = fields[: len(FIELDS)], [str(one) for each in fields[len(FIELDS) :] for one in each or ()]
         if not (prompt or "").strip():
             return await self._unchanged(page)
-        turn = replace(self._request(fields), message=prompt, conversation_id=page.conversation_id)
+        turn = replace(self._request(fields), message=prompt, conversation_id=page.conversation_id, images=images)
         return await self._begin(turn, page, request)
 
     async def on_regenerate(self, page: PageState, request: gr.Request, data: gr.EventData, *fields: Any) -> Updates:
@@ -114,14 +115,18 @@ class Handlers:
             if message is None or page.conversation_id is None:
                 raise ChatError("not_found", "There is no message to undo.")
             await self.store.conversation(page.conversation_id, page.visitor)
-            text = (await self.store.message(page.conversation_id, message.id)).text
+            stored = await self.store.message(page.conversation_id, message.id)
             with self.runs.hold(page.conversation_id):
                 await self.store.rewind(page.conversation_id, message.id)
             view = await self._load(page, page.conversation_id, max(INITIAL_MESSAGES, len(page.shown)))
         except ChatError as e:
             warn(e.message)
             return await self._unchanged(page)
-        return render_view(view) | {"draft": render_draft(back=text), "live": [], "panel": None}
+        return render_view(view) | {
+            "draft": render_draft(back=stored.text, images=[image.wire() for image in stored.images]),
+            "live": [],
+            "panel": None,
+        }
 
     async def on_clear(self, page: PageState, request: gr.Request) -> Updates:
         """Deletes the conversation together with its live run."""
@@ -205,7 +210,7 @@ class Handlers:
             edited = turn.message if turn.edit_of else ""
             return await (self._unchanged(page, edited) if e.code != "not_found" else self._if_deleted(page, edited))
         page.player = None  # the page shows a conversation from now on
-        updates: Updates = {} if keep_prompt else {"draft": render_draft(accepted=turn.message)}
+        updates: Updates = {} if keep_prompt else {"draft": render_draft(accepted=turn.message, images=turn.images)}
         updates |= {"live": [], "panel": render_panel(run.state, whole=False, now=run.now())}
         try:
             view = await self._load(page, run.conversation_id, INITIAL_MESSAGES)

@@ -7,6 +7,7 @@ of Gradio's own conversion grows with the conversation.
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 from components.elements import text_html
 from components.page_state import ConversationView
@@ -14,6 +15,7 @@ from components.parts import cited_passages, parts_html, sources_before
 from components.reply import reply_html
 from memory.messages import Message
 from runs.errors import split_message
+from runs.images import Image
 from runs.reply import ReplyPart, reply_sequence
 
 Wire = dict[str, Any]
@@ -34,15 +36,15 @@ def wire(role: str, *texts: str) -> Wire:
     return {"role": role, "metadata": None, "content": content, "options": None}
 
 
-def render_messages(messages: Sequence[Message]) -> list[Wire]:
+def render_messages(messages: Sequence[Message], conversation_id: str | None = None) -> list[Wire]:
     """Renders the Chatbot's value. An incomplete reply ends with a note that says why."""
-    return [_wire_message(message) for message in messages]
+    return [_wire_message(message, conversation_id) for message in messages]
 
 
-def _wire_message(message: Message) -> Wire:
+def _wire_message(message: Message, conversation_id: str | None) -> Wire:
     message = _shortened(message)
     if message.role == "user":
-        return wire("user", user_html(message.text))
+        return wire("user", images_html(message.images, conversation_id) + user_html(message.text))
     texts, sources = list[str](), dict[int, str]()
     for one in _sequence(message):
         if isinstance(one, str):
@@ -80,6 +82,17 @@ def _note(message: Message) -> str | None:
 def _rows(message: Message) -> int:
     """Counts the rows of a message in the Chatbot without rendering them."""
     return 1 if message.role == "user" else len(_sequence(_shortened(message))) + bool(_note(message))
+
+
+def images_html(images: Sequence[Image], conversation_id: str | None) -> str:
+    """Renders the images of a visitor's message, each as a link to itself; empty without any."""
+    query = f"?{urlencode({'conversation_id': conversation_id})}" if conversation_id else ""
+    shown = [
+        f"<a href='images/{image.id}{query}' title='Open the image'><img src='images/{image.id}{query}' alt='Image "
+        f"{number}: {image.width} by {image.height} pixels' width='{image.width}' height='{image.height}'></a>"
+        for number, image in enumerate(images, 1)
+    ]
+    return f"<div class='pictures'>{''.join(shown)}</div>" if shown else ""
 
 
 def user_html(text: str) -> str:

@@ -63,6 +63,7 @@ def build_page(handlers: Handlers, brand: Brand) -> gr.Blocks:
         with gr.Row(elem_id="main"):
             chat = build_chat(
                 settings.limits.message_characters,
+                handlers.turns.images.limits,
                 brand.intro(),
                 servers=bool(settings.mcp),
                 traced=settings.tracing.langsmith,
@@ -139,7 +140,7 @@ def wire_turns(demo: gr.Blocks, handlers: Handlers, wiring: Wiring, sidebar: gr.
     starts = [
         wiring.on(demo.load, fields.on_load(loader), [], OPENED_OUTPUTS),
         wiring.on(sidebar.open, fields.on_open(loader), inputs, OPENED_OUTPUTS, trigger_mode="always_last"),
-        wiring.on(submit, handlers.on_send, ["prompt", *inputs], TURN_OUTPUTS, trigger_mode="once"),
+        wiring.on(submit, handlers.on_send, ["prompt", *inputs, "images"], TURN_OUTPUTS, trigger_mode="once"),
         wiring.on(one["chat"].edit, handlers.on_edit, inputs, TURN_OUTPUTS),
         wiring.on(one["turns"].regenerate, handlers.on_regenerate, inputs, TURN_OUTPUTS),
         wiring.on(one["panel"].continue_reply, handlers.on_continue_reply, inputs, TURN_OUTPUTS),

@@ -1,5 +1,8 @@
 """Pure functions that turn domain data into values of Gradio components. `messages.py` has those of the Chatbot."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import gradio as gr
 
 from backends import Backend
@@ -34,8 +37,10 @@ def render_modes() -> list[Wire]:
     ]
 
 
-def render_draft(*, accepted: str | None = None, back: str | None = None) -> Wire:
+def render_draft(*, accepted: str | None = None, back: str | None = None, images: Sequence[Any] = ()) -> Wire:
     """Renders a change of the prompt: its beginning, `accepted` as a message, is removed; the text `back` is restored.
+
+    `images` are the ids of those that were accepted, or the references of those that are restored.
 
     `accepted` is sent as its length in UTF-16 code units, because it may end in half a character.
     """
@@ -43,6 +48,7 @@ def render_draft(*, accepted: str | None = None, back: str | None = None) -> Wir
     return {
         "accepted": length,
         "back": back and valid_text(back),
+        "images": list(images),
         "id": new_id(),
     }  # the id makes equal values two events
 
@@ -57,7 +63,7 @@ def render_conversation(view: ConversationView) -> Updates:
     """Renders the messages of a page, and what stands around them."""
     label = f"Show earlier messages ({view.page.earlier:,})"
     return {
-        "chat": render_messages(view.messages),
+        "chat": render_messages(view.messages, view.page.conversation_id),
         "intro": gr.update(visible=not view.messages),
         "earlier": gr.update(visible=view.page.earlier > 0, value=label),
         "turns": render_message_controls(view),

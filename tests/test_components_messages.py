@@ -2,12 +2,14 @@ import re
 from dataclasses import replace
 
 import pytest
+from bs4 import BeautifulSoup
 
 from components import messages
 from components.conversation_view import _fitting
 from components.messages import failure_html, render_message_controls, render_messages
 from components.page_state import ConversationView, PageState
 from memory.messages import Message
+from runs.images import Image
 from runs.reply import ReplyPart
 from tests.pages import shown_text
 
@@ -141,3 +143,13 @@ def test_turns_name_the_author_and_the_message_to_regenerate() -> None:
     turns = render_message_controls(ConversationView(PageState("anna"), talk))
     assert [turn["author"] for turn in turns] == ["You", "gemini-pro", "Model", "System prompt"]
     assert [turn["asked"] for turn in turns] == [None, "1", "1", None]
+
+
+def test_images_of_a_message_are_links_to_themselves() -> None:
+    image = Image("an-id", 60, 40, 1000)
+    (drawn,) = render_messages([Message("1", "user", "Hi", images=(image, image))], "a conversation")
+    (text,) = [one["text"] for one in drawn["content"]]
+    found = BeautifulSoup(text, "html.parser")
+    assert [link["href"] for link in found.select(".pictures a")] == ["images/an-id?conversation_id=a+conversation"] * 2
+    assert [one["alt"] for one in found.select("img")] == ["Image 1: 60 by 40 pixels", "Image 2: 60 by 40 pixels"]
+    assert found.select_one(".said").text == "Hi"  # type: ignore[union-attr]

@@ -19,8 +19,11 @@ from tests.conftest import scripted, until
 from tests.live_app import client_of, live_app, refused, run_on_loop
 
 AT_ONCE, LATER = timedelta(0), timedelta(minutes=5)
-ENDLESS = ("endless", None, "Slow script", "tokens", None, None, None, True, [], 4, 2000, 200, 3, True, {}, False, None)
-"""What the page sends: the message, its draft, and the values of all fields."""
+ENDLESS = (
+    *("endless", None, "Slow script", "tokens", None, None, None),
+    *(True, [], 4, 2000, 200, 3, True, {}, False, None, []),
+)
+"""What the page sends: the message, its draft, the values of all fields, and its images."""
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ function draw() {
     window.glassbox.choices = { backend: backends.map(backendChoice), model: (one?.models ?? []).map(modelChoice) };
     emit('choices');
   }
-  window.glassbox.backend = one && { ...one, takes: model.takes };
+  window.glassbox.backend = one && { ...one, takes: model.takes, images: model.images, takers: backends.filter((each) => each.images !== false).map((each) => each.name) };
   emit('backend');
 }
 

@@ -1,5 +1,5 @@
 // What the panel and the viewer share to draw a model input: the bar of its parts, rows of messages, groups by reason.
-const { drawList, make, number, write } = window.glassbox;
+const { drawList, imageAddress, make, number, write } = window.glassbox;
 // The parts of a model input in the order of the bar: [name, label, description].
 const PARTS = [
   ['system', 'system', 'The system prompt'], ['summary', 'summary', 'The summary of older turns'],
@@ -111,21 +111,39 @@ function drawRest(box, context) {
   write(format.lastElementChild, tokens(added));
 }
 
+// The images of a message.
+function drawPictures(box, { images = [] }) {
+  drawList(box, images, () => make('img', { loading: 'lazy' }), (image, one, i) => {
+    const address = imageAddress(one.id);
+    if (image.getAttribute('src') !== address) image.src = address;
+    image.alt = `Image ${i + 1}: ${one.width} by ${one.height} pixels`;
+    image.title = `${image.alt}, ≈ ${tokens(one.tokens)}`;
+  });
+}
+
+// How many images a message has, in front of its text.
+const pictured = ({ images = [] }) => images.length ? `[${images.length === 1 ? '1 image' : `${images.length} images`}] ` : '';
+
 // A message as one line that opens. Its whole text is drawn only when it is opened.
 function makeRow() {
   const summary = make('summary', {}, make('b'), make('span', { className: 'preview' }), make('small'), make('em'));
-  const row = make('details', { className: 'message' }, summary, make('p', { className: 'whole', tabIndex: 0 }));
-  row.addEventListener('toggle', () => { if (row.open) write(row.lastElementChild, textOf(row.message.content) || 'empty'); });
+  const row = make('details', { className: 'message' }, summary, make('div', { className: 'pictures' }), make('p', { className: 'whole', tabIndex: 0 }));
+  row.addEventListener('toggle', () => {
+    if (!row.open) return;
+    drawPictures(row.children[1], row.message);
+    write(row.lastElementChild, textOf(row.message.content) || 'empty');
+  });
   return row;
 }
 
 function fillRow(row, message) {
   const [role, preview, count, why] = row.firstElementChild.children, text = textOf(message.content);
-  if (row.message && textOf(row.message.content) !== text) row.open = false;
+  if (row.message && (textOf(row.message.content) !== text || pictured(row.message) !== pictured(message))) row.open = false;
+  if (row.open) drawPictures(row.children[1], message);
   row.message = message;
   row.dataset.part = message.part ?? '';
   write(role, message.role);
-  write(preview, text.slice(0, 240) || 'empty');
+  write(preview, `${pictured(message)}${text.slice(0, 240)}` || 'empty');
   write(count, tokens(message.tokens));
   write(why, message.why ?? '');
 }
@@ -160,4 +178,4 @@ function fillGroup(group, { reason, count, tokens: sum, messages: listed }) {
   if (group.open) group.fillRows(); else drawLong(rows, [], makeRow, fillRow);
 }
 
-Object.assign(window.glassbox, { messages, textOf, drawLong, drawFill, drawLimit, drawSharedLegend, drawRest, makeRow, fillRow, byReason, makeGroup, fillGroup });
+Object.assign(window.glassbox, { messages, textOf, drawLong, drawFill, drawLimit, drawSharedLegend, drawRest, drawPictures, makeRow, fillRow, byReason, makeGroup, fillGroup });

@@ -5,7 +5,7 @@
 //   mark ({ marks, from: 'bar' or 'chat' }: what the pointer is on)   cancel (a tool call)
 //   open (a conversation is opened)   chosen (a visitor chose one)   conversations (their list may have changed)
 //   draft (a change of the prompt)   type (a text for the prompt)   focus (the prompt gets it, where there is a keyboard)
-//   documents (files to add)   turns (the messages of the conversation were drawn)
+//   documents (files to add)   images (files to add to the message)   turns (the messages of the conversation were drawn)
 //   context, compare ({ run, message }: opens the viewer)   lost (the connection is silent)
 //   choose ({ backend, memory }: names to choose in the menus)
 //   choice ({ menu, visitor }: a menu's value in `glassbox.chosen`)   choices (`glassbox.choices` of the menus)
@@ -36,6 +36,8 @@ const visible = (text) => marked(text.replaceAll('\n', '↵\n').replaceAll('\t',
 const number = (n) => Number(n).toLocaleString('en');
 const promptBox = () => document.querySelector('#prompt textarea');
 const conversationId = () => new URL(location.href).searchParams.get('conversation');
+// The address of an image of the shown conversation. Without one, a visitor has their own images.
+const imageAddress = (id) => `images/${encodeURIComponent(id)}${conversationId() ? `?conversation_id=${encodeURIComponent(conversationId())}` : ''}`;
 
 // Sets the value of a field as a person does, so that Gradio notices.
 function type(field, text) {
@@ -80,4 +82,4 @@ function on(name, act, owner) {
   document.addEventListener(`glassbox:${name}`, ({ detail }) => { if (!owner || owner.isConnected) act(detail); });
 }
 
-window.glassbox = { make, write, drawList, number, marked, visible, promptBox, conversationId, type, request, copy, confirmation, emit, on };
+window.glassbox = { make, write, drawList, number, marked, visible, promptBox, conversationId, imageAddress, type, request, copy, confirmation, emit, on };

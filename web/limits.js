@@ -8,7 +8,8 @@ const ROWS = [
   ['runs_per_visitor', 'Replies at once', number], ['runs', 'Replies at once, all visitors', number], ['waiting', 'Queue length', number],
   ['reply_tokens', 'Max reply length, tokens', number], ['run_seconds', 'Time for one reply', time],
   ['message_characters', 'Longest message, characters', number], ['document_bytes', 'Largest document', size],
-  ['document_bytes_per_day', 'Documents added per day', size], ['document_characters_per_visitor', 'Text of all documents, characters', number],
+  ['document_bytes_per_day', 'Documents and images added per day', size], ['document_characters_per_visitor', 'Text of all documents, characters', number],
+  ['image_bytes', 'Largest image', size], ['images_per_visitor', 'Saved images', number],
   ['conversations_per_visitor', 'Saved conversations', number],
 ];
 const KEY = 'After the daily limit you can continue with your own key, for a backend that takes one.';

@@ -45,14 +45,16 @@ function follow(column) {
   document.addEventListener('keydown', (e) => { if (e.key === 'Enter' && e.target.closest?.('#prompt')) following = true; }, true);
 }
 
-// Dropped and pasted files become documents to search, which refuses images and the like by their names.
+// Dropped and pasted images belong to the message; other files become documents to search.
 for (const kind of ['paste', 'drop']) document.addEventListener(kind, (e) => {
   const files = [...(e.clipboardData ?? e.dataTransfer)?.files ?? []];
   if (!files.length || !e.target.closest?.('#main')) return;
   if (e.clipboardData?.types.includes('text/plain')) return; // text with a picture of it, as from a spreadsheet
   e.preventDefault();
   e.stopImmediatePropagation();
-  emit('documents', files);
+  const images = files.filter((file) => file.type.startsWith('image/')), others = files.filter((file) => !images.includes(file));
+  if (images.length) emit('images', images);
+  if (others.length) emit('documents', others);
 }, true);
 document.addEventListener('dragover', (e) => { if (e.target.closest?.('#main')) e.preventDefault(); });
 

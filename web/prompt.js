@@ -43,7 +43,7 @@ function problem() {
   if ($('#stop')?.offsetParent) return 'Stop first';
   if (!text.trim()) return 'Write first';
   if (most && text.length > most) return `Too long: ${text.length.toLocaleString('en')} of at most ${most.toLocaleString('en')} characters`;
-  return null;
+  return window.glassbox.imageProblem?.() ?? null;
 }
 
 function guard(event) {

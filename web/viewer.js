@@ -1,5 +1,5 @@
 // The dialog, and its first view: the complete model input of each model call of a run.
-const { byReason, copy, drawFill, drawLimit, drawList, drawLong, drawRest, emit, fillGroup, make, makeGroup, messages, number, on } = window.glassbox;
+const { byReason, copy, drawFill, drawLimit, drawList, drawLong, drawPictures, drawRest, emit, fillGroup, make, makeGroup, messages, number, on } = window.glassbox;
 const { promptBox, request, textOf, write } = window.glassbox;
 const dialog = element.querySelector('dialog'), view = element.querySelector('#viewer-context');
 const [close, copyButton, views, title] = ['.close', '.copy', '.views', 'h2'].map((s) => dialog.querySelector(s));
@@ -25,7 +25,7 @@ element.show = (name) => {
 
 function makeWhole() {
   const [part, why, count] = [['span', 'part'], ['small', 'why'], ['small', 'count']].map(([tag, className]) => make(tag, { className }));
-  return make('li', {}, make('div', { className: 'head' }, make('b'), part, why, count), make('p', { className: 'text' }));
+  return make('li', {}, make('div', { className: 'head' }, make('b'), part, why, count), make('div', { className: 'pictures' }), make('p', { className: 'text' }));
 }
 
 function fillWhole(item, message) {
@@ -35,6 +35,7 @@ function fillWhole(item, message) {
   write(part, message.part && message.part !== message.role ? message.part : '');
   write(why, message.why ?? '');
   write(count, `${number(message.tokens)} tokens`);
+  drawPictures(item.children[1], message);
   write(item.lastElementChild, text || 'empty');
   item.lastElementChild.classList.toggle('nothing', !text);
 }

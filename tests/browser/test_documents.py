@@ -163,7 +163,8 @@ def test_a_file_dropped_on_the_page_becomes_a_document(scripted: Chat) -> None:
 
 def test_a_pasted_picture_is_refused_by_its_name_and_one_beside_text_is_ignored(scripted: Chat) -> None:
     assert scripted.page.evaluate(PASTE, ""), "the picture alone is taken note of"
-    wait_message(scripted, "'image.png' cannot be added", bad=True)
+    reason = "'image.png' cannot be added: Scripted tour takes no images. Choose Parrot or Keyed to send one."
+    expect(scripted.page.locator("#images p.bad")).to_have_text(reason)
     # spreadsheets and word processors put a picture of the copied text beside it
     assert not scripted.page.evaluate(PASTE, "cell 1\tcell 2"), "the browser pastes the text"
     wait_listed(scripted)
