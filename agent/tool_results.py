@@ -1,7 +1,7 @@
 """Inputs and results of tool calls as plain JSON and text: the only forms that every model server accepts.
 
-LangChain lets a tool return content blocks (as MCP servers do), other objects, or a whole `ToolMessage`. A block
-without text, such as an image, is replaced by the name of its kind.
+LangChain lets a tool return content blocks (as MCP servers do), other objects, or a whole `ToolMessage`. An image that
+can be shown becomes an attachment; any other block without text is replaced by the name of its kind.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
+from agent.mcp.results import MOST_ATTACHMENTS, image_attachment
 from runs.events import JSON
 from runs.text import valid_text
 
@@ -26,6 +27,7 @@ NO_OUTPUT = "[no output]"
 """Replaces an empty result: some servers refuse a message without text."""
 _MOST_INPUT = 20_000
 """Longest input of an event, in characters of JSON."""
+_SHOWN = {"type": "text", "text": "[image: shown to the visitor]"}
 _NESTED = ("text", "content", "resource", "json")
 """Fields in which a block has its text, as a string or as further blocks."""
 _DEEPEST = 5
@@ -47,8 +49,12 @@ def plain_result(result: Any, call: "ToolCall", most: int) -> Any:
     if isinstance(result, list):
         return [plain_result(one, call, most) for one in result]
     if isinstance(result, ToolMessage):
-        text = shortened(text_of_result(result.content) or NO_OUTPUT, most)
-        return result.model_copy(update={"content": text, "tool_call_id": call["id"], "name": call["name"]})
+        content, images = _without_images(result.content)
+        text = shortened(text_of_result(content) or NO_OUTPUT, most)
+        changes: dict[str, Any] = {"content": text, "tool_call_id": call["id"], "name": call["name"]}
+        if images and not isinstance(result.artifact, Attachments):
+            changes["artifact"] = images
+        return result.model_copy(update=changes)
     update = getattr(result, "update", None)
     if isinstance(update, Mapping) and isinstance(update.get("messages"), list):
         messages = [
@@ -69,9 +75,37 @@ def result_message(result: Any) -> ToolMessage | None:
 
 
 def attachments_of(message: ToolMessage | None) -> list[JSON] | None:
-    """Returns what a tool of an MCP server has attached to its result, None if that is nothing."""
+    """Returns what is attached to a tool's result for people, None if that is nothing."""
     found = message.artifact if message else None
     return found if isinstance(found, Attachments) and found else None
+
+
+def _without_images(content: Any) -> tuple[Any, Attachments]:
+    """Returns a result's content with a text in place of each image that is shown, and those images."""
+    if not isinstance(content, list):
+        return content, Attachments()
+    blocks, images = list[Any](), Attachments()
+    for block in content:
+        data = _image_data(block) if isinstance(block, Mapping) and len(images) < MOST_ATTACHMENTS else ""
+        image = image_attachment(data, "Image") if data else ""
+        if isinstance(image, dict):
+            images.append(image)
+        blocks.append(_SHOWN if isinstance(image, dict) else block)
+    return blocks, images
+
+
+def _image_data(block: Mapping[str, Any]) -> str:
+    """Returns the base64 data of an image in any of LangChain's and the providers' forms; empty without data."""
+    if block.get("type") not in ("image", "image_url"):
+        return ""
+    url, source = block.get("image_url") or block.get("url"), block.get("source")
+    if isinstance(url, Mapping):
+        url = url.get("url")
+    if isinstance(url, str):
+        head, _, data = url.partition(";base64,")
+        return data if head.startswith("data:image/") else ""
+    found = block.get("base64") or block.get("data") or (source.get("data") if isinstance(source, Mapping) else "")
+    return found if isinstance(found, str) else ""
 
 
 def shortened(text: str, most: int) -> str:

@@ -6,19 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import ToolCall, ToolMessage
+from langchain_core.tools import tool
 
 from agent.given_images import MOST_IMAGES
+from agent.mcp.results import MOST_ATTACHMENTS
 from agent.preview import preview
+from agent.tool_results import attachments_of, plain_result
+from agent.tools import Toolbox
 from agent.turn import TurnRequest
+from components.parts import parts_html
 from memory.options import TurnOptions
 from runs.errors import ChatError
-from settings import BackendSettings
+from settings import BackendSettings, ToolSettings
 from tests.conftest import scripted
 from tests.house import House, asked_for_replies, housed, of
-from tests.images import data_url, opened, picture
+from tests.images import SVG, data_url, opened, picture
 from tests.models import Witness
-from tests.providers import NO_IMAGES, Drop, GeminiServer, OpenAIServer, ProviderServer, Reply, Request
+from tests.providers import NO_IMAGES, Drop, GeminiServer, OpenAIServer, ProviderServer, Reply, Request, Tool
 
+PICTURE = base64.b64encode(picture()).decode()
 TOKENS = 4 * 258
 """Of an image of 1024 by 1024 pixels."""
 
@@ -271,10 +278,45 @@ async def test_preview_shows_the_images(tmp_path: Path) -> None:
             assert [len(one.get("images", ())) for one in shown["messages"]] == [0, 1, 0, 0]
 
 
-async def test_command_keeps_the_images(tmp_path: Path) -> None:
-    from agent.tools import Toolbox
-    from settings import ToolSettings
+@tool
+def draws() -> list[Any]:
+    """Draws a picture."""
+    return [{"type": "text", "text": "Here:"}, {"type": "image", "base64": PICTURE, "mime_type": "image/png"}]
 
+
+async def test_images_in_a_tools_result_are_shown_and_named_to_the_model(tmp_path: Path) -> None:
+    with OpenAIServer(Reply([], tools=[Tool("draws")]), Reply()) as server:
+        async with housed(tmp_path, openai(server)) as house:
+            house.turns.toolbox = Toolbox(ToolSettings(enabled=["tests.test_agent_images:draws"]))
+            events = await house.ask("Draw!")
+            (end,) = of(events, "tool_end")
+            assert end["output"] == "Here:\n[image: shown to the visitor]"
+            assert end["attachments"] == [{"kind": "image", "title": "Image", "type": "image/png", "data": PICTURE}]
+            assert last_request(server).body["messages"][-1]["content"] == end["output"]
+            stored = (await house.turns.store.history(house.runs[0].conversation_id))[-1]
+            assert "data:image/png;base64," in parts_html(stored.parts)
+
+
+@pytest.mark.parametrize(
+    ("block", "shown"),
+    [
+        ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}, True),
+        ({"type": "image_url", "image_url": f"data:image/png;base64,{PICTURE}"}, True),
+        ({"type": "image", "source_type": "base64", "data": PICTURE}, True),
+        ({"type": "image", "source": {"type": "base64", "data": PICTURE}}, True),
+        ({"type": "image", "url": "https://example.org/a.png"}, False),
+        ({"type": "image", "base64": base64.b64encode(SVG).decode()}, False),
+        ({"type": "image", "base64": 5}, False),
+        ({"type": "image", "source": "text", "image_url": [1]}, False),
+    ],
+)
+def test_each_form_of_an_image_in_a_result_is_read(block: Any, shown: bool) -> None:
+    message = plain_result(ToolMessage([block] * 20, tool_call_id="1"), ToolCall(name="a", args={}, id="1"), 5000)
+    assert len(attachments_of(message) or ()) == (MOST_ATTACHMENTS if shown else 0)
+    assert message.text.count("not shown here") == (20 - MOST_ATTACHMENTS if shown else 20)
+
+
+async def test_command_keeps_the_images(tmp_path: Path) -> None:
     with OpenAIServer(Reply()) as server:
         async with housed(tmp_path, openai(server)) as house:
             house.turns.toolbox = Toolbox(ToolSettings(enabled=["calculator"]))
