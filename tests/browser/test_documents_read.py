@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.app_process import RunningApp
 from tests.axe import violations
 from tests.browser.conftest import Chat
-from tests.browser.test_documents import MARKUP, add, file, wait_received
+from tests.browser.test_documents import MARKUP, add, file, wait_message
 from tests.browser.test_replay import MOMENT, length_of
 
 REPLY = r"It is plumbago [2], says a note [1, 2].\n\nNot `[1]`, [7] or [1](https://example.org)."
@@ -36,7 +36,7 @@ def asked(chat: Chat) -> Chat:
     """A page whose visitor has added two documents, and asked about them."""
     chat.page.click("#show-options")
     add(chat, file("notes.txt", SHED.encode()), file("house.md", HOUSE.encode()))
-    wait_received(chat, "house.md can be searched: ask about it")
+    wait_message(chat, "house.md can be searched: ask about it")
     chat.page.click("#options .close")
     chat.send(QUESTION)
     chat.wait_end()

@@ -112,7 +112,7 @@ class Provider(OpenAIServer):
 
         async def send(delta: dict[str, Any] | None, finish: str | None = None, *, tell: bool = False) -> None:
             choice = {"index": 0, "delta": delta, "finish_reason": finish}
-            received = self._chunk("chat.completion.chunk", [] if delta is None else [choice])
+            received = self._reply_object("chat.completion.chunk", [] if delta is None else [choice])
             if tell:
                 sent.received = (0, 0) if usage == "zero" else (sent.prompt, sent.tokens)
                 received["usage"] = _usage(sent)
