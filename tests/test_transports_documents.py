@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from settings import BackendSettings, LimitSettings, ToolSettings
-from tests.conftest import until
+from tests.conftest import children_with, until
 from tests.grammar import check
 from tests.live_app import Api, client_of, events_of, events_until_end, live_api, socket_of
 from tests.pdfs import SLOW
@@ -156,7 +156,7 @@ def test_one_address_does_not_fill_the_library_for_others(tmp_path: Path) -> Non
 
 async def test_pdfs_of_a_client_that_leaves_are_not_read(tmp_path: Path) -> None:
     def readers() -> list[psutil.Process]:
-        return [child for child in psutil.Process().children() if "pdf_child.py" in " ".join(child.cmdline())]
+        return children_with("pdf_child.py")
 
     with serving(tmp_path, "search", document_bytes=1_000_000) as app:
         async with httpx.AsyncClient(base_url=app.url, timeout=60) as client:
