@@ -59,6 +59,7 @@ class Brand:
             allowed = ", ".join(map(repr, MODES))
             raise SettingsError(f"page, prompts: memory: found {unknown!r}, allowed: {allowed}")
         self._image = _image(page.logo, folder, "logo", _MOST_LOGO)
+        self._icon = _image(page.favicon, folder, "favicon", _MOST_LOGO) if page.favicon else self._image
         self._pictures = [_image(one.picture, folder, "prompts: picture", _MOST_PICTURE) for one in self._prompts]
         self._intro = _intro(page.intro, folder)
 
@@ -98,10 +99,10 @@ class Brand:
     def favicon(self, data: Path) -> Path:
         """Returns the file of the tab's icon; one that is made is in the folder `data`."""
         known = WEB / "favicon.svg"
-        if self._image:
-            icon = f'{_SVG}<image href="{self._image}" width="32" height="32"/></svg>'
-        elif self.page.logo:
-            text = html.escape(self.page.logo)
+        if self._icon:
+            icon = f'{_SVG}<image href="{self._icon}" width="32" height="32"/></svg>'
+        elif emoji := self.page.favicon or self.page.logo:
+            text = html.escape(emoji)
             icon = f'{_SVG}<text x="16" y="25" font-size="26" text-anchor="middle">{text}</text></svg>'
         elif accents := self.page.accents:
             icon = known.read_text().replace("#0f766e", accents[0]).replace("#14b8a6", accents[1])

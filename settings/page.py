@@ -80,7 +80,9 @@ class PageSettings(BaseModel):
     intro: str | None = None
     """A Markdown file beside the settings: the text below the heading."""
     logo: str | None = None
-    """An emoji, or an image file beside the settings; also the icon of the browser's tab."""
+    """An emoji, or an image file beside the settings."""
+    favicon: str | None = None
+    """The same for the icon of the browser's tab; by default the logo."""
     accent: str | None = None
     """The colour of buttons, links and the focus, as `#rrggbb`."""
     accent_dark: str | None = None

@@ -58,6 +58,10 @@ def test_a_logo_is_an_emoji_or_a_file(tmp_path: Path) -> None:
     image = Brand(PageSettings(logo="logo.svg"), tmp_path)
     assert soup(image.header()).img and "onload" not in image.header()
     assert image.favicon(tmp_path).name == "favicon.svg"
+    both = Brand(PageSettings(logo="logo.svg", favicon="🐳"), tmp_path)
+    assert "🐳" in both.favicon(tmp_path).read_text() and soup(both.header()).img
+    icon = Brand(PageSettings(logo="🐳", favicon="logo.svg"), tmp_path).favicon(tmp_path).read_text()
+    assert "🐳" not in icon and "data:image/svg+xml" in icon
 
 
 def test_a_prompt_has_a_picture(tmp_path: Path) -> None:
@@ -90,6 +94,7 @@ def test_the_panel_may_begin_closed(tmp_path: Path) -> None:
             "allowed: at most 60,000",
         ),
         (PageSettings(logo="none.svg"), None, "page, logo: .*none.svg cannot be read"),
+        (PageSettings(favicon="none.ico"), None, "page, favicon: found 'none.ico', allowed: an emoji, or a file"),
         (PageSettings(logo="logo.exe"), b"", "allowed: an emoji, or a file that ends with .svg"),
         (PageSettings(logo="logo.png"), b"x" * (_MOST_LOGO + 1), "allowed: at most 200,000"),
         (PageSettings(intro="logo.png"), b"\xff\xfe\xfa", "is not UTF-8 text"),

@@ -40,6 +40,14 @@ async def test_no_other_file_is_served(tmp_path: Path, name: str) -> None:
             await refused(await client.get(f"/compare/{name}"), 404, "not_found")
 
 
+async def test_a_page_with_a_logo_shows_the_tabs_icon_instead_of_ours(tmp_path: Path) -> None:
+    for page, shown in ((PageSettings(logo="🐳"), True), (PageSettings(), False)):
+        with live_api(tmp_path, page=page) as app:
+            async with client_of(app) as client:
+                text = (await client.get("/compare")).text
+        assert ('<img src="favicon.ico"' in text, "<svg" in text) == (shown, not shown)
+
+
 async def test_a_slash_at_the_end_leads_to_the_page(tmp_path: Path) -> None:
     with live_api(tmp_path) as app:
         async with client_of(app) as client:

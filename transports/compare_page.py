@@ -21,7 +21,8 @@ def add_compare_page(router: APIRouter, settings: PageSettings, *, traced: bool 
 
     `traced` makes it say that messages go to LangSmith, too.
     """
-    values = {"title": html.escape(settings.title), "logo": _read("logo.html"), "note": NOTE if traced else ""}
+    logo = '<img src="favicon.ico" width="26" height="26" alt="">' if settings.logo else _read("logo.html")
+    values = {"title": html.escape(settings.title), "logo": logo, "note": NOTE if traced else ""}
     page, style = _read("grid.html"), _style(settings)
     for name, value in values.items():
         page = page.replace(f"{{{name}}}", value)
