@@ -41,7 +41,7 @@ def page(house: House, identity: Identity) -> Page:
 
 
 def chosen(model: str | None) -> tuple[Any, ...]:
-    return (None, 0.3, None, True, [], *PARAMETERS, True, False, model)
+    return (None, 0.3, None, True, [], *PARAMETERS, True, {}, False, model)
 
 
 async def test_models_are_offered_if_there_are_several(page: Page) -> None:

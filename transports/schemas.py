@@ -89,7 +89,10 @@ class Query(RequestFields):
     """The query of `GET /stream`; options that are lists may be repeated."""
 
     query: Annotated[str, Field(description="The message.")]
-    images: _Images = ()
+    images: Annotated[
+        tuple[Id, ...], Field(max_length=_MAX_IMAGES, strict=False, description="Ids of POST /images.")
+    ] = ()
+    """Only ids: an address has at most some ten thousand characters."""
 
     async def turn_request(self, turns: Turns, message: str, requester: Requester) -> TurnRequest:
         """A request for a turn. Raises ChatError `not_found` for a conversation that is not the visitor's."""
