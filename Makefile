@@ -34,17 +34,17 @@ install = grep -v '^[\#-]' $< | xargs -n 16 -P 4 $(PIP) --no-deps && $(PIP) -r $
 run: .venv/compiled
 	@exec $(BIN)/python app.py $(ARGS)
 
-# Tests wait for much of their time, so more processes run them than there are processors; fewer run those in a browser,
-# which has processes of its own. Tests that load the whole machine, or measure processor time or the event loop's lag, come
-# last and alone. The commands $(1) run beside the first.
+# Tests wait for much of their time, so three processes run them. Those in a browser come after them and one by one: the app
+# and its browser keep two processors busy. Tests that load the whole machine, or measure processor time or the event loop's
+# lag, come last. The commands $(1) run beside the first.
 PYTEST := $(BIN)/python -m pytest --durations=20
-SHARED := --dist loadfile
+THREE := -n 3 --dist loadfile
 ALONE := $(addprefix tests/,test_bench_attacks.py test_bench_soak.py attacks/test_loop.py test_backends_local_stops.py)
 all_tests = @checks=$$(mktemp); \
 	($(or $(1),true)) > $$checks 2>&1 & pid=$$!; \
-	$(PYTEST) -n 3 $(SHARED) --ignore=tests/browser $(ALONE:%=--ignore=%); failed=$$?; \
+	$(PYTEST) $(THREE) --ignore=tests/browser $(ALONE:%=--ignore=%); failed=$$?; \
 	wait $$pid || failed=1; \
-	$(PYTEST) -n 2 $(SHARED) tests/browser || failed=1; \
+	$(PYTEST) tests/browser || failed=1; \
 	$(PYTEST) $(ALONE) || failed=1; \
 	cat $$checks; rm $$checks; exit $$failed
 
