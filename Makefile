@@ -34,15 +34,16 @@ install = grep -v '^[\#-]' $< | xargs -n 16 -P 4 $(PIP) --no-deps && $(PIP) -r $
 run: .venv/compiled
 	@exec $(BIN)/python app.py $(ARGS)
 
-# Tests wait for much of their time, so three processes run them. Those in a browser come after them and one by one: the app
-# and its browser keep two processors busy. Tests that load the whole machine, or measure processor time or the event loop's
-# lag, come last. The commands $(1) run beside the first.
+# Two processes run the tests, since these wait for much of their time; with three, tests that measure times fail now and then.
+# Those in a browser come after the others and one by one, since they wait for what a person would see: the app and its
+# browser keep two processors busy. Tests that load the whole machine, or measure processor time or the event loop's lag, come
+# last. The commands $(1) run beside the first.
 PYTEST := $(BIN)/python -m pytest --durations=20
-THREE := -n 3 --dist loadfile
+TWO := -n 2 --dist loadfile
 ALONE := $(addprefix tests/,test_bench_attacks.py test_bench_soak.py attacks/test_loop.py test_backends_local_stops.py)
 all_tests = @checks=$$(mktemp); \
 	($(or $(1),true)) > $$checks 2>&1 & pid=$$!; \
-	$(PYTEST) $(THREE) --ignore=tests/browser $(ALONE:%=--ignore=%); failed=$$?; \
+	$(PYTEST) $(TWO) --ignore=tests/browser $(ALONE:%=--ignore=%); failed=$$?; \
 	wait $$pid || failed=1; \
 	$(PYTEST) tests/browser || failed=1; \
 	$(PYTEST) $(ALONE) || failed=1; \

@@ -231,8 +231,8 @@ def check_whole(case: Case, received: Events) -> None:
         if case.calls:  # where a template is known to open the thinking, the second reply begins as such
             thoughts = thoughts.removesuffix("Good.")
         assert thoughts.strip() == expected_thought(case).strip()
-    assert sorted((e["tool"], e["input"].items()) for e in of(received, "tool_start")) == sorted(
-        (name, arguments.items()) for name, arguments in case.calls
+    assert sorted((e["tool"], sorted(e["input"].items())) for e in of(received, "tool_start")) == sorted(
+        (name, sorted(arguments.items())) for name, arguments in case.calls
     )
     assert all(not e.get("error") for e in of(received, "tool_end"))
 
