@@ -40,7 +40,7 @@ run: .venv/compiled
 # last. The commands $(1) run beside the first.
 PYTEST := $(BIN)/python -m pytest --durations=20
 TWO := -n 2 --dist loadfile
-ALONE := $(addprefix tests/,test_bench_attacks.py test_bench_soak.py attacks/test_loop.py test_backends_local_stops.py)
+ALONE := tests/truth $(addprefix tests/,test_bench_attacks.py test_bench_soak.py attacks/test_loop.py test_backends_local_stops.py)
 all_tests = @checks=$$(mktemp); \
 	($(or $(1),true)) > $$checks 2>&1 & pid=$$!; \
 	$(PYTEST) $(TWO) --ignore=tests/browser $(ALONE:%=--ignore=%); failed=$$?; \
