@@ -109,7 +109,7 @@ class ImageLibrary:
                 images = await self._run(self._writer, _attach, new, target, ids, moved)
             yield images
         except BaseException:
-            if moved:
+            if ids:  # also where `moved` is still empty: a cancelled call's thread may be about to fill it
                 await shield(self._writer.run(_move_back, moved))
             raise
 

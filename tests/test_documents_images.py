@@ -5,22 +5,24 @@ import importlib.util
 import io
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from PIL import Image as Pillow
 
 from documents import image_reader as module
+from documents import images
 from documents.image_reader import ImageReader
 from documents.images import ImageLibrary, ImageLimits, data_of
 from runs.errors import ChatError
 from runs.images import Image
+from tests.child_limits import limited
 from tests.conftest import children_with, until
 from tests.images import SECRET, SVG, data_url, huge_png, noise, opened, photo, picture, text_bomb, written
 
@@ -237,6 +239,27 @@ async def test_images_of_a_message_that_is_not_stored_can_be_sent_again(library:
     assert await attach(library, image.id, where="d" * 22) == [image]
 
 
+async def test_an_image_of_a_message_that_is_cancelled_while_it_is_moved_can_be_sent_again(
+    library: ImageLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, move = await library.add("anna", "", picture()), images._attach
+    begun, may_end = threading.Event(), threading.Event()
+
+    def move_late(*args: Any) -> Any:
+        begun.set()
+        may_end.wait(10)
+        return move(*args)
+
+    monkeypatch.setattr(images, "_attach", move_late)
+    sending = asyncio.create_task(attach(library, image.id))
+    await until(begun.is_set)
+    sending.cancel()
+    asyncio.get_running_loop().call_later(0.1, may_end.set)
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert await attach(library, image.id, where="d" * 22) == [image]
+
+
 async def test_images_of_others_are_not_found(library: ImageLibrary) -> None:
     image = await library.add("anna", "", picture())
     for wanted in (image.id, "x" * 22, "../secret", "", "a/b", "\0", "a" * 500, f"../anna/unsent/{image.id}"):
@@ -313,24 +336,11 @@ async def test_slow_image_times_out(library: ImageLibrary, monkeypatch: pytest.M
     await until(lambda: children_with(str(module._CHILD)) == [])
 
 
-def limited(code: str) -> "subprocess.CompletedProcess[bytes]":
-    """Runs code under the limits of the process that reads images, with less time."""
-    load = f"""
-import importlib.util
-spec = importlib.util.spec_from_file_location("child", {str(module._CHILD)!r})
-child = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(child)
-child._SECONDS = 1
-child._limit()
-"""
-    return subprocess.run([sys.executable, "-c", load + code], capture_output=True, timeout=60)
-
-
 @pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="this system has no such limits")
 def test_time_and_memory_of_the_child_are_limited() -> None:
-    assert limited("while True: pass").returncode == -signal.SIGKILL
-    assert b"MemoryError" in limited("bytearray(2_000_000_000)").stderr
-    assert limited("import os; print(os.getpriority(os.PRIO_PROCESS, 0))").stdout.split() == [b"5"]
+    assert limited(module._CHILD, "while True: pass").returncode == -signal.SIGKILL
+    assert b"MemoryError" in limited(module._CHILD, "bytearray(2_000_000_000)").stderr
+    assert limited(module._CHILD, "import os; print(os.getpriority(os.PRIO_PROCESS, 0))").stdout.split() == [b"5"]
 
 
 async def test_failure_of_the_child_is_reported(

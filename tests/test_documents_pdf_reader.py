@@ -3,7 +3,6 @@
 import asyncio
 import importlib.util
 import signal
-import subprocess
 import sys
 import time
 import zlib
@@ -16,6 +15,7 @@ import pytest
 from documents import pdf_reader as module
 from documents.pdf_reader import PdfReader
 from runs.errors import ChatError
+from tests.child_limits import limited
 from tests.conftest import children_with, until
 from tests.pdfs import SLOW, locked_pdf, packed, pdf, written
 
@@ -99,25 +99,14 @@ async def test_slow_pdf_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "takes too much time" in await refused(SLOW)
 
 
-def limited(code: str) -> "subprocess.CompletedProcess[bytes]":
-    """Runs code under the limits of the process that reads PDFs, with less time."""
-    load = f"""
-import importlib.util
-spec = importlib.util.spec_from_file_location("child", {str(module._CHILD)!r})
-child = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(child)
-child._SECONDS = 1
-child._limit()
-"""
-    return subprocess.run([sys.executable, "-c", load + code], capture_output=True, timeout=60)
-
-
 @pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="this system has no such limits")
 def test_time_and_memory_of_the_child_are_limited() -> None:
-    assert limited("while True: pass").returncode == -signal.SIGKILL
-    assert b"MemoryError" in limited("bytearray(2_000_000_000)").stderr
-    assert limited("bytearray(100_000_000)").returncode == 0
-    done = limited("import os; print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) == os.SCHED_IDLE)")
+    assert limited(module._CHILD, "while True: pass").returncode == -signal.SIGKILL
+    assert b"MemoryError" in limited(module._CHILD, "bytearray(2_000_000_000)").stderr
+    assert limited(module._CHILD, "bytearray(100_000_000)").returncode == 0
+    done = limited(
+        module._CHILD, "import os; print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) == os.SCHED_IDLE)"
+    )
     assert done.stdout.split() == [b"19", b"True"]
 
 
