@@ -98,8 +98,10 @@ class McpEndpoint:
                 started.set_result(server.session_manager)
                 await asyncio.Event().wait()
         except Exception as e:
-            started.set_exception(e)
             self._started = None  # the next request tries again
+            if started.done():
+                raise
+            started.set_exception(e)
 
 
 def _build_server(turns: Turns) -> "MCPServer":
