@@ -137,15 +137,15 @@ async def test_image_is_given_to_the_model_and_is_in_the_export(
 
 @pytest.mark.parametrize("way", [by_post, by_socket, by_agui])
 async def test_client_without_a_cookie_sends_the_image_itself(house: House, way: Any) -> None:
-    async with client_of(house.app, cookie=False) as nobody:
-        events = await way(house, nobody, [data_url(picture("PNG", (40, 30)))])
+    async with client_of(house.app, cookie=False) as anonymous:
+        events = await way(house, anonymous, [data_url(picture("PNG", (40, 30)))])
         assert (events[-1]["type"], house.given) == ("complete", [(40, 30)])
         conversation = events[0]["conversation_id"]
         (context,) = [e for e in events if e["type"] == "context"]
         image = context["messages"][-1]["images"][0]["id"]
-        found = await nobody.get(f"/images/{image}", params={"conversation_id": conversation})
+        found = await anonymous.get(f"/images/{image}", params={"conversation_id": conversation})
         assert opened(found.content).size == (40, 30)
-        await refused(await nobody.get(f"/images/{image}"), 401, "authentication")
+        await refused(await anonymous.get(f"/images/{image}"), 401, "authentication")
 
 
 async def test_agui_takes_images_of_the_current_form(house: House, anna: httpx.AsyncClient) -> None:
@@ -192,10 +192,10 @@ async def test_resume_needs_no_image(house: House, anna: httpx.AsyncClient) -> N
 
 
 async def test_images_need_a_cookie(house: House) -> None:
-    async with client_of(house.app, cookie=False) as nobody:
-        message = await refused(await nobody.post("/images", content=picture()), 401, "authentication")
+    async with client_of(house.app, cookie=False) as anonymous:
+        message = await refused(await anonymous.post("/images", content=picture()), 401, "authentication")
         assert "data: address" in message
-        await refused(await nobody.delete(f"/images/{new_id()}"), 401, "authentication")
+        await refused(await anonymous.delete(f"/images/{new_id()}"), 401, "authentication")
 
 
 async def test_image_may_be_larger_than_other_requests_and_not_too_large(house: House, anna: httpx.AsyncClient) -> None:
@@ -285,7 +285,7 @@ async def test_page_of_another_site_cannot_add_or_load_an_image(house: House, an
     assert found.headers["cross-origin-resource-policy"] == "same-origin"
 
 
-async def test_metadata_of_a_photo_reaches_nobody(house: House, anna: httpx.AsyncClient) -> None:
+async def test_a_kept_photo_has_no_metadata(house: House, anna: httpx.AsyncClient) -> None:
     image = await added(anna, photo())
     found = await anna.get(f"/images/{image}")
     assert b"secret" not in found.content and not opened(found.content).getexif()
@@ -322,7 +322,7 @@ async def test_images_of_clients_that_leave_are_not_kept(tmp_path: Path) -> None
             run_on_loop(house.app, until(lambda: not house.app.turns.images._reader._children._running))
 
 
-async def test_hundred_uploads_at_once_delay_nobody(house: House, anna: httpx.AsyncClient) -> None:
+async def test_hundred_uploads_at_once_delay_no_other_visitor(house: House, anna: httpx.AsyncClient) -> None:
     async with client_of(house.app) as other:
         flood = [asyncio.create_task(anna.post("/images", content=picture("PNG", (900, 900)))) for _ in range(30)]
         events = await by_post(house, other, [])
